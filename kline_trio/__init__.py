@@ -1,0 +1,61 @@
+"""Records the closed candlesticks of Binance spot and futures into Parquet.
+
+The names below are loaded when they are first used (PEP 562), so that `--help` waits for neither
+pandas nor pyarrow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kline_trio.candle import Candle as Candle
+    from kline_trio.candle import ReceivedCandle as ReceivedCandle
+    from kline_trio.candle import Series as Series
+    from kline_trio.config import Config as Config
+    from kline_trio.errors import ConfigError as ConfigError
+    from kline_trio.errors import DiskError as DiskError
+    from kline_trio.errors import KlineTrioError as KlineTrioError
+    from kline_trio.errors import StoreInUseError as StoreInUseError
+    from kline_trio.recorder.supervisor import open_recorder as open_recorder
+    from kline_trio.storage.reader import read as read
+    from kline_trio.storage.reader import series as series
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Candle": "candle",
+    "Config": "config",
+    "ConfigError": "errors",
+    "DiskError": "errors",
+    "KlineTrioError": "errors",
+    "ReceivedCandle": "candle",
+    "Series": "candle",
+    "StoreInUseError": "errors",
+    "open_recorder": "recorder.supervisor",
+    "read": "storage.reader",
+    "series": "storage.reader",
+}
+
+__all__ = [
+    "Candle",
+    "Config",
+    "ConfigError",
+    "DiskError",
+    "KlineTrioError",
+    "ReceivedCandle",
+    "Series",
+    "StoreInUseError",
+    "open_recorder",
+    "read",
+    "series",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

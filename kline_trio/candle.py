@@ -1,0 +1,170 @@
+"""A series of candles, and one candle: what the whole house talks about."""
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Protocol
+
+import attrs
+
+from kline_trio.errors import ProtocolError
+from kline_trio.interval import INTERVALS, Interval
+
+__all__ = ["TRADE_TYPES", "Candle", "ReceivedCandle", "Series", "upper_ascii"]
+
+TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
+"""The three markets, in the original design's spelling."""
+
+_MAX_SYMBOL_LENGTH = 40
+_MAX_TIME_MS = 253_402_300_800_000
+"""The year 10000: later times are nonsense, and no calendar reaches them."""
+
+_DECIMAL = re.compile(r"[0-9]{1,24}(?:\.[0-9]{1,24})?", re.ASCII)
+_TO_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def upper_ascii(text: str) -> str:
+    """The text with its ASCII letters in upper case, and every other character as it is."""
+    return text.translate(_TO_UPPER)
+
+
+def _check_symbol(_: object, __: object, symbol: str) -> None:
+    # Letters and digits of any script, since symbols can be Chinese; no dot, slash or blank,
+    # since symbols become file names.
+    if not 0 < len(symbol) <= _MAX_SYMBOL_LENGTH:
+        raise ValueError(f"a symbol has 1 to {_MAX_SYMBOL_LENGTH} characters")
+    if not all(character.isalnum() or character == "_" for character in symbol):
+        raise ValueError("a symbol holds only letters, digits and _")
+    if symbol != upper_ascii(symbol):
+        raise ValueError("a symbol's ASCII letters are upper case")
+
+
+@attrs.frozen(order=True)
+class Series:
+    """The candles of one symbol on one market at one interval.
+
+    Raises:
+      ValueError: a part is unknown, or the symbol could not be a file name.
+    """
+
+    trade_type: str = attrs.field(validator=attrs.validators.in_(TRADE_TYPES))
+    """`spot`, `usdt_futures` or `coin_futures`."""
+
+    symbol: str = attrs.field(validator=_check_symbol)
+    """As the exchange's lists spell it: ASCII letters in upper case."""
+
+    time_interval: str = attrs.field(validator=attrs.validators.in_(tuple(INTERVALS)))
+    """The exchange's spelling: `1m` is a minute, `1M` a month."""
+
+    @property
+    def interval(self) -> Interval:
+        """The calendar of these candles."""
+        return INTERVALS[self.time_interval]
+
+    def __str__(self) -> str:
+        return f"{self.trade_type} {self.symbol}-{self.time_interval}"
+
+
+class KlineFields(Protocol):
+    """The keys of a kline event that make a candle (Binance docs, "Kline/Candlestick Streams")."""
+
+    t: int
+    o: str
+    h: str
+    l: str  # noqa: E741 - the exchange's name
+    c: str
+    v: str
+    q: str
+    n: int
+    V: str
+    Q: str
+
+
+@attrs.frozen
+class Candle:
+    """One candle: prices are `low <= open, close <= high`, volumes and counts are not negative.
+
+    On coin_futures `volume` and `taker_buy_base_asset_volume` count contracts, and `quote_volume`
+    and `taker_buy_quote_asset_volume` are base coin (Binance docs, COIN-M kline streams).
+    """
+
+    open_time_ms: int
+    """When it begins, inclusive."""
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float
+    trade_num: int
+    taker_buy_base_asset_volume: float
+    taker_buy_quote_asset_volume: float
+
+    @classmethod
+    def from_stream(cls, kline: KlineFields, interval: Interval) -> "Candle":
+        """The candle of a kline event's `k` object.
+
+        Raises:
+          ProtocolError: it is off the interval's grid, or a number is not one or contradicts
+            another.
+        """
+        if not 0 <= kline.t < _MAX_TIME_MS or not interval.is_open_time(kline.t):
+            raise ProtocolError("an open time off the interval's grid")
+        if not 0 <= kline.n < 2**63:
+            raise ProtocolError("an impossible number of trades")
+        candle = cls(
+            open_time_ms=kline.t,
+            open=_number(kline.o),
+            high=_number(kline.h),
+            low=_number(kline.l),
+            close=_number(kline.c),
+            volume=_number(kline.v),
+            quote_volume=_number(kline.q),
+            trade_num=kline.n,
+            taker_buy_base_asset_volume=_number(kline.V),
+            taker_buy_quote_asset_volume=_number(kline.Q),
+        )
+        if not candle.low <= min(candle.open, candle.close):
+            raise ProtocolError("a low above the open or the close")
+        if not candle.high >= max(candle.open, candle.close):
+            raise ProtocolError("a high below the open or the close")
+        return candle
+
+
+def _number(text: str) -> float:
+    # float() alone would take "nan", "1_000", " 7" and a megabyte of digits.
+    if _DECIMAL.fullmatch(text) is None:
+        raise ProtocolError("a number that is not plain decimal text")
+    number = float(text)
+    assert math.isfinite(number), "24 digits are far below the largest float"
+    return number
+
+
+@attrs.frozen
+class ReceivedCandle:
+    """A closed candle as it goes through the channels, from a listener to the writer."""
+
+    series: Series
+    candle: Candle
+    receive_time: datetime = attrs.field()
+    """When it came, by the local clock, UTC. A label only: nothing is decided by it."""
+
+    @receive_time.validator
+    def _check_aware(self, _: object, moment: datetime) -> None:
+        if moment.tzinfo is not UTC:
+            raise ValueError("receive_time is in UTC")
+
+    @property
+    def trade_type(self) -> str:
+        """The series' market."""
+        return self.series.trade_type
+
+    @property
+    def symbol(self) -> str:
+        """The series' symbol."""
+        return self.series.symbol
+
+    @property
+    def time_interval(self) -> str:
+        """The series' interval, in the exchange's spelling."""
+        return self.series.time_interval

@@ -1,0 +1,45 @@
+"""What can go wrong, named by whose fault it is."""
+
+__all__ = [
+    "ConfigError",
+    "DiskError",
+    "KlineTrioError",
+    "ProtocolError",
+    "StoreInUseError",
+    "UnavailableError",
+]
+
+
+class KlineTrioError(Exception):
+    """Whatever kline_trio raises on purpose; its text is meant for the user."""
+
+
+class ConfigError(KlineTrioError):
+    """The user's configuration or arguments cannot be used as they are.
+
+    Attributes:
+      problems: every problem found, a line each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class ProtocolError(KlineTrioError):
+    """The exchange sent something that it should not have sent.
+
+    Its text is one of a bounded set, to count and report by: it never quotes what was sent.
+    """
+
+
+class StoreInUseError(KlineTrioError):
+    """Another recorder holds the store."""
+
+
+class DiskError(KlineTrioError):
+    """The disk refused what the store needs of it."""
+
+
+class UnavailableError(KlineTrioError):
+    """The exchange could not be asked, or its answer cannot be used; asking again may help."""
