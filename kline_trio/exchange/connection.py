@@ -1,0 +1,288 @@
+"""One life of one WebSocket: connect, subscribe, receive, and end with a reason.
+
+We never begin a closing handshake. trio-websocket raises in its reader when a ping comes after our
+CLOSE (trio-websocket#184), so the private nursery is cancelled and the stream closed by force.
+"""
+
+import enum
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import urlsplit
+
+import attrs
+import h11
+import trio
+import trio_websocket
+from wsproto.utilities import ProtocolError as WebSocketProtocolError
+
+from kline_trio.candle import Series
+from kline_trio.errors import ProtocolError
+from kline_trio.exchange.markets import Market
+from kline_trio.exchange.protocol import (
+    CandleClosed,
+    CandleForming,
+    ErrorReply,
+    OtherEvent,
+    ServerShutdown,
+    SubscriptionReply,
+    decode,
+    stream_name,
+)
+from kline_trio.exchange.sieve import Sieve, SievedStream
+from kline_trio.exchange.subscription import Subscription
+
+__all__ = ["BadFrame", "Connection", "Dial", "Ended", "Happening", "Heard", "RefusedStream"]
+__all__ += ["SilentStreams", "Why"]
+
+Dial = Callable[[str], Awaitable[trio.abc.Stream]]
+"""Opens a stream to a WebSocket URL."""
+
+_MESSAGE_QUEUE = 4096
+"""Messages that wait behind trio-websocket's reader. With only a few, pings would stay unanswered
+while we are blocked on our own channel, and the exchange drops who does not answer."""
+
+_ABNORMAL_CLOSURE = 1006
+"""No CLOSE frame came (RFC 6455, section 7.4.1)."""
+
+_LOST = (
+    OSError,  # also ssl.SSLError, and names that do not resolve
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio_websocket.ConnectionClosed,
+    trio_websocket.HandshakeError,
+    h11.ProtocolError,  # the answer to our handshake is not HTTP
+    WebSocketProtocolError,  # what comes later are not WebSocket frames
+)
+
+
+class Why(enum.Enum):
+    """Why a connection ended."""
+
+    UNREACHABLE = "not reached"
+    REFUSED = "refused"
+    STALLED = "stalled"
+    LOST = "lost"
+    SHUTDOWN = "shut down by the server"
+
+
+@attrs.frozen
+class Ended:
+    """How a connection's life ended."""
+
+    why: Why
+    detail: str
+    status: int | None = None
+    """The HTTP status of a refusal."""
+    retry_after_seconds: float | None = None
+    """What a refusal asked us to wait."""
+    heard: bool = False
+    """Whether at least one valid candle came, closed or forming."""
+
+
+@attrs.frozen
+class Heard:
+    """The first valid candle of this connection has come, closed or forming."""
+
+
+@attrs.frozen
+class BadFrame:
+    """A frame that could not be taken, and why."""
+
+    reason: str
+    text: str | bytes
+
+
+@attrs.frozen
+class SilentStreams:
+    """Streams that were acknowledged and then gave nothing for so long."""
+
+    names: tuple[str, ...]
+    seconds: float
+
+
+@attrs.frozen
+class RefusedStream:
+    """A stream that the exchange would not subscribe, and its words."""
+
+    name: str
+    message: str
+
+
+Happening = Heard | BadFrame | SilentStreams | RefusedStream
+"""What a connection tells of itself while it lives."""
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One connection to one market, for streams that fit on it; it lives once."""
+
+    market: Market
+    streams: Mapping[str, Series]
+    """What to subscribe, by stream name."""
+    deliver: Callable[[CandleClosed], Awaitable[None]]
+    """Takes the closed candles, in order. While it blocks, nothing counts as a stall."""
+    tell: Callable[[Happening], None]
+    """Takes the rest."""
+    connect_seconds: float
+    """For TCP, TLS and handshake together."""
+    stall_seconds: float
+    """How long it may be without a data frame. Pings are not life (nautilus_trader#3907)."""
+
+    _life: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+    _subscription: Subscription = attrs.field(init=False)
+    _sieve: Sieve = attrs.field(init=False, factory=Sieve)
+    _delivering: bool = attrs.field(init=False, default=False)
+    _heard: bool = attrs.field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._subscription = Subscription.to(self.streams)
+
+    async def live(self, dial: Dial, url: str) -> Ended:
+        """Connect, subscribe and receive until it ends.
+
+        What the network and the exchange do wrong becomes the returned value; bugs propagate.
+        If cancelled, the stream is closed by force and nothing more is sent.
+        """
+        ended = None
+        self._life.deadline = trio.current_time() + self.connect_seconds
+        with self._life:
+            try:
+                ended = await self._connect_and_receive(dial, url)
+            except* trio_websocket.ConnectionRejected as group:
+                ended = _refused(_leaf(group))
+            except* _LOST as group:
+                ended = self._lost(_leaf(group))
+        if ended is None:
+            ended = self._run_out_of_time()
+        return attrs.evolve(ended, heard=self._heard)
+
+    async def _connect_and_receive(self, dial: Dial, url: str) -> Ended:
+        stream = await dial(url)
+        sieved = SievedStream(stream, on_life=self._move_deadline, on_forming=self._see_forming)
+        self._sieve = sieved.sieve
+        self._sieve.unseen = self._subscription.unheard
+        parts = urlsplit(url)
+        try:
+            # Private: trio-websocket's reader and our requests end with this connection.
+            async with trio.open_nursery() as private:
+                socket = await trio_websocket.wrap_client_stream(
+                    private,
+                    sieved,  # type: ignore[arg-type]  # it documents any stream
+                    parts.netloc,
+                    parts._replace(scheme="", netloc="").geturl() or "/",
+                    message_queue_size=_MESSAGE_QUEUE,
+                    receive_buffer_size=None,
+                )
+                self._move_deadline()
+                private.start_soon(
+                    self._subscription.send, socket.send_message, self.market.messages_per_second
+                )
+                ended = await self._receive(socket)
+                private.cancel_scope.cancel()
+            return ended
+        finally:
+            await trio.aclose_forcefully(sieved)
+
+    async def _receive(self, socket: trio_websocket.WebSocketConnection) -> Ended:
+        while True:
+            text = await socket.get_message()
+            try:
+                event = decode(text, self.streams)
+            except ProtocolError as error:
+                self.tell(BadFrame(str(error), text))
+                continue
+            match event:
+                case CandleClosed():
+                    self._hear(event.series)
+                    await self._deliver(event)
+                case CandleForming():
+                    self._hear(event.series)
+                case SubscriptionReply():
+                    self._subscription.acknowledge(event.id, trio.current_time())
+                case ErrorReply():
+                    self._answer_refusal(event, text)
+                case ServerShutdown():
+                    return Ended(Why.SHUTDOWN, "it announced that it will go away")
+                case OtherEvent():
+                    pass
+
+    async def _deliver(self, event: CandleClosed) -> None:
+        self._delivering = True
+        self._life.deadline = math.inf
+        await self.deliver(event)
+        self._delivering = False
+        self._move_deadline()
+
+    def _move_deadline(self) -> None:
+        if not self._delivering:
+            self._life.deadline = trio.current_time() + self.stall_seconds
+
+    def _see_forming(self, payload: bytes) -> None:
+        # The newest of the candles that the sieve left out, at most once a second.
+        try:
+            event = decode(payload, self.streams)
+        except ProtocolError as error:
+            self.tell(BadFrame(str(error), payload))
+            return
+        if isinstance(event, CandleForming):
+            self._hear(event.series)
+
+    def _hear(self, series: Series) -> None:
+        self._subscription.hear(stream_name(series))
+        if not self._heard:
+            self._heard = True
+            self.tell(Heard())
+        self._name_silent_streams(self.stall_seconds)
+
+    def _name_silent_streams(self, patience_seconds: float) -> None:
+        names = self._subscription.silent(trio.current_time(), patience_seconds)
+        if names:
+            self.tell(SilentStreams(names, self.stall_seconds))
+
+    def _answer_refusal(self, reply: ErrorReply, text: str | bytes) -> None:
+        if not self._subscription.asked(reply.id):
+            self.tell(BadFrame("an error reply to no request of ours", text))
+        for name in self._subscription.refuse(reply.id):
+            self.tell(RefusedStream(name, reply.message))
+
+    def _lost(self, error: BaseException) -> Ended:
+        if self._sieve.upgraded:
+            return Ended(Why.LOST, _words(error))
+        # trio-websocket leaves a refusal unreported when its text ends with the connection.
+        status = self._sieve.status
+        if status:
+            return Ended(Why.REFUSED, f"HTTP {status}", status)
+        return Ended(Why.UNREACHABLE, _words(error))
+
+    def _run_out_of_time(self) -> Ended:
+        if not self._sieve.upgraded:
+            return Ended(Why.UNREACHABLE, f"no answer within {self.connect_seconds:g} s")
+        self._name_silent_streams(0)
+        return Ended(Why.STALLED, f"no data for {self.stall_seconds:g} s")
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _refused(error: BaseException) -> Ended:
+    assert isinstance(error, trio_websocket.ConnectionRejected)
+    headers = {name.lower(): value for name, value in error.headers}
+    after = headers.get(b"retry-after", b"")
+    return Ended(
+        Why.REFUSED,
+        f"HTTP {error.status_code}",
+        status=error.status_code,
+        retry_after_seconds=float(after) if after.isdigit() and len(after) < 7 else None,
+    )
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, trio_websocket.ConnectionClosed):
+        reason = error.reason
+        if reason is None or reason.code == _ABNORMAL_CLOSURE:
+            return "the connection broke"
+        return f"the exchange closed it: {reason.code} {reason.reason or reason.name}"
+    return str(error) or repr(error.__cause__ or error)

@@ -1,0 +1,77 @@
+"""The REST interface: what time it is there, and which symbols there are."""
+
+from typing import TypeVar
+
+import attrs
+import httpx2
+import msgspec
+
+from kline_trio.errors import UnavailableError
+from kline_trio.exchange.markets import Market
+
+__all__ = ["RestMarket"]
+
+_MAX_BODY_BYTES = 64 * 2**20
+"""Spot's exchangeInfo, the longest answer, has some 15 MB."""
+
+_Answer = TypeVar("_Answer")
+
+
+class _Time(msgspec.Struct):
+    serverTime: int  # noqa: N815 - the exchange's name
+
+
+class _Symbol(msgspec.Struct):
+    symbol: str
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+@attrs.frozen
+class RestMarket:
+    """One market's REST interface, on hosts that are tried in order."""
+
+    client: httpx2.AsyncClient
+    market: Market
+    hosts: tuple[str, ...]
+    """Scheme and host of each."""
+
+    async def server_time_ms(self) -> int:
+        """The exchange's time in milliseconds (Binance docs, "Check Server Time").
+
+        Raises:
+          UnavailableError: no host gave an answer that can be used.
+        """
+        return (await self._get("time", _Time)).serverTime
+
+    async def symbols(self) -> frozenset[str]:
+        """All symbols that the market lists, whatever their status ("Exchange Information").
+
+        Raises:
+          UnavailableError: no host gave an answer that can be used.
+        """
+        info = await self._get("exchangeInfo", _ExchangeInfo)
+        return frozenset(entry.symbol for entry in info.symbols)
+
+    async def _get(self, what: str, shape: type[_Answer]) -> _Answer:
+        tried = []
+        for host in self.hosts:
+            url = f"{host}{self.market.rest_prefix}/{what}"
+            try:
+                return msgspec.json.decode(await self._body(url), type=shape)
+            except (httpx2.HTTPError, msgspec.DecodeError, UnavailableError) as error:
+                tried.append(f"{url}: {str(error) or repr(error.__cause__ or error)}")
+        raise UnavailableError("; ".join(tried))
+
+    async def _body(self, url: str) -> bytes:
+        body = bytearray()
+        async with self.client.stream("GET", url) as response:
+            if response.status_code != httpx2.codes.OK:
+                raise UnavailableError(f"HTTP {response.status_code}")
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > _MAX_BODY_BYTES:
+                    raise UnavailableError(f"an answer of more than {_MAX_BODY_BYTES} bytes")
+        return bytes(body)
