@@ -1,0 +1,84 @@
+"""What a store holds, by its files' own words: no layout and no journal is needed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from kline_trio.candle import Series
+from kline_trio.errors import KlineTrioError
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.files import bounds_ms, open_parquet, owner_of
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.layout import SUFFIXES
+from kline_trio.storage.table import END
+
+__all__ = ["candle_files", "last_end_ms", "open_files", "series"]
+
+
+def series(path: str | os.PathLike[str]) -> list[Series]:
+    """The series that the store holds candles of, in order.
+
+    Raises:
+      KlineTrioError: there is no such folder, or a file in it is damaged; its text names it.
+    """
+    store_path = Path(path)
+    if not store_path.is_dir():
+        raise KlineTrioError(f"there is no folder {store_path}")
+    return sorted(last_end_ms(store_path))
+
+
+def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:
+    """The end of each stored series' newest candle; nothing if there is no store.
+
+    Raises:
+      KlineTrioError: a file in the store is damaged; its text names it.
+    """
+    store_path = Path(path)
+    with disk_errors(store_path):
+        # The journal first, as in `read`.
+        with journal_view(store_path) as journal:
+            ends = {
+                owner: owner.interval.end_time_ms(newest_ms)
+                for owner, newest_ms in journal.newest_ms().items()
+            }
+        for _, owner, file in open_files(candle_files(store_path)):
+            for group in range(file.metadata.num_row_groups):
+                _, end_ms = bounds_ms(file, group, END)
+                ends[owner] = max(end_ms, ends.get(owner, end_ms))
+    return ends
+
+
+def candle_files(store_path: Path) -> list[Path]:
+    """The Parquet files in the folder and below, by path, whoever wrote them."""
+    # Twice, since some file systems can leave a name out of a listing while the file under it is
+    # replaced. No file is replaced twice in the time that this takes.
+    return sorted({*_scan(store_path), *_scan(store_path)})
+
+
+def _scan(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, onerror=_fail_unless_gone):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(parent, name)
+
+
+def _fail_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def open_files(paths: list[Path]) -> Iterator[tuple[Path, Series, pq.ParquetFile]]:
+    """Opens those of the files that are ours, each until the next one is asked for."""
+    for path in paths:
+        try:
+            file = open_parquet(path)
+        except FileNotFoundError:
+            # Moved away since it was listed.
+            continue
+        with file:
+            owner = owner_of(file, path)
+            if owner is not None:
+                yield path, owner, file

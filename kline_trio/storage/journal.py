@@ -1,0 +1,247 @@
+"""Accepted candles that are not yet in a Parquet file: durable once `accept` returns."""
+
+import contextlib
+import operator
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.errors import ConfigError, DiskError
+
+__all__ = [
+    "CANDLE_COLUMNS",
+    "JOURNAL_VERSION",
+    "Journal",
+    "PendingCandle",
+    "PendingSeries",
+    "check_version",
+]
+
+JOURNAL_VERSION = 1
+"""Of the tables below, in the file's `user_version`; 0 is a file without tables."""
+
+_FIELDS = tuple(field.name for field in attrs.fields(Candle))
+_values_of = operator.attrgetter(*_FIELDS)
+
+CANDLE_COLUMNS = ", ".join(_FIELDS)
+"""A candle's columns, in the order of `Candle`'s fields."""
+
+# A REAL column gives back every float but -0.0 bit for bit, and no candle holds that one.
+# Ids keep the wide rows free of texts. No STRICT tables: SQLite below 3.37 is still around.
+_TABLES = """
+CREATE TABLE series (
+  id INTEGER PRIMARY KEY,
+  trade_type TEXT NOT NULL,
+  symbol TEXT NOT NULL,
+  time_interval TEXT NOT NULL,
+  UNIQUE (trade_type, symbol, time_interval)
+);
+CREATE TABLE candle (
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  sequence INTEGER NOT NULL,
+  open_time_ms INTEGER NOT NULL,
+  open REAL NOT NULL,
+  high REAL NOT NULL,
+  low REAL NOT NULL,
+  close REAL NOT NULL,
+  volume REAL NOT NULL,
+  quote_volume REAL NOT NULL,
+  trade_num INTEGER NOT NULL,
+  taker_buy_base_asset_volume REAL NOT NULL,
+  taker_buy_quote_asset_volume REAL NOT NULL,
+  PRIMARY KEY (series_id, open_time_ms)
+) WITHOUT ROWID;
+CREATE TABLE state (last_sequence INTEGER NOT NULL);
+INSERT INTO state VALUES (0);
+"""
+
+_ACCEPT = (
+    f"INSERT OR REPLACE INTO candle (series_id, sequence, {CANDLE_COLUMNS})"  # noqa: S608 - ours
+    f" VALUES (?, ?{', ?' * len(_FIELDS)})"
+)
+_TAKE = (
+    f"SELECT sequence, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    " WHERE series_id = ? ORDER BY open_time_ms"
+)
+_PENDING = """
+SELECT trade_type, symbol, time_interval, rows, first_ms, last_ms FROM (
+  SELECT series_id, count(*) AS rows, min(open_time_ms) AS first_ms, max(open_time_ms) AS last_ms
+  FROM candle GROUP BY series_id
+) JOIN series ON id = series_id ORDER BY id
+"""
+_FORGET = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
+
+_SETTINGS = """
+PRAGMA synchronous = FULL;
+PRAGMA fullfsync = 1;
+PRAGMA checkpoint_fullfsync = 1;
+PRAGMA cache_size = -16384;
+PRAGMA wal_autocheckpoint = 1000;
+PRAGMA journal_size_limit = 67108864;
+"""
+"""Only macOS knows fullfsync: there a plain fsync leaves the bytes in the drive's own memory.
+The cache is in KiB, the checkpoint in pages of 4 KiB, the limit (of a WAL that grew) in bytes."""
+
+
+@attrs.frozen
+class PendingCandle:
+    """A candle in the journal."""
+
+    sequence: int
+    """Grows with every acceptance, so it tells a revision from what it revises."""
+    candle: Candle
+
+
+@attrs.frozen
+class PendingSeries:
+    """What the journal holds of one series."""
+
+    series: Series
+    rows: int
+    first_open_time_ms: int
+    """Inclusive."""
+    last_open_time_ms: int
+    """Inclusive."""
+
+
+def check_version(path: Path, version: int) -> None:
+    """Refuses the tables of a later kline_trio.
+
+    Raises:
+      ConfigError: this kline_trio is too old for the journal.
+    """
+    if version > JOURNAL_VERSION:
+        problem = (
+            f"{path} was written by a newer kline_trio (journal version {version}, this one"
+            f" knows {JOURNAL_VERSION}): upgrade kline_trio"
+        )
+        raise ConfigError([problem])
+
+
+@attrs.define(eq=False)
+class Journal:
+    """The one writing connection to the journal's file.
+
+    Its methods may be called from any thread, but only from one at a time.
+    """
+
+    _connection: sqlite3.Connection
+    _ids: dict[Series, int]
+
+    @classmethod
+    def open(cls, path: Path) -> "Journal":
+        """Opens the file, or makes it; its content is checked and its WAL folded in.
+
+        Raises:
+          ConfigError: a newer kline_trio wrote it.
+          DiskError: its content is damaged, or the file system cannot hold a WAL.
+          sqlite3.Error: the disk refused.
+        """
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection, path)
+            rows = connection.execute("SELECT trade_type, symbol, time_interval, id FROM series")
+            ids = {Series(*names): series_id for *names, series_id in rows}
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, ids)
+
+    def accept(self, received: Sequence[ReceivedCandle]) -> None:
+        """Commits the candles in one transaction; the last of equal series and open time wins.
+
+        Raises:
+          sqlite3.Error: nothing was accepted.
+        """
+        new_ids: dict[Series, int] = {}
+        with self._transaction():
+            [last] = self._connection.execute("SELECT last_sequence FROM state").fetchone()
+            self._connection.executemany(
+                _ACCEPT,
+                [
+                    (self._id(item.series, new_ids), sequence, *_values_of(item.candle))
+                    for sequence, item in enumerate(received, last + 1)
+                ],
+            )
+            self._connection.execute("UPDATE state SET last_sequence = ?", [last + len(received)])
+        # Not before: a transaction rolled back takes its ids along.
+        self._ids.update(new_ids)
+
+    def pending(self) -> tuple[PendingSeries, ...]:
+        """What waits for a merge, by series."""
+        return tuple(
+            PendingSeries(Series(trade_type, symbol, time_interval), rows, first_ms, last_ms)
+            for trade_type, symbol, time_interval, rows, first_ms, last_ms in (
+                self._connection.execute(_PENDING)
+            )
+        )
+
+    def take(self, series: Series) -> tuple[PendingCandle, ...]:
+        """The series' waiting candles by open time; they stay until `forget`."""
+        rows = self._connection.execute(_TAKE, [self._ids.get(series)])
+        return tuple(PendingCandle(sequence, Candle(*values)) for sequence, *values in rows)
+
+    def forget(self, series: Series, taken: Iterable[PendingCandle]) -> None:
+        """Removes exactly these; a revision accepted after `take` has another sequence and stays.
+
+        Raises:
+          sqlite3.Error: nothing was removed.
+        """
+        series_id = self._ids[series]
+        keys = [(series_id, item.candle.open_time_ms, item.sequence) for item in taken]
+        with self._transaction():
+            self._connection.executemany(_FORGET, keys)
+
+    def rows(self) -> int:
+        """How many candles wait."""
+        [rows] = self._connection.execute("SELECT count(*) FROM candle").fetchone()
+        return int(rows)
+
+    def close(self) -> None:
+        """Closes the file; SQLite folds the WAL in, and removes it, if no reader is at it."""
+        self._connection.close()
+
+    def _id(self, series: Series, new_ids: dict[Series, int]) -> int:
+        known = self._ids.get(series) or new_ids.get(series)
+        if known is not None:
+            return known
+        names = (series.trade_type, series.symbol, series.time_interval)
+        made = self._connection.execute(
+            "INSERT INTO series (trade_type, symbol, time_interval) VALUES (?, ?, ?)", names
+        ).lastrowid
+        assert made is not None
+        new_ids[series] = made
+        return made
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        # IMMEDIATE: a lock that cannot be had fails here, before any work.
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # After some errors, as a full disk, SQLite has rolled back already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    check_version(path, version)
+    [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise DiskError(f"{path} is damaged: {verdict}")
+    [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise DiskError(f"{path} is on a file system that cannot hold SQLite's WAL")
+    connection.executescript(_SETTINGS)
+    if version == 0:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {JOURNAL_VERSION}; COMMIT;"
+        )
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

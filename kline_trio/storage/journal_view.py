@@ -1,0 +1,138 @@
+"""The journal as a reader sees it: one moment of it, and never a byte changed."""
+
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from kline_trio.candle import Candle, Series
+from kline_trio.errors import DiskError
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.journal import CANDLE_COLUMNS, check_version
+from kline_trio.storage.places import journal_path
+
+__all__ = ["JournalView", "journal_view"]
+
+_CANDLES = (
+    f"SELECT {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    " WHERE series_id = (SELECT id FROM series"
+    " WHERE trade_type = ? AND symbol = ? AND time_interval = ?)"
+    " AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms"
+)
+_NEWEST = """
+SELECT trade_type, symbol, time_interval, newest FROM (
+  SELECT series.*, (SELECT max(open_time_ms) FROM candle WHERE series_id = id) AS newest
+  FROM series
+) WHERE newest IS NOT NULL
+"""
+_COPY_ATTEMPTS = 20
+_WAL_HEADER_BYTES = 32
+
+
+@attrs.frozen
+class JournalView:
+    """The candles that were in the journal at one moment."""
+
+    _connection: sqlite3.Connection | None
+
+    def candles(self, series: Series, start_ms: int, end_ms: int) -> list[Candle]:
+        """The series' candles with `start_ms <= open time < end_ms`, by open time."""
+        names = (series.trade_type, series.symbol, series.time_interval)
+        rows = self._rows(_CANDLES, *names, start_ms, end_ms)
+        return [Candle(*row) for row in rows]
+
+    def newest_ms(self) -> dict[Series, int]:
+        """The latest open time of each series that is in the journal."""
+        return {Series(*names): newest_ms for *names, newest_ms in self._rows(_NEWEST)}
+
+    def _rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
+        return [] if self._connection is None else self._connection.execute(sql, values).fetchall()
+
+
+@contextlib.contextmanager
+def journal_view(store_path: Path) -> Iterator[JournalView]:
+    """Opens one read transaction; it shows all that was accepted before, and not yet forgotten.
+
+    Raises:
+      ConfigError: a newer kline_trio wrote the journal.
+      DiskError: it cannot be read.
+    """
+    journal = journal_path(store_path.absolute())
+    with disk_errors(journal), contextlib.ExitStack() as stack:
+        connection = None
+        if journal.exists():
+            connection = _live(journal, stack) or _copied(journal, stack)
+            [version] = connection.execute("PRAGMA user_version").fetchone()
+            check_version(journal, version)
+            if version == 0:
+                # Caught before its tables were made.
+                connection = None
+        yield JournalView(connection)
+
+
+def _live(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection | None:
+    """A transaction on the journal itself; None where SQLite would need to write to have one.
+
+    A read-only connection to a WAL database needs a wal-index, the -shm file. `readonly_shm` lets
+    SQLite use one that is there, and rebuild it in memory where no recorder vouches for it, but
+    neither write nor make one: it would belong to this reader's user, and lock the recorder out.
+    (www.sqlite.org/wal.html, "Read-Only Databases"; `walBeginShmUnreliable` in wal.c.)
+    """
+    if not (_beside(journal, "-wal").exists() and _beside(journal, "-shm").exists()):
+        return None
+    try:
+        return _transaction(f"{journal.as_uri()}?mode=ro&readonly_shm=1", stack)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        return None
+
+
+def _copied(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
+    """A transaction on a private copy: for folders without a wal-index, as backups and exports.
+
+    `immutable=1` would need no copy, but leaves out the WAL, and with it accepted candles.
+    A process that has the journal open never comes here, since its -shm is there. It must not:
+    closing the file would drop SQLite's own POSIX locks on it.
+    """
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kline_trio-")))
+    copy = folder / journal.name
+    wal, wal_copy = _beside(journal, "-wal"), _beside(copy, "-wal")
+    for _ in range(_COPY_ATTEMPTS):
+        # Database first: what a checkpoint moves into it meanwhile is still in the WAL, until the
+        # WAL begins anew, which its header tells.
+        before = _generation(journal, wal)
+        shutil.copyfile(journal, copy)
+        wal_copy.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(wal, wal_copy)
+        if _generation(journal, wal) == before:
+            return _transaction(f"{copy.as_uri()}?mode=rw", stack)
+    raise DiskError(f"{journal} changes too fast to be copied: try again")
+
+
+def _generation(journal: Path, wal: Path) -> object:
+    with contextlib.suppress(FileNotFoundError), wal.open("rb") as file:
+        header = file.read(_WAL_HEADER_BYTES)
+        if header:
+            return header
+    status = journal.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _transaction(uri: str, stack: contextlib.ExitStack) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    stack.callback(connection.close)
+    connection.execute("BEGIN")
+    # The first read decides which moment is seen, and whether it can be.
+    connection.execute("PRAGMA user_version").fetchone()
+    return connection
+
+
+def _beside(journal: Path, suffix: str) -> Path:
+    return journal.with_name(journal.name + suffix)

@@ -1,0 +1,91 @@
+"""Which file a candle lives in: a template filled with the candle's series and time."""
+
+import itertools
+import string
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+
+import attrs
+
+from kline_trio.candle import Series
+
+__all__ = ["DEFAULT_LAYOUT", "SUFFIXES", "Layout"]
+
+DEFAULT_LAYOUT = "{trade_type}_{symbol}_{time_interval}.pqt"
+"""One file a series, named as in the original design."""
+
+SUFFIXES = (".pqt", ".parquet")
+"""What a candle file's name ends in."""
+
+_DEMANDED = ("trade_type", "symbol", "time_interval")
+_KNOWN = (*_DEMANDED, "year", "month", "date")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_Pieces = list[tuple[str, str | None]]
+"""Each piece is a literal text and the placeholder that follows it, if one does."""
+
+
+def _pieces(template: str) -> _Pieces:
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"layout {template!r}: {error}") from None
+    for _, name, spec, conversion in parsed:
+        # str.format would also take {symbol.x}, {symbol[0]}, {symbol!r} and {symbol:>9}.
+        if name is not None and (name not in _KNOWN or spec or conversion):
+            known = " ".join(f"{{{known}}}" for known in _KNOWN)
+            raise ValueError(f"layout {template!r}: unknown placeholder {{{name}}}; one of {known}")
+    return [(text, name) for text, name, _, _ in parsed]
+
+
+def _check_template(_: object, __: object, template: str) -> None:
+    pieces = _pieces(template)
+    for demanded in _DEMANDED:
+        if demanded not in [name for _, name in pieces]:
+            # Two series would share a file.
+            raise ValueError(f"layout {template!r}: {{{demanded}}} is missing")
+    for (_, before), (text, _) in itertools.pairwise(pieces):
+        # Else A1 at 5m and A at 15m would share a file.
+        if before is not None and (not text or text.isalnum()):
+            raise ValueError(f"layout {template!r}: put a separator, as _ or /, after {{{before}}}")
+    if not template.isprintable() or "\\" in template:
+        raise ValueError(f"layout {template!r}: only printable characters, and no backslash")
+    if not template.endswith(SUFFIXES):
+        raise ValueError(f"layout {template!r}: must end in .pqt or .parquet")
+    if template.startswith("/"):
+        raise ValueError(f"layout {template!r}: must be relative to the store's folder")
+    for part in template.split("/"):
+        # "." and ".." among them; pandas and Spark leave out what begins with a dot or underscore.
+        if part.startswith((".", "_")) or not part:
+            raise ValueError(
+                f"layout {template!r}: no part of the path may be empty, or begin with . or _"
+            )
+
+
+@attrs.frozen
+class Layout:
+    """Where each candle's file is, relative to the store's folder.
+
+    Raises:
+      ValueError: the template cannot be used; the text says what to change.
+    """
+
+    template: str = attrs.field(default=DEFAULT_LAYOUT, validator=_check_template)
+    """`/`-separated, with `{trade_type} {symbol} {time_interval}`, all demanded, and `{year}`
+    (YYYY), `{month}` (YYYY-MM), `{date}` (YYYY-MM-DD) of the candle's begin in UTC."""
+
+    def path(self, series: Series, open_time_ms: int) -> PurePosixPath:
+        """The file, relative to the store's folder, of the candle that opens then."""
+        date = (_EPOCH + timedelta(milliseconds=open_time_ms)).date().isoformat()
+        values = {
+            "trade_type": series.trade_type,
+            "symbol": series.symbol,
+            "time_interval": series.interval.file_name,
+            "year": date[:4],
+            "month": date[:7],
+            "date": date,
+        }
+        path = PurePosixPath(self.template.format_map(values))
+        assert not path.is_absolute(), path
+        assert ".." not in path.parts, path
+        return path

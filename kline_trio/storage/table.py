@@ -1,0 +1,156 @@
+"""Candles as Arrow tables: the columns, units and notes that every Parquet file carries."""
+
+import array
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kline_trio.candle import Candle, Series
+from kline_trio.errors import ConfigError
+
+__all__ = ["BEGIN", "END", "FORMAT_VERSION", "overlay", "schema", "series_of", "table_of"]
+
+BEGIN = "candle_begin_time"
+END = "candle_end_time"
+
+FORMAT_VERSION = 1
+"""Of the columns and their meaning; it stands in each file."""
+
+_VERSION_KEY = b"kline_trio_format"
+_TIME = pa.timestamp("ms", "UTC")
+
+_COIN = ("base asset", "quote asset")
+_CONTRACTS = ("contracts", "base coin")
+_UNITS = {"spot": _COIN, "usdt_futures": _COIN, "coin_futures": _CONTRACTS}
+"""What `volume` and `quote_volume` count (Binance docs, "Kline/Candlestick Streams")."""
+
+
+def schema(series: Series) -> pa.Schema:
+    """The columns of the series' files.
+
+    Each column's metadata names its unit, the schema's the series, and pandas' note in it makes
+    `candle_end_time` the index.
+    """
+    fields = _fields(series.trade_type)
+    metadata: dict[bytes | str, bytes | str] = {
+        "trade_type": series.trade_type,
+        "symbol": series.symbol,
+        "time_interval": series.time_interval,
+        _VERSION_KEY: str(FORMAT_VERSION),
+        "pandas": _pandas_note(),
+    }
+    return pa.schema(fields, metadata=metadata)
+
+
+@functools.cache
+def _fields(trade_type: str) -> tuple["pa.Field[Any]", ...]:
+    volume, quote_volume = _UNITS[trade_type]
+    price = "quote asset per base asset"
+    columns: dict[str, tuple[pa.DataType, str]] = {
+        BEGIN: (_TIME, "UTC, inclusive"),
+        "open": (pa.float64(), price),
+        "high": (pa.float64(), price),
+        "low": (pa.float64(), price),
+        "close": (pa.float64(), price),
+        "volume": (pa.float64(), volume),
+        "quote_volume": (pa.float64(), quote_volume),
+        "trade_num": (pa.int64(), "trades"),
+        "taker_buy_base_asset_volume": (pa.float64(), volume),
+        "taker_buy_quote_asset_volume": (pa.float64(), quote_volume),
+        END: (_TIME, "UTC, exclusive"),
+    }
+    return tuple(
+        pa.field(name, kind, metadata={"unit": unit}) for name, (kind, unit) in columns.items()
+    )
+
+
+@functools.cache
+def _pandas_note() -> str:
+    # By hand rather than by Table.from_pandas: the recorder never loads pandas.
+    names = {"double": "float64", "int64": "int64"}
+    columns: list[dict[str, object]] = []
+    for field in _fields("spot"):
+        is_time = field.type == _TIME
+        columns.append(
+            {
+                "name": field.name,
+                "field_name": field.name,
+                "pandas_type": "datetimetz" if is_time else names[str(field.type)],
+                "numpy_type": "datetime64[ms]" if is_time else names[str(field.type)],
+                "metadata": {"timezone": "UTC"} if is_time else None,
+            }
+        )
+    note = {
+        "index_columns": [END],
+        "column_indexes": [
+            {
+                "name": None,
+                "field_name": None,
+                "pandas_type": "unicode",
+                "numpy_type": "str",
+                "metadata": {"encoding": "UTF-8"},
+            }
+        ],
+        "columns": columns,
+        "attributes": {},
+        "pandas_version": "3.0.0",
+    }
+    return json.dumps(note)
+
+
+def series_of(metadata: Mapping[bytes, bytes] | None) -> Series | None:
+    """Whose candles a schema's or a file's metadata announces; None if it is not one of ours.
+
+    Raises:
+      ConfigError: a newer kline_trio wrote it.
+    """
+    if metadata is None or _VERSION_KEY not in metadata:
+        return None
+    version = int(metadata[_VERSION_KEY])
+    if version > FORMAT_VERSION:
+        problem = (
+            f"written by a newer kline_trio (format {version}, this one knows {FORMAT_VERSION}):"
+            " upgrade kline_trio"
+        )
+        raise ConfigError([problem])
+    return Series(
+        metadata[b"trade_type"].decode(),
+        metadata[b"symbol"].decode(),
+        metadata[b"time_interval"].decode(),
+    )
+
+
+def table_of(series: Series, candles: Sequence[Candle]) -> pa.Table:
+    """The candles as rows, in their order."""
+    interval = series.interval
+    times = {
+        BEGIN: [candle.open_time_ms for candle in candles],
+        END: [interval.end_time_ms(candle.open_time_ms) for candle in candles],
+    }
+    wanted = schema(series)
+    arrays = []
+    for field in wanted:
+        values = times.get(field.name) or [getattr(candle, field.name) for candle in candles]
+        # Not pa.array: it loads pandas, a second of CPU and 50 MB that a recorder never needs.
+        packed = array.array("d" if field.type == pa.float64() else "q", values)
+        arrays.append(pa.Array.from_buffers(field.type, len(packed), [None, pa.py_buffer(packed)]))
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def overlay(older: pa.Table, newer: pa.Table) -> pa.Table:
+    """The rows of both, by begin; where both have a candle, the newer table's row.
+
+    Each must be sorted and unique, and so is the result.
+    """
+    if not older.num_rows or not newer.num_rows:
+        return newer if newer.num_rows else older
+    if older[BEGIN][-1].value < newer[BEGIN][0].value:
+        # The usual case, and it must cost nothing: candles come in the order of time.
+        return pa.concat_tables([older, newer])
+    superseded = pc.is_in(older[BEGIN], value_set=newer[BEGIN].combine_chunks())
+    both = pa.concat_tables([older.filter(pc.invert(superseded)), newer])
+    return both.sort_by(BEGIN)
