@@ -1,0 +1,51 @@
+"""A built-in exchange that speaks the protocol of Binance's three markets, for tests and trials.
+
+It shares no code with the part of the recorder that reads the protocol.
+"""
+
+from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
+from kline_trio.simulator.faults import (
+    Drop,
+    Fault,
+    Garbage,
+    Happened,
+    LateClose,
+    OmitClose,
+    Refuse,
+    RepeatClose,
+    ReviseClose,
+    Shutdown,
+    Silence,
+    Stall,
+)
+from kline_trio.simulator.frames import Kline
+from kline_trio.simulator.replay import Replay
+from kline_trio.simulator.rest import Request, Response
+from kline_trio.simulator.server import Endpoints, serve, serve_stream, wait_finished
+from kline_trio.simulator.symbols import listed_symbols
+
+__all__ = [
+    "DEFAULT_START_MS",
+    "Drop",
+    "Endpoints",
+    "Exchange",
+    "Fault",
+    "Garbage",
+    "Happened",
+    "Kline",
+    "LateClose",
+    "OmitClose",
+    "Refuse",
+    "RepeatClose",
+    "Replay",
+    "Request",
+    "Response",
+    "ReviseClose",
+    "Shutdown",
+    "Silence",
+    "Stall",
+    "listed_symbols",
+    "serve",
+    "serve_stream",
+    "wait_finished",
+]

@@ -1,0 +1,177 @@
+"""Which events of the subscribed streams are due: made-up ones, or those of a replay.
+
+A feed belongs to one connection.  It holds no queue: what is due is worked out when it is asked
+for, so a slow connection gets its closing frames later and its overdue forming ones left out,
+and costs no memory.
+"""
+
+import heapq
+from itertools import count
+from typing import NamedTuple, Protocol
+
+from kline_trio.simulator.calendar import next_open_ms, open_ms
+from kline_trio.simulator.frames import Kline, kline_event
+from kline_trio.simulator.market import LONGEST_LATE_MS, Closing, Market, Series, first_version
+
+__all__ = ["Event", "Feed", "MadeUpFeed"]
+
+_LINGER_MS = 3_000
+
+
+class Event(NamedTuple):
+    """One event that a connection is owed."""
+
+    due_ms: int
+    stream: str
+    text: str
+    """The bare event, without the combined envelope."""
+    closes_ms: int | None = None
+    """Open time of the candle that the event closes, None for any other event."""
+
+
+class Feed(Protocol):
+    """What a connection asks for its events; times are exchange milliseconds."""
+
+    def subscribe(self, stream: str, now_ms: int) -> None:
+        """Begin a stream; nothing from before ``now_ms`` is owed."""
+
+    def unsubscribe(self, stream: str) -> None:
+        """End a stream at once."""
+
+    def next_due_ms(self) -> int | None:
+        """Return when something may next be due, None for never."""
+
+    def take(self, now_ms: int, limit: int) -> list[Event]:
+        """Return at most ``limit`` events that are due, in their order."""
+
+
+class _Turn(NamedTuple):
+    due_ms: int
+    order: int
+    what: str
+    ticket: "_Ticket"
+    opened_ms: int
+    revised_later: bool = False
+
+
+class _Ticket:
+    """One life of a subscription; a turn of a former life is recognised by its ticket."""
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self.pushed: tuple[int, int] = (-1, -1)
+        self.closes: dict[int, int] = {}
+
+
+class MadeUpFeed:
+    """Forming candles at the market's cadence and closes at their seeded lateness."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._turns: list[_Turn] = []
+        self._tickets: dict[str, _Ticket] = {}
+        self._order = count()
+
+    def subscribe(self, stream: str, now_ms: int) -> None:
+        """See `Feed`; a stream that the market does not feed stays silent."""
+        series = self._market.series_of(stream)
+        if series is None:
+            return
+        ticket = self._tickets[stream] = _Ticket(series)
+        opened_ms = open_ms(series.interval, now_ms)
+        self._add(next_open_ms(series.interval, opened_ms), "end", ticket, opened_ms)
+        cadence_ms, phase_ms = self._market.cadence_ms(series), self._market.phase_ms(series)
+        self._add(now_ms + (phase_ms - now_ms) % cadence_ms, "push", ticket, 0)
+        # the close of a candle that has ended may still be to come
+        reach_ms = max(LONGEST_LATE_MS, self._market.script.longest_late_ms)
+        earlier_ms = open_ms(series.interval, opened_ms - 1)
+        while next_open_ms(series.interval, earlier_ms) + reach_ms >= now_ms:
+            for closing in self._market.closings(series, earlier_ms):
+                if closing.due_ms >= now_ms:
+                    self._add_close(ticket, earlier_ms, closing)
+            earlier_ms = open_ms(series.interval, earlier_ms - 1)
+
+    def unsubscribe(self, stream: str) -> None:
+        """See `Feed`."""
+        self._tickets.pop(stream, None)
+
+    def next_due_ms(self) -> int | None:
+        """See `Feed`."""
+        return self._turns[0].due_ms if self._turns else None
+
+    def take(self, now_ms: int, limit: int) -> list[Event]:
+        """See `Feed`."""
+        events: list[Event] = []
+        while self._turns and self._turns[0].due_ms <= now_ms and len(events) < limit:
+            turn = heapq.heappop(self._turns)
+            if self._tickets.get(turn.ticket.series.stream) is not turn.ticket:
+                continue
+            if turn.what == "push":
+                event = self._push(turn, now_ms)
+                if event is not None:
+                    events.append(event)
+            elif turn.what == "end":
+                self._end(turn)
+            else:
+                events.append(self._close(turn))
+        return events
+
+    def _add(self, due_ms: int, what: str, ticket: _Ticket, opened_ms: int) -> None:
+        heapq.heappush(self._turns, _Turn(due_ms, next(self._order), what, ticket, opened_ms))
+
+    def _add_close(self, ticket: _Ticket, opened_ms: int, closing: Closing) -> None:
+        ticket.closes.setdefault(opened_ms, closing.due_ms)
+        turn = _Turn(
+            closing.due_ms, next(self._order), "close", ticket, opened_ms, closing.revised_later
+        )
+        heapq.heappush(self._turns, turn)
+
+    def _end(self, turn: _Turn) -> None:
+        """Put a candle's closing frames in the order of things, and go on to the next candle."""
+        ticket, series = turn.ticket, turn.ticket.series
+        closings = self._market.closings(series, turn.opened_ms)
+        self._market.note_close(series, turn.opened_ms, closings)
+        for closing in closings:
+            self._add_close(ticket, turn.opened_ms, closing)
+        end_ms = next_open_ms(series.interval, turn.opened_ms)
+        self._add(next_open_ms(series.interval, end_ms), "end", ticket, end_ms)
+
+    def _push(self, turn: _Turn, now_ms: int) -> Event | None:
+        """Push a forming candle if trades have changed it; overdue pushes become one."""
+        ticket, series = turn.ticket, turn.ticket.series
+        cadence_ms = self._market.cadence_ms(series)
+        overdue = (now_ms - turn.due_ms) // cadence_ms
+        self._add(turn.due_ms + max(1, overdue) * cadence_ms, "push", ticket, 0)
+        if overdue:
+            return None
+        at_ms = turn.due_ms
+        opened_ms = open_ms(series.interval, at_ms)
+        before_ms = open_ms(series.interval, opened_ms - 1)
+        if (
+            at_ms - opened_ms < _LINGER_MS
+            and ticket.closes.get(before_ms, 0) > at_ms
+            and self._market.lingers(series, before_ms)
+        ):
+            opened_ms = before_ms
+        if opened_ms == at_ms:
+            return None
+        kline = self._market.kline(series.symbol, series.interval, opened_ms, at_ms)
+        # futures push "if there is something"; spot shows an empty candle once, as a flat bar
+        nothing = kline.trade_num == 0 and self._market.trade_type != "spot"
+        if nothing or ticket.pushed == (opened_ms, kline.trade_num):
+            return None
+        ticket.pushed = (opened_ms, kline.trade_num)
+        return Event(at_ms, series.stream, self._text(series, kline, at_ms, closed=False))
+
+    def _close(self, turn: _Turn) -> Event:
+        series = turn.ticket.series
+        turn.ticket.closes.pop(turn.opened_ms, None)
+        kline = self._market.kline(series.symbol, series.interval, turn.opened_ms)
+        if turn.revised_later:
+            kline = first_version(kline)
+        text = self._text(series, kline, turn.due_ms, closed=True)
+        return Event(turn.due_ms, series.stream, text, turn.opened_ms)
+
+    def _text(self, series: Series, kline: Kline, event_ms: int, *, closed: bool) -> str:
+        blanks = self._market.trade_type == "usdt_futures"
+        return kline_event(kline, event_ms, closed=closed, blanks=blanks)

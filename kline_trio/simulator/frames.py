@@ -1,0 +1,124 @@
+"""The exact JSON text of what the three markets send: kline events, envelopes, replies.
+
+Keys, their order and the spacing are those of recorded and quoted real frames.  The envelope is
+described in the Binance spot docs, web-socket-streams.md, and in the USD-M and COIN-M
+"WebSocket Market Streams" pages.
+"""
+
+import attrs
+import msgspec
+
+__all__ = [
+    "Kline",
+    "combined",
+    "decimal_text",
+    "error_reply",
+    "kline_event",
+    "result_reply",
+    "server_shutdown",
+]
+
+
+@attrs.frozen(kw_only=True)
+class Kline:
+    """One candle as the exchange words it; every decimal is the text that the frame carries."""
+
+    symbol: str
+    interval: str
+    open_time_ms: int
+    close_time_ms: int
+    """Open time of the next candle less one millisecond."""
+    first_trade_id: int
+    """-1 without trades."""
+    last_trade_id: int
+    """-1 without trades."""
+    open: str
+    close: str
+    high: str
+    low: str
+    volume: str
+    """Base asset; on COIN-M the number of contracts."""
+    trade_num: int
+    quote_volume: str
+    """Quote asset; on COIN-M base coin."""
+    taker_buy_volume: str
+    taker_buy_quote_volume: str
+
+
+def decimal_text(units: int, decimals: int) -> str:
+    """Return ``units`` times ten to the minus ``decimals`` as plain decimal text.
+
+    Args:
+        units: Not negative.
+        decimals: Digits behind the point; with 0 there is no point.
+    """
+    if not decimals:
+        return str(units)
+    whole, part = divmod(units, 10**decimals)
+    return f"{whole}.{part:0{decimals}d}"
+
+
+def kline_event(kline: Kline, event_time_ms: int, *, closed: bool, blanks: bool) -> str:
+    """Return the bare kline event, as it goes out on a raw ``/ws`` connection.
+
+    Args:
+        kline: The candle, closed or still forming.
+        event_time_ms: ``E``, exchange time.
+        closed: ``x``.
+        blanks: A blank after each comma inside ``k``, as in USD-M frames quoted in 2026.
+    """
+    comma = ", " if blanks else ","
+    inner = comma.join(
+        (
+            f'"t":{kline.open_time_ms}',
+            f'"T":{kline.close_time_ms}',
+            f'"s":"{kline.symbol}"',
+            f'"i":"{kline.interval}"',
+            f'"f":{kline.first_trade_id}',
+            f'"L":{kline.last_trade_id}',
+            f'"o":"{kline.open}"',
+            f'"c":"{kline.close}"',
+            f'"h":"{kline.high}"',
+            f'"l":"{kline.low}"',
+            f'"v":"{kline.volume}"',
+            f'"n":{kline.trade_num}',
+            '"x":true' if closed else '"x":false',
+            f'"q":"{kline.quote_volume}"',
+            f'"V":"{kline.taker_buy_volume}"',
+            f'"Q":"{kline.taker_buy_quote_volume}"',
+            '"B":"0"',
+        )
+    )
+    return f'{{"e":"kline","E":{event_time_ms},"s":"{kline.symbol}","k":{{{inner}}}}}'
+
+
+def combined(stream: str, event: str) -> str:
+    """Wrap an event as a ``/stream`` connection carries it."""
+    return f'{{"stream":"{stream}","data":{event}}}'
+
+
+def server_shutdown(event_time_ms: int, *, is_combined: bool) -> str:
+    """Return the notice that the server goes away; on spot since 2026-05.
+
+    Source: Binance spot docs, CHANGELOG.md (2026-05-06) and web-socket-streams.md.
+    """
+    event = f'{{"e":"serverShutdown","E":{event_time_ms}}}'
+    return combined("!serverShutdown", event) if is_combined else event
+
+
+def result_reply(result: object, request_id: int | str | None) -> str:
+    """Return the reply to a request that was taken; replies are never wrapped.
+
+    Source: Binance spot docs, web-socket-streams.md ("Live Subscribing/Unsubscribing").
+    """
+    return msgspec.json.encode({"result": result, "id": request_id}).decode()
+
+
+def error_reply(code: int, message: str, request_id: int | str | None) -> str:
+    """Return the nested error reply that real connections give.
+
+    The docs print it flat; frames seen in the field are nested (for example
+    github.com/ctubio/Krypto-trading-bot issue 1121).
+    """
+    error = {"code": code, "msg": message}
+    return msgspec.json.encode({"error": error, "id": request_id}).decode()

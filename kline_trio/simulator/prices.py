@@ -1,0 +1,310 @@
+"""Made-up trading: a pure function of seed, symbol and time, in exact integers.
+
+A minute is the grain.  What a minute holds comes from hashes of its number, so a month of them is
+one pass of numpy; where inside the minute each trade falls is a closed form, so the candle as it
+stands at any moment costs a few microseconds.  Everything is a whole number of ticks, lots or
+trades: one-minute candles sum to longer ones exactly, and no floating point can differ between
+machines or between one call and the next.
+"""
+
+import hashlib
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kline_trio.simulator.calendar import MINUTE_MS, SECOND_MS
+from kline_trio.simulator.symbols import Listing
+
+__all__ = ["Figures", "Tape", "hash_key", "mix"]
+
+_Ints = NDArray[np.int64]
+
+_MASK = (1 << 64) - 1
+_WAVES = ((20_160, 150_000), (1_440, 30_000), (60, 5_000), (7, 800), (1, 300))
+"""Period in minutes and amplitude in millionths of each part of the price's wandering."""
+_HOUR = 60
+_HOURS_KEPT = 512
+_RUNS_KEPT = 8_192
+
+
+def hash_key(*parts: object) -> int:
+    """Return 64 bits that depend on the text of all parts; the same in every process."""
+    text = "\x1f".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def mix(value: int) -> int:
+    """Scramble 64 bits (the finisher of splitmix64, public domain, Sebastiano Vigna)."""
+    value = (value + 0x9E3779B97F4A7C15) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+class Figures(NamedTuple):
+    """What was traded in a span: prices in ticks, volumes in lots, turnover in its own units.
+
+    A tuple and not an attrs class: thousands a second are made and added.
+    """
+
+    open: int
+    close: int
+    high: int
+    low: int
+    volume: int
+    turnover: int
+    """Ticks times lots; on COIN-M hundred-millionths of a coin."""
+    taker_volume: int
+    taker_turnover: int
+    trades: int
+    first_trade: int
+    """Number of the first trade, or of the next one to come where there is none."""
+
+    def then(self, later: "Figures") -> "Figures":
+        """Return the figures of this span and the one that follows it."""
+        return Figures(
+            self.open,
+            later.close,
+            max(self.high, later.high),
+            min(self.low, later.low),
+            self.volume + later.volume,
+            self.turnover + later.turnover,
+            self.taker_volume + later.taker_volume,
+            self.taker_turnover + later.taker_turnover,
+            self.trades + later.trades,
+            self.first_trade,
+        )
+
+
+class _Minute(NamedTuple):
+    first_trade: int
+    trades: int
+    open: int
+    close: int
+    high: int
+    low: int
+    volume: int
+    taker_volume: int
+    average: int
+    """Price at which the whole minute's volume is turned over, in ticks."""
+    low_first: int
+
+
+class Tape:
+    """All trading of one symbol, for all time.
+
+    It keeps recently used minutes and running sums; they are a memory of the pure function and
+    never change what it gives.
+    """
+
+    def __init__(self, seed: int, listing: Listing) -> None:
+        self.listing = listing
+        key = hash_key(seed, listing.trade_type, listing.symbol)
+        self._keys = [mix(key + salt) for salt in range(16)]
+        self._hours: OrderedDict[int, list[_Minute]] = OrderedDict()
+        self._runs: OrderedDict[int, tuple[int, Figures]] = OrderedDict()
+        # coins x 10^8 that one contract is worth at a price of one tick
+        self._contract = listing.contract_usd * 10 ** (8 + listing.price_decimals)
+
+    def figures(self, open_ms: int, until_ms: int) -> Figures:
+        """Return what was traded from ``open_ms`` (inclusive) to ``until_ms`` (exclusive).
+
+        Args:
+            open_ms: The start of a minute, or a moment whose minute also holds ``until_ms``.
+            until_ms: Any moment after it.
+        """
+        first, head_ms = divmod(open_ms, MINUTE_MS)
+        last, tail_ms = divmod(until_ms, MINUTE_MS)
+        if head_ms or first == last:
+            return self._within(first, head_ms, until_ms - first * MINUTE_MS)
+        whole = self._whole(first, last)
+        return whole.then(self._within(last, 0, tail_ms)) if tail_ms else whole
+
+    def _whole(self, first: int, last: int) -> Figures:
+        """Add up the minutes from ``first`` to before ``last``, going on from the last sum."""
+        reached, total = self._runs.get(first, (last + 1, None))
+        if total is None or not reached <= last <= reached + _HOUR:
+            reached, total = last, self._sum(first, last)
+        for minute in range(reached, last):
+            total = total.then(self._within(minute, 0, MINUTE_MS))
+        self._runs[first] = last, total
+        self._runs.move_to_end(first)
+        if len(self._runs) > _RUNS_KEPT:
+            self._runs.popitem(last=False)
+        return total
+
+    def _sum(self, first: int, last: int) -> Figures:
+        columns = self._columns(first, last - first)
+        volume, taker, average = columns["volume"], columns["taker_volume"], columns["average"]
+        return Figures(
+            int(columns["open"][0]),
+            int(columns["close"][-1]),
+            int(columns["high"].max()),
+            int(columns["low"].min()),
+            int(volume.sum()),
+            int(self._turnovers(volume, average).sum()),
+            int(taker.sum()),
+            int(self._turnovers(taker, average).sum()),
+            int(columns["trades"].sum()),
+            int(columns["first_trade"][0]),
+        )
+
+    def _turnovers(self, volume: _Ints, average: _Ints) -> _Ints:
+        return volume * self._contract // average if self._contract else volume * average
+
+    def _minute(self, number: int) -> _Minute:
+        hour, index = divmod(number, _HOUR)
+        rows = self._hours.get(hour)
+        if rows is None:
+            columns = self._columns(hour * _HOUR, _HOUR)
+            lists = [columns[name].tolist() for name in _Minute._fields]
+            rows = self._hours[hour] = [_Minute(*row) for row in zip(*lists, strict=True)]
+            if len(self._hours) > _HOURS_KEPT:
+                self._hours.popitem(last=False)
+        return rows[index]
+
+    # -- inside one minute ------------------------------------------------------------------
+
+    def _within(self, number: int, from_ms: int, to_ms: int) -> Figures:
+        """Return the figures of a part of one minute, offsets in milliseconds."""
+        minute = self._minute(number)
+        start, end = (self._trades_before(number, minute, ms) for ms in (from_ms, to_ms))
+        if start == end:
+            price = self._price(minute, start - 1) if start else self._close_before(number)
+            return Figures(price, price, price, price, 0, 0, 0, 0, 0, minute.first_trade + start)
+        opened, closed = self._price(minute, start), self._price(minute, end - 1)
+        seen = [opened, closed]
+        if minute.trades > 3:
+            turns = (minute.trades // 3, 2 * minute.trades // 3)
+            seen += [self._price(minute, turn) for turn in turns if start <= turn < end]
+        old, new = self._volumes(minute, start), self._volumes(minute, end)
+        old_taker, new_taker = old[1], new[1]
+        turnover = self._turnover
+        return Figures(
+            opened,
+            closed,
+            max(seen),
+            min(seen),
+            new[0] - old[0],
+            turnover(new[0], minute.average) - turnover(old[0], minute.average),
+            new_taker - old_taker,
+            turnover(new_taker, minute.average) - turnover(old_taker, minute.average),
+            end - start,
+            minute.first_trade + start,
+        )
+
+    def _turnover(self, volume: int, average: int) -> int:
+        return volume * self._contract // average if self._contract else volume * average
+
+    def _close_before(self, number: int) -> int:
+        """Return the last price before a minute, however long ago the last trade was."""
+        return self._minute(number - 1).close
+
+    def _trades_before(self, number: int, minute: _Minute, offset_ms: int) -> int:
+        """Count the minute's trades in its first ``offset_ms``; never falls as time goes on."""
+        if offset_ms >= MINUTE_MS:
+            return minute.trades
+        second, part_ms = divmod(offset_ms, SECOND_MS)
+        here = self._pace(number, second)
+        pace = here * SECOND_MS + (self._pace(number, second + 1) - here) * part_ms
+        return minute.trades * pace // (60 * 1024 * SECOND_MS)
+
+    def _pace(self, number: int, second: int) -> int:
+        jitter = mix(self._keys[0] + number * 60 + second) & 1023 if 0 < second < 60 else 0
+        return second * 1024 + jitter
+
+    def _price(self, minute: _Minute, index: int) -> int:
+        """Return the price of the minute's trade ``index``: open, two turning points, close."""
+        last = minute.trades - 1
+        if last < 3:
+            return minute.close if index and index == last else minute.open
+        first_turn, second_turn = minute.trades // 3, 2 * minute.trades // 3
+        turns = (minute.low, minute.high) if minute.low_first else (minute.high, minute.low)
+        if index < first_turn:
+            left, right, start, end = 0, first_turn, minute.open, turns[0]
+        elif index < second_turn:
+            left, right, start, end = first_turn, second_turn, turns[0], turns[1]
+        else:
+            left, right, start, end = second_turn, last, turns[1], minute.close
+        return start + (end - start) * (index - left) // (right - left)
+
+    def _volumes(self, minute: _Minute, trades: int) -> tuple[int, int]:
+        """Return volume and taker volume of the minute's first ``trades`` trades."""
+        taker, maker = minute.taker_volume, minute.volume - minute.taker_volume
+        if not 0 < trades < minute.trades:
+            return (minute.volume, taker) if trades else (0, 0)
+        bits = mix(self._keys[1] + minute.first_trade + trades)
+        parts = minute.trades * 1024
+        taker = taker * (trades * 1024 + (bits & 1023)) // parts
+        maker = maker * (trades * 1024 + (bits >> 10 & 1023)) // parts
+        return taker + maker, taker
+
+    # -- many minutes at once ---------------------------------------------------------------
+
+    def _columns(self, first: int, count: int) -> dict[str, _Ints]:
+        """Return ``count`` minutes as columns; those without trades are flat."""
+        columns = self._traded(first, count)
+        traded = columns["trades"] > 0
+        if not traded.all():
+            held = np.maximum.accumulate(np.where(traded, np.arange(count), -1))
+            before = self._last_trade_before(first) if held[0] < 0 else 0
+            flat = np.where(held < 0, before, columns["close"][held])
+            for name in ("open", "close", "high", "low", "average"):
+                columns[name] = np.where(traded, columns[name], flat)
+        return columns
+
+    def _last_trade_before(self, minute: int) -> int:
+        while True:
+            columns = self._traded(minute - 256, 256)
+            traded = np.flatnonzero(columns["trades"])
+            if traded.size:
+                return int(columns["close"][traded[-1]])
+            minute -= 256
+
+    def _traded(self, first: int, count: int) -> dict[str, _Ints]:
+        listing = self.listing
+        numbers = np.arange(first, first + count + 1, dtype=np.int64)
+        level = self._levels(numbers)
+        counter = (numbers * 1024 + self._bits(2, numbers, 1023)) * listing.trades_per_1000_minutes
+        counter //= 1024 * 1000
+        numbers, opened = numbers[:-1], level[:-1] + self._bits(3, numbers[:-1], 3) - 1
+        trades = np.diff(counter)
+        # one trade alone has one price, and a quiet symbol must not stand still for ever
+        closed = np.where(trades > 1, level[1:], opened)
+        wick = listing.level_ticks * (trades > 3)
+        high = np.maximum(opened, closed) + wick * self._bits(4, numbers, 511) // 1_000_000
+        low = np.minimum(opened, closed) - wick * self._bits(5, numbers, 511) // 1_000_000
+        size = listing.lots_per_trade * self._bits(6, numbers, 1023) // 512
+        volume = trades + trades * size
+        return {
+            "first_trade": counter[:-1],
+            "trades": trades,
+            "open": opened,
+            "close": closed,
+            "high": high,
+            "low": low,
+            "volume": volume,
+            "taker_volume": volume * (256 + self._bits(7, numbers, 511)) // 1024,
+            "average": (opened + closed + high + low) // 4,
+            "low_first": self._bits(8, numbers, 1),
+        }
+
+    def _levels(self, numbers: _Ints) -> _Ints:
+        """Return the wandering price at the start of each minute, in ticks."""
+        wiggle = np.zeros(len(numbers), dtype=np.int64)
+        for salt, (period, amplitude) in enumerate(_WAVES, 9):
+            node, phase = np.divmod(numbers, period)
+            left = self._bits(salt, node, 1023) - 512
+            right = self._bits(salt, node + 1, 1023) - 512
+            wiggle += amplitude * ((left * (period - phase) + right * phase) // period) // 512
+        return self.listing.level_ticks * (1_000_000 + wiggle) // 1_000_000
+
+    def _bits(self, salt: int, numbers: _Ints, mask: int) -> _Ints:
+        """Hash each number to a whole number from 0 to ``mask``."""
+        value = numbers.astype(np.uint64) + np.uint64(self._keys[salt])
+        value += np.uint64(0x9E3779B97F4A7C15)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return ((value ^ (value >> np.uint64(31))) & np.uint64(mask)).astype(np.int64)

@@ -1,0 +1,226 @@
+"""The answers of the HTTP side that need no candles: ping, time, exchangeInfo, errors.
+
+Sources: Binance spot docs, rest-api.md ("General endpoints", "LIMITS") and errors.md; USD-M and
+COIN-M docs, "Exchange Information"; key sets of recorded exchangeInfo answers.
+"""
+
+from collections.abc import Callable, Iterable
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import msgspec
+
+from kline_trio.simulator.frames import decimal_text
+from kline_trio.simulator.symbols import NEVER_MS, Listing
+
+__all__ = ["Request", "Response", "answer", "refusal", "weight_pool", "with_weight"]
+
+_PREFIX = {"spot": "/api/v3", "usdt_futures": "/fapi/v1", "coin_futures": "/dapi/v1"}
+_JSON = ("content-type", "application/json;charset=UTF-8")
+_TITLES = {
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    414: "Request-URI Too Large",
+    503: "Service Unavailable",
+}
+_ONBOARD_MS = 1_569_398_400_000
+_RESTRICTED = (
+    "Service unavailable from a restricted location according to 'b. Eligibility' in "
+    "https://www.binance.com/en/terms. Please contact customer service if you believe you "
+    "received this message in error."
+)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One HTTP request, and the moments at which it is answered."""
+
+    method: str = "GET"
+    target: str
+    """Path and query."""
+    trade_type: str
+    now_ms: int
+    """Exchange time."""
+    now_s: float = 0.0
+    """Local time, which weights are counted by."""
+
+
+@attrs.frozen(kw_only=True)
+class Response:
+    """One HTTP answer."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+def weight_pool(trade_type: str) -> str:
+    """Return which used-weight budget a market draws on: futures share one since 2026-06-30."""
+    return "spot" if trade_type == "spot" else "futures"
+
+
+def answer(request: Request, listings: Iterable[Listing]) -> tuple[Response, int]:
+    """Answer a request and say what it weighs."""
+    parts = urlsplit(request.target)
+    prefix = _PREFIX[request.trade_type]
+    if request.method != "GET" or not parts.path.startswith(f"{prefix}/"):
+        return _not_found(), 1
+    match parts.path.removeprefix(prefix):
+        case "/ping":
+            return _json({}), 1
+        case "/time":
+            return _json({"serverTime": request.now_ms}), 1
+        case "/exchangeInfo":
+            weight = 20 if request.trade_type == "spot" else 1
+            return _exchange_info(request, parse_qs(parts.query), tuple(listings)), weight
+    return _not_found(), 1
+
+
+def refusal(status: int, now_ms: int) -> Response:
+    """Return a refusal as the real exchange words it; 5xx and 403 are pages, not JSON."""
+    if status in (418, 429):
+        until = f"; IP banned until {now_ms + 120_000}" if status == 418 else ""
+        body = _error(-1003, f"Way too much request weight used{until}.")
+        return Response(status=status, headers=(_JSON, ("retry-after", "120")), body=body)
+    if status == 451:
+        return Response(status=status, headers=(_JSON,), body=_error(0, _RESTRICTED))
+    return _page(status, _TITLES.get(status, "Error"))
+
+
+def with_weight(response: Response, used: int) -> Response:
+    """Return an answer with the weight that its address has used in this minute."""
+    return attrs.evolve(response, headers=(*response.headers, ("x-mbx-used-weight-1m", str(used))))
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(status=status, headers=(_JSON,), body=msgspec.json.encode(value))
+
+
+def _error(code: int, message: str) -> bytes:
+    return msgspec.json.encode({"code": code, "msg": message})
+
+
+def _page(status: int, title: str) -> Response:
+    body = f"<html>\r\n<head><title>{status} {title}</title></head>\r\n</html>\r\n".encode()
+    return Response(status=status, headers=(("content-type", "text/html"),), body=body)
+
+
+def _not_found() -> Response:
+    return _page(404, _TITLES[404])
+
+
+def _exchange_info(
+    request: Request, query: dict[str, list[str]], listings: tuple[Listing, ...]
+) -> Response:
+    spot = request.trade_type == "spot"
+    if spot and ("symbol" in query or "symbols" in query):
+        by_symbol = {listing.symbol: listing for listing in listings}
+        try:
+            wanted = query.get("symbol") or msgspec.json.decode(query["symbols"][0], type=list[str])
+            listings = tuple(by_symbol[symbol] for symbol in wanted)
+        except (KeyError, msgspec.DecodeError):
+            body = _error(-1121, "Invalid symbol.")
+            return Response(status=400, headers=(_JSON,), body=body)
+    shape: Callable[[Listing, int], dict[str, object]] = _SHAPES[request.trade_type]
+    info: dict[str, object] = {"timezone": "UTC", "serverTime": request.now_ms}
+    if request.trade_type == "usdt_futures":
+        info["futuresType"] = "U_MARGINED"
+    info["rateLimits"] = _RATE_LIMITS[weight_pool(request.trade_type)]
+    info["exchangeFilters"] = []
+    if request.trade_type == "usdt_futures":
+        info["assets"] = [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}]
+    info["symbols"] = [shape(listing, request.now_ms) for listing in listings]
+    return _json(info)
+
+
+def _limit(kind: str, interval: str, number: int, limit: int) -> dict[str, object]:
+    return {"rateLimitType": kind, "interval": interval, "intervalNum": number, "limit": limit}
+
+
+_RATE_LIMITS = {
+    "spot": [
+        _limit("REQUEST_WEIGHT", "MINUTE", 1, 6000),
+        _limit("ORDERS", "SECOND", 10, 100),
+        _limit("ORDERS", "DAY", 1, 200_000),
+        _limit("RAW_REQUESTS", "MINUTE", 5, 300_000),
+    ],
+    "futures": [
+        _limit("REQUEST_WEIGHT", "MINUTE", 1, 2400),
+        _limit("ORDERS", "MINUTE", 1, 1200),
+    ],
+}
+
+
+def _filters(listing: Listing) -> list[dict[str, object]]:
+    tick = decimal_text(1, listing.price_decimals)
+    lot = decimal_text(1, listing.lot_decimals)
+    return [
+        {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000", "tickSize": tick},
+        {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "9000000", "stepSize": lot},
+    ]
+
+
+def _spot_symbol(listing: Listing, now_ms: int) -> dict[str, object]:
+    return {
+        "symbol": listing.symbol,
+        "status": "TRADING",
+        "baseAsset": listing.base,
+        "baseAssetPrecision": 8,
+        "quoteAsset": listing.quote,
+        "quotePrecision": 8,
+        "quoteAssetPrecision": 8,
+        "baseCommissionPrecision": 8,
+        "quoteCommissionPrecision": 8,
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT"],
+        "icebergAllowed": True,
+        "ocoAllowed": True,
+        "quoteOrderQtyMarketAllowed": True,
+        "isSpotTradingAllowed": True,
+        "isMarginTradingAllowed": False,
+        "filters": _filters(listing),
+        "permissions": ["SPOT"],
+    }
+
+
+def _future_symbol(listing: Listing, now_ms: int) -> dict[str, object]:
+    coin = bool(listing.contract_usd)
+    contract: dict[str, object] = {
+        "symbol": listing.symbol,
+        "pair": listing.pair,
+        "contractType": _contract_type(listing, now_ms),
+        "deliveryDate": listing.delivery_ms,
+        "onboardDate": _ONBOARD_MS,
+        "contractStatus" if coin else "status": "TRADING",
+    }
+    if coin:
+        contract["contractSize"] = listing.contract_usd
+    contract |= {
+        "baseAsset": listing.base,
+        "quoteAsset": listing.quote,
+        "marginAsset": listing.base if coin else listing.quote,
+        "pricePrecision": listing.price_decimals,
+        "quantityPrecision": listing.lot_decimals,
+        "baseAssetPrecision": 8,
+        "quotePrecision": 8,
+        "underlyingType": "COIN",
+        "underlyingSubType": [],
+        "filters": _filters(listing),
+        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT"],
+        "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+    }
+    return contract
+
+
+_SHAPES = {
+    "spot": _spot_symbol,
+    "usdt_futures": _future_symbol,
+    "coin_futures": _future_symbol,
+}
+
+
+def _contract_type(listing: Listing, now_ms: int) -> str:
+    if listing.delivery_ms == NEVER_MS:
+        return "PERPETUAL"
+    quarter_ms = 92 * 24 * 3600 * 1000
+    return "CURRENT_QUARTER" if listing.delivery_ms - now_ms < quarter_ms else "NEXT_QUARTER"

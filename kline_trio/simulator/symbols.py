@@ -1,0 +1,199 @@
+"""The symbols that the built-in exchange lists, with what their prices and volumes look like.
+
+Names and number forms are real ones of 2021 to 2026; the price levels are rough.  Which other
+wanted symbols are plausible is judged by the naming rules of the markets, so that a misspelt one
+stays unknown.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import attrs
+
+from kline_trio.simulator.calendar import quarter_delivery_ms
+
+__all__ = ["TRADE_TYPES", "Listing", "ascii_lower", "listed_symbols", "listing_of"]
+
+TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
+
+_ASSETS = {
+    # price level in USD, decimals of price and of lot on spot, the same two on USD-M
+    "BTC": (60_000, 2, 5, 2, 3),
+    "ETH": (2_500, 2, 4, 2, 3),
+    "BNB": (600, 2, 3, 2, 2),
+    "SOL": (150, 2, 3, 3, 0),
+    "XRP": (0.6, 4, 1, 4, 1),
+    "ADA": (0.5, 4, 1, 4, 0),
+    "DOGE": (0.12, 5, 0, 5, 0),
+    "AVAX": (30, 2, 2, 3, 0),
+    "LINK": (15, 2, 2, 3, 2),
+    "LTC": (80, 2, 3, 2, 3),
+    "DOT": (6, 3, 2, 3, 1),
+    "BCH": (400, 1, 3, 2, 3),
+    "ETC": (25, 2, 2, 3, 2),
+    "FIL": (5, 3, 2, 3, 1),
+    "TRX": (0.2, 4, 1, 5, 0),
+    "XLM": (0.3, 4, 0, 5, 0),
+    "ATOM": (8, 3, 2, 3, 2),
+    "NEAR": (5, 3, 1, 3, 0),
+    "UNI": (8, 3, 2, 3, 0),
+    "AAVE": (150, 2, 3, 2, 1),
+    "XMR": (160, 1, 3, 2, 3),
+    "KSM": (25, 2, 3, 3, 1),
+    "YFI": (6_000, 0, 5, 1, 3),
+    "ARB": (0.8, 4, 1, 4, 1),
+    "SHIB": (0.00002, 8, 0, 8, 0),
+    "1000SHIB": (0.02, 6, 0, 6, 0),
+    "币安人生": (0.15, 4, 0, 5, 0),
+}
+_OTHER_ASSET = (1, 4, 1, 4, 0)
+
+_BUILT_IN = {
+    "spot": (
+        *(f"{asset}USDT" for asset in _ASSETS if asset != "1000SHIB"),
+        *("1000SHIBUSDT", "ETHBTC", "BNBBTC", "XMRBTC", "ADAEUR", "BTCFDUSD", "BTCUSDC"),
+    ),
+    "usdt_futures": (
+        *(f"{asset}USDT" for asset in _ASSETS if asset != "SHIB"),
+        *("BTCUSDC", "ETHUSDC"),
+    ),
+    "coin_futures": tuple(
+        f"{asset}USD_PERP"
+        for asset in ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "LINK", "LTC", "DOT")
+    ),
+}
+_QUARTERLIES = {
+    "spot": (),
+    "usdt_futures": ("BTCUSDT", "ETHUSDT"),
+    "coin_futures": ("BTCUSD", "ETHUSD"),
+}
+_QUOTES = {
+    "spot": ("USDT", "FDUSD", "USDC", "TUSD", "BUSD", "USD1", "BTC", "ETH", "BNB", "EUR", "TRY"),
+    "usdt_futures": ("USDT", "USDC", "BUSD", "USD1"),
+    "coin_futures": ("USD",),
+}
+_PLAUSIBLE = {
+    "spot": re.compile(r"(?P<pair>\w+)"),
+    "usdt_futures": re.compile(r"(?P<pair>[^\W_]+)(_(?P<delivery>\d{6}))?"),
+    "coin_futures": re.compile(r"(?P<pair>[^\W_]+)_(PERP|(?P<delivery>\d{6}))"),
+}
+_QUIET = {"ATOMUSDT", "YFIUSDT", "XMRUSDT", "XMRBTC", "KSMUSDT", "LTCUSD_PERP", "DOTUSD_PERP"}
+"""Symbols that leave minutes, or half hours, without a trade."""
+
+NEVER_MS = 4_133_404_800_000
+"""The ``deliveryDate`` of a perpetual contract, as live exchangeInfo answers show it."""
+
+
+@attrs.frozen(kw_only=True)
+class Listing:
+    """One listed symbol and the scale of its trading."""
+
+    trade_type: str
+    symbol: str
+    base: str
+    quote: str
+    price_decimals: int
+    lot_decimals: int
+    """0 on COIN-M, whose volumes count contracts."""
+    level_ticks: int
+    """What the price wanders about, in units of the last price decimal."""
+    trades_per_1000_minutes: int
+    lots_per_trade: int
+    contract_usd: int = 0
+    """Value of a COIN-M contract in US dollars (``contractSize``); 0 on the other markets."""
+    delivery_ms: int = NEVER_MS
+
+    @property
+    def pair(self) -> str:
+        """The symbol without its contract suffix."""
+        return self.base + self.quote
+
+
+def ascii_lower(text: str) -> str:
+    """Lower-case ASCII letters only, as stream names do with non-ASCII symbols."""
+    return text.translate(_LOWER)
+
+
+_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+def listed_symbols(trade_type: str, wanted: Iterable[str] = (), *, at_ms: int) -> tuple[str, ...]:
+    """Return the built-in symbols and those of ``wanted`` that the market could well list.
+
+    Args:
+        trade_type: One of ``TRADE_TYPES``.
+        wanted: Symbols as files write them, in any case; implausible ones are left out.
+        at_ms: Exchange time; decides which quarterly contracts are the current ones.
+    """
+    names = [*_BUILT_IN[trade_type]]
+    for pair in _QUARTERLIES[trade_type]:
+        for ahead in (0, 1):
+            moment = datetime.fromtimestamp(quarter_delivery_ms(at_ms, ahead) / 1000, UTC)
+            names.append(f"{pair}_{moment:%y%m%d}")
+    upper = (
+        ascii_lower(name).swapcase() if name.isascii() else _ascii_upper(name) for name in wanted
+    )
+    names.extend(name for name in upper if listing_of(trade_type, name) is not None)
+    return tuple(dict.fromkeys(names))
+
+
+def listing_of(trade_type: str, symbol: str) -> Listing | None:
+    """Return how a symbol trades, or None where the market would not have such a name."""
+    match = _PLAUSIBLE[trade_type].fullmatch(symbol)
+    if match is None or symbol != _ascii_upper(symbol):
+        return None
+    pair = match["pair"]
+    quote = next((quote for quote in _QUOTES[trade_type] if pair.endswith(quote)), None)
+    if quote is None or pair == quote:
+        return None
+    base = pair.removesuffix(quote)
+    delivery_ms = _delivery_ms(match.groupdict().get("delivery"))
+    return None if delivery_ms is None else _scaled(trade_type, symbol, base, quote, delivery_ms)
+
+
+def _scaled(trade_type: str, symbol: str, base: str, quote: str, delivery_ms: int) -> Listing:
+    level, *decimals = _ASSETS.get(base, _OTHER_ASSET)
+    price_decimals, lot_decimals = map(int, decimals[:2] if trade_type == "spot" else decimals[2:])
+    if quote in ("BTC", "ETH", "BNB"):
+        level /= _ASSETS[quote][0]
+        price_decimals, lot_decimals = 8 - min(lot_decimals, 2), min(lot_decimals, 2)
+    contract_usd = 0
+    if trade_type == "coin_futures":
+        lot_decimals, contract_usd = 0, 100 if base == "BTC" else 10
+        price_decimals = min(price_decimals, 1 if base == "BTC" else 4)
+    busy = 600_000 if base in ("BTC", "ETH") else 90_000
+    notional = 10 * contract_usd or 200
+    return Listing(
+        trade_type=trade_type,
+        symbol=symbol,
+        base=base,
+        quote=quote,
+        price_decimals=price_decimals,
+        lot_decimals=lot_decimals,
+        level_ticks=max(200, round(level * 10**price_decimals)),
+        trades_per_1000_minutes=150 if symbol in _QUIET else busy,
+        lots_per_trade=10
+        if contract_usd
+        else min(1_000_000, max(2, round(notional / max(level, 1e-6) * 10**lot_decimals))),
+        contract_usd=contract_usd,
+        delivery_ms=delivery_ms,
+    )
+
+
+def _delivery_ms(date: str | None) -> int | None:
+    """Return the 08:00 UTC of a YYMMDD suffix, or None where there is no such day."""
+    if date is None:
+        return NEVER_MS
+    try:
+        moment = datetime.strptime(date, "%y%m%d").replace(hour=8, tzinfo=UTC)
+    except ValueError:
+        return None
+    return round(moment.timestamp() * 1000)
+
+
+def _ascii_upper(text: str) -> str:
+    return text.translate(_UPPER)
+
+
+_UPPER = {small: capital for capital, small in _LOWER.items()}
