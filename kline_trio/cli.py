@@ -1,0 +1,205 @@
+"""The command line: words to values, errors to one line and an exit status."""
+
+import argparse
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from kline_trio import __version__
+from kline_trio.errors import ConfigError, DiskError, StoreInUseError
+
+__all__ = ["main"]
+
+# Modules that load trio, pyarrow or httpx2 are imported where they are used: `--help` is quick.
+
+_COMMANDS = ("record", "init", "tail", "simulate")
+
+_EXIT_BUG = 70
+_EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
+    (ConfigError, 2),
+    (StoreInUseError, 75),
+    (DiskError, 74),
+    (KeyboardInterrupt, 130),
+)
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
+_UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the status to exit with."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] not in _COMMANDS and words[0] not in ("-h", "--help", "--version"):
+        words.insert(0, "record")
+    options = _parser().parse_args(words)
+    try:
+        options.run(options)
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the end
+        return _explain(error, debug=getattr(options, "debug", False))
+    return 0
+
+
+def _explain(error: BaseException, *, debug: bool) -> int:
+    """Say on stderr what went wrong, and give the status that stands for it."""
+    if debug:
+        traceback.print_exception(error)
+    leaves = list(_leaves(error))
+    for kind, status in _EXIT_STATUSES:
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                if str(leaf):
+                    print(leaf, file=sys.stderr)
+                return status
+    leaf = leaves[0]
+    where = traceback.extract_tb(leaf.__traceback__)[-1:]
+    place = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in where)
+    print(
+        f"a bug in kline_trio: {type(leaf).__name__}: {leaf}{place}; --debug shows all of it",
+        file=sys.stderr,
+    )
+    return _EXIT_BUG
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kline_trio",
+        description="Records the closed candlesticks of Binance spot and futures into Parquet.",
+        epilog="Without a command: record.",
+    )
+    parser.add_argument("--version", action="version", version=f"kline_trio {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    record = commands.add_parser("record", help="record what recorder.toml names")
+    _add_config(record)
+    record.add_argument("--check", action="store_true", help="look the file over, and stop")
+    _add_running(record)
+    record.set_defaults(run=_record)
+
+    init = commands.add_parser("init", help="write a commented recorder.toml")
+    init.add_argument("config", type=Path, nargs="?", default=Path("recorder.toml"))
+    init.set_defaults(run=_init)
+
+    tail = commands.add_parser("tail", help="print closed candles as they come; stores nothing")
+    _add_config(tail)
+    _add_running(tail)
+    tail.set_defaults(run=_tail)
+
+    simulate = commands.add_parser("simulate", help="serve the built-in exchange alone")
+    _add_simulation(simulate)
+    _add_debug(simulate)
+    simulate.add_argument("--for", dest="seconds", type=_duration, metavar="20s")
+    simulate.set_defaults(run=_simulate)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=_config_path, metavar="recorder.toml")
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--for", dest="seconds", type=_duration, metavar="20s", help="stop by itself after this"
+    )
+    parser.add_argument(
+        "--simulate",
+        action="store_true",
+        help="record from the built-in exchange, into data-simulated/ beside the file",
+    )
+    _add_simulation(parser)
+    _add_debug(parser)
+
+
+def _add_simulation(parser: argparse.ArgumentParser) -> None:
+    built_in = parser.add_argument_group("the built-in exchange")
+    built_in.add_argument(
+        "--speed", type=float, default=60.0, help="how fast its clock runs (default: 60)"
+    )
+    built_in.add_argument("--seed", type=int, default=0, help="of its made-up prices")
+    built_in.add_argument(
+        "--start", type=_moment_ms, metavar="TIME", help="where its clock starts, ISO 8601, UTC"
+    )
+    built_in.add_argument(
+        "--replay",
+        nargs="+",
+        metavar="FILE",
+        help="archive files, or recorded frames, instead of made-up candles",
+    )
+
+
+def _add_debug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="log more, and show whole tracebacks")
+
+
+def _config_path(text: str) -> Path:
+    path = Path(text)
+    near = get_close_matches(text, _COMMANDS, n=1)
+    if near and not path.exists() and path.suffix != ".toml":
+        raise argparse.ArgumentTypeError(f"no file {text!r}; did you mean the command {near[0]}?")
+    return path
+
+
+def _duration(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration, as 20s, 5m or 2h")
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def _moment_ms(text: str) -> int:
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2024-01-31T12:00") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def _record(options: argparse.Namespace) -> None:
+    from kline_trio.config import Config
+
+    config = Config.from_toml(options.config)
+    if options.check:
+        print(f"{options.config}: good, {len(config.streams):,} series")
+        return
+    from kline_trio.running import record
+
+    record(config, options)
+
+
+def _tail(options: argparse.Namespace) -> None:
+    from kline_trio.config import Config
+    from kline_trio.running import tail
+
+    tail(Config.from_toml(options.config), options)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from kline_trio.running import simulate
+
+    simulate(options)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from importlib.resources import files
+
+    text = files("kline_trio").joinpath("recorder.toml").read_bytes()
+    try:
+        with options.config.open("xb") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError([f"{options.config} is there already; it stays as it is"]) from None
+    except OSError as error:
+        raise ConfigError([f"{options.config}: cannot be written: {error.strerror}"]) from None
+    print(f"wrote {options.config}; now: python -m kline_trio {options.config}")

@@ -1,0 +1,1 @@
+"""Where the exchange's wing and the storage wing meet."""

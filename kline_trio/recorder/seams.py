@@ -1,0 +1,66 @@
+"""The four seams between the recorder and the world, so that tests can run months in seconds."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+import httpx2
+import trio
+
+from kline_trio.exchange.connection import Dial
+from kline_trio.exchange.transport import dial
+
+__all__ = ["Door", "Seams"]
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+async def _in_a_thread(job: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401
+    # Not abandoned: a job on the disk is whole or was never begun, whatever is cancelled.
+    return await trio.to_thread.run_sync(job, *arguments, abandon_on_cancel=False)
+
+
+@attrs.frozen(kw_only=True)
+class Seams:
+    """Where the recorder touches the world; the defaults are the real one."""
+
+    dial: Dial = dial
+    """Opens a stream to a WebSocket URL."""
+    http_transport: httpx2.AsyncBaseTransport | None = None
+    """Carries REST requests; None is httpx2's own."""
+    on_disk: Callable[..., Awaitable[Any]] = _in_a_thread
+    """Runs a job that touches the disk, away from the event loop."""
+    wall_clock: Callable[[], float] = time.time
+    """Seconds since 1970. Labels only: nothing is decided by it."""
+    random: Random = attrs.field(factory=Random)
+    """Jitter."""
+
+    def now(self) -> datetime:
+        """The wall clock's time, UTC."""
+        return datetime.fromtimestamp(self.wall_clock(), UTC)
+
+
+@attrs.frozen
+class Door:
+    """A door to the disk, through which one job goes at a time."""
+
+    _on_disk: Callable[..., Awaitable[Any]]
+    _one_at_a_time: trio.CapacityLimiter = attrs.field(
+        init=False, factory=lambda: trio.CapacityLimiter(1)
+    )
+
+    async def run(
+        self,
+        job: Callable[_Arguments, _Result],
+        *arguments: _Arguments.args,
+        **options: _Arguments.kwargs,
+    ) -> _Result:
+        """Run a job and give back what it returned; it is not abandoned when cancelled."""
+        assert not options, "jobs take what they need in order"
+        async with self._one_at_a_time:
+            result: _Result = await self._on_disk(job, *arguments)
+            return result

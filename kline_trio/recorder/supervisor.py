@@ -1,0 +1,207 @@
+"""The recorder as a whole: storage outside, network inside, each ended in its turn."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+import attrs
+import httpx2
+import trio
+
+from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.config import Config
+from kline_trio.errors import UnavailableError
+from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rest import RestMarket
+from kline_trio.recorder.audience import Audience, Candles
+from kline_trio.recorder.listener import Listener
+from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.seams import Door, Seams
+from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols
+from kline_trio.recorder.writer import Writer
+from kline_trio.storage.store import Store
+
+__all__ = ["Recorder", "open_recorder", "open_tail"]
+
+logger = logging.getLogger(__name__)
+
+_CANDLES_IN_CHANNEL = 10_000
+"""All candles of four thousand series that close in one second, twice over; some 5 MB."""
+
+_ANNOUNCE_SECONDS = 3.0
+"""How long the start line waits for the exchange's clock."""
+
+_REST_SECONDS = 10.0
+
+_CLOSE_SECONDS = 5.0
+
+
+@attrs.frozen(eq=False)
+class Recorder:
+    """A running recorder."""
+
+    _audience: Audience
+
+    def candles(self, waiting: int = 1_000) -> Candles:
+        """The candles accepted from now on, as they come.
+
+        Args:
+          waiting: how many may wait for the caller before further ones are lost to it.
+        """
+        return self._audience.join(waiting)
+
+
+@asynccontextmanager
+async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIterator[Recorder]:
+    """Record while the body runs.
+
+    When the body ends, the network is cancelled, what was received is committed, and merges go on
+    for `drain_seconds`; what then still waits is durable in the journal. If cancelled, or if the
+    body raises, nothing more is received or merged, and nothing accepted is lost.
+
+    Raises:
+      StoreInUseError: another recorder holds the store.
+      DiskError: the store cannot be made, read or written.
+    """
+    seams = seams or Seams()
+    commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
+    store = await commit_door.run(Store.open, config.store.path, config.store.layout)
+    audience = Audience()
+    merger = Merger(store, commit_door, merge_door, config.store.merge_seconds)
+    writer = Writer(store, commit_door, audience, merger.accepted)
+    send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
+    try:
+        with _lone_error_plain():
+            async with trio.open_nursery() as storage:
+                storage.start_soon(merger.run)
+                storage.start_soon(_store, writer, merger, receive, config.store.drain_seconds)
+                async with _open_listeners(config, seams, send):
+                    yield Recorder(audience)
+        waiting = await commit_door.run(store.rows)
+        logger.info(
+            "stopped: %s recorded, %s waiting in the journal, %s files",
+            f"{writer.recorded:,}",
+            f"{waiting:,}",
+            f"{len(merger.files):,}",
+        )
+    finally:
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await commit_door.run(store.close)
+
+
+async def _store(
+    writer: Writer,
+    merger: Merger,
+    receive: trio.MemoryReceiveChannel[ReceivedCandle],
+    drain_seconds: float,
+) -> None:
+    await writer.run(receive)
+    writer.audience.leave()
+    merger.finish(drain_seconds)
+
+
+@asynccontextmanager
+async def open_tail(
+    config: Config, show: Callable[[ReceivedCandle], None], seams: Seams | None = None
+) -> AsyncIterator[None]:
+    """Show each closed candle as it comes, while the body runs; nothing is stored."""
+    send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
+    with _lone_error_plain():
+        async with trio.open_nursery() as showing:
+            showing.start_soon(_show_all, receive, show)
+            async with _open_listeners(config, seams or Seams(), send):
+                yield
+
+
+async def _show_all(
+    receive: trio.MemoryReceiveChannel[ReceivedCandle], show: Callable[[ReceivedCandle], None]
+) -> None:
+    with receive:
+        async for received in receive:
+            show(received)
+
+
+@asynccontextmanager
+async def _open_listeners(
+    config: Config, seams: Seams, send: trio.MemorySendChannel[ReceivedCandle]
+) -> AsyncIterator[None]:
+    """Listen to all configured markets while the body runs; `send` is closed with it.
+
+    If cancelled, connections are closed by force.
+    """
+    by_market = {
+        trade_type: tuple(series for series in config.streams if series.trade_type == trade_type)
+        for trade_type in MARKETS
+    }
+    by_market = {trade_type: series for trade_type, series in by_market.items() if series}
+    # No proxy from the environment: the WebSockets could not follow.
+    async with httpx2.AsyncClient(
+        transport=seams.http_transport, timeout=_REST_SECONDS, trust_env=False
+    ) as client:
+        with send:
+            async with trio.open_nursery() as network:
+                for trade_type, series in by_market.items():
+                    listener = Listener(
+                        MARKETS[trade_type],
+                        series,
+                        config.endpoints[trade_type].websocket,
+                        config.connection,
+                        seams,
+                        send.clone(),
+                    )
+                    network.start_soon(listener.run)
+                network.start_soon(_announce, config, by_market, client)
+                yield
+                network.cancel_scope.cancel()
+
+
+async def _announce(
+    config: Config, by_market: Mapping[str, tuple[Series, ...]], client: httpx2.AsyncClient
+) -> None:
+    rest = {
+        trade_type: RestMarket(client, MARKETS[trade_type], config.endpoints[trade_type].rest)
+        for trade_type in by_market
+    }
+    closes = []
+    with trio.move_on_after(_ANNOUNCE_SECONDS):
+        for trade_type, series in by_market.items():
+            try:
+                now_ms = await rest[trade_type].server_time_ms()
+            except UnavailableError as error:
+                logger.warning("%s: REST gives no answer: %s", trade_type, error)
+            else:
+                closes.append(seconds_to_next_close(series, now_ms))
+    logger.info(
+        "%s series in %d markets -> %s%s",
+        f"{len(config.streams):,}",
+        len(by_market),
+        config.store.path,
+        f"; first close in {min(closes):.0f} s" if closes else "",
+    )
+    for trade_type, series in by_market.items():
+        await _name_unknown_symbols(rest[trade_type], series)
+
+
+async def _name_unknown_symbols(rest: RestMarket, series: tuple[Series, ...]) -> None:
+    try:
+        listed = await rest.symbols()
+    except UnavailableError as error:
+        logger.info("%s: symbols are not checked: %s", rest.market.trade_type, error)
+        return
+    for symbol, near in unknown_symbols(series, listed).items():
+        hint = f"; did you mean {near}?" if near else ""
+        logger.warning("%s: no symbol %s%s", rest.market.trade_type, symbol, hint)
+
+
+@contextmanager
+def _lone_error_plain() -> Iterator[None]:
+    """Raise a lone error as itself: nurseries wrap even one error, once for each level."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, BaseExceptionGroup | trio.Cancelled):
+            raise
+        raise error from None

@@ -1,0 +1,162 @@
+"""The commands that run for long: record, tail and simulate, until a signal or a time."""
+
+import argparse
+import logging
+import math
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+
+import attrs
+import trio
+
+from kline_trio.candle import TRADE_TYPES, ReceivedCandle, Series
+from kline_trio.config import Config, EndpointConfig
+from kline_trio.console import log_lines
+from kline_trio.errors import ConfigError
+from kline_trio.exchange.protocol import stream_name
+from kline_trio.recorder.supervisor import open_recorder, open_tail
+from kline_trio.simulator.alongside import open_exchange
+from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
+from kline_trio.simulator.replay import Replay
+from kline_trio.simulator.symbols import listed_symbols
+from kline_trio.storage.catalog import last_end_ms
+
+__all__ = ["record", "simulate", "tail"]
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def record(config: Config, options: argparse.Namespace) -> None:
+    """Record until SIGINT, SIGTERM or the end of `--for`."""
+
+    async def main(stop_asked: Callable[[], Awaitable[None]]) -> None:
+        async with _exchange(config, options) as reached, open_recorder(reached):
+            await stop_asked()
+
+    _run(main, options)
+
+
+def tail(config: Config, options: argparse.Namespace) -> None:
+    """Print closed candles until SIGINT, SIGTERM or the end of `--for`; nothing is stored."""
+
+    async def main(stop_asked: Callable[[], Awaitable[None]]) -> None:
+        async with _exchange(config, options) as reached, open_tail(reached, _print):
+            await stop_asked()
+
+    _run(main, options)
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """Serve the built-in exchange until SIGINT, SIGTERM or the end of `--for`."""
+
+    async def main(stop_asked: Callable[[], Awaitable[None]]) -> None:
+        async with open_exchange(_made_exchange((), options, options.start)) as endpoints:
+            for trade_type, websocket in endpoints.websocket.items():
+                print(f'[endpoints.{trade_type}]\nwebsocket = "{websocket}"')
+                print(f'rest = "{endpoints.rest[trade_type]}"\n', flush=True)
+            await stop_asked()
+
+    _run(main, options)
+
+
+@asynccontextmanager
+async def _exchange(config: Config, options: argparse.Namespace) -> AsyncIterator[Config]:
+    """The configuration to run with: as it is, or led to the built-in exchange."""
+    if not options.simulate:
+        yield config
+        return
+    path = options.config.absolute().parent / "data-simulated"
+    start_ms = options.start
+    if start_ms is None:
+        ends_ms = await trio.to_thread.run_sync(last_end_ms, path)
+        # The earliest end: what is sent again is the same again, and what is left out is lost.
+        start_ms = min((ends_ms[one] for one in config.streams if one in ends_ms), default=None)
+    async with open_exchange(_made_exchange(config.streams, options, start_ms)) as endpoints:
+        yield attrs.evolve(
+            config,
+            store=attrs.evolve(config.store, path=path),
+            endpoints={
+                trade_type: EndpointConfig(
+                    websocket=(websocket,), rest=(endpoints.rest[trade_type],)
+                )
+                for trade_type, websocket in endpoints.websocket.items()
+            },
+        )
+
+
+def _made_exchange(
+    streams: Sequence[Series], options: argparse.Namespace, start_ms: int | None
+) -> Exchange:
+    if start_ms is None:
+        start_ms = DEFAULT_START_MS
+    wanted: dict[str, list[Series]] = {trade_type: [] for trade_type in TRADE_TYPES}
+    for one in streams:
+        wanted[one.trade_type].append(one)
+    expected = {name: [stream_name(one) for one in them] for name, them in wanted.items()}
+    try:
+        replay = None
+        if options.replay:
+            replay = Replay.from_files(options.replay, expected if streams else None)
+        return Exchange(
+            seed=options.seed,
+            start_ms=start_ms,
+            speed=options.speed,
+            listed={
+                name: listed_symbols(name, [one.symbol for one in them], at_ms=start_ms)
+                for name, them in wanted.items()
+            },
+            replay=replay,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"the built-in exchange: {error}"]) from None
+
+
+def _run(
+    main: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]], options: argparse.Namespace
+) -> None:
+    ended_as_asked = False
+
+    async def watched() -> None:
+        nonlocal ended_as_asked
+        with _stop_asked(options.seconds) as stop_asked:
+            await main(stop_asked)
+        ended_as_asked = True
+
+    with log_lines(debug=options.debug):
+        trio.run(watched)
+    # A `Cancelled` that gets lost in a library would end the program in silence, with status 0
+    # (trio-websocket#184): a recorder that stops unasked must never look like one that was asked.
+    if not ended_as_asked:
+        raise RuntimeError("it ended without having been asked to")
+
+
+@contextmanager
+def _stop_asked(seconds: float | None) -> Iterator[Callable[[], Awaitable[None]]]:
+    """Gives the function that waits for a signal, or until so many seconds have passed."""
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+
+        async def wait() -> None:
+            with trio.move_on_after(math.inf if seconds is None else seconds):
+                number = await anext(signals)
+                name = signal.Signals(number).name
+                logger.info("%s: stopping; a second signal ends at once", name)
+            for number in _SIGNALS:
+                signal.signal(number, lambda number, _: os._exit(128 + number))
+
+        yield wait
+
+
+def _print(received: ReceivedCandle) -> None:
+    series, candle = received.series, received.candle
+    end_seconds = series.interval.end_time_ms(candle.open_time_ms) // 1_000
+    print(
+        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {candle.open:g}"
+        f" high {candle.high:g} low {candle.low:g} close {candle.close:g}"
+        f" volume {candle.volume:g} trades {candle.trade_num}",
+        flush=True,
+    )
