@@ -34,7 +34,7 @@ class LineWords:
     """How many streams it carries."""
 
     _down_since: float | None = None
-    _said: str = ""
+    _state: tuple[Why, int | None] | None = None
     _named: set[str] = attrs.field(factory=set)
 
     def heard(self, now_seconds: float) -> None:
@@ -43,7 +43,7 @@ class LineWords:
         if self._down_since is not None:
             again = f" again after {now_seconds - self._down_since:.1f} s"
         logger.info("%s: receiving %s%s", self.name, _count(self.streams, "stream"), again)
-        self._down_since, self._said = None, ""
+        self._down_since = self._state = None
 
     def lost(self, ended: Ended, now_seconds: float) -> None:
         """A connection ended; said once until another reason, or until data come again."""
@@ -56,9 +56,10 @@ class LineWords:
             text = ended.detail
         else:
             text = f"{ended.why.value}: {ended.detail}"
-        if text != self._said:
+        state = (ended.why, ended.status)
+        if state != self._state:
             logger.warning("%s: %s; trying again", self.name, text)
-            self._said = text
+            self._state = state
 
     def bad_frame(self, bad: BadFrame, counts: Counter[str]) -> None:
         """A frame could not be taken; each reason is said once."""

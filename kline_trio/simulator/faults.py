@@ -7,7 +7,7 @@ refused handshakes (HTTP 451, github.com/ccxt/ccxt issue 15872).  A repeated or 
 no documented case on one connection; a recorder must bear both all the same.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import attrs
 
@@ -17,6 +17,7 @@ __all__ = [
     "Garbage",
     "Happened",
     "LateClose",
+    "Moment",
     "OmitClose",
     "Refuse",
     "RepeatClose",
@@ -140,7 +141,7 @@ Fault = (
     | ReviseClose
 )
 _CloseFault = OmitClose | LateClose | RepeatClose | ReviseClose
-_Moment = Drop | Shutdown | Garbage
+Moment = Drop | Shutdown | Garbage
 
 
 @attrs.frozen(kw_only=True)
@@ -171,23 +172,17 @@ class Script:
         self._closes: dict[tuple[str, int], _CloseFault] = {
             (fault.stream, fault.open_ms): fault for fault in mine if isinstance(fault, _CloseFault)
         }
-        self._moments: list[_Moment] = [fault for fault in mine if isinstance(fault, _Moment)]
+        self._moments: list[Moment] = [fault for fault in mine if isinstance(fault, Moment)]
         self.longest_late_ms = max(
             (fault.late_ms for fault in mine if isinstance(fault, LateClose)), default=0
         )
 
-    def moments(self, after_ms: int) -> list[tuple[int, _Moment | None, _Moment]]:
-        """Return what strikes a connection made at ``after_ms``, by time.
-
-        Each is (when, notice, fault): a shutdown comes as its notice and later as its drop.
-        """
-        found: list[tuple[int, _Moment | None, _Moment]] = []
-        for fault in self._moments:
-            if fault.at_ms > after_ms:
-                found.append((fault.at_ms, fault, fault))
-                if isinstance(fault, Shutdown):
-                    found.append((fault.at_ms + fault.grace_ms, None, fault))
-        return sorted(found, key=lambda item: item[0])
+    def moments(self, born_ms: int) -> list[Moment]:
+        """Return by time what strikes a connection made at ``born_ms``."""
+        return sorted(
+            (moment for moment in self._moments if moment.at_ms > born_ms),
+            key=lambda moment: moment.at_ms,
+        )
 
     def close_fault(self, stream: str, open_ms: int) -> _CloseFault | None:
         """Return what is scripted for the close of one candle."""
@@ -216,7 +211,6 @@ class Record:
 
     happened: list[Happened] = attrs.field(factory=list)
     _seen: set[Happened] = attrs.field(factory=set)
-    _listeners: list[Callable[[Happened], None]] = attrs.field(factory=list)
 
     def add(self, happened: Happened) -> None:
         """Note a thing unless it is noted already."""

@@ -239,7 +239,7 @@ def _recorded_frames(trade_type: str | None, file: Path) -> tuple[list[Frame], i
         trade_type = {"f": "usdt_futures", "d": "coin_futures"}.get(host[0], "spot")
     frames: list[Frame] = []
     left_out = due_ms = 0
-    for line in lines:
+    for line in filter(None, lines):
         received = _RECEIVED.fullmatch(line)
         text = received["frame"] if received else line
         try:

@@ -93,6 +93,7 @@ async def serve_stream(exchange: Exchange, trade_type: str, stream: trio.abc.Str
     The stream is closed on return.  A peer that vanishes or breaks the protocol ends its own
     connection and nothing else.  If cancelled, the stream is closed without farewell.
     """
+    exchange.start(trio.current_time())
     try:
         handshake = await _serve_http(exchange, trade_type, stream)
         if handshake is not None:
@@ -117,7 +118,7 @@ async def _serve_http(exchange: Exchange, trade_type: str, stream: trio.abc.Stre
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            data = await stream.receive_some(_CHUNK)
+            data = bytes(await stream.receive_some(_CHUNK))
             seen += data
             connection.receive_data(data)
         elif isinstance(event, h11.Request):
@@ -159,6 +160,8 @@ class _Line:
     session: Session
     outgoing: bytearray
     changed: trio.Event
+    parts: list[str] = attrs.field(factory=list)
+    """What has come of a message that its sender splits."""
     ended: bool = False
     """The peer has closed; what is outgoing is all that is left to do."""
 
@@ -207,7 +210,7 @@ async def _read(line: _Line) -> None:
     """Hand what the client sends to its session, until there is no more."""
     while not line.ended:
         try:
-            data = await line.stream.receive_some(_CHUNK)
+            data = bytes(await line.stream.receive_some(_CHUNK))
         except _GONE:
             data = b""
         if not data:
@@ -225,11 +228,9 @@ def _take_in(line: _Line, data: bytes) -> None:
         for event in protocol.events():
             now_s = trio.current_time()
             if isinstance(event, TextMessage):
-                # a request is far below the size at which clients begin to split messages
-                now_ms = line.exchange.now_ms(now_s)
-                for reply in session.receive(event.data, now_s, now_ms):
-                    _say(line, TextMessage(data=reply))
-                line.exchange.start(now_s)
+                line.parts.append(event.data)
+                if event.message_finished:
+                    _take_message(line, now_s)
             elif isinstance(event, Ping):
                 session.receive_control(now_s)
                 _say(line, event.response())
@@ -243,6 +244,14 @@ def _take_in(line: _Line, data: bytes) -> None:
         if error.event_hint is not None and protocol.state is ConnectionState.OPEN:
             line.outgoing += protocol.send(error.event_hint)
         line.ended = True
+
+
+def _take_message(line: _Line, now_s: float) -> None:
+    text = "".join(line.parts)
+    line.parts.clear()
+    for reply in line.session.receive(text, now_s, line.exchange.now_ms(now_s)):
+        _say(line, TextMessage(data=reply))
+    line.exchange.start(now_s)
 
 
 def _say(line: _Line, event: TextMessage | Ping | Pong | CloseConnection) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import attrs
 
 from kline_trio.simulator.control import Request, parse_request
-from kline_trio.simulator.faults import Garbage, Happened, Record, Script, Shutdown
+from kline_trio.simulator.faults import Drop, Garbage, Happened, Record, Script, Shutdown
 from kline_trio.simulator.feed import Event, Feed
 from kline_trio.simulator.frames import combined, error_reply, result_reply, server_shutdown
 
@@ -98,6 +98,7 @@ class Session:
         self._unanswered: dict[bytes, float] = {}
         self._messages: deque[float] = deque()
         self._moments = script.moments(now_ms)
+        self._drop_ms: int | None = None
 
     @property
     def must_end_s(self) -> float:
@@ -154,15 +155,15 @@ class Session:
         if self.close is None:
             events = self._feed.take(now_ms, _MOST_AT_ONCE)
             texts.extend(self._wrap(event) for event in events if not self._muted(event))
-        due_ms = self._feed.next_due_ms()
-        if self._moments:
-            strike_ms = self._moments[0][0]
-            due_ms = strike_ms if due_ms is None else min(due_ms, strike_ms)
+        strikes_ms = [moment.at_ms for moment in self._moments[:1]]
+        dues_ms = [
+            ms for ms in (self._feed.next_due_ms(), self._drop_ms, *strikes_ms) if ms is not None
+        ]
         return Turn(
             texts=tuple(texts),
             ping=ping,
             close=self.close,
-            next_due_ms=due_ms,
+            next_due_ms=min(dues_ms, default=None),
             wake_s=min(self._next_ping_s, self.must_end_s),
         )
 
@@ -207,15 +208,21 @@ class Session:
     def _strike(self, now_ms: int) -> list[str]:
         """Let the scripted moments happen whose time has come."""
         texts: list[str] = []
-        while self._moments and self._moments[0][0] <= now_ms and self.close is None:
-            at_ms, notice, fault = self._moments.pop(0)
-            if isinstance(notice, Garbage):
-                texts.append(notice.text)
-            elif isinstance(notice, Shutdown):
-                texts.append(server_shutdown(at_ms, is_combined=self._is_combined))
-            else:
-                self.close = Close(None, type(fault).__name__)
-            self._note(type(fault).__name__, at_ms, at_ms)
+        while self._moments and self._moments[0].at_ms <= now_ms:
+            moment = self._moments.pop(0)
+            until_ms = moment.at_ms
+            match moment:
+                case Garbage():
+                    texts.append(moment.text)
+                case Shutdown():
+                    texts.append(server_shutdown(moment.at_ms, is_combined=self._is_combined))
+                    until_ms += moment.grace_ms
+                    self._drop_ms = min(until_ms, self._drop_ms or until_ms)
+                case Drop():
+                    self._drop_ms = moment.at_ms
+            self._note(type(moment).__name__, moment.at_ms, until_ms)
+        if self._drop_ms is not None and self._drop_ms <= now_ms:
+            self.close = Close(None, "dropped")
         return texts
 
     def _muted(self, event: Event) -> bool:

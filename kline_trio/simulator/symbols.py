@@ -78,6 +78,8 @@ _PLAUSIBLE = {
     "usdt_futures": re.compile(r"(?P<pair>[^\W_]+)(_(?P<delivery>\d{6}))?"),
     "coin_futures": re.compile(r"(?P<pair>[^\W_]+)_(PERP|(?P<delivery>\d{6}))"),
 }
+_TRADE_USD = 200
+"""Mean value of a trade outside COIN-M."""
 _QUIET = {"ATOMUSDT", "YFIUSDT", "XMRUSDT", "XMRBTC", "KSMUSDT", "LTCUSD_PERP", "DOTUSD_PERP"}
 """Symbols that leave minutes, or half hours, without a trade."""
 
@@ -131,9 +133,7 @@ def listed_symbols(trade_type: str, wanted: Iterable[str] = (), *, at_ms: int) -
         for ahead in (0, 1):
             moment = datetime.fromtimestamp(quarter_delivery_ms(at_ms, ahead) / 1000, UTC)
             names.append(f"{pair}_{moment:%y%m%d}")
-    upper = (
-        ascii_lower(name).swapcase() if name.isascii() else _ascii_upper(name) for name in wanted
-    )
+    upper = map(_ascii_upper, wanted)
     names.extend(name for name in upper if listing_of(trade_type, name) is not None)
     return tuple(dict.fromkeys(names))
 
@@ -153,17 +153,18 @@ def listing_of(trade_type: str, symbol: str) -> Listing | None:
 
 
 def _scaled(trade_type: str, symbol: str, base: str, quote: str, delivery_ms: int) -> Listing:
-    level, *decimals = _ASSETS.get(base, _OTHER_ASSET)
+    usd, *decimals = _ASSETS.get(base, _OTHER_ASSET)
     price_decimals, lot_decimals = map(int, decimals[:2] if trade_type == "spot" else decimals[2:])
+    level = usd
     if quote in ("BTC", "ETH", "BNB"):
-        level /= _ASSETS[quote][0]
+        level = usd / _ASSETS[quote][0]
         price_decimals, lot_decimals = 8 - min(lot_decimals, 2), min(lot_decimals, 2)
     contract_usd = 0
     if trade_type == "coin_futures":
         lot_decimals, contract_usd = 0, 100 if base == "BTC" else 10
         price_decimals = min(price_decimals, 1 if base == "BTC" else 4)
     busy = 600_000 if base in ("BTC", "ETH") else 90_000
-    notional = 10 * contract_usd or 200
+    lots = min(1_000_000, max(2, round(_TRADE_USD / usd * 10**lot_decimals)))
     return Listing(
         trade_type=trade_type,
         symbol=symbol,
@@ -173,9 +174,7 @@ def _scaled(trade_type: str, symbol: str, base: str, quote: str, delivery_ms: in
         lot_decimals=lot_decimals,
         level_ticks=max(200, round(level * 10**price_decimals)),
         trades_per_1000_minutes=150 if symbol in _QUIET else busy,
-        lots_per_trade=10
-        if contract_usd
-        else min(1_000_000, max(2, round(notional / max(level, 1e-6) * 10**lot_decimals))),
+        lots_per_trade=10 if contract_usd else lots,
         contract_usd=contract_usd,
         delivery_ms=delivery_ms,
     )

@@ -24,7 +24,10 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)
-    except pa.ArrowException as error:
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # The system's own; Arrow raises OSError for nonsense in a footer, too.
+            raise
         raise DiskError(f"{path} is damaged or no Parquet file: {error}") from error
 
 

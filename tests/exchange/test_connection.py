@@ -1,0 +1,377 @@
+"""One life of a connection, in virtual time over memory streams."""
+
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+from wsproto.events import CloseConnection, Pong
+
+from kline_trio.candle import Series
+from kline_trio.exchange.connection import (
+    BadFrame,
+    Connection,
+    Ended,
+    Happening,
+    Heard,
+    RefusedStream,
+    SilentStreams,
+    Why,
+)
+from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.protocol import CandleClosed, stream_name
+from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, kline_frame, silence
+
+BTC = Series("spot", "BTCUSDT", "1m")
+ETH = Series("spot", "ETHUSDT", "1m")
+URL = "ws://exchange.test:9443/stream?x=1"
+
+
+class Life:
+    """A connection to a scripted server, and all that came of it."""
+
+    def __init__(self, script: Script, series: tuple[Series, ...] = (BTC,)) -> None:
+        self.exchange = ScriptedExchange([script])
+        self.delivered: list[CandleClosed] = []
+        self.told: list[Happening] = []
+        self.slow_seconds = 0.0
+        self.connection = Connection(
+            MARKETS["spot"],
+            {stream_name(one): one for one in series},
+            deliver=self.deliver,
+            tell=self.told.append,
+            connect_seconds=10,
+            stall_seconds=30,
+        )
+
+    async def deliver(self, event: CandleClosed) -> None:
+        await trio.sleep(self.slow_seconds)
+        self.delivered.append(event)
+
+    async def live(self, dial: Callable[..., object] | None = None) -> Ended:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.exchange.serve)
+            ended = await self.connection.live(self.exchange.dial, URL)
+            nursery.cancel_scope.cancel()
+        return ended
+
+
+async def test_closed_candles_are_delivered_in_order(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        request = await peer.accept()
+        assert (request.host, request.target) == ("exchange.test:9443", "/stream?x=1")
+        assert await peer.subscribed() == ["btcusdt@kline_1m"]
+        for minute in range(3):
+            await peer.candle(BTC, open_time_ms=OPEN_MS + minute * MINUTE_MS)
+        await peer.close(1001, "done")
+
+    life = Life(script)
+    ended = await life.live()
+    assert ended == Ended(Why.LOST, "the exchange closed it: 1001 done", heard=True)
+    opened = [event.candle.open_time_ms for event in life.delivered]
+    assert opened == [OPEN_MS, OPEN_MS + MINUTE_MS, OPEN_MS + 2 * MINUTE_MS]
+    assert life.told == [Heard()]
+
+
+async def test_a_silent_peer_costs_the_connect_timeout_and_no_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await trio.sleep_forever()
+
+    ended = await Life(script).live()
+    assert ended == Ended(Why.UNREACHABLE, "no answer within 10 s")
+    assert trio.current_time() == pytest.approx(10)
+
+
+async def test_a_peer_that_closes_before_the_handshake_is_noticed_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await trio.aclose_forcefully(peer.stream)
+
+    ended = await Life(script).live()
+    assert ended.why is Why.UNREACHABLE
+    assert trio.current_time() == 0
+
+
+async def test_garbage_instead_of_a_handshake_answer_is_no_crash(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.stream.send_all(b"SSH-2.0-OpenSSH\r\n\r\n")
+
+    assert (await Life(script).live()).why is Why.UNREACHABLE
+
+
+async def test_an_address_that_cannot_be_dialled_is_no_crash(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def dial(url: str) -> trio.abc.Stream:
+        raise OSError("all attempts to connect failed")
+
+    life = Life(silence)
+    assert await life.connection.live(dial, URL) == Ended(
+        Why.UNREACHABLE, "all attempts to connect failed"
+    )
+
+
+@pytest.mark.parametrize("status", [403, 418, 429, 451, 503])
+async def test_a_refusal_is_told_apart_and_keeps_what_was_asked(
+    autojump_clock: trio.testing.MockClock, status: int
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reject(status, ((b"Retry-After", b"17"),), b"no")
+
+    assert await Life(script).live() == Ended(
+        Why.REFUSED, f"HTTP {status}", status, retry_after_seconds=17.0
+    )
+
+
+async def test_a_refusal_whose_text_ends_with_the_connection_is_one_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.stream.send_all(b"HTTP/1.1 451 Unavailable\r\nConnection: close\r\n\r\n<html>")
+        await trio.aclose_forcefully(peer.stream)
+
+    assert await Life(script).live() == Ended(Why.REFUSED, "HTTP 451", 451)
+
+
+async def test_pings_are_answered_but_are_not_life(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        while True:
+            await peer.ping(b"beat")
+            pong = await peer.next_event(Pong)
+            assert pong.payload == b"beat"
+            await trio.sleep(5)
+
+    life = Life(script)
+    ended = await life.live()
+    assert ended == Ended(Why.STALLED, "no data for 30 s")
+    assert trio.current_time() == pytest.approx(30)
+    assert life.told == [SilentStreams(("btcusdt@kline_1m",), 30)]
+
+
+async def test_forming_candles_are_life_and_make_no_message(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        for _ in range(20):
+            await peer.candle(BTC, closed=False)
+            await trio.sleep(20)
+        await peer.gone()
+
+    life = Life(script)
+    ended = await life.live()
+    assert ended == Ended(Why.STALLED, "no data for 30 s", heard=True)
+    assert trio.current_time() == pytest.approx(19 * 20 + 30)
+    assert life.told == [Heard()]
+
+
+async def test_a_slow_consumer_is_no_stall(autojump_clock: trio.testing.MockClock) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        for minute in range(3):
+            await peer.candle(BTC, open_time_ms=OPEN_MS + minute * MINUTE_MS)
+        await peer.gone()
+
+    life = Life(script)
+    life.slow_seconds = 100
+    assert (await life.live()).why is Why.STALLED
+    assert len(life.delivered) == 3
+    assert trio.current_time() == pytest.approx(3 * 100 + 30)
+
+
+async def test_frames_that_cannot_be_taken_are_told_and_passed_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    bad = kline_frame(BTC).replace('"9.0"', '"0.5"')
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.text("{")
+        await peer.text(bad)
+        await peer.candle(ETH)
+        await peer.text('{"error":{"code":4,"msg":"Too many subscriptions"}}')
+        await peer.candle(BTC)
+        await peer.gone()
+
+    life = Life(script)
+    await life.live()
+    assert [event.series for event in life.delivered] == [BTC]
+    reasons = [event.reason for event in life.told if isinstance(event, BadFrame)]
+    assert reasons == [
+        "a frame that is not JSON",
+        "a high below the open or the close",
+        "a candle of a stream that was not asked for",
+        "an error reply to no request of ours",
+    ]
+
+
+async def test_a_malformed_forming_candle_is_no_sign_of_life_for_its_stream(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.text(kline_frame(BTC, closed=False).replace('"9.0"', '"0.5"'))
+        await peer.gone()
+
+    life = Life(script)
+    ended = await life.live()
+    assert not ended.heard
+    assert BadFrame in [type(event) for event in life.told]
+
+
+async def test_a_shutdown_notice_ends_the_connection(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.text('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}')
+        await peer.gone()
+
+    assert (await Life(script).live()).why is Why.SHUTDOWN
+
+
+async def test_an_acknowledged_stream_that_stays_silent_beside_others_is_named_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        for _ in range(60):
+            await peer.candle(BTC, closed=False)
+            await trio.sleep(2)
+        await peer.gone()
+
+    life = Life(script, (BTC, ETH))
+    await life.live()
+    assert life.told == [Heard(), SilentStreams(("ethusdt@kline_1m",), 30)]
+
+
+async def test_a_refused_request_is_asked_again_in_halves_until_the_culprit_is_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    series = tuple(Series("spot", f"A{number}USDT", "1m") for number in range(7))
+    accepted: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        while len(accepted) < 6:
+            request = await peer.request()
+            names = request["params"]
+            assert isinstance(names, list)
+            if "a3usdt@kline_1m" in names:
+                error = {"code": 2, "msg": "Invalid request: invalid stream"}
+                await peer.text(json.dumps({"error": error, "id": request["id"]}))
+            else:
+                accepted.extend(names)
+                await peer.reply(request["id"])
+        await peer.gone()
+
+    life = Life(script, series)
+    await life.live()
+    assert sorted(accepted) == [f"a{number}usdt@kline_1m" for number in (0, 1, 2, 4, 5, 6)]
+    assert RefusedStream("a3usdt@kline_1m", "Invalid request: invalid stream") in life.told
+
+
+async def test_requests_are_batched_and_stay_under_half_of_the_rate_limit(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    series = tuple(Series("spot", f"A{number}USDT", "1m") for number in range(1024))
+    asked: list[tuple[float, int]] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        while sum(count for _, count in asked) < 1024:
+            names = (await peer.request())["params"]
+            assert isinstance(names, list)
+            asked.append((trio.current_time(), len(names)))
+        await peer.gone()
+
+    await Life(script, series).live()
+    assert len(asked) == 11
+    for (before, _), (after, _) in zip(asked, asked[1:], strict=False):
+        assert after - before >= 2 / MARKETS["spot"].messages_per_second - 1e-9
+
+
+async def test_a_ping_after_the_end_is_no_crash_and_no_close_is_ever_sent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """trio-websocket#184: a ping that comes after our CLOSE raises in its reader."""
+    left: list[object] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.candle(BTC)
+        await peer.text('{"e":"serverShutdown","E":1}')
+        await peer.ping(b"late")
+        await peer.ping(b"later")
+        left.extend(await peer.gone())
+
+    life = Life(script)
+    assert (await life.live()).why is Why.SHUTDOWN
+    assert not [event for event in left if isinstance(event, CloseConnection)]
+
+
+async def test_a_ping_after_our_answer_to_a_breach_of_protocol_is_no_crash(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        # A reserved opcode, then a ping in the same packet.
+        await peer.stream.send_all(b"\x83\x00" + b"\x89\x00" * 3)
+        await peer.gone()
+
+    assert (await Life(script).live()).why is Why.LOST
+
+
+@pytest.mark.parametrize("after_seconds", [0, 1, 5, 40])
+async def test_cancelling_at_any_stage_leaves_no_open_stream(
+    autojump_clock: trio.testing.MockClock, after_seconds: float
+) -> None:
+    async def script(peer: Peer) -> None:
+        await trio.sleep(2)
+        await peer.accept()
+        while True:
+            await peer.candle(BTC, closed=False)
+            await trio.sleep(1)
+
+    life = Life(script)
+    with trio.move_on_after(after_seconds) as scope:
+        await life.live()
+    assert scope.cancelled_caught
+    for peer in life.exchange.peers:
+        with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+            await peer.stream.send_all(b"x" * 2**20)
+
+
+async def test_a_bug_in_the_consumer_is_not_swallowed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.candle(BTC)
+        await peer.gone()
+
+    life = Life(script)
+    life.slow_seconds = math.nan
+    with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
+        await life.live()

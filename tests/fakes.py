@@ -1,0 +1,200 @@
+"""A scripted exchange over memory streams: fakes with full control of timing, in virtual time."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+
+import attrs
+import trio
+import trio.testing
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Pong,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+
+from kline_trio.candle import Series
+from kline_trio.exchange.protocol import stream_name
+
+MINUTE_MS = 60_000
+OPEN_MS = 1_700_000_040_000
+
+
+def kline_frame(
+    series: Series, *, open_time_ms: int = OPEN_MS, closed: bool = True, close: str = "3.0"
+) -> str:
+    """A frame of a combined stream, as compact as the exchange's."""
+    kline = {
+        "t": open_time_ms,
+        "T": series.interval.end_time_ms(open_time_ms) - 1,
+        "s": series.symbol,
+        "i": series.time_interval,
+        "f": 1,
+        "L": 7,
+        "o": "2.0",
+        "c": close,
+        "h": "9.0",
+        "l": "1.0",
+        "v": "10",
+        "n": 7,
+        "x": closed,
+        "q": "20.5",
+        "V": "4",
+        "Q": "8.25",
+        "B": "0",
+    }
+    event = {"e": "kline", "E": open_time_ms + 59_000, "s": series.symbol, "k": kline}
+    frame = {"stream": stream_name(series), "data": event}
+    return json.dumps(frame, separators=(",", ":"))
+
+
+@attrs.define(eq=False)
+class Peer:
+    """The server's end of one connection; it does only what its script says."""
+
+    stream: trio.abc.Stream
+    url: str
+    protocol: WSConnection = attrs.field(factory=lambda: WSConnection(ConnectionType.SERVER))
+    seen: list[Event] = attrs.field(factory=list)
+    """All that came and was not waited for."""
+
+    async def accept(self) -> Request:
+        """Answer the handshake with 101."""
+        request = await self.next_event(Request)
+        await self._send(AcceptConnection())
+        return request
+
+    async def reject(
+        self, status: int, headers: tuple[tuple[bytes, bytes], ...] = (), body: bytes = b""
+    ) -> None:
+        """Answer the handshake with an HTTP error."""
+        await self.next_event(Request)
+        length = [(b"content-length", str(len(body)).encode())]
+        await self._send(
+            RejectConnection(status_code=status, headers=[*headers, *length], has_body=True)
+        )
+        await self._send(RejectData(data=body))
+
+    async def subscribed(self) -> list[str]:
+        """The stream names of the next SUBSCRIBE request, which is acknowledged."""
+        request = await self.request()
+        await self.reply(request["id"])
+        names: list[str] = request["params"]
+        return names
+
+    async def request(self) -> dict[str, object]:
+        """The next request, not answered."""
+        message = await self.next_event(TextMessage)
+        request: dict[str, object] = json.loads(message.data)
+        return request
+
+    async def reply(self, request_id: object) -> None:
+        """Acknowledge a request."""
+        await self.text(json.dumps({"result": None, "id": request_id}))
+
+    async def text(self, text: str) -> None:
+        """Send a whole text message."""
+        await self._send(TextMessage(data=text))
+
+    async def candle(self, series: Series, **changes: object) -> None:
+        """Send a kline frame."""
+        await self.text(kline_frame(series, **changes))  # type: ignore[arg-type]
+
+    async def ping(self, payload: bytes) -> None:
+        """Send a ping."""
+        await self._send(Ping(payload=payload))
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Send a CLOSE frame."""
+        await self._send(CloseConnection(code=code, reason=reason))
+
+    async def next_event(self, kind: type[Event]) -> "Event":
+        """Wait for an event of this kind; others are kept in `seen`."""
+        while True:
+            for event in self.protocol.events():
+                if isinstance(event, kind):
+                    return event
+                self.seen.append(event)
+            data = await self.stream.receive_some()
+            if not data:
+                raise trio.BrokenResourceError("the client is gone")
+            self.protocol.receive_data(bytes(data))
+
+    async def gone(self) -> list[Event]:
+        """Wait until the client is gone; all that it sent meanwhile."""
+        while True:
+            try:
+                data = await self.stream.receive_some()
+            except trio.BrokenResourceError:
+                data = b""
+            if not data:
+                break
+            self.protocol.receive_data(bytes(data))
+        self.seen += self.protocol.events()
+        return self.seen
+
+    async def _send(self, event: Event) -> None:
+        await self.stream.send_all(self.protocol.send(event))
+
+
+Script = Callable[[Peer], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class ScriptedExchange:
+    """Serves each connection by the next script; the last script serves all further ones."""
+
+    scripts: list[Script]
+    peers: list[Peer] = attrs.field(factory=list)
+    dialled_at: list[float] = attrs.field(factory=list)
+    _waiting: list[Peer] = attrs.field(factory=list)
+    _arrived: trio.Event = attrs.field(factory=trio.Event)
+
+    async def dial(self, url: str) -> trio.abc.Stream:
+        """What a `Seams.dial` does."""
+        await trio.lowlevel.checkpoint()
+        client, server = trio.testing.memory_stream_pair()
+        peer = Peer(server, url)
+        self.peers.append(peer)
+        self.dialled_at.append(trio.current_time())
+        self._waiting.append(peer)
+        self._arrived.set()
+        return client
+
+    async def serve(self) -> None:
+        """Play the scripts until cancelled; to be started in the test's own nursery."""
+        scripts: Iterator[Script] = iter(self.scripts)
+        script = next(scripts)
+        async with trio.open_nursery() as served:
+            while True:
+                await self._arrived.wait()
+                self._arrived = trio.Event()
+                while self._waiting:
+                    served.start_soon(_play, script, self._waiting.pop(0))
+                    script = next(scripts, script)
+
+
+async def _play(script: Script, peer: Peer) -> None:
+    try:
+        await script(peer)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # the client left before the script was over
+
+
+async def silence(peer: Peer) -> None:
+    """A script: a server that accepts, acknowledges, and says nothing more."""
+    await peer.accept()
+    await peer.subscribed()
+    await peer.gone()
+
+
+async def vanish(peer: Peer) -> None:
+    """A script: a server that closes at once."""
+    await trio.aclose_forcefully(peer.stream)

@@ -1,0 +1,329 @@
+"""A market's connections: kept alive, backed off, told apart; in virtual time."""
+
+import logging
+import re
+from datetime import UTC
+from random import Random
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.config import ConnectionConfig
+from kline_trio.exchange.markets import MARKETS, Market
+from kline_trio.recorder.listener import Listener, backoff_seconds
+from kline_trio.recorder.seams import Seams
+from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, silence, vanish
+
+BTC = Series("spot", "BTCUSDT", "1m")
+ETH = Series("spot", "ETHUSDT", "1m")
+
+
+class Never(Random):
+    """No jitter: waits are as long as they can be."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+@attrs.define
+class Listening:
+    """A listener to a scripted exchange, what it sent and what it said."""
+
+    exchange: ScriptedExchange
+    received: list[ReceivedCandle]
+    dials: list[float]
+    urls: list[str]
+
+
+async def listen(
+    scripts: list[Script],
+    *,
+    seconds: float,
+    series: tuple[Series, ...] = (BTC,),
+    urls: tuple[str, ...] = ("ws://one.test/stream",),
+    market: Market = MARKETS["spot"],
+    stall_seconds: float = 30,
+    channel: float = 100,
+) -> Listening:
+    exchange = ScriptedExchange(scripts)
+    send, receive = trio.open_memory_channel[ReceivedCandle](channel)
+    patience = ConnectionConfig(connect_seconds=10, stall_seconds=stall_seconds)
+    seams = Seams(dial=exchange.dial, random=Never(), wall_clock=lambda: 1_719_759_600.5)
+    listener = Listener(market, series, urls, patience, seams, send)
+    received: list[ReceivedCandle] = []
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.serve)
+            nursery.start_soon(listener.run)
+            with receive:
+                async for candle in receive:
+                    received.append(candle)
+    return Listening(exchange, received, exchange.dialled_at, [peer.url for peer in exchange.peers])
+
+
+async def lively(peer: Peer) -> None:
+    """A script: forming candles for ever."""
+    await peer.accept()
+    await peer.subscribed()
+    while True:
+        await peer.candle(BTC, closed=False)
+        await trio.sleep(2)
+
+
+async def one_candle_then_lost(peer: Peer) -> None:
+    """A script: one closed candle, then the connection breaks."""
+    await peer.accept()
+    await peer.subscribed()
+    await peer.candle(BTC)
+    await trio.sleep(1)
+    await trio.aclose_forcefully(peer.stream)
+
+
+async def test_candles_are_sent_with_their_series_and_receive_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    result = await listen([one_candle_then_lost, silence], seconds=5)
+    (received,) = result.received
+    assert received.series == BTC
+    assert received.candle.open_time_ms == OPEN_MS
+    assert received.receive_time.isoformat() == "2024-06-30T15:00:00.500000+00:00"
+    assert received.receive_time.tzinfo is UTC
+
+
+async def test_a_lost_connection_is_opened_again(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kline_trio")
+    result = await listen([one_candle_then_lost, lively], seconds=10)
+    assert result.dials == [0, pytest.approx(1.5)]
+    assert [record.message for record in caplog.records] == [
+        "spot: receiving 1 stream",
+        "spot: lost: the connection broke; trying again",
+        "spot: receiving 1 stream again after 0.5 s",
+    ]
+
+
+async def test_an_unreachable_exchange_is_tried_for_ever_and_said_once(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = await listen([vanish], seconds=3600)
+    waits = [after - before for before, after in zip(result.dials, result.dials[1:], strict=False)]
+    assert len(result.dials) > 50
+    assert max(waits) <= 60 + 10
+    assert len(caplog.records) == 1
+
+
+async def test_an_acknowledgement_is_no_success_so_the_backoff_grows(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def accept_and_drop(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await trio.aclose_forcefully(peer.stream)
+
+    result = await listen([accept_and_drop], seconds=100)
+    waits = [after - before for before, after in zip(result.dials, result.dials[1:], strict=False)]
+    assert waits == sorted(waits)
+    assert waits[0] == pytest.approx(1, abs=0.5)
+    assert waits[-1] > 20
+
+
+async def test_each_stall_without_data_doubles_the_patience_up_to_a_quarter_of_an_hour(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    result = await listen([silence], seconds=40_000)
+    waits = [after - before for before, after in zip(result.dials, result.dials[1:], strict=False)]
+    stalls = [30, 60, 120, 240, 480, 900, 900]
+    backoffs = [1, 2, 4, 8, 16, 32, 60]
+    assert waits[:7] == pytest.approx(
+        [stall + backoff for stall, backoff in zip(stalls, backoffs, strict=True)]
+    )
+
+
+async def test_data_resets_backoff_and_patience(autojump_clock: trio.testing.MockClock) -> None:
+    async def data_then_silence(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.candle(BTC, closed=False)
+        await peer.gone()
+
+    result = await listen([silence, silence, data_then_silence, silence], seconds=400)
+    first, second, third, fourth = result.dials[:4]
+    assert second - first == pytest.approx(30 + 1)
+    assert third - second == pytest.approx(60 + 2)
+    assert fourth - third == pytest.approx(120 + 0.5)
+    assert result.dials[4] - fourth == pytest.approx(30 + 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "least_seconds"),
+    [
+        (403, "firewall", 0.5),
+        (404, "[endpoints]", 0.5),
+        (418, "banned", 30),
+        (429, "too many attempts", 2),
+        (451, "another host under [endpoints], or use a proxy", 0.5),
+        (500, "said no", 0.5),
+    ],
+)
+async def test_a_refusal_says_what_to_do_and_is_tried_again(
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    words: str,
+    least_seconds: float,
+) -> None:
+    async def refuse(peer: Peer) -> None:
+        await peer.reject(status)
+
+    result = await listen([refuse, lively], seconds=60)
+    assert result.dials[1] - result.dials[0] >= least_seconds
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith(f"spot: refused with HTTP {status}: ")
+    assert words in warning
+
+
+async def test_a_refusal_s_retry_after_is_honoured(autojump_clock: trio.testing.MockClock) -> None:
+    async def refuse(peer: Peer) -> None:
+        await peer.reject(429, ((b"Retry-After", b"720"),))
+
+    result = await listen([refuse, lively], seconds=1000)
+    assert result.dials == [0, pytest.approx(720)]
+
+
+async def test_hosts_are_tried_in_order_and_one_that_works_is_kept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    urls = ("ws://one.test/stream", "ws://two.test/stream", "ws://three.test/stream")
+    result = await listen(
+        [vanish, one_candle_then_lost, one_candle_then_lost, vanish, lively],
+        seconds=100,
+        urls=urls,
+    )
+    assert result.urls == [urls[0], urls[1], urls[1], urls[1], urls[2]]
+
+
+async def test_a_shutdown_notice_reconnects_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def shut_down(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.candle(BTC)
+        await trio.sleep(3)
+        await peer.text('{"e":"serverShutdown","E":1}')
+        await peer.gone()
+
+    result = await listen([shut_down, lively], seconds=10)
+    assert result.dials == [0, pytest.approx(3)]
+
+
+async def test_more_streams_than_fit_are_split_over_connections_that_start_apart(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    asked: list[list[str]] = []
+
+    async def subscribe(peer: Peer) -> None:
+        await peer.accept()
+        asked.append(await peer.subscribed())
+        await peer.gone()
+
+    series = tuple(Series("spot", f"A{number}USDT", "1m") for number in range(5))
+    market = attrs.evolve(MARKETS["spot"], streams_per_connection=2)
+    result = await listen([subscribe], seconds=5, series=series, market=market)
+    assert [len(names) for names in asked] == [2, 2, 1]
+    assert len({name for names in asked for name in names}) == 5
+    assert result.dials == [0, 0.5, 1.0]
+
+
+async def test_a_full_channel_holds_the_connection_up_without_losing_or_stalling(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        for minute in range(5):
+            await peer.candle(BTC, open_time_ms=OPEN_MS + minute * MINUTE_MS)
+        await peer.gone()
+
+    exchange = ScriptedExchange([script])
+    send, receive = trio.open_memory_channel[ReceivedCandle](0)
+    seams = Seams(dial=exchange.dial, random=Never())
+    listener = Listener(
+        MARKETS["spot"], (BTC,), ("ws://one.test/",), ConnectionConfig(), seams, send
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.serve)
+        nursery.start_soon(listener.run)
+        for minute in range(5):
+            await trio.sleep(200)
+            received = await receive.receive()
+            assert received.candle.open_time_ms == OPEN_MS + minute * MINUTE_MS
+        assert exchange.dialled_at == [0]
+        nursery.cancel_scope.cancel()
+    receive.close()
+
+
+async def test_each_reason_for_a_bad_frame_is_said_once_cut_short_and_escaped(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        for _ in range(3):
+            await peer.text("\x1b[31m\n" + "x" * 1000)
+        await peer.gone()
+
+    await listen([script], seconds=5)
+    (line,) = [record.message for record in caplog.records]
+    assert re.fullmatch(
+        r"spot: passed over a frame that is not JSON: '\\x1b\[31m\\nx+'\.\.\.", line
+    )
+    assert len(line) < 300
+
+
+async def test_refused_and_silent_streams_are_named_once_over_all_connections(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        request = await peer.request()
+        await peer.reply(request["id"])
+        for _ in range(30):
+            await peer.candle(BTC, closed=False)
+            await trio.sleep(2)
+        await trio.aclose_forcefully(peer.stream)
+
+    await listen([script], seconds=400, series=(BTC, ETH))
+    silent = [record.message for record in caplog.records if "silent" in record.message]
+    assert silent == [
+        "spot: acknowledged, but silent for 30 s: ethusdt@kline_1m (no such symbol, or no trades)"
+    ]
+
+
+async def test_a_dead_consumer_is_no_second_error(autojump_clock: trio.testing.MockClock) -> None:
+    exchange = ScriptedExchange([one_candle_then_lost])
+    send, receive = trio.open_memory_channel[ReceivedCandle](0)
+    receive.close()
+    seams = Seams(dial=exchange.dial)
+    listener = Listener(
+        MARKETS["spot"], (BTC,), ("ws://one.test/",), ConnectionConfig(), seams, send
+    )
+    with trio.move_on_after(1000) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.serve)
+            nursery.start_soon(listener.run)
+    assert scope.cancelled_caught
+
+
+@given(failures=st.integers(0, 10_000), chance=st.floats(0, 1))
+def test_backoff_is_capped_and_jitter_takes_at_most_half(failures: int, chance: float) -> None:
+    whole = backoff_seconds(failures, 0.0)
+    assert 0.5 <= whole <= 60
+    assert whole / 2 <= backoff_seconds(failures, chance) <= whole
+    assert backoff_seconds(failures + 1, 0.0) >= whole

@@ -1,0 +1,167 @@
+"""Real data, and a client that speaks WebSocket to the simulator over memory streams."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from trio.testing import memory_stream_pair
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+
+from kline_trio.simulator import Exchange, serve_stream
+from kline_trio.simulator.session import Session, Turn
+
+DATA = Path(__file__).parents[2] / "../shared/data"
+START_MS = 1_700_000_000_000
+"""2023-11-14 22:13:20 UTC: twenty seconds into a minute."""
+MINUTE_MS = 60_000
+
+
+def real(pattern: str) -> list[Path]:
+    """Return real data files, or skip the test loudly."""
+    found = sorted(DATA.glob(pattern))
+    if not found:
+        pytest.skip(f"REAL DATA ABSENT: {DATA / pattern}")
+    return found
+
+
+def recorded_frames(file: Path) -> Iterator[str]:
+    """Give the frame texts of a recorded or quoted file."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        at = line.find("{")
+        if at >= 0:
+            yield line[at:]
+
+
+def parsed(text: str) -> Any:
+    """Decode JSON, whatever its shape."""
+    return msgspec.json.decode(text)
+
+
+def request(method: str, *params: object, request_id: object = 1) -> str:
+    """Return the text of a request."""
+    content = {"method": method, "params": list(params), "id": request_id}
+    return msgspec.json.encode(content).decode()
+
+
+class Peer:
+    """A session driven by hand: no socket, local and exchange time as the test says.
+
+    Args:
+        exchange: At speed 1, so that one clock serves for both times.
+        trade_type: The market.
+        target: What the handshake asks for.
+    """
+
+    def __init__(self, exchange: Exchange, trade_type: str, target: str) -> None:
+        self.exchange = exchange
+        session = exchange.connect(trade_type, target, 0.0)
+        assert isinstance(session, Session)
+        self.session = session
+        self.now_s = 0.0
+        self.turns: list[Turn] = []
+
+    def ask(self, text: str) -> list[str]:
+        """Send a text now and return the replies."""
+        return self.session.receive(text, self.now_s, self.exchange.now_ms(self.now_s))
+
+    def until(self, now_s: float) -> list[str]:
+        """Let time pass as the server would, and return the texts sent meanwhile."""
+        texts: list[str] = []
+        while True:
+            turn = self.session.poll(self.now_s, self.exchange.now_ms(self.now_s))
+            self.turns.append(turn)
+            texts += turn.texts
+            due_s = min(turn.wake_s, self.exchange.local_s(turn.next_due_ms))
+            if turn.close is not None or (due_s > now_s and not turn.texts):
+                self.now_s = now_s
+                return texts
+            self.now_s = max(self.now_s, due_s) if not turn.texts else self.now_s
+
+
+class Client:
+    """One end of a WebSocket connection; it answers no ping by itself."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.protocol = WSConnection(ConnectionType.CLIENT)
+        self._events: list[Event] = []
+
+    async def shake_hands(self, target: str) -> None:
+        await self.send(Request(host="simulator", target=target))
+
+    async def send(self, event: Event) -> None:
+        await self.stream.send_all(self.protocol.send(event))
+
+    async def say(self, text: str) -> None:
+        await self.send(TextMessage(data=text))
+
+    async def next(self) -> Event | None:
+        """Return the next event of any kind, None when the stream has ended."""
+        while not self._events:
+            data = await self.stream.receive_some(65_536)
+            if not data:
+                return None
+            self.protocol.receive_data(bytes(data))
+            self._events += self.protocol.events()
+        return self._events.pop(0)
+
+    async def texts(self, until: Callable[[str], bool]) -> list[str]:
+        """Collect texts up to and with the first that ``until`` likes; pings are answered."""
+        texts: list[str] = []
+        while True:
+            event = await self.next()
+            if isinstance(event, Ping):
+                await self.send(event.response())
+            elif isinstance(event, TextMessage):
+                texts.append(event.data)
+                if until(event.data):
+                    return texts
+            else:
+                return texts
+
+
+@asynccontextmanager
+async def connected(
+    nursery: trio.Nursery, exchange: Exchange, trade_type: str, target: str
+) -> AsyncIterator[Client]:
+    """Open a WebSocket connection to the exchange over memory streams."""
+    ours, theirs = memory_stream_pair()
+    nursery.start_soon(partial(serve_stream, exchange, trade_type, theirs))
+    client = Client(ours)
+    await client.shake_hands(target)
+    assert isinstance(await client.next(), AcceptConnection)
+    yield client
+    await trio.aclose_forcefully(ours)
+
+
+__all__ = [
+    "DATA",
+    "MINUTE_MS",
+    "START_MS",
+    "AcceptConnection",
+    "Client",
+    "CloseConnection",
+    "Peer",
+    "Ping",
+    "RejectConnection",
+    "TextMessage",
+    "connected",
+    "parsed",
+    "real",
+    "recorded_frames",
+    "request",
+]

@@ -1,0 +1,137 @@
+"""Candles, series and stores for the storage tests."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+from hypothesis import strategies as st
+
+import kline_trio
+from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.parquet import plan_merges
+from kline_trio.storage.store import Store
+
+BTC = Series("spot", "BTCUSDT", "1m")
+MONTHLY = Series("spot", "BTCUSDT", "1M")
+COIN = Series("coin_futures", "BTCUSD_PERP", "3m")
+CHINESE = Series("usdt_futures", "币安人生USDT", "1w")
+SERIES = (BTC, MONTHLY, COIN, CHINESE)
+
+START_MS = 1_706_659_200_000
+"""2024-01-31 00:00 UTC: the month ends within the first day of candles."""
+
+LAYOUTS = (
+    DEFAULT_LAYOUT,
+    "{trade_type}_{symbol}_{time_interval}.pqt/{month}.parquet",
+    "klines/trade_type={trade_type}/time_interval={time_interval}/symbol={symbol}/{date}.parquet",
+)
+
+Rows = dict[int, Candle]
+"""A model of what is stored of a series, by open time."""
+
+
+def nth_open_time_ms(series: Series, count: int) -> int:
+    """The open time of the n-th candle of the series after the tests' time begins."""
+    moment_ms = series.interval.open_time_ms(START_MS)
+    for _ in range(count):
+        moment_ms = series.interval.end_time_ms(moment_ms)
+    return moment_ms
+
+
+def make_candle(open_time_ms: int, value: float = 1.0, trade_num: int = 7) -> Candle:
+    """A flat candle."""
+    return Candle(open_time_ms, *[value] * 6, trade_num, value, value)
+
+
+def receive(series: Series, *candles: Candle) -> list[ReceivedCandle]:
+    """The candles as they come out of the channel."""
+    return [ReceivedCandle(series, candle, datetime(2024, 2, 1, tzinfo=UTC)) for candle in candles]
+
+
+def minutes(first: int, end: int, value: float = 1.0) -> list[ReceivedCandle]:
+    """BTC's candles from the n-th minute to another, exclusive."""
+    return receive(BTC, *(make_candle(START_MS + n * 60_000, value) for n in range(first, end)))
+
+
+def open_store(path: Path, layout: str = DEFAULT_LAYOUT) -> Store:
+    """The store there."""
+    return Store.open(path, Layout(layout))
+
+
+def merge_all(store: Store) -> None:
+    """Brings all that waits into files."""
+    for waiting in store.pending():
+        taken = store.take(waiting.series)
+        for merge in plan_merges(store.layout, waiting.series, taken):
+            store.write(merge)
+            store.forget(waiting.series, merge.pending)
+
+
+def write_minutes(path: Path, merged: int, waiting: int, layout: str = DEFAULT_LAYOUT) -> Store:
+    """An open store with that many minutes of BTC in files, and then in the journal."""
+    store = open_store(path, layout)
+    store.accept(minutes(0, merged))
+    merge_all(store)
+    store.accept(minutes(merged, merged + waiting))
+    return store
+
+
+def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs the code in a fresh interpreter that finds kline_trio, and this module."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+
+def child_environment() -> dict[str, str]:
+    """The environment in which a child finds kline_trio, and this module."""
+    paths = [Path(kline_trio.__file__).parents[1], Path(__file__).parents[2]]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+def everything_under(folder: Path) -> dict[Path, tuple[int, int, int]]:
+    """All names in the folder, with what a change to them would change."""
+    stats = {path: path.stat() for path in folder.rglob("*")}
+    return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+_not_negative = st.floats(min_value=0, allow_nan=False, allow_infinity=False).map(abs)
+
+
+@st.composite
+def candles(draw: st.DrawFn, series: Series, most: int = 12) -> Candle:
+    """Any candle whose numbers are what the exchange could send, near the tests' time."""
+    open_time_ms = nth_open_time_ms(series, draw(st.integers(0, most)))
+    numbers = draw(st.lists(_not_negative, min_size=8, max_size=8))
+    trade_num = draw(st.integers(0, 2**63 - 1))
+    return Candle(open_time_ms, *numbers[:6], trade_num, *numbers[6:])
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[ReceivedCandle]:
+    """What one commit could bring: several series, duplicates, revisions, any order."""
+    chosen = draw(st.lists(st.sampled_from(SERIES), max_size=6))
+    return [item for series in chosen for item in receive(series, draw(candles(series)))]
+
+
+def apply(model: dict[Series, Rows], batch: list[ReceivedCandle]) -> None:
+    """What a store must hold after it accepted the batch."""
+    for item in batch:
+        model.setdefault(item.series, {})[item.candle.open_time_ms] = item.candle
+
+
+def ordered(rows: Rows) -> list[Candle]:
+    """The model's candles of a series by open time."""
+    return [rows[open_time_ms] for open_time_ms in sorted(rows)]
+
+
+CANDLE_FIELDS = tuple(field.name for field in attrs.fields(Candle))

@@ -1,0 +1,287 @@
+"""The store as a whole: one writer, nothing lost, every error named."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kline_trio.candle import Series
+from kline_trio.errors import ConfigError, DiskError, StoreInUseError
+from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.parquet import FileMerge, plan_merges
+from kline_trio.storage.reader import read
+from kline_trio.storage.table import table_of
+from tests.storage.support import (
+    BTC,
+    LAYOUTS,
+    Rows,
+    apply,
+    batches,
+    child_environment,
+    merge_all,
+    minutes,
+    open_store,
+    ordered,
+    run_python,
+    write_minutes,
+)
+
+_steps = st.one_of(batches(), st.sampled_from(["plan", "write", "forget", "reopen", "merge all"]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps=st.lists(_steps, max_size=12), template=st.sampled_from(LAYOUTS))
+def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
+    """However acceptances, the three jobs of merges and reopenings interleave, a reader sees at
+    every moment what a dict by series and open time would hold, bit for bit.
+    """
+    model: dict[Series, Rows] = {}
+    planned: list[FileMerge] = []
+    written: list[FileMerge] = []
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name)
+        store = open_store(path, template)
+        for step in steps:
+            if isinstance(step, list):
+                store.accept(step)
+                apply(model, step)
+            elif step == "plan" and not written:
+                # One merge of a file at a time, as behind the merge door.
+                planned = [
+                    merge
+                    for waiting in store.pending()
+                    for merge in plan_merges(
+                        store.layout, waiting.series, store.take(waiting.series)
+                    )
+                ]
+            elif step == "write" and planned:
+                store.write(planned[0])
+                written.append(planned.pop(0))
+            elif step == "forget" and written:
+                merge = written.pop(0)
+                store.forget(merge.series, merge.pending)
+            elif step == "reopen":
+                store.close()
+                store = open_store(path, template)
+                planned, written = [], []
+            elif step == "merge all":
+                merge_all(store)
+                planned, written = [], []
+            _check(path, model)
+        merge_all(store)
+        assert store.rows() == 0
+        store.close()
+        _check(path, model)
+
+
+def _check(path: Path, model: dict[Series, Rows]) -> None:
+    assert set(last_end_ms(path)) == set(model)
+    for series, rows in model.items():
+        frame = read(path, series.trade_type, series.symbol, series.time_interval)
+        expected = table_of(series, ordered(rows)).to_pandas()
+        assert frame.equals(expected)
+
+
+def test_a_merge_that_finishes_late_does_no_harm(tmp_path: Path) -> None:
+    """Written, but not forgotten, is written again: a crash between repeats work, no more."""
+    store = write_minutes(tmp_path, 0, 3)
+    [merge] = plan_merges(store.layout, BTC, store.take(BTC))
+    store.write(merge)
+    store.close()
+    store = open_store(tmp_path)
+    assert store.rows() == 3
+    merge_all(store)
+    assert store.rows() == 0
+    store.close()
+    assert len(read(tmp_path, "spot", "BTCUSDT", "1m")) == 3
+
+
+def test_a_held_store_is_refused_and_its_holder_named(tmp_path: Path) -> None:
+    """A second recorder learns the path and the pid, and the first goes on unharmed."""
+    store = write_minutes(tmp_path, 1, 1)
+    with pytest.raises(StoreInUseError) as caught:
+        open_store(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert f"pid {os.getpid()}" in str(caught.value)
+    store.accept(minutes(2, 3))
+    merge_all(store)
+    store.close()
+    open_store(tmp_path).close()
+    assert (tmp_path / ".kline_trio" / "lock").exists()
+
+
+def test_the_refused_sweep_nothing(tmp_path: Path) -> None:
+    """Temporary files are swept at the start, but only by whoever holds the store."""
+    left_over = tmp_path / ".kline_trio" / "tmp" / "half.tmp"
+    store = open_store(tmp_path)
+    left_over.write_bytes(b"half")
+    with pytest.raises(StoreInUseError):
+        open_store(tmp_path)
+    assert left_over.exists()
+    store.close()
+    open_store(tmp_path).close()
+    assert not left_over.exists()
+
+
+def test_programs_that_the_holder_starts_do_not_hold_it(tmp_path: Path) -> None:
+    """The lock's descriptor is closed on exec."""
+    store = open_store(tmp_path)
+    assert fcntl.fcntl(store._lock, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        store.close()
+        open_store(tmp_path).close()
+        child.communicate(b"\n")
+
+
+def test_the_folder_holds_nothing_but_candles(tmp_path: Path) -> None:
+    """All else is in .kline_trio."""
+    store = write_minutes(tmp_path / "data", 2, 2)
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        ".kline_trio",
+        "spot_BTCUSDT_1m.pqt",
+    }
+    store.close()
+
+
+def _killed_after(code: str, path: Path) -> None:
+    """Runs the code until it says so, then kills it as the kernel would."""
+    program = (
+        f"import sys, time\nfrom tests.storage.support import *\npath = Path(sys.argv[1])\n{code}\n"
+    )
+    program += "print('done', flush=True)\ntime.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"done\n"
+        child.send_signal(signal.SIGKILL)
+        child.wait(30)
+
+
+def test_an_accepted_candle_survives_kill(tmp_path: Path) -> None:
+    """SIGKILL right after `accept` returned loses nothing: it is readable at once, and is merged
+    by the next start.
+    """
+    _killed_after("store = open_store(path)\nstore.accept(minutes(0, 7, 1.5))", tmp_path)
+    expected = table_of(BTC, [item.candle for item in minutes(0, 7, 1.5)]).to_pandas()
+    assert read(tmp_path, "spot", "BTCUSDT", "1m").equals(expected)
+    store = open_store(tmp_path)
+    assert store.rows() == 7
+    merge_all(store)
+    store.close()
+    assert read(tmp_path, "spot", "BTCUSDT", "1m").equals(expected)
+
+
+def test_a_kill_amid_a_merge_loses_nothing(tmp_path: Path) -> None:
+    """The same with a temporary file written and the old file in place."""
+    code = (
+        "from kline_trio.storage import parquet\n"
+        "store = write_minutes(path, 3, 4)\n"
+        "parquet._verify = lambda *_: (print('done', flush=True), time.sleep(60))\n"
+        "merge_all(store)"
+    )
+    _killed_after(code, tmp_path)
+    scratch = tmp_path / ".kline_trio" / "tmp"
+    assert len(list(scratch.iterdir())) == 1
+    store = open_store(tmp_path)
+    assert list(scratch.iterdir()) == []
+    assert store.rows() == 4
+    assert len(read(tmp_path, "spot", "BTCUSDT", "1m")) == 7
+    store.close()
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    """The text names the path and says what the system said."""
+    path = tmp_path / "data"
+    path.write_text("mine")
+    with pytest.raises(DiskError, match="data: File exists"):
+        open_store(path)
+    with pytest.raises(DiskError, match="File exists"):
+        open_store(path / "below")
+    assert path.read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    """As another user than the folder's: refused with the path, and nothing changed."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to become another user")
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        code = (
+            "import os, sys\n"
+            "from tests.storage.support import *\n"
+            "os.setuid(65534)\n"
+            "try: open_store(Path(sys.argv[1]))\n"
+            "except Exception as error: print(type(error).__name__, error, flush=True)\n"
+            "os._exit(0)"
+        )
+        said = run_python(code, name).stdout
+        assert said.startswith("DiskError")
+        assert f"{name}/.kline_trio: Permission denied" in said
+        assert list(Path(name).iterdir()) == []
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    """What SQLite says comes with the path, and the lock is let go."""
+    open_store(tmp_path).close()
+    journal = tmp_path / ".kline_trio" / "journal.sqlite"
+    journal.write_bytes(b"this is no database" * 500)
+    for _ in range(2):
+        with pytest.raises(DiskError, match=r"journal\.sqlite"):
+            open_store(tmp_path)
+
+
+def test_a_newer_journal_is_named(tmp_path: Path) -> None:
+    """The refusal of a newer store reaches the user as it is."""
+    open_store(tmp_path).close()
+    with contextlib.closing(
+        sqlite3.connect(tmp_path / ".kline_trio" / "journal.sqlite")
+    ) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match=r"journal\.sqlite was written by a newer"):
+        open_store(tmp_path)
+
+
+def test_errors_of_the_disk_are_named_everywhere(tmp_path: Path) -> None:
+    """Whatever door they come through, they are DiskErrors with the path and their cause."""
+    store = write_minutes(tmp_path, 0, 2)
+    taken = store.take(BTC)
+    [merge] = plan_merges(store.layout, BTC, taken)
+    (tmp_path / merge.path).mkdir()
+    with pytest.raises(DiskError, match="spot_BTCUSDT_1m.pqt") as caught:
+        store.write(merge)
+    assert isinstance(caught.value.__cause__, OSError)
+    store._journal._connection.execute("PRAGMA query_only = 1")
+    with pytest.raises(DiskError, match="journal.sqlite") as caught:
+        store.accept(minutes(2, 3))
+    assert isinstance(caught.value.__cause__, sqlite3.Error)
+    with pytest.raises(DiskError, match="journal.sqlite"):
+        store.forget(BTC, taken)
+    assert store.rows() == 2
+    store.close()
+
+
+def test_a_closed_store_is_a_bug_to_use(tmp_path: Path) -> None:
+    """Misuse is not disguised as a failing disk."""
+    store = open_store(tmp_path)
+    store.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        store.accept(minutes(0, 1))
+
+
+def test_the_folders_above_are_made(tmp_path: Path) -> None:
+    """A path that is missing altogether is made, and is absolute in the store."""
+    store = open_store(tmp_path / "a" / "b" / "c")
+    assert store.path == tmp_path / "a" / "b" / "c"
+    store.close()
