@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -9,11 +11,9 @@ import trio.testing
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
-    BytesMessage,
     CloseConnection,
     Event,
     Ping,
-    Pong,
     RejectConnection,
     RejectData,
     Request,
@@ -55,6 +55,9 @@ def kline_frame(
     return json.dumps(frame, separators=(",", ":"))
 
 
+_Event = TypeVar("_Event", bound=Event)
+
+
 @attrs.define(eq=False)
 class Peer:
     """The server's end of one connection; it does only what its script says."""
@@ -89,10 +92,10 @@ class Peer:
         names: list[str] = request["params"]
         return names
 
-    async def request(self) -> dict[str, object]:
+    async def request(self) -> dict[str, Any]:
         """The next request, not answered."""
         message = await self.next_event(TextMessage)
-        request: dict[str, object] = json.loads(message.data)
+        request: dict[str, Any] = json.loads(message.data)
         return request
 
     async def reply(self, request_id: object) -> None:
@@ -115,7 +118,7 @@ class Peer:
         """Send a CLOSE frame."""
         await self._send(CloseConnection(code=code, reason=reason))
 
-    async def next_event(self, kind: type[Event]) -> "Event":
+    async def next_event(self, kind: type[_Event]) -> _Event:
         """Wait for an event of this kind; others are kept in `seen`."""
         while True:
             for event in self.protocol.events():
@@ -182,10 +185,9 @@ class ScriptedExchange:
 
 
 async def _play(script: Script, peer: Peer) -> None:
-    try:
+    # The client may leave before the script is over.
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         await script(peer)
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass  # the client left before the script was over
 
 
 async def silence(peer: Peer) -> None:

@@ -48,8 +48,27 @@ def test_a_candle_takes_the_exchange_s_letters_by_their_meaning() -> None:
 @pytest.mark.parametrize("name", ["o", "h", "l", "c", "v", "q", "V", "Q"])
 @pytest.mark.parametrize(
     "text",
-    ["", " 1", "1 ", "+1", "-1", "-0", "1e5", "nan", "NaN", "inf", "1_000", ".5", "5.", "0x10", "١"]
-    + ["9" * 400, "0." + "1" * 25, "1,5", "1\n"],
+    [
+        "",
+        " 1",
+        "1 ",
+        "+1",
+        "-1",
+        "-0",
+        "1e5",
+        "nan",
+        "NaN",
+        "inf",
+        "1_000",
+        ".5",
+        "5.",
+        "0x10",
+        "١",
+        "9" * 400,
+        "0." + "1" * 25,
+        "1,5",
+        "1\n",
+    ],
 )
 def test_only_plain_decimal_text_is_a_number(name: str, text: str) -> None:
     with pytest.raises(ProtocolError, match="plain decimal"):

@@ -8,7 +8,24 @@ from hypothesis import strategies as st
 
 from kline_trio.interval import INTERVALS, Interval
 
-NAMES = "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M".split()
+NAMES = [
+    "1s",
+    "1m",
+    "3m",
+    "5m",
+    "15m",
+    "30m",
+    "1h",
+    "2h",
+    "4h",
+    "6h",
+    "8h",
+    "12h",
+    "1d",
+    "3d",
+    "1w",
+    "1M",
+]
 
 TIMES_MS = st.integers(0, 7_258_118_400_000)  # until 2200
 

@@ -50,7 +50,8 @@ class Store:
             # Only now: another writer's temporaries are not ours to sweep.
             for left_over in scratch(path).iterdir():
                 left_over.unlink()
-            journal = Journal.open(journal_path(path))
+            with disk_errors(journal_path(path)):
+                journal = Journal.open(journal_path(path))
             sync_folder(journal_path(path).parent)
             undo.pop_all()
         return cls(path, layout, journal, lock)

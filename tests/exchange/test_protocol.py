@@ -162,7 +162,24 @@ def test_a_frame_that_cannot_be_true_says_why(text: str, reason: str) -> None:
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from("stream data e E s k t i o x id result error".split()), inner
+                st.sampled_from(
+                    [
+                        "stream",
+                        "data",
+                        "e",
+                        "E",
+                        "s",
+                        "k",
+                        "t",
+                        "i",
+                        "o",
+                        "x",
+                        "id",
+                        "result",
+                        "error",
+                    ]
+                ),
+                inner,
             )
         ),
         max_leaves=20,
@@ -172,7 +189,7 @@ def test_any_text_is_an_event_or_a_protocol_error(text: str) -> None:
     try:
         decode(text, STREAMS)
     except ProtocolError as error:
-        assert len(str(error)) < 300
+        assert len(str(error)) < 300  # noqa: PT017 - an event is as good
 
 
 @given(
@@ -186,7 +203,7 @@ def test_a_kline_with_any_of_its_fields_replaced_gives_a_true_candle_or_an_error
     changes: dict[str, object],
 ) -> None:
     try:
-        event = decode(frame(**changes), STREAMS)
+        event = decode(frame(**changes), STREAMS)  # type: ignore[arg-type]
     except ProtocolError:
         return
     assert isinstance(event, CandleClosed | CandleForming)

@@ -61,8 +61,9 @@ async def listen(
             nursery.start_soon(exchange.serve)
             nursery.start_soon(listener.run)
             with receive:
+                # As they come: the deadline ends the loop, and a comprehension would be lost.
                 async for candle in receive:
-                    received.append(candle)
+                    received.append(candle)  # noqa: PERF401
     return Listening(exchange, received, exchange.dialled_at, [peer.url for peer in exchange.peers])
 
 

@@ -1,7 +1,6 @@
 """Frames, byte for byte as the exchange sends them."""
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +17,9 @@ from kline_trio.simulator.frames import (
 )
 
 from .support import parsed, real, recorded_frames
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COUNTS = {
     "coin_futures-2021-07-22.txt": 33,

@@ -44,7 +44,7 @@ def nth_open_time_ms(series: Series, count: int) -> int:
 
 def make_candle(open_time_ms: int, value: float = 1.0, trade_num: int = 7) -> Candle:
     """A flat candle."""
-    return Candle(open_time_ms, *[value] * 6, trade_num, value, value)
+    return Candle(open_time_ms, value, value, value, value, value, value, trade_num, value, value)
 
 
 def receive(series: Series, *candles: Candle) -> list[ReceivedCandle]:
@@ -104,6 +104,9 @@ def everything_under(folder: Path) -> dict[Path, tuple[int, int, int]]:
     return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
 
 
+_FLOATS = tuple(
+    field.name for field in attrs.fields(Candle) if field.name not in ("open_time_ms", "trade_num")
+)
 _not_negative = st.floats(min_value=0, allow_nan=False, allow_infinity=False).map(abs)
 
 
@@ -111,9 +114,8 @@ _not_negative = st.floats(min_value=0, allow_nan=False, allow_infinity=False).ma
 def candles(draw: st.DrawFn, series: Series, most: int = 12) -> Candle:
     """Any candle whose numbers are what the exchange could send, near the tests' time."""
     open_time_ms = nth_open_time_ms(series, draw(st.integers(0, most)))
-    numbers = draw(st.lists(_not_negative, min_size=8, max_size=8))
-    trade_num = draw(st.integers(0, 2**63 - 1))
-    return Candle(open_time_ms, *numbers[:6], trade_num, *numbers[6:])
+    numbers = {name: draw(_not_negative) for name in _FLOATS}
+    return Candle(open_time_ms, trade_num=draw(st.integers(0, 2**63 - 1)), **numbers)
 
 
 @st.composite

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
-from kline_trio.storage import parquet
+from kline_trio.storage import disk, parquet
 from kline_trio.storage.files import open_parquet, read_groups
 from kline_trio.storage.journal import PendingCandle
 from kline_trio.storage.layout import Layout
@@ -216,7 +216,7 @@ def test_a_write_that_went_wrong_is_noticed_before_the_rename(
     """The new file is read back; if the disk kept other bytes, the old file stays."""
     perform(_one_merge(0, 50), tmp_path, scratch)
     before = target.read_bytes()
-    sync = parquet.sync_file
+    sync = disk.sync_file
 
     def tear(file: IO[bytes]) -> None:
         sync(file)

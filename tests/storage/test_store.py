@@ -259,14 +259,14 @@ def test_errors_of_the_disk_are_named_everywhere(tmp_path: Path) -> None:
     taken = store.take(BTC)
     [merge] = plan_merges(store.layout, BTC, taken)
     (tmp_path / merge.path).mkdir()
-    with pytest.raises(DiskError, match="spot_BTCUSDT_1m.pqt") as caught:
+    with pytest.raises(DiskError, match=r"spot_BTCUSDT_1m\.pqt") as caught:
         store.write(merge)
     assert isinstance(caught.value.__cause__, OSError)
     store._journal._connection.execute("PRAGMA query_only = 1")
-    with pytest.raises(DiskError, match="journal.sqlite") as caught:
+    with pytest.raises(DiskError, match=r"journal\.sqlite") as caught:
         store.accept(minutes(2, 3))
     assert isinstance(caught.value.__cause__, sqlite3.Error)
-    with pytest.raises(DiskError, match="journal.sqlite"):
+    with pytest.raises(DiskError, match=r"journal\.sqlite"):
         store.forget(BTC, taken)
     assert store.rows() == 2
     store.close()

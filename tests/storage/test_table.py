@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kline_trio.candle import Series
+from kline_trio.candle import Candle, Series
 from kline_trio.errors import ConfigError
 from kline_trio.storage.table import BEGIN, END, overlay, schema, series_of, table_of
 from tests.storage.support import (
@@ -132,14 +132,14 @@ def test_every_bit_of_a_candle_is_kept(data: st.DataObject, series: Series) -> N
         if name == "trade_num":
             assert table[name].to_pylist() == expected
         else:
-            assert list(map(_bits, table[name].to_pylist())) == list(map(_bits, expected))
+            assert [*map(_bits, table[name].to_numpy())] == [*map(_bits, expected)]
 
 
 @given(st.lists(candles(BTC)), st.lists(candles(BTC)))
-def test_overlay_is_dict_union(older: list[object], newer: list[object]) -> None:
+def test_overlay_is_dict_union(older: list[Candle], newer: list[Candle]) -> None:
     """Newer rows win, all others stay, and the result is by begin."""
-    first: Rows = {row.open_time_ms: row for row in older}  # type: ignore[attr-defined]
-    second: Rows = {row.open_time_ms: row for row in newer}  # type: ignore[attr-defined]
+    first: Rows = {row.open_time_ms: row for row in older}
+    second: Rows = {row.open_time_ms: row for row in newer}
     both = overlay(table_of(BTC, ordered(first)), table_of(BTC, ordered(second)))
     assert both.equals(table_of(BTC, ordered(first | second)))
 
