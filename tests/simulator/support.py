@@ -1,6 +1,6 @@
 """Real data, and a client that speaks WebSocket to the simulator over memory streams."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from wsproto.events import (
     TextMessage,
 )
 
-from kline_trio.simulator import Exchange, serve_stream
+from kline_trio.simulator import Exchange, Fault, serve_stream
 from kline_trio.simulator.session import Session, Turn
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -49,6 +49,23 @@ def recorded_frames(file: Path) -> Iterator[str]:
 def parsed(text: str) -> Any:  # noqa: ANN401 - as JSON is
     """Decode JSON, whatever its shape."""
     return msgspec.json.decode(text)
+
+
+def klines(texts: Iterable[str]) -> list[Any]:
+    """Return the ``k`` of every kline event, wrapped or bare."""
+    events = [parsed(text) for text in texts]
+    events = [event.get("data", event) for event in events]
+    return [event["k"] for event in events if event.get("e") == "kline"]
+
+
+def closes(texts: Iterable[str]) -> list[Any]:
+    """Return the ``k`` of every closing kline event."""
+    return [kline for kline in klines(texts) if kline["x"]]
+
+
+def plain_exchange(*faults: Fault, **settings: Any) -> Exchange:
+    """Return an exchange at `START_MS` whose clock runs as fast as ours."""
+    return Exchange(**{"start_ms": START_MS, "speed": 1.0, "faults": faults} | settings)
 
 
 def request(method: str, *params: object, request_id: object = 1) -> str:
@@ -159,8 +176,11 @@ __all__ = [
     "Ping",
     "RejectConnection",
     "TextMessage",
+    "closes",
     "connected",
+    "klines",
     "parsed",
+    "plain_exchange",
     "real",
     "recorded_frames",
     "request",

@@ -1,0 +1,154 @@
+"""recorder.toml: what is taken, and every problem named at once."""
+
+from pathlib import Path
+
+import pytest
+
+from kline_trio.candle import Series
+from kline_trio.config import Config
+from kline_trio.errors import ConfigError
+
+STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
+
+
+def config(text: str, folder: Path = Path("/there")) -> Config:
+    return Config.from_text(text, name="recorder.toml", folder=folder)
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config(text)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def test_streams_alone_are_enough() -> None:
+    found = config(STREAMS)
+    assert found.streams == (Series("spot", "BTCUSDT", "1m"),)
+    assert found.store.path == Path("/there/data")
+    assert (found.store.merge_seconds, found.store.drain_seconds) == (60, 10)
+    assert (found.connection.connect_seconds, found.connection.stall_seconds) == (10, 30)
+    assert found.endpoints["usdt_futures"].websocket == ("wss://fstream.binance.com/market/stream",)
+    assert found.endpoints["coin_futures"].rest == ("https://dapi.binance.com",)
+
+
+def test_markets_come_in_their_order_and_symbols_as_written() -> None:
+    found = config(
+        '[streams.coin_futures]\n3m = ["ETHUSD_PERP", "BTCUSD_PERP"]\n'
+        '[streams.spot]\n1h = ["B"]\n1s = ["A"]\n'
+    )
+    assert [str(one) for one in found.streams] == [
+        "spot B-1h",
+        "spot A-1s",
+        "coin_futures ETHUSD_PERP-3m",
+        "coin_futures BTCUSD_PERP-3m",
+    ]
+
+
+def test_symbols_are_taken_in_any_case_and_script() -> None:
+    found = config('[streams.usdt_futures]\n1mo = ["btcUsdt", "币安人生usdt"]\n')
+    assert [one.symbol for one in found.streams] == ["BTCUSDT", "币安人生USDT"]
+    assert {one.time_interval for one in found.streams} == {"1M"}
+
+
+def test_all_that_can_be_set_is_set() -> None:
+    found = config(
+        STREAMS + '[store]\npath = "/x"\nlayout = "{trade_type}_{symbol}_{time_interval}.parquet"\n'
+        "merge_seconds = 0\ndrain_seconds = 1.5\n"
+        '[endpoints.spot]\nwebsocket = ["ws://127.0.0.1:1/stream", "wss://b:9443/stream/"]\n'
+        'rest = "http://[::1]:2"\n'
+        "[connection]\nconnect_seconds = 1\nstall_seconds = 0.5\n"
+    )
+    assert found.store.path == Path("/x")
+    assert (found.store.merge_seconds, found.store.drain_seconds) == (0, 1.5)
+    assert found.endpoints["spot"].websocket == (
+        "ws://127.0.0.1:1/stream",
+        "wss://b:9443/stream",
+    )
+    assert found.endpoints["spot"].rest == ("http://[::1]:2",)
+    assert (found.connection.connect_seconds, found.connection.stall_seconds) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "recorder.toml: streams: nothing to record"),
+        ("[streams.spot]\n", "nothing to record"),
+        ("[streams.spot]\n1m = []\n", "streams.spot.1m: an empty list"),
+        ('[streams.spot]\n1m = "BTCUSDT"\n', "streams.spot.1m: a list of symbols is wanted"),
+        ('[streams.spot]\n7m = ["A"]\n', "streams.spot.7m: unknown interval; one of 1s 1m 3m"),
+        ('[streams.coin_futures]\n1s = ["A"]\n', "coin_futures has no candles of 1s"),
+        ('[streams.spot]\n1m = ["A", "a"]\n', "streams.spot.1m: 'A' is there twice"),
+        ('[streams.spot]\n1M = ["A"]\n1mo = ["A"]\n', "streams.spot.1mo: 'A' is there twice"),
+        ("[streams.spot]\n1m = [7]\n", "7: a text in quotes is wanted"),
+        ('[streams.spto]\n1m = ["A"]\n', 'streams.spto: unknown key; did you mean "spot"?'),
+        ("streams = 5\n", "streams: a table is wanted, not 5"),
+        ("streams.spot = 5\n", "streams.spot: lists of symbols are wanted"),
+        (STREAMS + "[sotre]\n", 'sotre: unknown key; did you mean "store"?'),
+        (STREAMS + "[store]\nzzz = 1\n", "store.zzz: unknown key; one of path layout"),
+        (STREAMS + "[store]\npath = 5\n", "store.path: a text in quotes is wanted, not 5"),
+        (STREAMS + '[store]\npath = ""\n', "store.path: a path is wanted"),
+        (STREAMS + '[store]\nlayout = "x.pqt"\n', "store.layout: "),
+        (STREAMS + "[store]\nmerge_seconds = true\n", "a number of seconds is wanted, not True"),
+        (STREAMS + "[store]\nmerge_seconds = -1\n", "-1 is not between 0 and"),
+        (STREAMS + "[store]\ndrain_seconds = nan\n", "nan is not between 0 and"),
+        (STREAMS + "[connection]\nstall_seconds = 0\n", "0 seconds leave no time"),
+        (STREAMS + "[connection]\nstall_seconds = inf\n", "inf is not between 0 and"),
+        (STREAMS + '[endpoints.spot]\nrest = "ftp://a"\n', "'ftp://a' is no https:// address"),
+        (STREAMS + '[endpoints.spot]\nrest = "https://"\n', "is no https:// address"),
+        (STREAMS + '[endpoints.spot]\nrest = "http://a.com"\n', "only goes to this machine itself"),
+        (STREAMS + '[endpoints.spot]\nwebsocket = "ws://1.2.3.4"\n', "only goes to this machine"),
+        (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a:99999"\n', "endpoints.spot.websocket: "),
+        (STREAMS + "[endpoints.spot]\nwebsocket = []\n", "an empty list: name a host"),
+        ("[streams.spot\n", "recorder.toml: Expected ']'"),
+    ],
+)
+def test_what_cannot_be_used_is_named(text: str, words: str) -> None:
+    [problem] = problems(text)
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    "symbol", ["../x", "a/b", "..", ".", "", " ", "a\\\\b", "a\\u0000b", "A B"]
+)
+def test_a_symbol_cannot_leave_the_folder(symbol: str) -> None:
+    [problem] = problems(f'[streams.spot]\n1m = ["{symbol}"]\n')
+    assert problem.startswith("recorder.toml: streams.spot.1m: ")
+
+
+def test_every_problem_comes_with_its_line() -> None:
+    found = problems(
+        "[streams.spot]\n"
+        '7m = ["BTCUSDT"]\n'
+        "# a comment\n"
+        "1m = [\n"
+        '  "BTCUSDT",\n'
+        '  "../x",\n'
+        "]\n"
+        "[store]\n"
+        "merge_second = 5\n"
+    )
+    assert len(found) == 3
+    assert "streams.spot.7m" in found[0]
+    assert found[0].endswith("(line 2)")
+    assert "'../x'" in found[1]
+    assert found[1].endswith("(line 7)")
+    assert 'did you mean "merge_seconds"?' in found[2]
+    assert found[2].endswith("(line 9)")
+
+
+def test_a_file_is_read_with_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(STREAMS + '[store]\npath = "sub"\n', encoding="utf-8")
+    assert Config.from_toml(file).store.path == tmp_path / "sub"
+    assert Config.from_toml(str(file)) == Config.from_toml(file)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
+        Config.from_toml(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        Config.from_toml(tmp_path)
+    (tmp_path / "bad.toml").write_bytes(b"# \xff\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml: not UTF-8 text \(byte 2\)"):
+        Config.from_toml(tmp_path / "bad.toml")

@@ -1,0 +1,187 @@
+"""What CONTRIBUTING.md and the README promise of the code itself."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomli
+
+import kline_trio
+from kline_trio.cli import main
+from kline_trio.config import Config
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "kline_trio"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+VOCABULARY = {"candle", "errors", "interval"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "candle": {"errors", "interval"},
+    "errors": set(),
+    "interval": set(),
+    "exchange": VOCABULARY,
+    "storage": VOCABULARY,
+    "simulator": set(),
+    "config": {*VOCABULARY, "exchange", "storage"},
+    "recorder": {*VOCABULARY, "exchange", "storage", "config"},
+    "console": set(),
+    "running": {
+        *VOCABULARY, "config", "console", "exchange", "recorder", "simulator", "storage",
+    },
+    "cli": {"errors", "config", "running"},
+    "__main__": {"cli"},
+    "__init__": {*VOCABULARY, "config", "recorder", "storage"},
+}  # fmt: skip
+"""The rooms each room may look into, besides itself: always downwards."""
+
+
+def room(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(module: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            head, _, rest = name.partition(".")
+            if head == "kline_trio" and not rest.startswith("__"):
+                found.add(rest.split(".")[0])
+    return found - {room(module)}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downwards(module: Path) -> None:
+    assert imported_rooms(module) <= MAY_IMPORT[room(module)]
+
+
+def test_storage_knows_no_network_and_no_trio() -> None:
+    for module in (PACKAGE / "storage").glob("*.py"):
+        text = module.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(import|from) (trio|httpx2|wsproto)", text, re.MULTILINE), module
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_fits_a_mind(module: Path) -> None:
+    assert len(module.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_nurseries_have_three_homes() -> None:
+    homes = {
+        str(module.relative_to(PACKAGE))
+        for module in MODULES
+        if room(module) != "simulator" and "open_nursery(" in module.read_text(encoding="utf-8")
+    }
+    assert homes == {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
+
+
+def test_the_names_of_the_package() -> None:
+    assert kline_trio.__all__ == [
+        "Candle",
+        "Config",
+        "ConfigError",
+        "DiskError",
+        "KlineTrioError",
+        "ReceivedCandle",
+        "Series",
+        "StoreInUseError",
+        "open_recorder",
+        "read",
+        "series",
+    ]
+    for name in kline_trio.__all__:
+        assert getattr(kline_trio, name).__name__ == name
+    assert set(kline_trio.__all__) <= set(dir(kline_trio))
+    with pytest.raises(AttributeError, match="no attribute 'write'"):
+        getattr(kline_trio, "write")  # noqa: B009 - mypy knows that it is not there
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is_for(module: Path) -> None:
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree) or not tree.body
+
+
+def test_help_loads_neither_pandas_nor_pyarrow() -> None:
+    code = (
+        "import sys\n"
+        "from kline_trio.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print([name for name in ('pandas', 'pyarrow', 'trio', 'httpx2') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def readme_blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_readme_has_two_commands_that_do_all() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    run, test = re.findall(r"^python3 -m venv .*$", text, re.MULTILINE)
+    assert run.endswith(".venv/bin/python -m kline_trio recorder.toml --simulate --for 20s")
+    assert test.endswith(".venv/bin/pytest -q")
+
+
+def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"-m kline_trio ([a-z]+)\b(?!\.toml)", text))
+    assert words == {"init", "simulate", "tail"}
+    helps = ""
+    for word in ("record", *words):
+        with pytest.raises(SystemExit):
+            main([word, "--help"])
+        helps += capsys.readouterr().out
+    for option in set(re.findall(r"`(--[a-z]+)", text)) | {"--for", "--check"}:
+        assert option in helps
+
+
+def test_the_readmes_configuration_is_the_default_one(tmp_path: Path) -> None:
+    [shown] = readme_blocks("toml")
+    theirs = Config.from_text(shown, name="README.md", folder=tmp_path)
+    [streams, _] = shown.split("# All that follows")
+    assert theirs == Config.from_text(streams, name="README.md", folder=tmp_path)
+    ours = (ROOT / "recorder.toml").read_text(encoding="utf-8")
+    assert tomli.loads(ours) == tomli.loads(shown)
+
+
+def test_init_writes_the_recorder_toml_of_the_repository() -> None:
+    assert (PACKAGE / "recorder.toml").read_bytes() == (ROOT / "recorder.toml").read_bytes()
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (page.parent / link).exists(), (page, link)
+
+
+def test_every_dependency_is_used_and_explained() -> None:
+    project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = "".join(module.read_text(encoding="utf-8") for module in MODULES)
+    for requirement in project["dependencies"]:
+        name = re.split(r"[><=]", requirement)[0]
+        assert re.search(rf"^\|[^|]*\b{name}\b[^|]*\|", text, re.MULTILINE), name
+        assert re.search(rf"(import|from) {name.replace('-', '_')}\b", code), name
+
+
+def test_no_path_of_a_machine_is_in_the_project() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=False, cwd=ROOT
+    ).stdout.split("\n")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            assert b"/".join((b"", b"work", b"")) not in (ROOT / name).read_bytes(), name
