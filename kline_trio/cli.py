@@ -123,9 +123,9 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
 def _add_simulation(parser: argparse.ArgumentParser) -> None:
     built_in = parser.add_argument_group("the built-in exchange")
     built_in.add_argument(
-        "--speed", type=float, default=60.0, help="how fast its clock runs (default: 60)"
+        "--speed", type=float, default=None, help="how fast its clock runs (default: 60)"
     )
-    built_in.add_argument("--seed", type=int, default=0, help="of its made-up prices")
+    built_in.add_argument("--seed", type=int, default=None, help="of its made-up prices")
     built_in.add_argument(
         "--start", type=_moment_ms, metavar="TIME", help="where its clock starts, ISO 8601, UTC"
     )
@@ -166,9 +166,16 @@ def _moment_ms(text: str) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
+def _demand_simulate(options: argparse.Namespace) -> None:
+    for name in ("speed", "seed", "start", "replay"):
+        if getattr(options, name) is not None and not options.simulate:
+            raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
+
+
 def _record(options: argparse.Namespace) -> None:
     from kline_trio.config import Config
 
+    _demand_simulate(options)
     config = Config.from_toml(options.config)
     if options.check:
         print(f"{options.config}: good, {len(config.streams):,} series")
@@ -182,6 +189,7 @@ def _tail(options: argparse.Namespace) -> None:
     from kline_trio.config import Config
     from kline_trio.running import tail
 
+    _demand_simulate(options)
     tail(Config.from_toml(options.config), options)
 
 

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_SPEED = 60.0
+"""How many seconds pass on the built-in exchange in one of ours: a minute closes every second."""
+
 
 def record(config: Config, options: argparse.Namespace) -> None:
     """Record until SIGINT, SIGTERM or the end of `--for`."""
@@ -103,9 +106,9 @@ def _made_exchange(
         if options.replay:
             replay = Replay.from_files(options.replay, expected if streams else None)
         return Exchange(
-            seed=options.seed,
+            seed=options.seed or 0,
             start_ms=start_ms,
-            speed=options.speed,
+            speed=_SPEED if options.speed is None else options.speed,
             listed={
                 name: listed_symbols(name, [one.symbol for one in them], at_ms=start_ms)
                 for name, them in wanted.items()

@@ -212,9 +212,9 @@ class Recorder:
         (self.folder / "recorder.toml").write_text(text, encoding="utf-8")
 
     @contextmanager
-    def running(self, *options: str) -> Iterator[Program]:
+    def running(self, *options: str, command: str = "record") -> Iterator[Program]:
         """The program while the body runs; what is left of it is killed."""
-        arguments = ["-m", "kline_trio", "recorder.toml", "--debug", *options]
+        arguments = ["-m", "kline_trio", command, "recorder.toml", "--debug", *options]
         program = Program(arguments, self.folder, measured=True)
         try:
             yield program
