@@ -1,5 +1,6 @@
 """The REST interface: what time it is there, and which symbols there are."""
 
+from contextlib import aclosing
 from typing import TypeVar
 
 import attrs
@@ -70,8 +71,9 @@ class RestMarket:
         async with self.client.stream("GET", url) as response:
             if response.status_code != httpx2.codes.OK:
                 raise UnavailableError(f"HTTP {response.status_code}")
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > _MAX_BODY_BYTES:
-                    raise UnavailableError(f"an answer of more than {_MAX_BODY_BYTES} bytes")
+            async with aclosing(response.aiter_bytes()) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > _MAX_BODY_BYTES:
+                        raise UnavailableError(f"an answer of more than {_MAX_BODY_BYTES} bytes")
         return bytes(body)

@@ -109,8 +109,8 @@ def test_every_closed_candle_of_a_recorded_session_is_stored_and_nothing_else(
 ) -> None:
     [path] = real([f"ws/{name}"])
     klines = recorded_klines(path)
-    assert sum(kline["x"] for _, kline in klines) == closed
-    assert sum(not kline["x"] for _, kline in klines) == forming
+    assert sum(kline["x"] is True for _, kline in klines) == closed
+    assert sum(kline["x"] is False for _, kline in klines) == forming
     wanted: dict[str, dict[str, list[str]]] = {}
     for market, kline in klines:
         symbols = wanted.setdefault(market, {}).setdefault(str(kline["i"]), [])

@@ -172,15 +172,12 @@ def test_a_simulated_run_goes_on_where_the_last_one_ended(tmp_path: Path) -> Non
 
 def test_options_of_the_built_in_exchange_need_it(tmp_path: Path) -> None:
     (tmp_path / "recorder.toml").write_text(STREAMS, encoding="utf-8")
-    for options in (
-        ["--speed", "2"],
-        ["--replay", "x.zip"],
-        ["--seed", "1"],
-        ["--start", "2024-01-01"],
-    ):
+    for options in ("--speed 2", "--replay x.zip", "--seed 1", "--start 2024-01-01"):
         status, _, told = ended(tmp_path, "recorder.toml", *options.split())
-        assert status == 2
-        assert f"{options.split()[0]} is for the built-in exchange: add --simulate" in told
+        assert (status, told) == (
+            2,
+            f"{options.split()[0]} is for the built-in exchange: add --simulate",
+        )
     for options in ("--speed 0", "--speed nan", "--replay none.zip"):
         status, _, told = ended(tmp_path, "recorder.toml", "--simulate", *options.split())
         assert status == 2

@@ -1,0 +1,310 @@
+"""Reading: files and journal as one, whoever asks, while the recorder runs and after it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import kline_trio
+from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.errors import KlineTrioError
+from tests.storage.support import (
+    BTC,
+    LAYOUTS,
+    MONTHLY,
+    START_MS,
+    Rows,
+    apply,
+    batches,
+    child_environment,
+    everything_under,
+    make_candle,
+    merge_all,
+    minutes,
+    open_store,
+    ordered,
+    receive,
+    write_minutes,
+)
+
+COLUMNS = [
+    "candle_begin_time", "open", "high", "low", "close", "volume", "quote_volume", "trade_num",
+    "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume",
+]  # fmt: skip
+
+
+def read_btc(path: Path, **options: object) -> pd.DataFrame:
+    return kline_trio.read(path, "spot", "btcusdt", "1m", **options)  # type: ignore[arg-type]
+
+
+def begins(frame: pd.DataFrame) -> list[int]:
+    """The minutes since the tests' time begins."""
+    passed = frame["candle_begin_time"] - pd.Timestamp(START_MS, unit="ms", tz="UTC")
+    return [int(one / pd.Timedelta("1min")) for one in passed]
+
+
+def test_the_frame_is_the_designs(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 3, 2).close()
+    frame = read_btc(tmp_path)
+    assert list(frame.columns) == COLUMNS
+    assert frame.index.name == "candle_end_time"
+    assert str(frame.index.dtype) == "datetime64[ms, UTC]"
+    assert str(frame["trade_num"].dtype) == "int64"
+    assert (frame.index == frame["candle_begin_time"] + pd.Timedelta("1min")).all()
+    assert begins(frame) == [0, 1, 2, 3, 4]
+
+
+def test_what_pandas_reads_of_a_file_is_the_same_frame(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 5, 0).close()
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "spot_BTCUSDT_1m.pqt"), read_btc(tmp_path)
+    )
+
+
+def test_the_index_can_be_the_begin(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 2, 1).close()
+    frame = read_btc(tmp_path, index="begin")
+    assert frame.index.name == "candle_begin_time"
+    assert list(frame.columns) == ["candle_end_time", *COLUMNS[1:]]
+    assert list(frame.index) == list(read_btc(tmp_path)["candle_begin_time"])
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (None, None, [0, 1, 2, 3, 4, 5]),
+        ("2024-01-31 00:01", "2024-01-31 00:03", [1, 2]),
+        ("2024-01-31T00:02Z", None, [2, 3, 4, 5]),
+        (None, datetime(2024, 1, 31, 0, 1), [0]),  # noqa: DTZ001 - naive on purpose
+        (datetime(2024, 1, 31, 0, 4, tzinfo=UTC), None, [4, 5]),
+        (datetime(2024, 1, 31, 2, 4, tzinfo=timezone(timedelta(hours=2))), None, [4, 5]),
+        (date(2024, 1, 31), date(2024, 2, 1), [0, 1, 2, 3, 4, 5]),
+        (pd.Timestamp("2024-01-31 00:00:00.0000001"), "2024-01-31 00:01:00.0000001", [1]),
+        ("2024-01-31 00:03", "2024-01-31 00:03", []),
+        ("2024-01-31 00:05", "2024-01-31 00:01", []),
+        ("2030", None, []),
+    ],
+)
+def test_start_is_inclusive_and_end_is_not_and_naive_times_are_utc(
+    tmp_path: Path, start: object, end: object, expected: list[int]
+) -> None:
+    write_minutes(tmp_path, 3, 3).close()
+    for index in ("end", "begin"):
+        frame = read_btc(tmp_path, start=start, end=end, index=index)
+        assert begins(frame.reset_index()) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("margin", "BTCUSDT", "1m"),
+        ("spot", "BTCUSDT", "7m"),
+        ("spot", "../x", "1m"),
+        ("spot", "BTCUSDT", "1m", "yesterday-ish"),
+        ("spot", "BTCUSDT", "1m", 1_700_000_000),
+        ("spot", "BTCUSDT", "1m", pd.NaT),
+        ("spot", "BTCUSDT", "1m", None, None, "middle"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(
+    tmp_path: Path, arguments: tuple[object, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        kline_trio.read(tmp_path, *arguments)  # type: ignore[arg-type]
+
+
+def test_a_candle_is_readable_the_moment_it_is_accepted(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    for count in range(1, 4):
+        store.accept(minutes(count - 1, count))
+        assert begins(read_btc(tmp_path)) == [*range(count)]
+    store.close()
+
+
+def test_the_journal_wins_over_the_file(tmp_path: Path) -> None:
+    store = write_minutes(tmp_path, 3, 0)
+    store.accept(minutes(1, 2, value=9.0))
+    assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
+    merge_all(store)
+    store.close()
+    assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
+
+
+def test_reading_changes_nothing(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 3, 2).close()
+    before = everything_under(tmp_path)
+    assert len(read_btc(tmp_path)) == 5
+    assert kline_trio.series(tmp_path) == [BTC]
+    assert everything_under(tmp_path) == before
+
+
+def test_a_store_without_its_journal_is_still_a_store(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 3, 2).close()
+    shutil.rmtree(tmp_path / ".kline_trio")
+    assert begins(read_btc(tmp_path)) == [0, 1, 2]
+    assert kline_trio.series(tmp_path) == [BTC]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="ONLY ROOT CAN BECOME ANOTHER USER")
+def test_another_user_reads_along_and_reads_a_copy_it_may_not_write(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder != Path("/") and folder.stat().st_uid == os.geteuid():
+            folder.chmod(folder.stat().st_mode | 0o055)
+    store = write_minutes(tmp_path / "data", 3, 2)
+    code = (
+        "import os, sys\n"
+        "import kline_trio\n"
+        "import kline_trio.storage.reader\n"
+        "os.setuid(65534)\n"
+        "for path in sys.argv[1:]:\n"
+        "    print(len(kline_trio.read(path, 'spot', 'BTCUSDT', '1m')))\n"
+    )
+
+    def read_by_nobody(path: Path) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", code, path],
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout.strip()
+
+    assert read_by_nobody(tmp_path / "data") == "5"
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    store.close()
+    assert read_by_nobody(tmp_path / "data") == "5"
+    for path in (tmp_path / "copy").rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    (tmp_path / "copy").chmod(0o555)
+    assert read_by_nobody(tmp_path / "copy") == "5"
+
+
+def test_a_series_that_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 1, 0).close()
+    with pytest.raises(KlineTrioError, match=r"no candles of spot BTCUSD-1m in .*BTCUSDT-1m"):
+        kline_trio.read(tmp_path, "spot", "BTCUSD", "1m")
+    with pytest.raises(KlineTrioError, match="there is no folder"):
+        kline_trio.read(tmp_path / "none", "spot", "BTCUSD", "1m")
+    with pytest.raises(KlineTrioError, match="there is no folder"):
+        kline_trio.series(tmp_path / "none")
+
+
+def test_months_and_minutes_never_share_a_file(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.accept([*minutes(0, 1), *receive(MONTHLY, make_candle(1_704_067_200_000))])
+    merge_all(store)
+    store.close()
+    assert sorted(path.name for path in tmp_path.glob("*.pqt")) == [
+        "spot_BTCUSDT_1m.pqt",
+        "spot_BTCUSDT_1mo.pqt",
+    ]
+    frame = kline_trio.read(tmp_path, "spot", "BTCUSDT", "1mo")
+    assert list(frame.index) == [pd.Timestamp("2024-02-01", tz="UTC")]
+
+
+def test_foreign_files_are_passed_by(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 2, 0).close()
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "spot_BTCUSDT_1m_notes.parquet")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    assert begins(read_btc(tmp_path)) == [0, 1]
+    assert kline_trio.series(tmp_path) == [BTC]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 200, 0).close()
+    file = tmp_path / "spot_BTCUSDT_1m.pqt"
+    content = bytearray(file.read_bytes())
+    content[300] ^= 4  # in a page: footers carry no checksum
+    file.write_bytes(content)
+    with pytest.raises(KlineTrioError, match=r"spot_BTCUSDT_1m\.pqt"):
+        read_btc(tmp_path)
+    file.write_bytes(b"PAR1 and no more")
+    with pytest.raises(KlineTrioError, match=r"spot_BTCUSDT_1m\.pqt"):
+        kline_trio.series(tmp_path)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    layout=st.sampled_from(LAYOUTS),
+    steps=st.lists(batches() | st.sampled_from(["merge", "reopen"]), max_size=6),
+)
+def test_what_is_read_is_what_was_accepted_the_last_value_of_each(
+    tmp_path_factory: pytest.TempPathFactory,
+    layout: str,
+    steps: list[list[ReceivedCandle] | str],
+) -> None:
+    path = tmp_path_factory.mktemp("store")
+    model: dict[Series, Rows] = {}
+    store = open_store(path, layout)
+    for step in steps:
+        if isinstance(step, list):
+            store.accept(step)
+            apply(model, step)
+        elif step == "merge":
+            merge_all(store)
+        else:
+            store.close()
+            store = open_store(path, layout)
+    for series, rows in model.items():
+        frame = kline_trio.read(path, series.trade_type, series.symbol, series.time_interval)
+        stored = [
+            Candle(begin_ms, *values)
+            for begin_ms, values in zip(
+                frame["candle_begin_time"].astype("int64"),
+                frame[COLUMNS[1:]].itertuples(index=False),
+                strict=True,
+            )
+        ]
+        assert stored == ordered(rows)
+        assert frame.index.is_monotonic_increasing
+        assert frame.index.is_unique
+    assert kline_trio.series(path) == sorted(model)
+    store.close()
+
+
+def test_nothing_acknowledged_is_lost_by_kill_9_at_any_moment(tmp_path: Path) -> None:
+    code = (
+        "import sys, itertools\n"
+        "from pathlib import Path\n"
+        "from tests.storage.support import *\n"
+        "store = open_store(Path(sys.argv[1]))\n"
+        "for n in itertools.count(int(sys.argv[2])):\n"
+        "    store.accept(minutes(n, n + 1))\n"
+        "    print(n, flush=True)\n"
+        "    if n % 3 == 0: merge_all(store)\n"
+    )
+    told = -1
+    for attempt in range(6):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path, str(told + 1)],
+            env=child_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                told = int(line)
+                if told % 40 == 10 + attempt:
+                    child.send_signal(signal.SIGKILL)
+                    break
+            told = max([told, *map(int, child.stdout)])
+        found = begins(read_btc(tmp_path))
+        assert found[: told + 1] == [*range(told + 1)]
+        assert len(found) <= told + 2
+        told = len(found) - 1
+    store = open_store(tmp_path)
+    assert not list((tmp_path / ".kline_trio" / "tmp").iterdir())
+    merge_all(store)
+    store.close()
+    assert len(pd.read_parquet(tmp_path / "spot_BTCUSDT_1m.pqt")) == told + 1

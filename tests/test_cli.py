@@ -1,0 +1,65 @@
+"""Words to values, errors to one line and a status."""
+
+from pathlib import Path
+
+import pytest
+
+from kline_trio import cli
+from kline_trio.errors import ConfigError, DiskError, StoreInUseError
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (ConfigError(["one", "two"]), 2, "one\ntwo\n"),
+        (StoreInUseError("in use by pid 7"), 75, "in use by pid 7\n"),
+        (DiskError("/x: No space left"), 74, "/x: No space left\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (ExceptionGroup("a", [ExceptionGroup("b", [DiskError("deep")])]), 74, "deep\n"),
+        (ValueError("why"), 70, "a bug in kline_trio: ValueError: why at test_cli.py:"),
+    ],
+)
+def test_each_error_has_its_status_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    words: str,
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_init", fail)
+    assert cli.main(["init"]) == status
+    told = capsys.readouterr().err
+    assert told.startswith(words)
+    assert "Traceback" not in told
+    assert len(told.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("20s", 20), ("5m", 300), ("1.5h", 5_400), ("2d", 172_800), ("7", 7)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert cli._duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "1w", "1e3", "nan"])
+def test_what_is_no_duration_is_refused(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([str(tmp_path / "recorder.toml"), f"--for={text}"])
+    assert "is no duration, as 20s, 5m or 2h" in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["tial"])
+    assert "did you mean the command tail?" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == "kline_trio 0.1.0\n"
