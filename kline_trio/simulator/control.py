@@ -46,7 +46,10 @@ def parse_target(trade_type: str, target: str) -> Route | int:
     """Return what a request target opens, or the HTTP status that refuses it."""
     if len(target) > _LONGEST_TARGET:
         return 414
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return 400
     path, carries_klines = parts.path, trade_type != "usdt_futures"
     if trade_type == "usdt_futures":
         for prefix in ("/market", "/public"):
@@ -74,7 +77,7 @@ def parse_request(text: str, *, unsigned_id: bool) -> Request:
     """
     try:
         raw = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return Request(error=(3, "Invalid JSON: expected value at line 1 column 1"))
     if not isinstance(raw, dict) or "method" not in raw:
         return Request(error=(2, "Invalid request: missing field `method`"))

@@ -8,9 +8,11 @@ a first forming frame and a closing one; a recorded frame is sent as it was rece
 import gzip
 import re
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import attrs
 import msgspec
@@ -31,6 +33,18 @@ _MICROSECONDS = 10**14
 _FOLDERS = {**{name: name for name in TRADE_TYPES}, "um": "usdt_futures", "cm": "coin_futures"}
 _NAME = re.compile(r"(?:rest-)?(?P<symbol>.+?)-(?P<interval>\d+(?:mo|[smhdwM]))-\d{4}-\d{2}.*")
 _RECEIVED = re.compile(r"(?P<seconds>\d+(?:\.\d+)?): (?P<frame>\{.*)")
+_ROW = re.compile(r"(\d+(\.\d+)?([eE][+-]?\d+)?(,|$)){11}", re.ASCII)
+_HOST = re.compile(r"wss?://([a-z]+-)*(?P<kind>[a-z]*?)stream[.-]")
+_OF_HOST = {"f": "usdt_futures", "d": "coin_futures"}
+_BROKEN = (
+    ValueError,
+    EOFError,
+    RuntimeError,  # a zip file with a password, or packed in an unknown way
+    zipfile.BadZipFile,
+    zlib.error,
+    gzip.BadGzipFile,
+    msgspec.MsgspecError,
+)
 _COIN_SYMBOL = re.compile(r"[^_]+USD_(?:PERP|\d{6})")
 
 
@@ -84,14 +98,19 @@ class Replay:
         left_out = 0
         for path in paths:
             trade_type, file = _trade_type(str(path))
-            if _NAME.fullmatch(file.name):
-                frames.extend(_archive_frames(trade_type, file))
-            else:
-                found, skipped = _recorded_frames(trade_type, file)
-                frames.extend(found)
-                left_out += skipped
+            try:
+                if _NAME.fullmatch(file.name):
+                    found, skipped = list(_archive_frames(trade_type, file)), 0
+                else:
+                    found, skipped = _recorded_frames(trade_type, file)
+            except _BROKEN as error:
+                raise ValueError(f"{file}: cannot be replayed: {error}") from error
+            if not found:
+                raise ValueError(f"{file}: cannot be replayed: it holds no candle")
+            frames.extend(found)
+            left_out += skipped
         if not frames:
-            raise ValueError("nothing to replay: the files hold no frame")
+            raise ValueError("nothing to replay: there is no file")
         frames.sort(key=lambda frame: frame.due_ms)
         streams = {
             trade_type: frozenset(
@@ -140,7 +159,7 @@ def _archive_frames(trade_type: str | None, file: Path) -> Iterator[Frame]:
     match = _NAME.fullmatch(file.name)
     interval = match["interval"].replace("mo", "M") if match else ""
     if trade_type is None or match is None or interval not in INTERVALS:
-        raise ValueError(f"{file}: the market or the interval cannot be told from the name")
+        raise ValueError("the market or the interval cannot be told from the name")
     symbol, trade_id = match["symbol"], 1
     stream = f"{ascii_lower(symbol)}@kline_{interval}"
     rows = list(_rows(file))
@@ -181,12 +200,14 @@ def _rows(file: Path) -> Iterator[list[str]]:
         text = gzip.decompress(file.read_bytes()).decode()
     else:
         text = file.read_text()
-    for line in text.splitlines():
-        if line[:1].isdigit():
+    for number, line in enumerate(text.splitlines()):
+        if line and (number or line[0].isdigit()):
             yield line.split(",")
 
 
 def _kline(symbol: str, interval: str, row: list[str], trade_id: int) -> Kline:
+    if not _ROW.fullmatch(",".join(row[:11])):
+        raise ValueError(f"not a row of an archive: {','.join(row)[:80]!r}")
     opened_ms, trades = int(row[0]), int(row[8])
     if opened_ms >= _MICROSECONDS:
         opened_ms //= 1000
@@ -235,32 +256,33 @@ def _recorded_frames(trade_type: str | None, file: Path) -> tuple[list[Frame], i
     """Read recorded text: ``seconds: frame`` lines after a URL line, or frames alone."""
     lines = file.read_text(encoding="utf-8").splitlines()
     if lines and lines[0].startswith(("ws://", "wss://")):
-        host = lines.pop(0).split("/")[2]
-        trade_type = {"f": "usdt_futures", "d": "coin_futures"}.get(host[0], "spot")
+        host = _HOST.match(lines.pop(0))
+        trade_type = _OF_HOST.get(host["kind"] if host else "", "spot")
     frames: list[Frame] = []
     left_out = due_ms = 0
     for line in filter(None, lines):
         received = _RECEIVED.fullmatch(line)
         text = received["frame"] if received else line
         try:
-            content = msgspec.json.decode(text)
+            content = msgspec.json.decode(text, type=dict[str, Any])
         except msgspec.DecodeError:
-            raise ValueError(f"{file}: not a recorded frame: {line[:80]!r}") from None
+            raise ValueError(f"not a recorded frame: {line[:80]!r}") from None
         stream = _stream_of(content)
         if stream is None:
             left_out += 1
             continue
         event = content.get("data", content)
-        moment_ms = round(float(received["seconds"]) * 1000) if received else event.get("E", 0)
-        due_ms = max(due_ms, moment_ms)
-        kline = event.get("k", {})
+        if not isinstance(event, dict):  # whole-market streams carry a list
+            event = {}
+        moment_ms = round(float(received["seconds"]) * 1000) if received else event.get("E")
+        due_ms = max(due_ms, moment_ms if isinstance(moment_ms, int) else 0)
         frames.append(
             Frame(
                 due_ms=due_ms,
                 trade_type=trade_type or _guessed_trade_type(event),
                 stream=stream,
                 text=text[text.index('"data":') + 7 : -1] if "data" in content else text,
-                closes_ms=kline["t"] if kline.get("x") is True else None,
+                closes_ms=_closes_ms(event.get("k")),
             )
         )
     return frames, left_out
@@ -270,9 +292,14 @@ def _stream_of(content: dict[str, object]) -> str | None:
     if isinstance(content.get("stream"), str):
         return str(content["stream"])
     kline = content.get("k")
-    if content.get("e") == "kline" and isinstance(kline, dict):
-        return f"{ascii_lower(kline['s'])}@kline_{kline['i']}"
+    if content.get("e") == "kline" and isinstance(kline, dict) and kline.keys() >= {"s", "i"}:
+        return f"{ascii_lower(str(kline['s']))}@kline_{kline['i']}"
     return None
+
+
+def _closes_ms(kline: object) -> int | None:
+    opened_ms = kline.get("t") if isinstance(kline, dict) and kline.get("x") is True else None
+    return opened_ms if isinstance(opened_ms, int) else None
 
 
 def _guessed_trade_type(event: dict[str, object]) -> str:

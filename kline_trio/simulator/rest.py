@@ -25,6 +25,8 @@ _TITLES = {
     503: "Service Unavailable",
 }
 _ONBOARD_MS = 1_569_398_400_000
+_USE_STREAMS = "Please use WebSocket Streams for live updates to avoid bans."
+"""As in a ban of 2026-08; in 2022 it said "Please use the websocket"."""
 _RESTRICTED = (
     "Service unavailable from a restricted location according to 'b. Eligibility' in "
     "https://www.binance.com/en/terms. Please contact customer service if you believe you "
@@ -62,9 +64,12 @@ def weight_pool(trade_type: str) -> str:
 
 def answer(request: Request, listings: Iterable[Listing]) -> tuple[Response, int]:
     """Answer a request and say what it weighs."""
-    parts = urlsplit(request.target)
     prefix = _PREFIX[request.trade_type]
-    if request.method != "GET" or not parts.path.startswith(f"{prefix}/"):
+    try:
+        parts = urlsplit(request.target)
+    except ValueError:
+        return _not_found(), 1
+    if request.method not in ("GET", "HEAD") or not parts.path.startswith(f"{prefix}/"):
         return _not_found(), 1
     match parts.path.removeprefix(prefix):
         case "/ping":
@@ -80,8 +85,13 @@ def answer(request: Request, listings: Iterable[Listing]) -> tuple[Response, int
 def refusal(status: int, now_ms: int) -> Response:
     """Return a refusal as the real exchange words it; 5xx and 403 are pages, not JSON."""
     if status in (418, 429):
-        until = f"; IP banned until {now_ms + 120_000}" if status == 418 else ""
-        body = _error(-1003, f"Way too much request weight used{until}.")
+        message = "Too many requests queued."
+        if status == 418:
+            until_ms = now_ms + 120_000
+            message = (
+                f"Way too much request weight used; IP banned until {until_ms}. {_USE_STREAMS}"
+            )
+        body = _error(-1003, message)
         return Response(status=status, headers=(_JSON, ("retry-after", "120")), body=body)
     if status == 451:
         return Response(status=status, headers=(_JSON,), body=_error(0, _RESTRICTED))

@@ -132,7 +132,7 @@ async def _serve_http(exchange: Exchange, trade_type: str, stream: trio.abc.Stre
                 now_ms=exchange.now_ms(now_s),
                 now_s=now_s,
             )
-            await stream.send_all(_http_bytes(connection, exchange.answer(request)))
+            await stream.send_all(_http_bytes(connection, request, exchange))
         elif isinstance(event, h11.ConnectionClosed) or connection.our_state is h11.MUST_CLOSE:
             return None
         elif event is h11.PAUSED:
@@ -140,11 +140,13 @@ async def _serve_http(exchange: Exchange, trade_type: str, stream: trio.abc.Stre
             connection.start_next_cycle()
 
 
-def _http_bytes(connection: h11.Connection, response: Response) -> bytes:
+def _http_bytes(connection: h11.Connection, request: Request, exchange: Exchange) -> bytes:
+    response = exchange.answer(request)
+    body = b"" if request.method == "HEAD" else response.body
     headers = [*response.headers, ("content-length", str(len(response.body)))]
     parts = (
         connection.send(h11.Response(status_code=response.status, headers=headers)),
-        connection.send(h11.Data(data=response.body)),
+        connection.send(h11.Data(data=body)),
         connection.send(h11.EndOfMessage()),
     )
     return b"".join(part for part in parts if part)
@@ -237,7 +239,8 @@ def _take_in(line: _Line, data: bytes) -> None:
             elif isinstance(event, Pong):
                 session.receive_control(now_s, bytes(event.payload))
             elif isinstance(event, CloseConnection):
-                if protocol.state is ConnectionState.REMOTE_CLOSING:
+                # still open: wsproto words in this way that the peer broke the protocol
+                if protocol.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.OPEN):
                     line.outgoing += protocol.send(event.response())
                 line.ended = True
     except RemoteProtocolError as error:
@@ -270,7 +273,10 @@ async def _write(line: _Line) -> None:
             _queue(line, turn)
         data = bytes(line.outgoing)
         line.outgoing.clear()
-        if data and not await _send(line, data):
+        give_up_s = session.give_up_s
+        if turn is None or turn.close is not None:
+            give_up_s = now_s + _CLOSE_WAIT_S
+        if data and not await _send(line, data, give_up_s):
             return
         if turn is None:
             return
@@ -293,9 +299,9 @@ def _queue(line: _Line, turn: Turn) -> None:
         _say(line, CloseConnection(code=turn.close.code, reason=turn.close.reason))
 
 
-async def _send(line: _Line, data: bytes) -> bool:
+async def _send(line: _Line, data: bytes, give_up_s: float) -> bool:
     """Send, waiting for a slow client until its pong is overdue; tell whether it worked."""
-    with trio.move_on_at(line.session.must_end_s):
+    with trio.move_on_at(give_up_s):
         try:
             await line.stream.send_all(data)
         except _GONE:

@@ -107,6 +107,11 @@ class Session:
         return min(self._ends_s, oldest_s + self._limits.pong_within_s)
 
     @property
+    def give_up_s(self) -> float:
+        """Local time until which a send may wait: by then even a ping not sent yet is overdue."""
+        return min(self.must_end_s, self._next_ping_s + self._limits.pong_within_s)
+
+    @property
     def is_drained(self) -> bool:
         """Whether the feed has nothing more to give, ever."""
         return self._feed.next_due_ms() is None

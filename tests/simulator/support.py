@@ -21,7 +21,7 @@ from wsproto.events import (
     TextMessage,
 )
 
-from kline_trio.simulator import Exchange, Fault, serve_stream
+from kline_trio.simulator import Exchange, Fault, Replay, serve_stream
 from kline_trio.simulator.session import Session, Turn
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -63,9 +63,20 @@ def closes(texts: Iterable[str]) -> list[Any]:
     return [kline for kline in klines(texts) if kline["x"]]
 
 
-def plain_exchange(*faults: Fault, **settings: Any) -> Exchange:
-    """Return an exchange at `START_MS` whose clock runs as fast as ours."""
-    return Exchange(**{"start_ms": START_MS, "speed": 1.0, "faults": faults} | settings)
+def plain_exchange(
+    *faults: Fault,
+    speed: float = 1.0,
+    replay: Replay | None = None,
+    omitted_close_share: float = 0.0,
+) -> Exchange:
+    """Return an exchange at `START_MS`, whose clock runs as fast as ours unless told otherwise."""
+    return Exchange(
+        start_ms=START_MS,
+        speed=speed,
+        faults=faults,
+        replay=replay,
+        omitted_close_share=omitted_close_share,
+    )
 
 
 def request(method: str, *params: object, request_id: object = 1) -> str:
@@ -90,6 +101,7 @@ class Peer:
         self.session = session
         self.now_s = 0.0
         self.turns: list[Turn] = []
+        self.gives_pongs = False
 
     def ask(self, text: str) -> list[str]:
         """Send a text now and return the replies."""
@@ -102,6 +114,9 @@ class Peer:
             turn = self.session.poll(self.now_s, self.exchange.now_ms(self.now_s))
             self.turns.append(turn)
             texts += turn.texts
+            if turn.ping is not None and self.gives_pongs:
+                self.session.receive_control(self.now_s, turn.ping)
+                continue
             due_s = min(turn.wake_s, self.exchange.local_s(turn.next_due_ms))
             if turn.close is not None or (due_s > now_s and not turn.texts):
                 self.now_s = now_s

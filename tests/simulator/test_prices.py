@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kline_trio.simulator.calendar import next_open_ms, open_ms
+from kline_trio.simulator.calendar import DAY_MS, next_open_ms, open_ms
 from kline_trio.simulator.prices import Figures, Tape, mix
 from kline_trio.simulator.symbols import Listing, listing_of
 
@@ -39,15 +39,15 @@ def added(tape: Tape, opened: int, end: int, step: int) -> Figures:
 
 @pytest.mark.parametrize(
     ("trade_type", "symbol", "interval"),
-    # A month of minutes takes seconds: one symbol stands for all.
-    [(*one, interval) for one in SYMBOLS for interval in ("5m", "1h", "1d", "3d")]
-    + [("coin_futures", "BTCUSD_PERP", "1w"), ("spot", "BTCUSDT", "1M")],
+    # A month of minutes takes seconds: longer candles are added up from days.
+    [(*one, interval) for one in SYMBOLS for interval in ("5m", "1h", "1d", "3d", "1w", "1M")],
 )
 def test_minutes_add_up(trade_type: str, symbol: str, interval: str) -> None:
     """One-minute candles give exactly the longer ones, however those are come by."""
     opened = open_ms(interval, START_MS)
     end = next_open_ms(interval, opened)
-    by_minute = added(Tape(7, listing(trade_type, symbol)), opened, end, MINUTE_MS)
+    step = DAY_MS if interval in ("3d", "1w", "1M") else MINUTE_MS
+    by_minute = added(Tape(7, listing(trade_type, symbol)), opened, end, step)
     at_once = Tape(7, listing(trade_type, symbol)).figures(opened, end)
     assert at_once == by_minute
     growing = Tape(7, listing(trade_type, symbol))

@@ -1,0 +1,254 @@
+"""Each scripted fault as its victim sees it, on made-up candles and on a replay."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kline_trio.simulator import (
+    Drop,
+    Exchange,
+    Fault,
+    Garbage,
+    LateClose,
+    OmitClose,
+    Refuse,
+    RepeatClose,
+    Replay,
+    Response,
+    ReviseClose,
+    Shutdown,
+    Silence,
+    Stall,
+)
+
+from .support import (
+    MINUTE_MS,
+    START_MS,
+    Client,
+    Peer,
+    Ping,
+    closes,
+    connected,
+    klines,
+    parsed,
+    plain_exchange,
+)
+
+TARGET = "/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
+STREAM = "btcusdt@kline_1m"
+OPEN_MS = START_MS - 20_000
+"""Open time of the candle that is forming at the start; it ends 40 s later."""
+CLOSE: Any = {"trade_type": "spot", "stream": STREAM, "open_ms": OPEN_MS}
+
+
+def seen(fault: Fault, until_s: float = 100) -> tuple[list[Any], Exchange]:
+    """Return what came of the hit stream, as (E, k), and the exchange."""
+    exchange = plain_exchange(fault)
+    events = [parsed(text) for text in Peer(exchange, "spot", TARGET).until(until_s)]
+    return [
+        (event["data"]["E"], event["data"]["k"]) for event in events if event["stream"] == STREAM
+    ], exchange
+
+
+def closes_seen(fault: Fault) -> tuple[list[Any], Exchange]:
+    """Return the closing frames of the first candle, as (E, k)."""
+    events, exchange = seen(fault)
+    return [(at, k) for at, k in events if k["x"] and k["t"] == OPEN_MS], exchange
+
+
+def true_values(exchange: Exchange) -> tuple[str, int]:
+    candle = exchange.closed_candle("spot", "BTCUSDT", "1m", OPEN_MS)
+    return candle.close, candle.trade_num
+
+
+def test_an_omitted_close_never_comes() -> None:
+    """All goes on but for one closing frame, and the account names it."""
+    found, exchange = closes_seen(OmitClose(**CLOSE))
+    assert found == []
+    (happened,) = exchange.happened
+    assert (happened.fault, happened.stream, happened.open_ms) == ("OmitClose", STREAM, OPEN_MS)
+    assert len(closes(Peer(exchange, "spot", TARGET).until(100))) > 0
+
+
+def test_a_late_close_comes_after_frames_of_the_next_candle() -> None:
+    """The close comes exactly as late as scripted, among forming frames of the next candle."""
+    events, exchange = seen(LateClose(**CLOSE, late_ms=25_000))
+    at = next(n for n, (_, k) in enumerate(events) if k["x"])
+    assert events[at][0] == OPEN_MS + MINUTE_MS + 25_000
+    assert events[at][1]["t"] == OPEN_MS
+    assert events[at - 1][1]["t"] == OPEN_MS + MINUTE_MS
+    assert [one.fault for one in exchange.happened] == ["LateClose"]
+
+
+def test_a_repeated_close_comes_twice_the_same() -> None:
+    """Both frames have the same candle; only the event time differs."""
+    found, exchange = closes_seen(RepeatClose(**CLOSE, after_ms=7_000))
+    (first_at, first), (second_at, second) = found
+    assert first == second
+    assert second_at == first_at + 7_000
+    assert (first["c"], first["n"]) == true_values(exchange)
+
+
+def test_a_revised_close_ends_with_the_true_values() -> None:
+    """The first closing frame differs, the second is right."""
+    found, exchange = closes_seen(ReviseClose(**CLOSE))
+    first, second = (k for _, k in found)
+    assert (first["c"], first["n"]) != true_values(exchange)
+    assert (second["c"], second["n"]) == true_values(exchange)
+
+
+def test_a_silent_stream_leaves_the_others_be() -> None:
+    """One stream has a hole of its own, nothing is caught up, the other stream has none."""
+    fault = Silence(
+        trade_type="spot", stream=STREAM, from_ms=START_MS + 30_000, until_ms=START_MS + 60_000
+    )
+    exchange = plain_exchange(fault)
+    events = [parsed(text) for text in Peer(exchange, "spot", TARGET).until(79)]
+
+    def hole(stream: str) -> bool:
+        times = [event["data"]["E"] for event in events if event["stream"] == stream]
+        return not any(fault.from_ms <= at < fault.until_ms for at in times)
+
+    assert hole(STREAM)
+    assert not hole("ethusdt@kline_1m")
+    lost = [one.open_ms for one in exchange.happened if one.open_ms is not None]
+    assert lost == [OPEN_MS]
+
+
+@pytest.mark.parametrize("new_too", [False, True])
+def test_a_stall_leaves_pings_and_replies(new_too: bool) -> None:
+    """No event comes on an open connection; a new one is hit only if the script says so."""
+    fault = Stall(
+        trade_type="spot",
+        from_ms=START_MS + 5_000,
+        until_ms=START_MS + 60_000,
+        new_connections_too=new_too,
+    )
+    exchange = plain_exchange(fault)
+    one = Peer(exchange, "spot", TARGET)
+    assert one.until(4.9)
+    assert one.until(59.9) == []
+    assert [turn.ping for turn in one.turns if turn.ping]
+    assert one.ask('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+    assert klines(one.until(79))
+    other = Peer(plain_exchange(fault), "spot", "/stream")
+    other.until(10)
+    session = other.exchange.connect("spot", TARGET, 10.0)
+    assert not isinstance(session, Response)
+    other.session = session
+    assert bool(other.until(59.9)) is not new_too
+
+
+@pytest.mark.parametrize("status", [403, 418, 429, 451, 503])
+def test_a_handshake_is_refused_while_the_script_says_so(status: int) -> None:
+    """Refused connections get the status; before and after, they are taken."""
+    fault = Refuse(
+        trade_type="spot", from_ms=START_MS + 5_000, until_ms=START_MS + 9_000, status=status
+    )
+    exchange = plain_exchange(fault)
+    Peer(exchange, "spot", TARGET)
+    refused = exchange.connect("spot", TARGET, 5.0)
+    assert isinstance(refused, Response)
+    assert refused.status == status
+    assert not isinstance(exchange.connect("usdt_futures", "/market/stream", 5.0), Response)
+    assert not isinstance(exchange.connect("spot", TARGET, 9.0), Response)
+    assert [one.fault for one in exchange.happened] == ["Refuse"]
+
+
+def test_faults_hit_their_own_market_only() -> None:
+    """A drop of spot leaves the futures alone."""
+    exchange = plain_exchange(Drop(trade_type="spot", at_ms=START_MS + 1_000))
+    other = Peer(exchange, "usdt_futures", "/market/stream?streams=btcusdt@kline_1m")
+    assert other.until(79)
+    assert other.session.close is None
+
+
+# -- on the wire ----------------------------------------------------------------------------
+
+
+async def everything(client: Client) -> list[str]:
+    """Collect all texts until the stream ends."""
+    return await client.texts(lambda _: False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "last"),
+    [
+        (Drop(trade_type="spot", at_ms=START_MS + 9_000), '"E":'),
+        (Shutdown(trade_type="spot", at_ms=START_MS + 8_000, grace_ms=1_000), '"E":'),
+    ],
+)
+async def test_a_drop_ends_the_stream_without_a_close_frame(
+    fault: Fault, last: str, autojump_clock: MockClock
+) -> None:
+    """The stream ends at its time, in the middle of things; only a shutdown is announced."""
+    exchange = plain_exchange(fault)
+    async with trio.open_nursery() as nursery:
+        async with connected(nursery, exchange, "spot", TARGET) as client:
+            texts = await everything(client)
+            assert trio.current_time() == pytest.approx(9.0, abs=0.01)
+            assert last in texts[-1]
+            assert any("serverShutdown" in text for text in texts) is isinstance(fault, Shutdown)
+            assert await client.next() is None
+
+
+async def test_garbage_comes_between_good_frames(autojump_clock: MockClock) -> None:
+    """The scripted text comes once, as it is, and the stream goes on."""
+    garbage = Garbage(trade_type="spot", at_ms=START_MS + 8_000)
+    exchange = plain_exchange(garbage)
+    async with trio.open_nursery() as nursery:
+        async with connected(nursery, exchange, "spot", TARGET) as client:
+            texts = await client.texts(lambda text: text == garbage.text)
+            assert klines(texts[:-1])
+            assert klines(await client.texts(lambda text: '"x":true' in text))
+
+
+async def test_a_stalled_connection_still_pings(autojump_clock: MockClock) -> None:
+    """While no data comes, the peer is pinged: pings are no life."""
+    stall = Stall(trade_type="spot", from_ms=START_MS, until_ms=START_MS + 10**9)
+    async with trio.open_nursery() as nursery:
+        async with connected(nursery, plain_exchange(stall), "spot", TARGET) as client:
+            assert isinstance(await client.next(), Ping)
+
+
+# -- on a replay ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """An archive file of three minutes."""
+    folder = tmp_path / "spot"
+    folder.mkdir()
+    opens = [OPEN_MS + n * MINUTE_MS for n in range(3)]
+    rows = [f"{ms},1.0,3.0,0.5,2.{n},10,{ms + 59_999},20,4,5,9,0" for n, ms in enumerate(opens)]
+    file = folder / "BTCUSDT-1m-2023-11-14.csv"
+    file.write_text("\n".join(rows))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "opens"),
+    [
+        (OmitClose, "OmitClose", [1, 2]),
+        (partial(LateClose, late_ms=90_000), "LateClose", [1, 0, 2]),
+        (RepeatClose, "RepeatClose", [0, 0, 1, 2]),
+        (ReviseClose, "ReviseClose", [0, 0, 1, 2]),
+        (partial(LateClose, late_ms=500_000), "LateClose", [1, 2, 0]),
+    ],
+)
+def test_a_replay_has_the_same_faults(
+    archive: Path, fault: Callable[..., Fault], name: str, opens: list[int]
+) -> None:
+    """Closes of a replay are omitted, late, repeated and revised as made-up ones are."""
+    exchange = plain_exchange(fault(**CLOSE), replay=Replay.from_files([archive]))
+    one = Peer(exchange, "spot", f"/stream?streams={STREAM}")
+    one.gives_pongs = True
+    found = closes(one.until(1_000))
+    assert [(k["t"] - OPEN_MS) // MINUTE_MS for k in found] == opens
+    assert {k["t"]: k["c"] for k in found}.get(OPEN_MS, "2.0") == "2.0"
+    assert [one.fault for one in exchange.happened] == [name]
