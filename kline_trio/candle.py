@@ -16,8 +16,8 @@ TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 """The three markets, in the original design's spelling."""
 
 _MAX_SYMBOL_LENGTH = 40
-_MAX_TIME_MS = 253_402_300_800_000
-"""The year 10000: later times are nonsense, and no calendar reaches them."""
+_MAX_TIME_MS = 253_370_764_800_000
+"""The year 9999: later times are nonsense, and no calendar reaches beyond that year's end."""
 
 _DECIMAL = re.compile(r"[0-9]{1,24}(?:\.[0-9]{1,24})?", re.ASCII)
 _TO_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")

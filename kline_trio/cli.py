@@ -1,6 +1,7 @@
 """The command line: words to values, errors to one line and an exit status."""
 
 import argparse
+import os
 import re
 import sys
 import traceback
@@ -47,6 +48,11 @@ def _explain(error: BaseException, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     leaves = list(_leaves(error))
+    if isinstance(leaves[0], BrokenPipeError):
+        # Whoever read our output has left, as `head` does; the interpreter's own flush must not
+        # fail on it again (Python docs, signal, "Note on SIGPIPE").
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     for kind, status in _EXIT_STATUSES:
         for leaf in leaves:
             if isinstance(leaf, kind):

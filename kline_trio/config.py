@@ -103,8 +103,10 @@ class Config:
         """
         try:
             document = tomli.loads(text)
-        except tomli.TOMLDecodeError as error:
+        except ValueError as error:  # also of a number of thousands of digits
             raise ConfigError([f"{name}: {error}"]) from None
+        except RecursionError:
+            raise ConfigError([f"{name}: nested too deeply"]) from None
         reader = _Reader()
         config = reader.config(document, folder)
         if reader.problems:
@@ -256,7 +258,10 @@ def _path_in(folder: Path) -> Callable[[object], Path]:
         text = _text(value)
         if not text or "\0" in text:
             raise ValueError("a path is wanted")
-        return folder / Path(text).expanduser()
+        try:
+            return folder / Path(text).expanduser()
+        except RuntimeError as error:  # a user who is not there
+            raise ValueError(str(error)) from None
 
     return read
 
@@ -276,10 +281,14 @@ def _urls(plain: str, secure: str) -> Callable[[object], tuple[str, ...]]:
 
 
 def _url(text: str, plain: str, secure: str) -> str:
+    # A path with other characters, or a host that no name can be, would fail at each connection.
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError(f"{text!r} is not plain ASCII; names in other scripts start with xn--")
     parts = urlsplit(text)
     if parts.scheme not in (plain, secure) or not parts.hostname:
         raise ValueError(f"{text!r} is no {secure}:// address")
     _ = parts.port  # raises ValueError where it is no port
+    parts.hostname.encode("idna")  # raises UnicodeError, a ValueError, where it is no name
     if parts.scheme == plain and not _is_loopback(parts.hostname):
         raise ValueError(f"{text!r}: unencrypted {plain}:// only goes to this machine itself")
     return text.rstrip("/")

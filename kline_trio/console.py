@@ -2,15 +2,21 @@
 
 import logging
 import logging.handlers
+import os
 import queue
-import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 __all__ = ["log_lines"]
 
+_STDERR = 2
+
 _WAITING_LINES = 10_000
+
+_LAST_LINES_SECONDS = 2.0
+"""How long the end waits for a stderr that does not take its lines."""
 
 
 class _NeverWaits(logging.handlers.QueueHandler):
@@ -25,13 +31,20 @@ class _NeverWaits(logging.handlers.QueueHandler):
 @contextmanager
 def log_lines(*, debug: bool) -> Iterator[None]:
     """Write the package's log lines to stderr while the body runs, from a thread of their own."""
-    lines = logging.StreamHandler(sys.stderr)
     formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%SZ")
     formatter.converter = time.gmtime
-    lines.setFormatter(formatter)
-    waiting: queue.Queue[logging.LogRecord] = queue.Queue(_WAITING_LINES)
+    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_WAITING_LINES)
     handler = _NeverWaits(waiting)
-    thread = logging.handlers.QueueListener(waiting, lines)
+
+    def write() -> None:
+        # Neither a StreamHandler nor sys.stderr: a thread stuck in one holds its lock, and the
+        # interpreter's end would wait for that.
+        while (record := waiting.get()) is not None:
+            with suppress(OSError):
+                os.write(_STDERR, f"{formatter.format(record)}\n".encode(errors="backslashreplace"))
+
+    # Not logging's QueueListener, whose stop() waits without limit and fails on a full queue.
+    thread = threading.Thread(target=write, daemon=True)
     package = logging.getLogger("kline_trio")
     package.addHandler(handler)
     package.setLevel(logging.DEBUG if debug else logging.INFO)
@@ -40,4 +53,6 @@ def log_lines(*, debug: bool) -> Iterator[None]:
         yield
     finally:
         package.removeHandler(handler)
-        thread.stop()
+        with suppress(queue.Full):
+            waiting.put(None, timeout=_LAST_LINES_SECONDS)
+        thread.join(_LAST_LINES_SECONDS)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from types import FrameType
 
 import attrs
 import trio
@@ -140,18 +141,37 @@ def _run(
 
 @contextmanager
 def _stop_asked(seconds: float | None) -> Iterator[Callable[[], Awaitable[None]]]:
-    """Gives the function that waits for a signal, or until so many seconds have passed."""
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
+    """Gives the function that waits for a signal, or until so many seconds have passed.
 
-        async def wait() -> None:
-            with trio.move_on_after(math.inf if seconds is None else seconds):
-                number = await anext(signals)
-                name = signal.Signals(number).name
-                logger.info("%s: stopping; a second signal ends at once", name)
-            for number in _SIGNALS:
-                signal.signal(number, lambda number, _: os._exit(128 + number))
+    Signals count from the start, also while a store is still being opened.
+    """
+    asked = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+    first: int | None = None
 
+    def tell(number: int) -> None:
+        name = signal.Signals(number).name
+        logger.info("%s: stopping; a second signal ends at once", name)
+        asked.set()
+
+    def receive(number: int, _: FrameType | None) -> None:
+        nonlocal first
+        if first is not None:
+            os._exit(128 + number)
+        first = number
+        token.run_sync_soon(tell, number)
+
+    async def wait() -> None:
+        with trio.move_on_after(math.inf if seconds is None else seconds):
+            await asked.wait()
+
+    # Not trio.open_signal_receiver: it hands a signal to a task, and none may be free to take it.
+    before = {number: signal.signal(number, receive) for number in _SIGNALS}
+    try:
         yield wait
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print(received: ReceivedCandle) -> None:

@@ -101,6 +101,12 @@ def test_all_that_can_be_set_is_set() -> None:
         (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a:99999"\n', "endpoints.spot.websocket: "),
         (STREAMS + "[endpoints.spot]\nwebsocket = []\n", "an empty list: name a host"),
         ("[streams.spot\n", "recorder.toml: Expected ']'"),
+        ("a = " + "[" * 5_000, "recorder.toml: nested too deeply"),
+        ("a = " + "1" * 5_000, "recorder.toml: "),
+        (STREAMS + '[store]\npath = "~no-such-user-here/x"\n', "store.path: "),
+        (STREAMS + '[endpoints.spot]\nrest = "https://a..b"\n', "endpoints.spot.rest: "),
+        (STREAMS + '[endpoints.spot]\nrest = "https://x.com/strëam"\n', "is not plain ASCII"),
+        (STREAMS + '[endpoints.spot]\nrest = "https://x.com/a b"\n', "is not plain ASCII"),
     ],
 )
 def test_what_cannot_be_used_is_named(text: str, words: str) -> None:

@@ -52,6 +52,7 @@ _LOST = (
     trio_websocket.HandshakeError,
     h11.ProtocolError,  # the answer to our handshake is not HTTP
     WebSocketProtocolError,  # what comes later are not WebSocket frames
+    UnicodeError,  # wsproto takes the headers for ASCII
 )
 
 
@@ -249,13 +250,20 @@ class Connection:
         if self._sieve.upgraded:
             return Ended(Why.LOST, _words(error))
         # trio-websocket leaves a refusal unreported when its text ends with the connection.
-        status = self._sieve.status
-        if status:
-            return Ended(Why.REFUSED, f"HTTP {status}", status)
+        if self._sieve.status:
+            return self._refusal()
         return Ended(Why.UNREACHABLE, _words(error))
+
+    def _refusal(self) -> Ended:
+        status = self._sieve.status
+        return Ended(
+            Why.REFUSED, f"HTTP {status}", status, _retry_after_seconds(self._sieve.retry_after)
+        )
 
     def _run_out_of_time(self) -> Ended:
         if not self._sieve.upgraded:
+            if self._sieve.status:  # a refusal whose text does not end
+                return self._refusal()
             return Ended(Why.UNREACHABLE, f"no answer within {self.connect_seconds:g} s")
         self._name_silent_streams(0)
         return Ended(Why.STALLED, f"no data for {self.stall_seconds:g} s")
@@ -270,13 +278,16 @@ def _leaf(error: BaseException) -> BaseException:
 def _refused(error: BaseException) -> Ended:
     assert isinstance(error, trio_websocket.ConnectionRejected)
     headers = {name.lower(): value for name, value in error.headers}
-    after = headers.get(b"retry-after", b"")
     return Ended(
         Why.REFUSED,
         f"HTTP {error.status_code}",
-        status=error.status_code,
-        retry_after_seconds=float(after) if after.isdigit() and len(after) < 7 else None,
+        error.status_code,
+        _retry_after_seconds(headers.get(b"retry-after", b"")),
     )
+
+
+def _retry_after_seconds(after: bytes) -> float | None:
+    return float(after) if after.isdigit() and len(after) < 7 else None
 
 
 def _words(error: BaseException) -> str:
@@ -284,5 +295,6 @@ def _words(error: BaseException) -> str:
         reason = error.reason
         if reason is None or reason.code == _ABNORMAL_CLOSURE:
             return "the connection broke"
-        return f"the exchange closed it: {reason.code} {reason.reason or reason.name}"
+        said = ascii(reason.reason) if reason.reason else reason.name
+        return f"the exchange closed it: {reason.code} {said}"
     return str(error) or repr(error.__cause__ or error)

@@ -159,8 +159,9 @@ def _decode_frame(text: str | bytes | msgspec.Raw) -> _Frame:
         return _FRAME.decode(text)
     except msgspec.ValidationError as error:
         raise ProtocolError(f"a frame of another shape: {error}") from None
-    # A lone surrogate in a `str` is no JSON either, and shows as UnicodeError.
-    except (msgspec.DecodeError, UnicodeError):
+    # A lone surrogate in a `str` is no JSON either, and shows as UnicodeError; a thousand brackets
+    # show as RecursionError.
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise ProtocolError("a frame that is not JSON") from None
 
 

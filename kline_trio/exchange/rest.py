@@ -1,7 +1,7 @@
 """The REST interface: what time it is there, and which symbols there are."""
 
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import attrs
 import httpx2
@@ -19,7 +19,8 @@ _Answer = TypeVar("_Answer")
 
 
 class _Time(msgspec.Struct):
-    serverTime: int  # noqa: N815 - the exchange's name
+    # The year 9999: a time in microseconds, or a later one, is nonsense.
+    serverTime: Annotated[int, msgspec.Meta(ge=0, lt=253_370_764_800_000)]  # noqa: N815 - theirs
 
 
 class _Symbol(msgspec.Struct):
@@ -62,7 +63,16 @@ class RestMarket:
             url = f"{host}{self.market.rest_prefix}/{what}"
             try:
                 return msgspec.json.decode(await self._body(url), type=shape)
-            except (httpx2.HTTPError, msgspec.DecodeError, UnavailableError) as error:
+            # Bytes that are no text show as UnicodeError, a thousand brackets as RecursionError,
+            # hosts that cannot be names as UnicodeError or httpx2.InvalidURL.
+            except (
+                httpx2.HTTPError,
+                httpx2.InvalidURL,
+                msgspec.DecodeError,
+                UnavailableError,
+                UnicodeError,
+                RecursionError,
+            ) as error:
                 tried.append(f"{url}: {str(error) or repr(error.__cause__ or error)}")
         raise UnavailableError("; ".join(tried))
 

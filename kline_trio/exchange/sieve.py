@@ -26,6 +26,7 @@ _READ_BYTES = 65_536
 
 _HEAD_END = re.compile(rb"\n\r?\n")  # what h11, which reads the same head, takes for its end
 _STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})[ \r\n]")
+_RETRY_AFTER = re.compile(rb"\r?\nretry-after:[ \t]*([0-9]+)[ \t]*\r?\n", re.IGNORECASE)
 
 _two_shorts = struct.Struct(">HH").unpack_from
 _SHORT_TEXT, _LONG_TEXT = 0x8100, 0x817E  # whole and unmasked; a length of one or of two bytes
@@ -49,6 +50,9 @@ class Sieve:
 
     status: int = attrs.field(default=0, init=False)
     """The status of the HTTP response; 0 before its head is complete."""
+
+    retry_after: bytes = attrs.field(default=b"", init=False)
+    """What the head says of `Retry-After`, if it says it in seconds."""
 
     alive: bool = attrs.field(default=False, init=False)
     """Whether a data frame, kept or dropped, ended in the newest feed. Pings are not life."""
@@ -93,6 +97,8 @@ class Sieve:
         self._head = None
         if match := _STATUS.match(head):
             self.status = int(match[1])
+        if match := _RETRY_AFTER.search(head, 0, end.end()):
+            self.retry_after = match[1]
         if self.status != 101:
             return data
         self.upgraded = self._walking = True

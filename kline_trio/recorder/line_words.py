@@ -86,7 +86,10 @@ class LineWords:
         if refused.name not in self._named:
             self._named.add(refused.name)
             logger.warning(
-                "%s: the exchange refuses %s: %s", self.name, refused.name, ascii(refused.message)
+                "%s: the exchange refuses %s: %s",
+                self.name,
+                refused.name,
+                ascii(refused.message[:_SHOWN_CHARACTERS]),
             )
 
 

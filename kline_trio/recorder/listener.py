@@ -33,6 +33,10 @@ _MAX_RETRY_AFTER_SECONDS = 3 * 86_400.0
 _MAX_STALL_SECONDS = 15 * 60.0
 _START_SPACING_SECONDS = 0.5
 
+_DIAL_SPACING_SECONDS = 3.0
+"""From one dial of a line to its next at least, however it went: 300 connections in five minutes
+are allowed to an address (Binance docs, "WebSocket Limits"), and several lines share it."""
+
 _LEAST_WAIT_SECONDS = {418: 30.0, 429: 2.0}
 """Asking on during a ban makes it longer."""
 
@@ -87,6 +91,7 @@ class Listener:
                 connect_seconds=self.patience.connect_seconds,
                 stall_seconds=_stall_seconds(self.patience.stall_seconds, stalls),
             )
+            began = trio.current_time()
             ended = await connection.live(self.seams.dial, self.urls[host % len(self.urls)])
             if ended.heard:
                 failures = stalls = 0
@@ -95,7 +100,8 @@ class Listener:
                 stalls += ended.why is Why.STALLED
                 host += 1
             words.lost(ended, trio.current_time())
-            await trio.sleep(self._wait_seconds(ended, failures))
+            wait = self._wait_seconds(ended, failures)
+            await trio.sleep(max(wait, began + _DIAL_SPACING_SECONDS - trio.current_time()))
 
     def _wait_seconds(self, ended: Ended, failures: int) -> float:
         if ended.why is Why.SHUTDOWN and ended.heard:

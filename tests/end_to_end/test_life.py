@@ -1,22 +1,20 @@
 """Starts and ends of the program: statuses, signals, kills, and what it leaves behind."""
 
+import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from tests.end_to_end.harness import (
-    Key,
-    Program,
-    Recorder,
-    StandIn,
-    expected_frame,
-    stored_frame,
-    wait_until,
-)
+from tests.end_to_end.expected import Key, expected_frame, stored_frame
+from tests.end_to_end.harness import ROOT, Program, Recorder, StandIn, wait_until
 
 SPOT: Key = ("spot", "BTCUSDT", "1m")
 STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
@@ -129,10 +127,14 @@ def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_made_is_told_before_any_connection(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"in the way")
-    (tmp_path / "recorder.toml").write_text(
-        STREAMS + NOBODY + '[store]\npath = "file/data"\n', encoding="utf-8"
-    )
-    status, _, told = ended(tmp_path, "recorder.toml")
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        door.setblocking(False)
+        (tmp_path / "recorder.toml").write_text(
+            STREAMS + endpoint(door) + '[store]\npath = "file/data"\n', encoding="utf-8"
+        )
+        status, _, told = ended(tmp_path, "recorder.toml")
+        with pytest.raises(BlockingIOError):  # nobody has come
+            door.accept()
     assert status == 74
     assert len(told.splitlines()) == 1
     assert f"{tmp_path}/file" in told
@@ -140,11 +142,21 @@ def test_a_store_that_cannot_be_made_is_told_before_any_connection(tmp_path: Pat
 
 
 def test_an_unreachable_exchange_is_told_once_and_tried_for_ever(tmp_path: Path) -> None:
-    (tmp_path / "recorder.toml").write_text(STREAMS + NOBODY, encoding="utf-8")
-    status, _, told = ended(tmp_path, "recorder.toml", "--for", "5s")
-    assert status == 0
-    assert sum("trying again" in line for line in told.splitlines()) == 1
-    assert told.endswith("stopped: 0 recorded, 0 waiting in the journal, 0 files")
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        door.settimeout(30)
+        (tmp_path / "recorder.toml").write_text(STREAMS + endpoint(door), encoding="utf-8")
+        with ran(tmp_path, "recorder.toml") as program:
+            for _ in range(3):
+                door.accept()[0].close()
+            program.wait_for("1 series in 1 markets")
+            assert program.end(signal.SIGINT) == 0
+    assert program.count("spot: cannot be reached") == program.count("trying again") == 1
+    assert program.err[-1].endswith("stopped: 0 recorded, 0 waiting in the journal, 0 files")
+
+
+def endpoint(door: socket.socket) -> str:
+    """The spot market's endpoints with the WebSocket at this socket, and REST at none."""
+    return NOBODY.replace("ws://127.0.0.1:9", f"ws://127.0.0.1:{door.getsockname()[1]}")
 
 
 def test_a_new_configuration_is_good_and_no_old_one_is_overwritten(tmp_path: Path) -> None:
@@ -183,3 +195,72 @@ def test_options_of_the_built_in_exchange_need_it(tmp_path: Path) -> None:
         assert status == 2
         assert len(told.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["recorder.toml"]
+
+
+def test_a_signal_counts_from_the_start(tmp_path: Path) -> None:
+    """Also while the store is being opened: the first one stops it, a second ends it at once."""
+    code = (
+        "import sys, time\n"
+        "from kline_trio.cli import main\n"
+        "from kline_trio.storage.store import Store\n"
+        "whole = Store.open\n"
+        "def slow(*arguments):\n"
+        "    print('opening', flush=True)\n"
+        "    time.sleep(float(sys.argv[1]))\n"
+        "    return whole(*arguments)\n"
+        "Store.open = slow\n"
+        "sys.exit(main(['recorder.toml']))\n"
+    )
+    (tmp_path / "recorder.toml").write_text(STREAMS + NOBODY, encoding="utf-8")
+    for seconds, signals, status in (("1", 1, 0), ("600", 2, 130)):
+        program = Program(["-c", code, seconds], tmp_path, measured=False)
+        try:
+            program.wait_for("opening")
+            for _ in range(signals):
+                program.process.send_signal(signal.SIGINT)
+                program.wait_for("SIGINT: stopping")
+            assert program.end() == status
+        finally:
+            program.close()
+
+
+def test_a_stderr_that_nobody_reads_does_not_hold_it_up(tmp_path: Path) -> None:
+    (tmp_path / "recorder.toml").write_text(STREAMS, encoding="utf-8")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"." * 4_096)
+    os.set_blocking(writing, True)
+    arguments = ["-m", "kline_trio", "recorder.toml", "--simulate", "--for", "2s"]
+    with subprocess.Popen(
+        [sys.executable, *arguments], cwd=tmp_path, stderr=writing, env=surroundings()
+    ) as process:
+        assert process.wait(30) == 0
+    os.close(reading)
+    os.close(writing)
+    assert len(stored_frame(tmp_path / "data-simulated", SPOT)) >= 1
+
+
+def test_a_reader_of_tail_may_leave(tmp_path: Path) -> None:
+    (tmp_path / "recorder.toml").write_text(STREAMS, encoding="utf-8")
+    arguments = ["-m", "kline_trio", "tail", "recorder.toml", "--simulate"]
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=surroundings(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert b"bug" not in process.stderr.read()
+
+
+def surroundings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")} | {
+        "PYTHONPATH": str(ROOT)
+    }

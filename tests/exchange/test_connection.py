@@ -72,7 +72,7 @@ async def test_closed_candles_are_delivered_in_order(
 
     life = Life(script)
     ended = await life.live()
-    assert ended == Ended(Why.LOST, "the exchange closed it: 1001 done", heard=True)
+    assert ended == Ended(Why.LOST, "the exchange closed it: 1001 'done'", heard=True)
     opened = [event.candle.open_time_ms for event in life.delivered]
     assert opened == [OPEN_MS, OPEN_MS + MINUTE_MS, OPEN_MS + 2 * MINUTE_MS]
     assert life.told == [Heard()]
@@ -376,3 +376,34 @@ async def test_a_bug_in_the_consumer_is_not_swallowed(
     life.slow_seconds = math.nan
     with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
         await life.live()
+
+
+async def raw_answer(answer: bytes, autojump_clock: trio.testing.MockClock) -> Ended:
+    """How a connection ends that gets these bytes for an answer, and then silence."""
+
+    async def script(peer: Peer) -> None:
+        await peer.stream.receive_some()
+        await peer.stream.send_all(answer)
+        await trio.sleep_forever()
+
+    return await Life(script).live()
+
+
+async def test_a_refusal_whose_text_does_not_end_is_still_a_refusal(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    answer = b"HTTP/1.1 418 Teapot\r\nRetry-After: 77\r\nContent-Length: 99\r\n\r\nban"
+    ended = await raw_answer(answer, autojump_clock)
+    assert (ended.why, ended.status, ended.retry_after_seconds) == (Why.REFUSED, 418, 77.0)
+
+
+@pytest.mark.parametrize("name", ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"])
+async def test_an_answer_with_headers_that_are_no_text_ends_the_connection_only(
+    autojump_clock: trio.testing.MockClock, name: str
+) -> None:
+    answer = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        + name.encode()
+        + b": \xff\xfe\r\nSec-WebSocket-Accept: x\r\n\r\n"
+    )
+    assert (await raw_answer(answer, autojump_clock)).why in (Why.LOST, Why.UNREACHABLE)

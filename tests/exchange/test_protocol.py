@@ -219,3 +219,10 @@ def test_stream_names_are_lower_case_but_for_the_interval_and_other_scripts() ->
     assert stream_name(Series("usdt_futures", "币安人生USDT", "1m")) == "币安人生usdt@kline_1m"
     request = json.loads(subscribe_request(["币安人生usdt@kline_1m"], 7))
     assert request == {"method": "SUBSCRIBE", "params": ["币安人生usdt@kline_1m"], "id": 7}
+
+
+def test_a_frame_nested_without_end_is_no_json() -> None:
+    """A parser that gives up on brackets must not take the recorder with it."""
+    for text in ('{"zz":' + "[" * 5_000 + "]" * 5_000 + "}", '{"stream":"a","data":' + "[" * 5_000):
+        with pytest.raises(ProtocolError, match="not JSON"):
+            decode(text, STREAMS)

@@ -50,6 +50,9 @@ async def test_hosts_are_tried_in_their_order() -> None:
         httpx2.Response(200, json=[]),
         httpx2.Response(200, content=b""),
         httpx2.Response(200, content=b"\xff\xfe"),
+        httpx2.Response(200, content=b'{"x":' + b"[" * 5_000),
+        httpx2.Response(200, json={"serverTime": 1_700_000_000_000_000}),
+        httpx2.Response(200, json={"serverTime": -1}),
         httpx2.Response(418, json={"code": -1003, "msg": "banned"}),
         httpx2.Response(302, headers={"location": "https://elsewhere"}),
     ],
@@ -71,3 +74,12 @@ async def test_an_endless_body_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("kline_trio.exchange.rest._MAX_BODY_BYTES", 1_000)
     with pytest.raises(UnavailableError, match="an answer of more than 1000 bytes"):
         await ask_time(lambda _: httpx2.Response(200, content=b" " * 1_001))
+
+
+async def test_symbols_that_are_no_text_are_no_answer() -> None:
+    transport = httpx2.MockTransport(
+        lambda _: httpx2.Response(200, content=b'{"symbols":[{"symbol":"\xff\xfe"}]}')
+    )
+    async with httpx2.AsyncClient(transport=transport) as client:
+        with pytest.raises(UnavailableError, match="exchangeInfo"):
+            await RestMarket(client, MARKETS["spot"], ("https://one",)).symbols()
