@@ -8,6 +8,7 @@ its endpoints as soon as it listens, `started` when its clock runs, `ended` when
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -77,6 +78,7 @@ class Exchange:
         self.venues = [Venue(market, self) for market in MARKETS]
         self.told: set[tuple[Any, ...]] = set()
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.order = b""
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -90,6 +92,8 @@ class Exchange:
                 await stack.enter_async_context(venue.open())
             if not self.archive:
                 self.clock.begin()
+            if self.options.obey:
+                loop.add_reader(sys.stdin.fileno(), self.take_orders)
             _say(self.endpoints())
             for coroutine in (self.play_script(), self.tell_start(), self.tell_end()):
                 self.later(coroutine)
@@ -146,10 +150,23 @@ class Exchange:
         """Do what the script says when its time has come."""
         for action in self.options.script:
             if await self.clock.wait(action["at_ms"]):
-                for venue in self.venues:
-                    if action.get("market", venue.market.trade_type) == venue.market.trade_type:
-                        venue.act(action)
-                _say({"event": action["do"], "at_ms": action["at_ms"]})
+                self.act(action)
+
+    def take_orders(self) -> None:
+        """Do at once what whole JSON lines on standard input say, each as an action of a script."""
+        arrived = os.read(sys.stdin.fileno(), 65_536)
+        if not arrived:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        *lines, self.order = (self.order + arrived).split(b"\n")
+        for line in lines:
+            self.act(json.loads(line))
+
+    def act(self, action: dict[str, Any]) -> None:
+        """Do one thing to a market, or to all of them, and say so."""
+        for venue in self.venues:
+            if action.get("market", venue.market.trade_type) == venue.market.trade_type:
+                venue.act(action)
+        _say({"event": action["do"], "at_ms": self.clock.now_ms()})
 
     async def tell_start(self) -> None:
         """Say when the clock begins to run."""

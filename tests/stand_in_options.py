@@ -25,6 +25,8 @@ class Options:
     """Rows to replay; empty: candles are made up."""
     script: list[dict[str, Any]]
     """Actions in the order of their `at_ms`."""
+    obey: bool
+    """Whether to act on lines of standard input."""
     refusals: list[tuple[str, list[int]]]
     """The HTTP statuses that the first handshakes of a market get."""
     rest: str
@@ -51,6 +53,7 @@ def options_from(arguments: Sequence[str]) -> Options:
         taste=Taste(asked.seed, asked.updates, int(asked.late_seconds * 1_000), asked.after_next),
         archive=archive,
         script=sorted(script, key=lambda action: action["at_ms"]),
+        obey=asked.obey,
         refusals=[(market, [int(status)] * int(count)) for market, status, count in refusals],
         rest=asked.rest,
         ping_seconds=asked.ping_seconds,
@@ -82,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--script", default="[]", help='JSON: [{"at": "+90", "do": "drop", "market": "spot"}, ...];'
         " do: drop, stall (seconds, real), close (code), shutdown, repeat, revise, garbage (kinds),"
         " silence (stream, seconds), refuse (status, count), rest (mode)")  # fmt: skip
+    add("--obey", action="store_true",
+        help="do at once what JSON lines on stdin say: a script's, without `at`")  # fmt: skip
     add("--refuse", action="append", default=[], metavar="MARKET:STATUS:COUNT",
         help="refuse the first handshakes")  # fmt: skip
     add("--rest", default="ok", help="ok, garbage, or the status of every answer")

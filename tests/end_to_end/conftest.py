@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import Key, Recorder, Simulated, StandIn
-
-THREE_MARKETS: list[Key] = [
-    ("spot", "BTCUSDT", "1m"),
-    ("spot", "BNBUSDT", "1m"),
-    ("usdt_futures", "ETHUSDT", "1m"),
-    ("coin_futures", "BTCUSD_PERP", "3m"),
-]
+from tests.end_to_end.expected import Key
+from tests.end_to_end.harness import THREE_MARKETS, Recorder, Simulated, StandIn
 
 
 @pytest.fixture
@@ -21,9 +15,9 @@ def stand_in(tmp_path: Path) -> Iterator[Callable[..., StandIn]]:
     """Starts the second exchange."""
     with ExitStack() as running:
 
-        def start(*options: str | Path, script: list[dict[str, object]] | None = None) -> StandIn:
-            exchange = StandIn(tmp_path, *options, script=script or [])
-            running.callback(exchange.program.close)
+        def start(*options: str | Path) -> StandIn:
+            exchange = StandIn(tmp_path, *options)
+            running.callback(exchange.close)
             return exchange
 
         yield start
@@ -36,10 +30,20 @@ def simulated(tmp_path: Path) -> Iterator[Callable[..., Simulated]]:
 
         def start(*options: str | Path) -> Simulated:
             exchange = Simulated(tmp_path, *options)
-            running.callback(exchange.program.close)
+            running.callback(exchange.close)
             return exchange
 
         yield start
+
+
+@pytest.fixture(params=["stand_in", "built_in"])
+def either(
+    request: pytest.FixtureRequest,
+    stand_in: Callable[..., StandIn],
+    simulated: Callable[..., Simulated],
+) -> StandIn | Simulated:
+    """Each of both exchanges in its turn, at 120 times real speed."""
+    return stand_in() if request.param == "stand_in" else simulated("--speed", "120", "--seed", "3")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Whole programs for end-to-end tests: the recorder, the exchanges, and what should be stored."""
+"""Whole programs for end-to-end tests: the recorder, and the exchanges."""
 
 import json
 import os
@@ -10,35 +10,35 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import pandas as pd
 import tomli
 
 import kline_trio
-from tests.stand_in_candles import Row, end_ms, replayed
+from tests.end_to_end.expected import Key, Truth, streams_toml
+from tests.end_to_end.raw_client import RawClient
+from tests.stand_in_candles import Row
 
 __all__ = [
+    "THREE_MARKETS",
     "Exchange",
-    "Key",
     "Program",
     "Recorder",
     "Simulated",
     "StandIn",
-    "archive_truth",
-    "expected_frame",
-    "stored_frame",
     "wait_until",
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 60.0
 
-Key = tuple[str, str, str]
-"""Trade type, symbol, interval."""
-
-Truth = Mapping[Key, Sequence[Row]]
-"""The closes of each series in the order in which they were sent."""
+THREE_MARKETS: list[Key] = [
+    ("spot", "BTCUSDT", "1m"),
+    ("spot", "BNBUSDT", "1m"),
+    ("usdt_futures", "ETHUSDT", "1m"),
+    ("coin_futures", "BTCUSD_PERP", "3m"),
+]
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
@@ -66,7 +66,7 @@ class Program:
             [sys.executable, *arguments],
             cwd=folder,
             env=environment | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
@@ -88,6 +88,16 @@ class Program:
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()
+
+    def write(self, line: str) -> None:
+        """Write a line to the program's standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def count(self, text: str) -> int:
+        """How many lines that hold this text have come so far."""
+        return sum(text in line for line in (*self.out, *self.err))
 
     def wait_for(self, text: str, seconds: float = DEADLINE_SECONDS, *, times: int = 1) -> str:
         """The line, the last of so many, that holds this text.
@@ -133,9 +143,18 @@ class Program:
         self.process.wait()
         for reader in self._readers:
             reader.join()
-        for pipe in (self.process.stdout, self.process.stderr):
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()
+
+
+@contextmanager
+def _ended_on_failure(program: Program) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        program.close()
+        raise
 
 
 class Exchange(Protocol):
@@ -145,17 +164,26 @@ class Exchange(Protocol):
     endpoints: Mapping[str, Mapping[str, str]]
     """By trade type: `websocket` and `rest`."""
 
+    def truth(self) -> dict[Key, list[Row]]:
+        """The closes that it has sent so far."""
+
 
 class StandIn:
     """The second exchange, `tests/stand_in.py`."""
 
-    def __init__(self, folder: Path, *options: str | Path, script: Sequence[object] = ()) -> None:
+    def __init__(self, folder: Path, *options: str | Path) -> None:
         self.truth_path = folder / "truth.jsonl"
-        program = [ROOT / "tests" / "stand_in.py", "--truth", self.truth_path, *options]
-        if script:
-            program += ["--script", json.dumps(script)]
+        program = [ROOT / "tests" / "stand_in.py", "--obey", "--truth", self.truth_path, *options]
         self.program = Program(program, folder, measured=False)
-        self.endpoints = json.loads(self.program.wait_for('"spot"'))
+        with _ended_on_failure(self.program):
+            self.endpoints = json.loads(self.program.wait_for('"spot"'))
+
+    def do(self, what: str, market: str = "spot", **more: object) -> None:
+        """Let it do something to a market, see `tests/stand_in.py --help`; it is done on return."""
+        event = json.dumps({"event": what})[:-1]
+        before = self.program.count(event)
+        self.program.write(json.dumps({"do": what, "market": market, **more}))
+        self.program.wait_for(event, times=before + 1)
 
     def wait_for_end(self, seconds: float = DEADLINE_SECONDS) -> None:
         """Wait until its clock stands and all is sent."""
@@ -163,7 +191,7 @@ class StandIn:
 
     def truth(self) -> dict[Key, list[Row]]:
         """The closes that it has handed over so far."""
-        written = sum('"truth"' in line for line in self.program.out)
+        written = self.program.count('"truth"')
         self.program.process.send_signal(signal.SIGUSR1)
         self.program.wait_for('"truth"', times=written + 1)
         truth: dict[Key, list[Row]] = {}
@@ -174,14 +202,29 @@ class StandIn:
             truth.setdefault(key, []).append(row)
         return truth
 
+    def close(self) -> None:
+        """Make an end of it."""
+        self.program.close()
+
 
 class Simulated:
-    """The exchange that is built in, served alone."""
+    """The exchange that is built in, served alone; a bare client knows what it sends."""
 
     def __init__(self, folder: Path, *options: str | Path) -> None:
         self.program = Program(["-m", "kline_trio", "simulate", *options], folder, measured=True)
-        self.program.wait_for("rest = ", times=3)
-        self.endpoints = tomli.loads("\n".join(self.program.out))["endpoints"]
+        with _ended_on_failure(self.program):
+            self.program.wait_for("rest = ", times=3)
+            self.endpoints = tomli.loads("\n".join(self.program.out))["endpoints"]
+            self._client = RawClient(self.endpoints, THREE_MARKETS)
+
+    def truth(self) -> dict[Key, list[Row]]:
+        """The closes of three markets that it has sent so far."""
+        return self._client.closes()
+
+    def close(self) -> None:
+        """Make an end of it."""
+        self._client.close()
+        self.program.close()
 
 
 class Recorder:
@@ -195,16 +238,7 @@ class Recorder:
 
     def configure(self, exchange: Exchange, connection: str = "") -> None:
         """Write recorder.toml."""
-        lines = []
-        wanted: dict[str, dict[str, list[str]]] = {}
-        for trade_type, symbol, interval in self.streams:
-            wanted.setdefault(trade_type, {}).setdefault(interval, []).append(symbol)
-        for trade_type, intervals in wanted.items():
-            lines.append(f"[streams.{trade_type}]")
-            lines += [
-                f"{interval} = {json.dumps(symbols, ensure_ascii=False)}"
-                for interval, symbols in intervals.items()
-            ]
+        lines = [streams_toml(self.streams)]
         for trade_type, urls in exchange.endpoints.items():
             lines.append(f"[endpoints.{trade_type}]")
             lines += [f'{name} = "{url}"' for name, url in urls.items()]
@@ -240,43 +274,3 @@ class Recorder:
             return not missing
 
         wait_until(all_there, f"candles of {missing} should become readable", seconds)
-
-
-def archive_truth(paths: Sequence[Path]) -> dict[Key, list[Row]]:
-    """The rows of archive files."""
-    return replayed(paths)
-
-
-def expected_frame(interval: str, rows: Sequence[Row]) -> pd.DataFrame:
-    """The frame that a series' file should hold: of candles sent twice, what was sent last."""
-    last = {row.t: row for row in rows}
-    kept = [last[t] for t in sorted(last)]
-
-    def moments(values: Sequence[int]) -> pd.DatetimeIndex:
-        return pd.DatetimeIndex(pd.to_datetime(list(values), unit="ms", utc=True)).as_unit("ms")
-
-    columns: dict[str, Any] = {"candle_begin_time": moments([row.t for row in kept])}
-    for column, name in (
-        ("open", "o"),
-        ("high", "h"),
-        ("low", "l"),
-        ("close", "c"),
-        ("volume", "v"),
-        ("quote_volume", "q"),
-        ("trade_num", "n"),
-        ("taker_buy_base_asset_volume", "V"),
-        ("taker_buy_quote_asset_volume", "Q"),
-    ):
-        values = [getattr(row, name) for row in kept]
-        columns[column] = (
-            pd.array(values).astype("int64") if name == "n" else list(map(float, values))
-        )
-    index = moments([end_ms(interval, row.t) for row in kept])
-    return pd.DataFrame(columns, index=index.rename("candle_end_time"))
-
-
-def stored_frame(store: Path, key: Key) -> pd.DataFrame:
-    """What bare pandas reads out of a series' file."""
-    trade_type, symbol, interval = key
-    name = "1mo" if interval == "1M" else interval
-    return pd.read_parquet(store / f"{trade_type}_{symbol}_{name}.pqt")
