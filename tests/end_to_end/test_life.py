@@ -150,7 +150,7 @@ def test_an_unreachable_exchange_is_told_once_and_tried_for_ever(tmp_path: Path)
                 door.accept()[0].close()
             program.wait_for("1 series in 1 markets")
             assert program.end(signal.SIGINT) == 0
-    assert program.count("spot: cannot be reached") == program.count("trying again") == 1
+    assert program.count("spot: not reached") == program.count("trying again") == 1
     assert program.err[-1].endswith("stopped: 0 recorded, 0 waiting in the journal, 0 files")
 
 
