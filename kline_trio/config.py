@@ -32,7 +32,11 @@ class StoreConfig:
     layout: Layout = attrs.field(factory=Layout)
     """How a file's path follows from its series."""
     merge_seconds: float = 60.0
-    """How long an accepted candle usually waits until it is in its Parquet file."""
+    """How long an accepted candle waits at least until it is in its Parquet file."""
+    max_merge_seconds: float = 3_600.0
+    """How long it waits at most, where its file is long and new rows are few."""
+    journal_rows_in_memory: int = 100_000
+    """How many received candles may wait for a disk that is full; what comes beyond is dropped."""
     drain_seconds: float = 10.0
     """How long merges may go on at shutdown."""
 
@@ -139,6 +143,8 @@ class _Reader:
             path=_path_in(folder),
             layout=_layout,
             merge_seconds=_seconds,
+            max_merge_seconds=_seconds,
+            journal_rows_in_memory=_count,
             drain_seconds=_seconds,
         )
         if "store" not in root or "path" not in root["store"]:
@@ -245,6 +251,12 @@ def _seconds(value: object) -> float:
     if not 0 <= value <= _MAX_SECONDS:
         raise ValueError(f"{value} is not between 0 and {_MAX_SECONDS} seconds")
     return float(value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"a number from 1 on is wanted, not {value!r}")
+    return value
 
 
 def _positive_seconds(value: object) -> float:

@@ -2,8 +2,10 @@
 
 __all__ = [
     "ConfigError",
+    "DamagedError",
     "DiskError",
     "KlineTrioError",
+    "NoRoomError",
     "ProtocolError",
     "StoreInUseError",
     "UnavailableError",
@@ -39,6 +41,14 @@ class StoreInUseError(KlineTrioError):
 
 class DiskError(KlineTrioError):
     """The disk refused what the store needs of it."""
+
+
+class NoRoomError(DiskError):
+    """The disk is full, the quota used up, or the file system read-only; that may pass."""
+
+
+class DamagedError(DiskError):
+    """What the disk holds is not what was written to it."""
 
 
 class UnavailableError(KlineTrioError):

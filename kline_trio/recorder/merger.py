@@ -1,45 +1,58 @@
 """From the journal into Parquet: which series is due, and its merge in three jobs."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 import attrs
 import trio
 
-from kline_trio.candle import Series
+from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.errors import NoRoomError
+from kline_trio.recorder.merge_rule import MergeRule
+from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
+from kline_trio.storage.journal import MergedFile
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
 
 __all__ = ["Merger"]
 
 
+@attrs.define
+class _Waiting:
+    """What waits of one series since its last merge."""
+
+    since: float
+    """When the first of it was accepted."""
+    rows: int = 0
+    not_before: float = -math.inf
+    """When to try again, after the disk had no room."""
+
+
 @attrs.define(eq=False)
 class Merger:
-    """Merges each series some time after its first waiting candle was accepted."""
+    """Merges each series when the rule says so."""
 
     store: Store
     commit_door: Door
     merge_door: Door
-    merge_seconds: float
+    rule: MergeRule
+    words: NoRoomWords
 
     files: set[PurePosixPath] = attrs.field(init=False, factory=set)
     """The files that were written, relative to the store."""
-    _size_bytes: dict[Series, int] = attrs.field(init=False, factory=dict)
-    _due: dict[Series, float] = attrs.field(init=False, factory=dict)
-    _met: set[Series] = attrs.field(init=False, factory=set)
+    _newest_file: dict[Series, MergedFile] = attrs.field(init=False, factory=dict)
+    _waiting: dict[Series, _Waiting] = attrs.field(init=False, factory=dict)
     _finish_by: float | None = attrs.field(init=False, default=None)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
-    def accepted(self, series: Iterable[Series]) -> None:
-        """Candles of these series wait in the journal from now on."""
+    def accepted(self, received: Iterable[ReceivedCandle]) -> None:
+        """These candles wait in the journal from now on."""
         now = trio.current_time()
-        for one in series:
-            # A series' first candle is merged at once, so that its file is there to be looked at.
-            wait = self.merge_seconds if one in self._met else 0.0
-            self._met.add(one)
-            self._due.setdefault(one, now + wait)
+        for series, rows in Counter(item.series for item in received).items():
+            self._waiting.setdefault(series, _Waiting(now)).rows += rows
         self._news.set()
 
     def finish(self, within_seconds: float) -> None:
@@ -55,34 +68,58 @@ class Merger:
         Raises:
           DiskError: a file or the journal could not be read or written.
         """
-        left_over = await self.commit_door.run(self.store.pending)
-        self.accepted(pending.series for pending in left_over)
-        while self._finish_by is None or self._due:
+        for file in await self.commit_door.run(self.store.files):
+            # By path, so that of a series' months the last one stays.
+            self._newest_file[file.series] = file
+        for left_over in await self.commit_door.run(self.store.pending):
+            self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
+        while self._finish_by is None or self._waiting:
             self._news = trio.Event()
-            due = self._take_due(trio.current_time())
+            now = trio.current_time()
+            due = self._due(now)
             for series in due:
                 if self._finish_by is not None and trio.current_time() >= self._finish_by:
                     return
-                await self._merge(series)
-            if not due and self._finish_by is None:
-                with trio.move_on_at(min(self._due.values(), default=math.inf)):
+                await self._merge(series, self._waiting.pop(series))
+            if not due:
+                with trio.move_on_at(self._next_due()):
                     await self._news.wait()
+                if self._finish_by is not None and trio.current_time() >= self._finish_by:
+                    return
 
-    def _take_due(self, now_seconds: float) -> list[Series]:
-        if self._finish_by is not None:
-            now_seconds = math.inf
-        due = [series for series, due in self._due.items() if due <= now_seconds]
-        for series in due:
-            del self._due[series]
+    def _due_at(self, series: Series) -> float:
+        waiting = self._waiting[series]
+        file = self._newest_file.get(series)
+        patience = self.rule.due_after_seconds(waiting.rows, file.rows if file else 0)
+        at = -math.inf if self._finish_by is not None else waiting.since + patience
+        return max(at, waiting.not_before)
+
+    def _next_due(self) -> float:
+        by = math.inf if self._finish_by is None else self._finish_by
+        return min([by, *map(self._due_at, self._waiting)])
+
+    def _due(self, now_seconds: float) -> list[Series]:
+        due = [series for series in self._waiting if self._due_at(series) <= now_seconds]
         # Cheapest first, so that what the end cuts off is as little as can be.
-        return sorted(due, key=lambda series: self._size_bytes.get(series, 0))
+        return sorted(due, key=self._size_bytes)
 
-    async def _merge(self, series: Series) -> None:
+    def _size_bytes(self, series: Series) -> int:
+        file = self._newest_file.get(series)
+        return file.size_bytes if file else 0
+
+    async def _merge(self, series: Series, waiting: _Waiting) -> None:
         # Three jobs: new candles are accepted while the file is written, and a revision accepted
         # meanwhile has another sequence number, so it is not forgotten.
-        taken = await self.commit_door.run(self.store.take, series)
-        for merge in plan_merges(self.store.layout, series, taken):
-            merged = await self.merge_door.run(self.store.write, merge)
-            await self.commit_door.run(self.store.forget, series, merge.pending)
-            self.files.add(merged.path)
-            self._size_bytes[series] = merged.size_bytes
+        try:
+            taken = await self.commit_door.run(self.store.take, series)
+            for merge in plan_merges(self.store.layout, series, taken):
+                merged = await self.merge_door.run(self.store.write, merge)
+                await self.commit_door.run(self.store.forget, merged, merge.pending)
+                self.files.add(merged.path)
+                self._newest_file[series] = merged
+        except NoRoomError as error:
+            self.words.no_room(error, "what is accepted waits in the journal")
+            again = self._waiting.setdefault(series, _Waiting(waiting.since))
+            again.since = waiting.since
+            again.rows += waiting.rows
+            again.not_before = trio.current_time() + RETRY_SECONDS

@@ -15,7 +15,9 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.recorder.audience import Audience, Candles
 from kline_trio.recorder.listener import Listener
+from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.room import NoRoomWords, watch_room
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols
 from kline_trio.recorder.writer import Writer
@@ -61,22 +63,34 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
 
     Raises:
       StoreInUseError: another recorder holds the store.
-      DiskError: the store cannot be made, read or written.
+      DiskError: the store cannot be made, read or written; a disk that is only full, or
+        read-only, is waited for.
     """
     seams = seams or Seams()
     commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
     store = await commit_door.run(Store.open, config.store.path, config.store.layout)
-    audience = Audience()
-    merger = Merger(store, commit_door, merge_door, config.store.merge_seconds)
-    writer = Writer(store, commit_door, audience, merger.accepted)
+    audience, words = Audience(), NoRoomWords()
+    rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
+    merger = Merger(store, commit_door, merge_door, rule, words)
+    writer = Writer(
+        store,
+        commit_door,
+        audience,
+        words,
+        config.store.journal_rows_in_memory,
+        merger.accepted,
+    )
+    watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
     try:
         with _lone_error_plain():
             async with trio.open_nursery() as storage:
                 storage.start_soon(merger.run)
                 storage.start_soon(_store, writer, merger, receive, config.store.drain_seconds)
+                storage.start_soon(_watch_room, watching, store, commit_door, config.streams)
                 async with _open_listeners(config, seams, send):
                     yield Recorder(audience)
+                watching.cancel()
         waiting = await commit_door.run(store.rows)
         logger.info(
             "stopped: %s recorded, %s waiting in the journal, %s files",
@@ -85,6 +99,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
             f"{len(merger.files):,}",
         )
     finally:
+        # The deadline bounds the wait for the door; the job itself cannot be cut off.
         with trio.move_on_after(_CLOSE_SECONDS, shield=True):
             await commit_door.run(store.close)
 
@@ -98,6 +113,13 @@ async def _store(
     await writer.run(receive)
     writer.audience.leave()
     merger.finish(drain_seconds)
+
+
+async def _watch_room(
+    watching: trio.CancelScope, store: Store, commit_door: Door, series: tuple[Series, ...]
+) -> None:
+    with watching:
+        await watch_room(store, commit_door, series)
 
 
 @asynccontextmanager

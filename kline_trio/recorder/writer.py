@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.candle import ReceivedCandle
+from kline_trio.errors import NoRoomError
 from kline_trio.recorder.audience import Audience
+from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.store import Store
 
@@ -21,16 +23,26 @@ _MOST_LINES_IN_A_COMMIT = 20
 
 @attrs.define(eq=False)
 class Writer:
-    """Commits all that waits in the channel at once, then speaks of it."""
+    """Commits all that waits in the channel at once, then speaks of it.
+
+    While the disk has no room it goes on receiving, so that the connections stay alive, and keeps
+    what it can; what it drops is absent, as if it had never come.
+    """
 
     store: Store
     commit_door: Door
     audience: Audience
-    accepted: Callable[[set[Series]], None]
-    """Told which series have accepted candles that wait for a merge."""
+    words: NoRoomWords
+    rows_in_memory: int
+    """How many candles wait at most for room."""
+    accepted: Callable[[Sequence[ReceivedCandle]], None]
+    """Told which candles now wait for a merge."""
 
     recorded: int = attrs.field(init=False, default=0)
     """How many candles were accepted, revisions and duplicates included."""
+    dropped: int = attrs.field(init=False, default=0)
+    """How many were received and not kept, for want of room."""
+    _waiting: list[ReceivedCandle] = attrs.field(init=False, factory=list)
 
     async def run(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         """Accept candles until all listeners have closed their ends.
@@ -38,19 +50,45 @@ class Writer:
         If cancelled, what was accepted stays accepted, and what waits in the channel is lost.
 
         Raises:
+          NoRoomError: the end has come, and there was no room for the last candles.
           DiskError: the journal could not commit.
         """
         with receive:
             async for first in receive:
-                batch = [first, *_waiting(receive, _MOST_IN_A_COMMIT - 1)]
-                await self.commit_door.run(self.store.accept, batch)
-                self.recorded += len(batch)
-                _log(batch)
-                self.audience.publish(batch)
-                self.accepted({received.series for received in batch})
+                self._waiting = [first, *_all_of(receive, _MOST_IN_A_COMMIT - 1)]
+                while self._waiting:
+                    await self._commit(receive)
+
+    async def _commit(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
+        batch = self._waiting[:_MOST_IN_A_COMMIT]
+        try:
+            await self.commit_door.run(self.store.accept, batch)
+        except NoRoomError as error:
+            self.words.no_room(
+                error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"
+            )
+            if not await self._wait_for_room(receive):
+                raise
+            return
+        del self._waiting[: len(batch)]
+        self.words.room(f"; {self.dropped:,} candles were dropped")
+        self.recorded += len(batch)
+        _log(batch)
+        self.audience.publish(batch)
+        self.accepted(batch)
+
+    async def _wait_for_room(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> bool:
+        """Receive for a while; False if the end has come."""
+        with trio.move_on_after(RETRY_SECONDS) as patience:
+            async for received in receive:
+                if len(self._waiting) < self.rows_in_memory:
+                    self._waiting.append(received)
+                else:
+                    self.dropped += 1
+        return patience.cancelled_caught
 
 
-def _waiting(receive: trio.MemoryReceiveChannel[ReceivedCandle], most: int) -> list[ReceivedCandle]:
+def _all_of(receive: trio.MemoryReceiveChannel[ReceivedCandle], most: int) -> list[ReceivedCandle]:
     waiting: list[ReceivedCandle] = []
     while len(waiting) < most:
         try:

@@ -1,5 +1,6 @@
 """What a store holds, by its files' own words: no layout and no journal is needed."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,12 +74,12 @@ def _fail_unless_gone(error: OSError) -> None:
 def open_files(paths: list[Path]) -> Iterator[tuple[Path, Series, pq.ParquetFile]]:
     """Opens those of the files that are ours, each until the next one is asked for."""
     for path in paths:
-        try:
-            file = open_parquet(path)
-        except FileNotFoundError:
-            # Moved away since it was listed.
-            continue
-        with file:
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(open_parquet(path))
+            except FileNotFoundError:
+                # Moved away since it was listed.
+                continue
             owner = owner_of(file, path)
             if owner is not None:
                 yield path, owner, file

@@ -1,34 +1,74 @@
 """Parquet files as they are read back: every page against its CRC, every key once, in order."""
 
+import contextlib
+import errno
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
-from kline_trio.errors import DiskError
-from kline_trio.storage.table import BEGIN, schema, series_of
+from kline_trio.errors import DamagedError
+from kline_trio.storage.seal import is_sealed
+from kline_trio.storage.table import BEGIN, format_version, schema, series_of
 
-__all__ = ["bounds_ms", "open_parquet", "owner_of", "read_groups"]
+__all__ = ["bounds_ms", "crc32_of", "open_parquet", "owner_of", "read_groups"]
+
+_SEALED_SINCE = 2
+"""The first format whose files are all sealed."""
+_CHUNK_BYTES = 1 << 20
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
+@contextlib.contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """Opens the file; not memory-mapped, since there a failing disk is a SIGBUS, not an error.
 
     Raises:
       FileNotFoundError: there is none.
-      DiskError: it is damaged, cut short, or no Parquet file.
+      DamagedError: it is damaged, cut short, or no Parquet file.
       OSError: the disk refused.
     """
+    # One descriptor for all of it: a merge may replace the file between two looks.
+    with pa.OSFile(str(path), "rb") as source:
+        with _damage(path):
+            sealed = is_sealed(cast("IO[bytes]", source), path)
+            file = pq.ParquetFile(source, page_checksum_verification=True)
+            if not sealed and format_version(file.metadata.metadata) >= _SEALED_SINCE:
+                raise DamagedError(f"{path} is damaged: its footer is not what was written")
+        yield file
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Tells damage from a disk that refuses.
+
+    A sector that cannot be read is damage to the file on it; and Arrow raises OSError, without a
+    number, for nonsense in a file.
+    """
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            # The system's own; Arrow raises OSError for nonsense in a footer, too.
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EIO):
             raise
-        raise DiskError(f"{path} is damaged or no Parquet file: {error}") from error
+        raise DamagedError(f"{path} is damaged or no Parquet file: {error}") from error
+
+
+def crc32_of(path: Path) -> int:
+    """The CRC-32 of the whole file.
+
+    Raises:
+      FileNotFoundError: there is none.
+      OSError: the disk refused.
+    """
+    crc32 = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            crc32 = zlib.crc32(chunk, crc32)
+    return crc32
 
 
 def owner_of(file: pq.ParquetFile, path: Path) -> Series | None:
@@ -36,14 +76,15 @@ def owner_of(file: pq.ParquetFile, path: Path) -> Series | None:
 
     Raises:
       ConfigError: a newer kline_trio wrote it.
-      DiskError: it announces candles, but has other columns, or an unknown series.
+      DamagedError: it announces candles, but has other columns, or an unknown series.
     """
     try:
         owner = series_of(file.metadata.metadata)
+        columns = file.schema_arrow
     except (KeyError, ValueError) as error:
-        raise DiskError(f"{path} names no series that can be: {error}") from error
-    if owner is not None and not file.schema_arrow.equals(schema(owner)):
-        raise DiskError(f"{path} has not the columns of a file of {owner}")
+        raise DamagedError(f"{path} names no series that can be: {error}") from error
+    if owner is not None and not columns.equals(schema(owner)):
+        raise DamagedError(f"{path} has not the columns of a file of {owner}")
     return owner
 
 
@@ -51,16 +92,15 @@ def read_groups(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table
     """The rows of these row groups, of which there is at least one.
 
     Raises:
-      DiskError: a page is damaged, or the rows are not in order, each once.
+      DamagedError: a page is damaged, or the rows are not in order, each once.
+      OSError: the disk refused.
     """
-    try:
+    with _damage(path):
         # A merge is small; handing its columns to a pool of threads costs more than reading them.
         table = file.read_row_groups(groups, use_threads=len(groups) > 1)
-    except (OSError, pa.ArrowException) as error:
-        raise DiskError(f"{path} is damaged: {error}") from error
     begins = table[BEGIN].combine_chunks()
     if not pc.all(pc.less(begins[:-1], begins[1:]), min_count=0).as_py():
-        raise DiskError(f"{path} does not hold its candles in order, each once")
+        raise DamagedError(f"{path} does not hold its candles in order, each once")
     return table
 
 

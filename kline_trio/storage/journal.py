@@ -4,24 +4,26 @@ import contextlib
 import operator
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import attrs
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.errors import ConfigError, DiskError
+from kline_trio.errors import ConfigError, DamagedError, DiskError
 
 __all__ = [
     "CANDLE_COLUMNS",
     "JOURNAL_VERSION",
     "Journal",
+    "MergedFile",
     "PendingCandle",
     "PendingSeries",
     "check_version",
+    "merged_files",
 ]
 
-JOURNAL_VERSION = 1
-"""Of the tables below, in the file's `user_version`; 0 is a file without tables."""
+JOURNAL_VERSION = 2
+"""Of the tables that `_STEPS` lead to, in the file's `user_version`; 0 is a file without tables."""
 
 _FIELDS = tuple(field.name for field in attrs.fields(Candle))
 _values_of = operator.attrgetter(*_FIELDS)
@@ -31,7 +33,7 @@ CANDLE_COLUMNS = ", ".join(_FIELDS)
 
 # A REAL column gives back every float but -0.0 bit for bit, and no candle holds that one.
 # Ids keep the wide rows free of texts. No STRICT tables: SQLite below 3.37 is still around.
-_TABLES = """
+_FIRST_TABLES = """
 CREATE TABLE series (
   id INTEGER PRIMARY KEY,
   trade_type TEXT NOT NULL,
@@ -57,6 +59,18 @@ CREATE TABLE candle (
 CREATE TABLE state (last_sequence INTEGER NOT NULL);
 INSERT INTO state VALUES (0);
 """
+_FILES_AND_LAYOUT = """
+CREATE TABLE file (
+  path TEXT PRIMARY KEY,
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  rows INTEGER NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  crc32 INTEGER NOT NULL
+) WITHOUT ROWID;
+ALTER TABLE state ADD COLUMN layout TEXT;
+"""
+_STEPS = (_FIRST_TABLES, _FILES_AND_LAYOUT)
+"""The n-th leads from version n to the next; a step once released is never changed."""
 
 _ACCEPT = (
     f"INSERT OR REPLACE INTO candle (series_id, sequence, {CANDLE_COLUMNS})"  # noqa: S608 - ours
@@ -71,6 +85,10 @@ SELECT trade_type, symbol, time_interval, rows, first_ms, last_ms FROM (
   SELECT series_id, count(*) AS rows, min(open_time_ms) AS first_ms, max(open_time_ms) AS last_ms
   FROM candle GROUP BY series_id
 ) JOIN series ON id = series_id ORDER BY id
+"""
+_FILES = """
+SELECT path, trade_type, symbol, time_interval, rows, size_bytes, crc32
+FROM file JOIN series ON id = series_id ORDER BY path
 """
 _FORGET = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
 
@@ -107,6 +125,27 @@ class PendingSeries:
     """Inclusive."""
 
 
+@attrs.frozen
+class MergedFile:
+    """A candle file as a merge left it."""
+
+    path: PurePosixPath
+    """Relative to the store's folder."""
+    series: Series
+    rows: int
+    size_bytes: int
+    crc32: int
+    """Of the whole file: a Parquet footer has no checksum that other programs look at."""
+
+
+def merged_files(connection: sqlite3.Connection) -> tuple[MergedFile, ...]:
+    """What merges wrote, by path, as a connection to a journal of the present version sees it."""
+    return tuple(
+        MergedFile(PurePosixPath(path), Series(*names), rows, size_bytes, crc32)
+        for path, *names, rows, size_bytes, crc32 in connection.execute(_FILES)
+    )
+
+
 def check_version(path: Path, version: int) -> None:
     """Refuses the tables of a later kline_trio.
 
@@ -137,7 +176,8 @@ class Journal:
 
         Raises:
           ConfigError: a newer kline_trio wrote it.
-          DiskError: its content is damaged, or the file system cannot hold a WAL.
+          DamagedError: its content is not what was written.
+          DiskError: the file system cannot hold a WAL.
           sqlite3.Error: the disk refused.
         """
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -156,19 +196,16 @@ class Journal:
         Raises:
           sqlite3.Error: nothing was accepted.
         """
-        new_ids: dict[Series, int] = {}
         with self._transaction():
             [last] = self._connection.execute("SELECT last_sequence FROM state").fetchone()
             self._connection.executemany(
                 _ACCEPT,
                 [
-                    (self._id(item.series, new_ids), sequence, *_values_of(item.candle))
+                    (self._id(item.series), sequence, *_values_of(item.candle))
                     for sequence, item in enumerate(received, last + 1)
                 ],
             )
             self._connection.execute("UPDATE state SET last_sequence = ?", [last + len(received)])
-        # Not before: a transaction rolled back takes its ids along.
-        self._ids.update(new_ids)
 
     def pending(self) -> tuple[PendingSeries, ...]:
         """What waits for a merge, by series."""
@@ -184,16 +221,42 @@ class Journal:
         rows = self._connection.execute(_TAKE, [self._ids.get(series)])
         return tuple(PendingCandle(sequence, Candle(*values)) for sequence, *values in rows)
 
-    def forget(self, series: Series, taken: Iterable[PendingCandle]) -> None:
-        """Removes exactly these; a revision accepted after `take` has another sequence and stays.
+    def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> None:
+        """Removes exactly these candles of the file's series, and keeps what the file is now.
+
+        A revision accepted after `take` has another sequence and stays.
 
         Raises:
           sqlite3.Error: nothing was removed.
         """
-        series_id = self._ids[series]
-        keys = [(series_id, item.candle.open_time_ms, item.sequence) for item in taken]
         with self._transaction():
-            self._connection.executemany(_FORGET, keys)
+            series_id = self._id(merged.series)
+            self._connection.executemany(
+                _FORGET,
+                [(series_id, item.candle.open_time_ms, item.sequence) for item in taken],
+            )
+            self._connection.execute(
+                "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
+                [str(merged.path), series_id, merged.rows, merged.size_bytes, merged.crc32],
+            )
+
+    def files(self) -> tuple[MergedFile, ...]:
+        """What merges wrote, by path."""
+        return merged_files(self._connection)
+
+    def layout(self) -> str | None:
+        """The template by which the store's files are named; None if it is not known."""
+        [layout] = self._connection.execute("SELECT layout FROM state").fetchone()
+        return None if layout is None else str(layout)
+
+    def remember_layout(self, template: str) -> None:
+        """Keeps the template by which the store's files are named.
+
+        Raises:
+          sqlite3.Error: it was not kept.
+        """
+        with self._transaction():
+            self._connection.execute("UPDATE state SET layout = ?", [template])
 
     def rows(self) -> int:
         """How many candles wait."""
@@ -204,26 +267,28 @@ class Journal:
         """Closes the file; SQLite folds the WAL in, and removes it, if no reader is at it."""
         self._connection.close()
 
-    def _id(self, series: Series, new_ids: dict[Series, int]) -> int:
-        known = self._ids.get(series) or new_ids.get(series)
-        if known is not None:
-            return known
-        names = (series.trade_type, series.symbol, series.time_interval)
-        made = self._connection.execute(
-            "INSERT INTO series (trade_type, symbol, time_interval) VALUES (?, ?, ?)", names
-        ).lastrowid
-        assert made is not None
-        new_ids[series] = made
-        return made
+    def _id(self, series: Series) -> int:
+        known = self._ids.get(series)
+        if known is None:
+            names = (series.trade_type, series.symbol, series.time_interval)
+            known = self._connection.execute(
+                "INSERT INTO series (trade_type, symbol, time_interval) VALUES (?, ?, ?)", names
+            ).lastrowid
+            assert known is not None
+            self._ids[series] = known
+        return known
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         # IMMEDIATE: a lock that cannot be had fails here, before any work.
         self._connection.execute("BEGIN IMMEDIATE")
+        known = dict(self._ids)
         try:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
+            # A transaction rolled back takes its ids along.
+            self._ids = known
             # After some errors, as a full disk, SQLite has rolled back already.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -235,13 +300,14 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     check_version(path, version)
     [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        raise DiskError(f"{path} is damaged: {verdict}")
+        raise DamagedError(f"{path} is damaged: {verdict}")
     [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise DiskError(f"{path} is on a file system that cannot hold SQLite's WAL")
     connection.executescript(_SETTINGS)
-    if version == 0:
+    for step in _STEPS[version:]:
+        version += 1
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {JOURNAL_VERSION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {version}; COMMIT;"
         )
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -12,14 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
-from kline_trio.errors import DiskError
+from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.disk import make_folders, sync_file, sync_folder
-from kline_trio.storage.files import open_parquet, owner_of, read_groups
-from kline_trio.storage.journal import PendingCandle
+from kline_trio.storage.files import crc32_of, open_parquet, owner_of, read_groups
+from kline_trio.storage.journal import MergedFile, PendingCandle
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.seal import SEAL, UNSEALED, seal
 from kline_trio.storage.table import BEGIN, END, overlay, schema, table_of
 
-__all__ = ["FileMerge", "MergedFile", "perform", "plan_merges"]
+__all__ = ["FileMerge", "perform", "plan_merges"]
 
 _ROWS_PER_GROUP = 131_072
 """91 days of 1m; a merge holds two groups in memory, 12 MB each, however long the file is."""
@@ -36,16 +37,6 @@ class FileMerge:
     series: Series
     pending: tuple[PendingCandle, ...]
     """By open time, unique, and never empty."""
-
-
-@attrs.frozen
-class MergedFile:
-    """A file as a merge left it."""
-
-    path: PurePosixPath
-    """Relative to the store's folder."""
-    rows: int
-    size_bytes: int
 
 
 def plan_merges(
@@ -70,8 +61,8 @@ def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
       scratch: for the temporary file; on the file system of `store_path`.
 
     Raises:
-      DiskError: the file that is there cannot be read or is of something else, or the new one
-        reads back wrong. The old file is untouched.
+      DamagedError: the file that is there cannot be read, or is of something else.
+      DiskError: the new one reads back wrong. The old file is untouched.
       OSError: the disk refused.
     """
     target = store_path / merge.path
@@ -80,8 +71,7 @@ def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
     make_folders(target.parent)
     try:
         rows = _write(merge, target, temporary)
-        _verify(temporary, merge.series, rows)
-        size_bytes = temporary.stat().st_size
+        merged = _verify(temporary, merge, rows)
         os.replace(temporary, target)  # noqa: PTH105 - the word that design and tests look for
     finally:
         # A failure to clean up must not hide the failure itself; the next start sweeps.
@@ -89,13 +79,13 @@ def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
             temporary.unlink(missing_ok=True)
     sync_folder(target.parent)
     sync_folder(scratch)
-    return MergedFile(merge.path, rows, size_bytes)
+    return merged
 
 
 def _write(merge: FileMerge, target: Path, temporary: Path) -> int:
     new = table_of(merge.series, [item.candle for item in merge.pending])
     rows = 0
-    with temporary.open("wb") as file:
+    with temporary.open("w+b") as file:
         with pq.ParquetWriter(
             file,
             schema(merge.series),
@@ -108,23 +98,27 @@ def _write(merge: FileMerge, target: Path, temporary: Path) -> int:
             for piece in _pieces(target, merge.series, new):
                 writer.write_table(piece, row_group_size=_ROWS_PER_GROUP)
                 rows += piece.num_rows
+            writer.add_key_value_metadata({SEAL: UNSEALED})
+        seal(file)
         sync_file(file)
     return rows
 
 
 def _pieces(target: Path, series: Series, new: pa.Table) -> Iterator[pa.Table]:
     """The merged rows in order; row groups that the new rows leave alone come one by one."""
-    try:
-        file = open_parquet(target)
-    except FileNotFoundError:
-        yield new
-        return
-    with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_parquet(target))
+        except FileNotFoundError:
+            yield new
+            return
         _check_owner(file, target, series)
         first_new = new[BEGIN][0].value
         touched = [new.slice(0, 0)]
         for group in range(file.num_row_groups):
             piece = read_groups(file, [group], target).cast(schema(series))
+            if not piece.num_rows:
+                continue
             full = piece.num_rows >= _ROWS_PER_GROUP
             if full and len(touched) == 1 and piece[BEGIN][-1].value < first_new:
                 yield piece
@@ -136,23 +130,28 @@ def _pieces(target: Path, series: Series, new: pa.Table) -> Iterator[pa.Table]:
 def _check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
     owner = owner_of(file, path)
     if owner != series:
-        raise DiskError(
+        raise DamagedError(
             f"{path} stands where the candles of {series} belong, but holds"
-            f" {owner or 'something else'}: move it away"
+            f" {owner or 'something else'}"
         )
 
 
-def _verify(path: Path, series: Series, rows: int) -> None:
+def _verify(path: Path, merge: FileMerge, rows: int) -> MergedFile:
     """Reads the written file back; all of it, so that every page's CRC is looked at."""
     found = 0
     last_ms = -1
-    with open_parquet(path) as file:
-        _check_owner(file, path, series)
-        for group in range(file.num_row_groups):
-            begins = read_groups(file, [group], path)[BEGIN]
-            if begins[0].value <= last_ms:
-                raise DiskError(f"{path} does not hold its candles in order, each once")
-            last_ms = begins[-1].value
-            found += len(begins)
+    try:
+        with open_parquet(path) as file:
+            _check_owner(file, path, merge.series)
+            for group in range(file.num_row_groups):
+                begins = read_groups(file, [group], path)[BEGIN]
+                if begins[0].value <= last_ms:
+                    raise DamagedError(f"{path} does not hold its candles in order, each once")
+                last_ms = begins[-1].value
+                found += len(begins)
+    except DamagedError as error:
+        # Not the old file's damage: what was just written did not arrive.
+        raise DiskError(f"the disk does not give back what was written to it: {error}") from error
     if found != rows:
         raise DiskError(f"{path} holds {found} rows after {rows} were written")
+    return MergedFile(merge.path, merge.series, rows, path.stat().st_size, crc32_of(path))

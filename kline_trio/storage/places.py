@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["HOUSE", "journal_path", "lock_path", "scratch"]
+__all__ = ["HOUSE", "journal_path", "lock_path", "new_quarantine", "recovered_path", "scratch"]
 
 HOUSE = ".kline_trio"
 """The one folder for it; candle readers never look into dotted ones."""
@@ -13,6 +13,11 @@ def journal_path(store_path: Path) -> Path:
     return store_path / HOUSE / "journal.sqlite"
 
 
+def recovered_path(store_path: Path) -> Path:
+    """The journal that is about to take a damaged one's place; there at no other time."""
+    return store_path / HOUSE / "recovered.sqlite"
+
+
 def lock_path(store_path: Path) -> Path:
     """The file that the one writer locks."""
     return store_path / HOUSE / "lock"
@@ -21,3 +26,10 @@ def lock_path(store_path: Path) -> Path:
 def scratch(store_path: Path) -> Path:
     """The folder of temporary files, swept at every start."""
     return store_path / HOUSE / "tmp"
+
+
+def new_quarantine(store_path: Path) -> Path:
+    """A folder, not made yet, for the next thing that is found damaged: numbered, from 1 on."""
+    house = store_path / HOUSE / "quarantine"
+    taken = [int(path.name) for path in house.glob("*") if path.name.isdecimal()]
+    return house / f"{max(taken, default=0) + 1:04}"

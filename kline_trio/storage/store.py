@@ -2,29 +2,44 @@
 
 import contextlib
 import fcntl
+import logging
 import os
+import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import attrs
 
 from kline_trio.candle import ReceivedCandle, Series
-from kline_trio.errors import StoreInUseError
-from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
-from kline_trio.storage.journal import Journal, PendingCandle, PendingSeries
+from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
+from kline_trio.storage.catalog import candle_files, open_files
+from kline_trio.storage.disk import (
+    disk_errors,
+    free_bytes,
+    make_folders,
+    move_durably,
+    refuse_network_disk,
+    sync_folder,
+)
+from kline_trio.storage.files import bounds_ms
+from kline_trio.storage.journal import Journal, MergedFile, PendingCandle, PendingSeries
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.parquet import FileMerge, MergedFile, perform
-from kline_trio.storage.places import journal_path, lock_path, scratch
+from kline_trio.storage.parquet import FileMerge, perform
+from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
+from kline_trio.storage.salvage import finish_salvage, salvage_journal
+from kline_trio.storage.table import BEGIN
 
 __all__ = ["Store"]
+
+logger = logging.getLogger(__name__)
 
 
 @attrs.define(eq=False)
 class Store:
     """A folder of candles, held by this process alone until `close`.
 
-    `accept`, `pending`, `take`, `forget`, `rows` and `close` share the journal's connection: one
-    of them at a time, from any thread. `write` may run beside them, in another thread.
+    All but `write` and `free_bytes` share the journal's connection: one of them at a time, from
+    any thread. Those two may run beside them, in another thread.
     """
 
     path: Path
@@ -37,22 +52,27 @@ class Store:
     def open(cls, path: Path, layout: Layout) -> "Store":
         """Makes the folder if there is none, takes the lock, and looks the journal through.
 
+        What can be read of a damaged journal goes on in a new one; the damaged one is kept.
+
         Raises:
           StoreInUseError: another process holds it.
-          DiskError: the folder cannot be made or written, or the journal is damaged.
-          ConfigError: a newer kline_trio wrote it.
+          DiskError: the folder cannot be made or written, or is on a network file system.
+          ConfigError: a newer kline_trio wrote it, or its files are laid out in another way.
         """
         path = path.absolute()
         with disk_errors(path), contextlib.ExitStack() as undo:
+            make_folders(path)
+            refuse_network_disk(path)
             make_folders(scratch(path))
             lock = _lock(lock_path(path))
             undo.callback(os.close, lock)
             # Only now: another writer's temporaries are not ours to sweep.
             for left_over in scratch(path).iterdir():
                 left_over.unlink()
-            with disk_errors(journal_path(path)):
-                journal = Journal.open(journal_path(path))
+            journal = _open_journal(path)
+            undo.callback(journal.close)
             sync_folder(journal_path(path).parent)
+            _settle_layout(path, layout, journal)
             undo.pop_all()
         return cls(path, layout, journal, lock)
 
@@ -86,20 +106,47 @@ class Store:
     def write(self, merge: FileMerge) -> MergedFile:
         """Brings the merge's candles into their file; after it they may be forgotten.
 
+        A file that is damaged, or is not of this series, is moved to the quarantine, and the
+        candles go into a new one.
+
         Raises:
           DiskError: the file is as it was.
         """
         with disk_errors(self.path / merge.path):
-            return perform(merge, self.path, scratch(self.path))
+            try:
+                return perform(merge, self.path, scratch(self.path))
+            except DamagedError as error:
+                aside = new_quarantine(self.path) / merge.path
+                move_durably(self.path / merge.path, aside)
+                logger.error("%s; moved to %s, what it held is absent now", error, aside)
+                return perform(merge, self.path, scratch(self.path))
 
-    def forget(self, series: Series, taken: Iterable[PendingCandle]) -> None:
+    def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> None:
         """Removes exactly these from the journal; what was revised since `take` stays.
 
         Raises:
           DiskError: the journal is as it was.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.forget(series, taken)
+            self._journal.forget(merged, taken)
+
+    def files(self) -> tuple[MergedFile, ...]:
+        """What merges wrote, by path.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.files()
+
+    def free_bytes(self) -> int:
+        """How much room the disk has left.
+
+        Raises:
+          DiskError: it does not say.
+        """
+        with disk_errors(self.path):
+            return free_bytes(self.path)
 
     def rows(self) -> int:
         """How many accepted candles wait for a merge.
@@ -117,6 +164,46 @@ class Store:
                 self._journal.close()
             finally:
                 os.close(self._lock)
+
+
+def _open_journal(store_path: Path) -> Journal:
+    path = journal_path(store_path)
+    with disk_errors(path):
+        finish_salvage(store_path)
+    try:
+        with disk_errors(path):
+            return Journal.open(path)
+    except DamagedError as error:
+        with disk_errors(path):
+            rescued, aside = salvage_journal(store_path)
+            logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
+            return Journal.open(path)
+
+
+def _settle_layout(store_path: Path, layout: Layout, journal: Journal) -> None:
+    known = journal.layout()
+    if known is None:
+        for path, owner, file in open_files(candle_files(store_path)):
+            if file.num_row_groups:
+                first_ms, _ = bounds_ms(file, 0, BEGIN)
+                place = PurePosixPath(path.relative_to(store_path))
+                if layout.path(owner, first_ms) != place:
+                    raise _other_layout(store_path, f"has a file {place}", layout)
+        journal.remember_layout(layout.template)
+    elif known != layout.template:
+        raise _other_layout(store_path, f"is laid out as {known!r}", layout)
+
+
+def _other_layout(store_path: Path, how: str, layout: Layout) -> ConfigError:
+    into = store_path.with_name(f"{store_path.name}-relayout")
+    command = shlex.join(
+        ["relayout", str(store_path), "--layout", layout.template, "--into", str(into)]
+    )
+    problem = (
+        f"{store_path} {how}, which is not {layout.template!r}. Change the layout back, or"
+        f" write the store anew and swap the two: python -m kline_trio {command}"
+    )
+    return ConfigError([problem])
 
 
 def _lock(path: Path) -> int:

@@ -12,13 +12,22 @@ import pyarrow.compute as pc
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import ConfigError
 
-__all__ = ["BEGIN", "END", "FORMAT_VERSION", "overlay", "schema", "series_of", "table_of"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "FORMAT_VERSION",
+    "format_version",
+    "overlay",
+    "schema",
+    "series_of",
+    "table_of",
+]
 
 BEGIN = "candle_begin_time"
 END = "candle_end_time"
 
-FORMAT_VERSION = 1
-"""Of the columns and their meaning; it stands in each file."""
+FORMAT_VERSION = 2
+"""Of the columns, their meaning and the seal; it stands in each file."""
 
 _VERSION_KEY = b"kline_trio_format"
 _TIME = pa.timestamp("ms", "UTC")
@@ -102,6 +111,11 @@ def _pandas_note() -> str:
     return json.dumps(note)
 
 
+def format_version(metadata: Mapping[bytes, bytes] | None) -> int:
+    """The format that a schema's or a file's metadata announces; 0 if it is not one of ours."""
+    return int((metadata or {}).get(_VERSION_KEY, 0))
+
+
 def series_of(metadata: Mapping[bytes, bytes] | None) -> Series | None:
     """Whose candles a schema's or a file's metadata announces; None if it is not one of ours.
 
@@ -110,7 +124,7 @@ def series_of(metadata: Mapping[bytes, bytes] | None) -> Series | None:
     """
     if metadata is None or _VERSION_KEY not in metadata:
         return None
-    version = int(metadata[_VERSION_KEY])
+    version = format_version(metadata)
     if version > FORMAT_VERSION:
         problem = (
             f"written by a newer kline_trio (format {version}, this one knows {FORMAT_VERSION}):"

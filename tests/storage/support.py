@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import attrs
 from hypothesis import strategies as st
 
 import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.storage.journal import MergedFile
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
@@ -57,6 +58,11 @@ def minutes(first: int, end: int, value: float = 1.0) -> list[ReceivedCandle]:
     return receive(BTC, *(make_candle(START_MS + n * 60_000, value) for n in range(first, end)))
 
 
+def merged_file(series: Series, rows: int = 1, path: str = "some.pqt") -> MergedFile:
+    """A file as a merge could have left it."""
+    return MergedFile(PurePosixPath(path), series, rows, 9_000, 0xC0FFEE)
+
+
 def open_store(path: Path, layout: str = DEFAULT_LAYOUT) -> Store:
     """The store there."""
     return Store.open(path, Layout(layout))
@@ -67,8 +73,7 @@ def merge_all(store: Store) -> None:
     for waiting in store.pending():
         taken = store.take(waiting.series)
         for merge in plan_merges(store.layout, waiting.series, taken):
-            store.write(merge)
-            store.forget(waiting.series, merge.pending)
+            store.forget(store.write(merge), merge.pending)
 
 
 def write_minutes(path: Path, merged: int, waiting: int, layout: str = DEFAULT_LAYOUT) -> Store:

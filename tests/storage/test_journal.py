@@ -5,12 +5,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.errors import ConfigError, DiskError
+from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.journal import Journal, PendingCandle, PendingSeries
 from tests.storage.support import (
     BTC,
@@ -21,6 +22,7 @@ from tests.storage.support import (
     apply,
     batches,
     make_candle,
+    merged_file,
     minutes,
     ordered,
     receive,
@@ -64,7 +66,7 @@ def test_it_is_a_dict_that_survives(steps: list[object]) -> None:
                 taken_rows[step[1]] = dict(model.get(step[1], {}))
                 revised[step[1]] = set()
             elif isinstance(step, tuple) and step[1] in taken and taken[step[1]]:
-                journal.forget(step[1], taken[step[1]])
+                journal.forget(merged_file(step[1]), taken[step[1]])
                 for open_time_ms in set(taken_rows[step[1]]) - revised[step[1]]:
                     model[step[1]].pop(open_time_ms, None)
             elif step == "reopen":
@@ -94,7 +96,7 @@ def test_a_revision_accepted_during_a_merge_stays(tmp_path: Path) -> None:
     journal.accept(minutes(0, 2, value=1.0))
     taken = journal.take(BTC)
     journal.accept(minutes(1, 2, value=2.0))
-    journal.forget(BTC, taken)
+    journal.forget(merged_file(BTC), taken)
     assert [item.candle for item in journal.take(BTC)] == [make_candle(START_MS + 60_000, 2.0)]
     journal.close()
 
@@ -110,7 +112,7 @@ def test_the_same_value_again_is_a_revision_too(tmp_path: Path) -> None:
         taken = journal.take(BTC)
         assert all(item.sequence > last for item in taken)
         last = max(item.sequence for item in taken)
-        journal.forget(BTC, taken)
+        journal.forget(merged_file(BTC), taken)
         journal.close()
 
 
@@ -157,7 +159,7 @@ def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     Journal.open(path).close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="upgrade kline_trio"):
@@ -174,8 +176,39 @@ def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-4096:] = b"\x5a" * 4096
     path.write_bytes(content)
-    with pytest.raises((DiskError, sqlite3.DatabaseError)):
+    with pytest.raises((DamagedError, sqlite3.DatabaseError)):
         Journal.open(path)
+
+
+def test_what_a_merge_wrote_is_kept_with_what_it_forgets(tmp_path: Path) -> None:
+    """The latest state of each file, by path, over reopenings."""
+    path = tmp_path / "journal"
+    journal = Journal.open(path)
+    journal.accept([*minutes(0, 2), *receive(COIN, make_candle(START_MS))])
+    first = merged_file(BTC, 2, "b.pqt")
+    journal.forget(first, journal.take(BTC))
+    later = attrs.evolve(first, rows=3, crc32=7)
+    other = merged_file(COIN, 1, "a.pqt")
+    journal.forget(later, ())
+    journal.forget(other, journal.take(COIN))
+    journal.close()
+    journal = Journal.open(path)
+    assert journal.files() == (other, later)
+    assert journal.rows() == 0
+    journal.close()
+
+
+def test_the_layout_is_kept(tmp_path: Path) -> None:
+    """Unknown at first, and then what it was told last."""
+    path = tmp_path / "journal"
+    journal = Journal.open(path)
+    assert journal.layout() is None
+    journal.remember_layout("a")
+    journal.remember_layout("b")
+    journal.close()
+    journal = Journal.open(path)
+    assert journal.layout() == "b"
+    journal.close()
 
 
 def test_opening_folds_the_wal_in(tmp_path: Path) -> None:

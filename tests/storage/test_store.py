@@ -1,39 +1,52 @@
 """The store as a whole: one writer, nothing lost, every error named."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kline_trio.candle import Series
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
+from kline_trio.storage import salvage
 from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.journal import MergedFile  # noqa: TC001 - only locals are of it
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.reader import read
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
     BTC,
+    CHINESE,
     LAYOUTS,
+    MONTHLY,
     Rows,
     apply,
     batches,
     child_environment,
+    make_candle,
     merge_all,
+    merged_file,
     minutes,
+    nth_open_time_ms,
     open_store,
     ordered,
     run_python,
     write_minutes,
 )
+
+STORES = Path(__file__).parents[1] / "stores"
 
 _steps = st.one_of(batches(), st.sampled_from(["plan", "write", "forget", "reopen", "merge all"]))
 
@@ -46,7 +59,7 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
     """
     model: dict[Series, Rows] = {}
     planned: list[FileMerge] = []
-    written: list[FileMerge] = []
+    written: list[tuple[FileMerge, MergedFile]] = []
     with tempfile.TemporaryDirectory() as name:
         path = Path(name)
         store = open_store(path, template)
@@ -64,11 +77,11 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
                     )
                 ]
             elif step == "write" and planned:
-                store.write(planned[0])
-                written.append(planned.pop(0))
+                written.append((planned[0], store.write(planned[0])))
+                planned.pop(0)
             elif step == "forget" and written:
-                merge = written.pop(0)
-                store.forget(merge.series, merge.pending)
+                merge, merged = written.pop(0)
+                store.forget(merged, merge.pending)
             elif step == "reopen":
                 store.close()
                 store = open_store(path, template)
@@ -232,14 +245,161 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
         assert list(Path(name).iterdir()) == []
 
 
-def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
-    """What SQLite says comes with the path, and the lock is let go."""
-    open_store(tmp_path).close()
+def _quarantine(path: Path) -> list[str]:
+    house = path / ".kline_trio" / "quarantine"
+    return sorted(str(found.relative_to(house)) for found in house.rglob("*") if found.is_file())
+
+
+def test_a_journal_of_noise_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is kept and named, the files stay as they are, and recording goes on."""
+    write_minutes(tmp_path, 3, 0).close()
     journal = tmp_path / ".kline_trio" / "journal.sqlite"
-    journal.write_bytes(b"this is no database" * 500)
+    noise = b"this is no database" * 500
+    journal.write_bytes(noise)
+    store = open_store(tmp_path)
+    assert "0 candles were read from it" in caplog.text
+    assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
+    kept = tmp_path / ".kline_trio" / "quarantine" / "0001" / "journal.sqlite"
+    assert kept.read_bytes() == noise
+    store.accept(minutes(3, 5))
+    merge_all(store)
+    store.close()
+    assert len(read(tmp_path, "spot", "BTCUSDT", "1m")) == 5
+    assert list((tmp_path / ".kline_trio" / "tmp").iterdir()) == []
+
+
+def test_the_readable_rows_of_a_damaged_journal_are_taken_over(tmp_path: Path) -> None:
+    """A page of noise costs the rows on it, and no others."""
+    store = write_minutes(tmp_path, 2, 2_000)
+    files = store.files()
+    store.close()
+    journal = tmp_path / ".kline_trio" / "journal.sqlite"
+    content = bytearray(journal.read_bytes())
+    middle = len(content) // 4_096 // 2 * 4_096
+    content[middle : middle + 4_096] = b"\x5a" * 4_096
+    journal.write_bytes(content)
+    store = open_store(tmp_path)
+    assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
+    assert 1_800 <= store.rows() < 2_000
+    assert store.files() == files
+    sent = {item.candle for item in minutes(2, 2_002)}
+    assert {item.candle for item in store.take(BTC)} <= sent
+    merge_all(store)
+    store.close()
+    open_store(tmp_path).close()
+    assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
+
+
+@pytest.mark.parametrize("step", ["move_durably", "replace", "sync_folder"])
+@pytest.mark.parametrize("count", range(3))
+def test_taking_a_journal_over_can_be_cut_off_anywhere(
+    step: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start goes on where the last one was cut off, and no row is lost by it."""
+    write_minutes(tmp_path, 0, 2_000).close()
+    journal = tmp_path / ".kline_trio" / "journal.sqlite"
+    content = bytearray(journal.read_bytes())
+    content[-4_096:] = b"\x5a" * 4_096
+    journal.write_bytes(content)
+    journal.with_name("journal.sqlite-wal").write_bytes(b"a torn WAL")
+    where = os if step == "replace" else salvage
+    whole, left = getattr(where, step), count
+
+    def cut_off(*arguments: object) -> None:
+        nonlocal left
+        if not left:
+            raise OSError(errno.EIO, "Input/output error")
+        left -= 1
+        whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, step, cut_off)
+        with contextlib.suppress(DiskError):
+            open_store(tmp_path).close()
+    store = open_store(tmp_path)
+    assert 1_800 <= store.rows() < 2_000
+    store.close()
+    assert {Path(name).name for name in _quarantine(tmp_path)} == {
+        "journal.sqlite",
+        "journal.sqlite-wal",
+    }
+
+
+def test_a_damaged_file_is_set_aside_and_recording_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of it is deleted; what it held is absent, what comes is in a new file."""
+    store = write_minutes(tmp_path, 5, 2)
+    target = tmp_path / "spot_BTCUSDT_1m.pqt"
+    content = bytearray(target.read_bytes())
+    content[100] ^= 1
+    target.write_bytes(content)
+    merge_all(store)
+    assert store.rows() == 0
+    assert [file.rows for file in store.files()] == [2]
+    store.close()
+    assert len(read(tmp_path, "spot", "BTCUSDT", "1m")) == 2
+    assert _quarantine(tmp_path) == ["0001/spot_BTCUSDT_1m.pqt"]
+    kept = tmp_path / ".kline_trio" / "quarantine" / "0001" / "spot_BTCUSDT_1m.pqt"
+    assert kept.read_bytes() == content
+    assert f"moved to {kept}" in caplog.text
+
+
+def test_another_layout_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """A store remembers how its files are named, and the refusal harms nothing."""
+    write_minutes(tmp_path, 2, 1).close()
     for _ in range(2):
-        with pytest.raises(DiskError, match=r"journal\.sqlite"):
-            open_store(tmp_path)
+        with pytest.raises(ConfigError, match="Change the layout back") as caught:
+            open_store(tmp_path, LAYOUTS[1])
+        assert f"python -m kline_trio relayout {tmp_path} --layout" in str(caught.value)
+    open_store(tmp_path).close()
+
+
+def test_the_layout_of_a_store_without_a_journal_is_told_by_its_files(tmp_path: Path) -> None:
+    """Files under other names would be left behind, and their candles written twice."""
+    write_minutes(tmp_path, 2, 0, LAYOUTS[1]).close()
+    shutil.rmtree(tmp_path / ".kline_trio")
+    with pytest.raises(ConfigError, match=r"has a file spot_BTCUSDT_1m\.pqt/2024-01\.parquet"):
+        open_store(tmp_path)
+    open_store(tmp_path, LAYOUTS[1]).close()
+
+
+def test_a_network_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kind of the innermost mount that the folder is below."""
+    mounts = [("/", "ext4"), (str(tmp_path), "xfs"), (str(tmp_path / "a"), "nfs4")]
+    monkeypatch.setattr(
+        psutil,
+        "disk_partitions",
+        lambda **_: [SimpleNamespace(mountpoint=place, fstype=kind) for place, kind in mounts],
+    )
+    with pytest.raises(DiskError, match=r"network file system \(nfs4\)"):
+        open_store(tmp_path / "a" / "data")
+    open_store(tmp_path / "b").close()
+
+
+@pytest.mark.parametrize("version", sorted(path.name for path in STORES.iterdir()))
+def test_stores_of_earlier_versions_are_opened_and_read(version: str, tmp_path: Path) -> None:
+    """Each as its version left it: 30 candles in files, then 12 in the journal, two of them
+    revisions, of three series in two layouts.
+    """
+    for name, template in (("single", LAYOUTS[0]), ("month", LAYOUTS[1])):
+        path = tmp_path / name
+        shutil.copytree(STORES / version / name, path)
+        expected = {
+            series: [
+                make_candle(nth_open_time_ms(series, n), n + (1.5 if n < 28 else 2.5))
+                for n in range(40)
+            ]
+            for series in (BTC, CHINESE, MONTHLY)
+        }
+        for merge in (False, True):
+            for series, rows in expected.items():
+                frame = read(path, series.trade_type, series.symbol, series.time_interval)
+                assert frame.equals(table_of(series, rows).to_pandas())
+            store = open_store(path, template)
+            assert store.rows() == (0 if merge else 36)
+            merge_all(store)
+            store.close()
 
 
 def test_a_newer_journal_is_named(tmp_path: Path) -> None:
@@ -267,7 +427,7 @@ def test_errors_of_the_disk_are_named_everywhere(tmp_path: Path) -> None:
         store.accept(minutes(2, 3))
     assert isinstance(caught.value.__cause__, sqlite3.Error)
     with pytest.raises(DiskError, match=r"journal\.sqlite"):
-        store.forget(BTC, taken)
+        store.forget(merged_file(BTC), taken)
     assert store.rows() == 2
     store.close()
 

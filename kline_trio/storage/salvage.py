@@ -1,0 +1,140 @@
+"""A damaged journal: its readable rows go on in a new one, and it is kept for people to look at.
+
+Every step can be cut off and is taken up by the next start: the new journal is whole and durable
+under a name of its own before the damaged one is moved, and takes its name last.
+"""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.storage.disk import make_folders, move_durably, sync_folder
+from kline_trio.storage.journal import CANDLE_COLUMNS, Journal, MergedFile
+from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
+
+__all__ = ["finish_salvage", "salvage_journal"]
+
+_SUFFIXES = ("", "-wal", "-shm")
+_ONE_WAY = (
+    f"SELECT {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    " WHERE series_id = ? ORDER BY open_time_ms "
+)
+_LABEL = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def salvage_journal(store_path: Path) -> tuple[int, Path]:
+    """Puts a new journal with all readable rows in the place of the damaged one.
+
+    Returns:
+      how many candles were taken over, and the folder that the damaged journal is in.
+
+    Raises:
+      OSError: the disk refused; the damaged journal is untouched, or the next start goes on.
+      sqlite3.Error: the same.
+    """
+    made = scratch(store_path) / "recovered.sqlite"
+    _unlink_all(made)
+    with _copy_opened(store_path) as damaged, contextlib.closing(Journal.open(made)) as journal:
+        series = {
+            series_id: Series(*names)
+            for series_id, *names in _readable(
+                damaged, "SELECT id, trade_type, symbol, time_interval FROM series", ()
+            )
+        }
+        rescued = 0
+        for series_id, one in series.items():
+            candles = _candles(damaged, series_id)
+            journal.accept([ReceivedCandle(one, candle, _LABEL) for candle in candles])
+            rescued += len(candles)
+        for path, series_id, *numbers in _readable(damaged, "SELECT * FROM file", ()):
+            if series_id in series:
+                merged = MergedFile(PurePosixPath(path), series[series_id], *numbers)
+                journal.forget(merged, ())
+        for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):
+            if isinstance(layout, str):
+                journal.remember_layout(layout)
+    os.replace(made, recovered_path(store_path))  # noqa: PTH105 - as in merges
+    sync_folder(recovered_path(store_path).parent)
+    return rescued, finish_salvage(store_path)
+
+
+def finish_salvage(store_path: Path) -> Path:
+    """Moves a damaged journal away whose rows are in the recovered one, which takes its place.
+
+    Returns:
+      the folder that the damaged journal is in.
+    """
+    quarantine = new_quarantine(store_path)
+    journal = journal_path(store_path)
+    if recovered_path(store_path).exists():
+        make_folders(quarantine)
+        # All of it, before the new one comes: SQLite would play an old WAL into it.
+        for suffix in _SUFFIXES:
+            part = journal.with_name(journal.name + suffix)
+            if part.exists():
+                move_durably(part, quarantine / part.name)
+        os.replace(recovered_path(store_path), journal)  # noqa: PTH105 - as in merges
+        sync_folder(journal.parent)
+    return quarantine
+
+
+@contextlib.contextmanager
+def _copy_opened(store_path: Path) -> Iterator[sqlite3.Connection]:
+    """A copy, since SQLite would fold the WAL into the damaged original."""
+    journal = journal_path(store_path)
+    copy = scratch(store_path) / "damaged.sqlite"
+    _unlink_all(copy)
+    for suffix in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(
+                journal.with_name(journal.name + suffix), copy.with_name(copy.name + suffix)
+            )
+    connection = sqlite3.connect(copy, isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()
+        _unlink_all(copy)
+
+
+def _unlink_all(path: Path) -> None:
+    for suffix in _SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _candles(damaged: sqlite3.Connection, series_id: int) -> list[Candle]:
+    """The readable rows of a series: a damaged page ends the walk from either side."""
+    found: dict[int, Candle] = {}
+    for direction in ("ASC", "DESC"):
+        for row in _readable(damaged, _ONE_WAY + direction, (series_id,)):
+            candle = Candle(*row)
+            if _is_sound(candle):
+                found.setdefault(candle.open_time_ms, candle)
+    return [found[open_time_ms] for open_time_ms in sorted(found)]
+
+
+def _is_sound(candle: Candle) -> bool:
+    prices = (candle.open, candle.high, candle.low, candle.close)
+    volumes = (candle.volume, candle.quote_volume)
+    takers = (candle.taker_buy_base_asset_volume, candle.taker_buy_quote_asset_volume)
+    return (
+        isinstance(candle.open_time_ms, int)
+        and isinstance(candle.trade_num, int)
+        and all(isinstance(number, float) for number in (*prices, *volumes, *takers))
+        and candle.low <= min(prices)
+        and candle.high >= max(prices)
+    )
+
+
+def _readable(
+    damaged: sqlite3.Connection, sql: str, values: tuple[int, ...]
+) -> Iterator[tuple[Any, ...]]:
+    # Whatever the damage is, what came before it is good.
+    with contextlib.suppress(sqlite3.DatabaseError, UnicodeDecodeError, OverflowError):
+        yield from damaged.execute(sql, values)

@@ -1,0 +1,172 @@
+"""A disk without room: the recorder goes on, acknowledges nothing, and says so."""
+
+import errno
+import itertools
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pandas as pd
+import pytest
+import trio
+import trio.testing
+
+from kline_trio.candle import Series
+from kline_trio.config import Config, StoreConfig
+from kline_trio.errors import DiskError, NoRoomError
+from kline_trio.recorder.room import days_left
+from kline_trio.recorder.supervisor import open_recorder
+from kline_trio.simulator.exchange import Exchange
+from kline_trio.storage import store as storage
+from kline_trio.storage.journal import Journal
+from kline_trio.storage.reader import read
+from tests.virtual import joined
+
+SPOT = Series("spot", "BTCUSDT", "1m")
+START_MS = 1_719_759_600_000
+
+
+def config_in(folder: Path, **changes: Any) -> Config:  # noqa: ANN401 - of StoreConfig
+    return Config(streams=(SPOT,), store=StoreConfig(path=folder / "data", **changes))
+
+
+def full(*_: object) -> None:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    raise error
+
+
+def begins(folder: Path) -> list[pd.Timestamp]:
+    return list(read(folder / "data", "spot", "BTCUSDT", "1m")["candle_begin_time"])
+
+
+async def test_a_full_disk_is_waited_for_and_what_was_kept_is_accepted_then(
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "kline_trio")
+    exchange = Exchange(start_ms=START_MS)
+    async with joined(exchange) as seams, open_recorder(config_in(tmp_path), seams) as recorder:
+        candles = recorder.candles()
+        await trio.sleep(10.5)
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "accept", full)
+            await trio.sleep(100)
+            known = len(begins(tmp_path))
+            assert known <= 11
+        await trio.sleep(20)
+    assert candles.lost == 0
+    seen = begins(tmp_path)
+    assert len(seen) >= 129
+    assert all(later - one == pd.Timedelta("1min") for one, later in itertools.pairwise(seen))
+    told = [line for line in caplog.messages if line.startswith("no room")]
+    assert len(told) == 2  # in 100 seconds, once a minute
+    assert "0 were dropped" in told[0]
+    assert any(line.startswith("there is room again") for line in caplog.messages)
+
+
+async def test_what_memory_cannot_hold_is_dropped_and_counted(
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "kline_trio")
+    config = config_in(tmp_path, journal_rows_in_memory=20)
+    async with joined(Exchange(start_ms=START_MS)) as seams, open_recorder(config, seams):
+        await trio.sleep(10.5)
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "accept", full)
+            await trio.sleep(100)
+        await trio.sleep(20)
+    seen = begins(tmp_path)
+    assert 45 <= len(seen) <= 60
+    assert len(set(seen)) == len(seen)
+    (again,) = [line for line in caplog.messages if line.startswith("there is room again")]
+    dropped = int(again.split()[5])
+    assert len(seen) + dropped in range(129, 133)
+
+
+async def test_a_disk_that_stays_full_to_the_end_is_said_with_an_error(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with joined(Exchange(start_ms=START_MS)) as seams:
+        with pytest.raises(NoRoomError, match="full"):  # noqa: PT012
+            async with open_recorder(config_in(tmp_path), seams):
+                await trio.sleep(5.5)
+                monkeypatch.setattr(Journal, "accept", full)
+                await trio.sleep(10)
+    assert len(begins(tmp_path)) >= 4
+
+
+async def test_any_other_error_of_the_disk_ends_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    async with joined(Exchange(start_ms=START_MS)) as seams:
+        with pytest.raises(DiskError, match="disk I/O error") as caught:  # noqa: PT012
+            async with open_recorder(config_in(tmp_path), seams):
+                await trio.sleep(5.5)
+                monkeypatch.setattr(Journal, "accept", broken)
+                await trio.sleep(100)
+    assert not isinstance(caught.value, NoRoomError)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+async def test_a_merge_without_room_is_tried_again(
+    number: int,
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it was to write stays in the journal, readable, and candles are accepted all along."""
+    config = config_in(tmp_path, merge_seconds=1.0, max_merge_seconds=1.0)
+
+    def refused(*_: object) -> None:
+        raise OSError(number, "no")
+
+    async with joined(Exchange(start_ms=START_MS)) as seams, open_recorder(config, seams):
+        await trio.sleep(10.5)
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "perform", refused)
+            await trio.sleep(30)
+            assert len(begins(tmp_path)) >= 38
+            before = len(pd.read_parquet(tmp_path / "data" / "spot_BTCUSDT_1m.pqt"))
+            assert before <= 11
+        await trio.sleep(10)
+        assert len(pd.read_parquet(tmp_path / "data" / "spot_BTCUSDT_1m.pqt")) >= 47
+    assert len(begins(tmp_path)) >= 49
+
+
+async def test_the_room_is_told_daily_and_warned_of_when_it_is_little(
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "kline_trio")
+    free_bytes = 10**9
+    monkeypatch.setattr(storage, "free_bytes", lambda _: free_bytes)
+    exchange = Exchange(start_ms=START_MS, speed=0.01)
+    async with joined(exchange) as seams, open_recorder(config_in(tmp_path), seams):
+        await trio.sleep(60)
+        free_bytes = 10**6
+        await trio.sleep(86_400)
+    told = [record for record in caplog.records if record.message.startswith("room: ")]
+    assert [record.levelno for record in told] == [logging.INFO, logging.WARNING]
+    assert told[0].message == "room: 1.0 GB free, enough for 14,468 days"
+
+
+def test_days_follow_from_rows_a_day() -> None:
+    minute, month = SPOT, attrs.evolve(SPOT, time_interval="1M")
+    assert days_left(1_440 * 40, [minute], 40) == pytest.approx(1)
+    assert days_left(1_440 * 40 * 10, [minute, minute], 40) == pytest.approx(5)
+    assert days_left(400, [month], 40) == pytest.approx(10 * 30.44, rel=0.01)
