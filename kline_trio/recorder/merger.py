@@ -39,11 +39,11 @@ class Merger:
     commit_door: Door
     merge_door: Door
     rule: MergeRule
-    words: NoRoomWords
 
     files: set[PurePosixPath] = attrs.field(init=False, factory=set)
     """The files that were written, relative to the store."""
     _newest_file: dict[Series, MergedFile] = attrs.field(init=False, factory=dict)
+    _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
     _waiting: dict[Series, _Waiting] = attrs.field(init=False, factory=dict)
     _finish_by: float | None = attrs.field(init=False, default=None)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -117,8 +117,9 @@ class Merger:
                 await self.commit_door.run(self.store.forget, merged, merge.pending)
                 self.files.add(merged.path)
                 self._newest_file[series] = merged
+            self._words.room("; merges go on")
         except NoRoomError as error:
-            self.words.no_room(error, "what is accepted waits in the journal")
+            self._words.no_room(error, "what is accepted waits in the journal")
             again = self._waiting.setdefault(series, _Waiting(waiting.since))
             again.since = waiting.since
             again.rows += waiting.rows

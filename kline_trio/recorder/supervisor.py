@@ -17,7 +17,7 @@ from kline_trio.recorder.audience import Audience, Candles
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
-from kline_trio.recorder.room import NoRoomWords, watch_room
+from kline_trio.recorder.room import watch_room
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols
 from kline_trio.recorder.writer import Writer
@@ -69,14 +69,13 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
     seams = seams or Seams()
     commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
     store = await commit_door.run(Store.open, config.store.path, config.store.layout)
-    audience, words = Audience(), NoRoomWords()
+    audience = Audience()
     rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-    merger = Merger(store, commit_door, merge_door, rule, words)
+    merger = Merger(store, commit_door, merge_door, rule)
     writer = Writer(
         store,
         commit_door,
         audience,
-        words,
         config.store.journal_rows_in_memory,
         merger.accepted,
     )

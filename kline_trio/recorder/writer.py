@@ -32,7 +32,6 @@ class Writer:
     store: Store
     commit_door: Door
     audience: Audience
-    words: NoRoomWords
     rows_in_memory: int
     """How many candles wait at most for room."""
     accepted: Callable[[Sequence[ReceivedCandle]], None]
@@ -42,6 +41,7 @@ class Writer:
     """How many candles were accepted, revisions and duplicates included."""
     dropped: int = attrs.field(init=False, default=0)
     """How many were received and not kept, for want of room."""
+    _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
     _waiting: list[ReceivedCandle] = attrs.field(init=False, factory=list)
 
     async def run(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
@@ -64,14 +64,14 @@ class Writer:
         try:
             await self.commit_door.run(self.store.accept, batch)
         except NoRoomError as error:
-            self.words.no_room(
+            self._words.no_room(
                 error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"
             )
             if not await self._wait_for_room(receive):
                 raise
             return
         del self._waiting[: len(batch)]
-        self.words.room(f"; {self.dropped:,} candles were dropped")
+        self._words.room(f"; {self.dropped:,} candles were dropped")
         self.recorded += len(batch)
         _log(batch)
         self.audience.publish(batch)

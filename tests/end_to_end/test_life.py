@@ -236,7 +236,7 @@ def test_a_stderr_that_nobody_reads_does_not_hold_it_up(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, *arguments], cwd=tmp_path, stderr=writing, env=surroundings()
     ) as process:
-        assert process.wait(30) == 0
+        assert _end_of(process) == 0
     os.close(reading)
     os.close(writing)
     assert len(stored_frame(tmp_path / "data-simulated", SPOT)) >= 1
@@ -256,8 +256,16 @@ def test_a_reader_of_tail_may_leave(tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == 0
+        assert _end_of(process) == 0
         assert b"bug" not in process.stderr.read()
+
+
+def _end_of(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 def surroundings() -> dict[str, str]:

@@ -87,7 +87,7 @@ async def test_what_memory_cannot_hold_is_dropped_and_counted(
     assert 45 <= len(seen) <= 60
     assert len(set(seen)) == len(seen)
     (again,) = [line for line in caplog.messages if line.startswith("there is room again")]
-    dropped = int(again.split()[5])
+    dropped = int(again.split()[4])
     assert len(seen) + dropped in range(129, 133)
 
 
@@ -126,8 +126,10 @@ async def test_a_merge_without_room_is_tried_again(
     autojump_clock: trio.testing.MockClock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """What it was to write stays in the journal, readable, and candles are accepted all along."""
+    caplog.set_level(logging.INFO, "kline_trio")
     config = config_in(tmp_path, merge_seconds=1.0, max_merge_seconds=1.0)
 
     def refused(*_: object) -> None:
@@ -144,6 +146,8 @@ async def test_a_merge_without_room_is_tried_again(
         await trio.sleep(10)
         assert len(pd.read_parquet(tmp_path / "data" / "spot_BTCUSDT_1m.pqt")) >= 47
     assert len(begins(tmp_path)) >= 49
+    assert len([line for line in caplog.messages if line.startswith("no room")]) == 1
+    assert "there is room again; merges go on" in caplog.messages
 
 
 async def test_the_room_is_told_daily_and_warned_of_when_it_is_little(
