@@ -20,7 +20,7 @@ from kline_trio.storage.layout import Layout
 from kline_trio.storage.seal import SEAL, UNSEALED, seal
 from kline_trio.storage.table import BEGIN, END, overlay, schema, table_of
 
-__all__ = ["FileMerge", "perform", "plan_merges"]
+__all__ = ["FileMerge", "bring_in", "perform", "plan_merges"]
 
 _ROWS_PER_GROUP = 131_072
 """91 days of 1m; a merge holds two groups in memory, 12 MB each, however long the file is."""
@@ -50,13 +50,23 @@ def plan_merges(
 
 
 def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
-    """Replaces the file by one that holds its rows and the pending ones, which win.
+    """Brings the merge's candles into its file, as `bring_in` does."""
+    new = table_of(merge.series, [item.candle for item in merge.pending])
+    return bring_in(new, merge.path, merge.series, store_path, scratch)
+
+
+def bring_in(
+    new: pa.Table, path: PurePosixPath, series: Series, store_path: Path, scratch: Path
+) -> MergedFile:
+    """Replaces the file by one that holds its rows and the new ones, which win.
 
     Whatever interrupts it, the old file or the new one stands under the name, whole. When it
-    returns, the new one survives a power cut.
+    returns, the new one survives a power cut. The file's bytes follow from its rows alone.
 
     Args:
-      merge: what to take into which file.
+      new: by open time, unique, and not empty.
+      path: the file, relative to the store's folder.
+      series: whose candles they are.
       store_path: the store's folder.
       scratch: for the temporary file; on the file system of `store_path`.
 
@@ -65,13 +75,14 @@ def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
       DiskError: the new one reads back wrong. The old file is untouched.
       OSError: the disk refused.
     """
-    target = store_path / merge.path
+    target = store_path / path
     # The name is a function of the target's, so that one left behind is overwritten by the next.
-    temporary = scratch / f"{hashlib.sha256(bytes(merge.path)).hexdigest()[:32]}.tmp"
+    temporary = scratch / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.tmp"
     make_folders(target.parent)
     try:
-        rows = _write(merge, target, temporary)
-        merged = _verify(temporary, merge, rows)
+        rows = _write(new, series, target, temporary)
+        _verify(temporary, series, rows)
+        merged = MergedFile(path, series, rows, temporary.stat().st_size, crc32_of(temporary))
         os.replace(temporary, target)  # noqa: PTH105 - the word that design and tests look for
     finally:
         # A failure to clean up must not hide the failure itself; the next start sweeps.
@@ -82,20 +93,19 @@ def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
     return merged
 
 
-def _write(merge: FileMerge, target: Path, temporary: Path) -> int:
-    new = table_of(merge.series, [item.candle for item in merge.pending])
+def _write(new: pa.Table, series: Series, target: Path, temporary: Path) -> int:
     rows = 0
     with temporary.open("w+b") as file:
         with pq.ParquetWriter(
             file,
-            schema(merge.series),
+            schema(series),
             compression="zstd",
             compression_level=3,
             use_dictionary=False,
             column_encoding=_DELTA,
             write_page_checksum=True,
         ) as writer:
-            for piece in _pieces(target, merge.series, new):
+            for piece in _pieces(target, series, new):
                 writer.write_table(piece, row_group_size=_ROWS_PER_GROUP)
                 rows += piece.num_rows
             writer.add_key_value_metadata({SEAL: UNSEALED})
@@ -136,13 +146,13 @@ def _check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
         )
 
 
-def _verify(path: Path, merge: FileMerge, rows: int) -> MergedFile:
+def _verify(path: Path, series: Series, rows: int) -> None:
     """Reads the written file back; all of it, so that every page's CRC is looked at."""
     found = 0
     last_ms = -1
     try:
         with open_parquet(path) as file:
-            _check_owner(file, path, merge.series)
+            _check_owner(file, path, series)
             for group in range(file.num_row_groups):
                 begins = read_groups(file, [group], path)[BEGIN]
                 if begins[0].value <= last_ms:
@@ -154,4 +164,3 @@ def _verify(path: Path, merge: FileMerge, rows: int) -> MergedFile:
         raise DiskError(f"the disk does not give back what was written to it: {error}") from error
     if found != rows:
         raise DiskError(f"{path} holds {found} rows after {rows} were written")
-    return MergedFile(merge.path, merge.series, rows, path.stat().st_size, crc32_of(path))
