@@ -16,7 +16,16 @@ __all__ = ["main"]
 
 # Modules that load trio, pyarrow or httpx2 are imported where they are used: `--help` is quick.
 
-_COMMANDS = ("record", "init", "tail", "simulate")
+_COMMANDS = (
+    "record",
+    "init",
+    "tail",
+    "simulate",
+    "check",
+    "snapshot",
+    "merge",
+    "relayout",
+)
 
 _EXIT_BUG = 70
 _EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
@@ -37,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.insert(0, "record")
     options = _parser().parse_args(words)
     try:
-        options.run(options)
+        status: int | None = options.run(options)
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the end
         return _explain(error, debug=getattr(options, "debug", False))
-    return 0
+    return status or 0
 
 
 def _explain(error: BaseException, *, debug: bool) -> int:
@@ -106,7 +115,45 @@ def _parser() -> argparse.ArgumentParser:
     _add_debug(simulate)
     simulate.add_argument("--for", dest="seconds", type=_duration, metavar="20s")
     simulate.set_defaults(run=_simulate)
+    _add_upkeep(commands)
     return parser
+
+
+def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    check = commands.add_parser("check", help="look a store, a folder or a file over")
+    check.add_argument("path", type=Path)
+    check.add_argument(
+        "--manifest",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write SHA-256 sums of the candle files, for `sha256sum -c`",
+    )
+    check.set_defaults(run=_upkeep)
+
+    snapshot = commands.add_parser("snapshot", help="a store as it is now, made of hard links")
+    snapshot.add_argument(
+        "store",
+        type=Path,
+        nargs="?",
+        default=Path("recorder.toml"),
+        help="a store, or the recorder.toml of one (default: recorder.toml)",
+    )
+    snapshot.add_argument("into", type=Path, metavar="DIR")
+    snapshot.set_defaults(run=_upkeep)
+
+    merge = commands.add_parser("merge", help="unite two stores into a new one")
+    merge.add_argument("stores", type=Path, nargs=2, metavar="STORE")
+    merge.add_argument("--layout", help="how its files are named (default: as theirs)")
+
+    relayout = commands.add_parser("relayout", help="write a store anew in another layout")
+    relayout.add_argument("stores", type=Path, nargs=1, metavar="STORE")
+    relayout.add_argument("--layout", required=True)
+    for command in (merge, relayout):
+        command.add_argument("--into", type=Path, required=True, metavar="DIR")
+        command.set_defaults(run=_upkeep)
+    for name, command in commands.choices.items():
+        command.set_defaults(command=name)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -203,6 +250,13 @@ def _simulate(options: argparse.Namespace) -> None:
     from kline_trio.running import simulate
 
     simulate(options)
+
+
+def _upkeep(options: argparse.Namespace) -> int:
+    from kline_trio import upkeep
+
+    status: int = getattr(upkeep, options.command)(options)
+    return status
 
 
 def _init(options: argparse.Namespace) -> None:

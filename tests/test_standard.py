@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "running": {
         *VOCABULARY, "config", "console", "exchange", "recorder", "simulator", "storage",
     },
-    "cli": {"errors", "config", "running"},
+    "upkeep": {*VOCABULARY, "config", "storage"},
+    "cli": {"errors", "config", "running", "upkeep"},
     "__main__": {"cli"},
     "__init__": {*VOCABULARY, "config", "recorder", "storage"},
 }  # fmt: skip
@@ -139,7 +140,7 @@ def test_the_readme_has_two_commands_that_do_all() -> None:
 def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     words = set(re.findall(r"-m kline_trio ([a-z]+)\b(?!\.toml)", text))
-    assert words == {"init", "simulate", "tail"}
+    assert words == {"check", "init", "merge", "relayout", "simulate", "snapshot", "tail"}
     helps = ""
     for word in ("record", *words):
         with pytest.raises(SystemExit):

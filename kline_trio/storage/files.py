@@ -16,7 +16,7 @@ from kline_trio.errors import DamagedError
 from kline_trio.storage.seal import is_sealed
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of
 
-__all__ = ["bounds_ms", "crc32_of", "open_parquet", "owner_of", "read_groups"]
+__all__ = ["bounds_ms", "crc32_of", "open_parquet", "owner_of", "read_group", "read_groups"]
 
 _SEALED_SINCE = 2
 """The first format whose files are all sealed."""
@@ -95,13 +95,27 @@ def read_groups(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table
       DamagedError: a page is damaged, or the rows are not in order, each once.
       OSError: the disk refused.
     """
-    with _damage(path):
-        # A merge is small; handing its columns to a pool of threads costs more than reading them.
-        table = file.read_row_groups(groups, use_threads=len(groups) > 1)
+    table = _read(file, groups, path)
     begins = table[BEGIN].combine_chunks()
     if not pc.all(pc.less(begins[:-1], begins[1:]), min_count=0).as_py():
         raise DamagedError(f"{path} does not hold its candles in order, each once")
     return table
+
+
+def read_group(file: pq.ParquetFile, group: int, path: Path) -> pa.Table:
+    """The rows of a row group in whatever order they are.
+
+    Raises:
+      DamagedError: a page is damaged.
+      OSError: the disk refused.
+    """
+    return _read(file, [group], path)
+
+
+def _read(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:
+    with _damage(path):
+        # A merge is small; handing its columns to a pool of threads costs more than reading them.
+        return file.read_row_groups(groups, use_threads=len(groups) > 1)
 
 
 def bounds_ms(file: pq.ParquetFile, group: int, column: str) -> tuple[int, int]:

@@ -13,7 +13,12 @@ import attrs
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.journal import CANDLE_COLUMNS, check_version
+from kline_trio.storage.journal import (
+    CANDLE_COLUMNS,
+    MergedFile,
+    check_version,
+    merged_files,
+)
 from kline_trio.storage.places import journal_path
 
 __all__ = ["JournalView", "journal_view"]
@@ -24,12 +29,18 @@ _CANDLES = (
     " WHERE trade_type = ? AND symbol = ? AND time_interval = ?)"
     " AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms"
 )
+_OPEN_TIMES = """
+SELECT trade_type, symbol, time_interval, open_time_ms
+FROM candle JOIN series ON id = series_id ORDER BY series_id, open_time_ms
+"""
 _NEWEST = """
 SELECT trade_type, symbol, time_interval, newest FROM (
   SELECT series.*, (SELECT max(open_time_ms) FROM candle WHERE series_id = id) AS newest
   FROM series
 ) WHERE newest IS NOT NULL
 """
+_FILES_SINCE = 2
+"""The first version of the journal that knows files and layout."""
 _COPY_ATTEMPTS = 20
 _WAL_HEADER_BYTES = 32
 
@@ -39,6 +50,7 @@ class JournalView:
     """The candles that were in the journal at one moment."""
 
     _connection: sqlite3.Connection | None
+    _version: int = 0
 
     def candles(self, series: Series, start_ms: int, end_ms: int) -> list[Candle]:
         """The series' candles with `start_ms <= open time < end_ms`, by open time."""
@@ -49,6 +61,39 @@ class JournalView:
     def newest_ms(self) -> dict[Series, int]:
         """The latest open time of each series that is in the journal."""
         return {Series(*names): newest_ms for *names, newest_ms in self._rows(_NEWEST)}
+
+    def open_times(self) -> Iterator[tuple[Series, int]]:
+        """Series and open time of every candle, series by series."""
+        for *names, open_time_ms in self._rows(_OPEN_TIMES):
+            yield Series(*names), open_time_ms
+
+    def files(self) -> tuple[MergedFile, ...]:
+        """What merges wrote, by path; nothing if an early kline_trio wrote the journal."""
+        if self._connection is None or self._version < _FILES_SINCE:
+            return ()
+        return merged_files(self._connection)
+
+    def layout(self) -> str | None:
+        """The template by which the store's files are named; None if it is not known."""
+        if self._connection is None or self._version < _FILES_SINCE:
+            return None
+        [[layout]] = self._rows("SELECT layout FROM state")
+        return None if layout is None else str(layout)
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the journal."""
+        verdicts = [str(text) for (text,) in self._rows("PRAGMA quick_check")]
+        return [] if verdicts == ["ok"] else verdicts
+
+    def copy_to(self, path: Path) -> None:
+        """Writes this moment of the journal to a file of its own, if there is a journal.
+
+        Raises:
+          sqlite3.Error: the disk refused.
+        """
+        if self._connection is not None:
+            with contextlib.closing(sqlite3.connect(path)) as copy:
+                self._connection.backup(copy)
 
     def _rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
         return [] if self._connection is None else self._connection.execute(sql, values).fetchall()
@@ -72,7 +117,9 @@ def journal_view(store_path: Path) -> Iterator[JournalView]:
             if version == 0:
                 # Caught before its tables were made.
                 connection = None
-        yield JournalView(connection)
+            yield JournalView(connection, version)
+        else:
+            yield JournalView(None)
 
 
 def _live(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection | None:

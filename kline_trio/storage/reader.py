@@ -20,7 +20,7 @@ from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.table import BEGIN, overlay, schema, table_of
 
-__all__ = ["last_end_ms", "read", "series"]
+__all__ = ["last_end_ms", "read", "series", "stored_table"]
 
 _EARLIEST_MS, _LATEST_MS = -(2**63), 2**63 - 1
 
@@ -58,7 +58,7 @@ def read(
     end_ms = _LATEST_MS if end is None else _ms("end", end)
     store_path = Path(path)
     with disk_errors(store_path):
-        table = _table(store_path, wanted, start_ms, end_ms)
+        table = stored_table(store_path, wanted, start_ms, end_ms)
     if table is None:
         _check_known(store_path, wanted)
         table = schema(wanted).empty_table()
@@ -68,8 +68,14 @@ def read(
     return frame
 
 
-def _table(store_path: Path, wanted: Series, start_ms: int, end_ms: int) -> pa.Table | None:
-    """The rows by begin; None if no file is of this series and the journal has no row to give."""
+def stored_table(
+    store_path: Path, wanted: Series, start_ms: int = _EARLIEST_MS, end_ms: int = _LATEST_MS
+) -> pa.Table | None:
+    """The rows by begin; None if no file is of this series and the journal has no row to give.
+
+    Raises:
+      KlineTrioError: a file or the journal cannot be read.
+    """
     # The journal first: a candle leaves it only after the file that holds it is in place. So one
     # that this look misses is in the files by now; files first would lose what is merged between.
     with journal_view(store_path) as journal:

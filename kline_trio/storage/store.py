@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import attrs
+import pyarrow as pa
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
@@ -23,8 +24,8 @@ from kline_trio.storage.disk import (
 )
 from kline_trio.storage.files import bounds_ms
 from kline_trio.storage.journal import Journal, MergedFile, PendingCandle, PendingSeries
-from kline_trio.storage.layout import Layout
-from kline_trio.storage.parquet import FileMerge, perform
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.parquet import FileMerge, bring_in, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.salvage import finish_salvage, salvage_journal
 from kline_trio.storage.table import BEGIN
@@ -49,10 +50,14 @@ class Store:
     _lock: int
 
     @classmethod
-    def open(cls, path: Path, layout: Layout) -> "Store":
+    def open(cls, path: Path, layout: Layout | None) -> "Store":
         """Makes the folder if there is none, takes the lock, and looks the journal through.
 
         What can be read of a damaged journal goes on in a new one; the damaged one is kept.
+
+        Args:
+          path: the folder.
+          layout: how files are named; None: as the store remembers.
 
         Raises:
           StoreInUseError: another process holds it.
@@ -72,7 +77,10 @@ class Store:
             journal = _open_journal(path)
             undo.callback(journal.close)
             sync_folder(journal_path(path).parent)
-            _settle_layout(path, layout, journal)
+            if layout is None:
+                layout = Layout(journal.layout() or DEFAULT_LAYOUT)
+            else:
+                _settle_layout(path, layout, journal)
             undo.pop_all()
         return cls(path, layout, journal, lock)
 
@@ -129,6 +137,23 @@ class Store:
         """
         with disk_errors(journal_path(self.path)):
             self._journal.forget(merged, taken)
+
+    def take_in(self, new: pa.Table, path: PurePosixPath, series: Series) -> MergedFile:
+        """Brings rows that never were in the journal into a file; they win over what it holds.
+
+        Args:
+          new: by open time, unique, not empty, and all of this file.
+          path: relative to the store's folder.
+          series: whose candles they are.
+
+        Raises:
+          DamagedError: the file that is there cannot be read.
+          DiskError: the file is as it was, or is new and the journal does not know it yet.
+        """
+        with disk_errors(self.path / path):
+            merged = bring_in(new, path, series, self.path, scratch(self.path))
+        self.forget(merged, ())
+        return merged
 
     def files(self) -> tuple[MergedFile, ...]:
         """What merges wrote, by path.

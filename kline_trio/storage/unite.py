@@ -1,0 +1,189 @@
+"""Stores into one: two that recorded the same, or one that is to be laid out in another way.
+
+The new store is made under another name and gets its own at the end: one that is there is whole.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kline_trio.candle import Series
+from kline_trio.errors import ConfigError
+from kline_trio.storage.catalog import series as series_in
+from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.places import HOUSE
+from kline_trio.storage.reader import stored_table
+from kline_trio.storage.store import Store
+from kline_trio.storage.table import BEGIN, END, overlay, schema
+
+__all__ = ["Disagreement", "UnitedSeries", "common_layout", "unite", "work_folder"]
+
+_DAY_MS = 86_400_000
+_RANK = (
+    "trade_num",
+    "volume",
+    "quote_volume",
+    "taker_buy_base_asset_volume",
+    "taker_buy_quote_asset_volume",
+    "high",
+    "low",
+    "open",
+    "close",
+)
+"""Of two values of one candle the one with more trades is kept, then the one with more volume, and
+so on: what was cut short counts less, and the order of the stores does not count."""
+
+
+@attrs.frozen
+class Disagreement:
+    """A candle of which two stores hold different values."""
+
+    series: Series
+    begin_time_ms: int
+    kept: dict[str, float]
+    """The values that differ, by column."""
+    dropped: dict[str, float]
+
+
+@attrs.frozen
+class UnitedSeries:
+    """A series that is whole in the new store."""
+
+    series: Series
+    rows: int
+    disagreements: tuple[Disagreement, ...]
+
+
+def common_layout(stores: Sequence[Path]) -> Layout:
+    """The layout that the stores remember.
+
+    Raises:
+      ConfigError: they remember different ones.
+      DiskError: a journal cannot be read.
+    """
+    templates: set[str] = set()
+    for path in stores:
+        with journal_view(path) as journal:
+            templates.update(filter(None, [journal.layout()]))
+    if len(templates) > 1:
+        told = " and ".join(repr(template) for template in sorted(templates))
+        raise ConfigError([f"the stores are laid out as {told}: choose one with --layout"])
+    return Layout(templates.pop() if templates else DEFAULT_LAYOUT)
+
+
+def unite(stores: Sequence[Path], into: Path, layout: Layout) -> Iterator[UnitedSeries]:
+    """Writes all candles of the stores into a new one, series by series, files and journals.
+
+    Of series and rows that several stores hold, see `_RANK`. The files that come out have the same
+    bytes in whichever order the stores are named.
+
+    Raises:
+      ConfigError: the new store's place is taken, or a store is none.
+      KlineTrioError: a store cannot be read; the new one is not there.
+      DiskError: the disk refused; the new one is not there.
+    """
+    into = into.absolute()
+    for path in stores:
+        if not path.is_dir():
+            raise ConfigError([f"there is no store {path}"])
+    work = work_folder(into)
+    store = Store.open(work, layout)
+    try:
+        for one in sorted({one for path in stores for one in series_in(path)}):
+            yield _united(one, stores, store)
+    finally:
+        store.close()
+    with disk_errors(into):
+        os.replace(work, into)  # noqa: PTH105 - an empty folder there may go
+        sync_folder(into.parent)
+
+
+def work_folder(into: Path) -> Path:
+    """An empty folder beside the place, to be renamed to it; one left by a crash is swept.
+
+    Raises:
+      ConfigError: the place is taken.
+      DiskError: the disk refused.
+    """
+    with disk_errors(into):
+        if into.exists() and (not into.is_dir() or any(into.iterdir())):
+            raise ConfigError([f"{into} is there already: name a folder that is not, or is empty"])
+        make_folders(into.parent)
+        work = into.with_name(f"{into.name}.unfinished")
+        if work.exists():
+            if not (work / HOUSE).is_dir():
+                raise ConfigError([f"{work} is in the way: move it away"])
+            shutil.rmtree(work)
+        make_folders(work / HOUSE)
+        return work
+
+
+def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSeries:
+    table = schema(series).empty_table()
+    disagreements: list[Disagreement] = []
+    for path in stores:
+        with disk_errors(path):
+            other = stored_table(path, series)
+        if other is not None:
+            better, found = _better(series, table, other)
+            disagreements += found
+            table = overlay(table, better)
+    for place, piece in _pieces(table, series, store.layout):
+        store.take_in(piece, place, series)
+    return UnitedSeries(series, table.num_rows, tuple(disagreements))
+
+
+def _pieces(
+    table: pa.Table, series: Series, layout: Layout
+) -> Iterator[tuple[PurePosixPath, pa.Table]]:
+    """The rows by the file that they belong into; no file spans less than a day."""
+    days = _ms(table, BEGIN) // _DAY_MS
+    starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist()] if len(days) else []
+    paths = [layout.path(series, int(days[start]) * _DAY_MS) for start in starts]
+    changes = [n for n in range(len(paths)) if n == 0 or paths[n] != paths[n - 1]]
+    ends = [*(starts[n] for n in changes), table.num_rows]
+    for n, (start, end) in zip(changes, pairwise(ends), strict=True):
+        yield paths[n], table.slice(start, end - start)
+
+
+def _better(
+    series: Series, table: pa.Table, other: pa.Table
+) -> tuple[pa.Table, list[Disagreement]]:
+    """The other's rows that the table lacks, or has with a lesser value; and where both differ."""
+    at = pc.index_in(other[BEGIN], value_set=table[BEGIN].combine_chunks())
+    shared = other.filter(pc.is_valid(at))
+    mine = table.take(pc.drop_null(at))
+    names = [name for name in table.column_names if name not in (BEGIN, END)]
+    wins = np.zeros(shared.num_rows, bool)
+    decided = np.zeros(shared.num_rows, bool)
+    for name in _RANK:
+        theirs_value, mine_value = shared[name].to_numpy(), mine[name].to_numpy()
+        wins |= ~decided & (theirs_value > mine_value)
+        decided |= theirs_value != mine_value
+    found = []
+    for row in np.flatnonzero(decided):
+        values = [
+            {name: columns[name][int(row)].as_py() for name in names}
+            for columns in ((shared, mine) if wins[row] else (mine, shared))
+        ]
+        differ = [name for name in names if values[0][name] != values[1][name]]
+        kept, dropped = ({name: one[name] for name in differ} for one in values)
+        found.append(Disagreement(series, int(_ms(shared, BEGIN)[row]), kept, dropped))
+    new = np.ones(other.num_rows, bool)
+    new[pc.is_valid(at).to_numpy(zero_copy_only=False)] = wins
+    return other.filter(pa.array(new)), found
+
+
+def _ms(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
+    times: npt.NDArray[np.int64] = table[name].to_numpy().astype("datetime64[ms]").astype(np.int64)
+    return times
