@@ -1,0 +1,268 @@
+"""Looking a store over: each thing that can be wrong is found, at its file and row."""
+
+import random
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kline_trio.candle import Candle, Series
+from kline_trio.cli import main
+from kline_trio.errors import ConfigError
+from kline_trio.storage.check import CheckedFile, check
+from kline_trio.storage.table import END, table_of
+from tests.storage.support import (
+    BTC,
+    LAYOUTS,
+    MONTHLY,
+    SERIES,
+    START_MS,
+    make_candle,
+    merge_all,
+    minutes,
+    nth_open_time_ms,
+    open_store,
+    receive,
+    write_minutes,
+)
+
+NAME = "spot_BTCUSDT_1m.pqt"
+
+
+def faults(path: Path) -> list[CheckedFile]:
+    return [file for file in check(path) if file.faults]
+
+
+def write_rows(path: Path, series: Series, rows: list[Candle]) -> None:
+    """A file as kline_trio 0.1 could have written it: with our metadata, and no seal."""
+    table = table_of(series, rows)
+    metadata = {**(table.schema.metadata or {}), b"kline_trio_format": b"1"}
+    pq.write_table(table.replace_schema_metadata(metadata), path, write_page_checksum=True)
+
+
+@pytest.mark.parametrize("template", LAYOUTS)
+def test_a_sound_store_has_no_faults(template: str, tmp_path: Path) -> None:
+    store = open_store(tmp_path, template)
+    for series in SERIES:
+        rows = [make_candle(nth_open_time_ms(series, n), 1.0 + n) for n in range(50)]
+        store.accept(receive(series, *rows))
+    merge_all(store)
+    store.accept(minutes(50, 60))
+    found = list(check(tmp_path))
+    assert [file.faults for file in found if file.faults] == []
+    assert sum(file.rows for file in found) == 200
+    store.close()
+
+
+def row(minute: int, **changes: Any) -> Candle:  # noqa: ANN401 - of Candle
+    return attrs.evolve(make_candle(START_MS + minute * 60_000, 5.0), **changes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "what", "at"),
+    [
+        ([row(0), row(1), row(1)], "is there twice", 2),
+        ([row(0), row(2), row(1)], "is not in order", 2),
+        ([row(0), row(1, open_time_ms=START_MS + 60_001)], "does not begin on the grid", 1),
+        ([row(0), row(1, low=5.1)], "has a low above", 1),
+        ([row(0), row(1), row(2, high=4.9)], "has a high below", 2),
+        ([row(0), row(1, volume=float("nan"))], "has a number that is none", 1),
+        ([row(0), row(1, close=float("inf"), high=float("inf"))], "has a number that is none", 1),
+        ([row(0), row(1, quote_volume=-1.0)], "has a negative number", 1),
+        ([row(0), row(1, trade_num=-1)], "has a negative number", 1),
+    ],
+)
+def test_a_wrong_row_is_named(rows: list[Candle], what: str, at: int, tmp_path: Path) -> None:
+    write_rows(tmp_path / NAME, BTC, rows)
+    [file] = faults(tmp_path)
+    [fault] = file.faults
+    assert file.path == tmp_path / NAME
+    assert what in fault.what
+    assert (fault.row, fault.begin_time_ms) == (at, rows[at].open_time_ms)
+
+
+def test_rows_are_counted_over_row_groups(tmp_path: Path) -> None:
+    """The last row of one group and the first of the next are neighbours too."""
+    table = table_of(BTC, [row(n) for n in (0, 1, 2, 2, 3, 4)])
+    metadata = {**(table.schema.metadata or {}), b"kline_trio_format": b"1"}
+    table = table.replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / NAME, row_group_size=3, write_page_checksum=True)
+    [file] = faults(tmp_path)
+    assert [(fault.what, fault.row) for fault in file.faults] == [("is there twice", 3)]
+
+
+def test_a_wrong_end_is_named(tmp_path: Path) -> None:
+    table = table_of(MONTHLY, [make_candle(nth_open_time_ms(MONTHLY, n)) for n in range(3)])
+    ends = table[END].combine_chunks()
+    wrong = pa.concat_arrays([ends.slice(0, 2), ends.slice(1, 1)])
+    table = table.set_column(10, table.schema.field(10), wrong)
+    metadata = {**(table.schema.metadata or {}), b"kline_trio_format": b"1"}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "months.pqt")
+    [file] = faults(tmp_path)
+    assert [(fault.what, fault.row) for fault in file.faults] == [
+        ("does not end 1M after its begin", 2)
+    ]
+
+
+def test_many_wrong_rows_are_counted(tmp_path: Path) -> None:
+    write_rows(tmp_path / NAME, BTC, [row(n, low=6.0) for n in range(100)])
+    [file] = faults(tmp_path)
+    assert [fault.row for fault in file.faults] == [0, 1, 2, 3, 4, None]
+    assert file.faults[-1].what.endswith("95 rows more")
+
+
+def test_empty_values_are_named(tmp_path: Path) -> None:
+    table = table_of(BTC, [row(0), row(1)])
+    table = table.set_column(1, table.schema.field(1), pa.array([1.0, None]))
+    metadata = {**(table.schema.metadata or {}), b"kline_trio_format": b"1"}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / NAME)
+    [file] = faults(tmp_path)
+    assert [fault.what for fault in file.faults] == ["open has 1 empty values"]
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    """By the page's checksum, the footer's seal, or the CRC of the whole that the journal keeps."""
+    write_minutes(tmp_path, 60, 0).close()
+    content = (tmp_path / NAME).read_bytes()
+    for bit in random.Random(5).sample(range(len(content) * 8), 300):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (tmp_path / NAME).write_bytes(flipped)
+        assert [file.path.name for file in faults(tmp_path)] == [NAME], f"bit {bit}"
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no Parquet at all"])
+def test_a_file_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
+    write_minutes(tmp_path, 5, 0).close()
+    (tmp_path / NAME).write_bytes(content)
+    [file] = faults(tmp_path)
+    assert any("damaged" in fault.what for fault in file.faults)
+
+
+def test_a_cut_file_is_named(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 50, 0).close()
+    whole = (tmp_path / NAME).read_bytes()
+    for length in range(0, len(whole), 1_013):
+        (tmp_path / NAME).write_bytes(whole[:length])
+        assert [file.path.name for file in faults(tmp_path)] == [NAME]
+
+
+def test_a_file_of_somebody_else_is_no_fault(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 5, 0).close()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "mine.parquet")
+    found = list(check(tmp_path))
+    assert not any(file.faults for file in found)
+    assert [file.path.name for file in found if file.is_foreign] == ["mine.parquet"]
+
+
+def test_a_file_in_the_wrong_place_and_one_that_is_gone(tmp_path: Path) -> None:
+    """Both by what the journal remembers; without it, a file's place is the user's choice."""
+    write_minutes(tmp_path, 5, 0).close()
+    (tmp_path / NAME).rename(tmp_path / "other.pqt")
+    misplaced, journal = faults(tmp_path)
+    assert [fault.what for fault in misplaced.faults] == [f"belongs into {NAME}"]
+    assert [fault.what for fault in journal.faults] == [f"it knows {NAME}, which is gone"]
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 5, 500).close()
+    journal = tmp_path / ".kline_trio" / "journal.sqlite"
+    content = bytearray(journal.read_bytes())
+    content[-4_096:] = b"\x5a" * 4_096
+    journal.write_bytes(content)
+    assert [file.path for file in faults(tmp_path)] == [journal]
+
+
+def test_a_file_that_was_replaced_by_an_older_copy_is_named(tmp_path: Path) -> None:
+    """It is whole, and not the one that the journal knows."""
+    store = write_minutes(tmp_path, 5, 0)
+    older = (tmp_path / NAME).read_bytes()
+    store.accept(minutes(5, 9))
+    merge_all(store)
+    store.close()
+    (tmp_path / NAME).write_bytes(older)
+    [file] = faults(tmp_path)
+    assert "CRC" in file.faults[0].what
+
+
+def test_a_recorder_at_work_causes_no_faults(tmp_path: Path) -> None:
+    """Files are replaced while they are looked at, and before the journal knows of it."""
+    store = write_minutes(tmp_path, 5, 0)
+    stop = threading.Event()
+
+    def work() -> None:
+        minute = 5
+        while not stop.is_set():
+            store.accept(minutes(minute, minute + 1))
+            merge_all(store)
+            minute += 1
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for _ in range(60):
+            assert faults(tmp_path) == []
+    finally:
+        stop.set()
+        worker.join()
+        store.close()
+
+
+def test_nothing_at_the_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no file or folder"):
+        list(check(tmp_path / "none"))
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> Callable[[], str]:
+    def read() -> str:
+        return (tmp_path / "SUMS").read_text(encoding="utf-8")
+
+    return read
+
+
+def test_the_command_says_all_good_and_writes_sums(
+    tmp_path: Path, sums: Callable[[], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sums are in the format of sha256sum, and are those of the files."""
+    store = tmp_path / "data"
+    write_minutes(store, 30, 2, LAYOUTS[1]).close()
+    assert main(["check", str(store), "--manifest", str(tmp_path / "SUMS")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("checked 1 files, 30 rows, ")
+    assert out.endswith("bytes: all good\n")
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", str(tmp_path / "SUMS")],
+        cwd=store,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    assert main(["check", str(store), "--manifest"]) == 0
+    assert capsys.readouterr().out == sums()
+
+
+def test_the_command_names_file_and_row_with_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(tmp_path / NAME, BTC, [row(0), row(1, low=6.0)])
+    assert main(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path / NAME}: row 1 (2024-01-31 00:01:00+00:00): has a low above its open or close",
+        f"checked 1 files, 2 rows, {(tmp_path / NAME).stat().st_size:,} bytes: 1 faults",
+    ]
+
+
+def test_the_command_refuses_what_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(tmp_path / "none")]) == 2
+    assert "no file or folder" in capsys.readouterr().err

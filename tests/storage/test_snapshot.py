@@ -1,0 +1,123 @@
+"""A snapshot: whole, at one moment, also beside a recorder."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from kline_trio.cli import main
+from kline_trio.errors import ConfigError
+from kline_trio.storage.check import check
+from kline_trio.storage.reader import read
+from kline_trio.storage.snapshot import Snapshot, snapshot
+from tests.storage.support import (
+    LAYOUTS,
+    everything_under,
+    merge_all,
+    minutes,
+    open_store,
+    write_minutes,
+)
+
+
+def test_a_snapshot_is_the_store_without_its_bytes(tmp_path: Path) -> None:
+    """Files are links to the same bytes, the journal is a copy; the store is untouched."""
+    write_minutes(tmp_path / "data", 5, 2).close()
+    before = everything_under(tmp_path / "data")
+    assert snapshot(tmp_path / "data", tmp_path / "copy") == Snapshot(files=1, waiting=2)
+    assert everything_under(tmp_path / "data") == before
+    name = "spot_BTCUSDT_1m.pqt"
+    assert (tmp_path / "copy" / name).samefile(tmp_path / "data" / name)
+    read_from = [read(tmp_path / one, "spot", "BTCUSDT", "1m") for one in ("data", "copy")]
+    assert read_from[0].equals(read_from[1])
+    store = open_store(tmp_path / "copy")
+    assert store.rows() == 2
+    store.close()
+
+
+def test_what_comes_later_is_not_in_it(tmp_path: Path) -> None:
+    store = write_minutes(tmp_path / "data", 5, 2)
+    snapshot(tmp_path / "data", tmp_path / "copy")
+    store.accept(minutes(0, 20, value=9.0))
+    merge_all(store)
+    store.close()
+    frame = read(tmp_path / "copy", "spot", "BTCUSDT", "1m")
+    assert len(frame) == 7
+    assert set(frame["open"]) == {1.0}
+
+
+@pytest.mark.parametrize("template", LAYOUTS)
+def test_beside_a_recorder_nothing_is_missed_and_nothing_is_amiss(
+    template: str, tmp_path: Path
+) -> None:
+    store = write_minutes(tmp_path / "data", 5, 0, template)
+    stop = threading.Event()
+    accepted = 5
+
+    def work() -> None:
+        nonlocal accepted
+        while not stop.is_set():
+            store.accept(minutes(accepted, accepted + 7))
+            accepted += 7
+            merge_all(store)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for count in range(25):
+            known = accepted
+            copy = tmp_path / f"copy{count}"
+            snapshot(tmp_path / "data", copy)
+            frame = read(copy, "spot", "BTCUSDT", "1m")
+            assert len(frame) >= known
+            assert len(frame) == (frame.index[-1] - frame.index[0]).total_seconds() / 60 + 1
+            assert [file for file in check(copy) if file.faults] == []
+    finally:
+        stop.set()
+        worker.join()
+        store.close()
+    open_store(copy, template).close()
+
+
+def test_a_place_that_will_not_do_is_refused(tmp_path: Path) -> None:
+    write_minutes(tmp_path / "data", 5, 2).close()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    for store, into, why in (
+        ("data", "full", "is there already"),
+        ("data", "data/copy", "inside the store"),
+        ("full", "copy", "there is no store"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            snapshot(tmp_path / store, tmp_path / into)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "full"]
+
+
+def test_one_that_was_cut_off_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_minutes(tmp_path / "data", 5, 2).close()
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kline_trio.storage.snapshot._keep_young_files", fail)
+        with pytest.raises(KeyboardInterrupt):
+            snapshot(tmp_path / "data", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    assert snapshot(tmp_path / "data", tmp_path / "copy").files == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
+
+
+def test_the_command_finds_the_store_by_recorder_toml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_minutes(tmp_path / "data", 5, 2).close()
+    (tmp_path / "recorder.toml").write_text('[streams.spot]\n1m = ["BTCUSDT"]\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["snapshot", "copy"]) == 0
+    assert main(["snapshot", "recorder.toml", "copy2"]) == 0
+    assert main(["snapshot", "data", "copy3"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "copy3: 1 files, 2 candles in the journal"
+    assert main(["snapshot", "data", "copy3"]) == 2
