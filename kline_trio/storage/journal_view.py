@@ -1,6 +1,7 @@
 """The journal as a reader sees it: one moment of it, and never a byte changed."""
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -19,7 +20,7 @@ from kline_trio.storage.journal import (
     check_version,
     merged_files,
 )
-from kline_trio.storage.places import journal_path
+from kline_trio.storage.places import journal_path, lock_path
 
 __all__ = ["JournalView", "journal_view"]
 
@@ -41,6 +42,7 @@ SELECT trade_type, symbol, time_interval, newest FROM (
 """
 _FILES_SINCE = 2
 """The first version of the journal that knows files and layout."""
+_NO_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
 _COPY_ATTEMPTS = 20
 _WAL_HEADER_BYTES = 32
 
@@ -111,7 +113,10 @@ def journal_view(store_path: Path) -> Iterator[JournalView]:
     with disk_errors(journal), contextlib.ExitStack() as stack:
         connection = None
         if journal.exists():
-            connection = _live(journal, stack) or _copied(journal, stack)
+            connection = None
+            if not _is_abandoned(lock_path(journal.parents[1])):
+                connection = _live(journal, stack)
+            connection = connection or _copied(journal, stack)
             [version] = connection.execute("PRAGMA user_version").fetchone()
             check_version(journal, version)
             if version == 0:
@@ -120,6 +125,22 @@ def journal_view(store_path: Path) -> Iterator[JournalView]:
             yield JournalView(connection, version)
         else:
             yield JournalView(None)
+
+
+def _is_abandoned(lock: Path) -> bool:
+    """Whether the last recorder is known to be dead.
+
+    What a crash leaves of the wal-index can keep SQLite waiting for ten seconds for somebody to
+    mend it. To ask for a lock instead would be to keep out a recorder that starts just now.
+    """
+    try:
+        os.kill(int(lock.read_text(encoding="ascii")), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        # Of another user, or nothing is known.
+        return False
+    return False
 
 
 def _live(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection | None:
@@ -135,7 +156,7 @@ def _live(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection | No
     try:
         return _transaction(f"{journal.as_uri()}?mode=ro&readonly_shm=1", stack)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
             raise
         return None
 

@@ -1,0 +1,224 @@
+"""What the store does while it is killed or its calls fail, and what it must hold afterwards."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.storage.layout import DEFAULT_LAYOUT
+from kline_trio.storage.parquet import plan_merges
+from kline_trio.storage.reader import stored_table
+from kline_trio.storage.store import Store
+from kline_trio.storage.table import table_of
+from tests.storage.support import (
+    BTC,
+    CHINESE,
+    COIN,
+    LAYOUTS,
+    Rows,
+    apply,
+    make_candle,
+    merge_all,
+    minutes,
+    nth_open_time_ms,
+    open_store,
+    ordered,
+    receive,
+)
+
+__all__ = ["SCENARIOS", "Scenario", "wrong_with"]
+
+Batch = list[ReceivedCandle]
+Accept = Callable[[Store, Batch], None]
+"""Accepts a batch, and says so to whoever survives."""
+
+
+@attrs.frozen
+class Scenario:
+    """Some work on a store."""
+
+    name: str
+    prepare: Callable[[Path], None]
+    """Makes the store that it begins with; nothing goes wrong meanwhile."""
+    batches: Sequence[Batch]
+    """The first so many are in that store already; `work` accepts the others in order."""
+    prepared: int
+    work: Callable[[Path, Accept], None]
+    layout: str = DEFAULT_LAYOUT
+
+    def expected(self, batches: int) -> dict[Series, Rows]:
+        """What the store holds after so many batches."""
+        model: dict[Series, Rows] = {}
+        for batch in self.batches[:batches]:
+            apply(model, batch)
+        return model
+
+
+def wrong_with(scenario: Scenario, path: Path, acknowledged: int) -> str | None:
+    """Why what is left of the store breaks the promise; None if it keeps it.
+
+    First as a reader finds it, then after the next start has gone on with it.
+    """
+    broken = _broken_file(path)
+    if broken:
+        return broken
+    before = _batches_held(scenario, path, acknowledged)
+    if not before:
+        return f"not what it was after {acknowledged} or {acknowledged + 1} batches"
+    store = open_store(path, scenario.layout)
+    try:
+        merge_all(store)
+        if store.rows():
+            return "rows wait after all was merged"
+    finally:
+        store.close()
+    if any((path / ".kline_trio" / "tmp").iterdir()):
+        return "temporary files are left"
+    if before != _batches_held(scenario, path, acknowledged):
+        return "the next start changed what it holds"
+    return _broken_file(path)
+
+
+def _broken_file(path: Path) -> str | None:
+    for file in [*path.rglob("*.pqt"), *path.rglob("*.parquet")]:
+        if file.is_file() and "quarantine" not in file.parts:
+            try:
+                pq.ParquetFile(file, page_checksum_verification=True).read()
+            except Exception as error:  # noqa: BLE001 - whatever a reader would meet
+                return f"{file.name} is broken: {error}"
+    return None
+
+
+def _batches_held(scenario: Scenario, path: Path, acknowledged: int) -> list[int]:
+    """After which batches this is the store: the last acknowledged, or the one under way."""
+    held = {
+        series: stored_table(path, series) if path.is_dir() else None
+        for series in (BTC, CHINESE, COIN)
+    }
+    return [
+        batches
+        for batches in (acknowledged, acknowledged + 1)
+        if batches <= len(scenario.batches) and _is(held, scenario.expected(batches))
+    ]
+
+
+def _is(held: Mapping[Series, pa.Table | None], model: dict[Series, Rows]) -> bool:
+    for series, table in held.items():
+        rows = ordered(model.get(series, {}))
+        if (table is None or not table.num_rows) != (not rows):
+            return False
+        if table is not None and rows and not table.equals(table_of(series, rows)):
+            return False
+    return True
+
+
+def _of(series: Series, first: int, end: int, value: float) -> list[Candle]:
+    return [make_candle(nth_open_time_ms(series, n), value) for n in range(first, end)]
+
+
+def _nothing(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def _filled(batches: Sequence[Batch], layout: str, *, merge: bool) -> Callable[[Path], None]:
+    def prepare(path: Path) -> None:
+        store = open_store(path, layout)
+        for batch in batches:
+            store.accept(batch)
+        if merge:
+            merge_all(store)
+        store.close()
+
+    return prepare
+
+
+def _crashed(batches: Sequence[Batch]) -> Callable[[Path], None]:
+    """A store as kill -9 leaves it: a WAL, a file not yet forgotten, a temporary half written."""
+
+    def prepare(path: Path) -> None:
+        live = path.with_name(f"{path.name}-live")
+        store = open_store(live)
+        for batch in batches:
+            store.accept(batch)
+        for merge in plan_merges(store.layout, BTC, store.take(BTC)):
+            store.write(merge)
+        (live / ".kline_trio" / "tmp" / "half.tmp").write_bytes(b"PAR1 half of it")
+        shutil.copytree(live, path)
+        store.close()
+        shutil.rmtree(live)
+
+    return prepare
+
+
+def _accept_and_merge(batches: Sequence[Batch], layout: str) -> Callable[[Path, Accept], None]:
+    def work(path: Path, accept: Accept) -> None:
+        store = open_store(path, layout)
+        for batch in batches:
+            accept(store, batch)
+            merge_all(store)
+        store.close()
+
+    return work
+
+
+def _plain(
+    name: str, before: Sequence[Batch], after: Sequence[Batch], layout: str = DEFAULT_LAYOUT
+) -> Scenario:
+    return Scenario(
+        name,
+        _filled(before, layout, merge=True) if before else _nothing,
+        [*before, *after],
+        len(before),
+        _accept_and_merge(after, layout),
+        layout,
+    )
+
+
+def _revise_amid_a_merge(path: Path, accept: Accept) -> None:
+    store = open_store(path)
+    accept(store, _REVISED[0])
+    [merge] = plan_merges(store.layout, BTC, store.take(BTC))
+    merged = store.write(merge)
+    accept(store, _REVISED[1])
+    store.forget(merged, merge.pending)
+    accept(store, _REVISED[2])
+    merge_all(store)
+    store.close()
+
+
+def _many_commits(path: Path, accept: Accept) -> None:
+    store = open_store(path)
+    for batch in _SMALL:
+        accept(store, batch)
+    merge_all(store)
+    store.close()
+
+
+_REVISED = [minutes(0, 4, 1.0), minutes(2, 3, 2.0), minutes(3, 6, 3.0)]
+_SMALL = [minutes(n, n + 2, float(n + 1)) for n in range(12)]
+_TWO_SERIES = [
+    [*receive(BTC, *_of(BTC, n, n + 2, 1.0 + n)), *receive(CHINESE, *_of(CHINESE, n, n + 1, 2.0))]
+    for n in range(3)
+]
+_OVER_A_MONTH = [minutes(1_438, 1_440, 1.0), minutes(1_439, 1_443, 2.0), minutes(1_437, 1_438, 3.0)]
+
+SCENARIOS = (
+    _plain("a first start", [], _TWO_SERIES[:2]),
+    _plain("append", [minutes(0, 5)], [minutes(5, 8), minutes(8, 9)]),
+    _plain("overlap", [minutes(3, 8)], [minutes(0, 5, 2.0), minutes(7, 9, 3.0)]),
+    _plain("two months", _OVER_A_MONTH[:1], _OVER_A_MONTH[1:], LAYOUTS[1]),
+    _plain("hive", _TWO_SERIES[:1], _TWO_SERIES[1:], LAYOUTS[2]),
+    Scenario("a revision amid a merge", _nothing, _REVISED, 0, _revise_amid_a_merge),
+    Scenario("many commits", _nothing, _SMALL, 0, _many_commits),
+    Scenario(
+        "recovery",
+        _crashed([minutes(0, 4), minutes(2, 6, 2.0)]),
+        [minutes(0, 4), minutes(2, 6, 2.0), minutes(6, 8)],
+        2,
+        _accept_and_merge([minutes(6, 8)], DEFAULT_LAYOUT),
+    ),
+)
