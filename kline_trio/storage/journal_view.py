@@ -134,7 +134,7 @@ def _is_abandoned(lock: Path) -> bool:
     mend it. To ask for a lock instead would be to keep out a recorder that starts just now.
     """
     try:
-        os.kill(int(lock.read_text(encoding="ascii")), 0)
+        os.kill(int(lock.read_text(encoding="utf-8")), 0)
     except ProcessLookupError:
         return True
     except (OSError, ValueError, OverflowError):

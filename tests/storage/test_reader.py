@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -308,3 +309,19 @@ def test_nothing_acknowledged_is_lost_by_kill_9_at_any_moment(tmp_path: Path) ->
     merge_all(store)
     store.close()
     assert len(pd.read_parquet(tmp_path / "spot_BTCUSDT_1m.pqt")) == told + 1
+
+
+def test_what_a_dead_recorder_left_of_the_index_is_not_waited_for(tmp_path: Path) -> None:
+    """SQLite would wait ten seconds for somebody to mend it."""
+    store = write_minutes(tmp_path / "live", 3, 4)
+    shutil.copytree(tmp_path / "live", tmp_path / "dead")
+    store.close()
+    house = tmp_path / "dead" / ".kline_trio"
+    with subprocess.Popen(["true"]) as child:
+        child.wait(30)
+    (house / "lock").write_text(f"{child.pid}\n")
+    index = house / "journal.sqlite-shm"
+    index.write_bytes(bytes(index.stat().st_size))
+    begun = time.monotonic()
+    assert len(kline_trio.read(tmp_path / "dead", "spot", "BTCUSDT", "1m")) == 7
+    assert time.monotonic() - begun < 5

@@ -151,7 +151,7 @@ def kill_points(campaign: Campaign) -> Iterator[Point]:
 
 
 def error_points(campaign: Campaign, kind: str) -> Iterator[Point]:
-    """Each call fails with this error; or it and all after it find no room; or writes too little."""
+    """Each call fails with this error, or it and all later ones find no room, or it is short."""
     for scenario in SCENARIOS:
         for call in range(1, campaign.calls(scenario) + 1):
             if kind == "full":

@@ -172,7 +172,10 @@ PWRITE(pwrite64, off64_t)
     int name(int fd) {                                                     \
         REAL(int, #name, int);                                             \
         if (!known(fd)) return real(fd);                                   \
-        if (turn()) return -1;                                             \
+        if (turn()) {                                                      \
+            NOTE("fsync failed\t%d\n", fd);                                \
+            return -1;                                                     \
+        }                                                                  \
         int done = real(fd);                                               \
         if (!done) NOTE(format, fd);                                       \
         return done;                                                       \
