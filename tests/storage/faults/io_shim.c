@@ -168,7 +168,7 @@ ssize_t write(int fd, const void *data, size_t size) {
 PWRITE(pwrite, off_t)
 PWRITE(pwrite64, off64_t)
 
-#define ON_FD(name, format)                                                \
+#define SYNC(name)                                                         \
     int name(int fd) {                                                     \
         REAL(int, #name, int);                                             \
         if (!known(fd)) return real(fd);                                   \
@@ -177,11 +177,11 @@ PWRITE(pwrite64, off64_t)
             return -1;                                                     \
         }                                                                  \
         int done = real(fd);                                               \
-        if (!done) NOTE(format, fd);                                       \
+        if (!done) NOTE("fsync\t%d\t%ld\n", fd, calls);                     \
         return done;                                                       \
     }
-ON_FD(fsync, "fsync\t%d\n")
-ON_FD(fdatasync, "fsync\t%d\n")
+SYNC(fsync)
+SYNC(fdatasync)
 
 #define TRUNCATE(name, offset_type)                                        \
     int name(int fd, offset_type length) {                                 \

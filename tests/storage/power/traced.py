@@ -89,6 +89,7 @@ def main(name: str, mutant: str, folder: Path, base: Path, call: int) -> None:
     if mutant != "none":
         MUTANTS[mutant]()
     os.write(trace, b"mark\tstart\n")
+    Shim().disarm()
     if call:
         Shim().arm(FAIL_ONCE, call, errno.EIO)
     try:
