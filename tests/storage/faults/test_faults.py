@@ -53,7 +53,7 @@ def test_any_failing_call_is_an_error_that_loses_nothing(
     """
     told = campaign(library, root, kind)
     assert told["first"] == []
-    assert told["points"] >= 700
+    assert told["points"] >= (250 if kind in ("EDQUOT", "EROFS") else 700)
     assert told["failed"] >= 0.3 * told["points"]
 
 
