@@ -10,13 +10,13 @@ import attrs
 from kline_trio.errors import ProtocolError
 from kline_trio.interval import INTERVALS, Interval
 
-__all__ = ["TRADE_TYPES", "Candle", "ReceivedCandle", "Series", "upper_ascii"]
+__all__ = ["MAX_TIME_MS", "TRADE_TYPES", "Candle", "ReceivedCandle", "Series", "upper_ascii"]
 
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 """The three markets, in the original design's spelling."""
 
 _MAX_SYMBOL_LENGTH = 40
-_MAX_TIME_MS = 253_370_764_800_000
+MAX_TIME_MS = 253_370_764_800_000
 """The year 9999: later times are nonsense, and no calendar reaches beyond that year's end."""
 
 _DECIMAL = re.compile(r"[0-9]{1,24}(?:\.[0-9]{1,24})?", re.ASCII)
@@ -108,7 +108,7 @@ class Candle:
           ProtocolError: it is off the interval's grid, or a number is not one or contradicts
             another.
         """
-        if not 0 <= kline.t < _MAX_TIME_MS or not interval.is_open_time(kline.t):
+        if not 0 <= kline.t < MAX_TIME_MS or not interval.is_open_time(kline.t):
             raise ProtocolError("an open time off the interval's grid")
         if not 0 <= kline.n < 2**63:
             raise ProtocolError("an impossible number of trades")
@@ -129,6 +129,23 @@ class Candle:
         if not candle.high >= max(candle.open, candle.close):
             raise ProtocolError("a high below the open or the close")
         return candle
+
+    def is_possible(self, interval: Interval) -> bool:
+        """Whether all holds that is true of every candle; its fields may be of any types."""
+        prices = (self.open, self.high, self.low, self.close)
+        volumes = (self.volume, self.quote_volume)
+        takers = (self.taker_buy_base_asset_volume, self.taker_buy_quote_asset_volume)
+        return (
+            isinstance(self.open_time_ms, int)
+            and isinstance(self.trade_num, int)
+            and all(isinstance(number, float) for number in (*prices, *volumes, *takers))
+            and 0 <= self.open_time_ms < MAX_TIME_MS
+            and interval.is_open_time(self.open_time_ms)
+            and all(0 <= number < math.inf for number in (*prices, *volumes, *takers))
+            and self.low <= min(prices)
+            and self.high >= max(prices)
+            and self.trade_num >= 0
+        )
 
 
 def _number(text: str) -> float:

@@ -1,6 +1,7 @@
 """The commands on stores that end by themselves: check, snapshot, merge and relayout."""
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def check(options: argparse.Namespace) -> int:
     """Print what is wrong with a store; 1 if anything is."""
     # Sums on stdout are for another program to read.
     out = sys.stderr if options.manifest == "-" else sys.stdout
-    sums: list[str] = []
+    sums: list[bytes] = []
     total: Counter[str] = Counter()
     for file in _shown(check_files(options.path)):
         _tell_faults(file, out)
@@ -39,9 +40,9 @@ def check(options: argparse.Namespace) -> int:
             total["foreign"] += 1
         elif file.sha256 is not None:
             total["files"] += 1
-            sums.append(f"{file.sha256}  {_name(file.path, options.path)}\n")
+            sums.append(_sum(file.sha256, file.path, options.path.absolute()))
     if options.manifest is not None:
-        _write_manifest(options.manifest, "".join(sums))
+        _write_manifest(options.manifest, b"".join(sums))
     verdict = f"{total['faults']:,} faults" if total["faults"] else "all good"
     foreign = f", {total['foreign']:,} files of others passed by" if total["foreign"] else ""
     print(
@@ -52,17 +53,21 @@ def check(options: argparse.Namespace) -> int:
     return 1 if total["faults"] else 0
 
 
-def _name(path: Path, checked: Path) -> str:
-    # As `sha256sum` would name it when it is run in the folder.
-    return path.name if path == checked else str(path.relative_to(checked))
+def _sum(sha256: str, path: Path, checked: Path) -> bytes:
+    """A line as `sha256sum` writes it when it is run in the folder (GNU coreutils, "md5sum")."""
+    name = os.fsencode(path.name if path == checked else path.relative_to(checked))
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if escaped != name else b""
+    return b"%s%s  %s\n" % (mark, sha256.encode(), escaped)
 
 
-def _write_manifest(place: str, text: str) -> None:
+def _write_manifest(place: str, content: bytes) -> None:
     if place == "-":
-        print(text, end="")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
         return
     try:
-        Path(place).write_text(text, encoding="utf-8")
+        Path(place).write_bytes(content)
     except OSError as error:
         raise ConfigError([f"{place}: cannot be written: {error.strerror}"]) from None
 
@@ -81,11 +86,14 @@ def _progress(text: str) -> None:
 
 
 def _tell_faults(file: CheckedFile, out: TextIO) -> None:
+    # A name may hold bytes that are no text, and line ends.
+    name = ascii(str(file.path))[1:-1] if not str(file.path).isprintable() else str(file.path)
     for fault in file.faults[:_MOST_FAULTS_A_FILE]:
-        print(f"{file.path}{_where(fault)}: {fault.what}", file=out)
+        what = fault.what.encode(errors="backslashreplace").decode()
+        print(f"{name}{_where(fault)}: {what}", file=out)
     more = len(file.faults) - _MOST_FAULTS_A_FILE
     if more > 0:
-        print(f"{file.path}: and {more:,} more", file=out)
+        print(f"{name}: and {more:,} more", file=out)
 
 
 def _where(fault: Fault) -> str:

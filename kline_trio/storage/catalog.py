@@ -62,8 +62,10 @@ def _scan(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=_fail_unless_gone):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if name.endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(parent, name)
+            path = Path(parent, name)
+            # A pipe of that name would be waited for without end.
+            if name.endswith(SUFFIXES) and not name.startswith(".") and path.is_file():
+                yield path
 
 
 def _fail_unless_gone(error: OSError) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,8 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
       OSError: the disk refused.
     """
     # One descriptor for all of it: a merge may replace the file between two looks.
-    with pa.OSFile(str(path), "rb") as source:
+    # As bytes, since a name need not be UTF-8.
+    with pa.OSFile(cast("str", os.fsencode(path)), "rb") as source:
         with _damage(path):
             sealed = is_sealed(cast("IO[bytes]", source), path)
             file = pq.ParquetFile(source, page_checksum_verification=True)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
 
 __all__ = [
@@ -91,6 +91,14 @@ SELECT path, trade_type, symbol, time_interval, rows, size_bytes, crc32
 FROM file JOIN series ON id = series_id ORDER BY path
 """
 _FORGET = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
+
+_NONSENSE = (
+    f"SELECT 1 FROM candle WHERE open_time_ms NOT BETWEEN 0 AND {MAX_TIME_MS}"  # noqa: S608 - ours
+    + "".join(
+        f" OR typeof({field.name}) != '{'integer' if field.type is int else 'real'}'"
+        for field in attrs.fields(Candle)
+    )
+)
 
 _SETTINGS = """
 PRAGMA synchronous = FULL;
@@ -183,8 +191,7 @@ class Journal:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             _prepare(connection, path)
-            rows = connection.execute("SELECT trade_type, symbol, time_interval, id FROM series")
-            ids = {Series(*names): series_id for *names, series_id in rows}
+            ids = _looked_through(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -293,6 +300,20 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+
+def _looked_through(connection: sqlite3.Connection, path: Path) -> dict[Series, int]:
+    """The series' ids. SQLite's pages have no checksums, so what can be told from nonsense is."""
+    try:
+        rows = connection.execute("SELECT trade_type, symbol, time_interval, id FROM series")
+        ids = {Series(*names): series_id for *names, series_id in rows}
+        if connection.execute(_NONSENSE).fetchone():
+            raise ValueError("a candle whose numbers are none")
+        if connection.execute("SELECT count(*) FROM state").fetchone() != (1,):
+            raise ValueError("it does not know its last sequence number")
+    except (ValueError, TypeError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+    return ids
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

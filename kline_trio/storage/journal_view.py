@@ -79,7 +79,7 @@ class JournalView:
         """The template by which the store's files are named; None if it is not known."""
         if self._connection is None or self._version < _FILES_SINCE:
             return None
-        [[layout]] = self._rows("SELECT layout FROM state")
+        layout = next((layout for (layout,) in self._rows("SELECT layout FROM state")), None)
         return None if layout is None else str(layout)
 
     def faults(self) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.storage.disk import make_folders, move_durably, sync_folder
 from kline_trio.storage.journal import CANDLE_COLUMNS, Journal, MergedFile
+from kline_trio.storage.layout import Layout
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
 
 __all__ = ["finish_salvage", "salvage_journal"]
@@ -41,23 +42,18 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
     made = scratch(store_path) / "recovered.sqlite"
     _unlink_all(made)
     with _copy_opened(store_path) as damaged, contextlib.closing(Journal.open(made)) as journal:
-        series = {
-            series_id: Series(*names)
-            for series_id, *names in _readable(
-                damaged, "SELECT id, trade_type, symbol, time_interval FROM series", ()
-            )
-        }
+        series = dict(_series(damaged))
         rescued = 0
         for series_id, one in series.items():
-            candles = _candles(damaged, series_id)
+            candles = _candles(damaged, series_id, one)
             journal.accept([ReceivedCandle(one, candle, _LABEL) for candle in candles])
             rescued += len(candles)
         for path, series_id, *numbers in _readable(damaged, "SELECT * FROM file", ()):
-            if series_id in series:
+            if series_id in series and isinstance(path, str):
                 merged = MergedFile(PurePosixPath(path), series[series_id], *numbers)
                 journal.forget(merged, ())
         for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):
-            if isinstance(layout, str):
+            if isinstance(layout, str) and _is_layout(layout):
                 journal.remember_layout(layout)
     os.replace(made, recovered_path(store_path))  # noqa: PTH105 - as in merges
     sync_folder(recovered_path(store_path).parent)
@@ -108,28 +104,30 @@ def _unlink_all(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _candles(damaged: sqlite3.Connection, series_id: int) -> list[Candle]:
+def _series(damaged: sqlite3.Connection) -> Iterator[tuple[int, Series]]:
+    sql = "SELECT id, trade_type, symbol, time_interval FROM series"
+    for series_id, *names in _readable(damaged, sql, ()):
+        with contextlib.suppress(ValueError, TypeError):
+            yield series_id, Series(*names)
+
+
+def _candles(damaged: sqlite3.Connection, series_id: int, series: Series) -> list[Candle]:
     """The readable rows of a series: a damaged page ends the walk from either side."""
     found: dict[int, Candle] = {}
     for direction in ("ASC", "DESC"):
         for row in _readable(damaged, _ONE_WAY + direction, (series_id,)):
             candle = Candle(*row)
-            if _is_sound(candle):
+            if candle.is_possible(series.interval):
                 found.setdefault(candle.open_time_ms, candle)
     return [found[open_time_ms] for open_time_ms in sorted(found)]
 
 
-def _is_sound(candle: Candle) -> bool:
-    prices = (candle.open, candle.high, candle.low, candle.close)
-    volumes = (candle.volume, candle.quote_volume)
-    takers = (candle.taker_buy_base_asset_volume, candle.taker_buy_quote_asset_volume)
-    return (
-        isinstance(candle.open_time_ms, int)
-        and isinstance(candle.trade_num, int)
-        and all(isinstance(number, float) for number in (*prices, *volumes, *takers))
-        and candle.low <= min(prices)
-        and candle.high >= max(prices)
-    )
+def _is_layout(template: str) -> bool:
+    try:
+        Layout(template)
+    except ValueError:
+        return False
+    return True
 
 
 def _readable(

@@ -1,6 +1,10 @@
 """Looking a store over: each thing that can be wrong is found, at its file and row."""
 
+import contextlib
+import os
 import random
+import shutil
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable
@@ -166,7 +170,9 @@ def test_a_file_in_the_wrong_place_and_one_that_is_gone(tmp_path: Path) -> None:
     write_minutes(tmp_path, 5, 0).close()
     (tmp_path / NAME).rename(tmp_path / "other.pqt")
     misplaced, journal = faults(tmp_path)
-    assert [fault.what for fault in misplaced.faults] == [f"belongs into {NAME}"]
+    assert [fault.what for fault in misplaced.faults] == [
+        f"its row of 2024-01-31 00:00:00+00:00 belongs into {NAME}"
+    ]
     assert [fault.what for fault in journal.faults] == [f"it knows {NAME}, which is gone"]
 
 
@@ -212,6 +218,137 @@ def test_a_recorder_at_work_causes_no_faults(tmp_path: Path) -> None:
         stop.set()
         worker.join()
         store.close()
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    metadata = {**(table.schema.metadata or {}), b"kline_trio_format": b"1"}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+@pytest.mark.parametrize("series", [BTC, MONTHLY])
+@pytest.mark.parametrize(
+    ("times", "what"),
+    [
+        ([START_MS, 2**60], "is of a time that cannot be"),
+        ([-60_000, START_MS], "is of a time that cannot be"),
+        ([START_MS, None], "has 1 empty values"),
+    ],
+)
+def test_times_that_no_calendar_reaches(
+    times: list[int | None], what: str, series: Series, tmp_path: Path
+) -> None:
+    write_minutes(tmp_path, 5, 0).close()
+    table = table_of(series, [make_candle(START_MS)] * 2)
+    column = pa.array(times, pa.timestamp("ms", "UTC"))
+    write_table(table.set_column(0, table.schema.field(0), column), tmp_path / "x.pqt")
+    [file] = faults(tmp_path)
+    assert any(what in fault.what for fault in file.faults)
+
+
+def test_a_known_file_that_somebody_elses_took_the_place_of(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 5, 0).close()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / NAME)
+    [file] = faults(tmp_path)
+    assert "one of spot BTCUSDT-1m was written here" in file.faults[0].what
+
+
+def test_a_file_or_folder_within_a_store_is_checked_by_its_journal(tmp_path: Path) -> None:
+    store = write_minutes(tmp_path, 50, 0, LAYOUTS[1])
+    [file] = tmp_path.rglob("*.parquet")
+    older = file.read_bytes()
+    store.accept(minutes(50, 60))
+    merge_all(store)
+    store.close()
+    file.write_bytes(older)
+    for path in (file, file.parent, tmp_path):
+        [found] = faults(path)
+        assert "CRC" in found.faults[0].what
+
+
+def test_an_older_copy_is_named_while_candles_wait(tmp_path: Path) -> None:
+    """A waiting candle excuses only a file that has it already."""
+    store = write_minutes(tmp_path, 5, 0)
+    older = (tmp_path / NAME).read_bytes()
+    store.accept(minutes(5, 9))
+    merge_all(store)
+    store.accept(minutes(9, 10))
+    store.close()
+    (tmp_path / NAME).write_bytes(older)
+    [file] = faults(tmp_path)
+    assert "CRC" in file.faults[0].what
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE candle SET open_time_ms = open_time_ms + 1",
+        "UPDATE candle SET low = 99",
+        "UPDATE candle SET open = x'00ff'",
+        "UPDATE candle SET open_time_ms = open_time_ms + (1 << 62)",
+        "UPDATE series SET symbol = 'b.t/c'",
+        "UPDATE state SET layout = 'nonsense'",
+        "DROP TABLE file",
+    ],
+)
+def test_nonsense_in_the_journal_is_named(damage: str, tmp_path: Path) -> None:
+    write_minutes(tmp_path, 5, 5).close()
+    journal = tmp_path / ".kline_trio" / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(journal)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    assert [file.path for file in faults(tmp_path)] == [journal]
+
+
+def test_what_follows_a_damaged_row_group_is_checked_too(tmp_path: Path) -> None:
+    rows = [row(n) for n in range(5)] + [row(5, low=99.0)]
+    table = table_of(BTC, rows)
+    metadata = {**(table.schema.metadata or {}), b"kline_trio_format": b"1"}
+    path = tmp_path / NAME
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        path,
+        row_group_size=3,
+        write_page_checksum=True,
+        compression="none",
+        use_dictionary=False,
+    )
+    content = bytearray(path.read_bytes())
+    column = pq.ParquetFile(path).metadata.row_group(0).column(1)
+    content[column.data_page_offset + column.total_compressed_size - 2] ^= 1
+    path.write_bytes(content)
+    [file] = faults(tmp_path)
+    assert [fault.row for fault in file.faults] == [None, 5]
+    assert file.faults[0].what.startswith("rows 0 to 2: it is damaged")
+
+
+def test_a_file_that_the_disk_does_not_give_is_named(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 5, 0).close()
+    (tmp_path / "bad.pqt").symlink_to("/proc/self/mem")
+    [file] = faults(tmp_path)
+    assert file.path.name == "bad.pqt"
+    assert "cannot be read: Input/output error" in file.faults[0].what
+
+
+def test_what_is_no_file_is_passed_by(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 5, 0).close()
+    os.mkfifo(tmp_path / "pipe.pqt")
+    (tmp_path / "loop.pqt").symlink_to("loop.pqt")
+    (tmp_path / "folder.pqt").mkdir()
+    assert faults(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", [b"a\nb.pqt", b"back\\slash.pqt", b"x\xff.pqt"])
+def test_odd_names_are_checked_and_summed(name: bytes, tmp_path: Path) -> None:
+    store = tmp_path / "data"
+    write_minutes(store, 5, 0).close()
+    shutil.rmtree(store / ".kline_trio")
+    (store / NAME).rename(os.fsdecode(os.fsencode(store) + b"/" + name))
+    assert main(["check", str(store), "--manifest", str(tmp_path / "SUMS")]) == 0
+    command = ["sha256sum", "--check", "--strict", str(tmp_path / "SUMS")]
+    assert subprocess.run(command, cwd=store, timeout=30, check=False).returncode == 0
+    [path] = store.iterdir()
+    path.write_bytes(b"")
+    assert main(["check", str(store)]) == 1
 
 
 def test_nothing_at_the_path(tmp_path: Path) -> None:

@@ -290,6 +290,29 @@ def test_the_readable_rows_of_a_damaged_journal_are_taken_over(tmp_path: Path) -
     assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
 
 
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        ("UPDATE series SET symbol = 'b.t/c'", 0),
+        ("UPDATE candle SET open = x'00ff' WHERE open_time_ms % 120000 = 0", 5),
+        ("UPDATE candle SET open_time_ms = open_time_ms + (1 << 62)", 0),
+        ("DELETE FROM state", 10),
+    ],
+)
+def test_nonsense_in_the_journal_is_damage_too(damage: str, left: int, tmp_path: Path) -> None:
+    """SQLite's own check finds nothing: its pages have no checksums."""
+    write_minutes(tmp_path, 0, 10).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / ".kline_trio/journal.sqlite")) as journal:
+        journal.execute(damage)
+        journal.commit()
+    store = open_store(tmp_path)
+    assert store.rows() == left
+    store.accept(minutes(20, 30))
+    merge_all(store)
+    store.close()
+    assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
+
+
 @pytest.mark.parametrize("step", ["move_durably", "replace", "sync_folder"])
 @pytest.mark.parametrize("count", range(3))
 def test_taking_a_journal_over_can_be_cut_off_anywhere(
