@@ -16,6 +16,7 @@ from kline_trio.errors import DamagedError, DiskError, NoRoomError
 __all__ = [
     "disk_errors",
     "free_bytes",
+    "is_damage",
     "make_folders",
     "move_durably",
     "refuse_network_disk",
@@ -129,11 +130,20 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise _kind(error, path.parent)(f"{path}: {error}") from error
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite found its file damaged, and not the disk refusing to read or write it."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return (
+        code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        or code == sqlite3.SQLITE_IOERR_SHORT_READ
+    )
+
+
 def _kind(error: sqlite3.Error, folder: Path) -> type[DiskError]:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if code & 0xFF == sqlite3.SQLITE_FULL:
         return NoRoomError
-    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if is_damage(error):
         return DamagedError
     # A failed sync is not among them: the system may have thrown away what it was to write.
     may_be_room = (

@@ -270,6 +270,16 @@ class Journal:
         [rows] = self._connection.execute("SELECT count(*) FROM candle").fetchone()
         return int(rows)
 
+    def fold_in(self) -> None:
+        """Leaves nothing in the WAL: after it the file alone is the journal.
+
+        Raises:
+          sqlite3.Error: some of it still is in the WAL alone.
+        """
+        [busy, *_] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("another program is at the journal")
+
     def close(self) -> None:
         """Closes the file; SQLite folds the WAL in, and removes it, if no reader is at it."""
         self._connection.close()

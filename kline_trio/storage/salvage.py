@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.storage.disk import make_folders, move_durably, sync_folder
+from kline_trio.storage.disk import is_damage, make_folders, move_durably, sync_folder
 from kline_trio.storage.journal import CANDLE_COLUMNS, Journal, MergedFile
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
@@ -55,6 +55,8 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
         for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):
             if isinstance(layout, str) and _is_layout(layout):
                 journal.remember_layout(layout)
+        # The file is about to be moved without its WAL, and closing does not tell what it left.
+        journal.fold_in()
     os.replace(made, recovered_path(store_path))  # noqa: PTH105 - as in merges
     sync_folder(recovered_path(store_path).parent)
     return rescued, finish_salvage(store_path)
@@ -133,6 +135,13 @@ def _is_layout(template: str) -> bool:
 def _readable(
     damaged: sqlite3.Connection, sql: str, values: tuple[int, ...]
 ) -> Iterator[tuple[Any, ...]]:
-    # Whatever the damage is, what came before it is good.
-    with contextlib.suppress(sqlite3.DatabaseError, UnicodeDecodeError, OverflowError):
+    """The rows up to where the damage begins; a disk that refuses is no damage, and raises."""
+    try:
         yield from damaged.execute(sql, values)
+    except (UnicodeDecodeError, OverflowError):
+        pass
+    except sqlite3.Error as error:
+        # A plain error is a table that is not there, or a text that is none.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code != sqlite3.SQLITE_ERROR and not is_damage(error):
+            raise

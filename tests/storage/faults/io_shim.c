@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -167,6 +168,26 @@ ssize_t write(int fd, const void *data, size_t size) {
     }
 PWRITE(pwrite, off_t)
 PWRITE(pwrite64, off64_t)
+
+#define SENDFILE(name, offset_type)                                            \
+    ssize_t name(int to, int from, offset_type *offset, size_t size) {         \
+        REAL(ssize_t, #name, int, int, offset_type *, size_t);                 \
+        if (!known(to)) return real(to, from, offset, size);                   \
+        if (turn()) return -1;                                                 \
+        off64_t at = lseek64(to, 0, SEEK_CUR);                                 \
+        off64_t source = offset ? *offset : lseek64(from, 0, SEEK_CUR);        \
+        ssize_t done = real(to, from, offset, amount(size));                   \
+        if (mode == KILL_AMID && calls == target) die();                       \
+        if (done > 0 && trace_fd >= 0) {                                       \
+            char *data = malloc(done);                                         \
+            if (pread64(from, data, done, source) == done)                     \
+                note_data(to, at, data, done);                                 \
+            free(data);                                                        \
+        }                                                                      \
+        return done;                                                           \
+    }
+SENDFILE(sendfile, off_t)
+SENDFILE(sendfile64, off64_t)
 
 #define SYNC(name)                                                         \
     int name(int fd) {                                                     \

@@ -1,6 +1,8 @@
 """What the store does while it is killed or its calls fail, and what it must hold afterwards."""
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from tests.storage.support import (
     open_store,
     ordered,
     receive,
+    write_minutes,
 )
 
 __all__ = ["SCENARIOS", "Scenario", "wrong_with"]
@@ -49,11 +52,13 @@ class Scenario:
     prepared: int
     work: Callable[[Path, Accept], None]
     layout: str = DEFAULT_LAYOUT
+    damaged: bytes | None = None
+    """Found nowhere else in the store: what it begins with and cannot read, and must keep."""
 
-    def expected(self, batches: int) -> dict[Series, Rows]:
-        """What the store holds after so many batches."""
+    def expected(self, batches: int, later: Sequence[ReceivedCandle] = ()) -> dict[Series, Rows]:
+        """What the store holds after so many batches, and what came later."""
         model: dict[Series, Rows] = {}
-        for batch in self.batches[:batches]:
+        for batch in (*self.batches[:batches], list(later)):
             apply(model, batch)
         return model
 
@@ -63,14 +68,21 @@ def wrong_with(scenario: Scenario, path: Path, acknowledged: int) -> str | None:
 
     First as a reader finds it, then after the next start has gone on with it.
     """
-    broken = _broken_file(path)
-    if broken:
-        return broken
-    before = _batches_held(scenario, path, acknowledged)
-    if not before:
-        return f"not what it was after {acknowledged} or {acknowledged + 1} batches"
+    before: list[int] | None = None
+    if scenario.damaged is None:
+        broken = _broken_file(path)
+        if broken:
+            return broken
+        before = _batches_held(scenario, path, acknowledged)
+        if not before:
+            return f"not what it was after {acknowledged} or {acknowledged + 1} batches"
+    elif not _is_kept(scenario.damaged, path):
+        return "what could not be read is gone"
     store = open_store(path, scenario.layout)
     try:
+        if scenario.damaged is not None:
+            # What waits replaces a damaged file; where nothing waits, nobody has met it yet.
+            store.accept(minutes(_LATER, _LATER + 1))
         merge_all(store)
         if store.rows():
             return "rows wait after all was merged"
@@ -78,9 +90,20 @@ def wrong_with(scenario: Scenario, path: Path, acknowledged: int) -> str | None:
         store.close()
     if any((path / ".kline_trio" / "tmp").iterdir()):
         return "temporary files are left"
-    if before != _batches_held(scenario, path, acknowledged):
+    if scenario.damaged is not None:
+        if not _is_kept(scenario.damaged, path):
+            return "the next start did away with what it could not read"
+        if not _batches_held(scenario, path, acknowledged, minutes(_LATER, _LATER + 1)):
+            return f"not what it was after {acknowledged} or {acknowledged + 1} batches"
+    elif before != _batches_held(scenario, path, acknowledged):
         return "the next start changed what it holds"
     return _broken_file(path)
+
+
+def _is_kept(content: bytes, path: Path) -> bool:
+    house = path / ".kline_trio"
+    places = [*path.glob("*.pqt"), *house.glob("journal.sqlite"), *house.glob("quarantine/**/*")]
+    return any(content in place.read_bytes() for place in places if place.is_file())
 
 
 def _broken_file(path: Path) -> str | None:
@@ -93,7 +116,9 @@ def _broken_file(path: Path) -> str | None:
     return None
 
 
-def _batches_held(scenario: Scenario, path: Path, acknowledged: int) -> list[int]:
+def _batches_held(
+    scenario: Scenario, path: Path, acknowledged: int, later: Sequence[ReceivedCandle] = ()
+) -> list[int]:
     """After which batches this is the store: the last acknowledged, or the one under way."""
     held = {
         series: stored_table(path, series) if path.is_dir() else None
@@ -102,7 +127,7 @@ def _batches_held(scenario: Scenario, path: Path, acknowledged: int) -> list[int
     return [
         batches
         for batches in (acknowledged, acknowledged + 1)
-        if batches <= len(scenario.batches) and _is(held, scenario.expected(batches))
+        if batches <= len(scenario.batches) and _is(held, scenario.expected(batches, later))
     ]
 
 
@@ -206,6 +231,29 @@ _TWO_SERIES = [
 ]
 _OVER_A_MONTH = [minutes(1_438, 1_440, 1.0), minutes(1_439, 1_443, 2.0), minutes(1_437, 1_438, 3.0)]
 
+_LATER = 30
+_DAMAGE = b"what no reader of ours can make sense of "
+
+
+def _with_a_damaged_file(path: Path) -> None:
+    write_minutes(path, 50, 0).close()
+    file = path / "spot_BTCUSDT_1m.pqt"
+    content = file.read_bytes()
+    file.write_bytes(content[:500] + _DAMAGE + content[500 + len(_DAMAGE) :])
+
+
+def _with_a_damaged_journal(path: Path) -> None:
+    """The page of the table of files, so that every candle can still be read."""
+    write_minutes(path, 0, 6).close()
+    journal = path / ".kline_trio" / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(journal)) as connection:
+        [[page]] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'file'")
+        [[size]] = connection.execute("PRAGMA page_size")
+    content = bytearray(journal.read_bytes())
+    content[(page - 1) * size : page * size] = _DAMAGE.ljust(size, b"Z")
+    journal.write_bytes(content)
+
+
 SCENARIOS = (
     _plain("a first start", [], _TWO_SERIES[:2]),
     _plain("append", [minutes(0, 5)], [minutes(5, 8), minutes(8, 9)]),
@@ -220,5 +268,21 @@ SCENARIOS = (
         [minutes(0, 4), minutes(2, 6, 2.0), minutes(6, 8)],
         2,
         _accept_and_merge([minutes(6, 8)], DEFAULT_LAYOUT),
+    ),
+    Scenario(
+        "a damaged file",
+        _with_a_damaged_file,
+        [minutes(3, 6, 2.0)],
+        0,
+        _accept_and_merge([minutes(3, 6, 2.0)], DEFAULT_LAYOUT),
+        damaged=_DAMAGE,
+    ),
+    Scenario(
+        "a damaged journal",
+        _with_a_damaged_journal,
+        [minutes(0, 6), minutes(4, 8, 2.0)],
+        1,
+        _accept_and_merge([minutes(4, 8, 2.0)], DEFAULT_LAYOUT),
+        damaged=_DAMAGE,
     ),
 )
