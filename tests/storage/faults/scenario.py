@@ -63,7 +63,7 @@ class Scenario:
         return model
 
 
-def wrong_with(scenario: Scenario, path: Path, acknowledged: int) -> str | None:
+def wrong_with(scenario: Scenario, path: Path, acknowledged: int, under_way: int = 1) -> str | None:
     """Why what is left of the store breaks the promise; None if it keeps it.
 
     First as a reader finds it, then after the next start has gone on with it.
@@ -73,9 +73,9 @@ def wrong_with(scenario: Scenario, path: Path, acknowledged: int) -> str | None:
         broken = _broken_file(path)
         if broken:
             return broken
-        before = _batches_held(scenario, path, acknowledged)
+        before = _batches_held(scenario, path, acknowledged, under_way)
         if not before:
-            return f"not what it was after {acknowledged} or {acknowledged + 1} batches"
+            return f"not what it was after {acknowledged}, or up to {under_way} more, batches"
     elif not _is_kept(scenario.damaged, path):
         return "what could not be read is gone"
     store = open_store(path, scenario.layout)
@@ -93,9 +93,10 @@ def wrong_with(scenario: Scenario, path: Path, acknowledged: int) -> str | None:
     if scenario.damaged is not None:
         if not _is_kept(scenario.damaged, path):
             return "the next start did away with what it could not read"
-        if not _batches_held(scenario, path, acknowledged, minutes(_LATER, _LATER + 1)):
-            return f"not what it was after {acknowledged} or {acknowledged + 1} batches"
-    elif before != _batches_held(scenario, path, acknowledged):
+        later = minutes(_LATER, _LATER + 1)
+        if not _batches_held(scenario, path, acknowledged, under_way, later):
+            return f"not what it was after {acknowledged}, or up to {under_way} more, batches"
+    elif before != _batches_held(scenario, path, acknowledged, under_way):
         return "the next start changed what it holds"
     return _broken_file(path)
 
@@ -117,16 +118,20 @@ def _broken_file(path: Path) -> str | None:
 
 
 def _batches_held(
-    scenario: Scenario, path: Path, acknowledged: int, later: Sequence[ReceivedCandle] = ()
+    scenario: Scenario,
+    path: Path,
+    acknowledged: int,
+    under_way: int,
+    later: Sequence[ReceivedCandle] = (),
 ) -> list[int]:
-    """After which batches this is the store: the last acknowledged, or the one under way."""
+    """After which batches this is the store: the last acknowledged, or one of those under way."""
     held = {
         series: stored_table(path, series) if path.is_dir() else None
         for series in (BTC, CHINESE, COIN)
     }
     return [
         batches
-        for batches in (acknowledged, acknowledged + 1)
+        for batches in range(acknowledged, acknowledged + under_way + 1)
         if batches <= len(scenario.batches) and _is(held, scenario.expected(batches, later))
     ]
 
