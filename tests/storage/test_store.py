@@ -48,20 +48,21 @@ from tests.storage.support import (
 
 STORES = Path(__file__).parents[1] / "stores"
 
-_steps = st.one_of(batches(), st.sampled_from(["plan", "write", "forget", "reopen", "merge all"]))
+_STEPS = ["plan", "write", "forget", "reopen", "crash", "merge all"]
+_steps = st.one_of(batches(), st.sampled_from(_STEPS))
 
 
 @settings(max_examples=30, deadline=None)
 @given(steps=st.lists(_steps, max_size=12), template=st.sampled_from(LAYOUTS))
 def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
-    """However acceptances, the three jobs of merges and reopenings interleave, a reader sees at
-    every moment what a dict by series and open time would hold, bit for bit.
+    """However acceptances, the three jobs of merges, reopenings and crashes interleave, a reader
+    sees at every moment what a dict by series and open time would hold, bit for bit.
     """
     model: dict[Series, Rows] = {}
     planned: list[FileMerge] = []
     written: list[tuple[FileMerge, MergedFile]] = []
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name)
+        path = Path(name) / "store"
         store = open_store(path, template)
         for step in steps:
             if isinstance(step, list):
@@ -84,6 +85,14 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
                 store.forget(merged, merge.pending)
             elif step == "reopen":
                 store.close()
+                store = open_store(path, template)
+                planned, written = [], []
+            elif step == "crash":
+                # What a kill leaves: the files of this moment, and nobody who closes them.
+                left = path.with_name(path.name + "-left")
+                shutil.copytree(path, left)
+                store.close()
+                path = left
                 store = open_store(path, template)
                 planned, written = [], []
             elif step == "merge all":
