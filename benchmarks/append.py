@@ -22,7 +22,7 @@ from kline_trio.candle import Candle, Series
 from kline_trio.config import StoreConfig
 from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.parquet import bring_in, plan_merges
+from kline_trio.storage.parquet import News, bring_in, plan_merges
 from kline_trio.storage.places import scratch
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, END, table_of
@@ -149,7 +149,9 @@ def _store(layout: Layout) -> Callable[[Path, pa.Table], _Appended]:
     def prepare(folder: Path, history: pa.Table) -> _Appended:
         store = Store.open(folder, layout)
         path = layout.path(_BTC, START_MS)
-        file_rows = bring_in(history, path, _BTC, folder, scratch(folder)).rows
+        file_rows = bring_in(
+            News(history, history.slice(0, 0)), path, _BTC, folder, scratch(folder)
+        ).rows
 
         def append(candles: list[Candle]) -> float:
             nonlocal file_rows

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -20,6 +21,15 @@ MAX_TIME_MS = 253_370_764_800_000
 """The year 9999: later times are nonsense, and no calendar reaches beyond that year's end."""
 
 _DECIMAL = re.compile(r"[0-9]{1,24}(?:\.[0-9]{1,24})?", re.ASCII)
+_ROW_LENGTH = 12
+_OTHER_LENGTHS_MS = {
+    name: frozenset(
+        other.duration_ms
+        for other in INTERVALS.values()
+        if other.name != name and other.duration_ms
+    )
+    for name in INTERVALS
+}
 _TO_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -110,25 +120,45 @@ class Candle:
         """
         if not 0 <= kline.t < MAX_TIME_MS or not interval.is_open_time(kline.t):
             raise ProtocolError("an open time off the interval's grid")
-        if not 0 <= kline.n < 2**63:
+        prices = (kline.o, kline.h, kline.l, kline.c, kline.v)
+        return cls._checked(kline.t, prices, kline.n, (kline.q, kline.V, kline.Q))
+
+    @classmethod
+    def from_rest(cls, row: Sequence[object], interval: Interval) -> "Candle":
+        """The candle of a row of a klines answer (Binance docs, "Kline/Candlestick Data").
+
+        Raises:
+          ProtocolError: it has another shape, is off the interval's grid or of another interval,
+            or a number is not one or contradicts another.
+        """
+        if len(row) != _ROW_LENGTH:
+            raise ProtocolError("a row with another number of columns")
+        open_time_ms, close_time_ms = _whole(row[0]), _whole(row[6])
+        if not 0 <= open_time_ms < MAX_TIME_MS or not interval.is_open_time(open_time_ms):
+            raise ProtocolError("an open time off the interval's grid")
+        # Not `!=`: the last candle before an outage can be cut short (BTCUSDT, 2023-03-24 12:39).
+        length_ms = close_time_ms + 1 - open_time_ms
+        if length_ms in _OTHER_LENGTHS_MS[interval.name] or close_time_ms >= interval.end_time_ms(
+            open_time_ms
+        ):
+            raise ProtocolError("a row of another interval")
+        return cls._checked(open_time_ms, row[1:6], row[8], (row[7], *row[9:11]))
+
+    @classmethod
+    def _checked(
+        cls, open_time_ms: int, prices: Sequence[object], trades: object, sums: Sequence[object]
+    ) -> "Candle":
+        """A candle of texts, in the order of the fields, if they do not contradict each other."""
+        trade_num = _whole(trades)
+        if not 0 <= trade_num < 2**63:
             raise ProtocolError("an impossible number of trades")
-        candle = cls(
-            open_time_ms=kline.t,
-            open=_number(kline.o),
-            high=_number(kline.h),
-            low=_number(kline.l),
-            close=_number(kline.c),
-            volume=_number(kline.v),
-            quote_volume=_number(kline.q),
-            trade_num=kline.n,
-            taker_buy_base_asset_volume=_number(kline.V),
-            taker_buy_quote_asset_volume=_number(kline.Q),
-        )
-        if not candle.low <= min(candle.open, candle.close):
+        open_, high, low, close, volume = map(_number, prices)
+        quote_volume, *takers = map(_number, sums)
+        if not low <= min(open_, close):
             raise ProtocolError("a low above the open or the close")
-        if not candle.high >= max(candle.open, candle.close):
+        if not high >= max(open_, close):
             raise ProtocolError("a high below the open or the close")
-        return candle
+        return cls(open_time_ms, open_, high, low, close, volume, quote_volume, trade_num, *takers)
 
     def is_possible(self, interval: Interval) -> bool:
         """Whether all holds that is true of every candle; its fields may be of any types."""
@@ -148,9 +178,15 @@ class Candle:
         )
 
 
-def _number(text: str) -> float:
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise ProtocolError("a time or a count that is not a whole number")
+    return value
+
+
+def _number(text: object) -> float:
     # float() alone would take "nan", "1_000", " 7" and a megabyte of digits.
-    if _DECIMAL.fullmatch(text) is None:
+    if not isinstance(text, str) or _DECIMAL.fullmatch(text) is None:
         raise ProtocolError("a number that is not plain decimal text")
     number = float(text)
     assert math.isfinite(number), "24 digits are far below the largest float"

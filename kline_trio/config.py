@@ -2,25 +2,33 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import attrs
 import tomli
 
 from kline_trio.candle import Series, upper_ascii
+from kline_trio.config_values import (
+    path_reader,
+    read_count,
+    read_layout,
+    read_moment,
+    read_positive_seconds,
+    read_seconds,
+    read_share,
+    read_text,
+    url_reader,
+)
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Interval
 from kline_trio.storage.layout import Layout
 
-__all__ = ["Config", "ConnectionConfig", "EndpointConfig", "StoreConfig"]
-
-_MAX_SECONDS = 31_536_000
-"""A year: whoever writes more means another unit."""
+__all__ = ["CompletenessConfig", "Config", "ConnectionConfig", "EndpointConfig"]
+__all__ += ["HistoryConfig", "RestConfig", "StoreConfig"]
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +60,34 @@ class EndpointConfig:
 
 
 @attrs.frozen(kw_only=True)
+class CompletenessConfig:
+    """When a candle counts as absent, and how often it is asked for."""
+
+    grace_seconds: float = 5.0
+    """How long after its close a candle may take to come, in the exchange's time."""
+    attempts: int = 4
+    """How often the exchange is asked for what it does not have, until that is taken as true."""
+    attempt_seconds: float = 10.0
+    """Between the first two attempts; each further wait is six times as long."""
+
+
+@attrs.frozen(kw_only=True)
+class RestConfig:
+    """How much the REST interface is used."""
+
+    weight_share: float = 0.5
+    """Of the exchange's budget for this address; the rest is for your other programs."""
+
+
+@attrs.frozen(kw_only=True)
+class HistoryConfig:
+    """What is fetched of the time before the recorder was there."""
+
+    since: datetime | None = None
+    """From when on, UTC; None: nothing."""
+
+
+@attrs.frozen(kw_only=True)
 class ConnectionConfig:
     """The patience of a connection."""
 
@@ -77,6 +113,9 @@ class Config:
     endpoints: Mapping[str, EndpointConfig] = attrs.field(factory=_DEFAULT_ENDPOINTS.copy)
     """By trade type; all three."""
     connection: ConnectionConfig = ConnectionConfig()
+    completeness: CompletenessConfig = CompletenessConfig()
+    rest: RestConfig = RestConfig()
+    history: HistoryConfig = HistoryConfig()
 
     @classmethod
     def from_toml(cls, path: Path | str) -> "Config":
@@ -124,7 +163,16 @@ class Config:
 
 
 _Where = tuple[str, ...]
-_Section = TypeVar("_Section", StoreConfig, EndpointConfig, ConnectionConfig)
+_Section = TypeVar(
+    "_Section",
+    StoreConfig,
+    EndpointConfig,
+    ConnectionConfig,
+    CompletenessConfig,
+    RestConfig,
+    HistoryConfig,
+)
+_TABLES = ("streams", "store", "endpoints", "connection", "completeness", "rest", "history")
 
 
 @attrs.frozen
@@ -134,18 +182,18 @@ class _Reader:
     problems: list[tuple[_Where, str]] = attrs.field(factory=list)
 
     def config(self, document: dict[str, Any], folder: Path) -> Config:
-        root = self._table((), document, ("streams", "store", "endpoints", "connection"))
+        root = self._table((), document, _TABLES)
         streams = self._streams(root.get("streams", {}))
         store = self._section(
             ("store",),
             root,
             StoreConfig(),
-            path=_path_in(folder),
-            layout=_layout,
-            merge_seconds=_seconds,
-            max_merge_seconds=_seconds,
-            journal_rows_in_memory=_count,
-            drain_seconds=_seconds,
+            path=path_reader(folder),
+            layout=read_layout,
+            merge_seconds=read_seconds,
+            max_merge_seconds=read_seconds,
+            journal_rows_in_memory=read_count,
+            drain_seconds=read_seconds,
         )
         if "store" not in root or "path" not in root["store"]:
             store = attrs.evolve(store, path=folder / store.path)
@@ -155,8 +203,8 @@ class _Reader:
                 ("endpoints", trade_type),
                 hosts,
                 default,
-                websocket=_urls("ws", "wss"),
-                rest=_urls("http", "https"),
+                websocket=url_reader("ws", "wss"),
+                rest=url_reader("http", "https"),
             )
             for trade_type, default in _DEFAULT_ENDPOINTS.items()
         }
@@ -164,10 +212,28 @@ class _Reader:
             ("connection",),
             root,
             ConnectionConfig(),
-            connect_seconds=_positive_seconds,
-            stall_seconds=_positive_seconds,
+            connect_seconds=read_positive_seconds,
+            stall_seconds=read_positive_seconds,
         )
-        return Config(streams=streams, store=store, endpoints=endpoints, connection=connection)
+        completeness = self._section(
+            ("completeness",),
+            root,
+            CompletenessConfig(),
+            grace_seconds=read_seconds,
+            attempts=read_count,
+            attempt_seconds=read_positive_seconds,
+        )
+        rest = self._section(("rest",), root, RestConfig(), weight_share=read_share)
+        history = self._section(("history",), root, HistoryConfig(), since=read_moment)
+        return Config(
+            streams=streams,
+            store=store,
+            endpoints=endpoints,
+            connection=connection,
+            completeness=completeness,
+            rest=rest,
+            history=history,
+        )
 
     def _table(self, where: _Where, value: object, known: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -232,85 +298,10 @@ class _Reader:
         found = []
         for symbol in symbols:
             try:
-                found.append(Series(trade_type, upper_ascii(_text(symbol)), interval.name))
+                found.append(Series(trade_type, upper_ascii(read_text(symbol)), interval.name))
             except ValueError as error:
                 self.problems.append((where, f"{symbol!r}: {error}"))
         return found
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"a text in quotes is wanted, not {value!r}")
-    return value
-
-
-def _seconds(value: object) -> float:
-    # TOML has inf and nan, and to Python true is a number.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"a number of seconds is wanted, not {value!r}")
-    if not 0 <= value <= _MAX_SECONDS:
-        raise ValueError(f"{value} is not between 0 and {_MAX_SECONDS} seconds")
-    return float(value)
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"a number from 1 on is wanted, not {value!r}")
-    return value
-
-
-def _positive_seconds(value: object) -> float:
-    if _seconds(value) == 0:
-        raise ValueError("0 seconds leave no time for an answer")
-    return _seconds(value)
-
-
-def _path_in(folder: Path) -> Callable[[object], Path]:
-    def read(value: object) -> Path:
-        text = _text(value)
-        if not text or "\0" in text:
-            raise ValueError("a path is wanted")
-        try:
-            return folder / Path(text).expanduser()
-        except RuntimeError as error:  # a user who is not there
-            raise ValueError(str(error)) from None
-
-    return read
-
-
-def _layout(value: object) -> Layout:
-    return Layout(_text(value))
-
-
-def _urls(plain: str, secure: str) -> Callable[[object], tuple[str, ...]]:
-    def read(value: object) -> tuple[str, ...]:
-        texts = value if isinstance(value, list) else [value]
-        if not texts:
-            raise ValueError("an empty list: name a host, or take the line out")
-        return tuple(_url(_text(text), plain, secure) for text in texts)
-
-    return read
-
-
-def _url(text: str, plain: str, secure: str) -> str:
-    # A path with other characters, or a host that no name can be, would fail at each connection.
-    if not (text.isascii() and text.isprintable()) or " " in text:
-        raise ValueError(f"{text!r} is not plain ASCII; names in other scripts start with xn--")
-    parts = urlsplit(text)
-    if parts.scheme not in (plain, secure) or not parts.hostname:
-        raise ValueError(f"{text!r} is no {secure}:// address")
-    _ = parts.port  # raises ValueError where it is no port
-    parts.hostname.encode("idna")  # raises UnicodeError, a ValueError, where it is no name
-    if parts.scheme == plain and not _is_loopback(parts.hostname):
-        raise ValueError(f"{text!r}: unencrypted {plain}:// only goes to this machine itself")
-    return text.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _line_note(text: str, where: _Where) -> str:

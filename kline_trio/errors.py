@@ -7,6 +7,7 @@ __all__ = [
     "KlineTrioError",
     "NoRoomError",
     "ProtocolError",
+    "RefusedError",
     "StoreInUseError",
     "UnavailableError",
 ]
@@ -53,3 +54,16 @@ class DamagedError(DiskError):
 
 class UnavailableError(KlineTrioError):
     """The exchange could not be asked, or its answer cannot be used; asking again may help."""
+
+
+class RefusedError(UnavailableError):
+    """The exchange will not answer: not this question, or not us.
+
+    Attributes:
+      code: the exchange's error code, if the question itself is wrong; None if it is where it is
+        asked from.
+    """
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code

@@ -4,16 +4,27 @@ All times are milliseconds since 1970-01-01 UTC, and all calendars are UTC. A ca
 `[open time, end)`, and its end is the open time of the next one.
 """
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import attrs
 
-__all__ = ["INTERVALS", "Interval"]
+__all__ = ["INTERVALS", "Interval", "Span"]
 
 _SECOND_MS = 1_000
 _MINUTE_MS = 60 * _SECOND_MS
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
+
+
+@attrs.frozen(order=True)
+class Span:
+    """A stretch of time that whole candles fill; never empty."""
+
+    from_ms: int
+    """The open time of the first."""
+    to_ms: int
+    """The end of the last, exclusive."""
 
 
 @attrs.frozen
@@ -62,6 +73,45 @@ class Interval:
     def is_open_time(self, time_ms: int) -> bool:
         """Whether a candle opens at exactly this moment."""
         return self.open_time_ms(time_ms) == time_ms
+
+    def count(self, span: Span) -> int:
+        """How many candles the span has room for."""
+        if self.duration_ms is None:
+            return sum(1 for _ in self.open_times_ms(span))
+        return (span.to_ms - span.from_ms) // self.duration_ms
+
+    def open_times_ms(self, span: Span) -> Iterator[int]:
+        """The open times of the span's candles, in order."""
+        moment_ms = span.from_ms
+        while moment_ms < span.to_ms:
+            yield moment_ms
+            moment_ms = self.end_time_ms(moment_ms)
+
+    def runs(self, open_times_ms: Iterable[int]) -> Iterator[Span]:
+        """The candles, given in order, as spans of those that follow each other."""
+        from_ms = to_ms = None
+        for moment_ms in open_times_ms:
+            if moment_ms != to_ms:
+                if from_ms is not None and to_ms is not None:
+                    yield Span(from_ms, to_ms)
+                from_ms = moment_ms
+            to_ms = self.end_time_ms(moment_ms)
+        if from_ms is not None and to_ms is not None:
+            yield Span(from_ms, to_ms)
+
+    def gaps(self, span: Span, present_ms: Iterable[int]) -> Iterator[Span]:
+        """What of the span these candles, given in order, leave out.
+
+        It costs as much as there are candles present, however long the gaps are.
+        """
+        at_ms = span.from_ms
+        for moment_ms in present_ms:
+            if span.from_ms <= moment_ms < span.to_ms:
+                if moment_ms > at_ms:
+                    yield Span(at_ms, moment_ms)
+                at_ms = self.end_time_ms(moment_ms)
+        if at_ms < span.to_ms:
+            yield Span(at_ms, span.to_ms)
 
 
 def _month_ms(time_ms: int, *, later: int) -> int:

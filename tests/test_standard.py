@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": VOCABULARY,
     "storage": VOCABULARY,
     "simulator": set(),
-    "config": {*VOCABULARY, "exchange", "storage"},
+    "config": {*VOCABULARY, "config_values", "exchange", "storage"},
+    "config_values": {"storage"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config"},
     "console": set(),
     "running": {

@@ -124,6 +124,8 @@ class Connection:
     """Takes the closed candles, in order. While it blocks, nothing counts as a stall."""
     tell: Callable[[Happening], None]
     """Takes the rest."""
+    hear_time: Callable[[int], None]
+    """Takes the event time, in milliseconds, of each valid candle."""
     connect_seconds: float
     """For TCP, TLS and handshake together."""
     stall_seconds: float
@@ -194,10 +196,10 @@ class Connection:
                 continue
             match event:
                 case CandleClosed():
-                    self._hear(event.series)
+                    self._hear(event)
                     await self._deliver(event)
                 case CandleForming():
-                    self._hear(event.series)
+                    self._hear(event)
                 case SubscriptionReply():
                     self._subscription.acknowledge(event.id, trio.current_time())
                 case ErrorReply():
@@ -226,10 +228,11 @@ class Connection:
             self.tell(BadFrame(str(error), payload))
             return
         if isinstance(event, CandleForming):
-            self._hear(event.series)
+            self._hear(event)
 
-    def _hear(self, series: Series) -> None:
-        self._subscription.hear(stream_name(series))
+    def _hear(self, event: CandleClosed | CandleForming) -> None:
+        self.hear_time(event.event_time_ms)
+        self._subscription.hear(stream_name(event.series))
         if not self._heard:
             self._heard = True
             self.tell(Heard())

@@ -1,21 +1,50 @@
-"""The REST interface: what time it is there, and which symbols there are."""
+"""The REST interface: the time, the symbols and the klines, within one budget for each pool."""
 
+import math
+import re
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, TypeVar
 
 import attrs
 import httpx2
 import msgspec
+import trio
 
-from kline_trio.errors import UnavailableError
+from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.errors import RefusedError, UnavailableError
+from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.exchange.klines import Answer, Page, read_rows
 from kline_trio.exchange.markets import Market
+from kline_trio.exchange.weights import WeightPool
+from kline_trio.interval import Span
 
-__all__ = ["RestMarket"]
+__all__ = ["Listing", "RestMarket"]
 
 _MAX_BODY_BYTES = 64 * 2**20
 """Spot's exchangeInfo, the longest answer, has some 15 MB."""
+_ANSWER_SECONDS = 30.0
+"""For a whole answer: a server that sends a byte a second is none."""
+_SHOWN_CHARACTERS = 120
+
+_BLOCK_SECONDS = {429: 60.0, 418: 120.0}
+"""How long to ask nothing where the answer does not say: a minute's budget, the shortest ban."""
+_LEAST_BLOCK_SECONDS = 1.0
+_BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
+_LOCATION = {403: "a firewall refuses us", 451: "not for this location"}
+_WRONG_QUESTION = frozenset({-1023, -1100, -1101, -1102, -1104, -1120, -1121, -1122})
+"""What will never be answered otherwise (Binance docs, errors.md)."""
 
 _Answer = TypeVar("_Answer")
+
+
+@attrs.frozen
+class Listing:
+    """What the exchange says of a symbol."""
+
+    is_trading: bool
+    onboard_ms: int | None
+    """When a contract was listed; spot does not tell."""
 
 
 class _Time(msgspec.Struct):
@@ -25,10 +54,26 @@ class _Time(msgspec.Struct):
 
 class _Symbol(msgspec.Struct):
     symbol: str
+    status: str = ""
+    contractStatus: str = ""  # noqa: N815 - COIN-M's word for it
+    onboardDate: int | None = None  # noqa: N815
+
+
+class _RateLimit(msgspec.Struct):
+    rateLimitType: str = ""  # noqa: N815
+    interval: str = ""
+    intervalNum: int = 0  # noqa: N815
+    limit: int = 0
 
 
 class _ExchangeInfo(msgspec.Struct):
     symbols: list[_Symbol]
+    rateLimits: list[_RateLimit] = []  # noqa: N815
+
+
+class _Fault(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
 
 
 @attrs.frozen
@@ -39,30 +84,127 @@ class RestMarket:
     market: Market
     hosts: tuple[str, ...]
     """Scheme and host of each."""
+    pool: WeightPool
+    clock: ExchangeClock
 
-    async def server_time_ms(self) -> int:
-        """The exchange's time in milliseconds (Binance docs, "Check Server Time").
-
-        Raises:
-          UnavailableError: no host gave an answer that can be used.
-        """
-        return (await self._get("time", _Time)).serverTime
-
-    async def symbols(self) -> frozenset[str]:
-        """All symbols that the market lists, whatever their status ("Exchange Information").
+    async def confirm_time(self) -> int:
+        """Sets the market's clock by the exchange's own ("Check Server Time"); milliseconds.
 
         Raises:
           UnavailableError: no host gave an answer that can be used.
         """
-        info = await self._get("exchangeInfo", _ExchangeInfo)
-        return frozenset(entry.symbol for entry in info.symbols)
+        read = msgspec.json.Decoder(_Time).decode
+        time_ms = (await self._get("time", {}, 1, -math.inf, read)).serverTime
+        self.clock.confirm(time_ms)
+        return time_ms
 
-    async def _get(self, what: str, shape: type[_Answer]) -> _Answer:
+    async def listings(self) -> dict[str, Listing]:
+        """All symbols that the market lists ("Exchange Information").
+
+        Raises:
+          UnavailableError: no host gave an answer that can be used.
+        """
+        weight = 20 if self.market.pool == "spot" else 1
+        read = msgspec.json.Decoder(_ExchangeInfo).decode
+        info = await self._get("exchangeInfo", {}, weight, -math.inf, read)
+        for limit in info.rateLimits:
+            kind = (limit.rateLimitType, limit.interval, limit.intervalNum)
+            if kind == ("REQUEST_WEIGHT", "MINUTE", 1):
+                self.pool.learn_limit(limit.limit)
+        return {
+            entry.symbol: Listing(
+                "TRADING" in (entry.status, entry.contractStatus), entry.onboardDate
+            )
+            for entry in info.symbols
+        }
+
+    async def first_open_time_ms(self, series: Series) -> int | None:
+        """The open time of the first candle that there is of a series; None if it has none yet.
+
+        Raises:
+          RefusedError: the exchange will not answer this question.
+          UnavailableError: no host gave an answer that can be used.
+        """
+        if self.market.pages_end_first:
+            # Its pages cannot begin at the beginning, but it says when a contract was listed.
+            listing = (await self.listings()).get(series.symbol)
+            if listing is None or listing.onboard_ms is None:
+                return None
+            return series.interval.open_time_ms(listing.onboard_ms)
+        whole = Span(0, series.interval.open_time_ms(MAX_TIME_MS - 1))
+        page = Page(whole, 1, self.market.kline_weight(1))
+        candles = (await self.klines(series, page, -math.inf)).candles
+        return candles[0].open_time_ms if candles else None
+
+    async def klines(self, series: Series, page: Page, urgency: float) -> Answer:
+        """The closed candles of a page ("Kline/Candlestick Data").
+
+        Args:
+          series: whose candles.
+          page: which, of `pages`.
+          urgency: the smallest is served first.
+
+        Raises:
+          RefusedError: the exchange will not answer this question.
+          UnavailableError: no host gave an answer that can be used.
+        """
+        # Of before it was asked: what closes meanwhile may still change.
+        now_ms = self.clock.now_ms or 0
+
+        def read(body: bytes) -> Answer:
+            return read_rows(body, series, page.span, now_ms)
+
+        return await self._get("klines", page.query(series), page.weight, urgency, read)
+
+    async def is_over(self, series: Series, open_time_ms: int) -> bool:
+        """Whether a series had ended before this candle: its symbol is traded no more.
+
+        Raises:
+          UnavailableError: no host gave an answer that can be used.
+        """
+        listing = (await self.listings()).get(series.symbol)
+        if listing is not None and listing.is_trading:
+            return False
+        # Without times an answer ends with the newest candle there is, on all markets.
+        query = {"symbol": series.symbol, "interval": series.time_interval, "limit": "1"}
+        whole = Span(0, series.interval.open_time_ms(MAX_TIME_MS - 1))
+        try:
+            answer = await self._get(
+                "klines",
+                query,
+                self.market.kline_weight(1),
+                -math.inf,
+                lambda body: read_rows(body, series, whole, MAX_TIME_MS),
+            )
+        except RefusedError as error:
+            if error.code is None:
+                raise
+            return True
+        return not answer.candles or answer.candles[-1].open_time_ms < open_time_ms
+
+    async def _get(
+        self,
+        what: str,
+        query: Mapping[str, str],
+        weight: int,
+        urgency: float,
+        read: Callable[[bytes], _Answer],
+    ) -> _Answer:
         tried = []
+        refused = 0
         for host in self.hosts:
             url = f"{host}{self.market.rest_prefix}/{what}"
+            await self.pool.spend(weight, urgency)
             try:
-                return msgspec.json.decode(await self._body(url), type=shape)
+                with trio.fail_after(_ANSWER_SECONDS):
+                    return read(await self._body(url, query))
+            except RefusedError as error:
+                if error.code is not None:
+                    raise
+                refused += 1
+                tried.append(f"{url}: {error}")
+            except trio.TooSlowError:
+                tried.append(f"{url}: no whole answer within {_ANSWER_SECONDS:g} s")
             # Bytes that are no text show as UnicodeError, a thousand brackets as RecursionError,
             # hosts that cannot be names as UnicodeError or httpx2.InvalidURL.
             except (
@@ -74,16 +216,54 @@ class RestMarket:
                 RecursionError,
             ) as error:
                 tried.append(f"{url}: {str(error) or repr(error.__cause__ or error)}")
+        if refused == len(self.hosts):
+            raise RefusedError("; ".join(tried))
         raise UnavailableError("; ".join(tried))
 
-    async def _body(self, url: str) -> bytes:
+    async def _body(self, url: str, query: Mapping[str, str]) -> bytes:
         body = bytearray()
-        async with self.client.stream("GET", url) as response:
-            if response.status_code != httpx2.codes.OK:
-                raise UnavailableError(f"HTTP {response.status_code}")
+        async with self.client.stream("GET", url, params=query) as response:
             async with aclosing(response.aiter_bytes()) as pieces:
                 async for piece in pieces:
                     body += piece
                     if len(body) > _MAX_BODY_BYTES:
                         raise UnavailableError(f"an answer of more than {_MAX_BODY_BYTES} bytes")
+        used = response.headers.get("x-mbx-used-weight-1m", "")
+        if used.isascii() and used.isdigit() and len(used) < 10:
+            self.pool.learn_used(int(used))
+        if response.status_code != httpx2.codes.OK:
+            self._refuse(response, bytes(body))
         return bytes(body)
+
+    def _refuse(self, response: httpx2.Response, body: bytes) -> None:
+        """Raises what an answer other than 200 means."""
+        status = response.status_code
+        fault = _fault(body)
+        said = f"HTTP {status}"
+        if fault.msg:
+            said += f": {fault.code} {fault.msg[:_SHOWN_CHARACTERS]!a}"
+        if status in _BLOCK_SECONDS:
+            self.pool.block(self._block_seconds(response, fault.msg))
+            raise UnavailableError(said)
+        if status in _LOCATION:
+            raise RefusedError(f"{said}: {_LOCATION[status]}")
+        if fault.code in _WRONG_QUESTION:
+            raise RefusedError(said, code=fault.code)
+        raise UnavailableError(said)
+
+    def _block_seconds(self, response: httpx2.Response, message: str) -> float:
+        after = response.headers.get("retry-after", "")
+        if after.isascii() and after.isdigit() and len(after) < 9:
+            return max(_LEAST_BLOCK_SECONDS, float(after))
+        until = _BANNED_UNTIL.search(message)
+        if until and self.clock.now_ms is not None:
+            return max(_LEAST_BLOCK_SECONDS, (int(until[1]) - self.clock.now_ms) / 1_000)
+        return _BLOCK_SECONDS[response.status_code]
+
+
+def _fault(body: bytes) -> _Fault:
+    """The exchange's own words; none where the body is a page for people, as of a firewall."""
+    try:
+        return msgspec.json.decode(body, type=_Fault)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return _Fault()

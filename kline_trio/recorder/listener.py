@@ -1,7 +1,7 @@
 """One market: its connections, each kept alive for ever."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import attrs
@@ -63,6 +63,10 @@ class Listener:
     seams: Seams
     send: trio.MemorySendChannel[ReceivedCandle]
     """This listener's own end; closed when it ends."""
+    hear_time: Callable[[int], None]
+    """Takes the exchange's time, in milliseconds, with each valid candle."""
+    received: Callable[[Series, int], None]
+    """Told the series and the open time of each closed candle, before it is sent on."""
 
     bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many frames could not be taken, by reason."""
@@ -88,6 +92,7 @@ class Listener:
                 streams,
                 deliver=self._deliver,
                 tell=partial(self._report, words),
+                hear_time=self.hear_time,
                 connect_seconds=self.patience.connect_seconds,
                 stall_seconds=_stall_seconds(self.patience.stall_seconds, stalls),
             )
@@ -112,6 +117,7 @@ class Listener:
 
     async def _deliver(self, event: CandleClosed) -> None:
         received = ReceivedCandle(event.series, event.candle, self.seams.now())
+        self.received(event.series, event.candle.open_time_ms)
         try:
             await self.send.send(received)
         except trio.BrokenResourceError:

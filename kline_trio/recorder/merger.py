@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
 import attrs
@@ -39,6 +39,8 @@ class Merger:
     commit_door: Door
     merge_door: Door
     rule: MergeRule
+    lost: Callable[[Series], None]
+    """Told of which series a file was damaged."""
 
     files: set[PurePosixPath] = attrs.field(init=False, factory=set)
     """The files that were written, relative to the store."""
@@ -115,6 +117,8 @@ class Merger:
             for merge in plan_merges(self.store.layout, series, taken):
                 merged = await self.merge_door.run(self.store.write, merge)
                 await self.commit_door.run(self.store.forget, merged, merge.pending)
+                if merged.replaces_damaged:
+                    self.lost(series)
                 self.files.add(merged.path)
                 self._newest_file[series] = merged
             self._words.room("; merges go on")

@@ -1,7 +1,7 @@
 """The recorder as a whole: storage outside, network inside, each ended in its turn."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import attrs
@@ -11,15 +11,21 @@ import trio
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
+from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
+from kline_trio.exchange.weights import WeightPool
 from kline_trio.recorder.audience import Audience, Candles
+from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.backfill import WORKERS, Backfill
+from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.room import watch_room
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols
+from kline_trio.recorder.timekeeper import keep_time
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.store import Store
 
@@ -69,31 +75,71 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
     seams = seams or Seams()
     commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
     store = await commit_door.run(Store.open, config.store.path, config.store.layout)
+    completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     audience = Audience()
     rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-    merger = Merger(store, commit_door, merge_door, rule)
-    writer = Writer(
-        store,
-        commit_door,
-        audience,
-        config.store.journal_rows_in_memory,
-        merger.accepted,
-    )
+    since = config.history.since
     watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
     try:
         with _lone_error_plain():
-            async with trio.open_nursery() as storage:
+            async with (
+                _rest_client(config, seams) as rest,
+                trio.open_nursery() as storage,
+            ):
+                backfill = Backfill(
+                    rest,
+                    store,
+                    commit_door,
+                    config.completeness.attempts,
+                    config.completeness.attempt_seconds,
+                    seams.now,
+                    lambda batch: merger.accepted(batch),
+                )
+                auditor = Auditor(
+                    store,
+                    commit_door,
+                    merge_door,
+                    completeness,
+                    {trade_type: market.clock for trade_type, market in rest.items()},
+                    backfill,
+                    config.streams,
+                    round(since.timestamp() * 1_000) if since else None,
+                    lambda: not writer.is_short_of_room,
+                )
+                merger = Merger(store, commit_door, merge_door, rule, auditor.recount)
+
+                def accepted(batch: Sequence[ReceivedCandle]) -> None:
+                    merger.accepted(batch)
+                    backfill.received(batch)
+
+                writer = Writer(
+                    store,
+                    commit_door,
+                    audience,
+                    config.store.journal_rows_in_memory,
+                    completeness,
+                    accepted,
+                )
                 storage.start_soon(merger.run)
-                storage.start_soon(_store, writer, merger, receive, config.store.drain_seconds)
+                storage.start_soon(
+                    _store, writer, auditor, merger, receive, config.store.drain_seconds
+                )
                 storage.start_soon(_watch_room, watching, store, commit_door, config.streams)
-                async with _open_listeners(config, seams, send):
+                async with _open_network(config, seams, rest, send, completeness.receive) as net:
+                    net.start_soon(auditor.run)
+                    for pool in {market.market.pool for market in rest.values()}:
+                        names = {name for name, one in rest.items() if one.market.pool == pool}
+                        for _ in range(WORKERS):
+                            net.start_soon(backfill.work, names)
                     yield Recorder(audience)
                 watching.cancel()
         waiting = await commit_door.run(store.rows)
+        refilled = f", {backfill.refilled:,} refilled" if backfill.refilled else ""
         logger.info(
-            "stopped: %s recorded, %s waiting in the journal, %s files",
+            "stopped: %s recorded%s, %s waiting in the journal, %s files",
             f"{writer.recorded:,}",
+            refilled,
             f"{waiting:,}",
             f"{len(merger.files):,}",
         )
@@ -105,12 +151,14 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
 
 async def _store(
     writer: Writer,
+    auditor: Auditor,
     merger: Merger,
     receive: trio.MemoryReceiveChannel[ReceivedCandle],
     drain_seconds: float,
 ) -> None:
     await writer.run(receive)
     writer.audience.leave()
+    await auditor.keep()
     merger.finish(drain_seconds)
 
 
@@ -130,7 +178,11 @@ async def open_tail(
     with _lone_error_plain():
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
-            async with _open_listeners(config, seams or Seams(), send):
+            seams = seams or Seams()
+            async with (
+                _rest_client(config, seams) as rest,
+                _open_network(config, seams, rest, send, lambda _series, _open_time_ms: None),
+            ):
                 yield
 
 
@@ -143,51 +195,69 @@ async def _show_all(
 
 
 @asynccontextmanager
-async def _open_listeners(
-    config: Config, seams: Seams, send: trio.MemorySendChannel[ReceivedCandle]
-) -> AsyncIterator[None]:
-    """Listen to all configured markets while the body runs; `send` is closed with it.
-
-    If cancelled, connections are closed by force.
-    """
-    by_market = {
-        trade_type: tuple(series for series in config.streams if series.trade_type == trade_type)
-        for trade_type in MARKETS
-    }
-    by_market = {trade_type: series for trade_type, series in by_market.items() if series}
+async def _rest_client(config: Config, seams: Seams) -> AsyncIterator[dict[str, RestMarket]]:
+    """The REST interfaces of the configured markets, by trade type."""
+    pools: dict[str, WeightPool] = {}
     # No proxy from the environment: the WebSockets could not follow.
     async with httpx2.AsyncClient(
         transport=seams.http_transport, timeout=_REST_SECONDS, trust_env=False
     ) as client:
-        with send:
-            async with trio.open_nursery() as network:
-                for trade_type, series in by_market.items():
-                    listener = Listener(
-                        MARKETS[trade_type],
-                        series,
-                        config.endpoints[trade_type].websocket,
-                        config.connection,
-                        seams,
-                        send.clone(),
-                    )
-                    network.start_soon(listener.run)
-                network.start_soon(_announce, config, by_market, client)
-                yield
-                network.cancel_scope.cancel()
+        rest = {}
+        for trade_type, market in MARKETS.items():
+            if any(series.trade_type == trade_type for series in config.streams):
+                pool = pools.setdefault(
+                    market.pool, WeightPool(market.weight_per_minute, config.rest.weight_share)
+                )
+                hosts = config.endpoints[trade_type].rest
+                rest[trade_type] = RestMarket(client, market, hosts, pool, ExchangeClock())
+        yield rest
+
+
+@asynccontextmanager
+async def _open_network(
+    config: Config,
+    seams: Seams,
+    rest: Mapping[str, RestMarket],
+    send: trio.MemorySendChannel[ReceivedCandle],
+    received: Callable[[Series, int], None],
+) -> AsyncIterator[trio.Nursery]:
+    """Listen to all configured markets while the body runs; `send` is closed with it.
+
+    The nursery is for what else ends with the network. If cancelled, connections are closed by
+    force.
+    """
+    by_market = {
+        name: tuple(series for series in config.streams if series.trade_type == name)
+        for name in rest
+    }
+    with send:
+        async with trio.open_nursery() as network:
+            for trade_type, series in by_market.items():
+                listener = Listener(
+                    MARKETS[trade_type],
+                    series,
+                    config.endpoints[trade_type].websocket,
+                    config.connection,
+                    seams,
+                    send.clone(),
+                    rest[trade_type].clock.hear,
+                    received,
+                )
+                network.start_soon(listener.run)
+                network.start_soon(keep_time, rest[trade_type])
+            network.start_soon(_announce, config, by_market, rest)
+            yield network
+            network.cancel_scope.cancel()
 
 
 async def _announce(
-    config: Config, by_market: Mapping[str, tuple[Series, ...]], client: httpx2.AsyncClient
+    config: Config, by_market: Mapping[str, tuple[Series, ...]], rest: Mapping[str, RestMarket]
 ) -> None:
-    rest = {
-        trade_type: RestMarket(client, MARKETS[trade_type], config.endpoints[trade_type].rest)
-        for trade_type in by_market
-    }
     closes = []
     with trio.move_on_after(_ANNOUNCE_SECONDS):
         for trade_type, series in by_market.items():
             try:
-                now_ms = await rest[trade_type].server_time_ms()
+                now_ms = await rest[trade_type].confirm_time()
             except UnavailableError as error:
                 logger.warning("%s: REST gives no answer: %s", trade_type, error)
             else:
@@ -205,7 +275,7 @@ async def _announce(
 
 async def _name_unknown_symbols(rest: RestMarket, series: tuple[Series, ...]) -> None:
     try:
-        listed = await rest.symbols()
+        listed = await rest.listings()
     except UnavailableError as error:
         logger.info("%s: symbols are not checked: %s", rest.market.trade_type, error)
         return

@@ -9,6 +9,7 @@ import trio
 from kline_trio.candle import ReceivedCandle
 from kline_trio.errors import NoRoomError
 from kline_trio.recorder.audience import Audience
+from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.store import Store
@@ -34,6 +35,7 @@ class Writer:
     audience: Audience
     rows_in_memory: int
     """How many candles wait at most for room."""
+    completeness: Completeness
     accepted: Callable[[Sequence[ReceivedCandle]], None]
     """Told which candles now wait for a merge."""
 
@@ -41,6 +43,7 @@ class Writer:
     """How many candles were accepted, revisions and duplicates included."""
     dropped: int = attrs.field(init=False, default=0)
     """How many were received and not kept, for want of room."""
+    is_short_of_room: bool = attrs.field(init=False, default=False)
     _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
     _waiting: list[ReceivedCandle] = attrs.field(init=False, factory=list)
 
@@ -67,13 +70,17 @@ class Writer:
             self._words.no_room(
                 error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"
             )
+            self.is_short_of_room = True
             if not await self._wait_for_room(receive):
                 raise
             return
+        self.is_short_of_room = bool(self._waiting[len(batch) :]) and self.is_short_of_room
         del self._waiting[: len(batch)]
         self._words.room(f"; {self.dropped:,} candles were dropped")
         self.recorded += len(batch)
         _log(batch)
+        for received in batch:
+            self.completeness.accept(received.series, received.candle.open_time_ms)
         self.audience.publish(batch)
         self.accepted(batch)
 
@@ -85,6 +92,7 @@ class Writer:
                     self._waiting.append(received)
                 else:
                     self.dropped += 1
+                    self.completeness.drop(received.series, received.candle.open_time_ms)
         return patience.cancelled_caught
 
 

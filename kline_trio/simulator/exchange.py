@@ -6,17 +6,24 @@ from math import inf
 from kline_trio.simulator import rest
 from kline_trio.simulator.clock import Clock
 from kline_trio.simulator.control import parse_target
-from kline_trio.simulator.faults import Fault, Happened, Record, Refuse, Script
+from kline_trio.simulator.faults import Fault, Happened, Record, Refuse, RestFault, Script
 from kline_trio.simulator.feed import Feed, MadeUpFeed
 from kline_trio.simulator.frames import Kline
 from kline_trio.simulator.market import Market
 from kline_trio.simulator.replay import Frame, Replay
 from kline_trio.simulator.replay_feed import ReplayFeed, with_faults
+from kline_trio.simulator.replayed_candles import ReplayedCandles
 from kline_trio.simulator.rest import Request, Response
+from kline_trio.simulator.rest_klines import Candles
 from kline_trio.simulator.session import Session
 from kline_trio.simulator.symbols import TRADE_TYPES, listed_symbols
 
 __all__ = ["DEFAULT_START_MS", "Exchange"]
+
+_PATIENCE = 1.2
+"""How much of a minute's weight may be asked for until 429 turns into a ban."""
+_BAN_S = 120.0
+"""The shortest ban."""
 
 DEFAULT_START_MS = 1_790_000_000_000
 """2026-09-21 14:13:20 UTC, a time like any other."""
@@ -75,7 +82,13 @@ class Exchange:
                 self._record,
                 omitted_close_share,
             )
+        self._first_ms = min(rest.ONBOARD_MS, start_ms)
+        self._truth: ReplayedCandles | None = None
+        if replay is not None:
+            self._truth = ReplayedCandles.of_frames(replay.frames)
+            self._first_ms = self._truth.first_ms
         self._used: dict[str, tuple[int, int]] = {}
+        self._banned_until_s: dict[str, float] = {}
         self._sessions: dict[Session, Callable[[], None]] = {}
         self._drained: set[Session] = set()
         self._on_finished: list[Callable[[], None]] = []
@@ -115,14 +128,58 @@ class Exchange:
     # -- HTTP -------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Response:
-        """Answer an HTTP request; the used weight of the pool is in the headers."""
-        listings = self.markets[request.trade_type].listings.values()
-        response, weight = rest.answer(request, listings)
+        """Answer an HTTP request; the used weight of the pool is in the headers.
+
+        Who uses more than there is gets 429, and who goes on all the same 418 for two minutes
+        (Binance docs, rest-api.md, "IP Limits").
+        """
         pool, minute = rest.weight_pool(request.trade_type), int(request.now_s // 60)
+        if request.now_s < self._banned_until_s.get(pool, -inf):
+            return rest.refusal(418, request.now_ms)
+        response, weight = self._answer(request)
         began, used = self._used.get(pool, (minute, 0))
         used = weight + (used if began == minute else 0)
         self._used[pool] = minute, used
+        most = rest.WEIGHT_LIMITS[pool]
+        if used > most * _PATIENCE:
+            self._banned_until_s[pool] = request.now_s + _BAN_S
+            return rest.refusal(418, request.now_ms)
+        if used > most:
+            response = rest.refusal(429, request.now_ms)
         return rest.with_weight(response, used)
+
+    def _answer(self, request: Request) -> tuple[Response, int]:
+        market = self.markets[request.trade_type]
+        fault = self._scripts[request.trade_type].rest_fault(request.now_ms)
+        if fault is not None:
+            self._record.add(
+                Happened(
+                    fault=RestFault.__name__,
+                    trade_type=request.trade_type,
+                    from_ms=fault.from_ms,
+                    until_ms=fault.until_ms,
+                )
+            )
+            if fault.status != 200:
+                return rest.refusal(fault.status, request.now_ms), 1
+        answer, weight = rest.answer(
+            request,
+            market.listings.values(),
+            lambda symbol: self._candles(market, symbol, request.now_ms),
+            self._first_ms,
+        )
+        return (rest.broken_off(answer) if fault else answer), weight
+
+    def _candles(self, market: Market, symbol: str, now_ms: int) -> Candles | None:
+        if self._truth is not None:
+            replayed = self._truth.of(market.trade_type, symbol, now_ms)
+            if replayed is not None:
+                return replayed
+        if symbol not in market.listings:
+            return None
+        if self._truth is not None:
+            return lambda interval, open_ms: None
+        return lambda interval, open_ms: market.candle(symbol, interval, open_ms, now_ms)
 
     # -- WebSocket --------------------------------------------------------------------------
 

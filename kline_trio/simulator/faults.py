@@ -19,8 +19,10 @@ __all__ = [
     "LateClose",
     "Moment",
     "OmitClose",
+    "Outage",
     "Refuse",
     "RepeatClose",
+    "RestFault",
     "ReviseClose",
     "Script",
     "Shutdown",
@@ -90,6 +92,32 @@ class Refuse:
 
 
 @attrs.frozen(kw_only=True)
+class Outage:
+    """Nothing is traded: candles that lie in it whole exist nowhere, as in a full maintenance.
+
+    Such hours are absent rows of REST answers and archives alike (github.com/ccxt/ccxt issue 8068,
+    github.com/binance/binance-public-data issue 84).
+    """
+
+    trade_type: str
+    from_ms: int
+    until_ms: int
+    symbol: str | None = None
+    """None for the whole market."""
+
+
+@attrs.frozen(kw_only=True)
+class RestFault:
+    """REST requests are answered with a status other than 200, or with half of a body."""
+
+    trade_type: str
+    from_ms: int
+    until_ms: int
+    status: int = 500
+    """200 for an answer that breaks off in the middle."""
+
+
+@attrs.frozen(kw_only=True)
 class OmitClose:
     """A candle's closing frame never comes."""
 
@@ -137,7 +165,9 @@ Fault = (
     | Refuse
     | OmitClose
     | LateClose
+    | Outage
     | RepeatClose
+    | RestFault
     | ReviseClose
 )
 _CloseFault = OmitClose | LateClose | RepeatClose | ReviseClose
@@ -169,6 +199,8 @@ class Script:
         self.stalls = [fault for fault in mine if isinstance(fault, Stall)]
         self.silences = [fault for fault in mine if isinstance(fault, Silence)]
         self.refusals = [fault for fault in mine if isinstance(fault, Refuse)]
+        self.rest_faults = [fault for fault in mine if isinstance(fault, RestFault)]
+        self.outages = [fault for fault in mine if isinstance(fault, Outage)]
         self._closes: dict[tuple[str, int], _CloseFault] = {
             (fault.stream, fault.open_ms): fault for fault in mine if isinstance(fault, _CloseFault)
         }
@@ -191,6 +223,19 @@ class Script:
     def refusal(self, now_ms: int) -> Refuse | None:
         """Return the refusal in force."""
         return next((f for f in self.refusals if f.from_ms <= now_ms < f.until_ms), None)
+
+    def rest_fault(self, now_ms: int) -> RestFault | None:
+        """Return what strikes REST requests."""
+        return next((f for f in self.rest_faults if f.from_ms <= now_ms < f.until_ms), None)
+
+    def outage(self, symbol: str, open_ms: int, end_ms: int) -> Outage | None:
+        """Return why there is no such candle at all."""
+        for outage in self.outages:
+            if outage.symbol in (None, symbol) and (
+                outage.from_ms <= open_ms and end_ms <= outage.until_ms
+            ):
+                return outage
+        return None
 
     def muted(self, stream: str, at_ms: int, born_ms: int) -> Stall | Silence | None:
         """Return what keeps an event of ``at_ms`` from a connection made at ``born_ms``."""

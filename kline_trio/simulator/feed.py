@@ -153,7 +153,7 @@ class MadeUpFeed:
             and self._market.lingers(series, before_ms)
         ):
             opened_ms = before_ms
-        if opened_ms == at_ms:
+        if opened_ms == at_ms or self._market.is_out(series, opened_ms):
             return None
         kline = self._market.kline(series.symbol, series.interval, opened_ms, at_ms)
         # futures push "if there is something"; spot shows an empty candle once, as a flat bar

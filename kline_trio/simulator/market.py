@@ -86,6 +86,12 @@ class Market:
         symbol = self._by_stream.get(match["symbol"])
         return None if symbol is None else Series(stream, symbol, match["interval"])
 
+    def candle(self, symbol: str, interval: str, open_ms: int, now_ms: int) -> Kline | None:
+        """Return a candle as it stands now; None where nothing was traded at all."""
+        if self.script.outage(symbol, open_ms, next_open_ms(interval, open_ms)):
+            return None
+        return self.kline(symbol, interval, open_ms, max(now_ms, open_ms + 1))
+
     def cadence_ms(self, series: Series) -> int:
         """Return the time between two pushes of a forming candle.
 
@@ -139,6 +145,8 @@ class Market:
     def closings(self, series: Series, open_ms: int) -> tuple[Closing, ...]:
         """Return the closing frames of one candle; without faults there is exactly one."""
         end_ms = next_open_ms(series.interval, open_ms)
+        if self.is_out(series, open_ms):
+            return ()
         due_ms = end_ms + self._late_ms(series, open_ms, end_ms - open_ms)
         fault = self.script.close_fault(series.stream, open_ms)
         match fault:
@@ -156,7 +164,10 @@ class Market:
 
     def note_close(self, series: Series, open_ms: int, closings: tuple[Closing, ...]) -> None:
         """Put the faults of a candle's close on record, once its end has come."""
-        fault = self.script.close_fault(series.stream, open_ms)
+        end_ms = next_open_ms(series.interval, open_ms)
+        fault = self.script.outage(series.symbol, open_ms, end_ms) or self.script.close_fault(
+            series.stream, open_ms
+        )
         if fault is None and closings:
             return
         self.record.add(
@@ -172,6 +183,11 @@ class Market:
                 ),
             )
         )
+
+    def is_out(self, series: Series, open_ms: int) -> bool:
+        """Tell whether a candle lies in an outage whole."""
+        end_ms = next_open_ms(series.interval, open_ms)
+        return self.script.outage(series.symbol, open_ms, end_ms) is not None
 
     def lingers(self, series: Series, open_ms: int) -> bool:
         """Tell whether an ended candle is pushed once more as forming before it closes.

@@ -1,4 +1,4 @@
-"""The answers of the HTTP side that need no candles: ping, time, exchangeInfo, errors.
+"""The answers of the HTTP side: ping, time, exchangeInfo, klines, errors.
 
 Sources: Binance spot docs, rest-api.md ("General endpoints", "LIMITS") and errors.md; USD-M and
 COIN-M docs, "Exchange Information"; key sets of recorded exchangeInfo answers.
@@ -11,9 +11,11 @@ import attrs
 import msgspec
 
 from kline_trio.simulator.frames import decimal_text
+from kline_trio.simulator.rest_klines import Candles, KlineError, kline_rows, weight_of
 from kline_trio.simulator.symbols import NEVER_MS, Listing
 
-__all__ = ["Request", "Response", "answer", "refusal", "weight_pool", "with_weight"]
+__all__ = ["ONBOARD_MS", "WEIGHT_LIMITS", "Request", "Response", "answer", "refusal", "weight_pool"]
+__all__ += ["broken_off", "with_weight"]
 
 _PREFIX = {"spot": "/api/v3", "usdt_futures": "/fapi/v1", "coin_futures": "/dapi/v1"}
 _JSON = ("content-type", "application/json;charset=UTF-8")
@@ -24,7 +26,10 @@ _TITLES = {
     414: "Request-URI Too Large",
     503: "Service Unavailable",
 }
-_ONBOARD_MS = 1_569_398_400_000
+ONBOARD_MS = 1_569_398_400_000
+"""2019-09-25 08:00 UTC; no symbol has a candle before it."""
+WEIGHT_LIMITS = {"spot": 6_000, "futures": 2_400}
+"""For each pool, in a minute, from one address."""
 _USE_STREAMS = "Please use WebSocket Streams for live updates to avoid bans."
 """As in a ban of 2026-08; in 2022 it said "Please use the websocket"."""
 _RESTRICTED = (
@@ -62,8 +67,20 @@ def weight_pool(trade_type: str) -> str:
     return "spot" if trade_type == "spot" else "futures"
 
 
-def answer(request: Request, listings: Iterable[Listing]) -> tuple[Response, int]:
-    """Answer a request and say what it weighs."""
+def answer(
+    request: Request,
+    listings: Iterable[Listing],
+    candles: Callable[[str], Candles | None],
+    first_ms: int,
+) -> tuple[Response, int]:
+    """Answer a request and say what it weighs.
+
+    Args:
+        request: What is asked.
+        listings: The symbols of the market.
+        candles: The candles of a symbol, None for one that is not listed.
+        first_ms: No symbol has a candle before it.
+    """
     prefix = _PREFIX[request.trade_type]
     try:
         parts = urlsplit(request.target)
@@ -79,6 +96,15 @@ def answer(request: Request, listings: Iterable[Listing]) -> tuple[Response, int
         case "/exchangeInfo":
             weight = 20 if request.trade_type == "spot" else 1
             return _exchange_info(request, parse_qs(parts.query), tuple(listings)), weight
+        case "/klines":
+            query = parse_qs(parts.query)
+            weight = weight_of(request.trade_type, query)
+            try:
+                rows = kline_rows(request.trade_type, query, candles, first_ms, request.now_ms)
+            except KlineError as error:
+                body = _error(error.code, error.message)
+                return Response(status=400, headers=(_JSON,), body=body), weight
+            return _json(rows), weight
     return _not_found(), 1
 
 
@@ -116,6 +142,11 @@ def _page(status: int, title: str) -> Response:
     return Response(status=status, headers=(("content-type", "text/html"),), body=body)
 
 
+def broken_off(response: Response) -> Response:
+    """Return an answer of which only the first half comes."""
+    return attrs.evolve(response, body=response.body[: len(response.body) // 2])
+
+
 def _not_found() -> Response:
     return _page(404, _TITLES[404])
 
@@ -150,13 +181,13 @@ def _limit(kind: str, interval: str, number: int, limit: int) -> dict[str, objec
 
 _RATE_LIMITS = {
     "spot": [
-        _limit("REQUEST_WEIGHT", "MINUTE", 1, 6000),
+        _limit("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMITS["spot"]),
         _limit("ORDERS", "SECOND", 10, 100),
         _limit("ORDERS", "DAY", 1, 200_000),
         _limit("RAW_REQUESTS", "MINUTE", 5, 300_000),
     ],
     "futures": [
-        _limit("REQUEST_WEIGHT", "MINUTE", 1, 2400),
+        _limit("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMITS["futures"]),
         _limit("ORDERS", "MINUTE", 1, 1200),
     ],
 }
@@ -200,7 +231,7 @@ def _future_symbol(listing: Listing, now_ms: int) -> dict[str, object]:
         "pair": listing.pair,
         "contractType": _contract_type(listing, now_ms),
         "deliveryDate": listing.delivery_ms,
-        "onboardDate": _ONBOARD_MS,
+        "onboardDate": ONBOARD_MS,
         "contractStatus" if coin else "status": "TRADING",
     }
     if coin:

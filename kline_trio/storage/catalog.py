@@ -2,20 +2,20 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from kline_trio.candle import Series
-from kline_trio.errors import KlineTrioError
+from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.errors import DamagedError, KlineTrioError
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import bounds_ms, open_parquet, owner_of
+from kline_trio.storage.files import begins_ms, bounds_ms, open_parquet, owner_of
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import SUFFIXES
-from kline_trio.storage.table import END
+from kline_trio.storage.table import BEGIN, END
 
-__all__ = ["candle_files", "last_end_ms", "open_files", "series"]
+__all__ = ["candle_files", "last_end_ms", "open_files", "open_times_ms", "series"]
 
 
 def series(path: str | os.PathLike[str]) -> list[Series]:
@@ -49,6 +49,40 @@ def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:
                 _, end_ms = bounds_ms(file, group, END)
                 ends[owner] = max(end_ms, ends.get(owner, end_ms))
     return ends
+
+
+def open_times_ms(
+    store_path: Path,
+    wanted: Mapping[Series, int],
+    on_damage: Callable[[Path, DamagedError], None],
+) -> dict[Series, list[int]]:
+    """The open times, in order, of the stored candles of each series from the given one on.
+
+    Args:
+      store_path: the store's folder.
+      wanted: from where on, for each series.
+      on_damage: told of each file that cannot be read, which is passed over.
+
+    Raises:
+      KlineTrioError: the journal or the disk refuses.
+    """
+    found: dict[Series, set[int]] = {series: set() for series in wanted}
+    # The journal first, as in `read`.
+    with journal_view(store_path) as journal:
+        for owner, open_time_ms in journal.open_times():
+            if open_time_ms >= wanted.get(owner, MAX_TIME_MS):
+                found[owner].add(open_time_ms)
+    for path in candle_files(store_path):
+        try:
+            for _, owner, file in open_files([path]):
+                from_ms = wanted.get(owner, MAX_TIME_MS)
+                for group in range(file.num_row_groups):
+                    if bounds_ms(file, group, BEGIN)[1] >= from_ms:
+                        times = begins_ms(file, group, path)
+                        found[owner].update(ms for ms in times if ms >= from_ms)
+        except DamagedError as error:
+            on_damage(path, error)
+    return {series: sorted(times) for series, times in found.items()}
 
 
 def candle_files(store_path: Path) -> list[Path]:

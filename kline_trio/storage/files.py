@@ -17,7 +17,8 @@ from kline_trio.errors import DamagedError
 from kline_trio.storage.seal import is_sealed
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of
 
-__all__ = ["bounds_ms", "crc32_of", "open_parquet", "owner_of", "read_group", "read_groups"]
+__all__ = ["begins_ms", "bounds_ms", "crc32_of", "open_parquet", "owner_of"]
+__all__ += ["read_group", "read_groups"]
 
 _SEALED_SINCE = 2
 """The first format whose files are all sealed."""
@@ -118,6 +119,19 @@ def _read(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:
     with _damage(path):
         # A merge is small; handing its columns to a pool of threads costs more than reading them.
         return file.read_row_groups(groups, use_threads=len(groups) > 1)
+
+
+def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> list[int]:
+    """The open times in a row group.
+
+    Raises:
+      DamagedError: a page is damaged.
+      OSError: the disk refused.
+    """
+    with _damage(path):
+        column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
+    values: list[Any] = column.cast(pa.int64()).to_pylist()
+    return values
 
 
 def bounds_ms(file: pq.ParquetFile, group: int, column: str) -> tuple[int, int]:

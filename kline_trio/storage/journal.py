@@ -3,27 +3,35 @@
 import contextlib
 import operator
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import attrs
 
-from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
-from kline_trio.errors import ConfigError, DamagedError, DiskError
+from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.interval import Span
+from kline_trio.storage.journal_tables import open_tables
+from kline_trio.storage.ledger import (
+    Absence,
+    Account,
+    Ledger,
+    Origin,
+    Reason,
+    Revision,
+    State,
+    absences,
+    accounts,
+)
 
 __all__ = [
     "CANDLE_COLUMNS",
-    "JOURNAL_VERSION",
     "Journal",
     "MergedFile",
     "PendingCandle",
     "PendingSeries",
-    "check_version",
+    "Refill",
     "merged_files",
 ]
-
-JOURNAL_VERSION = 2
-"""Of the tables that `_STEPS` lead to, in the file's `user_version`; 0 is a file without tables."""
 
 _FIELDS = tuple(field.name for field in attrs.fields(Candle))
 _values_of = operator.attrgetter(*_FIELDS)
@@ -31,58 +39,26 @@ _values_of = operator.attrgetter(*_FIELDS)
 CANDLE_COLUMNS = ", ".join(_FIELDS)
 """A candle's columns, in the order of `Candle`'s fields."""
 
-# A REAL column gives back every float but -0.0 bit for bit, and no candle holds that one.
-# Ids keep the wide rows free of texts. No STRICT tables: SQLite below 3.37 is still around.
-_FIRST_TABLES = """
-CREATE TABLE series (
-  id INTEGER PRIMARY KEY,
-  trade_type TEXT NOT NULL,
-  symbol TEXT NOT NULL,
-  time_interval TEXT NOT NULL,
-  UNIQUE (trade_type, symbol, time_interval)
-);
-CREATE TABLE candle (
-  series_id INTEGER NOT NULL REFERENCES series (id),
-  sequence INTEGER NOT NULL,
-  open_time_ms INTEGER NOT NULL,
-  open REAL NOT NULL,
-  high REAL NOT NULL,
-  low REAL NOT NULL,
-  close REAL NOT NULL,
-  volume REAL NOT NULL,
-  quote_volume REAL NOT NULL,
-  trade_num INTEGER NOT NULL,
-  taker_buy_base_asset_volume REAL NOT NULL,
-  taker_buy_quote_asset_volume REAL NOT NULL,
-  PRIMARY KEY (series_id, open_time_ms)
-) WITHOUT ROWID;
-CREATE TABLE state (last_sequence INTEGER NOT NULL);
-INSERT INTO state VALUES (0);
-"""
-_FILES_AND_LAYOUT = """
-CREATE TABLE file (
-  path TEXT PRIMARY KEY,
-  series_id INTEGER NOT NULL REFERENCES series (id),
-  rows INTEGER NOT NULL,
-  size_bytes INTEGER NOT NULL,
-  crc32 INTEGER NOT NULL
-) WITHOUT ROWID;
-ALTER TABLE state ADD COLUMN layout TEXT;
-"""
-_STEPS = (_FIRST_TABLES, _FILES_AND_LAYOUT)
-"""The n-th leads from version n to the next; a step once released is never changed."""
-
 _ACCEPT = (
     f"INSERT OR REPLACE INTO candle (series_id, sequence, {CANDLE_COLUMNS})"  # noqa: S608 - ours
     f" VALUES (?, ?{', ?' * len(_FIELDS)})"
 )
+_REFILL = (
+    f"INSERT OR IGNORE INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS})"  # noqa: S608
+    f" VALUES (?, ?, ?{', ?' * len(_FIELDS)})"
+)
+_SAME_TIME = (
+    f"SELECT {CANDLE_COLUMNS} FROM candle WHERE series_id = ? AND open_time_ms = ?"  # noqa: S608
+    f" AND ({', '.join(_FIELDS[1:])}) IS NOT ({', '.join('?' * (len(_FIELDS) - 1))})"
+)
 _TAKE = (
-    f"SELECT sequence, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    f"SELECT sequence, origin, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
     " WHERE series_id = ? ORDER BY open_time_ms"
 )
 _PENDING = """
-SELECT trade_type, symbol, time_interval, rows, first_ms, last_ms FROM (
-  SELECT series_id, count(*) AS rows, min(open_time_ms) AS first_ms, max(open_time_ms) AS last_ms
+SELECT trade_type, symbol, time_interval, rows, oldest_ms, newest_ms FROM (
+  SELECT series_id, count(*) AS rows,
+    min(open_time_ms) AS oldest_ms, max(open_time_ms) AS newest_ms
   FROM candle GROUP BY series_id
 ) JOIN series ON id = series_id ORDER BY id
 """
@@ -92,25 +68,6 @@ FROM file JOIN series ON id = series_id ORDER BY path
 """
 _FORGET = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
 
-_NONSENSE = (
-    f"SELECT 1 FROM candle WHERE open_time_ms NOT BETWEEN 0 AND {MAX_TIME_MS}"  # noqa: S608 - ours
-    + "".join(
-        f" OR typeof({field.name}) != '{'integer' if field.type is int else 'real'}'"
-        for field in attrs.fields(Candle)
-    )
-)
-
-_SETTINGS = """
-PRAGMA synchronous = FULL;
-PRAGMA fullfsync = 1;
-PRAGMA checkpoint_fullfsync = 1;
-PRAGMA cache_size = -16384;
-PRAGMA wal_autocheckpoint = 1000;
-PRAGMA journal_size_limit = 67108864;
-"""
-"""Only macOS knows fullfsync: there a plain fsync leaves the bytes in the drive's own memory.
-The cache is in KiB, the checkpoint in pages of 4 KiB, the limit (of a WAL that grew) in bytes."""
-
 
 @attrs.frozen
 class PendingCandle:
@@ -119,6 +76,8 @@ class PendingCandle:
     sequence: int
     """Grows with every acceptance, so it tells a revision from what it revises."""
     candle: Candle
+    origin: Origin = Origin.STREAM
+    """What did not come from the stream replaces nothing."""
 
 
 @attrs.frozen
@@ -144,6 +103,33 @@ class MergedFile:
     size_bytes: int
     crc32: int
     """Of the whole file: a Parquet footer has no checksum that other programs look at."""
+    revisions: tuple[Revision, ...] = ()
+    """Rows of the file for which the merge had other values."""
+    replaces_damaged: bool = False
+    """What was there could not be read: what it held is absent."""
+
+
+@attrs.frozen
+class Refill:
+    """What a question for absent candles of a series brought."""
+
+    series: Series
+    span: Span
+    """Which candles were asked for."""
+    candles: tuple[Candle, ...]
+    """By open time, and all of the span."""
+    origin: Origin
+    closes: Reason | None = None
+    """Why what the answer lacks is not to be asked for again; None: it is."""
+
+    def after_asking(self, lacking: Absence) -> Absence:
+        """What the answer lacks, after the question was asked."""
+        if lacking.state is not State.PENDING:
+            return lacking
+        asked = attrs.evolve(lacking, asked=lacking.asked + 1)
+        if self.closes is None:
+            return asked
+        return attrs.evolve(asked, reason=self.closes, state=State.CLOSED)
 
 
 def merged_files(connection: sqlite3.Connection) -> tuple[MergedFile, ...]:
@@ -152,20 +138,6 @@ def merged_files(connection: sqlite3.Connection) -> tuple[MergedFile, ...]:
         MergedFile(PurePosixPath(path), Series(*names), rows, size_bytes, crc32)
         for path, *names, rows, size_bytes, crc32 in connection.execute(_FILES)
     )
-
-
-def check_version(path: Path, version: int) -> None:
-    """Refuses the tables of a later kline_trio.
-
-    Raises:
-      ConfigError: this kline_trio is too old for the journal.
-    """
-    if version > JOURNAL_VERSION:
-        problem = (
-            f"{path} was written by a newer kline_trio (journal version {version}, this one"
-            f" knows {JOURNAL_VERSION}): upgrade kline_trio"
-        )
-        raise ConfigError([problem])
 
 
 @attrs.define(eq=False)
@@ -177,6 +149,9 @@ class Journal:
 
     _connection: sqlite3.Connection
     _ids: dict[Series, int]
+    _ledger: Ledger
+    _watermarks_ms: dict[Series, int]
+    """As they are in the file; nothing is absent from there on."""
 
     @classmethod
     def open(cls, path: Path) -> "Journal":
@@ -188,23 +163,25 @@ class Journal:
           DiskError: the file system cannot hold a WAL.
           sqlite3.Error: the disk refused.
         """
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        try:
-            _prepare(connection, path)
-            ids = _looked_through(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-        return cls(connection, ids)
+        connection, ids = open_tables(path)
+        marks = {series: one.watermark_ms for series, one in accounts(connection).items()}
+        return cls(connection, ids, Ledger(connection), marks)
 
     def accept(self, received: Sequence[ReceivedCandle]) -> None:
         """Commits the candles in one transaction; the last of equal series and open time wins.
+
+        A value that replaces another one is a revision, and what was absent is filled.
 
         Raises:
           sqlite3.Error: nothing was accepted.
         """
         with self._transaction():
-            [last] = self._connection.execute("SELECT last_sequence FROM state").fetchone()
+            last = self._last_sequence(len(received))
+            for item in received:
+                self._note_revision(item.series, item.candle, Origin.STREAM, is_newer_kept=True)
+                if item.candle.open_time_ms < self._watermarks_ms.get(item.series, 0):
+                    end_ms = item.series.interval.end_time_ms(item.candle.open_time_ms)
+                    self._fill(item.series, Span(item.candle.open_time_ms, end_ms), Origin.STREAM)
             self._connection.executemany(
                 _ACCEPT,
                 [
@@ -212,7 +189,80 @@ class Journal:
                     for sequence, item in enumerate(received, last + 1)
                 ],
             )
-            self._connection.execute("UPDATE state SET last_sequence = ?", [last + len(received)])
+
+    def refill(self, refills: Iterable[Refill]) -> None:
+        """Commits candles that were absent; they replace nothing, and a differing value is noted.
+
+        Raises:
+          sqlite3.Error: nothing was committed.
+        """
+        with self._transaction():
+            for refill in refills:
+                self._refill(refill)
+
+    def settle(self, found: Iterable[Absence], accounts: Mapping[Series, Account]) -> None:
+        """Takes down what is absent, and up to where each series is accounted for.
+
+        Raises:
+          sqlite3.Error: nothing was taken down.
+        """
+        with self._transaction():
+            for absence in found:
+                self._ledger.note(self._id(absence.series), absence)
+            self._connection.executemany(
+                "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
+                [(*attrs.astuple(one), self._id(series)) for series, one in accounts.items()],
+            )
+        marks = {series: one.watermark_ms for series, one in accounts.items()}
+        self._watermarks_ms.update(marks)
+
+    def accounts(self) -> dict[Series, Account]:
+        """Those of all series that have one."""
+        return accounts(self._connection)
+
+    def absences(self) -> tuple[Absence, ...]:
+        """The ledger's rows, by series and time."""
+        return tuple(absences(self._connection))
+
+    def _refill(self, refill: Refill) -> None:
+        series, series_id = refill.series, self._id(refill.series)
+        last = self._last_sequence(len(refill.candles))
+        for candle in refill.candles:
+            self._note_revision(series, candle, refill.origin, is_newer_kept=False)
+        self._connection.executemany(
+            _REFILL,
+            [
+                (series_id, sequence, str(refill.origin), *_values_of(candle))
+                for sequence, candle in enumerate(refill.candles, last + 1)
+            ],
+        )
+        times = [candle.open_time_ms for candle in refill.candles]
+        for span in series.interval.runs(times):
+            self._fill(series, span, refill.origin)
+        for span in series.interval.gaps(refill.span, times):
+            self._ledger.change(series, series_id, span, refill.after_asking)
+
+    def _last_sequence(self, count: int) -> int:
+        """The last number given so far; so many more are given now."""
+        [last] = self._connection.execute("SELECT last_sequence FROM state").fetchone()
+        self._connection.execute("UPDATE state SET last_sequence = ?", [last + count])
+        return int(last)
+
+    def _fill(self, series: Series, span: Span, origin: Origin) -> None:
+        def filled(absence: Absence) -> Absence:
+            return attrs.evolve(absence, state=State.FILLED, filled_by=origin)
+
+        self._ledger.change(series, self._id(series), span, filled)
+
+    def _note_revision(
+        self, series: Series, newer: Candle, origin: Origin, *, is_newer_kept: bool
+    ) -> None:
+        open_time_ms, *values = _values_of(newer)
+        key = (self._ids.get(series), open_time_ms)
+        older = self._connection.execute(_SAME_TIME, (*key, *values)).fetchone()
+        if older is not None:
+            revision = Revision(series, Candle(*older), newer, origin, is_newer_kept)
+            self._ledger.revise(self._id(series), revision)
 
     def pending(self) -> tuple[PendingSeries, ...]:
         """What waits for a merge, by series."""
@@ -226,7 +276,10 @@ class Journal:
     def take(self, series: Series) -> tuple[PendingCandle, ...]:
         """The series' waiting candles by open time; they stay until `forget`."""
         rows = self._connection.execute(_TAKE, [self._ids.get(series)])
-        return tuple(PendingCandle(sequence, Candle(*values)) for sequence, *values in rows)
+        return tuple(
+            PendingCandle(sequence, Candle(*values), Origin(origin))
+            for sequence, origin, *values in rows
+        )
 
     def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> None:
         """Removes exactly these candles of the file's series, and keeps what the file is now.
@@ -246,6 +299,13 @@ class Journal:
                 "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
                 [str(merged.path), series_id, merged.rows, merged.size_bytes, merged.crc32],
             )
+            for revision in merged.revisions:
+                self._ledger.revise(series_id, revision)
+            if merged.replaces_damaged:
+                # The account begins anew, so that a look through the files finds what is lost.
+                self._connection.execute(
+                    "UPDATE series SET watermark_ms = first_ms WHERE id = ?", [series_id]
+                )
 
     def files(self) -> tuple[MergedFile, ...]:
         """What merges wrote, by path."""
@@ -310,35 +370,3 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-
-
-def _looked_through(connection: sqlite3.Connection, path: Path) -> dict[Series, int]:
-    """The series' ids. SQLite's pages have no checksums, so what can be told from nonsense is."""
-    try:
-        rows = connection.execute("SELECT trade_type, symbol, time_interval, id FROM series")
-        ids = {Series(*names): series_id for *names, series_id in rows}
-        if connection.execute(_NONSENSE).fetchone():
-            raise ValueError("a candle whose numbers are none")
-        if connection.execute("SELECT count(*) FROM state").fetchone() != (1,):
-            raise ValueError("it does not know its last sequence number")
-    except (ValueError, TypeError) as error:
-        raise DamagedError(f"{path} is damaged: {error}") from error
-    return ids
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    [version] = connection.execute("PRAGMA user_version").fetchone()
-    check_version(path, version)
-    [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise DamagedError(f"{path} is damaged: {verdict}")
-    [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
-        raise DiskError(f"{path} is on a file system that cannot hold SQLite's WAL")
-    connection.executescript(_SETTINGS)
-    for step in _STEPS[version:]:
-        version += 1
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {version}; COMMIT;"
-        )
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -14,12 +14,9 @@ import attrs
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.journal import (
-    CANDLE_COLUMNS,
-    MergedFile,
-    check_version,
-    merged_files,
-)
+from kline_trio.storage.journal import CANDLE_COLUMNS, MergedFile, merged_files
+from kline_trio.storage.journal_tables import check_version
+from kline_trio.storage.ledger import Absence, Account, Revision, absences, accounts, revisions
 from kline_trio.storage.places import journal_path, lock_path
 
 __all__ = ["JournalView", "journal_view"]
@@ -42,6 +39,8 @@ SELECT trade_type, symbol, time_interval, newest FROM (
 """
 _FILES_SINCE = 2
 """The first version of the journal that knows files and layout."""
+_LEDGER_SINCE = 3
+"""The first version that knows what is absent."""
 _NO_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
 _COPY_ATTEMPTS = 20
 _WAL_HEADER_BYTES = 32
@@ -81,6 +80,24 @@ class JournalView:
             return None
         layout = next((layout for (layout,) in self._rows("SELECT layout FROM state")), None)
         return None if layout is None else str(layout)
+
+    def absences(self) -> tuple[Absence, ...]:
+        """What is or was absent, by series and time."""
+        if self._connection is None or self._version < _LEDGER_SINCE:
+            return ()
+        return tuple(absences(self._connection))
+
+    def revisions(self) -> tuple[Revision, ...]:
+        """The candles of which two values came, by series and time."""
+        if self._connection is None or self._version < _LEDGER_SINCE:
+            return ()
+        return tuple(revisions(self._connection))
+
+    def accounts(self) -> dict[Series, Account]:
+        """Up to where each series is accounted for."""
+        if self._connection is None or self._version < _LEDGER_SINCE:
+            return {}
+        return accounts(self._connection)
 
     def faults(self) -> list[str]:
         """What SQLite finds wrong with the journal."""

@@ -17,10 +17,11 @@ from kline_trio.storage.disk import make_folders, sync_file, sync_folder
 from kline_trio.storage.files import crc32_of, open_parquet, owner_of, read_groups
 from kline_trio.storage.journal import MergedFile, PendingCandle
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.ledger import Origin, Revision
 from kline_trio.storage.seal import SEAL, UNSEALED, seal
-from kline_trio.storage.table import BEGIN, END, overlay, schema, table_of
+from kline_trio.storage.table import BEGIN, END, differing, overlay, schema, table_of, without
 
-__all__ = ["FileMerge", "bring_in", "perform", "plan_merges"]
+__all__ = ["FileMerge", "News", "bring_in", "perform", "plan_merges"]
 
 _ROWS_PER_GROUP = 131_072
 """91 days of 1m; a merge holds two groups in memory, 12 MB each, however long the file is."""
@@ -52,21 +53,42 @@ def plan_merges(
 
 
 def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
-    """Brings the merge's candles into its file, as `bring_in` does."""
-    new = table_of(merge.series, [item.candle for item in merge.pending])
-    return bring_in(new, merge.path, merge.series, store_path, scratch)
+    """Brings the merge's candles into its file, as `bring_in` does.
+
+    What the stream brought replaces what the file holds; what did not come from it fills gaps.
+    """
+    replacing = [item.candle for item in merge.pending if item.origin is Origin.STREAM]
+    filling = [item.candle for item in merge.pending if item.origin is not Origin.STREAM]
+    by_time = {item.candle.open_time_ms: item.origin for item in merge.pending}
+    news = News(table_of(merge.series, replacing), table_of(merge.series, filling))
+    merged = bring_in(news, merge.path, merge.series, store_path, scratch)
+    revisions = tuple(
+        attrs.evolve(revision, origin=by_time[revision.newer.open_time_ms])
+        for revision in merged.revisions
+    )
+    return attrs.evolve(merged, revisions=revisions)
+
+
+@attrs.frozen
+class News:
+    """Rows for a file, each table by open time and unique, and not both empty."""
+
+    replacing: pa.Table
+    """They win over what the file holds."""
+    filling: pa.Table
+    """What the file holds wins over them."""
 
 
 def bring_in(
-    new: pa.Table, path: PurePosixPath, series: Series, store_path: Path, scratch: Path
+    news: News, path: PurePosixPath, series: Series, store_path: Path, scratch: Path
 ) -> MergedFile:
-    """Replaces the file by one that holds its rows and the new ones, which win.
+    """Replaces the file by one that holds its rows and the new ones.
 
     Whatever interrupts it, the old file or the new one stands under the name, whole. When it
     returns, the new one survives a power cut. The file's bytes follow from its rows alone.
 
     Args:
-      new: by open time, unique, and not empty.
+      news: the new rows.
       path: the file, relative to the store's folder.
       series: whose candles they are.
       store_path: the store's folder.
@@ -82,9 +104,11 @@ def bring_in(
     temporary = scratch / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.tmp"
     make_folders(target.parent)
     try:
-        rows = _write(new, series, target, temporary)
+        revisions: list[Revision] = []
+        rows = _write(news, series, target, temporary, revisions)
         _verify(temporary, series, rows)
-        merged = MergedFile(path, series, rows, temporary.stat().st_size, crc32_of(temporary))
+        size_bytes = temporary.stat().st_size
+        merged = MergedFile(path, series, rows, size_bytes, crc32_of(temporary), tuple(revisions))
         os.replace(temporary, target)  # noqa: PTH105 - the word that design and tests look for
     finally:
         # A failure to clean up must not hide the failure itself; the next start sweeps.
@@ -95,7 +119,9 @@ def bring_in(
     return merged
 
 
-def _write(new: pa.Table, series: Series, target: Path, temporary: Path) -> int:
+def _write(
+    news: News, series: Series, target: Path, temporary: Path, revisions: list[Revision]
+) -> int:
     rows = 0
     with temporary.open("w+b") as file:
         with pq.ParquetWriter(
@@ -110,7 +136,7 @@ def _write(new: pa.Table, series: Series, target: Path, temporary: Path) -> int:
             write_statistics=[BEGIN, END],
             write_page_checksum=True,
         ) as writer:
-            for piece in _pieces(target, series, new):
+            for piece in _pieces(target, series, news, revisions):
                 writer.write_table(piece, row_group_size=_ROWS_PER_GROUP)
                 rows += piece.num_rows
             writer.add_key_value_metadata({SEAL: UNSEALED})
@@ -119,27 +145,37 @@ def _write(new: pa.Table, series: Series, target: Path, temporary: Path) -> int:
     return rows
 
 
-def _pieces(target: Path, series: Series, new: pa.Table) -> Iterator[pa.Table]:
+def _pieces(
+    target: Path, series: Series, news: News, revisions: list[Revision]
+) -> Iterator[pa.Table]:
     """The merged rows in order; row groups that the new rows leave alone come one by one."""
+    touched = [news.replacing.slice(0, 0)]
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open_parquet(target))
         except FileNotFoundError:
-            yield new
-            return
-        _check_owner(file, target, series)
-        first_new = new[BEGIN][0].value
-        touched = [new.slice(0, 0)]
-        for group in range(file.num_row_groups):
-            piece = read_groups(file, [group], target).cast(schema(series))
-            if not piece.num_rows:
-                continue
-            full = piece.num_rows >= _ROWS_PER_GROUP
-            if full and len(touched) == 1 and piece[BEGIN][-1].value < first_new:
-                yield piece
-            else:
-                touched.append(piece)
-    yield overlay(pa.concat_tables(touched), new)
+            file = None
+        if file is not None:
+            _check_owner(file, target, series)
+            first_new = min(
+                table[BEGIN][0].value for table in (news.replacing, news.filling) if len(table)
+            )
+            for group in range(file.num_row_groups):
+                piece = read_groups(file, [group], target).cast(schema(series))
+                if not piece.num_rows:
+                    continue
+                full = piece.num_rows >= _ROWS_PER_GROUP
+                if full and len(touched) == 1 and piece[BEGIN][-1].value < first_new:
+                    yield piece
+                else:
+                    touched.append(piece)
+    held = pa.concat_tables(touched)
+    for table, wins in ((news.filling, False), (news.replacing, True)):
+        revisions += [
+            Revision(series, old, new, Origin.STREAM, wins) for old, new in differing(held, table)
+        ]
+        held = overlay(held, table if wins else without(table, held))
+    yield held
 
 
 def _check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:

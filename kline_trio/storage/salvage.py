@@ -8,15 +8,17 @@ import contextlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
+from kline_trio.interval import Span
 from kline_trio.storage.disk import is_damage, make_folders, move_durably, sync_folder
 from kline_trio.storage.journal import CANDLE_COLUMNS, Journal, MergedFile
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.ledger import Absence, Origin, Reason, State
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
 
 __all__ = ["finish_salvage", "salvage_journal"]
@@ -52,6 +54,7 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
             if series_id in series and isinstance(path, str):
                 merged = MergedFile(PurePosixPath(path), series[series_id], *numbers)
                 journal.forget(merged, ())
+        journal.settle(_absences(damaged, series), {})
         for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):
             if isinstance(layout, str) and _is_layout(layout):
                 journal.remember_layout(layout)
@@ -122,6 +125,22 @@ def _candles(damaged: sqlite3.Connection, series_id: int, series: Series) -> lis
             if candle.is_possible(series.interval):
                 found.setdefault(candle.open_time_ms, candle)
     return [found[open_time_ms] for open_time_ms in sorted(found)]
+
+
+def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iterator[Absence]:
+    """The ledger; up to where it is whole, the next start finds by the files."""
+    for series_id, from_ms, to_ms, seen_ms, reason, state, asked, by in _readable(
+        damaged, "SELECT * FROM absence", ()
+    ):
+        numbers = (from_ms, to_ms, seen_ms, asked)
+        if series_id in series and all(isinstance(number, int) for number in numbers):
+            one = series[series_id]
+            interval = one.interval
+            on_grid = interval.is_open_time(from_ms) and interval.is_open_time(to_ms)
+            with contextlib.suppress(ValueError):
+                told = (Reason(reason), State(state), asked, Origin(by) if by else None)
+                if on_grid and 0 <= from_ms < to_ms < MAX_TIME_MS:
+                    yield Absence(one, Span(from_ms, to_ms), seen_ms, *told)
 
 
 def _is_layout(template: str) -> bool:

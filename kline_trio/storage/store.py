@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
-from kline_trio.storage.catalog import candle_files, open_files
+from kline_trio.storage.catalog import candle_files, open_files, open_times_ms
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
@@ -23,9 +23,16 @@ from kline_trio.storage.disk import (
     sync_folder,
 )
 from kline_trio.storage.files import bounds_ms
-from kline_trio.storage.journal import Journal, MergedFile, PendingCandle, PendingSeries
+from kline_trio.storage.journal import (
+    Journal,
+    MergedFile,
+    PendingCandle,
+    PendingSeries,
+    Refill,
+)
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.parquet import FileMerge, bring_in, perform
+from kline_trio.storage.ledger import Absence, Account
+from kline_trio.storage.parquet import FileMerge, News, bring_in, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.salvage import finish_salvage, salvage_journal
 from kline_trio.storage.table import BEGIN
@@ -39,8 +46,8 @@ logger = logging.getLogger(__name__)
 class Store:
     """A folder of candles, held by this process alone until `close`.
 
-    All but `write` and `free_bytes` share the journal's connection: one of them at a time, from
-    any thread. Those two may run beside them, in another thread.
+    All but `write`, `look_through` and `free_bytes` share the journal's connection: one of them
+    at a time, from any thread. Those three may run beside them, in another thread.
     """
 
     path: Path
@@ -93,6 +100,57 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.accept(received)
 
+    def refill(self, refills: Iterable[Refill]) -> None:
+        """Commits candles that were absent; they replace nothing.
+
+        Raises:
+          DiskError: none of them was accepted.
+        """
+        with disk_errors(journal_path(self.path)):
+            self._journal.refill(refills)
+
+    def settle(self, found: Iterable[Absence], accounts: Mapping[Series, Account]) -> None:
+        """Takes down what is absent, and up to where each series is accounted for.
+
+        Raises:
+          DiskError: nothing was taken down.
+        """
+        with disk_errors(journal_path(self.path)):
+            self._journal.settle(found, accounts)
+
+    def accounts(self) -> tuple[dict[Series, Account], tuple[Absence, ...], tuple[MergedFile, ...]]:
+        """Up to where each series is accounted for, what is absent, and which files there are.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.accounts(), self._journal.absences(), self._journal.files()
+
+    def look_through(
+        self, wanted: Mapping[Series, int], files: Iterable[MergedFile]
+    ) -> tuple[dict[Series, list[int]], set[Series]]:
+        """Which candles are stored, and which series have lost a file.
+
+        A file that cannot be read is moved to the quarantine. It may run beside what uses the
+        journal, as `write` does, and not beside that.
+
+        Args:
+          wanted: of which series, and from which open time on.
+          files: what merges wrote, by the journal.
+
+        Raises:
+          DiskError: the disk refuses.
+        """
+        with disk_errors(self.path):
+            times = open_times_ms(self.path, wanted, self._set_aside)
+            return times, {file.series for file in files if not (self.path / file.path).exists()}
+
+    def _set_aside(self, path: Path, error: DamagedError) -> None:
+        aside = new_quarantine(self.path) / path.relative_to(self.path)
+        move_durably(path, aside)
+        logger.error("%s; moved to %s, what it held is absent now", error, aside)
+
     def pending(self) -> tuple[PendingSeries, ...]:
         """What waits for a merge, by series.
 
@@ -124,10 +182,9 @@ class Store:
             try:
                 return perform(merge, self.path, scratch(self.path))
             except DamagedError as error:
-                aside = new_quarantine(self.path) / merge.path
-                move_durably(self.path / merge.path, aside)
-                logger.error("%s; moved to %s, what it held is absent now", error, aside)
-                return perform(merge, self.path, scratch(self.path))
+                self._set_aside(self.path / merge.path, error)
+                merged = perform(merge, self.path, scratch(self.path))
+                return attrs.evolve(merged, replaces_damaged=True)
 
     def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> None:
         """Removes exactly these from the journal; what was revised since `take` stays.
@@ -151,7 +208,8 @@ class Store:
           DiskError: the file is as it was, or is new and the journal does not know it yet.
         """
         with disk_errors(self.path / path):
-            merged = bring_in(new, path, series, self.path, scratch(self.path))
+            news = News(new, new.slice(0, 0))
+            merged = bring_in(news, path, series, self.path, scratch(self.path))
         self.forget(merged, ())
         return merged
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,11 +17,14 @@ __all__ = [
     "BEGIN",
     "END",
     "FORMAT_VERSION",
+    "candles_of",
+    "differing",
     "format_version",
     "overlay",
     "schema",
     "series_of",
     "table_of",
+    "without",
 ]
 
 BEGIN = "candle_begin_time"
@@ -155,6 +159,36 @@ def table_of(series: Series, candles: Sequence[Candle]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
+def candles_of(table: pa.Table) -> list[Candle]:
+    """The rows as candles, in their order."""
+    names = [field.name for field in attrs.fields(Candle)][1:]
+    begins = table[BEGIN].cast(pa.int64()).to_pylist()
+    columns = [table[name].to_pylist() for name in names]
+    return [Candle(*row) for row in zip(begins, *columns, strict=True)]
+
+
+def differing(older: pa.Table, newer: pa.Table) -> list[tuple[Candle, Candle]]:
+    """The candles that both have, with other values: the older table's and the newer's."""
+    if (
+        not older.num_rows
+        or not newer.num_rows
+        or older[BEGIN][-1].value < newer[BEGIN][0].value
+        or newer[BEGIN][-1].value < older[BEGIN][0].value
+    ):
+        return []
+    at = pc.index_in(newer[BEGIN], value_set=older[BEGIN].combine_chunks())
+    theirs = candles_of(newer.filter(pc.is_valid(at)))
+    mine = candles_of(older.take(pc.drop_null(at)))
+    return [pair for pair in zip(mine, theirs, strict=True) if pair[0] != pair[1]]
+
+
+def without(rows: pa.Table, present: pa.Table) -> pa.Table:
+    """Those of the rows whose begin the other table lacks."""
+    if not rows.num_rows or not present.num_rows:
+        return rows
+    return rows.filter(pc.invert(pc.is_in(rows[BEGIN], value_set=present[BEGIN].combine_chunks())))
+
+
 def overlay(older: pa.Table, newer: pa.Table) -> pa.Table:
     """The rows of both, by begin; where both have a candle, the newer table's row.
 
@@ -165,6 +199,4 @@ def overlay(older: pa.Table, newer: pa.Table) -> pa.Table:
     if older[BEGIN][-1].value < newer[BEGIN][0].value:
         # The usual case, and it must cost nothing: candles come in the order of time.
         return pa.concat_tables([older, newer])
-    superseded = pc.is_in(older[BEGIN], value_set=newer[BEGIN].combine_chunks())
-    both = pa.concat_tables([older.filter(pc.invert(superseded)), newer])
-    return both.sort_by(BEGIN)
+    return pa.concat_tables([without(older, newer), newer]).sort_by(BEGIN)

@@ -37,12 +37,14 @@ class Life:
         self.exchange = ScriptedExchange([script])
         self.delivered: list[CandleClosed] = []
         self.told: list[Happening] = []
+        self.times: list[int] = []
         self.slow_seconds = 0.0
         self.connection = Connection(
             MARKETS["spot"],
             {stream_name(one): one for one in series},
             deliver=self.deliver,
             tell=self.told.append,
+            hear_time=self.times.append,
             connect_seconds=10,
             stall_seconds=30,
         )

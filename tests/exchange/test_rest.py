@@ -4,18 +4,30 @@ from collections.abc import Callable
 
 import httpx2
 import pytest
+import trio
 
-from kline_trio.errors import UnavailableError
+from kline_trio.candle import Series
+from kline_trio.errors import RefusedError, UnavailableError
+from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.exchange.klines import Answer as KlinesAnswer
+from kline_trio.exchange.klines import Page
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
+from kline_trio.exchange.weights import WeightPool
+from kline_trio.interval import Span
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
 
 
+def rest_market(client: httpx2.AsyncClient, trade_type: str, *hosts: str) -> RestMarket:
+    market = MARKETS[trade_type]
+    pool = WeightPool(market.weight_per_minute, 1.0)
+    return RestMarket(client, market, hosts or ("https://one",), pool, ExchangeClock())
+
+
 async def ask_time(answer: Answer, *hosts: str) -> int:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
-        rest = RestMarket(client, MARKETS["usdt_futures"], hosts or ("https://one",))
-        return await rest.server_time_ms()
+        return await rest_market(client, "usdt_futures", *hosts).confirm_time()
 
 
 async def test_the_time_is_asked_at_the_markets_path() -> None:
@@ -62,12 +74,16 @@ async def test_what_is_no_answer_is_told_with_its_address(response: httpx2.Respo
         await ask_time(lambda _: response)
 
 
-async def test_symbols_are_all_that_are_listed() -> None:
-    body = {"symbols": [{"symbol": "BTCUSDT", "status": "NEW_WORD"}, {"symbol": "币安人生USDT"}]}
+async def test_symbols_are_all_that_are_listed_whether_they_trade_or_not() -> None:
+    entries = {"BTCUSDT": "NEW_WORD", "币安人生USDT": "TRADING"}
+    body = {"symbols": [{"symbol": name, "status": entries[name]} for name in entries]}
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))
     async with httpx2.AsyncClient(transport=transport) as client:
-        rest = RestMarket(client, MARKETS["spot"], ("https://one",))
-        assert await rest.symbols() == {"BTCUSDT", "币安人生USDT"}
+        rest = rest_market(client, "spot")
+        found = await rest.listings()
+        assert {name: listing.is_trading for name, listing in found.items()} == {
+            "BTCUSDT": False, "币安人生USDT": True,
+        }  # fmt: skip
 
 
 async def test_an_endless_body_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,4 +98,118 @@ async def test_symbols_that_are_no_text_are_no_answer() -> None:
     )
     async with httpx2.AsyncClient(transport=transport) as client:
         with pytest.raises(UnavailableError, match="exchangeInfo"):
-            await RestMarket(client, MARKETS["spot"], ("https://one",)).symbols()
+            await rest_market(client, "spot").listings()
+
+
+SERIES = Series("spot", "BTCUSDT", "1m")
+FROM_MS = 1_700_000_040_000
+PAGE = Page(Span(FROM_MS, FROM_MS + 120_000), 2, 2)
+
+
+def row(open_time_ms: int) -> list[object]:
+    return [open_time_ms, "2", "4", "1", "3", "10", open_time_ms + 59_999, "20", 7, "4", "8", "0"]
+
+
+async def ask_klines(answer: Answer, *, now_ms: int = FROM_MS + 10**6) -> tuple[object, WeightPool]:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        rest = rest_market(client, "spot")
+        rest.clock.confirm(now_ms)
+        try:
+            return await rest.klines(SERIES, PAGE, 0.0), rest.pool
+        except UnavailableError as error:
+            return error, rest.pool
+
+
+async def test_klines_are_asked_with_both_ends_and_a_limit() -> None:
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(200, json=[row(FROM_MS), row(FROM_MS + 60_000)])
+
+    got, _ = await ask_klines(answer)
+    assert isinstance(got, KlinesAnswer)
+    assert [candle.open_time_ms for candle in got.candles] == [FROM_MS, FROM_MS + 60_000]
+    [request] = asked
+    assert str(request.url) == (
+        "https://one/api/v3/klines?symbol=BTCUSDT&interval=1m"
+        f"&startTime={FROM_MS}&endTime={FROM_MS + 119_999}&limit=2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "seconds"),
+    [
+        (429, {"retry-after": "7"}, "", 7),
+        (429, {}, "<html>", 60),
+        (418, {"retry-after": "720"}, "", 720),
+        (418, {}, f'{{"code":-1003,"msg":"IP banned until {FROM_MS + 10**6 + 90_000}."}}', 90),
+        (418, {"retry-after": "99999999"}, "", 3 * 86_400),
+        (429, {"retry-after": "0"}, "", 1),
+        (418, {"retry-after": "-5"}, "", 120),
+    ],
+)
+async def test_a_ban_stops_all_who_share_the_pool(
+    status: int, headers: dict[str, str], body: str, seconds: float, autojump_clock: object
+) -> None:
+    got, pool = await ask_klines(lambda _: httpx2.Response(status, headers=headers, text=body))
+    assert isinstance(got, UnavailableError)
+    before = trio.current_time()
+    await pool.spend(1, 0.0)
+    assert trio.current_time() - before == pytest.approx(seconds, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (400, '{"code":-1121,"msg":"Invalid symbol."}', -1121),
+        (400, '{"code":-1120,"msg":"Invalid interval."}', -1120),
+        (451, '{"code":0,"msg":"Service unavailable from a restricted location"}', None),
+        (403, "<html><head><title>403 Forbidden</title></head></html>", None),
+    ],
+)
+async def test_a_refusal_tells_the_question_from_the_place(
+    status: int, body: str, code: int | None
+) -> None:
+    got, _ = await ask_klines(lambda _: httpx2.Response(status, text=body))
+    assert isinstance(got, RefusedError)
+    assert got.code == code
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx2.Response(500, text='{"code":-1000,"msg":"An unknown error occurred"}'),
+        httpx2.Response(503, text="<html>"),
+        httpx2.Response(400, text='{"code":-1003,"msg":"Too many"}'),
+        httpx2.Response(200, text="<html>"),
+        httpx2.Response(200, text='[[1700000040000,"2","4"'),
+        httpx2.Response(200, json={"code": 0}),
+        httpx2.Response(404, text=""),
+    ],
+)
+async def test_what_may_pass_is_no_refusal(response: httpx2.Response) -> None:
+    got, _ = await ask_klines(lambda _: response)
+    assert isinstance(got, UnavailableError)
+    assert not isinstance(got, RefusedError)
+
+
+async def test_the_used_weight_is_what_the_exchange_says(autojump_clock: object) -> None:
+    headers = {"x-mbx-used-weight-1m": "5999"}
+    _, pool = await ask_klines(lambda _: httpx2.Response(200, json=[], headers=headers))
+    before = trio.current_time()
+    await pool.spend(2, 0.0)
+    assert trio.current_time() - before > 30
+
+
+async def test_the_budget_is_read_from_the_exchange() -> None:
+    limits = [
+        {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 100},
+        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 1234},
+    ]
+    body = {"symbols": [], "rateLimits": limits}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        rest = rest_market(client, "spot")
+        await rest.listings()
+        assert rest.pool.weight_per_minute == 1234

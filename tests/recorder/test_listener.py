@@ -54,7 +54,9 @@ async def listen(
     send, receive = trio.open_memory_channel[ReceivedCandle](channel)
     patience = ConnectionConfig(connect_seconds=10, stall_seconds=stall_seconds)
     seams = Seams(dial=exchange.dial, random=Never(), wall_clock=lambda: 1_719_759_600.5)
-    listener = Listener(market, series, urls, patience, seams, send)
+    listener = Listener(
+        market, series, urls, patience, seams, send, lambda _: None, lambda *_: None
+    )
     received: list[ReceivedCandle] = []
     with trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
@@ -256,7 +258,14 @@ async def test_a_full_channel_holds_the_connection_up_without_losing_or_stalling
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
     seams = Seams(dial=exchange.dial, random=Never())
     listener = Listener(
-        MARKETS["spot"], (BTC,), ("ws://one.test/",), ConnectionConfig(), seams, send
+        MARKETS["spot"],
+        (BTC,),
+        ("ws://one.test/",),
+        ConnectionConfig(),
+        seams,
+        send,
+        lambda _: None,
+        lambda *_: None,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange.serve)
@@ -313,7 +322,14 @@ async def test_a_dead_consumer_is_no_second_error(autojump_clock: trio.testing.M
     receive.close()
     seams = Seams(dial=exchange.dial)
     listener = Listener(
-        MARKETS["spot"], (BTC,), ("ws://one.test/",), ConnectionConfig(), seams, send
+        MARKETS["spot"],
+        (BTC,),
+        ("ws://one.test/",),
+        ConnectionConfig(),
+        seams,
+        send,
+        lambda _: None,
+        lambda *_: None,
     )
     with trio.move_on_after(1000) as scope:
         async with trio.open_nursery() as nursery:

@@ -134,7 +134,7 @@ async def test_a_series_first_candle_is_merged_at_once_and_later_ones_in_time(
         assert len(pd.read_parquet(path)) >= 2
 
 
-async def test_faults_of_the_exchange_cost_only_what_was_never_sent(
+async def test_faults_of_the_exchange_cost_nothing(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     stream = stream_name(SPOT)
@@ -160,13 +160,9 @@ async def test_faults_of_the_exchange_cost_only_what_was_never_sent(
     await record_for(exchange, config_in(tmp_path, SPOT), seconds=90.5)
     wanted = truth(exchange, SPOT, START_MS, START_MS + 90 * MINUTE_MS)
     have = stored(tmp_path, SPOT)
-    assert set(have) <= set(wanted)
-    missing = sorted(
-        (candle.open_time_ms - START_MS) // MINUTE_MS for candle in set(wanted) - set(have)
-    )
-    # Dropped in 5 and back after at most a second; 8 never sent; 20 to 51 stalled.
-    assert 8 in missing
-    assert not set(missing) - {4, 5, 6, 7, 8, *range(19, 54)}
+    # Of the newest ones the streams may still owe some.
+    assert have == wanted[: len(have)]
+    assert len(have) >= 88
 
 
 async def test_recording_goes_on_where_the_last_run_ended(

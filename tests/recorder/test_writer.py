@@ -10,6 +10,7 @@ import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.recorder.audience import Audience
+from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.layout import Layout
@@ -31,7 +32,12 @@ async def commits(store: Store, waiting: Sequence[ReceivedCandle]) -> list[int]:
         send.send_nowait(received)
     send.close()
     writer = Writer(
-        store, Door(Seams().on_disk), Audience(), 100_000, lambda batch: sizes.append(len(batch))
+        store,
+        Door(Seams().on_disk),
+        Audience(),
+        100_000,
+        Completeness(0),
+        lambda batch: sizes.append(len(batch)),
     )
     await writer.run(receive)
     assert writer.recorded == len(waiting)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.journal import Journal, PendingCandle, PendingSeries
+from kline_trio.storage.journal_tables import JOURNAL_VERSION
 from tests.storage.support import (
     BTC,
     COIN,
@@ -159,7 +160,7 @@ def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     Journal.open(path).close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute(f"PRAGMA user_version = {JOURNAL_VERSION + 1}")
     connection.close()
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="upgrade kline_trio"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kline_trio.errors import DiskError
-from kline_trio.storage import disk, journal, parquet
+from kline_trio.storage import disk, journal, journal_tables, parquet
 from kline_trio.storage import store as storage
 from kline_trio.storage.journal import MergedFile
 from kline_trio.storage.parquet import FileMerge
@@ -36,7 +36,7 @@ def _no_folder_fsync() -> None:
 
 
 def _synchronous_normal() -> None:
-    journal._SETTINGS = journal._SETTINGS.replace("FULL", "NORMAL")
+    journal_tables._SETTINGS = journal_tables._SETTINGS.replace("FULL", "NORMAL")
 
 
 def _forget_before_rename() -> None:

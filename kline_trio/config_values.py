@@ -1,0 +1,135 @@
+"""What a value in recorder.toml may be: each gives it back as what it means.
+
+All raise ValueError, with a text for the user, where it means nothing.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kline_trio.storage.layout import Layout
+
+__all__ = [
+    "path_reader",
+    "read_count",
+    "read_layout",
+    "read_moment",
+    "read_positive_seconds",
+    "read_seconds",
+    "read_share",
+    "read_text",
+    "url_reader",
+]
+
+_MAX_SECONDS = 31_536_000
+"""A year: whoever writes more means another unit."""
+
+
+def read_text(value: object) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise ValueError(f"a text in quotes is wanted, not {value!r}")
+    return value
+
+
+def read_seconds(value: object) -> float:
+    """A number of seconds, of a year at most."""
+    # TOML has inf and nan, and to Python true is a number.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a number of seconds is wanted, not {value!r}")
+    if not 0 <= value <= _MAX_SECONDS:
+        raise ValueError(f"{value} is not between 0 and {_MAX_SECONDS} seconds")
+    return float(value)
+
+
+def read_count(value: object) -> int:
+    """A number of things, one at least."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"a number from 1 on is wanted, not {value!r}")
+    return value
+
+
+def read_share(value: object) -> float:
+    """A part of a whole, above 0 and up to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError(f"a share above 0, and of 1 at most, is wanted, not {value!r}")
+    return float(value)
+
+
+def read_moment(value: object) -> datetime:
+    """A date or a time, UTC if it names no zone."""
+    # TOML has dates of its own, and a text in quotes is as good.
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    if not isinstance(moment, datetime):
+        raise ValueError(f'a date is wanted, as "2024-01-01", not {value!r}')
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment.timestamp() < 0:
+        raise ValueError(f"{value} is no time that a candle can have")
+    return moment.astimezone(UTC)
+
+
+def read_positive_seconds(value: object) -> float:
+    """A number of seconds above 0."""
+    if read_seconds(value) == 0:
+        raise ValueError("0 seconds leave no time for an answer")
+    return read_seconds(value)
+
+
+def path_reader(folder: Path) -> Callable[[object], Path]:
+    """What reads a path that is relative to the folder."""
+
+    def read(value: object) -> Path:
+        text = read_text(value)
+        if not text or "\0" in text:
+            raise ValueError("a path is wanted")
+        try:
+            return folder / Path(text).expanduser()
+        except RuntimeError as error:  # a user who is not there
+            raise ValueError(str(error)) from None
+
+    return read
+
+
+def read_layout(value: object) -> Layout:
+    """A template for paths."""
+    return Layout(read_text(value))
+
+
+def url_reader(plain: str, secure: str) -> Callable[[object], tuple[str, ...]]:
+    """What reads one address, or a list of them; the plain scheme only goes to this machine."""
+
+    def read(value: object) -> tuple[str, ...]:
+        texts = value if isinstance(value, list) else [value]
+        if not texts:
+            raise ValueError("an empty list: name a host, or take the line out")
+        return tuple(_url(read_text(text), plain, secure) for text in texts)
+
+    return read
+
+
+def _url(text: str, plain: str, secure: str) -> str:
+    # A path with other characters, or a host that no name can be, would fail at each connection.
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError(f"{text!r} is not plain ASCII; names in other scripts start with xn--")
+    parts = urlsplit(text)
+    if parts.scheme not in (plain, secure) or not parts.hostname:
+        raise ValueError(f"{text!r} is no {secure}:// address")
+    _ = parts.port  # raises ValueError where it is no port
+    parts.hostname.encode("idna")  # raises UnicodeError, a ValueError, where it is no name
+    if parts.scheme == plain and not _is_loopback(parts.hostname):
+        raise ValueError(f"{text!r}: unencrypted {plain}:// only goes to this machine itself")
+    return text.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

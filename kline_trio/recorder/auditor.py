@@ -1,0 +1,205 @@
+"""Holds the store against the calendar, all the time: what is due and absent goes to the ledger."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+
+import attrs
+import trio
+
+from kline_trio.candle import Series
+from kline_trio.errors import DiskError, NoRoomError
+from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.interval import Span
+from kline_trio.recorder.backfill import Backfill
+from kline_trio.recorder.completeness import Completeness
+from kline_trio.recorder.room import RETRY_SECONDS
+from kline_trio.recorder.seams import Door
+from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.store import Store
+
+__all__ = ["Auditor"]
+
+_JUDGE_SECONDS = 1.0
+_KEEP_SECONDS = 600.0
+"""How often watermarks are kept where nothing is absent: the next start looks through what is
+stored from there on."""
+
+
+@attrs.define(eq=False)
+class Auditor:
+    """Takes stock of what is stored, and from then on names what does not come."""
+
+    store: Store
+    commit_door: Door
+    merge_door: Door
+    completeness: Completeness
+    clocks: Mapping[str, ExchangeClock]
+    """By trade type."""
+    backfill: Backfill
+    series: tuple[Series, ...]
+    since_ms: int | None
+    """From when on the past is fetched; None: not at all."""
+    may_judge: Callable[[], bool]
+    """False as long as candles that came wait for room on the disk."""
+
+    _accounts: dict[Series, Account] = attrs.field(init=False, factory=dict)
+    _started_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    _lost: set[Series] = attrs.field(init=False, factory=set)
+    _kept_at: float = attrs.field(init=False, default=0.0)
+
+    async def run(self) -> None:
+        """Audit until cancelled.
+
+        Raises:
+          DiskError: the store could not be read or written; want of room is waited for.
+        """
+        while True:
+            try:
+                await self._audit()
+            except NoRoomError:
+                # The writer says so already.
+                await trio.sleep(RETRY_SECONDS)
+            await trio.sleep(_JUDGE_SECONDS)
+
+    def recount(self, series: Series) -> None:
+        """A file of the series was lost: take stock of it anew."""
+        self._lost.add(series)
+
+    async def _audit(self) -> None:
+        for trade_type, clock in self.clocks.items():
+            if clock.now_ms is not None and trade_type not in self._started_ms:
+                mine = [one for one in self.series if one.trade_type == trade_type]
+                self._started_ms[trade_type] = clock.now_ms
+                try:
+                    await self._take_stock(mine)
+                except DiskError:
+                    del self._started_ms[trade_type]
+                    raise
+        lost = [one for one in self._lost if one in self._accounts]
+        if lost:
+            await self._take_stock(lost)
+            self._lost.difference_update(lost)
+        if self.may_judge():
+            await self._judge()
+
+    async def keep(self) -> None:
+        """Keep up to where all is accounted for, so that the next start need not look for it.
+
+        Raises:
+          DiskError: it could not be written, and not for want of room.
+        """
+        with suppress(NoRoomError):
+            await self.commit_door.run(self.store.settle, [], self._moved(()))
+
+    async def _judge(self) -> None:
+        times = {
+            name: clock.now_ms
+            for name, clock in self.clocks.items()
+            if clock.now_ms is not None and name in self._started_ms
+        }
+        found = self.completeness.absent(times)
+        absences = [
+            absence
+            for series, spans in found.items()
+            for absence in self._explained(series, spans, times[series.trade_type])
+        ]
+        if absences or trio.current_time() >= self._kept_at + _KEEP_SECONDS:
+            await self._settle(absences)
+
+    async def _settle(self, absences: list[Absence], anew: Collection[Series] = ()) -> None:
+        changed = self._moved(anew)
+        await self._write(absences, changed)
+        self._accounts |= changed
+        self._kept_at = trio.current_time()
+        self.backfill.add(absences)
+
+    def _moved(self, anew: Collection[Series]) -> dict[Series, Account]:
+        marks = self.completeness.watermarks_ms()
+        return {
+            series: attrs.evolve(account, watermark_ms=marks[series], retired_ms=None)
+            for series, account in self._accounts.items()
+            if series in anew or marks[series] != account.watermark_ms
+        }
+
+    async def _write(self, absences: list[Absence], accounts: Mapping[Series, Account]) -> None:
+        # What completeness has named it does not name again, so it must not get lost here.
+        while True:
+            try:
+                await self.commit_door.run(self.store.settle, absences, accounts)
+            except NoRoomError:
+                await trio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _take_stock(self, mine: list[Series]) -> None:
+        """Look up what is stored, and name what is not though it was due."""
+        accounts, ledger, files = await self.commit_door.run(self.store.accounts)
+        known = {one: accounts[one] for one in mine if one in accounts}
+        wanted = {one: known[one].watermark_ms if one in known else 0 for one in mine}
+        stored, lost = await self.merge_door.run(self.store.look_through, wanted, files)
+        again = {one: known[one].first_ms for one in lost & known.keys()}
+        if again:
+            anew, _ = await self.merge_door.run(self.store.look_through, again, ())
+            stored |= anew
+            wanted |= again
+        self.backfill.add(
+            one for one in ledger if one.series in wanted and one.state is State.PENDING
+        )
+        absences: list[Absence] = []
+        for series in mine:
+            now_ms = self._started_ms[series.trade_type]
+            account = known.get(series) or _first_account(series, stored[series], now_ms)
+            from_ms = wanted[series] if series in known else account.first_ms
+            self.completeness.watch(series, from_ms, stored[series])
+            if self.since_ms is not None:
+                since_ms = series.interval.open_time_ms(self.since_ms)
+                if since_ms < account.first_ms:
+                    past = Span(since_ms, account.first_ms)
+                    absences.append(Absence(series, past, now_ms, Reason.NOT_CONFIGURED))
+                    account = attrs.evolve(account, first_ms=since_ms)
+            self._accounts[series] = account
+        names = {one.trade_type for one in mine}
+        found = self.completeness.absent(
+            {name: now_ms for name, now_ms in self._started_ms.items() if name in names}
+        )
+        for series, spans in found.items():
+            absences += self._explained(series, spans, self._started_ms[series.trade_type])
+        await self._settle(absences, mine)
+        await self._retire(accounts)
+
+    async def _retire(self, accounts: Mapping[Series, Account]) -> None:
+        """Keep since when stored series are not recorded any more."""
+        configured = set(self.series)
+        # Of a market that is not recorded at all no time is known, but that of another will do.
+        now_ms = max(self._started_ms.values())
+        gone = {
+            one: attrs.evolve(account, retired_ms=self._started_ms.get(one.trade_type, now_ms))
+            for one, account in accounts.items()
+            if one not in configured and account.retired_ms is None
+        }
+        if gone:
+            await self._write([], gone)
+
+    def _explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Absence]:
+        """The absences with their reasons: who was not there cannot have received anything."""
+        interval = series.interval
+        started_ms = interval.open_time_ms(self._started_ms[series.trade_type])
+        account = self._accounts[series]
+        retired_ms = started_ms
+        if account.retired_ms is not None:
+            retired_ms = interval.open_time_ms(account.retired_ms)
+        for span in spans:
+            for reason, from_ms, to_ms in (
+                (Reason.RECORDER_DOWN, span.from_ms, min(retired_ms, started_ms)),
+                (Reason.NOT_CONFIGURED, retired_ms, started_ms),
+                (Reason.NOT_RECEIVED, started_ms, span.to_ms),
+            ):
+                piece_from, piece_to = max(span.from_ms, from_ms), min(span.to_ms, to_ms)
+                if piece_from < piece_to:
+                    yield Absence(series, Span(piece_from, piece_to), now_ms, reason)
+
+
+def _first_account(series: Series, stored_ms: list[int], now_ms: int) -> Account:
+    """That of a series which has none: from its first candle on, stored or still to come."""
+    first_ms = stored_ms[0] if stored_ms else series.interval.open_time_ms(now_ms)
+    return Account(first_ms, first_ms)

@@ -1,0 +1,300 @@
+"""Asks the exchange for what is absent, the newest first, and stores what it has."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+
+import attrs
+import trio
+
+from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.errors import NoRoomError, RefusedError, UnavailableError
+from kline_trio.exchange.klines import Answer, Page, newest_page
+from kline_trio.exchange.rest import RestMarket
+from kline_trio.interval import Span
+from kline_trio.recorder.room import RETRY_SECONDS
+from kline_trio.recorder.seams import Door
+from kline_trio.storage.journal import Refill
+from kline_trio.storage.ledger import Absence, Origin, Reason
+from kline_trio.storage.store import Store
+
+__all__ = ["WORKERS", "Backfill"]
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 4
+"""For each pool: the exchange answers slowly, and there is no hurry that more would serve."""
+
+_LONGER = 6
+"""Each wait between two questions for the same candle is so many times the one before."""
+_FIRST_REST_SECONDS = 1.0
+_LONGEST_REST_SECONDS = 60.0
+_REFUSED_REST_SECONDS = 300.0
+
+
+@attrs.frozen
+class _Open:
+    """Something to ask for."""
+
+    span: Span
+    reason: Reason
+    asked: int
+    not_before: float
+
+
+@attrs.define(eq=False)
+class Backfill:
+    """Fills what is absent, by workers that share the work."""
+
+    markets: Mapping[str, RestMarket]
+    """By trade type."""
+    store: Store
+    commit_door: Door
+    attempts: int
+    """How often something is asked for that the exchange does not have."""
+    attempt_seconds: float
+    """Between the first two of them."""
+    now: Callable[[], datetime]
+    """The wall clock, for labels."""
+    accepted: Callable[[Sequence[ReceivedCandle]], None]
+    """Told which candles now wait for a merge."""
+
+    refilled: int = attrs.field(init=False, default=0)
+    """How many candles were filled in."""
+    _open: dict[Series, list[_Open]] = attrs.field(init=False, factory=dict)
+    """By series; in order of time, and without overlap."""
+    _busy: set[Series] = attrs.field(init=False, factory=set)
+    _resting_until: dict[str, float] = attrs.field(init=False, factory=dict)
+    _failures: Counter[str] = attrs.field(init=False, factory=Counter)
+    _first_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    _bad_rows: Counter[str] = attrs.field(init=False, factory=Counter)
+    _news: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def add(self, absences: Iterable[Absence]) -> None:
+        """These are absent, and in the ledger."""
+        for absence in absences:
+            mine = self._open.setdefault(absence.series, [])
+            wanted = _Open(absence.span, absence.reason, absence.asked, -math.inf)
+            self._open[absence.series] = _joined(absence.series, [*mine, wanted])
+        self._tell()
+
+    def received(self, batch: Iterable[ReceivedCandle]) -> None:
+        """What was absent may have come late by itself."""
+        for item in batch:
+            mine = self._open.get(item.series)
+            if mine and item.candle.open_time_ms < mine[-1].span.to_ms:
+                self._take_out(item.series, [item.candle.open_time_ms])
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to ask for."""
+        return not any(self._open.values())
+
+    async def work(self, trade_types: Collection[str]) -> None:
+        """Ask for what is absent on these markets, until cancelled.
+
+        Raises:
+          DiskError: the store could not be written; want of room is waited for.
+        """
+        while True:
+            series, due = self._next(trade_types)
+            if series is None:
+                news = self._news
+                with trio.move_on_at(due):
+                    await news.wait()
+                continue
+            self._busy.add(series)
+            try:
+                await self._ask(series)
+            finally:
+                self._busy.discard(series)
+                self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    def _next(self, trade_types: Collection[str]) -> tuple[Series | None, float]:
+        """Whose turn it is: that whose absence is the newest; or when to look again."""
+        now = trio.current_time()
+        best, newest_ms, again = None, -1, math.inf
+        for series, mine in self._open.items():
+            if series.trade_type not in trade_types or series in self._busy:
+                continue
+            resting = self._resting_until.get(series.trade_type, -math.inf)
+            for one in mine:
+                due = max(one.not_before, resting)
+                if due > now:
+                    again = min(again, due)
+                elif one.span.to_ms > newest_ms:
+                    best, newest_ms = series, one.span.to_ms
+        return best, again
+
+    async def _ask(self, series: Series) -> None:
+        rest = self.markets[series.trade_type]
+        now = trio.current_time()
+        due = [one for one in self._open[series] if one.not_before <= now]
+        page = newest_page(rest.market, series.interval, [one.span for one in due])
+        try:
+            if await self._is_before_the_first(series, page, due):
+                return
+            answer = await rest.klines(series, page, float(-page.span.to_ms))
+            self._failures[series.trade_type] = 0
+            self._count_bad_rows(series, answer)
+            await self._store(series, page, answer)
+        except RefusedError as error:
+            await self._refused(series, page, error)
+        except UnavailableError as error:
+            self._rest(series.trade_type, error)
+
+    async def _is_before_the_first(self, series: Series, page: Page, due: Sequence[_Open]) -> bool:
+        """Close what is older than the series' first candle, rather than to ask for years of it."""
+        long = any(
+            one.reason is Reason.NOT_CONFIGURED or one.asked or one.span.from_ms < page.span.from_ms
+            for one in due
+        )
+        if not long:
+            return False
+        if series not in self._first_ms:
+            first_ms = await self.markets[series.trade_type].first_open_time_ms(series)
+            if first_ms is None:
+                return False
+            self._first_ms[series] = first_ms
+        first_ms = self._first_ms[series]
+        before = [
+            Span(one.span.from_ms, min(one.span.to_ms, first_ms))
+            for one in self._open[series]
+            if one.span.from_ms < first_ms
+        ]
+        if not before:
+            return False
+        await self._commit(
+            [Refill(series, span, (), Origin.REST, Reason.NOT_LISTED) for span in before]
+        )
+        for span in before:
+            self._drop(series, span)
+        return True
+
+    async def _store(self, series: Series, page: Page, answer: Answer) -> None:
+        rest = self.markets[series.trade_type]
+        candles = {candle.open_time_ms: candle for candle in answer.candles}
+        refills = []
+        for one in self._inside(series, page.span):
+            mine = [ms for ms in candles if one.span.from_ms <= ms < one.span.to_ms]
+            closes = None
+            if one.asked + 1 >= self.attempts and len(mine) < series.interval.count(one.span):
+                is_over = await rest.is_over(series, one.span.from_ms)
+                closes = Reason.DELISTED if is_over else Reason.EXCHANGE_HAD_NONE
+            found = tuple(candles[ms] for ms in sorted(mine))
+            refills.append(Refill(series, one.span, found, Origin.REST, closes))
+        await self._commit(refills)
+        now = trio.current_time()
+        for refill in refills:
+            filled = [candle.open_time_ms for candle in refill.candles]
+            self._take_out(series, filled)
+            for gap in series.interval.gaps(refill.span, filled):
+                self._asked(series, gap, now, closed=refill.closes is not None)
+        self._announce(series, [candle for refill in refills for candle in refill.candles])
+
+    async def _refused(self, series: Series, page: Page, error: RefusedError) -> None:
+        if error.code is None:
+            self._rest(series.trade_type, error, least_seconds=_REFUSED_REST_SECONDS)
+            return
+        logger.warning("%s: the exchange refuses to answer: %s", series, error)
+        spans = [one.span for one in self._inside(series, page.span)]
+        await self._commit(
+            [Refill(series, span, (), Origin.REST, Reason.REFUSED) for span in spans]
+        )
+        for span in spans:
+            self._drop(series, span)
+
+    def _rest(self, trade_type: str, error: UnavailableError, least_seconds: float = 0.0) -> None:
+        """Leave the market alone for a while; said when it begins, not each time."""
+        failures = self._failures[trade_type]
+        self._failures[trade_type] += 1
+        wait = min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2.0 ** min(failures, 10))
+        self._resting_until[trade_type] = trio.current_time() + max(wait, least_seconds)
+        if not failures:
+            logger.warning("%s: REST gives no candles: %s; trying again", trade_type, error)
+
+    async def _commit(self, refills: Sequence[Refill]) -> None:
+        while True:
+            try:
+                await self.commit_door.run(self.store.refill, refills)
+            except NoRoomError:
+                await trio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _announce(self, series: Series, candles: Sequence[Candle]) -> None:
+        if not candles:
+            return
+        now = self.now()
+        self.refilled += len(candles)
+        self.accepted([ReceivedCandle(series, candle, now) for candle in candles])
+        logger.info("Refilled %s candles of %s over REST", f"{len(candles):,}", series)
+
+    def _count_bad_rows(self, series: Series, answer: Answer) -> None:
+        for reason, count in answer.bad_rows.items():
+            if reason not in self._bad_rows:
+                logger.warning("%s: REST: passed over %s", series, reason)
+            self._bad_rows[reason] += count
+
+    def _inside(self, series: Series, span: Span) -> list[_Open]:
+        """What is open of a span."""
+        return [
+            attrs.evolve(
+                one,
+                span=Span(max(one.span.from_ms, span.from_ms), min(one.span.to_ms, span.to_ms)),
+            )
+            for one in self._open[series]
+            if one.span.from_ms < span.to_ms and one.span.to_ms > span.from_ms
+        ]
+
+    def _take_out(self, series: Series, open_times_ms: Sequence[int]) -> None:
+        """These have come."""
+        interval = series.interval
+        self._open[series] = [
+            attrs.evolve(one, span=gap)
+            for one in self._open[series]
+            for gap in interval.gaps(one.span, open_times_ms)
+        ]
+
+    def _drop(self, series: Series, span: Span) -> None:
+        """What is open of the span is asked for no more."""
+        self._open[series] = [
+            attrs.evolve(one, span=left)
+            for one in self._open[series]
+            for left in (
+                Span(one.span.from_ms, min(one.span.to_ms, span.from_ms)),
+                Span(max(one.span.from_ms, span.to_ms), one.span.to_ms),
+            )
+            if left.from_ms < left.to_ms
+        ]
+
+    def _asked(self, series: Series, gap: Span, now: float, *, closed: bool) -> None:
+        """The exchange did not have these."""
+        pieces = self._inside(series, gap)
+        self._drop(series, gap)
+        if not closed:
+            again = [
+                attrs.evolve(
+                    one,
+                    asked=one.asked + 1,
+                    not_before=now + self.attempt_seconds * float(_LONGER) ** min(one.asked, 6),
+                )
+                for one in pieces
+            ]
+            self._open[series] = _joined(series, [*self._open[series], *again])
+
+
+def _joined(series: Series, pieces: Sequence[_Open]) -> list[_Open]:
+    """In order, and of those that overlap the earlier one whole."""
+    found: list[_Open] = []
+    for one in sorted(pieces, key=lambda one: one.span):
+        at_ms = found[-1].span.to_ms if found else one.span.from_ms
+        if one.span.to_ms > at_ms:
+            found.append(attrs.evolve(one, span=Span(max(at_ms, one.span.from_ms), one.span.to_ms)))
+    return found

@@ -1,0 +1,106 @@
+"""Which candles are due and have not come: the calendar against what was received (pure).
+
+Sockets prove nothing: streams stall, skip quiet candles, acknowledge what they never send, and
+replay nothing after a reconnect. One rule covers all of it: what has not been received a grace
+after its close is absent.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from kline_trio.candle import Series
+from kline_trio.interval import Span
+
+__all__ = ["Completeness"]
+
+
+@attrs.define
+class _Watched:
+    """What is known of one series' candles."""
+
+    judged_ms: int | None = None
+    """Of candles that open before this each was received or has been named absent; None as long
+    as it is not known from where on candles are due."""
+    received: set[int] = attrs.field(factory=set)
+    """Open times from `judged_ms` on."""
+    in_flight: set[int] = attrs.field(factory=set)
+    """Open times that were received and are not durable yet."""
+    lost: set[int] = attrs.field(factory=set)
+    """Open times that were judged as received, and did not become durable."""
+
+
+@attrs.define(eq=False)
+class Completeness:
+    """Compares what is due with what has come. All times are the exchange's."""
+
+    grace_ms: int
+    """How long after its close a candle may take to come."""
+    _watched: dict[Series, _Watched] = attrs.field(init=False, factory=dict)
+
+    def watch(self, series: Series, from_ms: int, stored_ms: Iterable[int] = ()) -> None:
+        """From this open time on the series' candles are due; some of them are stored already."""
+        watched = self._watched.setdefault(series, _Watched())
+        watched.judged_ms = from_ms
+        watched.received = {ms for ms in (*stored_ms, *watched.received) if ms >= from_ms}
+
+    def receive(self, series: Series, open_time_ms: int) -> None:
+        """A candle has come, and is on its way to the disk."""
+        watched = self._watched.setdefault(series, _Watched())
+        watched.in_flight.add(open_time_ms)
+        if watched.judged_ms is None or open_time_ms >= watched.judged_ms:
+            watched.received.add(open_time_ms)
+
+    def accept(self, series: Series, open_time_ms: int) -> None:
+        """A candle is durable."""
+        watched = self._watched.setdefault(series, _Watched())
+        watched.in_flight.discard(open_time_ms)
+        if watched.judged_ms is None or open_time_ms >= watched.judged_ms:
+            watched.received.add(open_time_ms)
+
+    def drop(self, series: Series, open_time_ms: int) -> None:
+        """A candle that came will not become durable: there was no room for it."""
+        watched = self._watched.get(series)
+        if watched is not None and open_time_ms in watched.in_flight:
+            watched.in_flight.discard(open_time_ms)
+            if watched.judged_ms is None or open_time_ms >= watched.judged_ms:
+                watched.received.discard(open_time_ms)
+            else:
+                watched.lost.add(open_time_ms)
+
+    def absent(self, now_ms: Mapping[str, int]) -> dict[Series, tuple[Span, ...]]:
+        """What is due by now and was not received; it is named once.
+
+        Args:
+          now_ms: the exchange's time, by trade type. Markets whose time is not known are left out.
+        """
+        found = {}
+        for series, watched in self._watched.items():
+            now = now_ms.get(series.trade_type)
+            if now is not None and watched.judged_ms is not None:
+                spans = self._judge(series, watched, watched.judged_ms, now - self.grace_ms)
+                if spans:
+                    found[series] = spans
+        return found
+
+    @staticmethod
+    def _judge(series: Series, watched: _Watched, judged_ms: int, now_ms: int) -> tuple[Span, ...]:
+        interval = series.interval
+        lost = tuple(interval.runs(sorted(watched.lost)))
+        watched.lost.clear()
+        due_ms = interval.open_time_ms(now_ms)
+        if due_ms <= judged_ms:
+            return lost
+        span = Span(judged_ms, due_ms)
+        gaps = tuple(interval.gaps(span, sorted(watched.received)))
+        watched.judged_ms = due_ms
+        watched.received = {ms for ms in watched.received if ms >= due_ms}
+        return lost + gaps
+
+    def watermarks_ms(self) -> dict[Series, int]:
+        """For each watched series: of candles that open before this each is durable or named."""
+        return {
+            series: min([watched.judged_ms, *watched.in_flight, *watched.lost])
+            for series, watched in self._watched.items()
+            if watched.judged_ms is not None
+        }

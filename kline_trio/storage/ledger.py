@@ -1,0 +1,297 @@
+"""Which candles are absent and why, and which values were revised: tables of the journal.
+
+A series' due candles up to its watermark are each stored or in here; nothing overlaps.
+"""
+
+import enum
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from kline_trio.candle import Candle, Series
+from kline_trio.interval import Span
+
+__all__ = [
+    "LEDGER_TABLES",
+    "Absence",
+    "Account",
+    "Ledger",
+    "Origin",
+    "Reason",
+    "Revision",
+    "State",
+    "absences",
+    "accounts",
+    "revisions",
+]
+
+
+class Reason(enum.StrEnum):
+    """Why candles were or are absent."""
+
+    NOT_RECEIVED = "not received"
+    """The stream did not bring them, or the disk had no room, or their file was damaged."""
+    RECORDER_DOWN = "recorder was down"
+    NOT_CONFIGURED = "not configured then"
+    NOT_LISTED = "not listed yet"
+    DELISTED = "delisted"
+    EXCHANGE_HAD_NONE = "the exchange had none"
+    ARCHIVE_LACKS = "the archive lacks it"
+    REFUSED = "refused"
+
+
+class State(enum.StrEnum):
+    """What became of an absence."""
+
+    PENDING = "pending"
+    """It is still asked for."""
+    FILLED = "filled"
+    CLOSED = "closed"
+    """It is asked for no more."""
+
+
+class Origin(enum.StrEnum):
+    """Where a value came from."""
+
+    STREAM = "stream"
+    REST = "rest"
+    ARCHIVE = "archive"
+
+
+@attrs.frozen
+class Absence:
+    """Candles of one series, one after the other, that did not come."""
+
+    series: Series
+    span: Span
+    first_seen_ms: int
+    """In the exchange's time."""
+    reason: Reason
+    state: State = State.PENDING
+    asked: int = 0
+    """How often the exchange was asked for them."""
+    filled_by: Origin | None = None
+
+
+@attrs.frozen
+class Account:
+    """Up to where a series is accounted for."""
+
+    first_ms: int
+    """The first candle that counts."""
+    watermark_ms: int
+    """Of candles that open before this each is stored or an absence."""
+    retired_ms: int | None = None
+    """Since when the series is not recorded any more, if it is not."""
+
+
+@attrs.frozen
+class Revision:
+    """A candle of which two values came."""
+
+    series: Series
+    older: Candle
+    newer: Candle
+    origin: Origin
+    """Of the newer value."""
+    is_newer_kept: bool
+
+
+_VALUES = tuple(field.name for field in attrs.fields(Candle))[1:]
+_PAIRS = tuple(f"{age}_{name}" for age in ("older", "newer") for name in _VALUES)
+
+LEDGER_TABLES = f"""
+ALTER TABLE series ADD COLUMN first_ms INTEGER;
+ALTER TABLE series ADD COLUMN watermark_ms INTEGER;
+ALTER TABLE series ADD COLUMN retired_ms INTEGER;
+ALTER TABLE candle ADD COLUMN origin TEXT NOT NULL DEFAULT 'stream';
+CREATE TABLE absence (
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  from_ms INTEGER NOT NULL,
+  to_ms INTEGER NOT NULL,
+  first_seen_ms INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  state TEXT NOT NULL,
+  asked INTEGER NOT NULL,
+  filled_by TEXT,
+  PRIMARY KEY (series_id, from_ms)
+) WITHOUT ROWID;
+CREATE TABLE revision (
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  open_time_ms INTEGER NOT NULL,
+  origin TEXT NOT NULL,
+  is_newer_kept INTEGER NOT NULL,
+  {", ".join(f"{name} NOT NULL" for name in _PAIRS)}
+);
+"""
+"""What version 3 of the journal adds. The columns of a series are those of an `Account`; the
+columns of values have no type, so that numbers stay as they are."""
+
+_COLUMNS = "from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by"
+# Nothing overlaps, so that of all rows that begin before the span only the last can reach into it.
+_TOUCHED = f"""
+SELECT {_COLUMNS} FROM absence WHERE series_id = ?1 AND from_ms < ?3 AND to_ms > ?2
+AND from_ms >= coalesce(
+  (SELECT max(from_ms) FROM absence WHERE series_id = ?1 AND from_ms <= ?2), ?2)
+ORDER BY from_ms
+"""  # noqa: S608 - ours
+_BEFORE = f"""
+SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND from_ms < ? ORDER BY from_ms DESC LIMIT 1
+"""  # noqa: S608 - ours
+_AT = f"SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND from_ms = ?"  # noqa: S608 - ours
+_ALL = f"""
+SELECT trade_type, symbol, time_interval, {_COLUMNS} FROM absence JOIN series ON id = series_id
+ORDER BY trade_type, symbol, time_interval, from_ms
+"""  # noqa: S608 - ours
+_INSERT = f"INSERT INTO absence (series_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_REVISIONS = f"""
+SELECT trade_type, symbol, time_interval, origin, is_newer_kept, open_time_ms, {", ".join(_PAIRS)}
+FROM revision JOIN series ON id = series_id
+ORDER BY trade_type, symbol, time_interval, open_time_ms, revision.rowid
+"""  # noqa: S608 - ours
+_REVISE = f"INSERT INTO revision VALUES (?, ?, ?, ?{', ?' * len(_PAIRS)})"  # noqa: S608 - ours
+
+
+def accounts(connection: sqlite3.Connection) -> dict[Series, Account]:
+    """Those of all series that have one, as a connection to a present journal sees them."""
+    rows = connection.execute(
+        "SELECT trade_type, symbol, time_interval, first_ms, watermark_ms, retired_ms FROM series"
+        " WHERE watermark_ms IS NOT NULL"
+    )
+    return {Series(*row[:3]): Account(*row[3:]) for row in rows}
+
+
+def absences(connection: sqlite3.Connection) -> Iterator[Absence]:
+    """All of them, by series and time, as a connection to a present journal sees them."""
+    for *names, from_ms, to_ms, seen_ms, reason, state, asked, by in connection.execute(_ALL):
+        yield _absence(Series(*names), (from_ms, to_ms, seen_ms, reason, state, asked, by))
+
+
+def revisions(connection: sqlite3.Connection) -> Iterator[Revision]:
+    """All of them, by series and time, and in the order in which they came."""
+    for row in connection.execute(_REVISIONS):
+        names, (origin, is_newer_kept, open_time_ms), values = row[:3], row[3:6], row[6:]
+        older, newer = values[: len(_VALUES)], values[len(_VALUES) :]
+        yield Revision(
+            Series(*names),
+            Candle(open_time_ms, *older),
+            Candle(open_time_ms, *newer),
+            Origin(origin),
+            bool(is_newer_kept),
+        )
+
+
+def _absence(series: Series, row: Sequence[Any]) -> Absence:
+    from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by = row
+    return Absence(
+        series,
+        Span(from_ms, to_ms),
+        first_seen_ms,
+        Reason(reason),
+        State(state),
+        asked,
+        Origin(filled_by) if filled_by else None,
+    )
+
+
+@attrs.frozen(eq=False)
+class Ledger:
+    """The tables by a writing connection; every call is part of a transaction of the journal."""
+
+    _connection: sqlite3.Connection
+
+    def note(self, series_id: int, absence: Absence) -> None:
+        """Takes a new absence down; what of its span is absent already stays as it is."""
+        touched = [_absence(absence.series, row) for row in self._touched(series_id, absence.span)]
+        for old in touched:
+            if old.state is State.FILLED:
+                # What filled it is gone again, as with a file that was damaged.
+                self._delete(series_id, old.span)
+                for span in _without(old.span, [absence.span]):
+                    self._insert(series_id, attrs.evolve(old, span=span))
+        taken = [old.span for old in touched if old.state is not State.FILLED]
+        for span in _without(absence.span, taken):
+            self._insert(series_id, attrs.evolve(absence, span=span))
+
+    def change(
+        self, series: Series, series_id: int, span: Span, how: Callable[[Absence], Absence]
+    ) -> None:
+        """Changes what of the span is absent and not filled; the rest of those rows stays."""
+        for row in self._touched(series_id, span):
+            old = _absence(series, row)
+            if old.state is State.FILLED:
+                continue
+            self._delete(series_id, old.span)
+            inside = Span(max(span.from_ms, old.span.from_ms), min(span.to_ms, old.span.to_ms))
+            pieces = [(piece, old) for piece in _without(old.span, [inside])]
+            for piece, now in sorted([*pieces, (inside, how(old))], key=lambda pair: pair[0]):
+                self._insert(series_id, attrs.evolve(now, span=piece))
+
+    def revise(self, series_id: int, revision: Revision) -> None:
+        """Takes a revision down."""
+        older, newer = attrs.astuple(revision.older), attrs.astuple(revision.newer)
+        self._connection.execute(
+            _REVISE,
+            [
+                series_id,
+                older[0],
+                str(revision.origin),
+                revision.is_newer_kept,
+                *older[1:],
+                *newer[1:],
+            ],
+        )
+
+    def _touched(self, series_id: int, span: Span) -> list[tuple[Any, ...]]:
+        return self._connection.execute(_TOUCHED, [series_id, span.from_ms, span.to_ms]).fetchall()
+
+    def _insert(self, series_id: int, absence: Absence) -> None:
+        """Adds a row, as one with those right before and after it if all else is the same."""
+        span = absence.span
+        before = self._connection.execute(_BEFORE, [series_id, span.from_ms]).fetchone()
+        after = self._connection.execute(_AT, [series_id, span.to_ms]).fetchone()
+        for row in filter(None, (before, after)):
+            other = _absence(absence.series, row)
+            touches = other.span.to_ms == span.from_ms or other.span.from_ms == span.to_ms
+            if touches and _alike(other, absence):
+                self._delete(series_id, other.span)
+                span = Span(
+                    min(span.from_ms, other.span.from_ms), max(span.to_ms, other.span.to_ms)
+                )
+                absence = attrs.evolve(
+                    absence,
+                    first_seen_ms=min(absence.first_seen_ms, other.first_seen_ms),
+                    asked=max(absence.asked, other.asked),
+                )
+        values = (span.from_ms, span.to_ms, absence.first_seen_ms, str(absence.reason))
+        by = str(absence.filled_by) if absence.filled_by else None
+        self._connection.execute(
+            _INSERT, [series_id, *values, str(absence.state), absence.asked, by]
+        )
+
+    def _delete(self, series_id: int, span: Span) -> None:
+        self._connection.execute(
+            "DELETE FROM absence WHERE series_id = ? AND from_ms = ?", [series_id, span.from_ms]
+        )
+
+
+def _alike(one: Absence, other: Absence) -> bool:
+    """Whether two that touch can be one row: what is closed need not be told apart by the time at
+    which it was found, or an outage of a day would be 1,440 rows.
+    """
+    if one.state is not State.CLOSED:
+        return one == attrs.evolve(other, span=one.span)
+    return (one.reason, one.state, one.filled_by) == (other.reason, other.state, other.filled_by)
+
+
+def _without(span: Span, taken: Iterable[Span]) -> Iterator[Span]:
+    """What is left of a span, given in order what is taken of it."""
+    at_ms = span.from_ms
+    for other in taken:
+        if other.from_ms > at_ms:
+            yield Span(at_ms, min(other.from_ms, span.to_ms))
+        at_ms = max(at_ms, other.to_ms)
+    if at_ms < span.to_ms:
+        yield Span(at_ms, span.to_ms)

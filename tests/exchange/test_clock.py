@@ -1,0 +1,43 @@
+"""The exchange's time, by its own words alone."""
+
+from kline_trio.exchange.clock import ExchangeClock
+
+HOUR_MS = 3_600_000
+NOW_MS = 1_700_000_000_000
+
+
+def confirmed() -> ExchangeClock:
+    clock = ExchangeClock()
+    clock.confirm(NOW_MS)
+    return clock
+
+
+def test_it_knows_nothing_before_the_endpoint_has_answered() -> None:
+    clock = ExchangeClock()
+    clock.hear(NOW_MS)
+    assert clock.now_ms is None
+    assert clock.is_doubted
+
+
+def test_frames_move_it_on_and_never_back() -> None:
+    clock = confirmed()
+    for step in (5, 3, 9):
+        clock.hear(NOW_MS + step)
+    assert clock.now_ms == NOW_MS + 9
+    assert not clock.is_doubted
+
+
+def test_a_leap_of_more_than_an_hour_must_be_confirmed() -> None:
+    clock = confirmed()
+    clock.hear(NOW_MS + HOUR_MS + 1)
+    assert (clock.now_ms, clock.is_doubted) == (NOW_MS, True)
+    clock.confirm(NOW_MS + HOUR_MS)
+    assert (clock.now_ms, clock.is_doubted) == (NOW_MS + HOUR_MS, False)
+    clock.hear(NOW_MS + HOUR_MS + 1)
+    assert clock.now_ms == NOW_MS + HOUR_MS + 1
+
+
+def test_the_endpoint_cannot_turn_it_back_either() -> None:
+    clock = confirmed()
+    clock.confirm(NOW_MS - 5)
+    assert clock.now_ms == NOW_MS

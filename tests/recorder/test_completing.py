@@ -1,0 +1,226 @@
+"""Each due candle is stored or in the ledger, against the built-in exchange in virtual time."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+import trio
+import trio.testing
+
+from kline_trio.candle import Candle, Series
+from kline_trio.config import CompletenessConfig, Config, HistoryConfig, StoreConfig
+from kline_trio.exchange.protocol import stream_name
+from kline_trio.interval import Span
+from kline_trio.recorder.supervisor import open_recorder
+from kline_trio.simulator.exchange import Exchange
+from kline_trio.simulator.faults import (
+    Drop,
+    Fault,
+    OmitClose,
+    Outage,
+    RestFault,
+    Silence,
+    Stall,
+)
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.ledger import Absence, Origin, Reason, State
+from tests.recorder.test_supervisor import stored, truth
+from tests.virtual import joined
+
+START_MS = 1_719_759_600_000  # 2024-06-30 15:00
+MINUTE_MS = 60_000
+SPOT = Series("spot", "BTCUSDT", "1m")
+USDT = Series("usdt_futures", "ETHUSDT", "1m")
+COIN = Series("coin_futures", "BTCUSD_PERP", "3m")
+ALL = (SPOT, USDT, COIN)
+
+
+def minute(count: float) -> int:
+    return START_MS + round(count * MINUTE_MS)
+
+
+def config_in(folder: Path, *series: Series) -> Config:
+    return Config(
+        streams=series or ALL,
+        store=StoreConfig(path=folder / "data"),
+        # The exchange runs 60 times faster: an hour passes in a minute of ours.
+        completeness=CompletenessConfig(attempts=3, attempt_seconds=2.0),
+    )
+
+
+async def record_for(exchange: Exchange, config: Config, seconds: float, seed: int = 0) -> None:
+    async with joined(exchange, seed=seed) as seams, open_recorder(config, seams):
+        await trio.sleep(seconds)
+
+
+def ledger(folder: Path, series: Series) -> list[Absence]:
+    with journal_view(folder / "data") as journal:
+        return [one for one in journal.absences() if one.series == series]
+
+
+def minutes_of(absences: list[Absence]) -> list[tuple[float, float]]:
+    return [
+        ((one.span.from_ms - START_MS) / MINUTE_MS, (one.span.to_ms - START_MS) / MINUTE_MS)
+        for one in absences
+    ]
+
+
+def assert_complete(
+    folder: Path, exchange: Exchange, series: Series, from_ms: int, to_ms: int
+) -> list[Candle]:
+    have = stored(folder, series)
+    assert [one for one in have if one.open_time_ms < to_ms] == truth(
+        exchange, series, from_ms, to_ms
+    )
+    return have
+
+
+async def test_whatever_the_streams_do_the_store_has_it_all(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Dropped, stalled, silent and omitted closes come over REST."""
+    faults: list[Fault] = []
+    for series in ALL:
+        name = series.trade_type
+        faults += [
+            Drop(trade_type=name, at_ms=minute(5.5)),
+            OmitClose(trade_type=name, stream=stream_name(series), open_ms=minute(9)),
+            Silence(
+                trade_type=name, stream=stream_name(series), from_ms=minute(15), until_ms=minute(40)
+            ),
+            Stall(trade_type=name, from_ms=minute(60), until_ms=minute(100)),
+        ]
+    exchange = Exchange(start_ms=START_MS, faults=faults)
+    await record_for(exchange, config_in(tmp_path), 140)
+    for series in ALL:
+        assert_complete(tmp_path, exchange, series, START_MS, minute(130))
+        rows = ledger(tmp_path, series)
+        assert {one.reason for one in rows} == {Reason.NOT_RECEIVED}
+        assert {one.state for one in rows if one.span.to_ms < minute(130)} == {State.FILLED}
+        by_rest = [one.span for one in rows if one.filled_by is Origin.REST]
+        assert any(span.from_ms <= minute(9) < span.to_ms for span in by_rest)
+
+
+async def test_what_rest_refuses_is_asked_for_again(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    faults: list[Fault] = [Stall(trade_type="spot", from_ms=minute(10), until_ms=minute(50))]
+    for number, status in enumerate((429, 500, 503, 200, 418)):
+        faults.append(
+            RestFault(
+                trade_type="spot",
+                from_ms=minute(12 + 8 * number),
+                until_ms=minute(18 + 8 * number),
+                status=status,
+            )
+        )
+    exchange = Exchange(start_ms=START_MS, faults=faults)
+    await record_for(exchange, config_in(tmp_path, SPOT), 600)
+    assert_complete(tmp_path, exchange, SPOT, START_MS, minute(590))
+
+
+async def test_an_outage_is_in_the_ledger_as_what_the_exchange_had_none_of(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    outage = Outage(trade_type="spot", from_ms=minute(20), until_ms=minute(100))
+    exchange = Exchange(start_ms=START_MS, faults=[outage])
+    await record_for(exchange, config_in(tmp_path, SPOT), 180)
+    closed = [one for one in ledger(tmp_path, SPOT) if one.state is State.CLOSED]
+    assert minutes_of(closed) == [(20, 100)]
+    assert closed[0].reason is Reason.EXCHANGE_HAD_NONE
+    assert closed[0].asked == 3
+    have = {(one.open_time_ms - START_MS) // MINUTE_MS for one in stored(tmp_path, SPOT)}
+    assert have >= {*range(20), *range(100, 170)}
+    assert not have & set(range(20, 100))
+
+
+async def test_what_closed_while_the_recorder_was_down_is_fetched_at_the_next_start(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    for start in (0, 90):
+        exchange = Exchange(start_ms=minute(start))
+        await record_for(exchange, config_in(tmp_path), 30.5)
+    for series in ALL:
+        assert_complete(tmp_path, exchange, series, START_MS, minute(117))
+        down = [one for one in ledger(tmp_path, series) if one.reason is Reason.RECORDER_DOWN]
+        assert {one.state for one in down} == {State.FILLED}
+        assert {one.filled_by for one in down} == {Origin.REST}
+        assert sum(series.interval.count(one.span) for one in down) >= 59 * 60_000 / (
+            series.interval.duration_ms or 1
+        )
+
+
+async def test_a_series_that_was_not_configured_for_a_while(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    for start, wanted in ((0, (SPOT, USDT)), (30, (USDT,)), (60, (SPOT, USDT))):
+        exchange = Exchange(start_ms=minute(start))
+        await record_for(exchange, config_in(tmp_path, *wanted), 29.5)
+    assert_complete(tmp_path, exchange, SPOT, START_MS, minute(86))
+    reasons = {
+        (one.span.from_ms - START_MS) // MINUTE_MS: one.reason for one in ledger(tmp_path, SPOT)
+    }
+    assert Reason.NOT_CONFIGURED in reasons.values()
+    assert any(
+        one.reason is Reason.NOT_CONFIGURED and one.span.to_ms == minute(60)
+        for one in ledger(tmp_path, SPOT)
+    )
+
+
+async def test_history_is_fetched_back_to_the_listing(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """What is older than the first candle is closed, and not asked for page by page."""
+    listed = Outage(trade_type="spot", from_ms=0, until_ms=minute(-3_000))
+    exchange = Exchange(start_ms=START_MS, faults=[listed])
+    since = minute(-60 * 24 * 365)
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
+    await record_for(exchange, config, 60)
+    assert_complete(tmp_path, exchange, SPOT, minute(-3_000), minute(50))
+    rows = ledger(tmp_path, SPOT)
+    assert [one.span for one in rows if one.reason is Reason.NOT_LISTED] == [
+        Span(since, minute(-3_000))
+    ]
+    assert all(one.state is not State.PENDING for one in rows if one.span.to_ms < minute(50))
+
+
+async def test_a_symbol_that_the_exchange_does_not_know_is_refused_and_named(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    unknown = Series("spot", "NOSUCHUSDX", "1m")
+    exchange = Exchange(start_ms=START_MS)
+    await record_for(exchange, config_in(tmp_path, SPOT, unknown), 40)
+    assert_complete(tmp_path, exchange, SPOT, START_MS, minute(30))
+    assert {one.reason for one in ledger(tmp_path, unknown) if one.state is State.CLOSED} == {
+        Reason.REFUSED
+    }
+
+
+async def test_a_damaged_file_is_absent_again_and_comes_back(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    await record_for(exchange, config_in(tmp_path, SPOT), 30.5)
+    file = tmp_path / "data" / "spot_BTCUSDT_1m.pqt"
+    file.write_bytes(file.read_bytes()[:-100])
+    exchange = Exchange(start_ms=minute(31))
+    await record_for(exchange, config_in(tmp_path, SPOT), 60)
+    assert_complete(tmp_path, exchange, SPOT, START_MS, minute(85))
+    assert list((tmp_path / "data" / ".kline_trio" / "quarantine").glob("*/*.pqt"))
+
+
+async def test_a_file_that_is_damaged_while_recording_comes_back_too(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = config_in(tmp_path, SPOT)
+    config = attrs.evolve(
+        config, store=attrs.evolve(config.store, merge_seconds=20, max_merge_seconds=20)
+    )
+    async with joined(exchange) as seams, open_recorder(config, seams):
+        await trio.sleep(50)
+        file = tmp_path / "data" / "spot_BTCUSDT_1m.pqt"
+        file.write_bytes(file.read_bytes()[:-100])
+        await trio.sleep(100)
+    assert_complete(tmp_path, exchange, SPOT, START_MS, minute(140))
