@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kline_trio.errors import KlineTrioError as KlineTrioError
     from kline_trio.errors import StoreInUseError as StoreInUseError
     from kline_trio.recorder.supervisor import open_recorder as open_recorder
+    from kline_trio.storage.coverage import coverage as coverage
+    from kline_trio.storage.coverage import revisions as revisions
     from kline_trio.storage.reader import read as read
     from kline_trio.storage.reader import series as series
 
@@ -31,8 +33,10 @@ _HOMES = {
     "ReceivedCandle": "candle",
     "Series": "candle",
     "StoreInUseError": "errors",
+    "coverage": "storage.coverage",
     "open_recorder": "recorder.supervisor",
     "read": "storage.reader",
+    "revisions": "storage.coverage",
     "series": "storage.reader",
 }
 
@@ -45,8 +49,10 @@ __all__ = [
     "ReceivedCandle",
     "Series",
     "StoreInUseError",
+    "coverage",
     "open_recorder",
     "read",
+    "revisions",
     "series",
 ]
 

@@ -22,6 +22,7 @@ _COMMANDS = (
     "tail",
     "simulate",
     "check",
+    "status",
     "snapshot",
     "merge",
     "relayout",
@@ -130,6 +131,17 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="write SHA-256 sums of the candle files, for `sha256sum -c`",
     )
     check.set_defaults(run=_upkeep)
+
+    status = commands.add_parser("status", help="how complete each series is, and what is absent")
+    status.add_argument(
+        "store",
+        type=Path,
+        nargs="?",
+        default=Path("recorder.toml"),
+        help="a recorder.toml, or a store (default: recorder.toml)",
+    )
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run=_upkeep)
 
     snapshot = commands.add_parser("snapshot", help="a store as it is now, made of hard links")
     snapshot.add_argument(

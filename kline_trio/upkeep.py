@@ -1,6 +1,8 @@
-"""The commands on stores that end by themselves: check, snapshot, merge and relayout."""
+"""The commands on stores that end by themselves: check, status, snapshot, merge and relayout."""
 
 import argparse
+import json
+import math
 import os
 import sys
 from collections import Counter
@@ -10,16 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from kline_trio.candle import Series
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError
 from kline_trio.storage.check import CheckedFile, Fault
 from kline_trio.storage.check import check as check_files
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.snapshot import snapshot as make_snapshot
+from kline_trio.storage.status import SeriesStatus
+from kline_trio.storage.status import status as store_status
 from kline_trio.storage.store import Store
 from kline_trio.storage.unite import Disagreement, common_layout, unite
 
-__all__ = ["check", "merge", "relayout", "snapshot"]
+__all__ = ["check", "merge", "relayout", "snapshot", "status"]
 
 _MOST_FAULTS_A_FILE = 20
 _MOST_DISAGREEMENTS = 100
@@ -109,11 +114,67 @@ def _time(time_ms: int) -> str:
         return f"{time_ms} ms"
 
 
+def status(options: argparse.Namespace) -> int:
+    """Print how complete a store is, series by series, those that only are configured too."""
+    store, configured = _store_of(options.store)
+    found = {one.series: one for one in store_status(store)}
+    empty = [SeriesStatus(one, None, None, 0, 0, {}) for one in configured if one not in found]
+    every = sorted([*found.values(), *empty], key=lambda one: one.series)
+    if options.json:
+        print(json.dumps([_status_json(one) for one in every], ensure_ascii=False))
+        return 0
+    if not every:
+        print(f"{store}: nothing is stored there")
+    width = max((len(str(one.series)) for one in every), default=0)
+    for one in every:
+        print(f"{one.series!s:<{width}}  {_status_line(one)}")
+    return 0
+
+
+def _store_of(path: Path) -> tuple[Path, tuple[Series, ...]]:
+    """The store that is named, or that a recorder.toml names, with what is configured then."""
+    if path.is_file() or path.suffix == ".toml":
+        config = Config.from_toml(path)
+        return config.store.path, config.streams
+    if not path.is_dir():
+        raise ConfigError([f"there is no store {path}"])
+    return path, ()
+
+
+def _status_json(one: SeriesStatus) -> dict[str, object]:
+    return {
+        "trade_type": one.series.trade_type,
+        "symbol": one.series.symbol,
+        "time_interval": one.series.time_interval,
+        "from": None if one.from_ms is None else _time(one.from_ms),
+        "to": None if one.to_ms is None else _time(one.to_ms),
+        "rows": one.rows,
+        "due": one.due,
+        "complete_percent": one.complete_percent,
+        "absent": one.absent,
+        "last_close": None if one.to_ms is None else _time(one.to_ms),
+    }
+
+
+def _status_line(one: SeriesStatus) -> str:
+    if one.from_ms is None or one.to_ms is None:
+        line = "nothing stored"
+    else:
+        line = f"{_short(one.from_ms)} to {_short(one.to_ms)}  {one.rows:>12,} rows"
+    if one.complete_percent is not None:
+        # Rounded down: 100 % means that nothing is absent.
+        line += f"  {math.floor(one.complete_percent * 1_000) / 1_000:7.3f} %"
+    told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(one.absent.items()))
+    return f"{line}  absent: {told}" if told else line
+
+
+def _short(time_ms: int) -> str:
+    return _time(time_ms).removesuffix("+00:00")
+
+
 def snapshot(options: argparse.Namespace) -> int:
     """Make a snapshot of a store, beside a running recorder or not."""
-    store = options.store
-    if store.is_file() or store.suffix == ".toml":
-        store = Config.from_toml(store).store.path
+    store, _ = _store_of(options.store)
     made = make_snapshot(store, options.into)
     print(f"{options.into}: {made.files:,} files, {made.waiting:,} candles in the journal")
     return 0

@@ -77,6 +77,7 @@ class Exchange:
         self.truth: list[dict[str, Any]] = []
         self.venues = [Venue(market, self) for market in MARKETS]
         self.told: set[tuple[Any, ...]] = set()
+        self.candles: set[tuple[Any, ...]] = set()
         self.tasks: set[asyncio.Task[Any]] = set()
         self.order = b""
 
@@ -141,9 +142,12 @@ class Exchange:
 
     def handed_over(self, truth: dict[str, Any]) -> None:
         """Note a close that some connection was given; other connections add nothing to it."""
-        told = (*(truth[key] for key in ("trade_type", "symbol", "interval", "t", "E")),)
-        if told not in self.told:
+        candle = (*(truth[key] for key in ("trade_type", "symbol", "interval", "t")),)
+        told = (*candle, truth["E"])
+        # What comes over REST (E is 0) fills what is absent, and replaces nothing.
+        if told not in self.told and (truth["E"] or candle not in self.candles):
             self.told.add(told)
+            self.candles.add(candle)
             self.truth.append(truth)
 
     async def play_script(self) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -16,7 +16,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame as WireFrame
 from websockets.http11 import Request, Response
 
-from tests.stand_in_candles import GARBAGE, Frame, Market, Row, frame_text, garbage, stream_name
+from tests.stand_in_candles import (
+    GARBAGE,
+    Frame,
+    Market,
+    Row,
+    frame_text,
+    garbage,
+    made_up,
+    stream_name,
+)
 from tests.stand_in_rest import answer, response
 
 if TYPE_CHECKING:
@@ -111,12 +120,27 @@ class Venue:
         url = urlsplit(request.path)
         if "upgrade" not in request.headers.get("Connection", "").lower():
             now_ms, query = self.exchange.clock.now_ms(), parse_qs(url.query)
-            return answer(self.market, url.path, query, self.symbols, now_ms, self.rest_mode)
+            return answer(
+                self.market, url.path, query, self.symbols, now_ms, self.rest_mode,
+                self.rows_from, self.given_over_rest,
+            )  # fmt: skip
         if self.refusals:
             return response(self.refusals.pop(0), "refused by the script", "text/plain")
         if url.path not in (self.market.path, "/stream"):
             return response(404, "<html>no such stream</html>", "text/html")
         return None
+
+    def rows_from(self, symbol: str, interval: str, from_ms: int) -> Iterable[Row]:
+        """The candles that REST has: all since the start, whether or not a stream told of them."""
+        if self.exchange.archive:
+            return self.exchange.archive.get((self.market.trade_type, symbol, interval), [])
+        first_ms = max(from_ms, self.options.start_ms)
+        return made_up(self.market, symbol, interval, first_ms, self.options.taste.seed)
+
+    def given_over_rest(self, symbol: str, interval: str, row: Row) -> None:
+        """Note a closed candle that was asked for."""
+        told = {"trade_type": self.market.trade_type, "symbol": symbol, "interval": interval}
+        self.exchange.handed_over(told | {"E": 0, **asdict(row)})
 
     async def talk(self, wire: ServerConnection) -> None:
         """Serve one connection until it ends."""

@@ -1,21 +1,30 @@
 """What the stand-in answers over plain HTTP."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from tests.stand_in_candles import Market
+from tests.stand_in_candles import Market, Row
 
-__all__ = ["answer", "response"]
+__all__ = ["RowsFrom", "answer", "response"]
 
 Query = dict[str, list[str]]
 
+RowsFrom = Callable[[str, str, int], Iterable[Row]]
+"""The candles of a symbol and an interval that open at a time or later, in order."""
+
+TWO_HUNDRED_DAYS_MS = 17_280_000_000
+
 
 def answer(
-    market: Market, path: str, query: Query, symbols: list[str], now_ms: int, mode: str
-) -> Response:
+    market: Market, path: str, query: Query, symbols: list[str], now_ms: int, mode: str,
+    rows_from: RowsFrom, given: Callable[[str, str, Row], None],
+) -> Response:  # fmt: skip
     """The answer of a market's REST interface, or what stands in its place."""
     if mode == "garbage":
         return response(200, "<html>\x00 not JSON", "text/html")
@@ -29,7 +38,47 @@ def answer(
             return _json({"serverTime": now_ms})
         case "/exchangeInfo":
             return _exchange_info(market, query, symbols, now_ms)
+        case "/klines":
+            return _klines(market, query, symbols, now_ms, rows_from, given)
     return response(404, "<html>404 Not found</html>", "text/html")
+
+
+def _klines(
+    market: Market, query: Query, symbols: list[str], now_ms: int,
+    rows_from: RowsFrom, given: Callable[[str, str, Row], None],
+) -> Response:  # fmt: skip
+    """A page of candles, the forming one last; COIN-M counts from its end."""
+    asked = {name: values[0] for name, values in query.items()}
+    if "symbol" not in asked or "interval" not in asked:
+        return _json({"code": -1102, "msg": "Mandatory parameter was not sent."}, 400)
+    symbol, interval = asked["symbol"], asked["interval"]
+    if symbol not in symbols:
+        return _json({"code": -1121, "msg": "Invalid symbol."}, 400)
+    if interval not in market.intervals:
+        return _json({"code": -1120, "msg": "Invalid interval."}, 400)
+    most = 1_000 if market.trade_type == "spot" else 1_500
+    limit = min(int(asked.get("limit", 500)), most)
+    end = min(int(asked.get("endTime", now_ms)), now_ms)
+    start = int(asked.get("startTime", 0))
+    if market.trade_type == "coin_futures":
+        if "startTime" in asked and "endTime" not in asked:
+            end = min(end, start + TWO_HUNDRED_DAYS_MS)
+        start = max(start, end - TWO_HUNDRED_DAYS_MS)
+    rows = list(_window(rows_from(symbol, interval, start), start, end))
+    newest = "startTime" not in asked or market.trade_type == "coin_futures"
+    rows = rows[-limit:] if newest else rows[:limit]
+    for row in rows:
+        if now_ms > row.T:
+            given(symbol, interval, row)
+    return _json([_cells(row if now_ms > row.T else replace(row, c=row.o)) for row in rows])
+
+
+def _window(rows: Iterable[Row], start: int, end: int) -> Iterator[Row]:
+    return (row for row in takewhile(lambda row: row.t <= end, rows) if row.t >= start)
+
+
+def _cells(row: Row) -> tuple[Any, ...]:
+    return (row.t, row.o, row.h, row.l, row.c, row.v, row.T, row.q, row.n, row.V, row.Q, "0")
 
 
 def _exchange_info(market: Market, query: Query, symbols: list[str], now_ms: int) -> Response:

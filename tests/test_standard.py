@@ -95,8 +95,10 @@ def test_the_names_of_the_package() -> None:
         "ReceivedCandle",
         "Series",
         "StoreInUseError",
+        "coverage",
         "open_recorder",
         "read",
+        "revisions",
         "series",
     ]
     for name in kline_trio.__all__:

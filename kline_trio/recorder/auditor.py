@@ -1,5 +1,6 @@
 """Holds the store against the calendar, all the time: what is due and absent goes to the ledger."""
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
@@ -20,6 +21,7 @@ from kline_trio.storage.store import Store
 __all__ = ["Auditor"]
 
 _JUDGE_SECONDS = 1.0
+_EXPORT_SECONDS = 60.0
 _KEEP_SECONDS = 600.0
 """How often watermarks are kept where nothing is absent: the next start looks through what is
 stored from there on."""
@@ -46,6 +48,8 @@ class Auditor:
     _started_ms: dict[str, int] = attrs.field(init=False, factory=dict)
     _lost: set[Series] = attrs.field(init=False, factory=set)
     _kept_at: float = attrs.field(init=False, default=0.0)
+    _exported_at: float = attrs.field(init=False, default=-math.inf)
+    _exported: tuple[Absence, ...] = attrs.field(init=False, default=())
 
     async def run(self) -> None:
         """Audit until cancelled.
@@ -59,7 +63,17 @@ class Auditor:
             except NoRoomError:
                 # The writer says so already.
                 await trio.sleep(RETRY_SECONDS)
+            if trio.current_time() >= self._exported_at + _EXPORT_SECONDS:
+                await self._export()
             await trio.sleep(_JUDGE_SECONDS)
+
+    async def _export(self) -> None:
+        _, ledger, _ = await self.commit_door.run(self.store.accounts)
+        if ledger != self._exported:
+            with suppress(NoRoomError):
+                await self.merge_door.run(self.store.write_coverage, ledger)
+                self._exported = ledger
+        self._exported_at = trio.current_time()
 
     def recount(self, series: Series) -> None:
         """A file of the series was lost: take stock of it anew."""
@@ -83,13 +97,15 @@ class Auditor:
             await self._judge()
 
     async def keep(self) -> None:
-        """Keep up to where all is accounted for, so that the next start need not look for it.
+        """Keep up to where all is accounted for, so that the next start need not look for it;
+        and write the ledger out.
 
         Raises:
           DiskError: it could not be written, and not for want of room.
         """
         with suppress(NoRoomError):
             await self.commit_door.run(self.store.settle, [], self._moved(()))
+        await self._export()
 
     async def _judge(self) -> None:
         times = {

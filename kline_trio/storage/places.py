@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-__all__ = ["HOUSE", "journal_path", "lock_path", "new_quarantine", "recovered_path", "scratch"]
+__all__ = [
+    "HOUSE",
+    "coverage_path",
+    "journal_path",
+    "lock_path",
+    "new_quarantine",
+    "recovered_path",
+    "scratch",
+]
 
 HOUSE = ".kline_trio"
 """The one folder for it; candle readers never look into dotted ones."""
@@ -16,6 +24,11 @@ def journal_path(store_path: Path) -> Path:
 def recovered_path(store_path: Path) -> Path:
     """The journal that is about to take a damaged one's place; there at no other time."""
     return store_path / HOUSE / "recovered.sqlite"
+
+
+def coverage_path(store_path: Path) -> Path:
+    """The ledger as a file for other programs; the journal has the newest state of it."""
+    return store_path / HOUSE / "coverage.parquet"
 
 
 def lock_path(store_path: Path) -> Path:

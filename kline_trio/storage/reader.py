@@ -2,9 +2,10 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas as pd
 import pyarrow as pa
@@ -18,22 +19,77 @@ from kline_trio.storage.catalog import candle_files, last_end_ms, open_files, se
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.table import BEGIN, overlay, schema, table_of
+from kline_trio.storage.missing import made_whole
+from kline_trio.storage.table import BEGIN, END, overlay, schema, table_of
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["last_end_ms", "read", "series", "stored_table"]
 
 _EARLIEST_MS, _LATEST_MS = -(2**63), 2**63 - 1
 
 
+_Moment = str | date | pd.Timestamp | None
+
+
+@overload
 def read(
     path: str | os.PathLike[str],
     trade_type: str,
-    symbol: str,
-    time_interval: str,
-    start: str | date | pd.Timestamp | None = None,
-    end: str | date | pd.Timestamp | None = None,
+    symbol: str | None = None,
+    time_interval: str = "1m",
+    start: _Moment = None,
+    end: _Moment = None,
     index: Literal["begin", "end"] = "end",
-) -> pd.DataFrame:
+    *,
+    symbols: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    missing: Literal["keep", "raise", "null"] = "keep",
+    result: Literal["pandas"] = "pandas",
+) -> pd.DataFrame: ...
+@overload
+def read(
+    path: str | os.PathLike[str],
+    trade_type: str,
+    symbol: str | None = None,
+    time_interval: str = "1m",
+    start: _Moment = None,
+    end: _Moment = None,
+    *,
+    symbols: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    missing: Literal["keep", "raise", "null"] = "keep",
+    result: Literal["arrow"],
+) -> pa.Table: ...
+@overload
+def read(
+    path: str | os.PathLike[str],
+    trade_type: str,
+    symbol: str | None = None,
+    time_interval: str = "1m",
+    start: _Moment = None,
+    end: _Moment = None,
+    *,
+    symbols: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    missing: Literal["keep", "raise", "null"] = "keep",
+    result: Literal["polars"],
+) -> "pl.DataFrame": ...
+def read(
+    path: str | os.PathLike[str],
+    trade_type: str,
+    symbol: str | None = None,
+    time_interval: str = "1m",
+    start: _Moment = None,
+    end: _Moment = None,
+    index: Literal["begin", "end"] = "end",
+    *,
+    symbols: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    missing: Literal["keep", "raise", "null"] = "keep",
+    result: Literal["pandas", "arrow", "polars"] = "pandas",
+) -> "pd.DataFrame | pa.Table | pl.DataFrame":
     """The stored candles with `start <= begin < end`, each once, those just accepted included.
 
     Args:
@@ -45,24 +101,89 @@ def read(
       end: exclusive; UTC if it names no zone. None: up to the newest.
       index: which end of the candle the index is: `candle_end_time` (exclusive, as in the files)
         or `candle_begin_time`; the other one is the first column. Both are in UTC.
+      symbols: several, instead of one: one long frame, by time and then by symbol, with a column
+        `symbol` before the others.
+      columns: which of the columns, besides the times; None: all.
+      missing: what to do about candles between the first and the last asked for that are not
+        there: `keep` leaves them out, `null` gives them a row without values, `raise` raises.
+      result: a pandas frame, or an Arrow table or a Polars frame, in which both times are columns.
 
     Raises:
       KlineTrioError: the store holds no candle of this series, or a file or the journal cannot be
-        read; the text names it.
+        read, or, if that is asked for, candles are missing; the text names it.
       ValueError: an argument is none of the above.
     """
-    if index not in ("begin", "end"):
-        raise ValueError(f"index is 'begin' or 'end', not {index!r}")
-    wanted = _series(trade_type, symbol, time_interval)
-    start_ms = _EARLIEST_MS if start is None else _ms("start", start)
-    end_ms = _LATEST_MS if end is None else _ms("end", end)
+    _check_choice("index", index, ("begin", "end"))
+    _check_choice("missing", missing, ("keep", "raise", "null"))
+    _check_choice("result", result, ("pandas", "arrow", "polars"))
+    if (symbol is None) == (symbols is None):
+        raise ValueError("either a symbol, or symbols=[...]")
+    start_ms = None if start is None else _ms("start", start)
+    end_ms = None if end is None else _ms("end", end)
     store_path = Path(path)
-    with disk_errors(store_path):
-        table = stored_table(store_path, wanted, start_ms, end_ms)
-    if table is None:
-        _check_known(store_path, wanted)
-        table = schema(wanted).empty_table()
+    tables = {}
+    for name in dict.fromkeys(symbols if symbols is not None else [str(symbol)]):
+        wanted = _series(trade_type, name, time_interval)
+        with disk_errors(store_path):
+            table = stored_table(
+                store_path,
+                wanted,
+                _EARLIEST_MS if start_ms is None else start_ms,
+                _LATEST_MS if end_ms is None else end_ms,
+            )
+        if table is None:
+            _check_known(store_path, wanted)
+            table = schema(wanted).empty_table()
+        if missing != "keep":
+            table = made_whole(
+                store_path, wanted, table, start_ms, end_ms, raises=missing == "raise"
+            )
+        tables[wanted.symbol] = _chosen(table, columns)
+    if symbols is None:
+        [table] = tables.values()
+    else:
+        table = _long(tables)
+    return _as_asked(table, index, result)
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+
+
+def _chosen(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    if columns is None:
+        return table
+    unknown = [name for name in columns if name not in table.column_names]
+    if unknown:
+        raise ValueError(f"no columns {unknown}; there are {', '.join(table.column_names)}")
+    return table.select(dict.fromkeys([BEGIN, *columns, END]))
+
+
+def _long(tables: dict[str, pa.Table]) -> pa.Table:
+    pieces = [
+        table.add_column(0, "symbol", pa.array([name] * table.num_rows, pa.string()))
+        for name, table in tables.items()
+    ]
+    # The metadata of a file names its one series.
+    whole = pa.concat_tables([piece.replace_schema_metadata(None) for piece in pieces])
+    return whole.sort_by([(BEGIN, "ascending"), ("symbol", "ascending")])
+
+
+def _as_asked(
+    table: pa.Table, index: Literal["begin", "end"], result: str
+) -> "pd.DataFrame | pa.Table | pl.DataFrame":
+    if result == "arrow":
+        return table.replace_schema_metadata(None)
+    if result == "polars":
+        try:
+            import polars as pl
+        except ImportError as error:
+            raise KlineTrioError("result='polars' needs the package polars") from error
+        return pl.DataFrame(table.replace_schema_metadata(None))
     frame = table.to_pandas()
+    if frame.index.name != END:
+        frame = frame.set_index(END)
     if index == "begin":
         frame = frame.reset_index().set_index(BEGIN)
     return frame

@@ -14,6 +14,7 @@ import pyarrow as pa
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
 from kline_trio.storage.catalog import candle_files, open_files, open_times_ms
+from kline_trio.storage.coverage import write_coverage
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
@@ -145,6 +146,15 @@ class Store:
         with disk_errors(self.path):
             times = open_times_ms(self.path, wanted, self._set_aside)
             return times, {file.series for file in files if not (self.path / file.path).exists()}
+
+    def write_coverage(self, absences: Iterable[Absence]) -> None:
+        """Puts the ledger into its file; it may run beside what uses the journal, as `write` does.
+
+        Raises:
+          DiskError: the file is as it was.
+        """
+        with disk_errors(self.path):
+            write_coverage(self.path, absences)
 
     def _set_aside(self, path: Path, error: DamagedError) -> None:
         aside = new_quarantine(self.path) / path.relative_to(self.path)

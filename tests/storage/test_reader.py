@@ -43,7 +43,9 @@ COLUMNS = [
 
 
 def read_btc(path: Path, **options: object) -> pd.DataFrame:
-    return kline_trio.read(path, "spot", "btcusdt", "1m", **options)  # type: ignore[arg-type]
+    frame: pd.DataFrame
+    frame = kline_trio.read(path, "spot", "btcusdt", "1m", **options)  # type: ignore[call-overload]
+    return frame
 
 
 def begins(frame: pd.DataFrame) -> list[int]:
@@ -119,7 +121,7 @@ def test_arguments_that_mean_nothing_are_refused(
     tmp_path: Path, arguments: tuple[object, ...]
 ) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        kline_trio.read(tmp_path, *arguments)  # type: ignore[arg-type]
+        kline_trio.read(tmp_path, *arguments)  # type: ignore[call-overload]
 
 
 def test_a_candle_is_readable_the_moment_it_is_accepted(tmp_path: Path) -> None:

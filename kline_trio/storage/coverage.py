@@ -1,0 +1,185 @@
+"""What is absent and why, as a table: for researchers, and as a file beside the candles."""
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from kline_trio.candle import Candle, Series, upper_ascii
+from kline_trio.interval import Interval
+from kline_trio.storage.disk import disk_errors, sync_file, sync_folder
+from kline_trio.storage.files import open_parquet
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.ledger import Absence, Revision
+from kline_trio.storage.places import coverage_path, journal_path, scratch
+
+if TYPE_CHECKING:
+    # The recorder writes the ledger, and never loads pandas: a second of CPU, and 50 MB.
+    import pandas as pd
+
+__all__ = ["coverage", "coverage_table", "revisions", "write_coverage"]
+
+_TIME = pa.timestamp("ms", "UTC")
+_NAMES: list[tuple[str, pa.DataType]] = [
+    ("trade_type", pa.string()),
+    ("symbol", pa.string()),
+    ("time_interval", pa.string()),
+]
+_COVERAGE = pa.schema(
+    [
+        *_NAMES,
+        ("from", _TIME),
+        ("to", _TIME),
+        ("first_seen", _TIME),
+        ("reason", pa.string()),
+        ("state", pa.string()),
+        ("asked", pa.int64()),
+        ("filled_by", pa.string()),
+    ]
+)
+
+
+def coverage(
+    path: str | os.PathLike[str],
+    trade_type: str | None = None,
+    symbol: str | None = None,
+    time_interval: str | None = None,
+) -> "pd.DataFrame":
+    """The ledger: each range of candles that did not come by itself, by series and time.
+
+    Candles of a series that are not in here are stored, up to a few seconds ago.
+
+    Args:
+      path: the store's folder.
+      trade_type: of this market only.
+      symbol: of this symbol only, in any case of its ASCII letters.
+      time_interval: of this interval only.
+
+    Returns:
+      a row for each range. `from` is the begin of its first candle, `to` the end of its last,
+      exclusive; `first_seen` is when it was found, by the exchange's clock; `reason` is why the
+      candles are absent, or, where they were `filled`, why they had been; `state` is `pending`,
+      `filled` or `closed`; `asked` is how often the exchange was asked and had none; `filled_by`
+      is `stream`, `rest` or `archive`.
+
+    Raises:
+      KlineTrioError: the journal cannot be read.
+      ValueError: there is no such interval.
+    """
+    store_path = Path(path)
+    interval = None if time_interval is None else Interval.from_text(time_interval).name
+    frame: pd.DataFrame = _table(store_path).to_pandas()
+    for column, wanted in (
+        ("trade_type", trade_type),
+        ("symbol", symbol and upper_ascii(symbol)),
+        ("time_interval", interval),
+    ):
+        if wanted is not None:
+            frame = frame[frame[column] == wanted]
+    return frame.reset_index(drop=True)
+
+
+def _table(store_path: Path) -> pa.Table:
+    with disk_errors(store_path):
+        if not journal_path(store_path).exists() and coverage_path(store_path).exists():
+            # A copy of the files alone, with the ledger as it was when they were copied.
+            with open_parquet(coverage_path(store_path)) as file:
+                return file.read()
+        with journal_view(store_path) as journal:
+            return coverage_table(journal.absences())
+
+
+def coverage_table(absences: Iterable[Absence]) -> pa.Table:
+    """The absences as rows."""
+    rows = [
+        (
+            *_names(one.series),
+            one.span.from_ms,
+            one.span.to_ms,
+            one.first_seen_ms,
+            str(one.reason),
+            str(one.state),
+            one.asked,
+            str(one.filled_by) if one.filled_by else None,
+        )
+        for one in absences
+    ]
+    return _as_table(rows, _COVERAGE)
+
+
+def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
+    """The candles of which two values came, with both, by series and time.
+
+    Returns:
+      a row for each column that differs: the series, `candle_begin_time`, `origin` (of the newer
+      value: `stream`, `rest` or `archive`), `column`, `older`, `newer`, and which is `kept`.
+
+    Raises:
+      KlineTrioError: the journal cannot be read.
+    """
+    store_path = Path(path)
+    with disk_errors(store_path), journal_view(store_path) as journal:
+        rows = [row for one in journal.revisions() for row in _differences(one)]
+    wanted = pa.schema(
+        [
+            *_NAMES,
+            ("candle_begin_time", _TIME),
+            ("origin", pa.string()),
+            ("column", pa.string()),
+            ("older", pa.float64()),
+            ("newer", pa.float64()),
+            ("kept", pa.string()),
+        ]
+    )
+    frame: pd.DataFrame = _as_table(rows, wanted).to_pandas()
+    return frame
+
+
+def _differences(one: Revision) -> Iterable[tuple[object, ...]]:
+    for name in attrs.fields_dict(Candle):
+        older, newer = getattr(one.older, name), getattr(one.newer, name)
+        if older != newer:
+            kept = "newer" if one.is_newer_kept else "older"
+            begin_ms = one.older.open_time_ms
+            origin = str(one.origin)
+            yield (*_names(one.series), begin_ms, origin, name, float(older), float(newer), kept)
+
+
+def write_coverage(store_path: Path, absences: Iterable[Absence]) -> None:
+    """Puts the ledger into a file of its own, for who has only the files, or reads no SQLite.
+
+    Raises:
+      OSError: the disk refused; the file is as it was.
+    """
+    target = coverage_path(store_path)
+    temporary = scratch(store_path) / "coverage.tmp"
+    with temporary.open("wb") as file:
+        pq.write_table(coverage_table(absences), file, compression="zstd", write_page_checksum=True)
+        sync_file(file)
+    os.replace(temporary, target)  # noqa: PTH105 - as in merges
+    sync_folder(target.parent)
+
+
+def _names(series: Series) -> tuple[str, str, str]:
+    return series.trade_type, series.symbol, series.time_interval
+
+
+def _as_table(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
+    if not rows:
+        return wanted.empty_table()
+    # Not pa.array: it loads pandas.
+    lines = b"\n".join(
+        msgspec.json.encode(dict(zip(wanted.names, row, strict=True))) for row in rows
+    )
+    plain = pa.schema(
+        [(field.name, pa.int64() if field.type == _TIME else field.type) for field in wanted]
+    )
+    options = pyarrow.json.ParseOptions(explicit_schema=plain)
+    return pyarrow.json.read_json(io.BytesIO(lines), parse_options=options).cast(wanted)

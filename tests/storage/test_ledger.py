@@ -1,0 +1,261 @@
+"""The ledger: what is absent and why, and what was revised."""
+
+import itertools
+import tempfile
+from pathlib import Path, PurePosixPath
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kline_trio
+from kline_trio.candle import Candle
+from kline_trio.interval import Span
+from kline_trio.storage.journal import Journal, MergedFile, Refill
+from kline_trio.storage.ledger import (
+    Absence,
+    Account,
+    Origin,
+    Reason,
+    Revision,
+    revisions,
+)
+from kline_trio.storage.parquet import plan_merges
+from kline_trio.storage.reader import read
+from kline_trio.storage.status import status
+from kline_trio.storage.store import Store
+from tests.storage.support import BTC, START_MS, make_candle, merge_all, minutes, open_store
+
+MINUTE_MS = 60_000
+
+
+def at(minute: int) -> int:
+    return START_MS + minute * MINUTE_MS
+
+
+def span(first: int, end: int) -> Span:
+    return Span(at(first), at(end))
+
+
+def absent(first: int, end: int, reason: Reason = Reason.NOT_RECEIVED) -> Absence:
+    return Absence(BTC, span(first, end), at(end), reason)
+
+
+def candles(first: int, end: int, value: float = 1.0) -> tuple[Candle, ...]:
+    return tuple(make_candle(at(minute), value) for minute in range(first, end))
+
+
+def refill(
+    first: int, end: int, *found: Candle, closes: Reason | None = None, by: Origin = Origin.REST
+) -> Refill:
+    return Refill(BTC, span(first, end), found, by, closes)
+
+
+def rows(journal: Journal | Store) -> list[tuple[int, int, str, str, int, str | None]]:
+    ledger = journal.absences() if isinstance(journal, Journal) else journal.accounts()[1]
+    return [
+        (
+            (one.span.from_ms - START_MS) // MINUTE_MS,
+            (one.span.to_ms - START_MS) // MINUTE_MS,
+            str(one.reason),
+            str(one.state),
+            one.asked,
+            one.filled_by and str(one.filled_by),
+        )
+        for one in ledger
+    ]
+
+
+def opened(path: Path, watermark: int = 100) -> Store:
+    store = open_store(path)
+    store.settle([], {BTC: Account(at(0), at(watermark))})
+    return store
+
+
+def test_a_refill_fills_what_it_has_and_counts_the_question_for_the_rest(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.settle([absent(0, 10)], {})
+    store.refill([refill(0, 10, *candles(2, 4), *candles(7, 8))])
+    assert rows(store) == [
+        (0, 2, "not received", "pending", 1, None),
+        (2, 4, "not received", "filled", 0, "rest"),
+        (4, 7, "not received", "pending", 1, None),
+        (7, 8, "not received", "filled", 0, "rest"),
+        (8, 10, "not received", "pending", 1, None),
+    ]
+    store.close()
+
+
+def test_what_is_closed_becomes_one_row_again(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    for minute in range(5):
+        store.settle([absent(minute, minute + 1)], {})
+    closes = Reason.EXCHANGE_HAD_NONE
+    for minute in (3, 0, 4, 1, 2):
+        store.refill([refill(minute, minute + 1, closes=closes)])
+    assert rows(store) == [(0, 5, "the exchange had none", "closed", 1, None)]
+    store.close()
+
+
+def test_a_late_candle_of_the_stream_fills_its_absence(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.settle([absent(3, 6)], {})
+    store.accept(minutes(4, 5))
+    assert [row[:2] + row[3:] for row in rows(store)] == [
+        (3, 4, "pending", 0, None),
+        (4, 5, "filled", 0, "stream"),
+        (5, 6, "pending", 0, None),
+    ]
+    store.close()
+
+
+def test_what_was_filled_can_be_lost_again(tmp_path: Path) -> None:
+    """As when the file that held it is damaged."""
+    store = opened(tmp_path)
+    store.settle([absent(0, 4)], {})
+    store.refill([refill(0, 4, *candles(0, 4))])
+    store.settle([attrs.evolve(absent(1, 3), first_seen_ms=at(50))], {})
+    assert [row[:2] + row[3:4] for row in rows(store)] == [
+        (0, 1, "filled"), (1, 3, "pending"), (3, 4, "filled"),
+    ]  # fmt: skip
+    store.close()
+
+
+def test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight(tmp_path: Path) -> None:
+    """Neither in the journal nor in a file; and what the stream revises is in sight too."""
+    store = opened(tmp_path)
+    store.accept(minutes(0, 2, 1.0))
+    store.refill([refill(0, 2, *candles(0, 2, 2.0))])
+    merge_all(store)
+    store.refill([refill(0, 3, *candles(0, 1, 1.0), *candles(1, 3, 3.0))])
+    merge_all(store)
+    store.accept(minutes(2, 3, 4.0))
+    merge_all(store)
+    store.close()
+    frame = read(tmp_path, "spot", "BTCUSDT", "1m")
+    assert list(frame["open"]) == [1.0, 1.0, 4.0]
+    told = kline_trio.revisions(tmp_path)
+    told = told[told["column"] == "open"]
+    assert [
+        (row.candle_begin_time.minute, row.origin, row.older, row.newer, row.kept)
+        for row in told.itertuples()
+    ] == [
+        (0, "rest", 1.0, 2.0, "older"),
+        (1, "rest", 1.0, 2.0, "older"),
+        (1, "rest", 1.0, 3.0, "older"),
+        (2, "stream", 3.0, 4.0, "newer"),
+    ]
+
+
+def test_a_revision_is_given_back_bit_for_bit(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal")
+    older, newer = make_candle(at(0), 0.1 + 0.2), make_candle(at(0), 5e-324)
+    revision = Revision(BTC, older, newer, Origin.ARCHIVE, is_newer_kept=False)
+    merged = MergedFile(PurePosixPath("a.pqt"), BTC, 1, 1, 1, (revision,))
+    journal.forget(merged, ())
+    assert list(revisions(journal._connection)) == [revision]
+    journal.close()
+
+
+_steps = st.lists(
+    st.tuples(
+        st.sampled_from(["note", "fill", "ask", "close", "lose"]),
+        st.integers(0, 30),
+        st.integers(1, 8),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=_steps)
+def test_the_ledger_is_a_dict_by_minute(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever is noted, filled and closed in whatever order, each minute's row is what a dict
+    would say, and no two rows overlap or could be one.
+    """
+    model: dict[int, tuple[str, str, int, str | None]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        journal = Journal.open(Path(name) / "journal")
+        journal.settle([], {BTC: Account(at(0), at(100))})
+        for what, first, length in steps:
+            stretch = range(first, first + length)
+            if what in ("note", "lose"):
+                one = Absence(BTC, span(first, first + length), 7, Reason.NOT_RECEIVED)
+                journal.settle([one], {})
+                for minute in stretch:
+                    if minute not in model or model[minute][1] == "filled":
+                        model[minute] = ("not received", "pending", 0, None)
+            elif what == "fill":
+                journal.refill([refill(first, first + length, *candles(first, first + length))])
+                for minute in stretch:
+                    if minute in model and model[minute][1] != "filled":
+                        reason, _, asked, _ = model[minute]
+                        model[minute] = (reason, "filled", asked, "rest")
+            else:
+                closes = Reason.DELISTED if what == "close" else None
+                journal.refill([refill(first, first + length, closes=closes)])
+                for minute in stretch:
+                    if minute in model and model[minute][1] == "pending":
+                        reason, state, asked, by = model[minute]
+                        if closes:
+                            reason, state = str(closes), "closed"
+                        model[minute] = (reason, state, asked + 1, by)
+        found = rows(journal)
+        for (_, end, *one), (begin, _, *other) in itertools.pairwise(found):
+            assert end <= begin
+            assert end < begin or one != other
+        by_minute = {minute: tuple(row[2:]) for row in found for minute in range(*row[:2])}
+
+        def told(of: dict[int, tuple[object, ...]]) -> dict[int, tuple[object, ...]]:
+            # Of what is closed, the row's number of questions is that of its most asked minute.
+            return {minute: (row[:2] if row[1] == "closed" else row) for minute, row in of.items()}
+
+        assert told(by_minute) == told({**model})
+        journal.close()
+
+
+def test_a_damaged_file_opens_its_account_anew(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.accept(minutes(0, 50))
+    merge_all(store)
+    file = tmp_path / "spot_BTCUSDT_1m.pqt"
+    file.write_bytes(file.read_bytes()[:-50])
+    store.accept(minutes(50, 51))
+    [merge] = plan_merges(store.layout, BTC, store.take(BTC))
+    merged = store.write(merge)
+    assert merged.replaces_damaged
+    store.forget(merged, merge.pending)
+    assert store.accounts()[0] == {BTC: Account(at(0), at(0))}
+    times, lost = store.look_through({BTC: at(0)}, store.accounts()[2])
+    assert times == {BTC: [at(50)]}
+    assert lost == set()
+    store.close()
+
+
+def test_a_look_through_sets_damaged_files_aside_and_names_lost_ones(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.accept(minutes(0, 50))
+    merge_all(store)
+    store.accept(minutes(50, 52))
+    file = tmp_path / "spot_BTCUSDT_1m.pqt"
+    file.write_bytes(file.read_bytes()[:-50])
+    times, lost = store.look_through({BTC: at(10)}, store.accounts()[2])
+    assert times == {BTC: [at(50), at(51)]}
+    assert lost == {BTC}
+    assert not file.exists()
+    store.close()
+
+
+def test_status_tells_rows_and_what_is_absent_by_reason(tmp_path: Path) -> None:
+    store = opened(tmp_path, watermark=20)
+    store.accept(minutes(0, 10))
+    merge_all(store)
+    store.accept(minutes(12, 18))
+    store.settle([absent(10, 12), absent(18, 20)], {})
+    store.refill([refill(10, 12, closes=Reason.EXCHANGE_HAD_NONE)])
+    [one] = status(tmp_path)
+    store.close()
+    assert (one.rows, one.due, one.from_ms, one.to_ms) == (16, 20, at(0), at(18))
+    assert one.absent == {"the exchange had none": 2, "pending": 2}
+    assert one.complete_percent == 80.0
+    assert [row.series for row in status(tmp_path)] == [BTC]
