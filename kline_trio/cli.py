@@ -18,6 +18,7 @@ __all__ = ["main"]
 
 _COMMANDS = (
     "record",
+    "backfill",
     "init",
     "tail",
     "simulate",
@@ -102,6 +103,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_running(record)
     record.set_defaults(run=_record)
 
+    backfill = commands.add_parser(
+        "backfill", help="fetch what is absent, without recording, and end"
+    )
+    _add_config(backfill)
+    for name, what in (("since", "from when on"), ("until", "up to when")):
+        backfill.add_argument(
+            f"--{name}", type=_moment_ms, metavar="DATE", help=f"{what}, ISO 8601, UTC"
+        )
+    _add_simulated(backfill)
+    _add_debug(backfill)
+    backfill.set_defaults(run=_backfill)
+
     init = commands.add_parser("init", help="write a commented recorder.toml")
     init.add_argument("config", type=Path, nargs="?", default=Path("recorder.toml"))
     init.set_defaults(run=_init)
@@ -176,13 +189,17 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for", dest="seconds", type=_duration, metavar="20s", help="stop by itself after this"
     )
+    _add_simulated(parser)
+    _add_debug(parser)
+
+
+def _add_simulated(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--simulate",
         action="store_true",
         help="record from the built-in exchange, into data-simulated/ beside the file",
     )
     _add_simulation(parser)
-    _add_debug(parser)
 
 
 def _add_simulation(parser: argparse.ArgumentParser) -> None:
@@ -256,6 +273,14 @@ def _tail(options: argparse.Namespace) -> None:
 
     _demand_simulate(options)
     tail(Config.from_toml(options.config), options)
+
+
+def _backfill(options: argparse.Namespace) -> None:
+    from kline_trio.config import Config
+    from kline_trio.running import backfill
+
+    _demand_simulate(options)
+    backfill(Config.from_toml(options.config), options)
 
 
 def _simulate(options: argparse.Namespace) -> None:

@@ -97,6 +97,7 @@ class ConnectionConfig:
     """No data frame for so long: reconnect."""
 
 
+_ARCHIVE = "https://data.binance.vision"
 _DEFAULT_ENDPOINTS = {
     market.trade_type: EndpointConfig(websocket=(market.websocket,), rest=(market.rest,))
     for market in MARKETS.values()
@@ -116,6 +117,8 @@ class Config:
     completeness: CompletenessConfig = CompletenessConfig()
     rest: RestConfig = RestConfig()
     history: HistoryConfig = HistoryConfig()
+    archive: str = _ARCHIVE
+    """Scheme and host of the published archives."""
 
     @classmethod
     def from_toml(cls, path: Path | str) -> "Config":
@@ -197,7 +200,13 @@ class _Reader:
         )
         if "store" not in root or "path" not in root["store"]:
             store = attrs.evolve(store, path=folder / store.path)
-        hosts = self._table(("endpoints",), root.get("endpoints", {}), tuple(MARKETS))
+        hosts = self._table(("endpoints",), root.get("endpoints", {}), (*MARKETS, "archive"))
+        archive = _ARCHIVE
+        if "archive" in hosts:
+            try:
+                [archive] = url_reader("http", "https")(hosts["archive"])
+            except ValueError as error:
+                self.problems.append((("endpoints", "archive"), str(error)))
         endpoints = {
             trade_type: self._section(
                 ("endpoints", trade_type),
@@ -233,6 +242,7 @@ class _Reader:
             completeness=completeness,
             rest=rest,
             history=history,
+            archive=archive,
         )
 
     def _table(self, where: _Where, value: object, known: tuple[str, ...]) -> dict[str, Any]:

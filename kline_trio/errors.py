@@ -2,6 +2,7 @@
 
 __all__ = [
     "ConfigError",
+    "DamagedArchiveError",
     "DamagedError",
     "DiskError",
     "KlineTrioError",
@@ -54,6 +55,10 @@ class DamagedError(DiskError):
 
 class UnavailableError(KlineTrioError):
     """The exchange could not be asked, or its answer cannot be used; asking again may help."""
+
+
+class DamagedArchiveError(UnavailableError):
+    """A published archive file is not what it should be."""
 
 
 class RefusedError(UnavailableError):

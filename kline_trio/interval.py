@@ -26,6 +26,11 @@ class Span:
     to_ms: int
     """The end of the last, exclusive."""
 
+    def common_with(self, other: "Span") -> tuple["Span", ...]:
+        """What lies in both: one span, or none."""
+        from_ms, to_ms = max(self.from_ms, other.from_ms), min(self.to_ms, other.to_ms)
+        return (Span(from_ms, to_ms),) if from_ms < to_ms else ()
+
 
 @attrs.frozen
 class Interval:

@@ -14,18 +14,18 @@ import attrs
 import trio
 
 from kline_trio.candle import TRADE_TYPES, ReceivedCandle, Series
-from kline_trio.config import Config, EndpointConfig
+from kline_trio.config import Config, EndpointConfig, HistoryConfig
 from kline_trio.console import log_lines
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.supervisor import open_recorder, open_tail
+from kline_trio.recorder.supervisor import fill, open_recorder, open_tail
 from kline_trio.simulator.alongside import open_exchange
 from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.replay import Replay
 from kline_trio.simulator.symbols import listed_symbols
 from kline_trio.storage.catalog import last_end_ms
 
-__all__ = ["record", "simulate", "tail"]
+__all__ = ["backfill", "record", "simulate", "tail"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,21 @@ def record(config: Config, options: argparse.Namespace) -> None:
         async with _exchange(config, options) as reached, open_recorder(reached):
             await stop_asked()
 
+    _run(main, options)
+
+
+def backfill(config: Config, options: argparse.Namespace) -> None:
+    """Fetch what is absent, until that is done or SIGINT or SIGTERM come."""
+    if options.since is not None:
+        since = datetime.fromtimestamp(options.since / 1_000, UTC)
+        config = attrs.evolve(config, history=HistoryConfig(since=since))
+
+    async def main(stop_asked: Callable[[], Awaitable[None]]) -> None:
+        async with _exchange(config, options) as reached:
+            filled = await fill(reached, options.until, stop_asked=stop_asked)
+            logger.info("done: %s candles filled in", f"{filled:,}")
+
+    options.seconds = None
     _run(main, options)
 
 
@@ -63,6 +78,7 @@ def simulate(options: argparse.Namespace) -> None:
             for trade_type, websocket in endpoints.websocket.items():
                 print(f'[endpoints.{trade_type}]\nwebsocket = "{websocket}"')
                 print(f'rest = "{endpoints.rest[trade_type]}"\n', flush=True)
+            print(f'[endpoints]\narchive = "{endpoints.archive}"\n', flush=True)
             await stop_asked()
 
     _run(main, options)
@@ -84,6 +100,7 @@ async def _exchange(config: Config, options: argparse.Namespace) -> AsyncIterato
         yield attrs.evolve(
             config,
             store=attrs.evolve(config.store, path=path),
+            archive=endpoints.archive,
             endpoints={
                 trade_type: EndpointConfig(
                     websocket=(websocket,), rest=(endpoints.rest[trade_type],)

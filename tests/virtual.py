@@ -19,6 +19,7 @@ from kline_trio.simulator.server import serve_stream
 MARKET_OF_HOST = {
     "stream.binance.com": "spot",
     "api.binance.com": "spot",
+    "data.binance.vision": "spot",
     "fstream.binance.com": "usdt_futures",
     "fapi.binance.com": "usdt_futures",
     "dstream.binance.com": "coin_futures",
@@ -45,7 +46,9 @@ class Transport(httpx2.AsyncBaseTransport):
                 now_s=now_s,
             )
         )
-        return httpx2.Response(answer.status, headers=list(answer.headers), content=answer.body)
+        return httpx2.Response(
+            answer.status, headers=list(answer.headers), stream=httpx2.ByteStream(answer.body)
+        )
 
 
 def slow_disk(random: Random, most_seconds: float = 0.05) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
 from kline_trio.recorder.backfill import Backfill
 from kline_trio.recorder.completeness import Completeness
-from kline_trio.recorder.room import RETRY_SECONDS
+from kline_trio.recorder.room import RETRY_SECONDS, with_room
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.ledger import Absence, Account, Reason, State
 from kline_trio.storage.store import Store
@@ -59,7 +59,7 @@ class Auditor:
         """
         while True:
             try:
-                await self._audit()
+                await self.audit()
             except NoRoomError:
                 # The writer says so already.
                 await trio.sleep(RETRY_SECONDS)
@@ -79,7 +79,17 @@ class Auditor:
         """A file of the series was lost: take stock of it anew."""
         self._lost.add(series)
 
-    async def _audit(self) -> None:
+    @property
+    def is_stock_taken(self) -> bool:
+        """Whether of every market it is known what is stored."""
+        return self._started_ms.keys() == self.clocks.keys()
+
+    async def audit(self) -> None:
+        """Take stock of markets whose time is known now; name what is due and has not come.
+
+        Raises:
+          DiskError: the store could not be read or written.
+        """
         for trade_type, clock in self.clocks.items():
             if clock.now_ms is not None and trade_type not in self._started_ms:
                 mine = [one for one in self.series if one.trade_type == trade_type]
@@ -139,13 +149,7 @@ class Auditor:
 
     async def _write(self, absences: list[Absence], accounts: Mapping[Series, Account]) -> None:
         # What completeness has named it does not name again, so it must not get lost here.
-        while True:
-            try:
-                await self.commit_door.run(self.store.settle, absences, accounts)
-            except NoRoomError:
-                await trio.sleep(RETRY_SECONDS)
-            else:
-                return
+        await with_room(self.commit_door, self.store.settle, absences, accounts)
 
     async def _take_stock(self, mine: list[Series]) -> None:
         """Look up what is stored, and name what is not though it was due."""

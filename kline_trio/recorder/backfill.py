@@ -9,15 +9,14 @@ from datetime import datetime
 import attrs
 import trio
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.errors import NoRoomError, RefusedError, UnavailableError
+from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
+from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.klines import Answer, Page, newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
-from kline_trio.recorder.room import RETRY_SECONDS
+from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door
-from kline_trio.storage.journal import Refill
-from kline_trio.storage.ledger import Absence, Origin, Reason
+from kline_trio.storage.ledger import Absence, Origin, Reason, Refill
 from kline_trio.storage.store import Store
 
 __all__ = ["WORKERS", "Backfill"]
@@ -60,6 +59,10 @@ class Backfill:
     """The wall clock, for labels."""
     accepted: Callable[[Sequence[ReceivedCandle]], None]
     """Told which candles now wait for a merge."""
+    claim: Callable[[Series, Span, int], Span | None]
+    """Takes over what of a span is better fetched elsewhere, at a time of the exchange."""
+    until_ms: int | None = None
+    """What opens later is not asked for; None: all is."""
 
     refilled: int = attrs.field(init=False, default=0)
     """How many candles were filled in."""
@@ -74,10 +77,14 @@ class Backfill:
 
     def add(self, absences: Iterable[Absence]) -> None:
         """These are absent, and in the ledger."""
+        wanted = Span(0, MAX_TIME_MS if self.until_ms is None else self.until_ms)
         for absence in absences:
             mine = self._open.setdefault(absence.series, [])
-            wanted = _Open(absence.span, absence.reason, absence.asked, -math.inf)
-            self._open[absence.series] = _joined(absence.series, [*mine, wanted])
+            new = [
+                _Open(span, absence.reason, absence.asked, -math.inf)
+                for span in absence.span.common_with(wanted)
+            ]
+            self._open[absence.series] = _joined([*mine, *new])
         self._tell()
 
     def received(self, batch: Iterable[ReceivedCandle]) -> None:
@@ -91,6 +98,11 @@ class Backfill:
     def is_done(self) -> bool:
         """Whether nothing is left to ask for."""
         return not any(self._open.values())
+
+    async def until_done(self) -> None:
+        """Wait until nothing is left to ask for."""
+        while not self.is_done:
+            await self._news.wait()
 
     async def work(self, trade_types: Collection[str]) -> None:
         """Ask for what is absent on these markets, until cancelled.
@@ -140,6 +152,13 @@ class Backfill:
         try:
             if await self._is_before_the_first(series, page, due):
                 return
+        except UnavailableError as error:
+            if not self._is_handed_over(series, due):
+                self._rest(series.trade_type, error)
+            return
+        if self._is_handed_over(series, due):
+            return
+        try:
             answer = await rest.klines(series, page, float(-page.span.to_ms))
             self._failures[series.trade_type] = 0
             self._count_bad_rows(series, answer)
@@ -176,6 +195,19 @@ class Backfill:
         for span in before:
             self._drop(series, span)
         return True
+
+    def _is_handed_over(self, series: Series, due: Sequence[_Open]) -> bool:
+        """Whether some of it is fetched elsewhere from now on."""
+        now_ms = self.markets[series.trade_type].clock.now_ms
+        if now_ms is None:
+            return False
+        # What has been asked for here is not asked for there.
+        fresh = [one for one in due if not one.asked and one.reason is not Reason.ARCHIVE_LACKS]
+        claimed = [self.claim(series, one.span, now_ms) for one in fresh]
+        spans = [span for span in claimed if span is not None]
+        for span in spans:
+            self._drop(series, span)
+        return bool(spans)
 
     async def _store(self, series: Series, page: Page, answer: Answer) -> None:
         rest = self.markets[series.trade_type]
@@ -220,13 +252,7 @@ class Backfill:
             logger.warning("%s: REST gives no candles: %s; trying again", trade_type, error)
 
     async def _commit(self, refills: Sequence[Refill]) -> None:
-        while True:
-            try:
-                await self.commit_door.run(self.store.refill, refills)
-            except NoRoomError:
-                await trio.sleep(RETRY_SECONDS)
-            else:
-                return
+        await with_room(self.commit_door, self.store.refill, refills)
 
     def _announce(self, series: Series, candles: Sequence[Candle]) -> None:
         if not candles:
@@ -245,12 +271,9 @@ class Backfill:
     def _inside(self, series: Series, span: Span) -> list[_Open]:
         """What is open of a span."""
         return [
-            attrs.evolve(
-                one,
-                span=Span(max(one.span.from_ms, span.from_ms), min(one.span.to_ms, span.to_ms)),
-            )
+            attrs.evolve(one, span=piece)
             for one in self._open[series]
-            if one.span.from_ms < span.to_ms and one.span.to_ms > span.from_ms
+            for piece in one.span.common_with(span)
         ]
 
     def _take_out(self, series: Series, open_times_ms: Sequence[int]) -> None:
@@ -287,10 +310,10 @@ class Backfill:
                 )
                 for one in pieces
             ]
-            self._open[series] = _joined(series, [*self._open[series], *again])
+            self._open[series] = _joined([*self._open[series], *again])
 
 
-def _joined(series: Series, pieces: Sequence[_Open]) -> list[_Open]:
+def _joined(pieces: Sequence[_Open]) -> list[_Open]:
     """In order, and of those that overlap the earlier one whole."""
     found: list[_Open] = []
     for one in sorted(pieces, key=lambda one: one.span):

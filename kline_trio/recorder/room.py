@@ -1,7 +1,8 @@
 """The room on the disk: what is said while there is none, and how long it will last."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -11,9 +12,11 @@ from kline_trio.errors import DiskError, NoRoomError
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.store import Store
 
-__all__ = ["RETRY_SECONDS", "NoRoomWords", "days_left", "watch_room"]
+__all__ = ["RETRY_SECONDS", "NoRoomWords", "days_left", "watch_room", "with_room"]
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 RETRY_SECONDS = 5.0
 """Between two attempts to write to a disk that had no room."""
@@ -51,6 +54,18 @@ class NoRoomWords:
         if self._said_at is not None:
             self._said_at = None
             logger.info("there is room again%s", effect)
+
+
+async def with_room(door: Door, job: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401
+    """Run a job behind a door, as often as it takes until there is room for it.
+
+    The writer says that there is none.
+    """
+    while True:
+        try:
+            return await door.run(job, *arguments)
+        except NoRoomError:
+            await trio.sleep(RETRY_SECONDS)
 
 
 def days_left(free_bytes: int, series: Iterable[Series], bytes_a_row: float) -> float:

@@ -1,7 +1,8 @@
 """The recorder as a whole: storage outside, network inside, each ended in its turn."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import attrs
@@ -10,15 +11,12 @@ import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
-from kline_trio.errors import UnavailableError
-from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.errors import StoreInUseError, UnavailableError
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.exchange.weights import WeightPool
 from kline_trio.recorder.audience import Audience, Candles
-from kline_trio.recorder.auditor import Auditor
-from kline_trio.recorder.backfill import WORKERS, Backfill
 from kline_trio.recorder.completeness import Completeness
+from kline_trio.recorder.filling import Filling, Http, Storage
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
@@ -29,7 +27,7 @@ from kline_trio.recorder.timekeeper import keep_time
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.store import Store
 
-__all__ = ["Recorder", "open_recorder", "open_tail"]
+__all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +38,11 @@ _ANNOUNCE_SECONDS = 3.0
 """How long the start line waits for the exchange's clock."""
 
 _REST_SECONDS = 10.0
+
+_FETCHES_ITSELF = (
+    "; it fetches the past itself: set `since` under [history] in its recorder.toml and start it"
+    " again"
+)
 
 _CLOSE_SECONDS = 5.0
 
@@ -73,100 +76,154 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         read-only, is waited for.
     """
     seams = seams or Seams()
-    commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
-    store = await commit_door.run(Store.open, config.store.path, config.store.layout)
-    completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     audience = Audience()
-    rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-    since = config.history.since
+    completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
-    try:
+    async with _open_store(config, seams) as storage:
+
+        def accepted(batch: Sequence[ReceivedCandle]) -> None:
+            merger.accepted(batch)
+            filling.backfill.received(batch)
+
+        writer = Writer(
+            storage.store,
+            storage.commit_door,
+            audience,
+            config.store.journal_rows_in_memory,
+            completeness,
+            accepted,
+        )
         with _lone_error_plain():
-            async with (
-                _rest_client(config, seams) as rest,
-                trio.open_nursery() as storage,
-            ):
-                backfill = Backfill(
-                    rest,
-                    store,
-                    commit_door,
-                    config.completeness.attempts,
-                    config.completeness.attempt_seconds,
-                    seams.now,
-                    lambda batch: merger.accepted(batch),
-                )
-                auditor = Auditor(
-                    store,
-                    commit_door,
-                    merge_door,
+            async with _open_http(config, seams) as http, trio.open_nursery() as outer:
+                filling = Filling.of(
+                    config,
+                    seams,
+                    storage,
+                    http,
                     completeness,
-                    {trade_type: market.clock for trade_type, market in rest.items()},
-                    backfill,
-                    config.streams,
-                    round(since.timestamp() * 1_000) if since else None,
+                    lambda batch: merger.accepted(batch),
                     lambda: not writer.is_short_of_room,
                 )
-                merger = Merger(store, commit_door, merge_door, rule, auditor.recount)
-
-                def accepted(batch: Sequence[ReceivedCandle]) -> None:
-                    merger.accepted(batch)
-                    backfill.received(batch)
-
-                writer = Writer(
-                    store,
-                    commit_door,
-                    audience,
-                    config.store.journal_rows_in_memory,
-                    completeness,
-                    accepted,
+                merger = _merger(config, storage, filling)
+                outer.start_soon(merger.run)
+                outer.start_soon(
+                    _store, writer, filling, merger, receive, config.store.drain_seconds
                 )
-                storage.start_soon(merger.run)
-                storage.start_soon(
-                    _store, writer, auditor, merger, receive, config.store.drain_seconds
-                )
-                storage.start_soon(_watch_room, watching, store, commit_door, config.streams)
-                async with _open_network(config, seams, rest, send, completeness.receive) as net:
-                    net.start_soon(auditor.run)
-                    for pool in {market.market.pool for market in rest.values()}:
-                        names = {name for name, one in rest.items() if one.market.pool == pool}
-                        for _ in range(WORKERS):
-                            net.start_soon(backfill.work, names)
+                outer.start_soon(_watch_room, watching, storage, config.streams)
+                async with _open_network(config, seams, http, send, completeness.receive) as net:
+                    net.start_soon(filling.auditor.run)
+                    filling.start(net)
                     yield Recorder(audience)
                 watching.cancel()
-        waiting = await commit_door.run(store.rows)
-        refilled = f", {backfill.refilled:,} refilled" if backfill.refilled else ""
+        waiting = await storage.commit_door.run(storage.store.rows)
+        refilled = filling.filled
         logger.info(
             "stopped: %s recorded%s, %s waiting in the journal, %s files",
             f"{writer.recorded:,}",
-            refilled,
+            f", {refilled:,} refilled" if refilled else "",
             f"{waiting:,}",
             f"{len(merger.files):,}",
         )
+
+
+async def fill(
+    config: Config,
+    until_ms: int | None = None,
+    seams: Seams | None = None,
+    stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
+) -> int:
+    """Fetch what is absent of the configured series, without recording; ends when that is done.
+
+    If it is stopped or cancelled, what was fetched stays, and the rest is fetched next time.
+
+    Args:
+      config: as for the recorder; `history.since` is from when on.
+      until_ms: up to when; None: now.
+      seams: to the world.
+      stop_asked: returns when it is to end early.
+
+    Returns:
+      how many candles were filled in.
+
+    Raises:
+      StoreInUseError: a recorder holds the store; it fetches the past itself, if it is told to.
+      DiskError: the store cannot be made, read or written.
+    """
+    seams = seams or Seams()
+    completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
+    async with _open_store(config, seams, _FETCHES_ITSELF) as storage:
+        with _lone_error_plain():
+            async with _open_http(config, seams) as http, trio.open_nursery() as outer:
+                filling = Filling.of(
+                    config,
+                    seams,
+                    storage,
+                    http,
+                    completeness,
+                    lambda batch: merger.accepted(batch),
+                    lambda: True,
+                    until_ms,
+                )
+                merger = _merger(config, storage, filling)
+                outer.start_soon(merger.run)
+                async with trio.open_nursery() as network:
+                    for rest in http.markets.values():
+                        network.start_soon(keep_time, rest)
+                    filling.start(network)
+                    network.start_soon(_stop, stop_asked, network.cancel_scope)
+                    await filling.until_done()
+                    network.cancel_scope.cancel()
+                await filling.auditor.keep()
+                merger.finish(math.inf)
+        return filling.filled
+
+
+async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+    await stop_asked()
+    scope.cancel()
+
+
+@asynccontextmanager
+async def _open_store(config: Config, seams: Seams, advice: str = "") -> AsyncIterator[Storage]:
+    commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
+    try:
+        store = await commit_door.run(Store.open, config.store.path, config.store.layout)
+    except StoreInUseError as error:
+        raise StoreInUseError(f"{error}{advice}") from None
+    try:
+        yield Storage(store, commit_door, merge_door)
     finally:
         # The deadline bounds the wait for the door; the job itself cannot be cut off.
         with trio.move_on_after(_CLOSE_SECONDS, shield=True):
             await commit_door.run(store.close)
 
 
+def _merger(config: Config, storage: Storage, filling: Filling) -> Merger:
+    rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
+    return Merger(
+        storage.store, storage.commit_door, storage.merge_door, rule, filling.auditor.recount
+    )
+
+
 async def _store(
     writer: Writer,
-    auditor: Auditor,
+    filling: Filling,
     merger: Merger,
     receive: trio.MemoryReceiveChannel[ReceivedCandle],
     drain_seconds: float,
 ) -> None:
     await writer.run(receive)
     writer.audience.leave()
-    await auditor.keep()
+    await filling.auditor.keep()
     merger.finish(drain_seconds)
 
 
 async def _watch_room(
-    watching: trio.CancelScope, store: Store, commit_door: Door, series: tuple[Series, ...]
+    watching: trio.CancelScope, storage: Storage, series: tuple[Series, ...]
 ) -> None:
     with watching:
-        await watch_room(store, commit_door, series)
+        await watch_room(storage.store, storage.commit_door, series)
 
 
 @asynccontextmanager
@@ -180,8 +237,8 @@ async def open_tail(
             showing.start_soon(_show_all, receive, show)
             seams = seams or Seams()
             async with (
-                _rest_client(config, seams) as rest,
-                _open_network(config, seams, rest, send, lambda _series, _open_time_ms: None),
+                _open_http(config, seams) as http,
+                _open_network(config, seams, http, send, lambda _series, _open_time_ms: None),
             ):
                 yield
 
@@ -195,29 +252,19 @@ async def _show_all(
 
 
 @asynccontextmanager
-async def _rest_client(config: Config, seams: Seams) -> AsyncIterator[dict[str, RestMarket]]:
-    """The REST interfaces of the configured markets, by trade type."""
-    pools: dict[str, WeightPool] = {}
+async def _open_http(config: Config, seams: Seams) -> AsyncIterator[Http]:
     # No proxy from the environment: the WebSockets could not follow.
     async with httpx2.AsyncClient(
         transport=seams.http_transport, timeout=_REST_SECONDS, trust_env=False
     ) as client:
-        rest = {}
-        for trade_type, market in MARKETS.items():
-            if any(series.trade_type == trade_type for series in config.streams):
-                pool = pools.setdefault(
-                    market.pool, WeightPool(market.weight_per_minute, config.rest.weight_share)
-                )
-                hosts = config.endpoints[trade_type].rest
-                rest[trade_type] = RestMarket(client, market, hosts, pool, ExchangeClock())
-        yield rest
+        yield Http.of(config, client)
 
 
 @asynccontextmanager
 async def _open_network(
     config: Config,
     seams: Seams,
-    rest: Mapping[str, RestMarket],
+    http: Http,
     send: trio.MemorySendChannel[ReceivedCandle],
     received: Callable[[Series, int], None],
 ) -> AsyncIterator[trio.Nursery]:
@@ -226,6 +273,7 @@ async def _open_network(
     The nursery is for what else ends with the network. If cancelled, connections are closed by
     force.
     """
+    rest = http.markets
     by_market = {
         name: tuple(series for series in config.streams if series.trade_type == name)
         for name in rest

@@ -5,6 +5,8 @@ It shares no code with the part of the recorder that reads the protocol.
 
 from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.faults import (
+    ArchiveHole,
+    BadChecksum,
     Drop,
     Fault,
     Garbage,
@@ -28,6 +30,8 @@ from kline_trio.simulator.symbols import listed_symbols
 
 __all__ = [
     "DEFAULT_START_MS",
+    "ArchiveHole",
+    "BadChecksum",
     "Drop",
     "Endpoints",
     "Exchange",

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
+from pathlib import Path
 
 from kline_trio.simulator import rest
+from kline_trio.simulator.archive import ArchiveShelf
 from kline_trio.simulator.clock import Clock
 from kline_trio.simulator.control import parse_target
 from kline_trio.simulator.faults import Fault, Happened, Record, Refuse, RestFault, Script
@@ -22,6 +24,7 @@ __all__ = ["DEFAULT_START_MS", "Exchange"]
 
 _PATIENCE = 1.2
 """How much of a minute's weight may be asked for until 429 turns into a ban."""
+_FAR_MS = 1 << 52
 _BAN_S = 120.0
 """The shortest ban."""
 
@@ -41,6 +44,7 @@ class Exchange:
         faults: What is to go wrong, in exchange time.
         replay: Real data to play instead of made-up candles.
         omitted_close_share: Share of closing frames that never come, from 0 to 1.
+        archive_files: Real zip files that the archive has; others are made of the candles.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Exchange:
         faults: Iterable[Fault] = (),
         replay: Replay | None = None,
         omitted_close_share: float = 0.0,
+        archive_files: Iterable[Path] = (),
     ) -> None:
         script = tuple(faults)
         self._record = Record()
@@ -89,6 +94,9 @@ class Exchange:
             self._first_ms = self._truth.first_ms
         self._used: dict[str, tuple[int, int]] = {}
         self._banned_until_s: dict[str, float] = {}
+        self._shelf = ArchiveShelf(
+            self._scripts, self._candles_of, ArchiveShelf.real_files(archive_files)
+        )
         self._sessions: dict[Session, Callable[[], None]] = {}
         self._drained: set[Session] = set()
         self._on_finished: list[Callable[[], None]] = []
@@ -133,6 +141,9 @@ class Exchange:
         Who uses more than there is gets 429, and who goes on all the same 418 for two minutes
         (Binance docs, rest-api.md, "IP Limits").
         """
+        if request.target.startswith("/data/"):
+            # The archive's host is another one, and nothing weighs there.
+            return self._shelf.answer(request.target, self._first_ms, request.now_ms)
         pool, minute = rest.weight_pool(request.trade_type), int(request.now_s // 60)
         if request.now_s < self._banned_until_s.get(pool, -inf):
             return rest.refusal(418, request.now_ms)
@@ -147,6 +158,10 @@ class Exchange:
         if used > most:
             response = rest.refusal(429, request.now_ms)
         return rest.with_weight(response, used)
+
+    def _candles_of(self, trade_type: str, symbol: str) -> Candles | None:
+        # Of days that are over for hours nothing is forming any more.
+        return self._candles(self.markets[trade_type], symbol, _FAR_MS)
 
     def _answer(self, request: Request) -> tuple[Response, int]:
         market = self.markets[request.trade_type]

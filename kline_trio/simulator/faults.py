@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import attrs
 
 __all__ = [
+    "ArchiveHole",
+    "BadChecksum",
     "Drop",
     "Fault",
     "Garbage",
@@ -118,6 +120,25 @@ class RestFault:
 
 
 @attrs.frozen(kw_only=True)
+class ArchiveHole:
+    """The archive lacks candles that REST has (SOLUSDT, 2023-02-14 16:39)."""
+
+    trade_type: str
+    symbol: str
+    from_ms: int
+    until_ms: int
+
+
+@attrs.frozen(kw_only=True)
+class BadChecksum:
+    """A file of the archive is not what its CHECKSUM says (binance-public-data issue 249)."""
+
+    trade_type: str
+    name: str
+    """Of the file, without its ending."""
+
+
+@attrs.frozen(kw_only=True)
 class OmitClose:
     """A candle's closing frame never comes."""
 
@@ -157,7 +178,9 @@ class ReviseClose:
 
 
 Fault = (
-    Drop
+    ArchiveHole
+    | BadChecksum
+    | Drop
     | Shutdown
     | Garbage
     | Stall
@@ -200,6 +223,9 @@ class Script:
         self.silences = [fault for fault in mine if isinstance(fault, Silence)]
         self.refusals = [fault for fault in mine if isinstance(fault, Refuse)]
         self.rest_faults = [fault for fault in mine if isinstance(fault, RestFault)]
+        self.archive_faults = [
+            fault for fault in mine if isinstance(fault, ArchiveHole | BadChecksum)
+        ]
         self.outages = [fault for fault in mine if isinstance(fault, Outage)]
         self._closes: dict[tuple[str, int], _CloseFault] = {
             (fault.stream, fault.open_ms): fault for fault in mine if isinstance(fault, _CloseFault)

@@ -48,6 +48,11 @@ class Endpoints:
     rest: Mapping[str, str]
     """As in ``http://127.0.0.1:9443``."""
 
+    @property
+    def archive(self) -> str:
+        """Where the published archives are found."""
+        return self.rest["spot"]
+
 
 async def serve(
     exchange: Exchange,

@@ -17,6 +17,7 @@ from kline_trio.storage.ledger import (
     Ledger,
     Origin,
     Reason,
+    Refill,
     Revision,
     State,
     absences,
@@ -29,7 +30,6 @@ __all__ = [
     "MergedFile",
     "PendingCandle",
     "PendingSeries",
-    "Refill",
     "merged_files",
 ]
 
@@ -107,29 +107,6 @@ class MergedFile:
     """Rows of the file for which the merge had other values."""
     replaces_damaged: bool = False
     """What was there could not be read: what it held is absent."""
-
-
-@attrs.frozen
-class Refill:
-    """What a question for absent candles of a series brought."""
-
-    series: Series
-    span: Span
-    """Which candles were asked for."""
-    candles: tuple[Candle, ...]
-    """By open time, and all of the span."""
-    origin: Origin
-    closes: Reason | None = None
-    """Why what the answer lacks is not to be asked for again; None: it is."""
-
-    def after_asking(self, lacking: Absence) -> Absence:
-        """What the answer lacks, after the question was asked."""
-        if lacking.state is not State.PENDING:
-            return lacking
-        asked = attrs.evolve(lacking, asked=lacking.asked + 1)
-        if self.closes is None:
-            return asked
-        return attrs.evolve(asked, reason=self.closes, state=State.CLOSED)
 
 
 def merged_files(connection: sqlite3.Connection) -> tuple[MergedFile, ...]:
@@ -295,17 +272,48 @@ class Journal:
                 _FORGET,
                 [(series_id, item.candle.open_time_ms, item.sequence) for item in taken],
             )
+            self._keep_file(merged)
+
+    def keep_filled(
+        self,
+        series: Series,
+        merged: Iterable[MergedFile],
+        filled: Iterable[Span],
+        lacking: Iterable[Span],
+    ) -> None:
+        """Keeps files that rows of the archive went into, and what it filled and lacks.
+
+        Raises:
+          sqlite3.Error: nothing was kept.
+        """
+
+        def lacks(absence: Absence) -> Absence:
+            if absence.state is not State.PENDING:
+                return absence
+            return attrs.evolve(absence, reason=Reason.ARCHIVE_LACKS)
+
+        with self._transaction():
+            for one in merged:
+                changes = [attrs.evolve(item, origin=Origin.ARCHIVE) for item in one.revisions]
+                self._keep_file(attrs.evolve(one, revisions=tuple(changes)))
+            for span in filled:
+                self._fill(series, span, Origin.ARCHIVE)
+            for span in lacking:
+                self._ledger.change(series, self._id(series), span, lacks)
+
+    def _keep_file(self, merged: MergedFile) -> None:
+        series_id = self._id(merged.series)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
+            [str(merged.path), series_id, merged.rows, merged.size_bytes, merged.crc32],
+        )
+        for revision in merged.revisions:
+            self._ledger.revise(series_id, revision)
+        if merged.replaces_damaged:
+            # The account begins anew, so that a look through the files finds what is lost.
             self._connection.execute(
-                "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
-                [str(merged.path), series_id, merged.rows, merged.size_bytes, merged.crc32],
+                "UPDATE series SET watermark_ms = first_ms WHERE id = ?", [series_id]
             )
-            for revision in merged.revisions:
-                self._ledger.revise(series_id, revision)
-            if merged.replaces_damaged:
-                # The account begins anew, so that a look through the files finds what is lost.
-                self._connection.execute(
-                    "UPDATE series SET watermark_ms = first_ms WHERE id = ?", [series_id]
-                )
 
     def files(self) -> tuple[MergedFile, ...]:
         """What merges wrote, by path."""

@@ -20,6 +20,7 @@ __all__ = [
     "Ledger",
     "Origin",
     "Reason",
+    "Refill",
     "Revision",
     "State",
     "absences",
@@ -97,6 +98,29 @@ class Revision:
     origin: Origin
     """Of the newer value."""
     is_newer_kept: bool
+
+
+@attrs.frozen
+class Refill:
+    """What a question for absent candles of a series brought."""
+
+    series: Series
+    span: Span
+    """Which candles were asked for."""
+    candles: tuple[Candle, ...]
+    """By open time, and all of the span."""
+    origin: Origin
+    closes: Reason | None = None
+    """Why what the answer lacks is not to be asked for again; None: it is."""
+
+    def after_asking(self, lacking: Absence) -> Absence:
+        """What the answer lacks, after the question was asked."""
+        if lacking.state is not State.PENDING:
+            return lacking
+        asked = attrs.evolve(lacking, asked=lacking.asked + 1)
+        if self.closes is None:
+            return asked
+        return attrs.evolve(asked, reason=self.closes, state=State.CLOSED)
 
 
 _VALUES = tuple(field.name for field in attrs.fields(Candle))[1:]
@@ -205,12 +229,13 @@ class Ledger:
     def note(self, series_id: int, absence: Absence) -> None:
         """Takes a new absence down; what of its span is absent already stays as it is."""
         touched = [_absence(absence.series, row) for row in self._touched(series_id, absence.span)]
-        for old in touched:
-            if old.state is State.FILLED:
-                # What filled it is gone again, as with a file that was damaged.
-                self._delete(series_id, old.span)
-                for span in _without(old.span, [absence.span]):
-                    self._insert(series_id, attrs.evolve(old, span=span))
+        # What filled these is gone again, as with a file that was damaged.
+        filled = [old for old in touched if old.state is State.FILLED]
+        for old in filled:
+            self._delete(series_id, old.span)
+        for old in filled:
+            for span in _without(old.span, [absence.span]):
+                self._insert(series_id, attrs.evolve(old, span=span))
         taken = [old.span for old in touched if old.state is not State.FILLED]
         for span in _without(absence.span, taken):
             self._insert(series_id, attrs.evolve(absence, span=span))
@@ -219,12 +244,13 @@ class Ledger:
         self, series: Series, series_id: int, span: Span, how: Callable[[Absence], Absence]
     ) -> None:
         """Changes what of the span is absent and not filled; the rest of those rows stays."""
-        for row in self._touched(series_id, span):
-            old = _absence(series, row)
-            if old.state is State.FILLED:
-                continue
+        touched = [_absence(series, row) for row in self._touched(series_id, span)]
+        touched = [old for old in touched if old.state is not State.FILLED]
+        # All out before any goes in again: what is inserted may become one row with its neighbour.
+        for old in touched:
             self._delete(series_id, old.span)
-            inside = Span(max(span.from_ms, old.span.from_ms), min(span.to_ms, old.span.to_ms))
+        for old in touched:
+            [inside] = old.span.common_with(span)
             pieces = [(piece, old) for piece in _without(old.span, [inside])]
             for piece, now in sorted([*pieces, (inside, how(old))], key=lambda pair: pair[0]):
                 self._insert(series_id, attrs.evolve(now, span=piece))

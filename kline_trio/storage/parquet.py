@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -19,10 +20,20 @@ from kline_trio.storage.journal import MergedFile, PendingCandle
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Origin, Revision
 from kline_trio.storage.seal import SEAL, UNSEALED, seal
-from kline_trio.storage.table import BEGIN, END, differing, overlay, schema, table_of, without
+from kline_trio.storage.table import (
+    BEGIN,
+    END,
+    begins_of,
+    differing,
+    overlay,
+    schema,
+    table_of,
+    without,
+)
 
-__all__ = ["FileMerge", "News", "bring_in", "perform", "plan_merges"]
+__all__ = ["FileMerge", "News", "bring_in", "by_file", "perform", "plan_merges"]
 
+_DAY_MS = 86_400_000
 _ROWS_PER_GROUP = 131_072
 """91 days of 1m; a merge holds two groups in memory, 12 MB each, however long the file is."""
 
@@ -50,6 +61,19 @@ def plan_merges(
     for item in sorted(pending, key=lambda item: item.candle.open_time_ms):
         files[layout.path(series, item.candle.open_time_ms)].append(item)
     return tuple(FileMerge(path, series, tuple(items)) for path, items in files.items())
+
+
+def by_file(
+    table: pa.Table, series: Series, layout: Layout
+) -> Iterator[tuple[PurePosixPath, pa.Table]]:
+    """The rows by the file that they belong into; no file spans less than a day."""
+    days = [begin_ms // _DAY_MS for begin_ms in begins_of(table)]
+    starts = [n for n in range(len(days)) if n == 0 or days[n] != days[n - 1]]
+    paths = [layout.path(series, days[start] * _DAY_MS) for start in starts]
+    changes = [n for n in range(len(paths)) if n == 0 or paths[n] != paths[n - 1]]
+    ends = [*(starts[n] for n in changes), table.num_rows]
+    for n, (start, end) in zip(changes, pairwise(ends), strict=True):
+        yield paths[n], table.slice(start, end - start)
 
 
 def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:

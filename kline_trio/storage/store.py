@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
+from kline_trio.interval import Span
 from kline_trio.storage.catalog import candle_files, open_files, open_times_ms
 from kline_trio.storage.coverage import write_coverage
 from kline_trio.storage.disk import (
@@ -29,11 +30,10 @@ from kline_trio.storage.journal import (
     MergedFile,
     PendingCandle,
     PendingSeries,
-    Refill,
 )
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Absence, Account
-from kline_trio.storage.parquet import FileMerge, News, bring_in, perform
+from kline_trio.storage.ledger import Absence, Account, Refill
+from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.salvage import finish_salvage, salvage_journal
 from kline_trio.storage.table import BEGIN
@@ -222,6 +222,47 @@ class Store:
             merged = bring_in(news, path, series, self.path, scratch(self.path))
         self.forget(merged, ())
         return merged
+
+    def fill_in(self, new: pa.Table, series: Series) -> list[MergedFile]:
+        """Brings rows that never were in the journal into their files, where they fill gaps.
+
+        What the files hold wins. It may run beside what uses the journal, as `write` does; the
+        journal is told by `keep_filled`.
+
+        Args:
+          new: by open time, and unique.
+          series: whose candles they are.
+
+        Raises:
+          DiskError: some of the files are as they were.
+        """
+        merged = []
+        for path, piece in by_file(new, series, self.layout):
+            news = News(piece.slice(0, 0), piece)
+            with disk_errors(self.path / path):
+                try:
+                    one = bring_in(news, path, series, self.path, scratch(self.path))
+                except DamagedError as error:
+                    self._set_aside(self.path / path, error)
+                    one = bring_in(news, path, series, self.path, scratch(self.path))
+                    one = attrs.evolve(one, replaces_damaged=True)
+            merged.append(one)
+        return merged
+
+    def keep_filled(
+        self,
+        series: Series,
+        merged: Iterable[MergedFile],
+        filled: Iterable[Span],
+        lacking: Iterable[Span],
+    ) -> None:
+        """Keeps what `fill_in` made, and that the archive filled these spans and lacks those.
+
+        Raises:
+          DiskError: nothing was kept.
+        """
+        with disk_errors(journal_path(self.path)):
+            self._journal.keep_filled(series, merged, filled, lacking)
 
     def files(self) -> tuple[MergedFile, ...]:
         """What merges wrote, by path.

@@ -17,6 +17,7 @@ __all__ = [
     "BEGIN",
     "END",
     "FORMAT_VERSION",
+    "begins_of",
     "candles_of",
     "differing",
     "format_version",
@@ -157,6 +158,12 @@ def table_of(series: Series, candles: Sequence[Candle]) -> pa.Table:
         packed = array.array("d" if field.type == pa.float64() else "q", values)
         arrays.append(pa.Array.from_buffers(field.type, len(packed), [None, pa.py_buffer(packed)]))
     return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def begins_of(table: pa.Table) -> list[int]:
+    """The rows' open times."""
+    times: list[Any] = table[BEGIN].cast(pa.int64()).to_pylist()
+    return times
 
 
 def candles_of(table: pa.Table) -> list[Candle]:

@@ -6,8 +6,7 @@ The new store is made under another name and gets its own at the end: one that i
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -21,6 +20,7 @@ from kline_trio.storage.catalog import series as series_in
 from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.parquet import by_file
 from kline_trio.storage.places import HOUSE
 from kline_trio.storage.reader import stored_table
 from kline_trio.storage.store import Store
@@ -138,22 +138,9 @@ def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSerie
             better, found = _better(series, table, other)
             disagreements += found
             table = overlay(table, better)
-    for place, piece in _pieces(table, series, store.layout):
+    for place, piece in by_file(table, series, store.layout):
         store.take_in(piece, place, series)
     return UnitedSeries(series, table.num_rows, tuple(disagreements))
-
-
-def _pieces(
-    table: pa.Table, series: Series, layout: Layout
-) -> Iterator[tuple[PurePosixPath, pa.Table]]:
-    """The rows by the file that they belong into; no file spans less than a day."""
-    days = _ms(table, BEGIN) // _DAY_MS
-    starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist()] if len(days) else []
-    paths = [layout.path(series, int(days[start]) * _DAY_MS) for start in starts]
-    changes = [n for n in range(len(paths)) if n == 0 or paths[n] != paths[n - 1]]
-    ends = [*(starts[n] for n in changes), table.num_rows]
-    for n, (start, end) in zip(changes, pairwise(ends), strict=True):
-        yield paths[n], table.slice(start, end - start)
 
 
 def _better(

@@ -11,9 +11,11 @@ from kline_trio.candle import Candle, Series
 from kline_trio.config import CompletenessConfig, Config, HistoryConfig, StoreConfig
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.interval import Span
-from kline_trio.recorder.supervisor import open_recorder
+from kline_trio.recorder.supervisor import fill, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import (
+    ArchiveHole,
+    BadChecksum,
     Drop,
     Fault,
     OmitClose,
@@ -224,3 +226,58 @@ async def test_a_file_that_is_damaged_while_recording_comes_back_too(
         file.write_bytes(file.read_bytes()[:-100])
         await trio.sleep(100)
     assert_complete(tmp_path, exchange, SPOT, START_MS, minute(140))
+
+
+async def test_the_long_past_comes_from_the_archive_and_what_it_lacks_from_rest(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    hole = ArchiveHole(
+        trade_type="spot", symbol="BTCUSDT", from_ms=minute(-9_000), until_ms=minute(-8_995)
+    )
+    outage = Outage(trade_type="spot", from_ms=minute(-7_000), until_ms=minute(-6_920))
+    # 2024-06-26: a file whose checksum is wrong is fetched once more, and then REST is asked.
+    bad = BadChecksum(trade_type="spot", name="BTCUSDT-1m-2024-06-26")
+    exchange = Exchange(start_ms=START_MS, faults=[hole, outage, bad])
+    since = minute(-60 * 24 * 12)
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
+    await record_for(exchange, config, 60)
+    have = [one for one in stored(tmp_path, SPOT) if one.open_time_ms < minute(50)]
+    out = range(minute(-7_000), minute(-6_920))
+    assert have == [
+        one for one in truth(exchange, SPOT, since, minute(50)) if one.open_time_ms not in out
+    ]
+    rows = ledger(tmp_path, SPOT)
+    by_archive = [one for one in rows if one.filled_by is Origin.ARCHIVE]
+    # June 18 15:00 to June 28, less the day whose file is bad, the hole and the outage.
+    assert sum(SPOT.interval.count(one.span) for one in by_archive) == 13_500 - 1_440 - 5 - 80
+    [lacked] = [one for one in rows if one.span == Span(minute(-9_000), minute(-8_995))]
+    assert (lacked.reason, lacked.filled_by) == (Reason.ARCHIVE_LACKS, Origin.REST)
+    [none] = [one for one in rows if one.state is State.CLOSED]
+    assert none.span == Span(minute(-7_000), minute(-6_920))
+    assert none.reason is Reason.EXCHANGE_HAD_NONE
+    day = Span(1_719_360_000_000, 1_719_446_400_000)
+    refused = [one for one in rows if one.span.common_with(day)]
+    assert {(one.reason, one.filled_by) for one in refused} == {(Reason.ARCHIVE_LACKS, Origin.REST)}
+
+
+async def test_backfill_alone_ends_when_all_is_fetched(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    since = minute(-60 * 24 * 5)
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(tmp_path), history=history)
+    async with joined(exchange) as seams:
+        filled = await fill(config, seams=seams)
+    for series in ALL:
+        assert_complete(tmp_path, exchange, series, since, START_MS - 180_000)
+    assert filled == 2 * 5 * 1_440 + 5 * 480
+    async with joined(Exchange(start_ms=START_MS)) as seams:
+        assert await fill(config, seams=seams) == 0
+    until = minute(-60 * 24 * 7)
+    history = HistoryConfig(since=datetime.fromtimestamp(minute(-60 * 24 * 9) / 1_000, UTC))
+    async with joined(Exchange(start_ms=START_MS)) as seams:
+        assert await fill(attrs.evolve(config, history=history), until, seams) == (
+            2 * 2 * 1_440 + 2 * 480
+        )

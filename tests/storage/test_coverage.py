@@ -71,7 +71,7 @@ def test_what_is_missing_can_be_left_out_shown_or_refused(gappy: Path) -> None:
     assert len(kept) == 17
     whole = kline_trio.read(gappy, "spot", "BTCUSDT", "1m", missing="null")
     assert len(whole) == 20
-    assert list(whole.index[whole["close"].isna()].minute) == [6, 7, 16]
+    assert [end.minute for end in whole.index[whole["close"].isna()]] == [6, 7, 16]
     pd.testing.assert_frame_equal(whole.dropna().astype(kept.dtypes), kept)
     with pytest.raises(KlineTrioError) as caught:
         kline_trio.read(gappy, "spot", "BTCUSDT", "1m", missing="raise")

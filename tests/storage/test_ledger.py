@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 import kline_trio
 from kline_trio.candle import Candle
 from kline_trio.interval import Span
-from kline_trio.storage.journal import Journal, MergedFile, Refill
+from kline_trio.storage.journal import Journal, MergedFile
 from kline_trio.storage.ledger import (
     Absence,
     Account,
     Origin,
     Reason,
+    Refill,
     Revision,
     revisions,
 )
@@ -137,8 +139,10 @@ def test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight(tmp_path: 
     told = kline_trio.revisions(tmp_path)
     told = told[told["column"] == "open"]
     assert [
-        (row.candle_begin_time.minute, row.origin, row.older, row.newer, row.kept)
-        for row in told.itertuples()
+        (begin.minute, *rest)
+        for begin, *rest in told[
+            ["candle_begin_time", "origin", "older", "newer", "kept"]
+        ].itertuples(index=False, name=None)
     ] == [
         (0, "rest", 1.0, 2.0, "older"),
         (1, "rest", 1.0, 2.0, "older"),
@@ -201,16 +205,16 @@ def test_the_ledger_is_a_dict_by_minute(steps: list[tuple[str, int, int]]) -> No
                             reason, state = str(closes), "closed"
                         model[minute] = (reason, state, asked + 1, by)
         found = rows(journal)
-        for (_, end, *one), (begin, _, *other) in itertools.pairwise(found):
-            assert end <= begin
-            assert end < begin or one != other
+        for earlier, later in itertools.pairwise(found):
+            assert earlier[1] <= later[0]
+            assert earlier[1] < later[0] or earlier[2:] != later[2:]
         by_minute = {minute: tuple(row[2:]) for row in found for minute in range(*row[:2])}
 
-        def told(of: dict[int, tuple[object, ...]]) -> dict[int, tuple[object, ...]]:
+        def told(of: Mapping[int, tuple[object, ...]]) -> dict[int, tuple[object, ...]]:
             # Of what is closed, the row's number of questions is that of its most asked minute.
             return {minute: (row[:2] if row[1] == "closed" else row) for minute, row in of.items()}
 
-        assert told(by_minute) == told({**model})
+        assert told(by_minute) == told(model)
         journal.close()
 
 

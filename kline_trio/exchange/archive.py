@@ -1,0 +1,176 @@
+"""The published archives: which files there are of a series, and their content, checked.
+
+Sources: github.com/binance/binance-public-data, README.md (paths, intervals, CHECKSUM files), and
+its issues 249 (checksums that do not match) and 181 (when files are published).
+"""
+
+import hashlib
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import attrs
+import httpx2
+import trio
+
+from kline_trio.candle import Series
+from kline_trio.errors import DamagedArchiveError, UnavailableError
+from kline_trio.interval import Span
+
+__all__ = ["Archive", "ArchiveFile", "archive_files", "unpacked"]
+
+_FOLDERS = {"spot": "spot", "usdt_futures": "futures/um", "coin_futures": "futures/cm"}
+_DAY_MS = 86_400_000
+_DAILY_AFTER_MS = 2 * _DAY_MS
+"""Daily files come the next day, some hours or days late; younger ones are not asked for."""
+_MONTHLY_AFTER_MS = 8 * _DAY_MS
+"""Monthly files come on the first Monday of the next month."""
+_MAX_FILE_BYTES = 256 * 2**20
+_MAX_CSV_BYTES = 2 * 2**30
+_MAX_RATIO = 100
+"""Real files are packed 4 to 12 times; 200 flat rows of a delisted contract some 60 times."""
+_FILE_SECONDS = 300.0
+_SUM = re.compile(rb"\s*([0-9a-fA-F]{64})\b")
+
+
+@attrs.frozen
+class ArchiveFile:
+    """One published file."""
+
+    path: str
+    """Below the host."""
+    span: Span
+    """Which candles it should hold: those that open in it."""
+
+
+def archive_files(series: Series, span: Span, now_ms: int) -> Iterator[ArchiveFile]:
+    """The files that hold the candles of a span, oldest first, as far as they should be there.
+
+    A month of which more than two days are wanted is one file; of others, and of the newest, there
+    are files of days.
+
+    Args:
+      series: whose candles.
+      span: which.
+      now_ms: the exchange's time.
+    """
+    interval = series.interval
+    has_days = interval.duration_ms is not None and interval.duration_ms <= _DAY_MS
+    day = _day(span.from_ms)
+    while _ms(day) < span.to_ms:
+        month = day.replace(day=1)
+        following = (month + timedelta(days=32)).replace(day=1)
+        if now_ms >= _ms(following) + _MONTHLY_AFTER_MS and (
+            not has_days or _ms(day) + 3 * _DAY_MS <= min(span.to_ms, _ms(following))
+        ):
+            yield _file(series, "monthly", f"{month:%Y-%m}", _ms(month), _ms(following))
+            day = following
+        elif has_days:
+            if now_ms < _ms(day) + _DAY_MS + _DAILY_AFTER_MS:
+                return
+            next_day = day + timedelta(days=1)
+            yield _file(series, "daily", f"{day:%Y-%m-%d}", _ms(day), _ms(next_day))
+            day = next_day
+        else:
+            return
+
+
+def _file(series: Series, kind: str, date: str, from_ms: int, to_ms: int) -> ArchiveFile:
+    name = quote(series.symbol)
+    interval = series.interval
+    folder = f"data/{_FOLDERS[series.trade_type]}/{kind}/klines/{name}/{interval.file_name}"
+    first_ms = interval.open_time_ms(from_ms)
+    if first_ms < from_ms:
+        first_ms = interval.end_time_ms(first_ms)
+    end_ms = interval.open_time_ms(to_ms - 1)
+    span = Span(first_ms, interval.end_time_ms(end_ms))
+    return ArchiveFile(f"{folder}/{name}-{interval.file_name}-{date}.zip", span)
+
+
+def _day(moment_ms: int) -> datetime:
+    moment = datetime.fromtimestamp(moment_ms // 1_000, UTC)
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _ms(day: datetime) -> int:
+    return round(day.timestamp() * 1_000)
+
+
+def unpacked(content: bytes) -> bytes:
+    """The one member of a zip file.
+
+    Raises:
+      DamagedArchiveError: it is none, holds more or fewer than one, or swells beyond all measure.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if len(members) != 1:
+                raise DamagedArchiveError(f"a zip file of {len(members)} members, not one")
+            # The size that it announces may be a lie, and the bomb is in what is read.
+            most = min(_MAX_CSV_BYTES, _MAX_RATIO * len(content))
+            with archive.open(members[0]) as member:
+                text = member.read(most + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        raise DamagedArchiveError(f"no zip file that can be read: {error}") from None
+    except NotImplementedError as error:
+        raise DamagedArchiveError(f"a zip file packed in an unknown way: {error}") from None
+    if len(text) > most:
+        raise DamagedArchiveError(f"a zip file that swells to more than {most:,} bytes")
+    return text
+
+
+@attrs.frozen
+class Archive:
+    """The host of the archives."""
+
+    client: httpx2.AsyncClient
+    host: str
+
+    async def fetch(self, file: ArchiveFile) -> bytes | None:
+        """The zip file, as its published SHA-256 says that it is; None if it is not published.
+
+        Raises:
+          DamagedArchiveError: fetched twice, it is not what its checksum says.
+          UnavailableError: there was no answer that can be used.
+        """
+        for _ in range(2):
+            content = await self._get(file.path)
+            if content is None:
+                return None
+            checksum = await self._get(f"{file.path}.CHECKSUM")
+            if checksum is None:
+                raise UnavailableError(f"{file.path} has no CHECKSUM yet")
+            said = _SUM.match(checksum)
+            if said and said[1].decode().lower() == hashlib.sha256(content).hexdigest():
+                return content
+        raise DamagedArchiveError(f"{file.path} is not what its CHECKSUM says")
+
+    async def _get(self, path: str) -> bytes | None:
+        url = f"{self.host}/{path}"
+        body = bytearray()
+        try:
+            with trio.fail_after(_FILE_SECONDS):
+                async with self.client.stream("GET", url) as response:
+                    if response.status_code == httpx2.codes.NOT_FOUND:
+                        return None
+                    if response.status_code != httpx2.codes.OK:
+                        raise UnavailableError(f"{url}: HTTP {response.status_code}")
+                    # Raw: a zip file is not to be unpacked on the way.
+                    async with aclosing(response.aiter_raw()) as pieces:
+                        async for piece in pieces:
+                            body += piece
+                            if len(body) > _MAX_FILE_BYTES:
+                                raise UnavailableError(f"{url}: more than {_MAX_FILE_BYTES} bytes")
+        except trio.TooSlowError:
+            raise UnavailableError(f"{url}: not within {_FILE_SECONDS:g} s") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+            raise UnavailableError(
+                f"{url}: {str(error) or repr(error.__cause__ or error)}"
+            ) from None
+        return bytes(body)

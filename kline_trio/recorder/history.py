@@ -1,0 +1,219 @@
+"""Fetches what is long past from the published archives: whole files, straight into Parquet."""
+
+import logging
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+import attrs
+import pyarrow as pa
+import trio
+
+from kline_trio.candle import Series
+from kline_trio.errors import DamagedArchiveError, UnavailableError
+from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unpacked
+from kline_trio.interval import Span
+from kline_trio.recorder.room import with_room
+from kline_trio.recorder.seams import Door
+from kline_trio.storage.archive_rows import ArchiveRows, read_csv
+from kline_trio.storage.ledger import Absence, State
+from kline_trio.storage.store import Store
+from kline_trio.storage.table import begins_of, schema
+
+__all__ = ["FETCHERS", "History"]
+
+logger = logging.getLogger(__name__)
+
+FETCHERS = 6
+"""Files that are fetched at the same time; one alone waits for the host most of the time."""
+
+_LEAST_CANDLES = 1_000
+"""What fits on a page of REST is not worth a file."""
+_ROWS_IN_A_BATCH = 500_000
+"""As many are written at once, some 50 MB: a merge rewrites its file."""
+_REST_SECONDS = 60.0
+_SAY_SECONDS = 10.0
+
+
+@attrs.define(eq=False)
+class _Batch:
+    """Files of one series that are stored together."""
+
+    series: Series
+    span: Span
+    to_fetch: deque[ArchiveFile]
+    unfinished: int
+    found: dict[ArchiveFile, ArchiveRows] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class History:
+    """Fills long absences from the archives, by workers that share the files."""
+
+    archive: Archive
+    store: Store
+    commit_door: Door
+    merge_door: Door
+    parse_door: Door
+    lacking: Callable[[Iterable[Absence]], None]
+    """Told what the archives do not have; it is asked for elsewhere."""
+
+    rows: int = attrs.field(init=False, default=0)
+    """How many were fetched."""
+    _batches: deque[_Batch] = attrs.field(init=False, factory=deque)
+    _under_way: set[_Batch] = attrs.field(init=False, factory=set)
+    _files: int = attrs.field(init=False, default=0)
+    _files_done: int = attrs.field(init=False, default=0)
+    _began: float = attrs.field(init=False, default=math.inf)
+    _said_at: float = attrs.field(init=False, default=-math.inf)
+    _resting_until: float = attrs.field(init=False, default=-math.inf)
+    _bad_rows: Counter[str] = attrs.field(init=False, factory=Counter)
+    _news: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to fetch."""
+        return not self._batches and not self._under_way
+
+    async def until_done(self) -> None:
+        """Wait until nothing is left to fetch."""
+        while not self.is_done:
+            await self._news.wait()
+
+    def claim(self, series: Series, span: Span, now_ms: int) -> Span | None:
+        """Takes over what of a span the archives should have by now; None if that is not worth it.
+
+        Args:
+          series: whose candles are absent.
+          span: which of them.
+          now_ms: the exchange's time.
+        """
+        if trio.current_time() < self._resting_until:
+            return None
+        if series.interval.count(span) < _LEAST_CANDLES:
+            return None
+        files = list(archive_files(series, span, now_ms))
+        if not files:
+            return None
+        claimed = Span(span.from_ms, min(span.to_ms, files[-1].span.to_ms))
+        if claimed.from_ms >= claimed.to_ms or series.interval.count(claimed) < _LEAST_CANDLES:
+            return None
+        self._queue(series, claimed, files)
+        return claimed
+
+    def _queue(self, series: Series, claimed: Span, files: list[ArchiveFile]) -> None:
+        self._began = min(self._began, trio.current_time())
+        self._files += len(files)
+        at_ms = claimed.from_ms
+        batch: list[ArchiveFile] = []
+        rows = 0
+        for file in files:
+            batch.append(file)
+            rows += series.interval.count(file.span)
+            if rows >= _ROWS_IN_A_BATCH or file is files[-1]:
+                to_ms = claimed.to_ms if file is files[-1] else file.span.to_ms
+                self._batches.append(_Batch(series, Span(at_ms, to_ms), deque(batch), len(batch)))
+                at_ms, batch, rows = to_ms, [], 0
+        self._tell()
+
+    async def work(self) -> None:
+        """Fetch files until cancelled; what was stored stays, and the rest is fetched next time.
+
+        Raises:
+          DiskError: the store could not be written; want of room is waited for.
+        """
+        while True:
+            batch = next((one for one in self._batches if one.to_fetch), None)
+            if batch is None:
+                await self._news.wait()
+                continue
+            file = batch.to_fetch.popleft()
+            if not batch.to_fetch:
+                self._batches.remove(batch)
+            self._under_way.add(batch)
+            rows = await self._rows_of(batch, file)
+            if rows is not None:
+                batch.found[file] = rows
+            batch.unfinished -= 1
+            self._files_done += 1
+            if not batch.unfinished:
+                await self._store(batch)
+                self._under_way.discard(batch)
+                self._say()
+                self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def _rows_of(self, batch: _Batch, file: ArchiveFile) -> ArchiveRows | None:
+        """What the file has of the batch; None if there is no such file to be had."""
+        if trio.current_time() < self._resting_until:
+            return None
+        try:
+            [span] = file.span.common_with(batch.span)
+            content = await self.archive.fetch(file)
+            if content is None:
+                return None
+            rows: ArchiveRows = await self.parse_door.run(_parsed, content, batch.series, span)
+        except DamagedArchiveError as error:
+            logger.warning("%s: %s; REST is asked instead", file.path, error)
+            return ArchiveRows(schema(batch.series).empty_table(), Counter())
+        except UnavailableError as error:
+            logger.warning("the archive gives no files: %s; REST is asked instead", error)
+            self._resting_until = trio.current_time() + _REST_SECONDS
+            return None
+        for reason, count in rows.bad_rows.items():
+            if reason not in self._bad_rows:
+                logger.warning("%s: passed over %s", file.path, reason)
+            self._bad_rows[reason] += count
+        return rows
+
+    async def _store(self, batch: _Batch) -> None:
+        tables = [
+            batch.found[file].table
+            for file in sorted(batch.found, key=lambda file: file.span)
+            if batch.found[file].table.num_rows
+        ]
+        whole = pa.concat_tables(tables) if tables else schema(batch.series).empty_table()
+        merged = await with_room(self.merge_door, self.store.fill_in, whole, batch.series)
+        self.rows += whole.num_rows
+        interval = batch.series.interval
+        present = begins_of(whole)
+        gaps = tuple(interval.gaps(batch.span, present))
+        # What no file was to be had for may be in one that is published later.
+        lacking = [
+            piece for file in batch.found for gap in gaps for piece in gap.common_with(file.span)
+        ]
+        filled = list(interval.runs(present))
+        await with_room(
+            self.commit_door, self.store.keep_filled, batch.series, merged, filled, lacking
+        )
+        _, ledger, _ = await self.commit_door.run(self.store.accounts)
+        self.lacking(
+            attrs.evolve(one, span=piece)
+            for one in ledger
+            if one.series == batch.series and one.state is State.PENDING
+            for gap in gaps
+            for piece in gap.common_with(one.span)
+        )
+
+    def _say(self) -> None:
+        now = trio.current_time()
+        if now < self._said_at + _SAY_SECONDS and not self.is_done:
+            return
+        self._said_at = now
+        seconds = max(now - self._began, 1e-9)
+        left = (self._files - self._files_done) * seconds / max(1, self._files_done)
+        logger.info(
+            "history: %s of %s files, %s candles, %s a second, %s left",
+            f"{self._files_done:,}",
+            f"{self._files:,}",
+            f"{self.rows:,}",
+            f"{self.rows / seconds:,.0f}",
+            f"{left:,.0f} s",
+        )
+
+
+def _parsed(content: bytes, series: Series, span: Span) -> ArchiveRows:
+    return read_csv(unpacked(content), series, span)
