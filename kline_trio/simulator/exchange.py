@@ -45,6 +45,7 @@ class Exchange:
         replay: Real data to play instead of made-up candles.
         omitted_close_share: Share of closing frames that never come, from 0 to 1.
         archive_files: Real zip files that the archive has; others are made of the candles.
+        past: Real data of which REST and archive have the symbols' candles, and no others.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Exchange:
         replay: Replay | None = None,
         omitted_close_share: float = 0.0,
         archive_files: Iterable[Path] = (),
+        past: Replay | None = None,
     ) -> None:
         script = tuple(faults)
         self._record = Record()
@@ -89,8 +91,9 @@ class Exchange:
             )
         self._first_ms = min(rest.ONBOARD_MS, start_ms)
         self._truth: ReplayedCandles | None = None
-        if replay is not None:
-            self._truth = ReplayedCandles.of_frames(replay.frames)
+        if replay is not None or past is not None:
+            frames = [*(replay.frames if replay else ()), *(past.frames if past else ())]
+            self._truth = ReplayedCandles.of_frames(frames)
             self._first_ms = self._truth.first_ms
         self._used: dict[str, tuple[int, int]] = {}
         self._banned_until_s: dict[str, float] = {}
@@ -192,7 +195,7 @@ class Exchange:
                 return replayed
         if symbol not in market.listings:
             return None
-        if self._truth is not None:
+        if self._replay is not None:
             return lambda interval, open_ms: None
         return lambda interval, open_ms: market.candle(symbol, interval, open_ms, now_ms)
 

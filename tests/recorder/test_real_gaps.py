@@ -1,0 +1,142 @@
+"""Real days with gaps: each ends complete, or with what is absent explained."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trio.testing
+
+import kline_trio
+from kline_trio.candle import Series
+from kline_trio.config import CompletenessConfig, Config, HistoryConfig, StoreConfig
+from kline_trio.recorder.supervisor import fill
+from kline_trio.simulator import Exchange, Replay
+from kline_trio.simulator.faults import RestFault
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.ledger import Absence, Origin, Reason, State
+from tests.virtual import joined
+
+DATA = Path(__file__).resolve().parents[2] / "../shared/data/klines/spot"
+MINUTE_MS = 60_000
+
+
+def ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1_000)
+
+
+def real_files(symbol: str, days: Sequence[str]) -> list[Path]:
+    files = [DATA / f"{symbol}-1m-{day}.zip" for day in days]
+    for file in files:
+        if not file.exists():
+            pytest.skip(f"REAL DATA ABSENT: {file.name}")
+    return files
+
+
+def rest_rows(folder: Path, symbol: str, first_ms: int, count: int) -> Path:
+    """What REST has and the archive lacks: made up, as nobody kept it."""
+    rows = [
+        [at, "20.5", "21.0", "20.0", "20.7", "100.5", at + 59_999, "2080.1", 162, "50", "1030", "0"]
+        for at in range(first_ms, first_ms + (count + 1) * MINUTE_MS, MINUTE_MS)
+    ]
+    # The last row of a REST answer is still forming, and is left out.
+    file = folder / "spot" / f"rest-{symbol}-1m-2023-01-01.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(rows))
+    return file
+
+
+async def filled(folder: Path, exchange: Exchange, symbol: str, since: str, until: str) -> None:
+    config = Config(
+        streams=(Series("spot", symbol, "1m"),),
+        store=StoreConfig(path=folder / "data"),
+        completeness=CompletenessConfig(attempts=3, attempt_seconds=1.0),
+        history=HistoryConfig(since=datetime.fromisoformat(since).replace(tzinfo=UTC)),
+    )
+    async with joined(exchange) as seams:
+        await fill(config, ms(until), seams)
+
+
+def ledger(folder: Path, until: str) -> list[Absence]:
+    with journal_view(folder / "data") as journal:
+        return [one for one in journal.absences() if one.span.to_ms <= ms(until)]
+
+
+async def test_the_outage_of_2023_03_24(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """80 minutes that nobody has, after 72 flat ones that are candles like any other."""
+    days = [f"2023-03-{day}" for day in (22, 23, 24, 25, 26)]
+    files = real_files("BTCUSDT", days)
+    exchange = Exchange(
+        start_ms=ms("2023-04-01T12:00"), speed=1, past=Replay.from_files(files), archive_files=files
+    )
+    await filled(tmp_path, exchange, "BTCUSDT", "2023-03-22", "2023-03-27")
+    [outage] = [one for one in ledger(tmp_path, "2023-03-27") if one.state is not State.FILLED]
+    assert (outage.span.from_ms, outage.span.to_ms) == (
+        ms("2023-03-24T12:40"), ms("2023-03-24T14:00"),
+    )  # fmt: skip
+    assert (outage.reason, outage.state) == (Reason.EXCHANGE_HAD_NONE, State.CLOSED)
+    frame = kline_trio.read(tmp_path / "data", "spot", "BTCUSDT", "1m", index="begin")
+    assert len(frame) == 5 * 1_440 - 80
+    flat = frame.loc["2023-03-24 11:28":"2023-03-24 12:39"]
+    assert len(flat) == 72
+    assert (flat["trade_num"] == 0).all()
+    with pytest.raises(kline_trio.KlineTrioError, match=r"80 candles .*the exchange had none"):
+        kline_trio.read(tmp_path / "data", "spot", "BTCUSDT", "1m", missing="raise")
+
+
+@pytest.mark.parametrize("troubled", [False, True])
+async def test_the_minute_that_the_archive_of_solusdt_lacks(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, troubled: bool
+) -> None:
+    files = real_files("SOLUSDT", [f"2023-02-{day}" for day in (13, 14, 15, 16)])
+    lacked_ms = ms("2023-02-14T16:39")
+    past = Replay.from_files([*files, rest_rows(tmp_path, "SOLUSDT", lacked_ms, 1)])
+    start_ms = ms("2023-02-20T12:00")
+    faults = [
+        RestFault(
+            trade_type="spot",
+            from_ms=start_ms + 1_000 * number,
+            until_ms=start_ms + 1_000 * number + 700,
+            status=status,
+        )
+        for number, status in enumerate((500, 503, 429, 200, 500) * troubled)
+    ]
+    exchange = Exchange(start_ms=start_ms, speed=1, past=past, archive_files=files, faults=faults)
+    await filled(tmp_path, exchange, "SOLUSDT", "2023-02-13", "2023-02-17")
+    [lacked] = [one for one in ledger(tmp_path, "2023-02-17") if one.span.from_ms == lacked_ms]
+    assert (lacked.reason, lacked.filled_by) == (Reason.ARCHIVE_LACKS, Origin.REST)
+    assert lacked.span.to_ms == lacked_ms + MINUTE_MS
+    frame = kline_trio.read(
+        tmp_path / "data", "spot", "SOLUSDT", "1m", "2023-02-13", "2023-02-17", missing="raise"
+    )
+    assert len(frame) == 4 * 1_440
+    assert frame.loc["2023-02-14 16:40:00+00:00", "trade_num"] == 162
+
+
+async def test_a_daily_file_that_holds_230_rows_is_completed(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    files = real_files("ARBUSDT", [f"2023-07-{day}" for day in (26, 27, 28)])
+    whole = Replay.from_files(files)
+    have = {frame.closes_ms for frame in whole.frames if frame.closes_ms is not None}
+    day = range(ms("2023-07-27"), ms("2023-07-28"), MINUTE_MS)
+    lacking = [at for at in day if at not in have]
+    assert len(lacking) == 1_210
+    rest = rest_rows(tmp_path, "ARBUSDT", lacking[0], len(lacking))
+    exchange = Exchange(
+        start_ms=ms("2023-07-31T12:00"),
+        speed=1,
+        past=Replay.from_files([rest, *files]),
+        archive_files=files,
+    )
+    await filled(tmp_path, exchange, "ARBUSDT", "2023-07-26", "2023-07-29")
+    frame = kline_trio.read(
+        tmp_path / "data", "spot", "ARBUSDT", "1m", "2023-07-26", "2023-07-29", missing="raise"
+    )
+    assert len(frame) == 3 * 1_440
+    by_rest = [one for one in ledger(tmp_path, "2023-07-29") if one.filled_by is Origin.REST]
+    assert sum((one.span.to_ms - one.span.from_ms) // MINUTE_MS for one in by_rest) == 1_210
+    assert {one.reason for one in by_rest} == {Reason.ARCHIVE_LACKS}
