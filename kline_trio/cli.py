@@ -22,6 +22,7 @@ _COMMANDS = (
     "init",
     "tail",
     "simulate",
+    "selftest",
     "check",
     "status",
     "snapshot",
@@ -129,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_debug(simulate)
     simulate.add_argument("--for", dest="seconds", type=_duration, metavar="20s")
     simulate.set_defaults(run=_simulate)
+
+    selftest = commands.add_parser(
+        "selftest", help="the real program against an exchange where all goes wrong, for a minute"
+    )
+    selftest.add_argument("--minutes", type=_minutes, default=1.0, help="how long (default: 1)")
+    selftest.add_argument("--seed", type=int, default=1, help="of what goes wrong, and when")
+    selftest.set_defaults(run=_selftest)
     _add_upkeep(commands)
     return parser
 
@@ -143,7 +151,17 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="FILE",
         help="write SHA-256 sums of the candle files, for `sha256sum -c`",
     )
-    check.set_defaults(run=_upkeep)
+    check.add_argument(
+        "--against",
+        choices=("rest", "archive"),
+        help="compare what recorder.toml names with what the exchange says now",
+    )
+    check.add_argument("--since", type=_moment_ms, metavar="DATE", help="from when on")
+    check.add_argument("--sample", type=int, metavar="N", help="about so many candles a series")
+    check.add_argument(
+        "--repair", action="store_true", help="take the exchange's values; each is a revision"
+    )
+    check.set_defaults(run=_check)
 
     status = commands.add_parser("status", help="how complete each series is, and what is absent")
     status.add_argument(
@@ -238,6 +256,10 @@ def _duration(text: str) -> float:
     return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
+def _minutes(text: str) -> float:
+    return _duration(f"{text}m") / 60
+
+
 def _moment_ms(text: str) -> int:
     from datetime import UTC, datetime
 
@@ -287,6 +309,24 @@ def _simulate(options: argparse.Namespace) -> None:
     from kline_trio.running import simulate
 
     simulate(options)
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    from kline_trio.selftest import selftest
+
+    return selftest(options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    for name in ("since", "sample", "repair"):
+        if getattr(options, name) and not options.against:
+            raise ConfigError([f"--{name} is for comparing: add --against rest or archive"])
+    if not options.against:
+        return _upkeep(options)
+    from kline_trio.comparing import check_against
+    from kline_trio.config import Config
+
+    return check_against(Config.from_toml(options.path), options)
 
 
 def _upkeep(options: argparse.Namespace) -> int:

@@ -33,7 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *VOCABULARY, "config", "console", "exchange", "recorder", "simulator", "storage",
     },
     "upkeep": {*VOCABULARY, "config", "storage"},
-    "cli": {"errors", "config", "running", "upkeep"},
+    "comparing": {*VOCABULARY, "config", "console", "recorder", "storage"},
+    "selftest": {*VOCABULARY, "simulator", "storage"},
+    "cli": {"errors", "selftest", "comparing", "config", "running", "upkeep"},
     "__main__": {"cli"},
     "__init__": {*VOCABULARY, "config", "recorder", "storage"},
 }  # fmt: skip

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 
 import attrs
 import httpx2
@@ -24,10 +24,12 @@ from kline_trio.recorder.room import watch_room
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols
 from kline_trio.recorder.timekeeper import keep_time
+from kline_trio.recorder.verification import Verified, repairs, verify
 from kline_trio.recorder.writer import Writer
+from kline_trio.storage.ledger import Origin
 from kline_trio.storage.store import Store
 
-__all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
+__all__ = ["Recorder", "compared", "fill", "open_recorder", "open_tail", "repair"]
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +179,41 @@ async def fill(
                 await filling.auditor.keep()
                 merger.finish(math.inf)
         return filling.filled
+
+
+@asynccontextmanager
+async def compared(
+    config: Config,
+    *,
+    against: str,
+    since_ms: int | None = None,
+    sample: int | None = None,
+    seams: Seams | None = None,
+) -> AsyncIterator[AsyncIterator[Verified]]:
+    """Gives what is stored as it compares with what the exchange says now; see `verify`."""
+    seams = seams or Seams()
+    async with _open_http(config, seams) as http:
+        found = verify(config, http, seams, against=against, since_ms=since_ms, sample=sample)
+        async with aclosing(found):
+            yield found
+
+
+async def repair(config: Config, found: Sequence[Verified], seams: Seams | None = None) -> int:
+    """Take the exchange's value where ours differs or is absent; each change is a revision.
+
+    Returns:
+      how many candles were written.
+
+    Raises:
+      StoreInUseError: a recorder holds the store.
+      DiskError: nothing was written.
+    """
+    seams = seams or Seams()
+    wanted = repairs(found, seams.now())
+    if wanted:
+        async with _open_store(config, seams) as storage:
+            await storage.commit_door.run(storage.store.accept, wanted, Origin.REPAIR)
+    return len(wanted)
 
 
 async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:

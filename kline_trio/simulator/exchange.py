@@ -45,6 +45,8 @@ class Exchange:
         replay: Real data to play instead of made-up candles.
         omitted_close_share: Share of closing frames that never come, from 0 to 1.
         archive_files: Real zip files that the archive has; others are made of the candles.
+        forming: Whether made-up candles are pushed while they form; without it months of time
+            take minutes.
         past: Real data of which REST and archive have the symbols' candles, and no others.
     """
 
@@ -60,9 +62,11 @@ class Exchange:
         omitted_close_share: float = 0.0,
         archive_files: Iterable[Path] = (),
         past: Replay | None = None,
+        forming: bool = True,
     ) -> None:
         script = tuple(faults)
         self._record = Record()
+        self._forming = forming
         self._replay = replay
         self._timelines: dict[str, Sequence[Frame]] = {}
         self._scripts = {name: Script(name, script) for name in TRADE_TYPES}
@@ -284,7 +288,7 @@ class Exchange:
 
     def _feed(self, trade_type: str, now_ms: int) -> Feed:
         if self._replay is None:
-            return MadeUpFeed(self.markets[trade_type])
+            return MadeUpFeed(self.markets[trade_type], forming=self._forming)
 
         def on_subscribed(stream: str) -> None:
             self._awaited.discard((trade_type, stream))

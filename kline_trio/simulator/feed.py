@@ -66,8 +66,9 @@ class _Ticket:
 class MadeUpFeed:
     """Forming candles at the market's cadence and closes at their seeded lateness."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, *, forming: bool = True) -> None:
         self._market = market
+        self._forming = forming
         self._turns: list[_Turn] = []
         self._tickets: dict[str, _Ticket] = {}
         self._order = count()
@@ -81,7 +82,8 @@ class MadeUpFeed:
         opened_ms = open_ms(series.interval, now_ms)
         self._add(next_open_ms(series.interval, opened_ms), "end", ticket, opened_ms)
         cadence_ms, phase_ms = self._market.cadence_ms(series), self._market.phase_ms(series)
-        self._add(now_ms + (phase_ms - now_ms) % cadence_ms, "push", ticket, 0)
+        if self._forming:
+            self._add(now_ms + (phase_ms - now_ms) % cadence_ms, "push", ticket, 0)
         # the close of a candle that has ended may still be to come
         reach_ms = max(LONGEST_LATE_MS, self._market.script.longest_late_ms)
         earlier_ms = open_ms(series.interval, opened_ms - 1)

@@ -40,8 +40,8 @@ CANDLE_COLUMNS = ", ".join(_FIELDS)
 """A candle's columns, in the order of `Candle`'s fields."""
 
 _ACCEPT = (
-    f"INSERT OR REPLACE INTO candle (series_id, sequence, {CANDLE_COLUMNS})"  # noqa: S608 - ours
-    f" VALUES (?, ?{', ?' * len(_FIELDS)})"
+    f"INSERT OR REPLACE INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS})"  # noqa: S608
+    f" VALUES (?, ?, ?{', ?' * len(_FIELDS)})"
 )
 _REFILL = (
     f"INSERT OR IGNORE INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS})"  # noqa: S608
@@ -144,7 +144,7 @@ class Journal:
         marks = {series: one.watermark_ms for series, one in accounts(connection).items()}
         return cls(connection, ids, Ledger(connection), marks)
 
-    def accept(self, received: Sequence[ReceivedCandle]) -> None:
+    def accept(self, received: Sequence[ReceivedCandle], origin: Origin = Origin.STREAM) -> None:
         """Commits the candles in one transaction; the last of equal series and open time wins.
 
         A value that replaces another one is a revision, and what was absent is filled.
@@ -155,14 +155,14 @@ class Journal:
         with self._transaction():
             last = self._last_sequence(len(received))
             for item in received:
-                self._note_revision(item.series, item.candle, Origin.STREAM, is_newer_kept=True)
+                self._note_revision(item.series, item.candle, origin, is_newer_kept=True)
                 if item.candle.open_time_ms < self._watermarks_ms.get(item.series, 0):
                     end_ms = item.series.interval.end_time_ms(item.candle.open_time_ms)
-                    self._fill(item.series, Span(item.candle.open_time_ms, end_ms), Origin.STREAM)
+                    self._fill(item.series, Span(item.candle.open_time_ms, end_ms), origin)
             self._connection.executemany(
                 _ACCEPT,
                 [
-                    (self._id(item.series), sequence, *_values_of(item.candle))
+                    (self._id(item.series), sequence, str(origin), *_values_of(item.candle))
                     for sequence, item in enumerate(received, last + 1)
                 ],
             )

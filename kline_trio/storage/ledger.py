@@ -59,6 +59,13 @@ class Origin(enum.StrEnum):
     STREAM = "stream"
     REST = "rest"
     ARCHIVE = "archive"
+    REPAIR = "repair"
+    """The exchange's value, taken by hand in the place of ours."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether such a value replaces one that is there; else it only fills gaps."""
+        return self in (Origin.STREAM, Origin.REPAIR)
 
 
 @attrs.frozen

@@ -81,8 +81,8 @@ def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
 
     What the stream brought replaces what the file holds; what did not come from it fills gaps.
     """
-    replacing = [item.candle for item in merge.pending if item.origin is Origin.STREAM]
-    filling = [item.candle for item in merge.pending if item.origin is not Origin.STREAM]
+    replacing = [item.candle for item in merge.pending if item.origin.replaces]
+    filling = [item.candle for item in merge.pending if not item.origin.replaces]
     by_time = {item.candle.open_time_ms: item.origin for item in merge.pending}
     news = News(table_of(merge.series, replacing), table_of(merge.series, filling))
     merged = bring_in(news, merge.path, merge.series, store_path, scratch)

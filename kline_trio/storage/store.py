@@ -32,7 +32,7 @@ from kline_trio.storage.journal import (
     PendingSeries,
 )
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Absence, Account, Refill
+from kline_trio.storage.ledger import Absence, Account, Origin, Refill
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.salvage import finish_salvage, salvage_journal
@@ -92,14 +92,14 @@ class Store:
             undo.pop_all()
         return cls(path, layout, journal, lock)
 
-    def accept(self, received: Sequence[ReceivedCandle]) -> None:
+    def accept(self, received: Sequence[ReceivedCandle], origin: Origin = Origin.STREAM) -> None:
         """Commits the candles: when it returns, they survive whatever happens to this process.
 
         Raises:
           DiskError: none of them was accepted.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.accept(received)
+            self._journal.accept(received, origin)
 
     def refill(self, refills: Iterable[Refill]) -> None:
         """Commits candles that were absent; they replace nothing.

@@ -1,0 +1,263 @@
+"""The command `selftest`: the real program against the built-in exchange, where all goes wrong.
+
+The exchange drops, stalls and omits; its REST interface stumbles; the recorder is killed and
+started again. In the end the store is held against the exchange's own account of what it traded.
+"""
+
+import argparse
+import math
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import attrs
+import trio
+
+from kline_trio.candle import Candle, Series
+from kline_trio.interval import Span
+from kline_trio.simulator.alongside import open_exchange
+from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
+from kline_trio.simulator.faults import (
+    Drop,
+    Fault,
+    LateClose,
+    OmitClose,
+    Outage,
+    RestFault,
+    Silence,
+    Stall,
+)
+from kline_trio.simulator.server import Endpoints
+from kline_trio.storage.check import check
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.reader import stored_table
+from kline_trio.storage.table import candles_of
+
+__all__ = ["selftest"]
+
+_MINUTE_MS = 60_000
+_SPEED = 60.0
+_STREAMS = {
+    "spot": (("BTCUSDT", "1m"), ("BNBUSDT", "1m"), ("BTCUSDT", "5m")),
+    "usdt_futures": (("ETHUSDT", "1m"), ("币安人生USDT", "1m")),
+    "coin_futures": (("BTCUSD_PERP", "3m"),),
+}
+_SETTINGS = """
+[store]
+merge_seconds = 1
+max_merge_seconds = 3
+
+[connection]
+stall_seconds = 3
+
+[completeness]
+attempts = 3
+attempt_seconds = 0.5
+"""
+_TROUBLE_SECONDS = 10.0
+"""How often something goes wrong on each market."""
+_LIFE_SECONDS = (6.0, 14.0)
+"""How long the recorder lives until it is killed."""
+_DEATH_SECONDS = (0.2, 3.0)
+_LAST_LIFE_SECONDS = 15.0
+"""The last time it may go on until all is asked for."""
+
+
+@attrs.define
+class _Tally:
+    """What came of it."""
+
+    due: int = 0
+    lost: int = 0
+    wrong: int = 0
+    duplicated: int = 0
+    explained: int = 0
+    reasons: Counter[str] = attrs.field(factory=Counter)
+    faults: list[str] = attrs.field(factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is lost, doubled, wrong or damaged."""
+        return not (self.lost or self.wrong or self.duplicated or self.faults)
+
+
+def selftest(options: argparse.Namespace) -> int:
+    """Run it, and print what was lost, doubled and explained; 1 if it is not as it should be."""
+    with tempfile.TemporaryDirectory(prefix="kline_trio-selftest-") as name:
+        folder = Path(name)
+        seconds = max(20.0, 60.0 * options.minutes)
+        exchange = Exchange(
+            seed=options.seed, speed=_SPEED, faults=_troubles(options.seed, seconds)
+        )
+        kills = trio.run(_record, exchange, folder, seconds, Random(options.seed))  # noqa: S311 - a test
+        tally = _tally(folder / "data", exchange)
+        went_wrong = Counter(one.fault for one in exchange.happened)
+        told = ", ".join(f"{count:,} {fault}" for fault, count in sorted(went_wrong.items()))
+        print(f"what went wrong: {told}, {kills:,} kill -9")
+        reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(tally.reasons.items()))
+        print(f"{tally.due:,} candles were due; absent for a while: {reasons or 'none'}")
+        for fault in tally.faults:
+            print(fault)
+        if tally.wrong:
+            print(f"{tally.wrong:,} candles are not what the exchange traded")
+        print(
+            f"{tally.lost:,} lost, {tally.duplicated:,} duplicated,"
+            f" {tally.explained:,} gaps explained"
+        )
+        if not tally.is_good:
+            print((folder / "log").read_text(encoding="utf-8", errors="replace")[-4_000:])
+    return 0 if tally.is_good else 1
+
+
+async def _record(exchange: Exchange, folder: Path, seconds: float, chance: Random) -> int:
+    """Let the recorder live and die until the time is over; how often it was killed."""
+    kills = 0
+    with (folder / "log").open("wb") as log:
+        async with open_exchange(exchange) as endpoints:
+            (folder / "recorder.toml").write_text(_configuration(endpoints), encoding="utf-8")
+            end = trio.current_time() + seconds
+            while trio.current_time() < end:
+                recorder = await trio.lowlevel.open_process(
+                    [sys.executable, "-m", "kline_trio", str(folder / "recorder.toml")],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+                left = end - trio.current_time()
+                last = left < _LIFE_SECONDS[1]
+                life = max(left, _LAST_LIFE_SECONDS) if last else chance.uniform(*_LIFE_SECONDS)
+                with trio.move_on_after(life) as patience:
+                    await recorder.wait()
+                if patience.cancelled_caught:
+                    recorder.send_signal(signal.SIGINT if last else signal.SIGKILL)
+                    kills += not last
+                await recorder.wait()
+                if last:
+                    break
+                _show(f"{math.ceil(end - trio.current_time())} s left, killed {kills} times")
+                await trio.sleep(chance.uniform(*_DEATH_SECONDS))
+    _show("")
+    return kills
+
+
+def _configuration(endpoints: Endpoints) -> str:
+    lines = []
+    for trade_type, series in _STREAMS.items():
+        lines.append(f"[streams.{trade_type}]")
+        intervals: dict[str, list[str]] = {}
+        for symbol, interval in series:
+            intervals.setdefault(interval, []).append(f'"{symbol}"')
+        lines += [f"{name} = [{', '.join(symbols)}]" for name, symbols in intervals.items()]
+        lines.append(f"[endpoints.{trade_type}]")
+        lines.append(f'websocket = "{endpoints.websocket[trade_type]}"')
+        lines.append(f'rest = "{endpoints.rest[trade_type]}"')
+    lines += ["[endpoints]", f'archive = "{endpoints.archive}"']
+    return "\n".join(lines) + _SETTINGS
+
+
+def _troubles(seed: int, seconds: float) -> Iterator[Fault]:
+    """What is to go wrong, evenly over the time."""
+    chance = Random(seed)  # noqa: S311 - a test
+    for trade_type, series in _STREAMS.items():
+        at_s = chance.uniform(2.0, _TROUBLE_SECONDS)
+        while at_s < seconds - 10.0:
+            at_ms = DEFAULT_START_MS + round(at_s * 1_000 * _SPEED)
+            at_ms -= at_ms % _MINUTE_MS
+            symbol, interval = chance.choice(series)
+            stream = f"{symbol.translate(_LOWER)}@kline_{interval}"
+            several = at_ms + chance.randint(3, 10) * _MINUTE_MS
+            close_ms = at_ms - at_ms % (5 * 3 * _MINUTE_MS)
+            yield chance.choice(
+                (
+                    Drop(trade_type=trade_type, at_ms=at_ms),
+                    Stall(trade_type=trade_type, from_ms=at_ms, until_ms=several),
+                    Silence(trade_type=trade_type, stream=stream, from_ms=at_ms, until_ms=several),
+                    OmitClose(trade_type=trade_type, stream=stream, open_ms=close_ms),
+                    LateClose(
+                        trade_type=trade_type, stream=stream, open_ms=close_ms, late_ms=90_000
+                    ),
+                    Outage(trade_type=trade_type, from_ms=at_ms, until_ms=several),
+                    RestFault(
+                        trade_type=trade_type,
+                        from_ms=at_ms,
+                        until_ms=several,
+                        status=chance.choice((200, 429, 500, 503)),
+                    ),
+                )
+            )
+            at_s += chance.uniform(0.5, 1.5) * _TROUBLE_SECONDS / 2
+
+
+_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+
+def _tally(store_path: Path, exchange: Exchange) -> _Tally:
+    """Hold the store against the exchange's own account."""
+    tally = _Tally()
+    with journal_view(store_path) as journal:
+        accounts, absences = journal.accounts(), journal.absences()
+    for series, account in accounts.items():
+        table = stored_table(store_path, series)
+        have = {} if table is None else {one.open_time_ms: one for one in candles_of(table)}
+        interval = series.interval
+        explained = {
+            ms
+            for one in absences
+            if one.series == series and one.state != "filled"
+            for ms in interval.open_times_ms(one.span)
+        }
+        whole = Span(account.first_ms, max(account.watermark_ms, account.first_ms + 1))
+        for open_time_ms in interval.open_times_ms(whole):
+            tally.due += 1
+            truth = _truth(exchange, series, open_time_ms)
+            if open_time_ms in have:
+                tally.wrong += have[open_time_ms] != truth
+            elif open_time_ms not in explained:
+                tally.lost += 1
+        tally.explained += sum(
+            1 for one in absences if one.series == series and one.state != "filled"
+        )
+        for one in absences:
+            if one.series == series:
+                tally.reasons[str(one.reason)] += interval.count(one.span)
+    missing = {series for series in _series() if series not in accounts}
+    tally.faults += [f"{series}: nothing was recorded" for series in sorted(missing)]
+    for file in check(store_path):
+        for fault in file.faults:
+            tally.duplicated += "twice" in fault.what
+            tally.faults.append(f"{file.path}: {fault.what}")
+    return tally
+
+
+def _series() -> Iterator[Series]:
+    for trade_type, several in _STREAMS.items():
+        for symbol, interval in several:
+            yield Series(trade_type, symbol, interval)
+
+
+def _truth(exchange: Exchange, series: Series, open_time_ms: int) -> Candle | None:
+    market = exchange.markets[series.trade_type]
+    kline = market.candle(series.symbol, series.time_interval, open_time_ms, 1 << 52)
+    if kline is None:
+        return None
+    return Candle(
+        open_time_ms,
+        float(kline.open),
+        float(kline.high),
+        float(kline.low),
+        float(kline.close),
+        float(kline.volume),
+        float(kline.quote_volume),
+        kline.trade_num,
+        float(kline.taker_buy_volume),
+        float(kline.taker_buy_quote_volume),
+    )
+
+
+def _show(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
