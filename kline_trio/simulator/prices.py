@@ -26,6 +26,7 @@ _WAVES = ((20_160, 150_000), (1_440, 30_000), (60, 5_000), (7, 800), (1, 300))
 """Period in minutes and amplitude in millionths of each part of the price's wandering."""
 _HOUR = 60
 _HOURS_KEPT = 512
+_FEW_MINUTES = 15
 _RUNS_KEPT = 8_192
 
 
@@ -126,7 +127,10 @@ class Tape:
         """Add up the minutes from ``first`` to before ``last``, going on from the last sum."""
         reached, total = self._runs.get(first, (last + 1, None))
         if total is None or not reached <= last <= reached + _HOUR:
-            reached, total = last, self._sum(first, last)
+            # A few minutes are added up one by one: their hour is worked out once for all of it.
+            few = last - first <= _FEW_MINUTES
+            reached = first + 1 if few else last
+            total = self._within(first, 0, MINUTE_MS) if few else self._sum(first, last)
         for minute in range(reached, last):
             total = total.then(self._within(minute, 0, MINUTE_MS))
         self._runs[first] = last, total
