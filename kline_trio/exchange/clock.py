@@ -18,11 +18,15 @@ class ExchangeClock:
 
     now_ms: int | None = attrs.field(init=False, default=None)
     """None until the time endpoint has answered once."""
+    first_heard_ms: int | None = attrs.field(init=False, default=None)
+    """What the first frame told, whether or not it was believed."""
     is_doubted: bool = attrs.field(init=False, default=False)
     """Whether frames tell of a time that the time endpoint should confirm."""
 
     def hear(self, event_time_ms: int) -> None:
         """A valid frame had this event time."""
+        if self.first_heard_ms is None:
+            self.first_heard_ms = event_time_ms
         if self.now_ms is None or event_time_ms > self.now_ms + _BELIEVED_STEP_MS:
             self.is_doubted = True
         elif event_time_ms > self.now_ms:

@@ -21,6 +21,7 @@ from kline_trio.storage.store import Store
 __all__ = ["Auditor"]
 
 _JUDGE_SECONDS = 1.0
+_DAY_MS = 86_400_000
 _EXPORT_SECONDS = 60.0
 _KEEP_SECONDS = 600.0
 """How often watermarks are kept where nothing is absent: the next start looks through what is
@@ -93,7 +94,7 @@ class Auditor:
         for trade_type, clock in self.clocks.items():
             if clock.now_ms is not None and trade_type not in self._started_ms:
                 mine = [one for one in self.series if one.trade_type == trade_type]
-                self._started_ms[trade_type] = clock.now_ms
+                self._started_ms[trade_type] = _began_ms(clock.now_ms, clock.first_heard_ms)
                 try:
                     await self._take_stock(mine)
                 except DiskError:
@@ -217,6 +218,13 @@ class Auditor:
                 piece_from, piece_to = max(span.from_ms, from_ms), min(span.to_ms, to_ms)
                 if piece_from < piece_to:
                     yield Absence(series, Span(piece_from, piece_to), now_ms, reason)
+
+
+def _began_ms(now_ms: int, first_heard_ms: int | None) -> int:
+    """When the recorder began to listen: frames may tell the time before the endpoint does."""
+    if first_heard_ms is not None and 0 <= now_ms - first_heard_ms <= _DAY_MS:
+        return first_heard_ms
+    return now_ms
 
 
 def _first_account(series: Series, stored_ms: list[int], now_ms: int) -> Account:

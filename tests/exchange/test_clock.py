@@ -41,3 +41,11 @@ def test_the_endpoint_cannot_turn_it_back_either() -> None:
     clock = confirmed()
     clock.confirm(NOW_MS - 5)
     assert clock.now_ms == NOW_MS
+
+
+def test_it_remembers_what_it_heard_first() -> None:
+    clock = ExchangeClock()
+    for step in (7, 3):
+        clock.hear(NOW_MS + step)
+    clock.confirm(NOW_MS + 100)
+    assert (clock.first_heard_ms, clock.now_ms) == (NOW_MS + 7, NOW_MS + 100)

@@ -260,8 +260,11 @@ def _judge_reasons(
 
 
 def _lived_through(lives: list[tuple[int, int]], end_ms: int) -> bool:
-    """Whether a recorder lived at a candle's end, and for long enough to have it afterwards."""
-    return any(from_ms < end_ms < to_ms - 3_600_000 for from_ms, to_ms in lives)
+    """Whether a recorder lived at a candle's end, so long that it had heard what time it is, and
+    went on for long enough to name what it lacks.
+    """
+    hours = 3_600_000
+    return any(from_ms + 3 * hours < end_ms < to_ms - hours for from_ms, to_ms in lives)
 
 
 def whole(seed: int, days: int) -> Result:
