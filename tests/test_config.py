@@ -1,11 +1,12 @@
 """recorder.toml: what is taken, and every problem named at once."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from kline_trio.candle import Series
-from kline_trio.config import Config
+from kline_trio.config import CompletenessConfig, Config
 from kline_trio.errors import ConfigError
 
 STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
@@ -58,7 +59,16 @@ def test_all_that_can_be_set_is_set() -> None:
         '[endpoints.spot]\nwebsocket = ["ws://127.0.0.1:1/stream", "wss://b:9443/stream/"]\n'
         'rest = "http://[::1]:2"\n'
         "[connection]\nconnect_seconds = 1\nstall_seconds = 0.5\n"
+        "[completeness]\ngrace_seconds = 0\nattempts = 2\nattempt_seconds = 0.5\n"
+        '[rest]\nweight_share = 1\n[history]\nsince = "2024-01-01"\n'
+        '[endpoints]\narchive = "http://127.0.0.1:5/"\n'
     )
+    assert found.completeness == CompletenessConfig(
+        grace_seconds=0, attempts=2, attempt_seconds=0.5
+    )
+    assert found.rest.weight_share == 1
+    assert found.history.since == datetime(2024, 1, 1, tzinfo=UTC)
+    assert found.archive == "http://127.0.0.1:5"
     assert found.store.path == Path("/x")
     assert (found.store.merge_seconds, found.store.drain_seconds) == (0, 1.5)
     assert found.endpoints["spot"].websocket == (
@@ -67,6 +77,34 @@ def test_all_that_can_be_set_is_set() -> None:
     )
     assert found.endpoints["spot"].rest == ("http://[::1]:2",)
     assert (found.connection.connect_seconds, found.connection.stall_seconds) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    "since", ['"2024-01-01"', "2024-01-01", "2024-01-01T00:00:00Z", '"2024-01-01T01:00+01:00"']
+)
+def test_a_beginning_is_a_date_or_a_time(since: str) -> None:
+    found = config(STREAMS + f"[history]\nsince = {since}\n")
+    assert found.history.since == datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[history]\nsince = 2024", 'history.since: a date is wanted, as "2024-01-01", not 2024'),
+        ('[history]\nsince = "soon"', "history.since: a date is wanted"),
+        ('[history]\nsince = "1969-01-01"', "history.since: 1969-01-01 is no time"),
+        ("[rest]\nweight_share = 0", "rest.weight_share: a share above 0"),
+        ("[rest]\nweight_share = 1.5", "rest.weight_share: a share above 0"),
+        ("[completeness]\nattempts = 0", "completeness.attempts: a number from 1 on"),
+        ("[completeness]\ngrace_seconds = -1", "completeness.grace_seconds: -1 is not between"),
+        ('[endpoints]\narchive = "http://example.com"', "endpoints.archive: "),
+        ('[endpoints]\narchive = ["http://127.0.0.1", "http://127.0.0.1"]', "endpoints.archive: "),
+    ],
+)
+def test_what_completes_a_store_is_looked_over_too(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(STREAMS + text)
+    assert words in caught.value.problems[0]
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,10 @@ def test_the_readme_has_two_commands_that_do_all() -> None:
 def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     words = set(re.findall(r"-m kline_trio ([a-z]+)\b(?!\.toml)", text))
-    assert words == {"check", "init", "merge", "relayout", "simulate", "snapshot", "tail"}
+    assert words == {
+        "backfill", "check", "init", "merge", "relayout", "selftest", "simulate", "snapshot",
+        "status", "tail",
+    }  # fmt: skip
     helps = ""
     for word in ("record", *words):
         with pytest.raises(SystemExit):
