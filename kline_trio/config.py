@@ -14,6 +14,7 @@ from kline_trio.candle import Series, upper_ascii
 from kline_trio.config_values import (
     path_reader,
     read_count,
+    read_host,
     read_layout,
     read_moment,
     read_positive_seconds,
@@ -204,7 +205,7 @@ class _Reader:
         archive = _ARCHIVE
         if "archive" in hosts:
             try:
-                [archive] = url_reader("http", "https")(hosts["archive"])
+                archive = read_host(hosts["archive"])
             except ValueError as error:
                 self.problems.append((("endpoints", "archive"), str(error)))
         endpoints = {

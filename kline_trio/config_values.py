@@ -14,6 +14,7 @@ from kline_trio.storage.layout import Layout
 __all__ = [
     "path_reader",
     "read_count",
+    "read_host",
     "read_layout",
     "read_moment",
     "read_positive_seconds",
@@ -112,6 +113,11 @@ def url_reader(plain: str, secure: str) -> Callable[[object], tuple[str, ...]]:
         return tuple(_url(read_text(text), plain, secure) for text in texts)
 
     return read
+
+
+def read_host(value: object) -> str:
+    """One http or https address."""
+    return _url(read_text(value), "http", "https")
 
 
 def _url(text: str, plain: str, secure: str) -> str:

@@ -177,8 +177,13 @@ class Journal:
             for refill in refills:
                 self._refill(refill)
 
-    def settle(self, found: Iterable[Absence], accounts: Mapping[Series, Account]) -> None:
-        """Takes down what is absent, and up to where each series is accounted for.
+    def settle(
+        self,
+        found: Iterable[Absence],
+        accounts: Mapping[Series, Account],
+        revisions: Iterable[Revision] = (),
+    ) -> None:
+        """Takes down what is absent, up to where each series is accounted for, and revisions.
 
         Raises:
           sqlite3.Error: nothing was taken down.
@@ -186,6 +191,8 @@ class Journal:
         with self._transaction():
             for absence in found:
                 self._ledger.note(self._id(absence.series), absence)
+            for revision in revisions:
+                self._ledger.revise(self._id(revision.series), revision)
             self._connection.executemany(
                 "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
                 [(*attrs.astuple(one), self._id(series)) for series, one in accounts.items()],

@@ -32,7 +32,7 @@ from kline_trio.storage.journal import (
     PendingSeries,
 )
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Absence, Account, Origin, Refill
+from kline_trio.storage.ledger import Absence, Account, Origin, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.salvage import finish_salvage, salvage_journal
@@ -110,14 +110,19 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.refill(refills)
 
-    def settle(self, found: Iterable[Absence], accounts: Mapping[Series, Account]) -> None:
-        """Takes down what is absent, and up to where each series is accounted for.
+    def settle(
+        self,
+        found: Iterable[Absence],
+        accounts: Mapping[Series, Account],
+        revisions: Iterable[Revision] = (),
+    ) -> None:
+        """Takes down what is absent, up to where each series is accounted for, and revisions.
 
         Raises:
           DiskError: nothing was taken down.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.settle(found, accounts)
+            self._journal.settle(found, accounts, revisions)
 
     def accounts(self) -> tuple[dict[Series, Account], tuple[Absence, ...], tuple[MergedFile, ...]]:
         """Up to where each series is accounted for, what is absent, and which files there are.

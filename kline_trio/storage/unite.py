@@ -16,15 +16,17 @@ import pyarrow.compute as pc
 
 from kline_trio.candle import Series
 from kline_trio.errors import ConfigError
+from kline_trio.interval import Span
 from kline_trio.storage.catalog import series as series_in
 from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.ledger import Absence, Account, Reason, Revision, State
 from kline_trio.storage.parquet import by_file
 from kline_trio.storage.places import HOUSE
 from kline_trio.storage.reader import stored_table
 from kline_trio.storage.store import Store
-from kline_trio.storage.table import BEGIN, END, overlay, schema
+from kline_trio.storage.table import BEGIN, END, begins_of, overlay, schema
 
 __all__ = ["Disagreement", "UnitedSeries", "common_layout", "unite", "work_folder"]
 
@@ -140,7 +142,48 @@ def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSerie
             table = overlay(table, better)
     for place, piece in by_file(table, series, store.layout):
         store.take_in(piece, place, series)
+    _unite_ledgers(series, stores, store, table)
     return UnitedSeries(series, table.num_rows, tuple(disagreements))
+
+
+def _unite_ledgers(series: Series, stores: Sequence[Path], store: Store, table: pa.Table) -> None:
+    """What one of the stores accounts for is accounted for; what none has, is absent."""
+    accounts: list[Account] = []
+    ledger: list[Absence] = []
+    revisions: list[Revision] = []
+    for path in stores:
+        with journal_view(path) as journal:
+            accounts += filter(None, [journal.accounts().get(series)])
+            ledger += [one for one in journal.absences() if one.series == series]
+            revisions += [one for one in journal.revisions() if one.series == series]
+    if not accounts:
+        return
+    whole = Span(min(one.first_ms for one in accounts), max(one.watermark_ms for one in accounts))
+    interval = series.interval
+    times = begins_of(table)
+    gaps = list(interval.gaps(whole, times)) if whole.from_ms < whole.to_ms else []
+    known = [
+        attrs.evolve(one, span=piece)
+        for one in sorted(ledger, key=lambda one: one.state is State.PENDING)
+        if one.state is not State.FILLED
+        for gap in gaps
+        for piece in one.span.common_with(gap)
+    ]
+    unknown = [Absence(series, gap, whole.to_ms, Reason.NOT_RECEIVED) for gap in gaps]
+    filled = [
+        attrs.evolve(one, span=piece)
+        for one in ledger
+        if one.state is State.FILLED
+        for stored in interval.runs(times)
+        for piece in one.span.common_with(stored)
+    ]
+    retired = [one.retired_ms for one in accounts]
+    account = Account(
+        whole.from_ms,
+        whole.to_ms,
+        None if None in retired else max(ms for ms in retired if ms is not None),
+    )
+    store.settle([*filled, *known, *unknown], {series: account}, revisions)
 
 
 def _better(

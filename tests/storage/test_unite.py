@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kline_trio
 from kline_trio.candle import Candle, Series
 from kline_trio.cli import main
 from kline_trio.errors import ConfigError, KlineTrioError
-from kline_trio.storage.layout import Layout
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.ledger import Account, Reason
 from kline_trio.storage.reader import read
+from kline_trio.storage.status import status
 from kline_trio.storage.table import table_of
 from kline_trio.storage.unite import UnitedSeries, common_layout, unite
 from tests.storage.support import (
+    BTC,
     LAYOUTS,
     Rows,
     apply,
@@ -26,6 +30,7 @@ from tests.storage.support import (
     ordered,
     write_minutes,
 )
+from tests.storage.test_ledger import absent, at, candles, refill
 
 _stores = st.tuples(st.sampled_from(LAYOUTS), st.lists(batches(), max_size=4), st.booleans())
 
@@ -207,3 +212,37 @@ def test_a_store_that_records_is_not_laid_out_anew(
     store.close()
     assert main([*words[:3], "nonsense", *words[4:]]) == 2
     assert "is missing" in capsys.readouterr().err
+
+
+def test_the_ledger_goes_along(tmp_path: Path) -> None:
+    """What both lack is absent for the reason that one of them knows; what one has, is not."""
+    first = open_store(tmp_path / "a")
+    first.accept(minutes(0, 5))
+    first.settle([absent(5, 10)], {BTC: Account(at(0), at(10))})
+    first.refill([refill(5, 10, closes=Reason.EXCHANGE_HAD_NONE)])
+    first.accept(minutes(2, 3, 7.0))
+    first.close()
+    second = open_store(tmp_path / "b")
+    second.settle([absent(3, 12)], {BTC: Account(at(3), at(14))})
+    second.refill([refill(3, 12, *candles(7, 9))])
+    second.accept(minutes(12, 13))
+    second.close()
+    for order in (["a", "b"], ["b", "a"]):
+        into = tmp_path / "-".join(order)
+        list(unite([tmp_path / name for name in order], into, Layout(DEFAULT_LAYOUT)))
+        frame = kline_trio.coverage(into)
+        assert [
+            (begin.minute, end.minute, *rest)
+            for begin, end, *rest in frame[["from", "to", "reason", "state"]].itertuples(
+                index=False, name=None
+            )
+        ] == [
+            (5, 7, "the exchange had none", "closed"),
+            (7, 9, "not received", "filled"),
+            (9, 10, "the exchange had none", "closed"),
+            (10, 12, "not received", "pending"),
+            (13, 14, "not received", "pending"),
+        ]
+        assert len(kline_trio.revisions(into)) > 0
+        [one] = status(into)
+        assert (one.rows, one.due) == (8, 14)
