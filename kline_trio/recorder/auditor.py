@@ -135,9 +135,15 @@ class Auditor:
 
     async def _settle(self, absences: list[Absence], anew: Collection[Series] = ()) -> None:
         changed = self._moved(anew)
+        if trio.current_time() < self._kept_at + _KEEP_SECONDS:
+            # All 2,500 of a large universe are kept now and then only: what is absent must lie
+            # before its own series' watermark, and that is all.
+            named = {absence.series for absence in absences}.union(anew)
+            changed = {one: account for one, account in changed.items() if one in named}
+        else:
+            self._kept_at = trio.current_time()
         await self._write(absences, changed)
         self._accounts |= changed
-        self._kept_at = trio.current_time()
         self.backfill.add(absences)
 
     def _moved(self, anew: Collection[Series]) -> dict[Series, Account]:
