@@ -118,24 +118,6 @@ class RestMarket:
             for entry in info.symbols
         }
 
-    async def first_open_time_ms(self, series: Series) -> int | None:
-        """The open time of the first candle that there is of a series; None if it has none yet.
-
-        Raises:
-          RefusedError: the exchange will not answer this question.
-          UnavailableError: no host gave an answer that can be used.
-        """
-        if self.market.pages_end_first:
-            # Its pages cannot begin at the beginning, but it says when a contract was listed.
-            listing = (await self.listings()).get(series.symbol)
-            if listing is None or listing.onboard_ms is None:
-                return None
-            return series.interval.open_time_ms(listing.onboard_ms)
-        whole = Span(0, series.interval.open_time_ms(MAX_TIME_MS - 1))
-        page = Page(whole, 1, self.market.kline_weight(1))
-        candles = (await self.klines(series, page, -math.inf)).candles
-        return candles[0].open_time_ms if candles else None
-
     async def klines(self, series: Series, page: Page, urgency: float) -> Answer:
         """The closed candles of a page ("Kline/Candlestick Data").
 
@@ -156,31 +138,39 @@ class RestMarket:
 
         return await self._get("klines", page.query(series), page.weight, urgency, read)
 
-    async def is_over(self, series: Series, open_time_ms: int) -> bool:
-        """Whether a series had ended before this candle: its symbol is traded no more.
+    async def oldest_open_time_ms(self, series: Series) -> int | None:
+        """The open time of the first candle there is of a series; None if there is none yet.
+
+        Only where pages begin at their start: COIN-M's cannot, but it tells a contract's listing.
 
         Raises:
+          RefusedError: the exchange will not answer this question.
           UnavailableError: no host gave an answer that can be used.
         """
-        listing = (await self.listings()).get(series.symbol)
-        if listing is not None and listing.is_trading:
-            return False
+        query = {"startTime": "0", "endTime": str(MAX_TIME_MS)}
+        return await self._lone_open_time_ms(series, query)
+
+    async def newest_open_time_ms(self, series: Series) -> int | None:
+        """The open time of the last candle there is of a series; None if there is none.
+
+        Raises:
+          RefusedError: the exchange will not answer this question.
+          UnavailableError: no host gave an answer that can be used.
+        """
         # Without times an answer ends with the newest candle there is, on all markets.
-        query = {"symbol": series.symbol, "interval": series.time_interval, "limit": "1"}
-        whole = Span(0, series.interval.open_time_ms(MAX_TIME_MS - 1))
-        try:
-            answer = await self._get(
-                "klines",
-                query,
-                self.market.kline_weight(1),
-                -math.inf,
-                lambda body: read_rows(body, series, whole, MAX_TIME_MS),
-            )
-        except RefusedError as error:
-            if error.code is None:
-                raise
-            return True
-        return not answer.candles or answer.candles[-1].open_time_ms < open_time_ms
+        return await self._lone_open_time_ms(series, {})
+
+    async def _lone_open_time_ms(self, series: Series, times: Mapping[str, str]) -> int | None:
+        query = {"symbol": series.symbol, "interval": series.time_interval, "limit": "1", **times}
+        whole = Span(0, MAX_TIME_MS)
+        answer = await self._get(
+            "klines",
+            query,
+            self.market.kline_weight(1),
+            -math.inf,
+            lambda body: read_rows(body, series, whole, MAX_TIME_MS),
+        )
+        return answer.candles[0].open_time_ms if answer.candles else None
 
     async def _get(
         self,

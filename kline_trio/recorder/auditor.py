@@ -7,7 +7,7 @@ from contextlib import suppress
 import attrs
 import trio
 
-from kline_trio.candle import Series
+from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DiskError, NoRoomError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
@@ -177,6 +177,10 @@ class Auditor:
             now_ms = self._started_ms[series.trade_type]
             account = known.get(series) or _first_account(series, stored[series], now_ms)
             from_ms = wanted[series] if series in known else account.first_ms
+            if series in self._accounts:
+                # Of a lost file: what it held had been there, up to this watermark.
+                before_ms = self._accounts[series].watermark_ms
+                account = attrs.evolve(account, watermark_ms=before_ms)
             self.completeness.watch(series, from_ms, stored[series])
             if self.since_ms is not None:
                 since_ms = series.interval.open_time_ms(self.since_ms)
@@ -214,16 +218,19 @@ class Auditor:
         account = self._accounts[series]
         retired_ms = started_ms
         if account.retired_ms is not None:
-            retired_ms = interval.open_time_ms(account.retired_ms)
+            retired_ms = min(started_ms, interval.open_time_ms(account.retired_ms))
+        # Up to the watermark all was accounted for: what is absent there was lost again.
+        down_ms = min(retired_ms, account.watermark_ms)
         for span in spans:
             for reason, from_ms, to_ms in (
-                (Reason.RECORDER_DOWN, span.from_ms, min(retired_ms, started_ms)),
+                (Reason.NOT_RECEIVED, 0, down_ms),
+                (Reason.RECORDER_DOWN, down_ms, retired_ms),
                 (Reason.NOT_CONFIGURED, retired_ms, started_ms),
-                (Reason.NOT_RECEIVED, started_ms, span.to_ms),
+                (Reason.NOT_RECEIVED, started_ms, MAX_TIME_MS),
             ):
-                piece_from, piece_to = max(span.from_ms, from_ms), min(span.to_ms, to_ms)
-                if piece_from < piece_to:
-                    yield Absence(series, Span(piece_from, piece_to), now_ms, reason)
+                if from_ms < to_ms:
+                    for piece in span.common_with(Span(from_ms, to_ms)):
+                        yield Absence(series, piece, now_ms, reason)
 
 
 def _began_ms(now_ms: int, first_heard_ms: int | None) -> int:

@@ -12,7 +12,7 @@ import trio
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.klines import Answer, Page, newest_page
-from kline_trio.exchange.rest import RestMarket
+from kline_trio.exchange.rest import Listing, RestMarket
 from kline_trio.interval import Span
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door
@@ -31,6 +31,8 @@ _LONGER = 6
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 60.0
 _REFUSED_REST_SECONDS = 300.0
+_LISTINGS_SECONDS = 3_600.0
+"""Spot's list of symbols has 15 MB."""
 
 
 @attrs.frozen
@@ -72,6 +74,9 @@ class Backfill:
     _resting_until: dict[str, float] = attrs.field(init=False, factory=dict)
     _failures: Counter[str] = attrs.field(init=False, factory=Counter)
     _first_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    _listings: dict[str, tuple[float, dict[str, Listing]]] = attrs.field(init=False, factory=dict)
+    """By trade type: when they were asked for, and what was said."""
+    _refused_series: set[Series] = attrs.field(init=False, factory=set)
     _bad_rows: Counter[str] = attrs.field(init=False, factory=Counter)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
@@ -177,7 +182,7 @@ class Backfill:
         if not long:
             return False
         if series not in self._first_ms:
-            first_ms = await self.markets[series.trade_type].first_open_time_ms(series)
+            first_ms = await self._oldest_ms(series)
             if first_ms is None:
                 return False
             self._first_ms[series] = first_ms
@@ -210,15 +215,15 @@ class Backfill:
         return bool(spans)
 
     async def _store(self, series: Series, page: Page, answer: Answer) -> None:
-        rest = self.markets[series.trade_type]
         candles = {candle.open_time_ms: candle for candle in answer.candles}
         refills = []
         for one in self._inside(series, page.span):
             mine = [ms for ms in candles if one.span.from_ms <= ms < one.span.to_ms]
             closes = None
             if one.asked + 1 >= self.attempts and len(mine) < series.interval.count(one.span):
-                is_over = await rest.is_over(series, one.span.from_ms)
-                closes = Reason.DELISTED if is_over else Reason.EXCHANGE_HAD_NONE
+                closes = Reason.EXCHANGE_HAD_NONE
+                if await self._is_over(series, one.span.from_ms):
+                    closes = Reason.DELISTED
             found = tuple(candles[ms] for ms in sorted(mine))
             refills.append(Refill(series, one.span, found, Origin.REST, closes))
         await self._commit(refills)
@@ -230,11 +235,39 @@ class Backfill:
                 self._asked(series, gap, now, closed=refill.closes is not None)
         self._announce(series, [candle for refill in refills for candle in refill.candles])
 
+    async def _listing(self, series: Series) -> Listing | None:
+        """What the exchange said of the symbol within the last hour."""
+        asked_at, listings = self._listings.get(series.trade_type, (-math.inf, {}))
+        if trio.current_time() >= asked_at + _LISTINGS_SECONDS:
+            listings = await self.markets[series.trade_type].listings()
+            self._listings[series.trade_type] = trio.current_time(), listings
+        return listings.get(series.symbol)
+
+    async def _oldest_ms(self, series: Series) -> int | None:
+        """The open time of the first candle that there is."""
+        rest = self.markets[series.trade_type]
+        if not rest.market.pages_end_first:
+            return await rest.oldest_open_time_ms(series)
+        listing = await self._listing(series)
+        if listing is None or listing.onboard_ms is None:
+            return None
+        return series.interval.open_time_ms(listing.onboard_ms)
+
+    async def _is_over(self, series: Series, open_time_ms: int) -> bool:
+        """Whether the series had ended before this candle: its symbol is traded no more."""
+        listing = await self._listing(series)
+        if listing is not None and listing.is_trading:
+            return False
+        newest_ms = await self.markets[series.trade_type].newest_open_time_ms(series)
+        return newest_ms is None or newest_ms < open_time_ms
+
     async def _refused(self, series: Series, page: Page, error: RefusedError) -> None:
         if error.code is None:
             self._rest(series.trade_type, error, least_seconds=_REFUSED_REST_SECONDS)
             return
-        logger.warning("%s: the exchange refuses to answer: %s", series, error)
+        if series not in self._refused_series:
+            self._refused_series.add(series)
+            logger.warning("%s: the exchange refuses to answer: %s", series, error)
         spans = [one.span for one in self._inside(series, page.span)]
         await self._commit(
             [Refill(series, span, (), Origin.REST, Reason.REFUSED) for span in spans]
