@@ -31,8 +31,6 @@ _LONGER = 6
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 60.0
 _REFUSED_REST_SECONDS = 300.0
-_LISTINGS_SECONDS = 3_600.0
-"""Spot's list of symbols has 15 MB."""
 
 
 @attrs.frozen
@@ -42,7 +40,9 @@ class _Open:
     span: Span
     reason: Reason
     asked: int
-    not_before: float
+    since: float
+    """When it was found, on our own clock."""
+    not_before: float = -math.inf
 
 
 @attrs.define(eq=False)
@@ -86,7 +86,7 @@ class Backfill:
         for absence in absences:
             mine = self._open.setdefault(absence.series, [])
             new = [
-                _Open(span, absence.reason, absence.asked, -math.inf)
+                _Open(span, absence.reason, absence.asked, trio.current_time())
                 for span in absence.span.common_with(wanted)
             ]
             self._open[absence.series] = _joined([*mine, *new])
@@ -222,7 +222,7 @@ class Backfill:
             closes = None
             if one.asked + 1 >= self.attempts and len(mine) < series.interval.count(one.span):
                 closes = Reason.EXCHANGE_HAD_NONE
-                if await self._is_over(series, one.span.from_ms):
+                if await self._is_over(series, one):
                     closes = Reason.DELISTED
             found = tuple(candles[ms] for ms in sorted(mine))
             refills.append(Refill(series, one.span, found, Origin.REST, closes))
@@ -235,10 +235,11 @@ class Backfill:
                 self._asked(series, gap, now, closed=refill.closes is not None)
         self._announce(series, [candle for refill in refills for candle in refill.candles])
 
-    async def _listing(self, series: Series) -> Listing | None:
-        """What the exchange said of the symbol within the last hour."""
+    async def _listing(self, series: Series, since: float) -> Listing | None:
+        """What the exchange said of the symbol since then."""
         asked_at, listings = self._listings.get(series.trade_type, (-math.inf, {}))
-        if trio.current_time() >= asked_at + _LISTINGS_SECONDS:
+        # Not each time anew: spot's list of symbols has 15 MB.
+        if asked_at < since:
             listings = await self.markets[series.trade_type].listings()
             self._listings[series.trade_type] = trio.current_time(), listings
         return listings.get(series.symbol)
@@ -248,18 +249,18 @@ class Backfill:
         rest = self.markets[series.trade_type]
         if not rest.market.pages_end_first:
             return await rest.oldest_open_time_ms(series)
-        listing = await self._listing(series)
+        listing = await self._listing(series, 0.0)
         if listing is None or listing.onboard_ms is None:
             return None
         return series.interval.open_time_ms(listing.onboard_ms)
 
-    async def _is_over(self, series: Series, open_time_ms: int) -> bool:
-        """Whether the series had ended before this candle: its symbol is traded no more."""
-        listing = await self._listing(series)
+    async def _is_over(self, series: Series, one: _Open) -> bool:
+        """Whether the series had ended before this: its symbol is traded no more."""
+        listing = await self._listing(series, one.since)
         if listing is not None and listing.is_trading:
             return False
         newest_ms = await self.markets[series.trade_type].newest_open_time_ms(series)
-        return newest_ms is None or newest_ms < open_time_ms
+        return newest_ms is None or newest_ms < one.span.from_ms
 
     async def _refused(self, series: Series, page: Page, error: RefusedError) -> None:
         if error.code is None:

@@ -7,6 +7,7 @@ from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.faults import (
     ArchiveHole,
     BadChecksum,
+    Delisting,
     Drop,
     Fault,
     Garbage,
@@ -32,6 +33,7 @@ __all__ = [
     "DEFAULT_START_MS",
     "ArchiveHole",
     "BadChecksum",
+    "Delisting",
     "Drop",
     "Endpoints",
     "Exchange",

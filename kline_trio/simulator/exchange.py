@@ -189,6 +189,7 @@ class Exchange:
             market.listings.values(),
             lambda symbol: self._candles(market, symbol, request.now_ms),
             self._first_ms,
+            market.script.delisted(request.now_ms),
         )
         return (rest.broken_off(answer) if fault else answer), weight
 

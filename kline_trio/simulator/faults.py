@@ -14,6 +14,7 @@ import attrs
 __all__ = [
     "ArchiveHole",
     "BadChecksum",
+    "Delisting",
     "Drop",
     "Fault",
     "Garbage",
@@ -109,6 +110,15 @@ class Outage:
 
 
 @attrs.frozen(kw_only=True)
+class Delisting:
+    """A symbol is traded no more: its status changes, no further candle is, the old ones stay."""
+
+    trade_type: str
+    symbol: str
+    at_ms: int
+
+
+@attrs.frozen(kw_only=True)
 class RestFault:
     """REST requests are answered with a status other than 200, or with half of a body."""
 
@@ -180,6 +190,7 @@ class ReviseClose:
 Fault = (
     ArchiveHole
     | BadChecksum
+    | Delisting
     | Drop
     | Shutdown
     | Garbage
@@ -227,6 +238,7 @@ class Script:
             fault for fault in mine if isinstance(fault, ArchiveHole | BadChecksum)
         ]
         self.outages = [fault for fault in mine if isinstance(fault, Outage)]
+        self.delistings = [fault for fault in mine if isinstance(fault, Delisting)]
         self._closes: dict[tuple[str, int], _CloseFault] = {
             (fault.stream, fault.open_ms): fault for fault in mine if isinstance(fault, _CloseFault)
         }
@@ -254,8 +266,15 @@ class Script:
         """Return what strikes REST requests."""
         return next((f for f in self.rest_faults if f.from_ms <= now_ms < f.until_ms), None)
 
-    def outage(self, symbol: str, open_ms: int, end_ms: int) -> Outage | None:
+    def delisted(self, now_ms: int) -> set[str]:
+        """Return the symbols that are traded no more."""
+        return {fault.symbol for fault in self.delistings if fault.at_ms <= now_ms}
+
+    def outage(self, symbol: str, open_ms: int, end_ms: int) -> Outage | Delisting | None:
         """Return why there is no such candle at all."""
+        for delisting in self.delistings:
+            if delisting.symbol == symbol and open_ms >= delisting.at_ms:
+                return delisting
         for outage in self.outages:
             if outage.symbol in (None, symbol) and (
                 outage.from_ms <= open_ms and end_ms <= outage.until_ms

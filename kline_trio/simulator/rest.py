@@ -4,7 +4,8 @@ Sources: Binance spot docs, rest-api.md ("General endpoints", "LIMITS") and erro
 COIN-M docs, "Exchange Information"; key sets of recorded exchangeInfo answers.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
@@ -72,6 +73,7 @@ def answer(
     listings: Iterable[Listing],
     candles: Callable[[str], Candles | None],
     first_ms: int,
+    delisted: Collection[str] = (),
 ) -> tuple[Response, int]:
     """Answer a request and say what it weighs.
 
@@ -80,6 +82,7 @@ def answer(
         listings: The symbols of the market.
         candles: The candles of a symbol, None for one that is not listed.
         first_ms: No symbol has a candle before it.
+        delisted: Symbols that are traded no more.
     """
     prefix = _PREFIX[request.trade_type]
     try:
@@ -95,7 +98,8 @@ def answer(
             return _json({"serverTime": request.now_ms}), 1
         case "/exchangeInfo":
             weight = 20 if request.trade_type == "spot" else 1
-            return _exchange_info(request, parse_qs(parts.query), tuple(listings)), weight
+            query = parse_qs(parts.query)
+            return _exchange_info(request, query, tuple(listings), delisted), weight
         case "/klines":
             query = parse_qs(parts.query)
             weight = weight_of(request.trade_type, query)
@@ -152,7 +156,10 @@ def _not_found() -> Response:
 
 
 def _exchange_info(
-    request: Request, query: dict[str, list[str]], listings: tuple[Listing, ...]
+    request: Request,
+    query: dict[str, list[str]],
+    listings: tuple[Listing, ...],
+    delisted: Collection[str],
 ) -> Response:
     spot = request.trade_type == "spot"
     if spot and ("symbol" in query or "symbols" in query):
@@ -164,7 +171,7 @@ def _exchange_info(
             body = _error(-1121, "Invalid symbol.")
             return Response(status=400, headers=(_JSON,), body=body)
     shape: Callable[[Listing, int], dict[str, object]] = _SHAPES[request.trade_type]
-    info: dict[str, object] = {"timezone": "UTC", "serverTime": request.now_ms}
+    info: dict[str, Any] = {"timezone": "UTC", "serverTime": request.now_ms}
     if request.trade_type == "usdt_futures":
         info["futuresType"] = "U_MARGINED"
     info["rateLimits"] = _RATE_LIMITS[weight_pool(request.trade_type)]
@@ -172,6 +179,11 @@ def _exchange_info(
     if request.trade_type == "usdt_futures":
         info["assets"] = [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}]
     info["symbols"] = [shape(listing, request.now_ms) for listing in listings]
+    for entry in info["symbols"]:
+        if entry["symbol"] in delisted:
+            # As the markets word it (Binance docs, "ENUM definitions").
+            name = "contractStatus" if "contractStatus" in entry else "status"
+            entry[name] = "BREAK" if spot else "SETTLING"
     return _json(info)
 
 

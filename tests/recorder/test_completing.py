@@ -16,6 +16,7 @@ from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import (
     ArchiveHole,
     BadChecksum,
+    Delisting,
     Drop,
     Fault,
     OmitClose,
@@ -283,3 +284,17 @@ async def test_backfill_alone_ends_when_all_is_fetched(
         assert await fill(attrs.evolve(config, history=history), until, seams) == (
             2 * 2 * 1_440 + 2 * 480
         )
+
+
+async def test_a_symbol_that_is_delisted_is_told_from_an_outage(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    end = Delisting(trade_type="usdt_futures", symbol="ETHUSDT", at_ms=minute(30))
+    outage = Outage(trade_type="usdt_futures", from_ms=minute(10), until_ms=minute(15))
+    exchange = Exchange(start_ms=START_MS, faults=[end, outage])
+    await record_for(exchange, config_in(tmp_path, USDT, SPOT), 120)
+    closed = [one for one in ledger(tmp_path, USDT) if one.state is State.CLOSED]
+    assert minutes_of(closed)[0] == (10, 15)
+    assert [one.reason for one in closed] == [Reason.EXCHANGE_HAD_NONE, Reason.DELISTED]
+    assert closed[1].span.from_ms == minute(30)
+    assert_complete(tmp_path, exchange, SPOT, START_MS, minute(110))
