@@ -108,28 +108,31 @@ class Auditor:
             await self._judge()
 
     async def keep(self) -> None:
-        """Keep up to where all is accounted for, so that the next start need not look for it;
-        and write the ledger out.
+        """Keep what is absent and up to where all is accounted for, so that the next start need
+        not look for it; and write the ledger out.
 
         Raises:
           DiskError: it could not be written, and not for want of room.
         """
         with suppress(NoRoomError):
-            await self.commit_door.run(self.store.settle, [], self._moved(()))
+            absences = self._absent_now()
+            await self.commit_door.run(self.store.settle, absences, self._moved(()))
         await self._export()
 
-    async def _judge(self) -> None:
+    def _absent_now(self) -> list[Absence]:
         times = {
             name: clock.now_ms
             for name, clock in self.clocks.items()
             if clock.now_ms is not None and name in self._started_ms
         }
-        found = self.completeness.absent(times)
-        absences = [
+        return [
             absence
-            for series, spans in found.items()
+            for series, spans in self.completeness.absent(times).items()
             for absence in self._explained(series, spans, times[series.trade_type])
         ]
+
+    async def _judge(self) -> None:
+        absences = self._absent_now()
         if absences or trio.current_time() >= self._kept_at + _KEEP_SECONDS:
             await self._settle(absences)
 

@@ -6,16 +6,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import trio
 import trio.testing
 
 import kline_trio
 from kline_trio.candle import Series
-from kline_trio.config import CompletenessConfig, Config, HistoryConfig, StoreConfig
-from kline_trio.recorder.supervisor import fill
+from kline_trio.config import (
+    CompletenessConfig,
+    Config,
+    ConnectionConfig,
+    HistoryConfig,
+    StoreConfig,
+)
+from kline_trio.recorder.supervisor import fill, open_recorder
 from kline_trio.simulator import Exchange, Replay
-from kline_trio.simulator.faults import RestFault
+from kline_trio.simulator.faults import Drop, Fault, OmitClose, RestFault, Silence, Stall
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Origin, Reason, State
+from tests.end_to_end.expected import archive_truth
 from tests.virtual import joined
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data/klines/spot"
@@ -140,3 +148,76 @@ async def test_a_daily_file_that_holds_230_rows_is_completed(
     by_rest = [one for one in ledger(tmp_path, "2023-07-29") if one.filled_by is Origin.REST]
     assert sum((one.span.to_ms - one.span.from_ms) // MINUTE_MS for one in by_rest) == 1_210
     assert {one.reason for one in by_rest} == {Reason.ARCHIVE_LACKS}
+
+
+async def test_a_real_day_with_faults_ends_equal_and_each_reason_is_the_exchanges_own(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The day of the outage, replayed; what happened is what the ledger says, and nothing else."""
+    files = real_files("BTCUSDT", ["2023-03-24"])
+    stream = "btcusdt@kline_1m"
+    faults: list[Fault] = [
+        OmitClose(trade_type="spot", stream=stream, open_ms=ms("2023-03-24T01:00")),
+        Silence(
+            trade_type="spot",
+            stream=stream,
+            from_ms=ms("2023-03-24T02:00"),
+            until_ms=ms("2023-03-24T03:00"),
+        ),
+        RestFault(
+            trade_type="spot",
+            from_ms=ms("2023-03-24T02:10"),
+            until_ms=ms("2023-03-24T02:40"),
+            status=500,
+        ),
+        Stall(trade_type="spot", from_ms=ms("2023-03-24T05:00"), until_ms=ms("2023-03-24T06:30")),
+        Drop(trade_type="spot", at_ms=ms("2023-03-24T09:00")),
+    ]
+    exchange = Exchange(speed=600, replay=Replay.from_files(files), faults=faults)
+    config = Config(
+        streams=(Series("spot", "BTCUSDT", "1m"),),
+        store=StoreConfig(path=tmp_path / "data"),
+        connection=ConnectionConfig(stall_seconds=4.0),
+        completeness=CompletenessConfig(attempts=3, attempt_seconds=1.0),
+    )
+    down: list[int] = []
+    async with joined(exchange) as seams:
+        for end in ("2023-03-24T17:00", "2023-03-25T00:00"):
+            async with open_recorder(config, seams):
+                while exchange.now_ms(trio.current_time()) < ms(end):
+                    await trio.sleep(0.5)
+                    if exchange.now_ms(trio.current_time()) >= ms("2023-03-24T23:59"):
+                        # The clock stands at the end of the replay.
+                        await trio.sleep(60)
+                        break
+                down.append(exchange.now_ms(trio.current_time()))
+            await trio.sleep(3)  # half an hour there
+    frame = kline_trio.read(tmp_path / "data", "spot", "BTCUSDT", "1m", index="begin")
+    truth = archive_truth(files)["spot", "BTCUSDT", "1m"]
+    assert [int(moment.timestamp() * 1_000) for moment in frame.index] == [row.t for row in truth]
+    assert list(frame["close"]) == [float(row.c) for row in truth]
+    minutes = {
+        at: (one.reason, one.state)
+        for one in ledger(tmp_path, "2023-03-26")
+        for at in range(one.span.from_ms, one.span.to_ms, MINUTE_MS)
+    }
+    assert minutes[ms("2023-03-24T01:00")] == (Reason.NOT_RECEIVED, State.FILLED)
+    outage = range(ms("2023-03-24T12:40"), ms("2023-03-24T14:00"), MINUTE_MS)
+    for at, told in minutes.items():
+        if at in outage:
+            assert told == (Reason.EXCHANGE_HAD_NONE, State.CLOSED)
+        elif told[0] is Reason.RECORDER_DOWN:
+            assert down[0] - 2 * MINUTE_MS <= at <= down[0] + 60 * MINUTE_MS
+        else:
+            # Until a stall is noticed, and a new connection is made, an hour and a half passes.
+            assert told == (Reason.NOT_RECEIVED, State.FILLED)
+            assert (
+                any(
+                    one.from_ms - 2 * MINUTE_MS
+                    <= at
+                    <= max(one.until_ms, one.from_ms) + 90 * MINUTE_MS
+                    for one in exchange.happened
+                )
+                or at >= down[0]
+            ), datetime.fromtimestamp(at / 1_000, UTC)
+    assert {at for at, told in minutes.items() if told[1] is State.CLOSED} == set(outage)
