@@ -214,7 +214,11 @@ class Simulated:
         self.program = Program(["-m", "kline_trio", "simulate", *options], folder, measured=True)
         with _ended_on_failure(self.program):
             self.program.wait_for("rest = ", times=3)
-            self.endpoints = tomli.loads("\n".join(self.program.out))["endpoints"]
+            self.program.wait_for("archive = ")
+            told = tomli.loads("\n".join(self.program.out))["endpoints"]
+            self.endpoints: Mapping[str, Mapping[str, str]] = {
+                name: urls for name, urls in told.items() if name != "archive"
+            }
             self._client = RawClient(self.endpoints, THREE_MARKETS)
 
     def truth(self) -> dict[Key, list[Row]]:

@@ -56,14 +56,14 @@ class Campaign:
             if why:
                 self.wrong.append(f"{point.scenario.name}, {point.what} at {point.call}: {why}")
 
-    def calls(self, scenario: Scenario) -> int:
-        """How many writing calls the scenario makes."""
+    def calls(self, scenario: Scenario) -> tuple[int, list[int]]:
+        """How many calls the scenario makes that change the disk, and which of them are writes."""
         path = self._fresh(scenario)
         self.shim.disarm()
         scenario.work(path, Store.accept)
-        calls = self.shim.count()
+        calls, writes = self.shim.count(), self.shim.writes()
         assert not wrong_with(scenario, path, len(scenario.batches)), scenario.name
-        return calls
+        return calls, writes
 
     def _fresh(self, scenario: Scenario) -> Path:
         base = self.bases.get(scenario.name)
@@ -141,9 +141,10 @@ def _recover(path: Path, _: object) -> None:
 def kill_points(campaign: Campaign) -> Iterator[Point]:
     """Before each call and amid each write of each scenario; then a second kill amid recovery."""
     for scenario in SCENARIOS:
-        calls = campaign.calls(scenario)
+        calls, writes = campaign.calls(scenario)
         for call in range(1, calls + 1):
             yield Point(scenario, KILL_BEFORE, call)
+        for call in writes:
             yield Point(scenario, KILL_AMID, call)
         for call in range(3, calls + 1, 7):
             for again in range(1, 16, 3):
@@ -155,7 +156,8 @@ def error_points(campaign: Campaign, kind: str) -> Iterator[Point]:
     for scenario in SCENARIOS:
         # SQLite takes these two for EIO: what follows differs in our own few calls alone.
         step = 3 if kind in ("EDQUOT", "EROFS") else 1
-        for call in range(1, campaign.calls(scenario) + 1, step):
+        calls, writes = campaign.calls(scenario)
+        for call in writes if kind == "short" else range(1, calls + 1, step):
             if kind == "full":
                 yield Point(scenario, FAIL_ON, call, errno.ENOSPC)
             elif kind == "short":

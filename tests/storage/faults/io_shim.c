@@ -22,7 +22,10 @@
 enum { OFF, KILL_BEFORE, KILL_AMID, FAIL_ONCE, FAIL_ON, SHORT };
 
 static int mode = OFF, failure, trace_fd = -1;
+#define CALLS 65536
+
 static long target, calls;
+static char writes[CALLS];
 static char tracked[FDS], appending[FDS];
 static const char *root;
 
@@ -34,6 +37,7 @@ void shim_arm(int new_mode, long n, int error) {
 }
 
 long shim_count(void) { return calls; }
+long shim_is_write(long n) { return n > 0 && n < CALLS && writes[n]; }
 
 #define REAL(type, name, ...)                      \
     static type (*real)(__VA_ARGS__);              \
@@ -85,6 +89,7 @@ static void die(void) {
 /* Whether this call is to fail; it does not return where the program is to die. */
 static int turn(void) {
     calls++;
+    if (calls < CALLS) writes[calls] = 0;
     if (mode == KILL_BEFORE && calls == target) die();
     if ((mode == FAIL_ONCE && calls == target) || (mode == FAIL_ON && calls >= target)) {
         errno = failure;
@@ -141,6 +146,7 @@ int close(int fd) {
 
 /* How much of a write to do: less, where it is to be cut short. */
 static size_t amount(size_t size) {
+    if (calls < CALLS) writes[calls] = 1;
     int cut = calls == target && (mode == KILL_AMID || mode == SHORT);
     return cut && size > 1 ? size / 2 : size;
 }

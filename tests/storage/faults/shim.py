@@ -69,6 +69,8 @@ class Shim:
         self._library = ctypes.CDLL(None)
         self._library.shim_arm.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_int]
         self._library.shim_count.restype = ctypes.c_long
+        self._library.shim_is_write.argtypes = [ctypes.c_long]
+        self._library.shim_is_write.restype = ctypes.c_long
 
     def arm(self, what: int, call: int, error: int = 0) -> None:
         """Lets it happen at the n-th call from now on."""
@@ -77,6 +79,10 @@ class Shim:
     def disarm(self) -> None:
         """Lets nothing happen, and counts anew."""
         self._library.shim_arm(0, 0, 0)
+
+    def writes(self) -> list[int]:
+        """Which of the calls counted so far write, and can be cut short."""
+        return [n for n in range(1, self.count() + 1) if self._library.shim_is_write(n)]
 
     def count(self) -> int:
         """How many calls there were since it was armed or disarmed."""

@@ -18,7 +18,7 @@ from tests.storage.faults.shim import built, run_behind, working_folder
 from tests.storage.power.disk_model import DiskModel, Files
 from tests.storage.power.traced import MUTANTS
 
-_STATES = int(os.environ.get("KLINE_TRIO_POWER_STATES", "400"))
+_STATES = int(os.environ.get("KLINE_TRIO_POWER_STATES", "300"))
 _PAIRS_A_CUT = 4
 
 
