@@ -31,6 +31,16 @@ class Span:
         from_ms, to_ms = max(self.from_ms, other.from_ms), min(self.to_ms, other.to_ms)
         return (Span(from_ms, to_ms),) if from_ms < to_ms else ()
 
+    def without(self, taken: Iterable["Span"]) -> Iterator["Span"]:
+        """What is left of it, given in order what is taken of it."""
+        at_ms = self.from_ms
+        for other in taken:
+            if other.from_ms > at_ms:
+                yield from Span(at_ms, other.from_ms).common_with(self)
+            at_ms = max(at_ms, other.to_ms)
+        if at_ms < self.to_ms:
+            yield Span(at_ms, self.to_ms)
+
 
 @attrs.frozen
 class Interval:

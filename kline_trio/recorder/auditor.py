@@ -1,7 +1,7 @@
 """Holds the store against the calendar, all the time: what is due and absent goes to the ledger."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import attrs
@@ -243,7 +243,7 @@ def _began_ms(now_ms: int, first_heard_ms: int | None) -> int:
     return now_ms
 
 
-def _first_account(series: Series, stored_ms: list[int], now_ms: int) -> Account:
+def _first_account(series: Series, stored: Sequence[Span], now_ms: int) -> Account:
     """That of a series which has none: from its first candle on, stored or still to come."""
-    first_ms = stored_ms[0] if stored_ms else series.interval.open_time_ms(now_ms)
+    first_ms = stored[0].from_ms if stored else series.interval.open_time_ms(now_ms)
     return Account(first_ms, first_ms)

@@ -22,6 +22,8 @@ class _Watched:
     judged_ms: int | None = None
     """Of candles that open before this each was received or has been named absent; None as long
     as it is not known from where on candles are due."""
+    stored: list[Span] = attrs.field(factory=list)
+    """What was durable before it was watched, in order."""
     received: set[int] = attrs.field(factory=set)
     """Open times from `judged_ms` on."""
     in_flight: set[int] = attrs.field(factory=set)
@@ -38,11 +40,17 @@ class Completeness:
     """How long after its close a candle may take to come."""
     _watched: dict[Series, _Watched] = attrs.field(init=False, factory=dict)
 
-    def watch(self, series: Series, from_ms: int, stored_ms: Iterable[int] = ()) -> None:
-        """From this open time on the series' candles are due; some of them are stored already."""
+    def watch(self, series: Series, from_ms: int, stored: Iterable[Span] = ()) -> None:
+        """From this open time on the series' candles are due.
+
+        Args:
+          series: whose.
+          from_ms: from when on.
+          stored: what is durable of it already, in order: years of it are a few spans.
+        """
         watched = self._watched.setdefault(series, _Watched())
         watched.judged_ms = from_ms
-        watched.received = {ms for ms in (*stored_ms, *watched.received) if ms >= from_ms}
+        watched.stored = list(stored)
 
     def receive(self, series: Series, open_time_ms: int) -> None:
         """A candle has come, and is on its way to the disk."""
@@ -92,7 +100,12 @@ class Completeness:
         if due_ms <= judged_ms:
             return lost
         span = Span(judged_ms, due_ms)
-        gaps = tuple(interval.gaps(span, sorted(watched.received)))
+        gaps = tuple(
+            gap
+            for hole in interval.gaps(span, sorted(watched.received))
+            for gap in hole.without(watched.stored)
+        )
+        watched.stored = [one for one in watched.stored if one.to_ms > due_ms]
         watched.judged_ms = due_ms
         watched.received = {ms for ms in watched.received if ms >= due_ms}
         return lost + gaps

@@ -3,19 +3,24 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedError, KlineTrioError
+from kline_trio.interval import Span
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import begins_ms, bounds_ms, open_parquet, owner_of
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import SUFFIXES
 from kline_trio.storage.table import BEGIN, END
 
-__all__ = ["candle_files", "last_end_ms", "open_files", "open_times_ms", "series"]
+__all__ = ["candle_files", "last_end_ms", "open_files", "series", "stored_spans"]
 
 
 def series(path: str | os.PathLike[str]) -> list[Series]:
@@ -51,12 +56,12 @@ def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:
     return ends
 
 
-def open_times_ms(
+def stored_spans(
     store_path: Path,
     wanted: Mapping[Series, int],
     on_damage: Callable[[Path, DamagedError], None],
-) -> dict[Series, list[int]]:
-    """The open times, in order, of the stored candles of each series from the given one on.
+) -> dict[Series, list[Span]]:
+    """The stored candles of each series from an open time on, as spans, in order.
 
     Args:
       store_path: the store's folder.
@@ -66,23 +71,48 @@ def open_times_ms(
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
-    found: dict[Series, set[int]] = {series: set() for series in wanted}
+    found: dict[Series, list[Span]] = {series: [] for series in wanted}
     # The journal first, as in `read`.
     with journal_view(store_path) as journal:
-        for owner, open_time_ms in journal.open_times():
-            if open_time_ms >= wanted.get(owner, MAX_TIME_MS):
-                found[owner].add(open_time_ms)
+        for owner, times in groupby(journal.open_times(), key=itemgetter(0)):
+            if owner in wanted:
+                later = (ms for _, ms in times if ms >= wanted[owner])
+                found[owner] += owner.interval.runs(later)
     for path in candle_files(store_path):
         try:
             for _, owner, file in open_files([path]):
                 from_ms = wanted.get(owner, MAX_TIME_MS)
                 for group in range(file.num_row_groups):
                     if bounds_ms(file, group, BEGIN)[1] >= from_ms:
-                        times = begins_ms(file, group, path)
-                        found[owner].update(ms for ms in times if ms >= from_ms)
+                        begins = begins_ms(file, group, path)
+                        found[owner] += _runs(owner, begins[begins >= from_ms])
         except DamagedError as error:
             on_damage(path, error)
-    return {series: sorted(times) for series, times in found.items()}
+    return {series: _joined(spans) for series, spans in found.items()}
+
+
+def _runs(series: Series, begins: "npt.NDArray[np.int64]") -> Iterator[Span]:
+    """Candles that follow each other, as spans; years of them at once."""
+    interval = series.interval
+    if interval.duration_ms is None:
+        yield from interval.runs(begins.tolist())
+        return
+    breaks = np.flatnonzero(np.diff(begins) != interval.duration_ms)
+    firsts = [0, *(breaks + 1).tolist()] if len(begins) else []
+    lasts = [*breaks.tolist(), len(begins) - 1]
+    for first, last in zip(firsts, lasts, strict=False):
+        yield Span(int(begins[first]), int(begins[last]) + interval.duration_ms)
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """In order, and those that touch or overlap as one."""
+    joined: list[Span] = []
+    for span in sorted(spans):
+        if joined and span.from_ms <= joined[-1].to_ms:
+            joined[-1] = Span(joined[-1].from_ms, max(joined[-1].to_ms, span.to_ms))
+        else:
+            joined.append(span)
+    return joined
 
 
 def candle_files(store_path: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,10 @@ from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.storage.seal import is_sealed
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["begins_ms", "bounds_ms", "crc32_of", "open_parquet", "owner_of"]
 __all__ += ["read_group", "read_groups"]
@@ -121,7 +125,7 @@ def _read(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:
         return file.read_row_groups(groups, use_threads=len(groups) > 1)
 
 
-def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> list[int]:
+def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> "npt.NDArray[np.int64]":
     """The open times in a row group.
 
     Raises:
@@ -130,7 +134,7 @@ def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> list[int]:
     """
     with _damage(path):
         column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
-    values: list[Any] = column.cast(pa.int64()).to_pylist()
+    values: npt.NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
     return values
 
 

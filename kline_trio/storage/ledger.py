@@ -5,7 +5,7 @@ A series' due candles up to its watermark are each stored or in here; nothing ov
 
 import enum
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -241,10 +241,10 @@ class Ledger:
         for old in filled:
             self._delete(series_id, old.span)
         for old in filled:
-            for span in _without(old.span, [absence.span]):
+            for span in old.span.without([absence.span]):
                 self._insert(series_id, attrs.evolve(old, span=span))
         taken = [old.span for old in touched if old.state is not State.FILLED]
-        for span in _without(absence.span, taken):
+        for span in absence.span.without(taken):
             self._insert(series_id, attrs.evolve(absence, span=span))
 
     def change(
@@ -258,7 +258,7 @@ class Ledger:
             self._delete(series_id, old.span)
         for old in touched:
             [inside] = old.span.common_with(span)
-            pieces = [(piece, old) for piece in _without(old.span, [inside])]
+            pieces = [(piece, old) for piece in old.span.without([inside])]
             for piece, now in sorted([*pieces, (inside, how(old))], key=lambda pair: pair[0]):
                 self._insert(series_id, attrs.evolve(now, span=piece))
 
@@ -317,14 +317,3 @@ def _alike(one: Absence, other: Absence) -> bool:
     if one.state is not State.CLOSED:
         return one == attrs.evolve(other, span=one.span)
     return (one.reason, one.state, one.filled_by) == (other.reason, other.state, other.filled_by)
-
-
-def _without(span: Span, taken: Iterable[Span]) -> Iterator[Span]:
-    """What is left of a span, given in order what is taken of it."""
-    at_ms = span.from_ms
-    for other in taken:
-        if other.from_ms > at_ms:
-            yield Span(at_ms, min(other.from_ms, span.to_ms))
-        at_ms = max(at_ms, other.to_ms)
-    if at_ms < span.to_ms:
-        yield Span(at_ms, span.to_ms)

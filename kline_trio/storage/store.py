@@ -14,7 +14,7 @@ import pyarrow as pa
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import candle_files, open_files, open_times_ms
+from kline_trio.storage.catalog import candle_files, open_files, stored_spans
 from kline_trio.storage.coverage import write_coverage
 from kline_trio.storage.disk import (
     disk_errors,
@@ -135,7 +135,7 @@ class Store:
 
     def look_through(
         self, wanted: Mapping[Series, int], files: Iterable[MergedFile]
-    ) -> tuple[dict[Series, list[int]], set[Series]]:
+    ) -> tuple[dict[Series, list[Span]], set[Series]]:
         """Which candles are stored, and which series have lost a file.
 
         A file that cannot be read is moved to the quarantine. It may run beside what uses the
@@ -149,8 +149,8 @@ class Store:
           DiskError: the disk refuses.
         """
         with disk_errors(self.path):
-            times = open_times_ms(self.path, wanted, self._set_aside)
-            return times, {file.series for file in files if not (self.path / file.path).exists()}
+            spans = stored_spans(self.path, wanted, self._set_aside)
+            return spans, {file.series for file in files if not (self.path / file.path).exists()}
 
     def write_coverage(self, absences: Iterable[Absence]) -> None:
         """Puts the ledger into its file; it may run beside what uses the journal, as `write` does.

@@ -20,7 +20,7 @@ def at(minute: float) -> int:
 
 def watching(*stored: int) -> Completeness:
     completeness = Completeness(GRACE_MS)
-    completeness.watch(SPOT, START_MS, [at(minute) for minute in stored])
+    completeness.watch(SPOT, START_MS, SPOT.interval.runs(at(minute) for minute in stored))
     return completeness
 
 
@@ -82,7 +82,7 @@ def test_what_comes_before_it_is_known_what_is_due_counts() -> None:
     completeness.receive(SPOT, at(3))
     assert absent(completeness, at(9)) == []
     assert completeness.watermarks_ms() == {}
-    completeness.watch(SPOT, at(0), [at(0)])
+    completeness.watch(SPOT, at(0), [Span(at(0), at(1))])
     assert absent(completeness, at(5)) == [(1, 2)]
     assert completeness.watermarks_ms() == {SPOT: at(3)}
 

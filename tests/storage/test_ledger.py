@@ -26,7 +26,17 @@ from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.store import Store
-from tests.storage.support import BTC, START_MS, make_candle, merge_all, minutes, open_store
+from tests.storage.support import (
+    BTC,
+    MONTHLY,
+    START_MS,
+    make_candle,
+    merge_all,
+    minutes,
+    nth_open_time_ms,
+    open_store,
+    receive,
+)
 
 MINUTE_MS = 60_000
 
@@ -230,8 +240,8 @@ def test_a_damaged_file_opens_its_account_anew(tmp_path: Path) -> None:
     assert merged.replaces_damaged
     store.forget(merged, merge.pending)
     assert store.accounts()[0] == {BTC: Account(at(0), at(0))}
-    times, lost = store.look_through({BTC: at(0)}, store.accounts()[2])
-    assert times == {BTC: [at(50)]}
+    spans, lost = store.look_through({BTC: at(0)}, store.accounts()[2])
+    assert spans == {BTC: [span(50, 51)]}
     assert lost == set()
     store.close()
 
@@ -243,11 +253,26 @@ def test_a_look_through_sets_damaged_files_aside_and_names_lost_ones(tmp_path: P
     store.accept(minutes(50, 52))
     file = tmp_path / "spot_BTCUSDT_1m.pqt"
     file.write_bytes(file.read_bytes()[:-50])
-    times, lost = store.look_through({BTC: at(10)}, store.accounts()[2])
-    assert times == {BTC: [at(50), at(51)]}
+    spans, lost = store.look_through({BTC: at(10)}, store.accounts()[2])
+    assert spans == {BTC: [span(50, 52)]}
     assert lost == {BTC}
     assert not file.exists()
     store.close()
+
+
+def test_a_look_through_gives_years_as_a_few_spans(tmp_path: Path) -> None:
+    """Of files and journal, from an open time on, whatever the interval is."""
+    store = opened(tmp_path)
+    month = [make_candle(nth_open_time_ms(MONTHLY, n)) for n in (0, 1, 3)]
+    store.accept([*minutes(0, 1_500), *minutes(1_502, 1_600), *receive(MONTHLY, *month)])
+    merge_all(store)
+    store.accept([*minutes(1_500, 1_501), *minutes(1_600, 1_605)])
+    spans, lost = store.look_through({BTC: at(100), MONTHLY: 0}, store.accounts()[2])
+    store.close()
+    assert spans[BTC] == [span(100, 1_501), span(1_502, 1_605)]
+    times = [nth_open_time_ms(MONTHLY, n) for n in range(5)]
+    assert spans[MONTHLY] == [Span(times[0], times[2]), Span(times[3], times[4])]
+    assert lost == set()
 
 
 def test_status_tells_rows_and_what_is_absent_by_reason(tmp_path: Path) -> None:
