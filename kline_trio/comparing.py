@@ -14,7 +14,7 @@ from kline_trio.interval import INTERVALS
 from kline_trio.recorder.supervisor import compared, repair
 from kline_trio.recorder.verification import Verified
 from kline_trio.storage.comparison import summed_mismatches
-from kline_trio.storage.reader import stored_table
+from kline_trio.storage.stored import stored_table
 
 __all__ = ["check_against"]
 

@@ -36,7 +36,7 @@ from kline_trio.simulator.server import Endpoints
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Reason, State
-from kline_trio.storage.reader import stored_table
+from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 
 __all__ = ["selftest"]

@@ -1,6 +1,7 @@
 """What CONTRIBUTING.md and the README promise of the code itself."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -128,6 +129,23 @@ def test_help_loads_neither_pandas_nor_pyarrow() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_recorder_never_loads_pandas(tmp_path: Path) -> None:
+    """Half a second of CPU and 40 MB, for months."""
+    (tmp_path / "recorder.toml").write_text('[streams.spot]\n1m = ["BTCUSDT"]\n')
+    code = (
+        "import sys\n"
+        "from kline_trio.cli import main\n"
+        "assert main(['recorder.toml', '--simulate', '--for', '3s']) == 0\n"
+        "print('pandas' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "False"
+    assert (tmp_path / "data-simulated" / ".kline_trio" / "journal.sqlite").exists()
 
 
 def readme_blocks(language: str) -> list[str]:

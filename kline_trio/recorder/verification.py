@@ -18,7 +18,7 @@ from kline_trio.recorder.filling import Http
 from kline_trio.recorder.seams import Seams
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.comparison import Comparison, compare
-from kline_trio.storage.reader import stored_table
+from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 
 __all__ = ["Verified", "repairs", "verify"]

@@ -24,8 +24,8 @@ from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import Absence, Account, Reason, Revision, State
 from kline_trio.storage.parquet import by_file
 from kline_trio.storage.places import HOUSE
-from kline_trio.storage.reader import stored_table
 from kline_trio.storage.store import Store
+from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import BEGIN, END, begins_of, overlay, schema
 
 __all__ = ["Disagreement", "UnitedSeries", "common_layout", "unite", "work_folder"]

@@ -15,7 +15,7 @@ from kline_trio.recorder.verification import Verified
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import RestFault
 from kline_trio.storage.comparison import summed_mismatches
-from kline_trio.storage.reader import stored_table
+from kline_trio.storage.stored import stored_table
 from tests.recorder.test_supervisor import START_MS, truth
 from tests.storage.support import merge_all, open_store, receive
 from tests.virtual import joined

@@ -48,7 +48,7 @@ from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, Reason, State
-from kline_trio.storage.reader import stored_table
+from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from tests.recorder.test_supervisor import truth
 from tests.virtual import joined
