@@ -57,15 +57,17 @@ class NoRoomWords:
 
 
 async def with_room(door: Door, job: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401
-    """Run a job behind a door, as often as it takes until there is room for it.
-
-    The writer says that there is none.
-    """
+    """Run a job behind a door, as often as it takes until there is room for it; say so."""
+    words = NoRoomWords()
     while True:
         try:
-            return await door.run(job, *arguments)
-        except NoRoomError:
+            result = await door.run(job, *arguments)
+        except NoRoomError as error:
+            words.no_room(error, "what is absent is filled in later")
             await trio.sleep(RETRY_SECONDS)
+        else:
+            words.room("; filling in goes on")
+            return result
 
 
 def days_left(free_bytes: int, series: Iterable[Series], bytes_a_row: float) -> float:
