@@ -59,6 +59,13 @@ def archive_files(series: Series, span: Span, now_ms: int) -> Iterator[ArchiveFi
       span: which.
       now_ms: the exchange's time.
     """
+    for file in _files(series, span, now_ms):
+        # The month of a 3d candle can begin in the middle of one.
+        if file.span.common_with(span):
+            yield file
+
+
+def _files(series: Series, span: Span, now_ms: int) -> Iterator[ArchiveFile]:
     interval = series.interval
     has_days = interval.duration_ms is not None and interval.duration_ms <= _DAY_MS
     day = _day(span.from_ms)

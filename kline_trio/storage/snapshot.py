@@ -16,6 +16,7 @@ from kline_trio.storage.unite import work_folder
 
 __all__ = ["Snapshot", "snapshot"]
 
+_LINK_ATTEMPTS = 100
 _MERGE_SECONDS = 600
 """Longer than any merge takes from the end of its writing to its line in the journal."""
 
@@ -68,12 +69,16 @@ def snapshot(store_path: Path, into: Path) -> Snapshot:
 
 def _link(path: Path, link: Path) -> None:
     make_folders(link.parent)
-    try:
-        link.hardlink_to(path)
-    except FileNotFoundError:
-        # Set aside by the recorder since it was listed.
-        if path.exists():
-            raise
+    for attempt in range(1, _LINK_ATTEMPTS + 1):
+        try:
+            link.hardlink_to(path)
+        except FileNotFoundError:
+            # Set aside by the recorder since it was listed; or replaced in this very moment, when
+            # the file that was found has no name any more, and none may be given to it.
+            if path.exists() and attempt == _LINK_ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def _keep_young_files(journal: Journal, work: Path, since: float) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import httpx2
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kline_trio.candle import Series
@@ -81,6 +81,7 @@ def test_symbols_of_other_scripts_are_percent_encoded() -> None:
     days=st.integers(1, 200),
     age=st.integers(0, 60),
 )
+@example(name="3d", first=46, days=165, age=37)
 def test_files_follow_each_other_without_gap_or_overlap(
     name: str, first: int, days: int, age: int
 ) -> None:

@@ -121,3 +121,24 @@ def test_the_command_finds_the_store_by_recorder_toml(
     assert main(["snapshot", "data", "copy3"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "copy3: 1 files, 2 candles in the journal"
     assert main(["snapshot", "data", "copy3"]) == 2
+
+
+def test_a_file_that_is_replaced_in_the_very_moment_is_linked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to a file that a rename has just taken the name from fails with ENOENT on Linux."""
+    store = write_minutes(tmp_path / "data", 0, 5)
+    merge_all(store)
+    store.close()
+    whole = Path.hardlink_to
+    tries: list[Path] = []
+
+    def replaced(link: Path, target: Path) -> None:
+        tries.append(target)
+        if len(tries) < 3:
+            raise FileNotFoundError(2, "No such file or directory", str(target))
+        whole(link, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", replaced)
+    assert snapshot(tmp_path / "data", tmp_path / "copy").files == 1
+    assert len(tries) == 3
