@@ -33,6 +33,7 @@ from kline_trio.simulator.faults import (
     Stall,
 )
 from kline_trio.simulator.server import Endpoints
+from kline_trio.simulator.symbols import ascii_lower
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Reason, State
@@ -176,7 +177,7 @@ def _troubles(seed: int, seconds: float) -> Iterator[Fault]:
             at_ms = DEFAULT_START_MS + round(at_s * 1_000 * _SPEED)
             at_ms -= at_ms % _MINUTE_MS
             symbol, interval = chance.choice(series)
-            stream = f"{symbol.translate(_LOWER)}@kline_{interval}"
+            stream = f"{ascii_lower(symbol)}@kline_{interval}"
             several = at_ms + chance.randint(3, 10) * _MINUTE_MS
             close_ms = at_ms - at_ms % (5 * 3 * _MINUTE_MS)
             yield chance.choice(
@@ -198,9 +199,6 @@ def _troubles(seed: int, seconds: float) -> Iterator[Fault]:
                 )
             )
             at_s += chance.uniform(0.5, 1.5) * _TROUBLE_SECONDS / 2
-
-
-_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
 def _tally(store_path: Path, exchange: Exchange, lives: list[Span]) -> _Tally:

@@ -31,6 +31,10 @@ class _Watched:
     lost: set[int] = attrs.field(factory=set)
     """Open times that were judged as received, and did not become durable."""
 
+    def is_open(self, open_time_ms: int) -> bool:
+        """Whether it is still to be judged if this candle has come."""
+        return self.judged_ms is None or open_time_ms >= self.judged_ms
+
 
 @attrs.define(eq=False)
 class Completeness:
@@ -56,14 +60,14 @@ class Completeness:
         """A candle has come, and is on its way to the disk."""
         watched = self._watched.setdefault(series, _Watched())
         watched.in_flight.add(open_time_ms)
-        if watched.judged_ms is None or open_time_ms >= watched.judged_ms:
+        if watched.is_open(open_time_ms):
             watched.received.add(open_time_ms)
 
     def accept(self, series: Series, open_time_ms: int) -> None:
         """A candle is durable."""
         watched = self._watched.setdefault(series, _Watched())
         watched.in_flight.discard(open_time_ms)
-        if watched.judged_ms is None or open_time_ms >= watched.judged_ms:
+        if watched.is_open(open_time_ms):
             watched.received.add(open_time_ms)
 
     def drop(self, series: Series, open_time_ms: int) -> None:
@@ -71,7 +75,7 @@ class Completeness:
         watched = self._watched.get(series)
         if watched is not None and open_time_ms in watched.in_flight:
             watched.in_flight.discard(open_time_ms)
-            if watched.judged_ms is None or open_time_ms >= watched.judged_ms:
+            if watched.is_open(open_time_ms):
                 watched.received.discard(open_time_ms)
             else:
                 watched.lost.add(open_time_ms)

@@ -5,7 +5,8 @@ import fcntl
 import logging
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -193,13 +194,16 @@ class Store:
         Raises:
           DiskError: the file is as it was.
         """
-        with disk_errors(self.path / merge.path):
+        return self._replaced(merge.path, lambda: perform(merge, self.path, scratch(self.path)))
+
+    def _replaced(self, path: PurePosixPath, job: Callable[[], MergedFile]) -> MergedFile:
+        """Does a merge of a file; once more without the file that is there, if that is damaged."""
+        with disk_errors(self.path / path):
             try:
-                return perform(merge, self.path, scratch(self.path))
+                return job()
             except DamagedError as error:
-                self._set_aside(self.path / merge.path, error)
-                merged = perform(merge, self.path, scratch(self.path))
-                return attrs.evolve(merged, replaces_damaged=True)
+                self._set_aside(self.path / path, error)
+                return attrs.evolve(job(), replaces_damaged=True)
 
     def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> None:
         """Removes exactly these from the journal; what was revised since `take` stays.
@@ -243,15 +247,15 @@ class Store:
         """
         merged = []
         for path, piece in by_file(new, series, self.layout):
-            news = News(piece.slice(0, 0), piece)
-            with disk_errors(self.path / path):
-                try:
-                    one = bring_in(news, path, series, self.path, scratch(self.path))
-                except DamagedError as error:
-                    self._set_aside(self.path / path, error)
-                    one = bring_in(news, path, series, self.path, scratch(self.path))
-                    one = attrs.evolve(one, replaces_damaged=True)
-            merged.append(one)
+            job = partial(
+                bring_in,
+                News(piece.slice(0, 0), piece),
+                path,
+                series,
+                self.path,
+                scratch(self.path),
+            )
+            merged.append(self._replaced(path, job))
         return merged
 
     def keep_filled(
