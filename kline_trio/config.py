@@ -13,11 +13,15 @@ import tomli
 from kline_trio.candle import Series, upper_ascii
 from kline_trio.config_values import (
     path_reader,
+    read_age_hours,
     read_count,
     read_host,
     read_layout,
     read_moment,
     read_positive_seconds,
+    read_proxy,
+    read_redundancy,
+    read_rest_seconds,
     read_seconds,
     read_share,
     read_text,
@@ -29,7 +33,7 @@ from kline_trio.interval import Interval
 from kline_trio.storage.layout import Layout
 
 __all__ = ["CompletenessConfig", "Config", "ConnectionConfig", "EndpointConfig"]
-__all__ += ["HistoryConfig", "RestConfig", "StoreConfig"]
+__all__ += ["HistoryConfig", "RestConfig", "StoreConfig", "UniverseConfig"]
 
 
 @attrs.frozen(kw_only=True)
@@ -96,6 +100,24 @@ class ConnectionConfig:
     """TCP, TLS and handshake together."""
     stall_seconds: float = 30.0
     """No data frame for so long: reconnect."""
+    max_age_hours: float = 23.0
+    """How old it grows before another takes its place; the exchange cuts it after a day."""
+    redundancy: int = 1
+    """How many connections carry each stream at the same time."""
+    read_rest_seconds: float = 0.02
+    """Between two reads: the kernel gathers frames meanwhile, and the CPU rests."""
+    ca_file: Path | None = None
+    """Certificates, in PEM, that are trusted besides the system's."""
+    proxy: str | None = None
+    """The URL of a proxy, or "direct" for none; None: as the environment says."""
+
+
+@attrs.frozen(kw_only=True)
+class UniverseConfig:
+    """How the exchange's list of symbols is followed."""
+
+    refresh_seconds: float = 600.0
+    """Between two looks at it."""
 
 
 _ARCHIVE = "https://data.binance.vision"
@@ -115,6 +137,7 @@ class Config:
     endpoints: Mapping[str, EndpointConfig] = attrs.field(factory=_DEFAULT_ENDPOINTS.copy)
     """By trade type; all three."""
     connection: ConnectionConfig = ConnectionConfig()
+    universe: UniverseConfig = UniverseConfig()
     completeness: CompletenessConfig = CompletenessConfig()
     rest: RestConfig = RestConfig()
     history: HistoryConfig = HistoryConfig()
@@ -172,11 +195,13 @@ _Section = TypeVar(
     StoreConfig,
     EndpointConfig,
     ConnectionConfig,
+    UniverseConfig,
     CompletenessConfig,
     RestConfig,
     HistoryConfig,
 )
-_TABLES = ("streams", "store", "endpoints", "connection", "completeness", "rest", "history")
+_TABLES = ("streams", "store", "endpoints", "connection", "universe", "completeness", "rest")
+_TABLES += ("history",)
 
 
 @attrs.frozen
@@ -224,6 +249,14 @@ class _Reader:
             ConnectionConfig(),
             connect_seconds=read_positive_seconds,
             stall_seconds=read_positive_seconds,
+            max_age_hours=read_age_hours,
+            redundancy=read_redundancy,
+            read_rest_seconds=read_rest_seconds,
+            ca_file=path_reader(folder),
+            proxy=read_proxy,
+        )
+        universe = self._section(
+            ("universe",), root, UniverseConfig(), refresh_seconds=read_positive_seconds
         )
         completeness = self._section(
             ("completeness",),
@@ -240,6 +273,7 @@ class _Reader:
             store=store,
             endpoints=endpoints,
             connection=connection,
+            universe=universe,
             completeness=completeness,
             rest=rest,
             history=history,

@@ -13,11 +13,15 @@ from kline_trio.storage.layout import Layout
 
 __all__ = [
     "path_reader",
+    "read_age_hours",
     "read_count",
     "read_host",
     "read_layout",
     "read_moment",
     "read_positive_seconds",
+    "read_proxy",
+    "read_redundancy",
+    "read_rest_seconds",
     "read_seconds",
     "read_share",
     "read_text",
@@ -81,6 +85,40 @@ def read_positive_seconds(value: object) -> float:
     if read_seconds(value) == 0:
         raise ValueError("0 seconds leave no time for an answer")
     return read_seconds(value)
+
+
+def read_age_hours(value: object) -> float:
+    """How old a connection may grow, in hours: the exchange cuts it after 24."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.1 <= value < 24:
+        raise ValueError(f"a number of hours from 0.1 to below 24 is wanted, not {value!r}")
+    return float(value)
+
+
+def read_redundancy(value: object) -> int:
+    """How many connections carry each stream."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4:
+        raise ValueError(f"a number from 1 to 4 is wanted, not {value!r}")
+    return value
+
+
+def read_rest_seconds(value: object) -> float:
+    """How long a connection rests between two reads: a second at most, for pings wait too."""
+    seconds = read_seconds(value)
+    if seconds > 1:
+        raise ValueError(f"{value} is more than 1 second")
+    return seconds
+
+
+def read_proxy(value: object) -> str:
+    """The URL of a proxy, or "direct"."""
+    text = read_text(value)
+    if text == "direct":
+        return text
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "socks5", "socks5h") or not parts.hostname:
+        raise ValueError(f'{text!r} is no http:// or socks5:// address, and not "direct"')
+    _ = parts.port  # raises ValueError where it is no port
+    return text
 
 
 def path_reader(folder: Path) -> Callable[[object], Path]:
