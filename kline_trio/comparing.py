@@ -11,8 +11,7 @@ from kline_trio.candle import Candle, Series
 from kline_trio.config import Config
 from kline_trio.console import log_lines
 from kline_trio.interval import INTERVALS
-from kline_trio.recorder.supervisor import compared, repair
-from kline_trio.recorder.verification import Verified
+from kline_trio.recorder.verification import Verified, compared, repair
 from kline_trio.storage.comparison import summed_mismatches
 from kline_trio.storage.stored import stored_table
 

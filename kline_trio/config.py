@@ -200,8 +200,16 @@ _Section = TypeVar(
     RestConfig,
     HistoryConfig,
 )
-_TABLES = ("streams", "store", "endpoints", "connection", "universe", "completeness", "rest")
-_TABLES += ("history",)
+_TABLES = (
+    "streams",
+    "store",
+    "endpoints",
+    "connection",
+    "universe",
+    "completeness",
+    "rest",
+    "history",
+)
 
 
 @attrs.frozen

@@ -64,6 +64,8 @@ class Peer:
 
     stream: trio.abc.Stream
     url: str
+    nth: int = 0
+    """Which of the host's addresses was asked for first."""
     protocol: WSConnection = attrs.field(factory=lambda: WSConnection(ConnectionType.SERVER))
     seen: list[Event] = attrs.field(factory=list)
     """All that came and was not waited for."""
@@ -160,11 +162,11 @@ class ScriptedExchange:
     _waiting: list[Peer] = attrs.field(factory=list)
     _arrived: trio.Event = attrs.field(factory=trio.Event)
 
-    async def dial(self, url: str) -> trio.abc.Stream:
+    async def dial(self, url: str, nth: int) -> trio.abc.Stream:
         """What a `Seams.dial` does."""
         await trio.lowlevel.checkpoint()
         client, server = trio.testing.memory_stream_pair()
-        peer = Peer(server, url)
+        peer = Peer(server, url, nth)
         self.peers.append(peer)
         self.dialled_at.append(trio.current_time())
         self._waiting.append(peer)

@@ -70,7 +70,7 @@ async def joined(exchange: Exchange, *, seed: int = 0) -> AsyncIterator[Seams]:
     """Seams that lead to the exchange while the body runs."""
     async with trio.open_nursery() as serving:
 
-        async def dial(url: str) -> trio.abc.Stream:
+        async def dial(url: str, nth: int) -> trio.abc.Stream:
             await trio.sleep(0.01)
             client, server = trio.testing.memory_stream_pair()
             trade_type = MARKET_OF_HOST[urlsplit(url).hostname or ""]

@@ -1,12 +1,14 @@
 """One life of one WebSocket: connect, subscribe, receive, and end with a reason.
 
 We never begin a closing handshake. trio-websocket raises in its reader when a ping comes after our
-CLOSE (trio-websocket#184), so the private nursery is cancelled and the stream closed by force.
+CLOSE (trio-websocket#184), so the stream is closed by force.
 """
 
 import enum
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import attrs
@@ -31,11 +33,11 @@ from kline_trio.exchange.protocol import (
 from kline_trio.exchange.sieve import Sieve, SievedStream
 from kline_trio.exchange.subscription import Subscription
 
-__all__ = ["BadFrame", "Connection", "Dial", "Ended", "Happening", "Heard", "RefusedStream"]
-__all__ += ["SilentStreams", "Why"]
+__all__ = ["BadFrame", "Connection", "Dial", "Ended", "Happening", "Heard", "Ready"]
+__all__ += ["RefusedStream", "ShutdownAnnounced", "SilentStreams", "Why"]
 
-Dial = Callable[[str], Awaitable[trio.abc.Stream]]
-"""Opens a stream to a WebSocket URL."""
+Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
+"""Opens a stream to a WebSocket URL; the number says which of its addresses to try first."""
 
 _MESSAGE_QUEUE = 4096
 """Messages that wait behind trio-websocket's reader. With only a few, pings would stay unanswered
@@ -43,6 +45,9 @@ while we are blocked on our own channel, and the exchange drops who does not ans
 
 _ABNORMAL_CLOSURE = 1006
 """No CLOSE frame came (RFC 6455, section 7.4.1)."""
+
+_QUIET_SECONDS = 15.0
+"""Without trades a stream gives nothing: it is not waited for any longer than this."""
 
 _LOST = (
     OSError,  # also ssl.SSLError, and names that do not resolve
@@ -64,6 +69,7 @@ class Why(enum.Enum):
     STALLED = "stalled"
     LOST = "lost"
     SHUTDOWN = "shut down by the server"
+    RETIRED = "replaced"
 
 
 @attrs.frozen
@@ -83,6 +89,18 @@ class Ended:
 @attrs.frozen
 class Heard:
     """The first valid candle of this connection has come, closed or forming."""
+
+
+@attrs.frozen
+class Ready:
+    """All of its streams deliver, from this event time on; streams without trades are believed."""
+
+    event_time_ms: int
+
+
+@attrs.frozen
+class ShutdownAnnounced:
+    """The server will end this connection soon, without saying when."""
 
 
 @attrs.frozen
@@ -109,7 +127,7 @@ class RefusedStream:
     message: str
 
 
-Happening = Heard | BadFrame | SilentStreams | RefusedStream
+Happening = Heard | Ready | ShutdownAnnounced | BadFrame | SilentStreams | RefusedStream
 """What a connection tells of itself while it lives."""
 
 
@@ -118,8 +136,8 @@ class Connection:
     """One connection to one market, for streams that fit on it; it lives once."""
 
     market: Market
-    streams: Mapping[str, Series]
-    """What to subscribe, by stream name."""
+    streams: dict[str, Series]
+    """What it is subscribed to, or about to be, by stream name; its own."""
     deliver: Callable[[CandleClosed], Awaitable[None]]
     """Takes the closed candles, in order. While it blocks, nothing counts as a stall."""
     tell: Callable[[Happening], None]
@@ -130,38 +148,82 @@ class Connection:
     """For TCP, TLS and handshake together."""
     stall_seconds: float
     """How long it may be without a data frame. Pings are not life (nautilus_trader#3907)."""
+    rest_seconds: float = 0.0
+    """Between two reads, so that frames gather."""
 
     _life: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
-    _subscription: Subscription = attrs.field(init=False)
+    _subscription: Subscription = attrs.field(init=False, factory=Subscription)
     _sieve: Sieve = attrs.field(init=False, factory=Sieve)
+    _stream: SievedStream | None = attrs.field(init=False, default=None)
     _delivering: bool = attrs.field(init=False, default=False)
     _heard: bool = attrs.field(init=False, default=False)
+    _ready: bool = attrs.field(init=False, default=False)
+    _shutting_down: bool = attrs.field(init=False, default=False)
+    _retired: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        self._subscription = Subscription.to(self.streams)
+        self._subscription.begin(self.streams)
 
-    async def live(self, dial: Dial, url: str) -> Ended:
+    def subscribe(self, streams: Mapping[str, Series]) -> None:
+        """Ask for these streams too; the others go on."""
+        self.streams.update(streams)
+        self._subscription.begin(streams)
+
+    def unsubscribe(self, names: Iterable[str]) -> None:
+        """Ask for these streams no more; what still comes of them is delivered."""
+        self._subscription.end(names)
+
+    def suspect(self, name: str) -> None:
+        """Tell if nothing comes of this stream from now on."""
+        self._subscription.suspect(name, trio.current_time())
+
+    def renew(self, name: str) -> None:
+        """Ask for a stream anew."""
+        self._subscription.end([name])
+        self._subscription.begin([name])
+
+    async def retire(self) -> None:
+        """End it, when what it has received so far is delivered."""
+        self._retired = True
+        if self._stream is None or not self._sieve.upgraded:
+            self._life.cancel()
+            await trio.lowlevel.checkpoint()
+        else:
+            # trio-websocket's reader finds it closed, and what is queued behind it stays.
+            await trio.aclose_forcefully(self._stream)
+
+    async def live(self, dial: Dial, url: str, nth: int = 0) -> Ended:
         """Connect, subscribe and receive until it ends.
 
         What the network and the exchange do wrong becomes the returned value; bugs propagate.
         If cancelled, the stream is closed by force and nothing more is sent.
+
+        Args:
+          dial: opens the stream.
+          url: of the host.
+          nth: which of its addresses to try first.
         """
         ended = None
         self._life.deadline = trio.current_time() + self.connect_seconds
         with self._life:
             try:
-                ended = await self._connect_and_receive(dial, url)
+                await self._connect_and_receive(dial, url, nth)
             except* trio_websocket.ConnectionRejected as group:
                 ended = _refused(_leaf(group))
             except* _LOST as group:
                 ended = self._lost(_leaf(group))
         if ended is None:
             ended = self._run_out_of_time()
+        if self._retired:
+            ended = Ended(Why.RETIRED, "another has taken its place")
+        elif self._shutting_down:
+            ended = Ended(Why.SHUTDOWN, "as it had announced")
         return attrs.evolve(ended, heard=self._heard)
 
-    async def _connect_and_receive(self, dial: Dial, url: str) -> Ended:
-        stream = await dial(url)
+    async def _connect_and_receive(self, dial: Dial, url: str, nth: int) -> None:
+        stream = await dial(url, nth)
         sieved = SievedStream(stream, on_life=self._move_deadline, on_forming=self._see_forming)
+        self._stream = sieved
         self._sieve = sieved.sieve
         self._sieve.unseen = self._subscription.unheard
         parts = urlsplit(url)
@@ -177,16 +239,17 @@ class Connection:
                     receive_buffer_size=None,
                 )
                 self._move_deadline()
-                private.start_soon(
-                    self._subscription.send, socket.send_message, self.market.messages_per_second
-                )
-                ended = await self._receive(socket)
-                private.cancel_scope.cancel()
-            return ended
+                private.start_soon(self._send_requests, socket)
+                await self._receive(socket)
         finally:
             await trio.aclose_forcefully(sieved)
 
-    async def _receive(self, socket: trio_websocket.WebSocketConnection) -> Ended:
+    async def _send_requests(self, socket: trio_websocket.WebSocketConnection) -> None:
+        # The receiver learns of the end by itself, when it has delivered what came before it.
+        with suppress(trio_websocket.ConnectionClosed):
+            await self._subscription.send(socket.send_message, self.market.messages_per_second)
+
+    async def _receive(self, socket: trio_websocket.WebSocketConnection) -> NoReturn:
         while True:
             text = await socket.get_message()
             try:
@@ -201,11 +264,13 @@ class Connection:
                 case CandleForming():
                     self._hear(event)
                 case SubscriptionReply():
-                    self._subscription.acknowledge(event.id, trio.current_time())
+                    for name in self._subscription.acknowledge(event.id, trio.current_time()):
+                        self.streams.pop(name, None)
                 case ErrorReply():
                     self._answer_refusal(event, text)
                 case ServerShutdown():
-                    return Ended(Why.SHUTDOWN, "it announced that it will go away")
+                    self._shutting_down = True
+                    self.tell(ShutdownAnnounced())
                 case OtherEvent():
                     pass
 
@@ -236,6 +301,10 @@ class Connection:
         if not self._heard:
             self._heard = True
             self.tell(Heard())
+        now = trio.current_time()
+        if not self._ready and self._subscription.is_heard(now, _QUIET_SECONDS):
+            self._ready = True
+            self.tell(Ready(event.event_time_ms))
         self._name_silent_streams(self.stall_seconds)
 
     def _name_silent_streams(self, patience_seconds: float) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "decode",
     "stream_name",
     "subscribe_request",
+    "unsubscribe_request",
 ]
 
 _TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
@@ -86,7 +87,16 @@ def stream_name(series: Series) -> str:
 
 def subscribe_request(names: Iterable[str], request_id: int) -> str:
     """The text of a SUBSCRIBE request."""
-    request = {"method": "SUBSCRIBE", "params": list(names), "id": request_id}
+    return _request("SUBSCRIBE", names, request_id)
+
+
+def unsubscribe_request(names: Iterable[str], request_id: int) -> str:
+    """The text of an UNSUBSCRIBE request."""
+    return _request("UNSUBSCRIBE", names, request_id)
+
+
+def _request(method: str, names: Iterable[str], request_id: int) -> str:
+    request = {"method": method, "params": list(names), "id": request_id}
     return msgspec.json.encode(request).decode()
 
 

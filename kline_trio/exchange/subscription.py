@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import attrs
 import trio
 
-from kline_trio.exchange.protocol import subscribe_request
+from kline_trio.exchange.protocol import subscribe_request, unsubscribe_request
 
 __all__ = ["Subscription"]
 
@@ -14,28 +14,61 @@ _STREAMS_PER_REQUEST = 100
 """Some 2 kB of text; requests of 350 streams have been reported to work."""
 
 
+@attrs.frozen
+class _Request:
+    """One message, sent or to be sent."""
+
+    names: tuple[str, ...]
+    begins: bool = True
+    """Whether the streams are to begin; else they are to end."""
+
+    def text(self, request_id: int) -> str:
+        """The message as it is sent."""
+        write = subscribe_request if self.begins else unsubscribe_request
+        return write(self.names, request_id)
+
+
 @attrs.define(eq=False)
 class Subscription:
-    """The SUBSCRIBE requests of one connection: paced, and each followed to its end.
+    """The requests of one connection: paced, in order, and each followed to its end.
 
     One malformed name makes the exchange refuse the whole request, so a refused request is asked
     again in halves until the name that it refuses stands alone.
     """
 
-    unheard: set[bytes]
+    unheard: set[bytes] = attrs.field(init=False, factory=set)
     """Names that nothing was heard of yet; the sieve takes names out of it as it hears them."""
 
-    _waiting: deque[tuple[str, ...]]
+    _wanted: set[str] = attrs.field(init=False, factory=set)
+    _waiting: deque[_Request] = attrs.field(init=False, factory=deque)
     _something_waits: trio.Event = attrs.field(init=False, factory=trio.Event)
-    _asked: dict[int, tuple[str, ...]] = attrs.field(init=False, factory=dict)
-    _acknowledged_at: dict[str, float] = attrs.field(init=False, factory=dict)
+    _sent: int = attrs.field(init=False, default=0)
+    _sent_at: float | None = attrs.field(init=False, default=None)
+    _asked: dict[int, _Request] = attrs.field(init=False, factory=dict)
+    """By id; what is not answered yet."""
+    _expected_since: dict[str, float] = attrs.field(init=False, factory=dict)
+    """Of which streams something should come by now, and since when."""
 
-    @classmethod
-    def to(cls, streams: Iterable[str]) -> "Subscription":
-        """A subscription to these streams, of which nothing is sent yet."""
-        names, size = tuple(streams), _STREAMS_PER_REQUEST
-        requests = (names[start : start + size] for start in range(0, len(names), size))
-        return cls({name.encode() for name in names}, deque(requests))
+    def begin(self, names: Iterable[str]) -> None:
+        """Ask for these streams."""
+        names = tuple(names)
+        self._wanted.update(names)
+        self.unheard.update(name.encode() for name in names)
+        self._ask(names, begins=True)
+
+    def end(self, names: Iterable[str]) -> None:
+        """Ask for no more of these streams."""
+        names = tuple(names)
+        self._wanted.difference_update(names)
+        for name in names:
+            self.hear(name)
+            self._expected_since.pop(name, None)
+        self._ask(names, begins=False)
+
+    def suspect(self, name: str, now_seconds: float) -> None:
+        """Something should have come of this stream: note when next it gives anything."""
+        self.unheard.add(name.encode())
+        self._expected_since[name] = now_seconds
 
     async def send(
         self, send_message: Callable[[str], Awaitable[None]], messages_per_second: float
@@ -43,49 +76,79 @@ class Subscription:
         """Send the requests, and those that follow from refusals, until cancelled."""
         while True:
             while self._waiting:
-                names = self._waiting.popleft()
-                request_id = len(self._asked) + 1
-                self._asked[request_id] = names
-                await send_message(subscribe_request(names, request_id))
+                request = self._waiting.popleft()
+                self._sent += 1
+                self._asked[self._sent] = request
+                await send_message(request.text(self._sent))
+                self._sent_at = trio.current_time()
                 # Half of what is allowed: pongs count too, and bursts after a reconnect have
                 # drawn close code 1008 (binance-connector-go#90).
                 await trio.sleep(2 / messages_per_second)
             self._something_waits = trio.Event()
             await self._something_waits.wait()
 
+    def is_heard(self, now_seconds: float, patience_seconds: float) -> bool:
+        """Whether all streams were asked for, and all were heard of, or patience is at its end.
+
+        An answer to a request proves less than a frame: streams that do not exist are acknowledged.
+        """
+        if self._waiting or self._sent_at is None:
+            return False
+        return not self.unheard or now_seconds >= self._sent_at + patience_seconds
+
     def asked(self, request_id: object) -> bool:
-        """Whether this is the id of a request that was sent."""
-        return bool(self._names(request_id))
+        """Whether this is the id of a request that waits for its answer."""
+        return request_id in self._asked
 
     def hear(self, name: str) -> None:
         """Note that this stream gives something."""
         self.unheard.discard(name.encode())
 
-    def acknowledge(self, request_id: object, now_seconds: float) -> None:
-        """Note that a request was taken. Whether its streams exist is another matter."""
-        for name in self._names(request_id):
-            self._acknowledged_at[name] = now_seconds
+    def acknowledge(self, request_id: object, now_seconds: float) -> tuple[str, ...]:
+        """Note that a request was taken; the streams that end by it, and were not begun anew.
+
+        Whether streams that begin by it exist is another matter.
+        """
+        request = self._answered(request_id)
+        if not request.begins:
+            return tuple(name for name in request.names if name not in self._wanted)
+        for name in request.names:
+            self._expected_since[name] = now_seconds
+        return ()
 
     def refuse(self, request_id: object) -> tuple[str, ...]:
         """Note that a request was refused; the names that are refused for good, none or one."""
-        names = self._names(request_id)
+        request = self._answered(request_id)
+        names = request.names
+        if not request.begins:
+            return ()
         if len(names) <= 1:
+            self.unheard.difference_update(name.encode() for name in names)
             return names
+        # Before what was asked later, which may be to end one of these.
         middle = len(names) // 2
-        self._waiting += [names[:middle], names[middle:]]
+        for half in (names[middle:], names[:middle]):
+            self._waiting.appendleft(attrs.evolve(request, names=half))
         self._something_waits.set()
         return ()
 
     def silent(self, now_seconds: float, patience_seconds: float) -> tuple[str, ...]:
-        """The streams acknowledged so long ago of which nothing was heard; each is named once."""
+        """The streams expected for so long of which nothing was heard; each is named once."""
         names = tuple(
             name
-            for name, since in self._acknowledged_at.items()
+            for name, since in self._expected_since.items()
             if now_seconds - since >= patience_seconds
         )
         for name in names:
-            del self._acknowledged_at[name]
+            del self._expected_since[name]
         return tuple(name for name in names if name.encode() in self.unheard)
 
-    def _names(self, request_id: object) -> tuple[str, ...]:
-        return self._asked.get(request_id, ()) if isinstance(request_id, int) else ()
+    def _ask(self, names: tuple[str, ...], *, begins: bool) -> None:
+        for start in range(0, len(names), _STREAMS_PER_REQUEST):
+            self._waiting.append(_Request(names[start : start + _STREAMS_PER_REQUEST], begins))
+        self._something_waits.set()
+
+    def _answered(self, request_id: object) -> _Request:
+        if isinstance(request_id, int):
+            return self._asked.pop(request_id, _Request(()))
+        return _Request(())

@@ -9,7 +9,7 @@ import trio
 __all__ = ["dial"]
 
 
-async def dial(url: str) -> trio.abc.Stream:
+async def dial(url: str, nth: int = 0) -> trio.abc.Stream:
     """Open a stream to a `ws://` or `wss://` URL, TLS handshake done.
 
     The name is resolved anew each time, since addresses of the exchange change

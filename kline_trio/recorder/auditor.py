@@ -23,6 +23,9 @@ __all__ = ["Auditor"]
 _JUDGE_SECONDS = 1.0
 _DAY_MS = 86_400_000
 _EXPORT_SECONDS = 60.0
+_BEHIND_MS = 45_000
+"""So far behind a connection may be until what it should have brought is asked for: connections
+have been 30 s late (nautilus_trader#1705)."""
 _KEEP_SECONDS = 600.0
 """How often watermarks are kept where nothing is absent: the next start looks through what is
 stored from there on."""
@@ -39,14 +42,25 @@ class Auditor:
     clocks: Mapping[str, ExchangeClock]
     """By trade type."""
     backfill: Backfill
-    series: tuple[Series, ...]
     since_ms: int | None
     """From when on the past is fetched; None: not at all."""
     may_judge: Callable[[], bool]
     """False as long as candles that came wait for room on the disk."""
+    told_ms: Callable[[str], int | None]
+    """Up to which time of the exchange a market's connections have delivered, if any lives."""
+    sealed: Callable[[Series], None]
+    """Told which series has come to its end, and is in the ledger with it."""
 
+    _wanted: dict[Series, int | None] = attrs.field(init=False, factory=dict)
+    """What is recorded, and since when, by the exchange's time, if that was known then."""
+    _listed_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    """Of symbols listed while we looked: from when on their candles count."""
+    _seals_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    """Of symbols traded no more: up to when they are accounted for before they are sealed."""
+    _unstarted: set[Series] = attrs.field(init=False, factory=set)
+    """What is wanted, and not known yet how much of it is stored."""
     _accounts: dict[Series, Account] = attrs.field(init=False, factory=dict)
-    _started_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    _started_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     _lost: set[Series] = attrs.field(init=False, factory=set)
     _kept_at: float = attrs.field(init=False, default=0.0)
     _exported_at: float = attrs.field(init=False, default=-math.inf)
@@ -80,32 +94,104 @@ class Auditor:
         """A file of the series was lost: take stock of it anew."""
         self._lost.add(series)
 
+    def want(self, series: Iterable[Series], listed_ms: Mapping[Series, int] | None = None) -> None:
+        """These series are recorded from now on, and no others.
+
+        Args:
+          series: which.
+          listed_ms: of symbols that are new on the exchange, from when on their candles count.
+        """
+        self._wanted = {
+            one: self._wanted.get(one, self.clocks[one.trade_type].now_ms) for one in series
+        }
+        self._unstarted = {one for one in self._wanted if one not in self._accounts}
+        self._listed_ms |= listed_ms or {}
+
+    def seal(self, ends_ms: Mapping[Series, int]) -> None:
+        """These series are traded no more: seal them when they are accounted for up to a time."""
+        self._seals_ms = {one: self._seals_ms.get(one, ms) for one, ms in ends_ms.items()}
+
     @property
     def is_stock_taken(self) -> bool:
-        """Whether of every market it is known what is stored."""
-        return self._started_ms.keys() == self.clocks.keys()
+        """Whether of everything wanted it is known what is stored."""
+        return not self._unstarted
 
     async def audit(self) -> None:
-        """Take stock of markets whose time is known now; name what is due and has not come.
+        """Take stock of what is newly wanted; name what is due and has not come.
 
         Raises:
           DiskError: the store could not be read or written.
         """
+        if gone := [one for one in self._accounts if one not in self._wanted]:
+            await self._leave(gone)
         for trade_type, clock in self.clocks.items():
-            if clock.now_ms is not None and trade_type not in self._started_ms:
-                mine = [one for one in self.series if one.trade_type == trade_type]
-                self._started_ms[trade_type] = _began_ms(clock.now_ms, clock.first_heard_ms)
-                try:
-                    await self._take_stock(mine)
-                except DiskError:
-                    del self._started_ms[trade_type]
-                    raise
+            new = [one for one in self._unstarted if one.trade_type == trade_type]
+            if new and clock.now_ms is not None:
+                await self._start(sorted(new), clock, clock.now_ms)
         lost = [one for one in self._lost if one in self._accounts]
         if lost:
             await self._take_stock(lost)
             self._lost.difference_update(lost)
         if self.may_judge():
             await self._judge()
+            await self._seal_what_has_ended()
+
+    async def _start(self, new: list[Series], clock: ExchangeClock, now_ms: int) -> None:
+        began_ms = _began_ms(now_ms, clock.first_heard_ms)
+        for series in new:
+            wanted_ms = self._wanted[series]
+            self._started_ms[series] = began_ms if wanted_ms is None else wanted_ms
+        try:
+            await self._take_stock(new)
+        except DiskError:
+            for series in new:
+                del self._started_ms[series]
+            raise
+        self._unstarted.difference_update(new)
+
+    async def _leave(self, gone: Sequence[Series]) -> None:
+        """Keep since when these are not recorded any more."""
+        marks = self.completeness.watermarks_ms()
+        accounts = {
+            one: attrs.evolve(
+                self._accounts[one],
+                watermark_ms=marks.get(one, self._accounts[one].watermark_ms),
+                retired_ms=self.clocks[one.trade_type].now_ms,
+            )
+            for one in gone
+        }
+        await self._write([], accounts)
+        for one in gone:
+            self.completeness.forget(one)
+            self.backfill.forget(one)
+            for known in (self._accounts, self._started_ms, self._listed_ms):
+                known.pop(one, None)
+
+    async def _seal_what_has_ended(self) -> None:
+        marks = self.completeness.watermarks_ms()
+        ended = [
+            one
+            for one, ends_ms in self._seals_ms.items()
+            if one in self._accounts and marks[one] >= ends_ms
+        ]
+        if not ended:
+            return
+        _, ledger, _ = await self.commit_door.run(self.store.accounts)
+        asked_for = {one.series for one in ledger if one.state is State.PENDING}
+        for series in ended:
+            if series not in asked_for and series in self._wanted:
+                await self._seal(series, marks[series])
+
+    async def _seal(self, series: Series, ends_ms: int) -> None:
+        """Its last candle, and that there is none after it, stand in the ledger."""
+        interval = series.interval
+        span = Span(ends_ms, interval.end_time_ms(ends_ms))
+        now_ms = self.clocks[series.trade_type].now_ms or span.to_ms
+        absence = Absence(series, span, now_ms, Reason.DELISTED, State.CLOSED)
+        self.completeness.watch(series, span.to_ms)
+        await self._write([absence], self._moved([series]))
+        del self._seals_ms[series]
+        self.sealed(series)
 
     async def keep(self) -> None:
         """Keep what is absent and up to where all is accounted for, so that the next start need
@@ -121,15 +207,20 @@ class Auditor:
 
     def _absent_now(self) -> list[Absence]:
         times = {
-            name: clock.now_ms
+            name: self._judged_ms(name, clock.now_ms)
             for name, clock in self.clocks.items()
-            if clock.now_ms is not None and name in self._started_ms
+            if clock.now_ms is not None
         }
         return [
             absence
             for series, spans in self.completeness.absent(times).items()
             for absence in self._explained(series, spans, times[series.trade_type])
         ]
+
+    def _judged_ms(self, trade_type: str, now_ms: int) -> int:
+        """Up to when candles may be missed: what a connection that is behind will bring is not."""
+        told_ms = self.told_ms(trade_type)
+        return now_ms if told_ms is None else max(min(now_ms, told_ms), now_ms - _BEHIND_MS)
 
     async def _judge(self) -> None:
         absences = self._absent_now()
@@ -177,7 +268,7 @@ class Auditor:
         )
         absences: list[Absence] = []
         for series in mine:
-            now_ms = self._started_ms[series.trade_type]
+            now_ms = self._started_ms[series]
             account = known.get(series) or _first_account(series, stored[series], now_ms)
             from_ms = wanted[series] if series in known else account.first_ms
             if series in self._accounts:
@@ -185,31 +276,35 @@ class Auditor:
                 before_ms = self._accounts[series].watermark_ms
                 account = attrs.evolve(account, watermark_ms=before_ms)
             self.completeness.watch(series, from_ms, stored[series])
-            if self.since_ms is not None:
-                since_ms = series.interval.open_time_ms(self.since_ms)
+            counts_ms = self._counts_ms(series)
+            if counts_ms is not None:
+                since_ms = series.interval.open_time_ms(counts_ms)
                 if since_ms < account.first_ms:
                     past = Span(since_ms, account.first_ms)
                     absences.append(Absence(series, past, now_ms, Reason.NOT_CONFIGURED))
                     account = attrs.evolve(account, first_ms=since_ms)
             self._accounts[series] = account
-        names = {one.trade_type for one in mine}
         found = self.completeness.absent(
-            {name: now_ms for name, now_ms in self._started_ms.items() if name in names}
+            {one.trade_type: self._started_ms[one] for one in mine}, set(mine)
         )
         for series, spans in found.items():
-            absences += self._explained(series, spans, self._started_ms[series.trade_type])
+            absences += self._explained(series, spans, self._started_ms[series])
         await self._settle(absences, mine)
         await self._retire(accounts)
 
+    def _counts_ms(self, series: Series) -> int | None:
+        """From when on the past of a series is fetched."""
+        known = [ms for ms in (self.since_ms, self._listed_ms.get(series)) if ms is not None]
+        return min(known, default=None)
+
     async def _retire(self, accounts: Mapping[Series, Account]) -> None:
         """Keep since when stored series are not recorded any more."""
-        configured = set(self.series)
         # Of a market that is not recorded at all no time is known, but that of another will do.
         now_ms = max(self._started_ms.values())
         gone = {
-            one: attrs.evolve(account, retired_ms=self._started_ms.get(one.trade_type, now_ms))
+            one: attrs.evolve(account, retired_ms=self.clocks[one.trade_type].now_ms or now_ms)
             for one, account in accounts.items()
-            if one not in configured and account.retired_ms is None
+            if one not in self._wanted and account.retired_ms is None
         }
         if gone:
             await self._write([], gone)
@@ -217,7 +312,7 @@ class Auditor:
     def _explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Absence]:
         """The absences with their reasons: who was not there cannot have received anything."""
         interval = series.interval
-        started_ms = interval.open_time_ms(self._started_ms[series.trade_type])
+        started_ms = interval.open_time_ms(self._started_ms[series])
         account = self._accounts[series]
         retired_ms = started_ms
         if account.retired_ms is not None:

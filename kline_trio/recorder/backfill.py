@@ -61,6 +61,8 @@ class Backfill:
     """The wall clock, for labels."""
     accepted: Callable[[Sequence[ReceivedCandle]], None]
     """Told which candles now wait for a merge."""
+    undelivered: Callable[[Series, int], None]
+    """Told the open time of a candle that no stream brought though there were trades in it."""
     claim: Callable[[Series, Span, int], Span | None]
     """Takes over what of a span is better fetched elsewhere, at a time of the exchange."""
     until_ms: int | None = None
@@ -98,6 +100,12 @@ class Backfill:
             mine = self._open.get(item.series)
             if mine and item.candle.open_time_ms < mine[-1].span.to_ms:
                 self._take_out(item.series, [item.candle.open_time_ms])
+
+    def forget(self, series: Series) -> None:
+        """What is absent of this series is asked for no more."""
+        if series in self._open:
+            self._open[series] = []
+            self._tell()
 
     @property
     def is_done(self) -> bool:
@@ -217,6 +225,7 @@ class Backfill:
     async def _store(self, series: Series, page: Page, answer: Answer) -> None:
         candles = {candle.open_time_ms: candle for candle in answer.candles}
         refills = []
+        undelivered = -1
         for one in self._inside(series, page.span):
             mine = [ms for ms in candles if one.span.from_ms <= ms < one.span.to_ms]
             closes = None
@@ -225,6 +234,9 @@ class Backfill:
                 if await self._is_over(series, one):
                     closes = Reason.DELISTED
             found = tuple(candles[ms] for ms in sorted(mine))
+            if one.reason is Reason.NOT_RECEIVED:
+                traded = [one.open_time_ms for one in found if one.trade_num]
+                undelivered = max([undelivered, *traded])
             refills.append(Refill(series, one.span, found, Origin.REST, closes))
         await self._commit(refills)
         now = trio.current_time()
@@ -234,6 +246,8 @@ class Backfill:
             for gap in series.interval.gaps(refill.span, filled):
                 self._asked(series, gap, now, closed=refill.closes is not None)
         self._announce(series, [candle for refill in refills for candle in refill.candles])
+        if undelivered >= 0:
+            self.undelivered(series, undelivered)
 
     async def _listing(self, series: Series, since: float) -> Listing | None:
         """What the exchange said of the symbol since then."""

@@ -5,7 +5,7 @@ replay nothing after a reconnect. One rule covers all of it: what has not been r
 after its close is absent.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 
@@ -56,6 +56,10 @@ class Completeness:
         watched.judged_ms = from_ms
         watched.stored = list(stored)
 
+    def forget(self, series: Series) -> None:
+        """The series' candles are due no more."""
+        self._watched.pop(series, None)
+
     def receive(self, series: Series, open_time_ms: int) -> None:
         """A candle has come, and is on its way to the disk."""
         watched = self._watched.setdefault(series, _Watched())
@@ -80,14 +84,18 @@ class Completeness:
             else:
                 watched.lost.add(open_time_ms)
 
-    def absent(self, now_ms: Mapping[str, int]) -> dict[Series, tuple[Span, ...]]:
+    def absent(
+        self, now_ms: Mapping[str, int], among: Collection[Series] | None = None
+    ) -> dict[Series, tuple[Span, ...]]:
         """What is due by now and was not received; it is named once.
 
         Args:
           now_ms: the exchange's time, by trade type. Markets whose time is not known are left out.
+          among: of which series; None: of all.
         """
         found = {}
-        for series, watched in self._watched.items():
+        for series in self._watched if among is None else among:
+            watched = self._watched[series]
             now = now_ms.get(series.trade_type)
             if now is not None and watched.judged_ms is not None:
                 spans = self._judge(series, watched, watched.judged_ms, now - self.grace_ms)

@@ -6,7 +6,7 @@ import attrs
 import httpx2
 import trio
 
-from kline_trio.candle import ReceivedCandle
+from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.exchange.archive import Archive
 from kline_trio.exchange.clock import ExchangeClock
@@ -42,7 +42,7 @@ class Http:
 
     client: httpx2.AsyncClient
     markets: Mapping[str, RestMarket]
-    """The configured ones, by trade type."""
+    """By trade type, all three."""
 
     @classmethod
     def of(cls, config: Config, client: httpx2.AsyncClient) -> "Http":
@@ -50,12 +50,11 @@ class Http:
         pools: dict[str, WeightPool] = {}
         markets = {}
         for trade_type, market in MARKETS.items():
-            if any(series.trade_type == trade_type for series in config.streams):
-                pool = pools.setdefault(
-                    market.pool, WeightPool(market.weight_per_minute, config.rest.weight_share)
-                )
-                hosts = config.endpoints[trade_type].rest
-                markets[trade_type] = RestMarket(client, market, hosts, pool, ExchangeClock())
+            pool = pools.setdefault(
+                market.pool, WeightPool(market.weight_per_minute, config.rest.weight_share)
+            )
+            hosts = config.endpoints[trade_type].rest
+            markets[trade_type] = RestMarket(client, market, hosts, pool, ExchangeClock())
         return cls(client, markets)
 
 
@@ -76,7 +75,10 @@ class Filling:
         http: Http,
         completeness: Completeness,
         accepted: Callable[[Sequence[ReceivedCandle]], None],
-        may_judge: Callable[[], bool],
+        may_judge: Callable[[], bool] = lambda: True,
+        told_ms: Callable[[str], int | None] = lambda _: None,
+        undelivered: Callable[[Series, int], None] = lambda *_: None,
+        sealed: Callable[[Series], None] = lambda _: None,
         until_ms: int | None = None,
     ) -> "Filling":
         """The three, made for each other.
@@ -89,6 +91,9 @@ class Filling:
           completeness: what has come.
           accepted: told which candles now wait for a merge.
           may_judge: False as long as candles that came wait for room on the disk.
+          told_ms: up to when a market's connections have delivered, if any lives.
+          undelivered: told what no stream brought though there were trades in it.
+          sealed: told which series has come to its end.
           until_ms: what opens later is not fetched; None: all is.
         """
         store, commit_door, merge_door = storage.store, storage.commit_door, storage.merge_door
@@ -100,6 +105,7 @@ class Filling:
             config.completeness.attempt_seconds,
             seams.now,
             accepted,
+            undelivered,
             lambda *span: history.claim(*span),
             until_ms,
         )
@@ -119,9 +125,10 @@ class Filling:
             completeness,
             {trade_type: rest.clock for trade_type, rest in http.markets.items()},
             backfill,
-            config.streams,
             round(since.timestamp() * 1_000) if since else None,
             may_judge,
+            told_ms,
+            sealed,
         )
         return cls(auditor, backfill, history)
 

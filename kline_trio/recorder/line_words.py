@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 
 import attrs
 
@@ -29,25 +30,46 @@ class LineWords:
     """The voice of one line to the exchange, over all of its connections."""
 
     name: str
-    """What the line is called: its market, and a number where it has several."""
-    streams: int
-    """How many streams it carries."""
+    """What the line is called: its market, with a number or a letter where it has several."""
 
     _down_since: float | None = None
+    _is_heard: bool = False
     _state: tuple[Why, int | None] | None = None
     _named: set[str] = attrs.field(factory=set)
 
-    def heard(self, now_seconds: float) -> None:
-        """The first candle of a connection came."""
+    def heard(self, streams: int, now_seconds: float) -> None:
+        """The first candle of a connection came, which carries so many streams."""
         again = ""
         if self._down_since is not None:
             again = f" again after {now_seconds - self._down_since:.1f} s"
-        logger.info("%s: receiving %s%s", self.name, _count(self.streams, "stream"), again)
+        elif self._is_heard:
+            again = " on another connection too"
+        logger.info("%s: receiving %s%s", self.name, _count(streams, "stream"), again)
         self._down_since = self._state = None
+        self._is_heard = True
 
-    def lost(self, ended: Ended, now_seconds: float) -> None:
-        """A connection ended; said once until another reason, or until data come again."""
-        if self._down_since is None:
+    def shutting_down(self) -> None:
+        """The exchange will end a connection soon."""
+        logger.info("%s: the exchange is about to close this connection", self.name)
+
+    def retired(self, age_seconds: float) -> None:
+        """Another connection has taken the place of one so old."""
+        logger.info("%s: replaced a connection of %s", self.name, _age(age_seconds))
+
+    def revived(self, stream: str, how: str) -> None:
+        """A stream gave nothing though its connection lived and its symbol was traded."""
+        logger.warning("%s: %s is dead on a living connection: %s", self.name, stream, how)
+
+    def lost(self, ended: Ended, now_seconds: float, *, down: bool, goes_on: bool) -> None:
+        """A connection ended; said once until another reason, or until data come again.
+
+        Args:
+          ended: how.
+          now_seconds: when.
+          down: whether the line has no other connection.
+          goes_on: whether another connection, of this line or another, carries the same streams.
+        """
+        if down and self._down_since is None:
             self._down_since = now_seconds
         if ended.why is Why.REFUSED:
             advice = _ADVICE.get(ended.status or 0, "the exchange, or something before it, said no")
@@ -58,7 +80,8 @@ class LineWords:
             text = f"{ended.why.value}: {ended.detail}"
         state = (ended.why, ended.status)
         if state != self._state:
-            logger.warning("%s: %s; trying again", self.name, text)
+            effect = "another connection goes on" if goes_on else "trying again"
+            logger.warning("%s: %s; %s", self.name, text, effect)
             self._state = state
 
     def bad_frame(self, bad: BadFrame, counts: Counter[str]) -> None:
@@ -69,9 +92,9 @@ class LineWords:
             more = "..." if len(bad.text) > _SHOWN_CHARACTERS else ""
             logger.warning("%s: passed over %s: %s%s", self.name, bad.reason, shown, more)
 
-    def silent(self, silent: SilentStreams) -> None:
-        """Streams give nothing; each is named once."""
-        names = [name for name in silent.names if name not in self._named]
+    def silent(self, streams: Iterable[str], silent: SilentStreams) -> None:
+        """These streams give nothing; each is named once."""
+        names = [name for name in streams if name not in self._named]
         self._named.update(names)
         if names:
             logger.warning(
@@ -96,6 +119,10 @@ class LineWords:
 def _some(names: list[str]) -> str:
     more = len(names) - _SHOWN_NAMES
     return " ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds / 3_600:.1f} h" if seconds >= 3_600 else f"{seconds:.0f} s"
 
 
 def _count(number: int, noun: str) -> str:

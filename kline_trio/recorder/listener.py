@@ -1,8 +1,10 @@
-"""One market: its connections, each kept alive for ever."""
+"""One market: its connections, each kept alive for ever, replaced and changed without a hole."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import attrs
 import trio
@@ -12,16 +14,20 @@ from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import (
     BadFrame,
     Connection,
+    Dial,
     Ended,
     Happening,
     Heard,
+    Ready,
     RefusedStream,
+    ShutdownAnnounced,
     SilentStreams,
     Why,
 )
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import CandleClosed, stream_name
 from kline_trio.recorder.line_words import LineWords
+from kline_trio.recorder.roster import Life, Roster, Seat, Shard
 from kline_trio.recorder.seams import Seams
 
 __all__ = ["Listener", "backoff_seconds"]
@@ -31,14 +37,15 @@ _MAX_BACKOFF_SECONDS = 60.0
 _MAX_RETRY_AFTER_SECONDS = 3 * 86_400.0
 """The longest ban there is (Binance docs, rest-api.md, "IP Limits")."""
 _MAX_STALL_SECONDS = 15 * 60.0
-_START_SPACING_SECONDS = 0.5
-
-_DIAL_SPACING_SECONDS = 3.0
-"""From one dial of a line to its next at least, however it went: 300 connections in five minutes
-are allowed to an address (Binance docs, "WebSocket Limits"), and several lines share it."""
 
 _LEAST_WAIT_SECONDS = {418: 30.0, 429: 2.0}
 """Asking on during a ban makes it longer."""
+
+_RARELY = 64
+"""A stream that stays dead is revived at its 1st, 2nd, 4th ... 64th dead candle, then at each
+64th."""
+_FORGET_MS = 40 * 86_400_000
+"""Suspicions further apart than any two candles have nothing to do with each other."""
 
 
 def backoff_seconds(failures: int, chance: float) -> float:
@@ -51,15 +58,25 @@ def backoff_seconds(failures: int, chance: float) -> float:
     return whole * (1 - chance / 2)
 
 
+@attrs.frozen
+class _Suspicion:
+    """A stream may be dead though its connections live."""
+
+    count: int
+    """Of how many of its due candles that was said."""
+    open_time_ms: int
+    """Of the newest of them."""
+
+
 @attrs.define(eq=False)
 class Listener:
     """Receives the closed candles of one market's series, on as many connections as they need."""
 
     market: Market
-    series: tuple[Series, ...]
     urls: tuple[str, ...]
     """The market's WebSocket hosts, tried in order."""
     patience: ConnectionConfig
+    dial: Dial
     seams: Seams
     send: trio.MemorySendChannel[ReceivedCandle]
     """This listener's own end; closed when it ends."""
@@ -70,43 +87,116 @@ class Listener:
 
     bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many frames could not be taken, by reason."""
+    _roster: Roster = attrs.field(init=False)
+    _connections: dict[Life, Connection] = attrs.field(init=False, factory=dict)
+    _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
+    _voices: WeakKeyDictionary[Seat, LineWords] = attrs.field(init=False, factory=WeakKeyDictionary)
+    _suspicions: dict[str, _Suspicion] = attrs.field(init=False, factory=dict)
+    _news: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        age_seconds = self.patience.max_age_hours * 3_600
+        self._roster = Roster(
+            self.market.streams_per_connection, self.patience.redundancy, age_seconds
+        )
+
+    def listen_to(self, series: Iterable[Series]) -> None:
+        """Listen to these series from now on, and to no others; those that stay are not touched."""
+        streams = {stream_name(one): one for one in series}
+        added, taken = self._roster.want(streams)
+        for shard, names in _by_shard(added):
+            for connection in self._carrying(shard):
+                connection.subscribe({name: streams[name] for name in names})
+        for shard, names in _by_shard(taken):
+            for connection in self._carrying(shard):
+                connection.unsubscribe(names)
+        for name in taken:
+            self._suspicions.pop(name, None)
+        self._wanted = frozenset(streams.values())
+        self._tell()
+
+    def reconnect(self) -> None:
+        """Have a new connection take the place of each, without a hole."""
+        self._roster.renew()
+        self._tell()
+
+    def reconfigure(self, urls: tuple[str, ...], patience: ConnectionConfig, dial: Dial) -> None:
+        """Reach the exchange in another way from now on, without a hole."""
+        self.urls, self.patience, self.dial = urls, patience, dial
+        self._roster.max_age_seconds = patience.max_age_hours * 3_600
+        self._roster.resize(patience.redundancy)
+        self.reconnect()
+
+    def told_ms(self) -> int | None:
+        """The event time up to which all living connections have delivered; None if none lives."""
+        return self._roster.told_ms()
+
+    def suspect(self, series: Series, open_time_ms: int) -> None:
+        """A candle did not come over its stream, though the exchange had trades in it."""
+        if series not in self._wanted:
+            return
+        name = stream_name(series)
+        shard = self._roster.shard_of(name)
+        lives = [life for seat in shard.seats for life in seat.lives if life.delivers]
+        if not any(life.ready_ms is not None and life.ready_ms <= open_time_ms for life in lives):
+            return  # that is the connection's fault, not the stream's
+        before = self._suspicions.get(name)
+        count = 1
+        if before is not None and open_time_ms - before.open_time_ms < _FORGET_MS:
+            count = before.count + (open_time_ms > before.open_time_ms)
+        self._suspicions[name] = _Suspicion(count, open_time_ms)
+        for life in lives:
+            self._connections[life].suspect(name)
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        size = self.market.streams_per_connection
-        parts = [self.series[start : start + size] for start in range(0, len(self.series), size)]
+        chances = iter(self.seams.random.random, None)
         with self.send:
             async with trio.open_nursery() as connections:
-                for number, part in enumerate(parts, 1):
-                    name = self.market.trade_type + (f"/{number}" if len(parts) > 1 else "")
-                    streams = {stream_name(series): series for series in part}
-                    connections.start_soon(self._keep_connected, name, streams)
-                    await trio.sleep(_START_SPACING_SECONDS)
+                while True:
+                    self._news = trio.Event()
+                    plan = self._roster.plan(trio.current_time(), chances)
+                    for life in plan.begin:
+                        self._connections[life] = self._connection(life)
+                        connections.start_soon(self._live, life)
+                    for life in plan.retire:
+                        await self._retire(life)
+                    with trio.move_on_at(plan.again_at):
+                        await self._news.wait()
 
-    async def _keep_connected(self, name: str, streams: Mapping[str, Series]) -> None:
-        words = LineWords(name, len(streams))
-        failures = stalls = host = 0
-        while True:
-            connection = Connection(
-                self.market,
-                streams,
-                deliver=self._deliver,
-                tell=partial(self._report, words),
-                hear_time=self.hear_time,
-                connect_seconds=self.patience.connect_seconds,
-                stall_seconds=_stall_seconds(self.patience.stall_seconds, stalls),
-            )
-            began = trio.current_time()
-            ended = await connection.live(self.seams.dial, self.urls[host % len(self.urls)])
-            if ended.heard:
-                failures = stalls = 0
-            else:
-                failures += 1
-                stalls += ended.why is Why.STALLED
-                host += 1
-            words.lost(ended, trio.current_time())
-            wait = self._wait_seconds(ended, failures)
-            await trio.sleep(max(wait, began + _DIAL_SPACING_SECONDS - trio.current_time()))
+    def _connection(self, life: Life) -> Connection:
+        seat = life.seat
+        return Connection(
+            self.market,
+            seat.shard.streams.copy(),
+            deliver=self._deliver,
+            tell=partial(self._report, life),
+            hear_time=partial(self._hear_time, life),
+            connect_seconds=self.patience.connect_seconds,
+            stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
+            rest_seconds=self.patience.read_rest_seconds,
+        )
+
+    async def _live(self, life: Life) -> None:
+        seat, connection = life.seat, self._connections[life]
+        url = self.urls[seat.host % len(self.urls)]
+        ended = await connection.live(self.dial, url, seat.copy + seat.failures)
+        del self._connections[life]
+        self._roster.end(life, stalled=ended.why is Why.STALLED)
+        now = trio.current_time()
+        if not life.is_retired:
+            goes_on = any(one.delivers for other in seat.shard.seats for one in other.lives)
+            down = not any(one.delivers for one in seat.lives)
+            self._words(seat).lost(ended, now, down=down, goes_on=goes_on)
+            wait = self._wait_seconds(ended, seat.failures)
+            seat.not_before = max(seat.not_before, now + wait)
+        self._tell()
+
+    async def _retire(self, life: Life) -> None:
+        connection = self._connections.get(life)
+        if connection is not None:
+            self._words(life.seat).retired(trio.current_time() - life.began_at)
+            await connection.retire()
 
     def _wait_seconds(self, ended: Ended, failures: int) -> float:
         if ended.why is Why.SHUTDOWN and ended.heard:
@@ -116,6 +206,8 @@ class Listener:
         return max(wait, asked, _LEAST_WAIT_SECONDS.get(ended.status or 0, 0.0))
 
     async def _deliver(self, event: CandleClosed) -> None:
+        if event.series not in self._wanted:
+            return  # on its way when its stream was ended
         received = ReceivedCandle(event.series, event.candle, self.seams.now())
         self.received(event.series, event.candle.open_time_ms)
         try:
@@ -124,16 +216,76 @@ class Listener:
             # The receiver died: its own error is on its way up, and will cancel us.
             await trio.sleep_forever()
 
-    def _report(self, words: LineWords, happening: Happening) -> None:
+    def _hear_time(self, life: Life, event_time_ms: int) -> None:
+        life.newest_ms = max(life.newest_ms, event_time_ms)
+        self.hear_time(event_time_ms)
+        if len(life.seat.lives) > 1:
+            self._tell()
+
+    def _report(self, life: Life, happening: Happening) -> None:
+        words = self._words(life.seat)
         match happening:
             case Heard():
-                words.heard(trio.current_time())
+                life.is_heard = True
+                words.heard(len(life.seat.shard.streams), trio.current_time())
+            case Ready():
+                life.ready_ms, life.ready_at = happening.event_time_ms, trio.current_time()
+                self._tell()
+            case ShutdownAnnounced():
+                life.ends_at = -math.inf
+                words.shutting_down()
+                self._tell()
             case BadFrame():
                 words.bad_frame(happening, self.bad_frames)
             case SilentStreams():
-                words.silent(happening)
+                dead = [name for name in happening.names if name in self._suspicions]
+                for name in dead:
+                    self._revive(life, name)
+                words.silent([name for name in happening.names if name not in dead], happening)
             case RefusedStream():
                 words.refused(happening)
+
+    def _revive(self, life: Life, name: str) -> None:
+        """Ask for a dead stream anew; from the second time on, over another connection."""
+        count, shard = self._suspicions[name].count, life.seat.shard
+        if name not in shard.streams or (count & (count - 1) and count % _RARELY):
+            return
+        if count == 1:
+            self._words(life.seat).revived(name, "subscribed anew")
+            self._connections[life].renew(name)
+            return
+        self._words(life.seat).revived(name, "moved to another connection")
+        old, new = self._roster.move(name)
+        for connection in self._carrying(old):
+            connection.unsubscribe([name])
+        for connection in self._carrying(new):
+            connection.subscribe({name: new.streams[name]})
+        self._tell()
+
+    def _carrying(self, shard: Shard) -> list[Connection]:
+        """The connections on which a shard's streams are."""
+        return [
+            self._connections[life]
+            for seat in shard.seats
+            for life in seat.lives
+            if not life.is_retired
+        ]
+
+    def _words(self, seat: Seat) -> LineWords:
+        if seat not in self._voices:
+            name = self.market.trade_type
+            part = str(seat.shard.number) if self._roster.is_split else ""
+            copy = chr(ord("a") + seat.copy) if self._roster.redundancy > 1 else ""
+            self._voices[seat] = LineWords(f"{name}/{part}{copy}" if part or copy else name)
+        return self._voices[seat]
+
+    def _tell(self) -> None:
+        self._news.set()
+
+
+def _by_shard(found: Mapping[str, Shard]) -> Iterator[tuple[Shard, list[str]]]:
+    for shard in dict.fromkeys(found.values()):
+        yield shard, [name for name, one in found.items() if one is shard]
 
 
 def _stall_seconds(patience_seconds: float, stalls: int) -> float:

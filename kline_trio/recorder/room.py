@@ -79,7 +79,9 @@ def days_left(free_bytes: int, series: Iterable[Series], bytes_a_row: float) -> 
     return free_bytes / (a_second * bytes_a_row * _DAY_SECONDS)
 
 
-async def watch_room(store: Store, commit_door: Door, series: tuple[Series, ...]) -> None:
+async def watch_room(
+    store: Store, commit_door: Door, series: Callable[[], Iterable[Series]]
+) -> None:
     """Say once a day, until cancelled, how long the room lasts; warn where that is not long."""
     while True:
         try:
@@ -91,7 +93,7 @@ async def watch_room(store: Store, commit_door: Door, series: tuple[Series, ...]
             rows = sum(file.rows for file in files)
             size_bytes = sum(file.size_bytes for file in files)
             bytes_a_row = size_bytes / rows if rows >= _FEW_ROWS * len(files) > 0 else _BYTES_A_ROW
-            days = days_left(free_bytes, series, bytes_a_row)
+            days = days_left(free_bytes, series(), bytes_a_row)
             logger.log(
                 logging.WARNING if days < _FEW_DAYS else logging.INFO,
                 "room: %.1f GB free, enough for %s days",

@@ -2,51 +2,41 @@
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
-import httpx2
 import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
-from kline_trio.errors import StoreInUseError, UnavailableError
-from kline_trio.exchange.markets import MARKETS
-from kline_trio.exchange.rest import RestMarket
+from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.audience import Audience, Candles
 from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.filling import Filling, Http, Storage
+from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
-from kline_trio.recorder.seams import Door, Seams
-from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols
+from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.symbols import series_of
 from kline_trio.recorder.timekeeper import keep_time
-from kline_trio.recorder.verification import Verified, repairs, verify
 from kline_trio.recorder.writer import Writer
-from kline_trio.storage.ledger import Origin
-from kline_trio.storage.store import Store
 
-__all__ = ["Recorder", "compared", "fill", "open_recorder", "open_tail", "repair"]
+__all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
 
 logger = logging.getLogger(__name__)
 
 _CANDLES_IN_CHANNEL = 10_000
 """All candles of four thousand series that close in one second, twice over; some 5 MB."""
 
-_ANNOUNCE_SECONDS = 3.0
-"""How long the start line waits for the exchange's clock."""
-
-_REST_SECONDS = 10.0
-
 _FETCHES_ITSELF = (
     "; it fetches the past itself: set `since` under [history] in its recorder.toml and start it"
     " again"
 )
-
-_CLOSE_SECONDS = 5.0
 
 
 @attrs.frozen(eq=False)
@@ -54,6 +44,13 @@ class Recorder:
     """A running recorder."""
 
     _audience: Audience
+    _recording: Recording
+    _seams: Seams
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """What is recorded now."""
+        return self._recording.series
 
     def candles(self, waiting: int = 1_000) -> Candles:
         """The candles accepted from now on, as they come.
@@ -62,6 +59,39 @@ class Recorder:
           waiting: how many may wait for the caller before further ones are lost to it.
         """
         return self._audience.join(waiting)
+
+    def add_symbols(self, trade_type: str, time_interval: str, *symbols: str) -> None:
+        """Record these symbols too, from now on; the other streams go on untouched.
+
+        Args:
+          trade_type: the market.
+          time_interval: of the candles, in the exchange's spelling; `1mo` is `1M`.
+          symbols: in any case of their ASCII letters.
+
+        Raises:
+          ValueError: there is no such market, interval or symbol; nothing was changed.
+        """
+        self._recording.add(series_of(trade_type, time_interval, symbols))
+
+    def remove_symbols(self, trade_type: str, time_interval: str, *symbols: str) -> None:
+        """Record these symbols no more; what is stored of them stays.
+
+        Raises:
+          ValueError: as `add_symbols`.
+        """
+        self._recording.remove(series_of(trade_type, time_interval, symbols))
+
+    def reconnect(self, trade_type: str | None = None) -> None:
+        """Let new connections take the place of all, or of those of one market, without a hole."""
+        self._recording.reconnect(trade_type)
+
+    def reconfigure(self, config: Config) -> None:
+        """Record by another configuration from now on.
+
+        Streams, WebSocket hosts and `[connection]` change at once and without a hole; what else is
+        other is said in the log, and counts from the next start on.
+        """
+        self._recording.reconfigure(config, self._seams.dial)
 
 
 @asynccontextmanager
@@ -82,7 +112,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
     completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
-    async with _open_store(config, seams) as storage:
+    async with open_store(config, seams) as storage:
 
         def accepted(batch: Sequence[ReceivedCandle]) -> None:
             merger.accepted(batch)
@@ -96,8 +126,9 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
             completeness,
             accepted,
         )
-        with _lone_error_plain():
-            async with _open_http(config, seams) as http, trio.open_nursery() as outer:
+        with lone_error_plain():
+            async with open_http(config, seams) as http, trio.open_nursery() as outer:
+                listeners = _listeners(config, seams, http, send, completeness.receive)
                 filling = Filling.of(
                     config,
                     seams,
@@ -105,18 +136,24 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     http,
                     completeness,
                     lambda batch: merger.accepted(batch),
-                    lambda: not writer.is_short_of_room,
+                    may_judge=lambda: not writer.is_short_of_room,
+                    told_ms=lambda trade_type: listeners[trade_type].told_ms(),
+                    undelivered=lambda one, open_ms: listeners[one.trade_type].suspect(
+                        one, open_ms
+                    ),
                 )
+                recording = Recording(config, listeners, filling.auditor)
+                recording.settle()
                 merger = _merger(config, storage, filling)
                 outer.start_soon(merger.run)
                 outer.start_soon(
                     _store, writer, filling, merger, receive, config.store.drain_seconds
                 )
-                outer.start_soon(_watch_room, watching, storage, config.streams)
-                async with _open_network(config, seams, http, send, completeness.receive) as net:
+                outer.start_soon(_watch_room, watching, storage, recording)
+                async with _open_network(recording, http, send) as net:
                     net.start_soon(filling.auditor.run)
                     filling.start(net)
-                    yield Recorder(audience)
+                    yield Recorder(audience, recording, seams)
                 watching.cancel()
         waiting = await storage.commit_door.run(storage.store.rows)
         refilled = filling.filled
@@ -154,9 +191,9 @@ async def fill(
     """
     seams = seams or Seams()
     completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
-    async with _open_store(config, seams, _FETCHES_ITSELF) as storage:
-        with _lone_error_plain():
-            async with _open_http(config, seams) as http, trio.open_nursery() as outer:
+    async with open_store(config, seams, _FETCHES_ITSELF) as storage:
+        with lone_error_plain():
+            async with open_http(config, seams) as http, trio.open_nursery() as outer:
                 filling = Filling.of(
                     config,
                     seams,
@@ -164,14 +201,14 @@ async def fill(
                     http,
                     completeness,
                     lambda batch: merger.accepted(batch),
-                    lambda: True,
-                    until_ms,
+                    until_ms=until_ms,
                 )
+                filling.auditor.want(config.streams)
                 merger = _merger(config, storage, filling)
                 outer.start_soon(merger.run)
                 async with trio.open_nursery() as network:
-                    for rest in http.markets.values():
-                        network.start_soon(keep_time, rest)
+                    for trade_type in {one.trade_type for one in config.streams}:
+                        network.start_soon(keep_time, http.markets[trade_type])
                     filling.start(network)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
                     await filling.until_done()
@@ -181,59 +218,9 @@ async def fill(
         return filling.filled
 
 
-@asynccontextmanager
-async def compared(
-    config: Config,
-    *,
-    against: str,
-    since_ms: int | None = None,
-    sample: int | None = None,
-    seams: Seams | None = None,
-) -> AsyncIterator[AsyncIterator[Verified]]:
-    """Gives what is stored as it compares with what the exchange says now; see `verify`."""
-    seams = seams or Seams()
-    async with _open_http(config, seams) as http:
-        found = verify(config, http, seams, against=against, since_ms=since_ms, sample=sample)
-        async with aclosing(found):
-            yield found
-
-
-async def repair(config: Config, found: Sequence[Verified], seams: Seams | None = None) -> int:
-    """Take the exchange's value where ours differs or is absent; each change is a revision.
-
-    Returns:
-      how many candles were written.
-
-    Raises:
-      StoreInUseError: a recorder holds the store.
-      DiskError: nothing was written.
-    """
-    seams = seams or Seams()
-    wanted = repairs(found, seams.now())
-    if wanted:
-        async with _open_store(config, seams) as storage:
-            await storage.commit_door.run(storage.store.accept, wanted, Origin.REPAIR)
-    return len(wanted)
-
-
 async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
     await stop_asked()
     scope.cancel()
-
-
-@asynccontextmanager
-async def _open_store(config: Config, seams: Seams, advice: str = "") -> AsyncIterator[Storage]:
-    commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
-    try:
-        store = await commit_door.run(Store.open, config.store.path, config.store.layout)
-    except StoreInUseError as error:
-        raise StoreInUseError(f"{error}{advice}") from None
-    try:
-        yield Storage(store, commit_door, merge_door)
-    finally:
-        # The deadline bounds the wait for the door; the job itself cannot be cut off.
-        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await commit_door.run(store.close)
 
 
 def _merger(config: Config, storage: Storage, filling: Filling) -> Merger:
@@ -256,11 +243,9 @@ async def _store(
     merger.finish(drain_seconds)
 
 
-async def _watch_room(
-    watching: trio.CancelScope, storage: Storage, series: tuple[Series, ...]
-) -> None:
+async def _watch_room(watching: trio.CancelScope, storage: Storage, recording: Recording) -> None:
     with watching:
-        await watch_room(storage.store, storage.commit_door, series)
+        await watch_room(storage.store, storage.commit_door, lambda: recording.series)
 
 
 @asynccontextmanager
@@ -269,15 +254,16 @@ async def open_tail(
 ) -> AsyncIterator[None]:
     """Show each closed candle as it comes, while the body runs; nothing is stored."""
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
-    with _lone_error_plain():
+    with lone_error_plain():
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
             seams = seams or Seams()
-            async with (
-                _open_http(config, seams) as http,
-                _open_network(config, seams, http, send, lambda _series, _open_time_ms: None),
-            ):
-                yield
+            async with open_http(config, seams) as http:
+                listeners = _listeners(config, seams, http, send, lambda *_: None)
+                recording = Recording(config, listeners, None)
+                recording.settle()
+                async with _open_network(recording, http, send):
+                    yield
 
 
 async def _show_all(
@@ -288,96 +274,45 @@ async def _show_all(
             show(received)
 
 
-@asynccontextmanager
-async def _open_http(config: Config, seams: Seams) -> AsyncIterator[Http]:
-    # No proxy from the environment: the WebSockets could not follow.
-    async with httpx2.AsyncClient(
-        transport=seams.http_transport, timeout=_REST_SECONDS, trust_env=False
-    ) as client:
-        yield Http.of(config, client)
-
-
-@asynccontextmanager
-async def _open_network(
+def _listeners(
     config: Config,
     seams: Seams,
     http: Http,
     send: trio.MemorySendChannel[ReceivedCandle],
     received: Callable[[Series, int], None],
+) -> dict[str, Listener]:
+    """One for each market, also for those that nothing is recorded of yet."""
+    return {
+        trade_type: Listener(
+            rest.market,
+            config.endpoints[trade_type].websocket,
+            config.connection,
+            seams.dial,
+            seams,
+            send.clone(),
+            rest.clock.hear,
+            received,
+        )
+        for trade_type, rest in http.markets.items()
+    }
+
+
+@asynccontextmanager
+async def _open_network(
+    recording: Recording, http: Http, send: trio.MemorySendChannel[ReceivedCandle]
 ) -> AsyncIterator[trio.Nursery]:
-    """Listen to all configured markets while the body runs; `send` is closed with it.
+    """Listen to all that is recorded while the body runs; `send` is closed with it.
 
     The nursery is for what else ends with the network. If cancelled, connections are closed by
     force.
     """
-    rest = http.markets
-    by_market = {
-        name: tuple(series for series in config.streams if series.trade_type == name)
-        for name in rest
-    }
     with send:
         async with trio.open_nursery() as network:
-            for trade_type, series in by_market.items():
-                listener = Listener(
-                    MARKETS[trade_type],
-                    series,
-                    config.endpoints[trade_type].websocket,
-                    config.connection,
-                    seams,
-                    send.clone(),
-                    rest[trade_type].clock.hear,
-                    received,
-                )
+            for trade_type, listener in recording.listeners.items():
                 network.start_soon(listener.run)
-                network.start_soon(keep_time, rest[trade_type])
-            network.start_soon(_announce, config, by_market, rest)
+                network.start_soon(
+                    keep_time, http.markets[trade_type], partial(recording.uses, trade_type)
+                )
+            network.start_soon(announce, recording, http.markets)
             yield network
             network.cancel_scope.cancel()
-
-
-async def _announce(
-    config: Config, by_market: Mapping[str, tuple[Series, ...]], rest: Mapping[str, RestMarket]
-) -> None:
-    closes = []
-    with trio.move_on_after(_ANNOUNCE_SECONDS):
-        for trade_type, series in by_market.items():
-            try:
-                now_ms = await rest[trade_type].confirm_time()
-            except UnavailableError as error:
-                logger.warning("%s: REST gives no answer: %s", trade_type, error)
-            else:
-                closes.append(seconds_to_next_close(series, now_ms))
-    logger.info(
-        "%s series in %d markets -> %s%s",
-        f"{len(config.streams):,}",
-        len(by_market),
-        config.store.path,
-        f"; first close in {min(closes):.0f} s" if closes else "",
-    )
-    for trade_type, series in by_market.items():
-        await _name_unknown_symbols(rest[trade_type], series)
-
-
-async def _name_unknown_symbols(rest: RestMarket, series: tuple[Series, ...]) -> None:
-    try:
-        listed = await rest.listings()
-    except UnavailableError as error:
-        logger.info("%s: symbols are not checked: %s", rest.market.trade_type, error)
-        return
-    for symbol, near in unknown_symbols(series, listed).items():
-        hint = f"; did you mean {near}?" if near else ""
-        logger.warning("%s: no symbol %s%s", rest.market.trade_type, symbol, hint)
-
-
-@contextmanager
-def _lone_error_plain() -> Iterator[None]:
-    """Raise a lone error as itself: nurseries wrap even one error, once for each level."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, BaseExceptionGroup | trio.Cancelled):
-            raise
-        raise error from None

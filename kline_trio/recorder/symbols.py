@@ -1,11 +1,28 @@
-"""Which configured symbols the exchange knows, and when the next candle closes (pure)."""
+"""Which series are meant, which symbols are known, and when the next candle closes (pure)."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
-from kline_trio.candle import Series
+from kline_trio.candle import Series, upper_ascii
+from kline_trio.exchange.markets import MARKETS
+from kline_trio.interval import Interval
 
-__all__ = ["seconds_to_next_close", "unknown_symbols"]
+__all__ = ["seconds_to_next_close", "series_of", "unknown_symbols"]
+
+
+def series_of(trade_type: str, time_interval: str, symbols: Iterable[str]) -> tuple[Series, ...]:
+    """The series of these symbols, as a user writes them.
+
+    Raises:
+      ValueError: there is no such market, interval or symbol.
+    """
+    name = Interval.from_text(time_interval).name
+    market = MARKETS.get(trade_type)
+    if market is None:
+        raise ValueError(f"there is no market {trade_type!r}, only {' '.join(MARKETS)}")
+    if name not in market.intervals:
+        raise ValueError(f"{trade_type} has no candles of {time_interval}")
+    return tuple(Series(trade_type, upper_ascii(symbol), name) for symbol in symbols)
 
 
 def unknown_symbols(series: Iterable[Series], listed: Collection[str]) -> dict[str, str | None]:

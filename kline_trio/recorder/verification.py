@@ -1,6 +1,7 @@
 """Holds what is stored against what the exchange says now, and takes its value if that is asked."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from random import Random
 
@@ -15,13 +16,15 @@ from kline_trio.exchange.klines import newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.recorder.filling import Http
+from kline_trio.recorder.lifetimes import open_http, open_store
 from kline_trio.recorder.seams import Seams
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.comparison import Comparison, compare
+from kline_trio.storage.ledger import Origin
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 
-__all__ = ["Verified", "repairs", "verify"]
+__all__ = ["Verified", "compared", "repair", "repairs", "verify"]
 
 _ATTEMPTS = 5
 _ATTEMPT_SECONDS = 2.0
@@ -153,3 +156,38 @@ async def _of_archive(
     if content is None:
         return None
     return candles_of(read_csv(unpacked(content), series, span).table)
+
+
+@asynccontextmanager
+async def compared(
+    config: Config,
+    *,
+    against: str,
+    since_ms: int | None = None,
+    sample: int | None = None,
+    seams: Seams | None = None,
+) -> AsyncIterator[AsyncIterator[Verified]]:
+    """Gives what is stored as it compares with what the exchange says now; see `verify`."""
+    seams = seams or Seams()
+    async with open_http(config, seams) as http:
+        found = verify(config, http, seams, against=against, since_ms=since_ms, sample=sample)
+        async with aclosing(found):
+            yield found
+
+
+async def repair(config: Config, found: Sequence[Verified], seams: Seams | None = None) -> int:
+    """Take the exchange's value where ours differs or is absent; each change is a revision.
+
+    Returns:
+      how many candles were written.
+
+    Raises:
+      StoreInUseError: a recorder holds the store.
+      DiskError: nothing was written.
+    """
+    seams = seams or Seams()
+    wanted = repairs(found, seams.now())
+    if wanted:
+        async with open_store(config, seams) as storage:
+            await storage.commit_door.run(storage.store.accept, wanted, Origin.REPAIR)
+    return len(wanted)

@@ -17,6 +17,7 @@ from kline_trio.exchange.connection import (
     Ended,
     Happening,
     Heard,
+    Ready,
     RefusedStream,
     SilentStreams,
     Why,
@@ -77,7 +78,7 @@ async def test_closed_candles_are_delivered_in_order(
     assert ended == Ended(Why.LOST, "the exchange closed it: 1001 'done'", heard=True)
     opened = [event.candle.open_time_ms for event in life.delivered]
     assert opened == [OPEN_MS, OPEN_MS + MINUTE_MS, OPEN_MS + 2 * MINUTE_MS]
-    assert life.told == [Heard()]
+    assert life.told == [Heard(), Ready(OPEN_MS + 59_000)]
 
 
 async def test_a_silent_peer_costs_the_connect_timeout_and_no_more(
@@ -114,7 +115,7 @@ async def test_garbage_instead_of_a_handshake_answer_is_no_crash(
 async def test_an_address_that_cannot_be_dialled_is_no_crash(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async def dial(url: str) -> trio.abc.Stream:
+    async def dial(url: str, nth: int) -> trio.abc.Stream:
         raise OSError("all attempts to connect failed")
 
     life = Life(silence)
@@ -179,7 +180,7 @@ async def test_forming_candles_are_life_and_make_no_message(
     ended = await life.live()
     assert ended == Ended(Why.STALLED, "no data for 30 s", heard=True)
     assert trio.current_time() == pytest.approx(19 * 20 + 30)
-    assert life.told == [Heard()]
+    assert life.told == [Heard(), Ready(OPEN_MS + 59_000)]
 
 
 async def test_a_slow_consumer_is_no_stall(autojump_clock: trio.testing.MockClock) -> None:
@@ -263,7 +264,11 @@ async def test_an_acknowledged_stream_that_stays_silent_beside_others_is_named_o
 
     life = Life(script, (BTC, ETH))
     await life.live()
-    assert life.told == [Heard(), SilentStreams(("ethusdt@kline_1m",), 30)]
+    assert life.told == [
+        Heard(),
+        Ready(OPEN_MS + 59_000),
+        SilentStreams(("ethusdt@kline_1m",), 30),
+    ]
 
 
 async def test_a_refused_request_is_asked_again_in_halves_until_the_culprit_is_alone(

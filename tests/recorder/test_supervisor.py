@@ -248,7 +248,7 @@ async def test_a_store_that_cannot_be_made_is_said_before_any_connection(
     (tmp_path / "data").write_text("a file where the folder should be")
     async with joined(Exchange(start_ms=START_MS)) as seams:
 
-        async def dial(url: str) -> trio.abc.Stream:
+        async def dial(url: str, nth: int) -> trio.abc.Stream:
             pytest.fail("dialled")
 
         with pytest.raises(DiskError, match="data"):

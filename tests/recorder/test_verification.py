@@ -10,8 +10,7 @@ import trio.testing
 import kline_trio
 from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig
-from kline_trio.recorder.supervisor import compared, repair
-from kline_trio.recorder.verification import Verified
+from kline_trio.recorder.verification import Verified, compared, repair
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import RestFault
 from kline_trio.storage.comparison import summed_mismatches
