@@ -28,7 +28,12 @@ OPEN_MS = 1_700_000_040_000
 
 
 def kline_frame(
-    series: Series, *, open_time_ms: int = OPEN_MS, closed: bool = True, close: str = "3.0"
+    series: Series,
+    *,
+    open_time_ms: int = OPEN_MS,
+    closed: bool = True,
+    close: str = "3.0",
+    event_time_ms: int | None = None,
 ) -> str:
     """A frame of a combined stream, as compact as the exchange's."""
     kline = {
@@ -50,7 +55,9 @@ def kline_frame(
         "Q": "8.25",
         "B": "0",
     }
-    event = {"e": "kline", "E": open_time_ms + 59_000, "s": series.symbol, "k": kline}
+    if event_time_ms is None:
+        event_time_ms = open_time_ms + 59_000
+    event = {"e": "kline", "E": event_time_ms, "s": series.symbol, "k": kline}
     frame = {"stream": stream_name(series), "data": event}
     return json.dumps(frame, separators=(",", ":"))
 

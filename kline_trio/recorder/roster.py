@@ -204,8 +204,8 @@ class Roster:
                 seat.not_before = now + _SEAT_SPACING_SECONDS
                 self._dials.append(now)
                 begin.append(life)
-            else:
-                again_at = min(again_at, due)
+                due = _wants_life_at(seat)
+            again_at = min(again_at, due)
             if len(seat.lives) > 1:
                 again_at = min(again_at, seat.lives[-1].ready_at + _LONGEST_OVERLAP_SECONDS)
         for life in retire:

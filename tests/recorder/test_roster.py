@@ -1,0 +1,306 @@
+"""Which connections there should be, and when one takes another's place; no clock, no network."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from kline_trio.candle import Series
+from kline_trio.exchange.protocol import stream_name
+from kline_trio.recorder.roster import Life, Plan, Roster
+
+HOUR = 3_600.0
+SECOND_MS = 1_000
+
+
+def streams(*numbers: int) -> dict[str, Series]:
+    every = [Series("spot", f"A{number}USDT", "1m") for number in numbers]
+    return {stream_name(one): one for one in every}
+
+
+def no_jitter() -> Iterator[float]:
+    return itertools.repeat(0.0)
+
+
+def roster(
+    *numbers: int, capacity: int = 1024, redundancy: int = 1, age_hours: float = 23
+) -> Roster:
+    made = Roster(capacity, redundancy, age_hours * HOUR)
+    made.want(streams(*numbers))
+    return made
+
+
+def begun(made: Roster, now: float) -> list[Life]:
+    """All that is begun from now on until nothing more is."""
+    found: list[Life] = []
+    end = now + 10
+    while now < end:
+        plan = made.plan(now, no_jitter())
+        found += plan.begin
+        now += 0.5
+    return found
+
+
+def deliver(life: Life, now: float, *, from_ms: int, to_ms: int) -> None:
+    """It is heard, and ready from the one event time on, and has told the other."""
+    life.is_heard = True
+    if life.ready_ms is None:
+        life.ready_ms, life.ready_at = from_ms, now
+    life.newest_ms = to_ms
+
+
+def test_streams_that_fit_are_on_one_connection() -> None:
+    [life] = begun(roster(*range(1024)), 0)
+    assert len(life.seat.shard.streams) == 1024
+
+
+@given(count=st.integers(1, 400), capacity=st.integers(1, 100))
+def test_streams_are_dealt_out_evenly_to_as_few_connections_as_they_fit_on(
+    count: int, capacity: int
+) -> None:
+    shards = roster(*range(count), capacity=capacity).shards
+    sizes = [len(shard.streams) for shard in shards]
+    assert sum(sizes) == count
+    assert len(sizes) == math.ceil(count / capacity)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_redundancy_is_so_many_seats_for_each_shard() -> None:
+    lives = begun(roster(1, 2, 3, capacity=2, redundancy=2), 0)
+    seats = [(life.seat.shard.number, life.seat.copy) for life in lives]
+    assert sorted(seats) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
+def test_an_old_life_is_replaced_only_when_both_have_delivered_the_same_stretch_of_time() -> None:
+    made = roster(1)
+    [old] = begun(made, 0)
+    deliver(old, 0, from_ms=0, to_ms=10 * SECOND_MS)
+    assert made.plan(23 * HOUR - 1, no_jitter()) == Plan((), (), 23 * HOUR)
+    plan = made.plan(23 * HOUR, no_jitter())
+    [new] = plan.begin
+    assert not plan.retire
+
+    now = 23 * HOUR + 1
+    deliver(old, now, from_ms=0, to_ms=100 * SECOND_MS)
+    deliver(new, now, from_ms=90 * SECOND_MS, to_ms=200 * SECOND_MS)
+    assert not made.plan(now, no_jitter()).retire, "the old one lags, and has not told as much"
+    old.newest_ms = 130 * SECOND_MS
+    assert made.plan(now, no_jitter()).retire == (old,)
+    made.end(old, stalled=False)
+    assert made.plan(now, no_jitter()) == Plan((), (), new.ends_at)
+
+
+def test_a_new_life_that_lags_is_waited_for_too() -> None:
+    made = roster(1)
+    [old] = begun(made, 0)
+    deliver(old, 0, from_ms=0, to_ms=0)
+    [new] = made.plan(24 * HOUR, no_jitter()).begin
+    deliver(old, 24 * HOUR, from_ms=0, to_ms=200 * SECOND_MS)
+    deliver(new, 24 * HOUR, from_ms=90 * SECOND_MS, to_ms=91 * SECOND_MS)
+    assert not made.plan(24 * HOUR + 1, no_jitter()).retire
+    new.newest_ms = 125 * SECOND_MS
+    assert made.plan(24 * HOUR + 2, no_jitter()).retire == (old,)
+
+
+def test_an_old_life_whose_time_stands_still_is_not_waited_for_for_ever() -> None:
+    made = roster(1)
+    [old] = begun(made, 0)
+    deliver(old, 0, from_ms=0, to_ms=1)
+    [new] = made.plan(23 * HOUR, no_jitter()).begin
+    deliver(new, 23 * HOUR, from_ms=90 * SECOND_MS, to_ms=900 * SECOND_MS)
+    plan = made.plan(23 * HOUR + 1, no_jitter())
+    assert plan.again_at == 23 * HOUR + 120
+    assert made.plan(plan.again_at, no_jitter()).retire == (old,)
+
+
+def test_a_successor_that_fails_leaves_the_old_life_where_it_is() -> None:
+    made = roster(1)
+    [old] = begun(made, 0)
+    deliver(old, 0, from_ms=0, to_ms=1)
+    [new] = made.plan(23 * HOUR, no_jitter()).begin
+    made.end(new, stalled=True)
+    assert old.seat.failures == old.seat.stalls == 1
+    plan = made.plan(23 * HOUR + 3, no_jitter())
+    assert len(plan.begin) == 1
+    assert not plan.retire
+
+
+def test_lives_that_began_together_do_not_end_together() -> None:
+    made = roster(1, 2, 3, 4, capacity=1)
+    chances = iter([0.0, 0.25, 0.5, 1.0])
+    ages = [
+        life.ends_at - life.began_at
+        for now in (0.0, 0.5, 1.0, 1.5)
+        for life in made.plan(now, chances).begin
+    ]
+    assert ages == pytest.approx([23 * HOUR, 22.425 * HOUR, 21.85 * HOUR, 20.7 * HOUR])
+
+
+def test_what_has_no_connection_is_dialled_before_what_is_merely_old() -> None:
+    made = roster(1, 2, capacity=1)
+    old, lost = begun(made, 0)
+    deliver(old, 0, from_ms=0, to_ms=1)
+    made.renew()
+    made.end(lost, stalled=False)
+    [first] = made.plan(60, no_jitter()).begin
+    assert first.seat is lost.seat
+
+
+def test_no_more_is_dialled_in_five_minutes_than_half_of_what_is_allowed() -> None:
+    made = roster(*range(40), capacity=1, redundancy=4)
+    now, dials = 0.0, []
+    while now < 1_000:
+        plan = made.plan(now, no_jitter())
+        for life in plan.begin:
+            dials.append(now)
+            made.end(life, stalled=False)  # an exchange that hangs up at once
+        now = max(plan.again_at, now + 0.1)
+    for at in dials:
+        assert sum(at <= other < at + 300 for other in dials) <= 150
+    assert len(dials) > 400
+
+
+def test_a_stream_more_goes_where_there_is_room_and_the_others_stay() -> None:
+    made = roster(1, 2, 3, capacity=2)
+    before = {name: made.shard_of(name) for name in streams(1, 2, 3)}
+    added, taken = made.want(streams(1, 2, 3, 4, 5))
+    assert not taken
+    assert set(added) == set(streams(4, 5))
+    assert {name: made.shard_of(name) for name in before} == before
+    assert sorted(len(shard.streams) for shard in made.shards) == [1, 2, 2]
+
+
+def test_a_shard_without_streams_lets_its_connections_go() -> None:
+    made = roster(1, 2, capacity=1)
+    first, second = begun(made, 0)
+    made.want(streams(2))
+    plan = made.plan(10, no_jitter())
+    assert plan.retire == (first,)
+    assert not plan.begin
+    assert list(made.lives()) == [second]
+
+
+def test_a_dead_stream_moves_to_another_connection_a_new_one_if_there_is_none() -> None:
+    made = roster(1, 2)
+    begun(made, 0)
+    [name, _] = streams(1, 2)
+    old, new = made.move(name)
+    assert name not in old.streams
+    assert made.shard_of(name) is new is not old
+    [life] = begun(made, 10)
+    assert life.seat.shard is new
+    assert made.move(name) == (new, old), "and back, where it is dead there too"
+
+
+def test_fewer_copies_let_the_last_ones_go() -> None:
+    made = roster(1, redundancy=3)
+    lives = begun(made, 0)
+    made.resize(1)
+    assert set(made.plan(10, no_jitter()).retire) == set(lives[1:])
+    made.resize(2)
+    [again] = begun(made, 20)
+    assert again.seat.copy == 1
+
+
+def test_what_all_have_told_is_the_least_of_the_shards_and_the_most_of_the_copies() -> None:
+    made = roster(1, 2, capacity=1, redundancy=2)
+    lives = begun(made, 0)
+    assert made.told_ms() is None
+    for life, told_ms in zip(sorted(lives, key=lambda one: (one.seat.shard.number, one.seat.copy)),
+                             (10, 20, 30, 40), strict=True):  # fmt: skip
+        deliver(life, 0, from_ms=0, to_ms=told_ms)
+    assert made.told_ms() == 20
+    for life in list(made.shards[0].seats[0].lives) + list(made.shards[0].seats[1].lives):
+        made.end(life, stalled=False)
+    assert made.told_ms() == 40, "what has no connection is not waited for"
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Whatever happens, each wanted stream has its seats, and nobody leaves before his successor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = Roster(4, 2, 23 * HOUR)
+        self.now = 0.0
+        self.clock_ms = 0
+        self.living: set[Life] = set()
+        self.wanted: set[int] = set()
+        self.dials: list[float] = []
+
+    @rule(numbers=st.sets(st.integers(0, 15)))
+    def want(self, numbers: set[int]) -> None:
+        self.made.want(streams(*sorted(numbers)))
+        self.wanted = numbers
+
+    @rule(redundancy=st.integers(1, 3))
+    def resize(self, redundancy: int) -> None:
+        self.made.resize(redundancy)
+
+    @rule()
+    def renew(self) -> None:
+        self.made.renew()
+
+    @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        if self.wanted:
+            number = data.draw(st.sampled_from(sorted(self.wanted)))
+            self.made.move(next(iter(streams(number))))
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 30.0, 500.0, 80_000.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.clock_ms += round(seconds * 1_000)
+
+    @rule(lag_ms=st.integers(0, 40_000), data=st.data())
+    def hear(self, lag_ms: int, data: st.DataObject) -> None:
+        if self.living:
+            life = data.draw(st.sampled_from(sorted(self.living, key=lambda one: one.began_at)))
+            told_ms = max(0, self.clock_ms - lag_ms)
+            deliver(life, self.now, from_ms=told_ms, to_ms=max(life.newest_ms, told_ms))
+
+    @rule(stalled=st.booleans(), data=st.data())
+    def lose(self, stalled: bool, data: st.DataObject) -> None:
+        if self.living:
+            life = data.draw(st.sampled_from(sorted(self.living, key=lambda one: one.began_at)))
+            self.living.discard(life)
+            self.made.end(life, stalled=stalled)
+
+    @rule()
+    def plan(self) -> None:
+        seated = {life: life.seat for life in self.made.lives()}
+        plan = self.made.plan(self.now, no_jitter())
+        for life in plan.retire:
+            if life in seated:
+                newest = seated[life].lives[-1]
+                assert newest is not life
+                assert newest.ready_ms is not None
+                covered = min(life.newest_ms, newest.newest_ms) >= newest.ready_ms
+                assert covered or self.now >= newest.ready_at + 120
+            self.living.discard(life)
+            self.made.end(life, stalled=False)
+        self.living.update(plan.begin)
+        self.dials += [self.now] * len(plan.begin)
+        assert plan.begin or plan.again_at > self.now or not self.wanted
+
+    @invariant()
+    def each_stream_is_on_one_shard_with_all_its_seats(self) -> None:
+        assert self.made.streams() == streams(*self.wanted)
+        assert sum(len(shard.streams) for shard in self.made.shards) == len(self.wanted)
+        for shard in self.made.shards:
+            assert 0 < len(shard.streams) <= 4
+            assert [seat.copy for seat in shard.seats] == list(range(self.made.redundancy))
+            for seat in shard.seats:
+                assert len(seat.lives) <= 2
+        assert len({shard.number for shard in self.made.shards}) == len(self.made.shards)
+
+    @invariant()
+    def dials_are_spaced(self) -> None:
+        assert all(after - before >= 0.5 for before, after in itertools.pairwise(self.dials))
+
+
+TestAnyHistory = AnyHistory.TestCase
+TestAnyHistory.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
