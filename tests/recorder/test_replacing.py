@@ -144,7 +144,7 @@ async def listening(
     async def take() -> None:
         with receive:
             async for candle in receive:
-                running.received.append(candle)  # noqa: PERF401 - as they come
+                running.received.append(candle)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.exchange.serve)
@@ -381,7 +381,7 @@ async def test_what_a_replaced_connection_has_received_is_still_delivered(
         exchange.dial, Seams(random=Never()), send, lambda _: None, lambda *_: None,
     )  # fmt: skip
     listener.listen_to([BTC])
-    came = []
+    came: list[int] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange.serve)
         nursery.start_soon(listener.run)

@@ -220,7 +220,7 @@ def test_what_all_have_told_is_the_least_of_the_shards_and_the_most_of_the_copie
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """Whatever happens, each wanted stream has its seats, and nobody leaves before his successor."""
+    """Each wanted stream has its seats, and nobody leaves before his successor is there."""
 
     def __init__(self) -> None:
         super().__init__()
