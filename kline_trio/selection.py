@@ -64,17 +64,12 @@ class Rule:
 
     def matches(self, listing: Listing) -> bool:
         """Whether it speaks of the symbol."""
-        if not fnmatchcase(listing.symbol, self.pattern):
-            return False
-        has = {
-            "quote": listing.quote,
-            "base": listing.base,
-            "contract": listing.contract_type,
-            "margin": listing.margin,
-        }
-        return all(
-            (text := has[name]) is not None and upper_ascii(text) in map(upper_ascii, texts)
-            for name, texts in self._properties.items()
+        return (
+            fnmatchcase(listing.symbol, self.pattern)
+            and _is_one_of(listing.quote, self.quote)
+            and _is_one_of(listing.base, self.base)
+            and _is_one_of(listing.contract_type, self.contract)
+            and _is_one_of(listing.margin, self.margin)
         )
 
     def __str__(self) -> str:
@@ -82,6 +77,10 @@ class Rule:
             f"{name} = {' or '.join(texts)}" for name, texts in self._properties.items()
         )
         return f"{{ {properties} }}" if properties else "!" * self.is_exclusion + self.pattern
+
+
+def _is_one_of(text: str | None, wanted: tuple[str, ...]) -> bool:
+    return not wanted or (text is not None and upper_ascii(text) in map(upper_ascii, wanted))
 
 
 @attrs.frozen
