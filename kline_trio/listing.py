@@ -4,10 +4,14 @@ import attrs
 
 from kline_trio.candle import check_symbol
 
-__all__ = ["TRADING", "Listing"]
+__all__ = ["GONE", "TRADING", "Listing"]
 
 TRADING = "TRADING"
 """The one status in which candles come; every other word, known or new, is another one."""
+
+
+GONE = "GONE"
+"""Ours, for a symbol that the list had and has no more."""
 
 
 def _check_symbol(_: object, __: object, symbol: str) -> None:

@@ -106,6 +106,7 @@ def test_the_names_of_the_package() -> None:
         "read",
         "revisions",
         "series",
+        "universe",
     ]
     for name in kline_trio.__all__:
         assert getattr(kline_trio, name).__name__ == name
