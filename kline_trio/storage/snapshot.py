@@ -53,7 +53,8 @@ def snapshot(store_path: Path, into: Path) -> Snapshot:
             journal.copy_to(journal_path(work))
         for path in candle_files(store_path):
             _link(path, work / path.relative_to(store_path))
-        _link(universe_path(store_path), universe_path(work))
+        if universe_path(store_path).exists():
+            _link(universe_path(store_path), universe_path(work))
         made = Journal.open(journal_path(work))
         try:
             _keep_young_files(made, work, begun - _MERGE_SECONDS)
