@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kline_trio.storage.coverage import revisions as revisions
     from kline_trio.storage.reader import read as read
     from kline_trio.storage.reader import series as series
+    from kline_trio.storage.universe import universe as universe
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ _HOMES = {
     "read": "storage.reader",
     "revisions": "storage.coverage",
     "series": "storage.reader",
+    "universe": "storage.universe",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "read",
     "revisions",
     "series",
+    "universe",
 ]
 
 

@@ -11,7 +11,8 @@ import attrs
 from kline_trio.errors import ProtocolError
 from kline_trio.interval import INTERVALS, Interval
 
-__all__ = ["MAX_TIME_MS", "TRADE_TYPES", "Candle", "ReceivedCandle", "Series", "upper_ascii"]
+__all__ = ["MAX_TIME_MS", "TRADE_TYPES", "Candle", "ReceivedCandle", "Series", "check_symbol"]
+__all__ += ["upper_ascii"]
 
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 """The three markets, in the original design's spelling."""
@@ -38,7 +39,12 @@ def upper_ascii(text: str) -> str:
     return text.translate(_TO_UPPER)
 
 
-def _check_symbol(_: object, __: object, symbol: str) -> None:
+def check_symbol(symbol: str) -> None:
+    """Refuses what can be no symbol of a series.
+
+    Raises:
+      ValueError: with the reason.
+    """
     # Letters and digits of any script, since symbols can be Chinese; no dot, slash or blank,
     # since symbols become file names.
     if not 0 < len(symbol) <= _MAX_SYMBOL_LENGTH:
@@ -47,6 +53,10 @@ def _check_symbol(_: object, __: object, symbol: str) -> None:
         raise ValueError("a symbol holds only letters, digits and _")
     if symbol != upper_ascii(symbol):
         raise ValueError("a symbol's ASCII letters are upper case")
+
+
+def _check_symbol(_: object, __: object, symbol: str) -> None:
+    check_symbol(symbol)
 
 
 @attrs.frozen(order=True)

@@ -282,7 +282,11 @@ def _record(options: argparse.Namespace) -> None:
     _demand_simulate(options)
     config = Config.from_toml(options.config)
     if options.check:
-        print(f"{options.config}: good, {len(config.streams):,} series")
+        lists = len(config.patterns)
+        found = (
+            f", and what {lists} list{'s' * (lists > 1)} of patterns will match" if lists else ""
+        )
+        print(f"{options.config}: good, {len(config.streams):,} series{found}")
         return
     from kline_trio.running import record
 

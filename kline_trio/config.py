@@ -3,14 +3,14 @@
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import tomli
 
-from kline_trio.candle import Series, upper_ascii
+from kline_trio.candle import Series
+from kline_trio.config_streams import Problems, Where, read_streams, read_table
 from kline_trio.config_values import (
     path_reader,
     read_age_hours,
@@ -24,12 +24,11 @@ from kline_trio.config_values import (
     read_rest_seconds,
     read_seconds,
     read_share,
-    read_text,
     url_reader,
 )
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.markets import MARKETS
-from kline_trio.interval import Interval
+from kline_trio.selection import Selection
 from kline_trio.storage.layout import Layout
 
 __all__ = ["CompletenessConfig", "Config", "ConnectionConfig", "EndpointConfig"]
@@ -132,7 +131,10 @@ class Config:
     """What to record, from where, to where."""
 
     streams: tuple[Series, ...]
-    """At least one, none twice; markets in their usual order, the rest as it was written."""
+    """Those of lists that only name symbols: none twice; markets in their usual order, the rest as
+    it was written. There is at least one, or a pattern."""
+    patterns: tuple[Selection, ...] = ()
+    """Of each list that holds more than names, all that it holds; in the same order."""
     store: StoreConfig = StoreConfig()
     endpoints: Mapping[str, EndpointConfig] = attrs.field(factory=_DEFAULT_ENDPOINTS.copy)
     """By trade type; all three."""
@@ -189,7 +191,6 @@ class Config:
         return config
 
 
-_Where = tuple[str, ...]
 _Section = TypeVar(
     "_Section",
     StoreConfig,
@@ -216,11 +217,11 @@ _TABLES = (
 class _Reader:
     """Walks a document and takes down what is wrong with it, instead of stopping at the first."""
 
-    problems: list[tuple[_Where, str]] = attrs.field(factory=list)
+    problems: Problems = attrs.field(factory=list)
 
     def config(self, document: dict[str, Any], folder: Path) -> Config:
-        root = self._table((), document, _TABLES)
-        streams = self._streams(root.get("streams", {}))
+        root = read_table((), document, _TABLES, self.problems)
+        streams = read_streams(root.get("streams", {}), self.problems)
         store = self._section(
             ("store",),
             root,
@@ -234,7 +235,9 @@ class _Reader:
         )
         if "store" not in root or "path" not in root["store"]:
             store = attrs.evolve(store, path=folder / store.path)
-        hosts = self._table(("endpoints",), root.get("endpoints", {}), (*MARKETS, "archive"))
+        hosts = read_table(
+            ("endpoints",), root.get("endpoints", {}), (*MARKETS, "archive"), self.problems
+        )
         archive = _ARCHIVE
         if "archive" in hosts:
             try:
@@ -277,7 +280,8 @@ class _Reader:
         rest = self._section(("rest",), root, RestConfig(), weight_share=read_share)
         history = self._section(("history",), root, HistoryConfig(), since=read_moment)
         return Config(
-            streams=streams,
+            streams=streams.series,
+            patterns=streams.patterns,
             store=store,
             endpoints=endpoints,
             connection=connection,
@@ -288,26 +292,15 @@ class _Reader:
             archive=archive,
         )
 
-    def _table(self, where: _Where, value: object, known: tuple[str, ...]) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self.problems.append((where, f"a table is wanted, not {value!r}"))
-            return {}
-        for key in value:
-            if key not in known:
-                near = get_close_matches(key, known, n=1)
-                hint = f'did you mean "{near[0]}"?' if near else f"one of {' '.join(known)}"
-                self.problems.append(((*where, key), f"unknown key; {hint}"))
-        return {key: value[key] for key in known if key in value}
-
     def _section(
         self,
-        where: _Where,
+        where: Where,
         parent: dict[str, Any],
         default: _Section,
         **readers: Callable[[Any], Any],
     ) -> _Section:
         """The default with what the document says in its place, each key read by its reader."""
-        said = self._table(where, parent.get(where[-1], {}), tuple(readers))
+        said = read_table(where, parent.get(where[-1], {}), tuple(readers), self.problems)
         changes = {}
         for key, value in said.items():
             try:
@@ -316,48 +309,8 @@ class _Reader:
                 self.problems.append(((*where, key), str(error)))
         return attrs.evolve(default, **changes)
 
-    def _streams(self, value: object) -> tuple[Series, ...]:
-        markets = self._table(("streams",), value, tuple(MARKETS))
-        streams: dict[Series, None] = {}
-        for trade_type in MARKETS:
-            where = ("streams", trade_type)
-            intervals = markets.get(trade_type, {})
-            if not isinstance(intervals, dict):
-                self.problems.append((where, 'lists of symbols are wanted, as 1m = ["BTCUSDT"]'))
-                continue
-            for name, symbols in intervals.items():
-                for series in self._series((*where, name), trade_type, name, symbols):
-                    if series in streams:
-                        self.problems.append(((*where, name), f"{series.symbol!r} is there twice"))
-                    streams[series] = None
-        if not streams and not self.problems:
-            self.problems.append((("streams",), "nothing to record: name at least one symbol"))
-        return tuple(streams)
 
-    def _series(self, where: _Where, trade_type: str, name: str, symbols: object) -> list[Series]:
-        try:
-            interval = Interval.from_text(name)
-        except ValueError as error:
-            self.problems.append((where, str(error)))
-            return []
-        if interval.name not in MARKETS[trade_type].intervals:
-            self.problems.append((where, f"{trade_type} has no candles of {name}"))
-            return []
-        if not isinstance(symbols, list):
-            self.problems.append((where, 'a list of symbols is wanted, as ["BTCUSDT"]'))
-            return []
-        if not symbols:
-            self.problems.append((where, "an empty list: name a symbol, or take the line out"))
-        found = []
-        for symbol in symbols:
-            try:
-                found.append(Series(trade_type, upper_ascii(read_text(symbol)), interval.name))
-            except ValueError as error:
-                self.problems.append((where, f"{symbol!r}: {error}"))
-        return found
-
-
-def _line_note(text: str, where: _Where) -> str:
+def _line_note(text: str, where: Where) -> str:
     """Where a key stands: the first line up to which the document has it.
 
     tomli keeps no positions, and no well-kept library does, so the text is read again up to some

@@ -63,3 +63,20 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--version"])
     assert capsys.readouterr().out == "kline_trio 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("streams", "words"),
+    [
+        ('1m = ["A", "B"]', "good, 2 series"),
+        ('1m = ["A"]\n3m = ["*"]', "good, 1 series, and what 1 list of patterns will match"),
+        ('1m = ["*"]\n3m = ["B?"]', "good, 0 series, and what 2 lists of patterns will match"),
+    ],
+)
+def test_check_counts_series_and_patterns(
+    streams: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recorder.toml"
+    file.write_text(f"[streams.spot]\n{streams}\n")
+    assert cli.main([str(file), "--check"]) == 0
+    assert capsys.readouterr().out == f"{file}: {words}\n"

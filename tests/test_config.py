@@ -196,3 +196,92 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_bytes(b"# \xff\n")
     with pytest.raises(ConfigError, match=r"bad\.toml: not UTF-8 text \(byte 2\)"):
         Config.from_toml(tmp_path / "bad.toml")
+
+
+def rules(text: str) -> list[str]:
+    """The rules of the one selection that a list under spot 1m makes, as they are shown."""
+    found = config(f"[streams.spot]\n1m = {text}\n")
+    assert found.streams == ()
+    [selection] = found.patterns
+    assert (selection.trade_type, selection.time_interval) == ("spot", "1m")
+    return [str(rule) for rule in selection.rules]
+
+
+def test_a_list_with_a_pattern_is_a_selection_with_all_that_it_holds() -> None:
+    assert rules('["*usdt", "!*DOWNUSDT", "btcEur"]') == ["*USDT", "!*DOWNUSDT", "BTCEUR"]
+    assert rules('["币安?Usdt*"]') == ["币安?USDT*"]
+    assert rules('{ quote = "usdt" }') == ["{ quote = USDT }"]
+    assert rules('["ETHBTC", { base = ["BTC", "牛来"], quote = "USDT" }, "!A*"]') == [
+        "ETHBTC", "{ quote = USDT, base = BTC or 牛来 }", "!A*",
+    ]  # fmt: skip
+
+
+def test_names_and_patterns_are_kept_apart() -> None:
+    found = config(
+        '[streams.usdt_futures]\n1m = ["BTCUSDT", "*_26*"]\n1mo = ["ETHUSDT"]\n'
+        "[streams.usdt_futures.3m]\n"
+        'contract = ["PERPETUAL", "tomorrows_KIND"]\nmargin = "USDC"\n'
+        '[streams.spot]\n1m = ["*"]\n'
+    )
+    assert found.streams == (Series("usdt_futures", "ETHUSDT", "1M"),)
+    assert [str(one) for one in found.patterns] == [
+        "spot *-1m",
+        "usdt_futures BTCUSDT *_26*-1m",
+        "usdt_futures { contract = PERPETUAL or TOMORROWS_KIND, margin = USDC }-3m",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "words"),
+    [
+        ('["!A*"]', "spot.1m: only exclusions: begin with what they are taken out of"),
+        ('["!A", "!B?"]', "only exclusions"),
+        ('["!A", "B*"]', "'!A' stands before all that it could be taken out of"),
+        ('["A*", "!B", "A*", "A*"]', "A* is there twice"),
+        ('["!"]', "'!': a symbol or a pattern is wanted"),
+        ('["A*", "!!A"]', "'!!A': a symbol holds only letters, digits and _; in a pattern, also"),
+        ('["[AB]*"]', "'[AB]*': a symbol holds only letters"),
+        ('["../*"]', "'../*': a symbol holds only letters"),
+        ('["A *"]', "'A *': a symbol holds only letters"),
+        (f'["{"A" * 41}*"]', "a symbol has 1 to 40 characters"),
+        ('"*USDT"', "streams.spot.1m: a list of symbols is wanted"),
+        ("{}", "streams.spot.1m: an empty table: say what is wanted, as { quote = ... }"),
+        ("[{}]", "streams.spot.1m: an empty table"),
+        ('{ qoute = "USDT" }', 'streams.spot.1m.qoute: unknown key; did you mean "quote"?'),
+        ('[{ qoute = "USDT" }]', '1m: { qoute }: qoute: unknown key; did you mean "quote"?'),
+        ('{ zzz = "USDT" }', "1m.zzz: unknown key; one of quote base contract margin"),
+        ("{ quote = 7 }", "1m.quote: a text in quotes is wanted, not 7"),
+        ("{ quote = [] }", "1m.quote: an empty list: name one"),
+        ('{ quote = "" }', "1m.quote: '' is no whole name"),
+        ('{ quote = ["USD*"] }', "1m.quote: 'USD*' is no whole name, as USDT or PERPETUAL"),
+        ('{ contract = "PERPETUAL" }', "1m.contract: spot has none: that is of futures"),
+        ('["A", { margin = "USDT" }]', "1m: { margin }: margin: spot has none"),
+    ],
+)
+def test_what_selects_nothing_is_named(symbols: str, words: str) -> None:
+    [problem] = problems(f"[streams.spot]\n1m = {symbols}\n")
+    assert words in problem
+    assert problem.endswith("(line 2)")
+
+
+def test_problems_of_patterns_come_all_at_once_with_their_lines() -> None:
+    found = problems(
+        "[streams.spot]\n"
+        '1m = ["*", "a/*", { quote = 1, kind = "x" }]\n'
+        '7m = ["*"]\n'
+        "[streams.usdt_futures.1m]\n"
+        'quote = "USDT"\n'
+        'contarct = "PERPETUAL"\n'
+        'margin = "*"\n'
+        "[streams.coin_futures]\n"
+        '1m = ["!*"]\n'
+    )
+    assert [(one.split(": ")[1], one[-9:]) for one in found] == [
+        ("streams.spot.1m", " (line 2)"),
+        ("streams.spot.1m", " (line 2)"),
+        ("streams.spot.1m", " (line 2)"),
+        ("streams.spot.7m", " (line 3)"),
+        ("streams.usdt_futures.1m.contarct", " (line 6)"),
+        ("streams.usdt_futures.1m.margin", " (line 7)"),
+        ("streams.coin_futures.1m", " (line 9)"),
+    ]

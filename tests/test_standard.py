@@ -18,15 +18,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kline_trio"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"candle", "errors", "interval"}
+VOCABULARY = {"candle", "errors", "interval", "listing", "selection"}
 MAY_IMPORT: dict[str, set[str]] = {
     "candle": {"errors", "interval"},
     "errors": set(),
     "interval": set(),
+    "listing": {"candle"},
+    "selection": {"candle", "interval", "listing"},
     "exchange": VOCABULARY,
     "storage": VOCABULARY,
     "simulator": set(),
-    "config": {*VOCABULARY, "config_values", "exchange", "storage"},
+    "config": {*VOCABULARY, "config_streams", "config_values", "exchange", "storage"},
+    "config_streams": {*VOCABULARY, "config_values", "exchange"},
     "config_values": {"storage"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config"},
     "console": set(),
@@ -103,6 +106,7 @@ def test_the_names_of_the_package() -> None:
         "read",
         "revisions",
         "series",
+        "universe",
     ]
     for name in kline_trio.__all__:
         assert getattr(kline_trio, name).__name__ == name

@@ -5,16 +5,19 @@ Streams" pages; the key set of a kline event is the same on the three markets.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated, TypeVar
 
 import attrs
 import msgspec
 
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import MAX_TIME_MS, Candle, Series
 from kline_trio.errors import ProtocolError
 
 __all__ = [
+    "CONTRACT_INFO",
     "CandleClosed",
     "CandleForming",
+    "ContractChanged",
     "ErrorReply",
     "Event",
     "OtherEvent",
@@ -25,6 +28,10 @@ __all__ = [
     "subscribe_request",
     "unsubscribe_request",
 ]
+
+CONTRACT_INFO = "!contractInfo"
+"""The stream of futures hosts that tells of contracts listed, settled or changed; on the USD-M
+host it is on the path of the klines. Spot has none ("Contract Info Stream")."""
 
 _TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
@@ -68,13 +75,39 @@ class ServerShutdown:
 
 
 @attrs.frozen
+class ContractChanged:
+    """Something about a contract changed: its listing, its end, or only its brackets.
+
+    Since 2026-06-30 each of the two futures hosts tells of the contracts of both products.
+    """
+
+    symbol: str
+    """As it was sent, and perhaps of a market that nobody asked for: a hint to look, not a fact."""
+    trade_type: str | None
+    """The product; None where the event does not tell, or names a new one."""
+    event_time_ms: int
+    status: str
+    contract_type: str
+    onboard_ms: int | None
+    delivery_ms: int | None
+
+
+@attrs.frozen
 class OtherEvent:
     """An event that a recorder of candles has no use for."""
 
     kind: str
 
 
-Event = CandleClosed | CandleForming | SubscriptionReply | ErrorReply | ServerShutdown | OtherEvent
+Event = (
+    CandleClosed
+    | CandleForming
+    | SubscriptionReply
+    | ErrorReply
+    | ServerShutdown
+    | ContractChanged
+    | OtherEvent
+)
 
 
 def stream_name(series: Series) -> str:
@@ -137,7 +170,27 @@ class _Frame(msgspec.Struct):
     msg: str | None = None
 
 
+_TimeMs = Annotated[int, msgspec.Meta(ge=0, lt=MAX_TIME_MS)]
+
+
+class _ContractInfo(msgspec.Struct):
+    """What a contractInfo event has; its pair and its brackets are passed over."""
+
+    E: _TimeMs
+    s: Annotated[str, msgspec.Meta(min_length=1)]
+    cs: str
+    ct: str = ""
+    ot: _TimeMs | None = None
+    dt: _TimeMs | None = None
+    st: int | None = None
+
+
+_PRODUCTS = {1: "usdt_futures", 2: "coin_futures"}
+"""By `st` (derivatives change log, 2026-06-30)."""
+
 _FRAME = msgspec.json.Decoder(_Frame)
+_CONTRACT_INFO = msgspec.json.Decoder(_ContractInfo)
+_Shape = TypeVar("_Shape")
 
 
 def decode(text: str | bytes, streams: Mapping[str, Series]) -> Event:
@@ -151,22 +204,26 @@ def decode(text: str | bytes, streams: Mapping[str, Series]) -> Event:
       ProtocolError: the frame is none that the exchange should send, or one of a stream that was
         not asked for, or its numbers cannot be true.
     """
-    frame = _decode_frame(text)
+    frame = _decoded(_FRAME, text)
     name = None
+    body: str | bytes | msgspec.Raw = text
     if frame.data is not msgspec.UNSET:
-        name, frame = frame.stream, _decode_frame(frame.data)
+        body = frame.data
+        name, frame = frame.stream, _decoded(_FRAME, body)
     if frame.e == "kline":
         return _kline_event(frame, name, streams)
     if frame.e == "serverShutdown":
         return ServerShutdown()
+    if frame.e == "contractInfo":
+        return _contract_changed(body)
     if name is not None or frame.e is not None:
         return OtherEvent(frame.e or "")  # spot's bookTicker names no event
     return _reply(frame)
 
 
-def _decode_frame(text: str | bytes | msgspec.Raw) -> _Frame:
+def _decoded(decoder: msgspec.json.Decoder[_Shape], text: str | bytes | msgspec.Raw) -> _Shape:
     try:
-        return _FRAME.decode(text)
+        return decoder.decode(text)
     except msgspec.ValidationError as error:
         raise ProtocolError(f"a frame of another shape: {error}") from None
     # A lone surrogate in a `str` is no JSON either, and shows as UnicodeError; a thousand brackets
@@ -190,6 +247,13 @@ def _kline_event(frame: _Frame, name: str | None, streams: Mapping[str, Series])
     if kline.x:
         return CandleClosed(series, frame.E, candle)
     return CandleForming(series, frame.E)
+
+
+def _contract_changed(body: str | bytes | msgspec.Raw) -> ContractChanged:
+    # Read once more, since its keys are other things in other events.
+    said = _decoded(_CONTRACT_INFO, body)
+    product = None if said.st is None else _PRODUCTS.get(said.st)
+    return ContractChanged(said.s, product, said.E, said.cs, said.ct, said.ot, said.dt)
 
 
 def _reply(frame: _Frame) -> Event:

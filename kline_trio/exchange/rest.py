@@ -1,5 +1,6 @@
 """The REST interface: the time, the symbols and the klines, within one budget for each pool."""
 
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -15,11 +16,15 @@ from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.klines import Answer, Page, read_rows
+from kline_trio.exchange.listings import read_exchange_info
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
+from kline_trio.listing import Listing
 
 __all__ = ["Listing", "RestMarket"]
+
+logger = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 64 * 2**20
 """Spot's exchangeInfo, the longest answer, has some 15 MB."""
@@ -38,37 +43,9 @@ _WRONG_QUESTION = frozenset({-1023, -1100, -1101, -1102, -1104, -1120, -1121, -1
 _Answer = TypeVar("_Answer")
 
 
-@attrs.frozen
-class Listing:
-    """What the exchange says of a symbol."""
-
-    is_trading: bool
-    onboard_ms: int | None
-    """When a contract was listed; spot does not tell."""
-
-
 class _Time(msgspec.Struct):
     # The year 9999: a time in microseconds, or a later one, is nonsense.
     serverTime: Annotated[int, msgspec.Meta(ge=0, lt=253_370_764_800_000)]  # noqa: N815 - theirs
-
-
-class _Symbol(msgspec.Struct):
-    symbol: str
-    status: str = ""
-    contractStatus: str = ""  # noqa: N815 - COIN-M's word for it
-    onboardDate: int | None = None  # noqa: N815
-
-
-class _RateLimit(msgspec.Struct):
-    rateLimitType: str = ""  # noqa: N815
-    interval: str = ""
-    intervalNum: int = 0  # noqa: N815
-    limit: int = 0
-
-
-class _ExchangeInfo(msgspec.Struct):
-    symbols: list[_Symbol]
-    rateLimits: list[_RateLimit] = []  # noqa: N815
 
 
 class _Fault(msgspec.Struct):
@@ -86,6 +63,8 @@ class RestMarket:
     """Scheme and host of each."""
     pool: WeightPool
     clock: ExchangeClock
+    _passed_over: set[str] = attrs.field(init=False, factory=set)
+    """What was said once to be no symbol."""
 
     async def confirm_time(self) -> int:
         """Sets the market's clock by the exchange's own ("Check Server Time"); milliseconds.
@@ -99,24 +78,28 @@ class RestMarket:
         return time_ms
 
     async def listings(self) -> dict[str, Listing]:
-        """All symbols that the market lists ("Exchange Information").
+        """All symbols that the market lists ("Exchange Information"), by symbol.
+
+        What its own list holds is a market's: since 2026-06-30 neither a futures host nor a name
+        tells one product from the other.
 
         Raises:
           UnavailableError: no host gave an answer that can be used.
         """
         weight = 20 if self.market.pool == "spot" else 1
-        read = msgspec.json.Decoder(_ExchangeInfo).decode
-        info = await self._get("exchangeInfo", {}, weight, -math.inf, read)
-        for limit in info.rateLimits:
-            kind = (limit.rateLimitType, limit.interval, limit.intervalNum)
-            if kind == ("REQUEST_WEIGHT", "MINUTE", 1):
-                self.pool.learn_limit(limit.limit)
-        return {
-            entry.symbol: Listing(
-                "TRADING" in (entry.status, entry.contractStatus), entry.onboardDate
+        info = await self._get("exchangeInfo", {}, weight, -math.inf, read_exchange_info)
+        if info.weight_per_minute is not None:
+            self.pool.learn_limit(info.weight_per_minute)
+        odd = [symbol for symbol in info.odd if symbol not in self._passed_over]
+        if odd:
+            self._passed_over.update(odd)
+            logger.warning(
+                "%s: passed over %d entries of its list that can be no symbols, as %a",
+                self.market.trade_type,
+                len(odd),
+                odd[0],
             )
-            for entry in info.symbols
-        }
+        return info.listings
 
     async def klines(self, series: Series, page: Page, urgency: float) -> Answer:
         """The closed candles of a page ("Kline/Candlestick Data").

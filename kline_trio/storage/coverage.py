@@ -1,24 +1,21 @@
 """What is absent and why, as a table: for researchers, and as a file beside the candles."""
 
-import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-import msgspec
 import pyarrow as pa
-import pyarrow.json
-import pyarrow.parquet as pq
 
 from kline_trio.candle import Candle, Series, upper_ascii
 from kline_trio.interval import Interval
-from kline_trio.storage.disk import disk_errors, sync_file, sync_folder
-from kline_trio.storage.files import open_parquet
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.files import open_parquet, read_whole
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Revision
 from kline_trio.storage.places import coverage_path, journal_path, scratch
+from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
 
 if TYPE_CHECKING:
     # The recorder writes the ledger, and never loads pandas: a second of CPU, and 50 MB.
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["coverage", "coverage_table", "revisions", "write_coverage"]
 
-_TIME = pa.timestamp("ms", "UTC")
 _NAMES: list[tuple[str, pa.DataType]] = [
     ("trade_type", pa.string()),
     ("symbol", pa.string()),
@@ -35,9 +31,9 @@ _NAMES: list[tuple[str, pa.DataType]] = [
 _COVERAGE = pa.schema(
     [
         *_NAMES,
-        ("from", _TIME),
-        ("to", _TIME),
-        ("first_seen", _TIME),
+        ("from", TIME),
+        ("to", TIME),
+        ("first_seen", TIME),
         ("reason", pa.string()),
         ("state", pa.string()),
         ("asked", pa.int64()),
@@ -91,7 +87,7 @@ def _table(store_path: Path) -> pa.Table:
         if not journal_path(store_path).exists() and coverage_path(store_path).exists():
             # A copy of the files alone, with the ledger as it was when they were copied.
             with open_parquet(coverage_path(store_path)) as file:
-                return file.read()
+                return read_whole(file, coverage_path(store_path))
         with journal_view(store_path) as journal:
             return coverage_table(journal.absences())
 
@@ -111,7 +107,7 @@ def coverage_table(absences: Iterable[Absence]) -> pa.Table:
         )
         for one in absences
     ]
-    return _as_table(rows, _COVERAGE)
+    return as_table(rows, _COVERAGE)
 
 
 def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
@@ -130,7 +126,7 @@ def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
     wanted = pa.schema(
         [
             *_NAMES,
-            ("candle_begin_time", _TIME),
+            ("candle_begin_time", TIME),
             ("origin", pa.string()),
             ("column", pa.string()),
             ("older", pa.float64()),
@@ -138,7 +134,7 @@ def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
             ("kept", pa.string()),
         ]
     )
-    frame: pd.DataFrame = _as_table(rows, wanted).to_pandas()
+    frame: pd.DataFrame = as_table(rows, wanted).to_pandas()
     return frame
 
 
@@ -158,28 +154,8 @@ def write_coverage(store_path: Path, absences: Iterable[Absence]) -> None:
     Raises:
       OSError: the disk refused; the file is as it was.
     """
-    target = coverage_path(store_path)
-    temporary = scratch(store_path) / "coverage.tmp"
-    with temporary.open("wb") as file:
-        pq.write_table(coverage_table(absences), file, compression="zstd", write_page_checksum=True)
-        sync_file(file)
-    os.replace(temporary, target)  # noqa: PTH105 - as in merges
-    sync_folder(target.parent)
+    write_sidecar(coverage_table(absences), coverage_path(store_path), scratch(store_path))
 
 
 def _names(series: Series) -> tuple[str, str, str]:
     return series.trade_type, series.symbol, series.time_interval
-
-
-def _as_table(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
-    if not rows:
-        return wanted.empty_table()
-    # Not pa.array: it loads pandas.
-    lines = b"\n".join(
-        msgspec.json.encode(dict(zip(wanted.names, row, strict=True))) for row in rows
-    )
-    plain = pa.schema(
-        [(field.name, pa.int64() if field.type == _TIME else field.type) for field in wanted]
-    )
-    options = pyarrow.json.ParseOptions(explicit_schema=plain)
-    return pyarrow.json.read_json(io.BytesIO(lines), parse_options=options).cast(wanted)

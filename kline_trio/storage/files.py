@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["begins_ms", "bounds_ms", "crc32_of", "open_parquet", "owner_of"]
-__all__ += ["read_group", "read_groups"]
+__all__ += ["read_group", "read_groups", "read_whole"]
 
 _SEALED_SINCE = 2
 """The first format whose files are all sealed."""
@@ -117,6 +117,17 @@ def read_group(file: pq.ParquetFile, group: int, path: Path) -> pa.Table:
       OSError: the disk refused.
     """
     return _read(file, [group], path)
+
+
+def read_whole(file: pq.ParquetFile, path: Path) -> pa.Table:
+    """All rows of a file that is none of candles.
+
+    Raises:
+      DamagedError: a page is damaged.
+      OSError: the disk refused.
+    """
+    with _damage(path):
+        return file.read()
 
 
 def _read(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:

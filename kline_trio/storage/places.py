@@ -10,6 +10,7 @@ __all__ = [
     "new_quarantine",
     "recovered_path",
     "scratch",
+    "universe_path",
 ]
 
 HOUSE = ".kline_trio"
@@ -29,6 +30,11 @@ def recovered_path(store_path: Path) -> Path:
 def coverage_path(store_path: Path) -> Path:
     """The ledger as a file for other programs; the journal has the newest state of it."""
     return store_path / HOUSE / "coverage.parquet"
+
+
+def universe_path(store_path: Path) -> Path:
+    """What the symbols of the markets were, and when they became so."""
+    return store_path / HOUSE / "universe.parquet"
 
 
 def lock_path(store_path: Path) -> Path:

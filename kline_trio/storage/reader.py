@@ -22,7 +22,7 @@ from kline_trio.storage.table import BEGIN, END, schema
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["last_end_ms", "read", "series"]
+__all__ = ["last_end_ms", "moment_ms", "read", "series"]
 
 
 _Moment = str | date | pd.Timestamp | None
@@ -113,8 +113,8 @@ def read(
     _check_choice("result", result, ("pandas", "arrow", "polars"))
     if (symbol is None) == (symbols is None):
         raise ValueError("either a symbol, or symbols=[...]")
-    start_ms = None if start is None else _ms("start", start)
-    end_ms = None if end is None else _ms("end", end)
+    start_ms = None if start is None else moment_ms("start", start)
+    end_ms = None if end is None else moment_ms("end", end)
     store_path = Path(path)
     tables = {}
     for name in dict.fromkeys(symbols if symbols is not None else [str(symbol)]):
@@ -190,7 +190,12 @@ def _series(trade_type: str, symbol: str, time_interval: str) -> Series:
     return Series(trade_type, upper_ascii(symbol), Interval.from_text(time_interval).name)
 
 
-def _ms(name: str, moment: str | date | pd.Timestamp) -> int:
+def moment_ms(name: str, moment: str | date | pd.Timestamp) -> int:
+    """A date or a time in milliseconds, UTC if it names no zone.
+
+    Raises:
+      ValueError: it is none; the text calls it by the name.
+    """
     if not isinstance(moment, str | date):
         # A bare number could be seconds, milliseconds or nanoseconds.
         raise ValueError(f"{name} is a date, a datetime or a text, not {moment!r}")

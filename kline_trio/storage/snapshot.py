@@ -11,7 +11,7 @@ from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
 from kline_trio.storage.files import crc32_of
 from kline_trio.storage.journal import Journal, MergedFile
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.places import HOUSE, journal_path
+from kline_trio.storage.places import HOUSE, journal_path, universe_path
 from kline_trio.storage.unite import work_folder
 
 __all__ = ["Snapshot", "snapshot"]
@@ -31,7 +31,7 @@ class Snapshot:
 
 
 def snapshot(store_path: Path, into: Path) -> Snapshot:
-    """Makes a store of hard links to all candle files, and a copy of the journal.
+    """Makes a store of hard links to all candle files and the universe, and a copy of the journal.
 
     A recorder may run: the journal is copied first, and a candle leaves it only after the file
     that holds it is in place, so that all that was accepted is in the one or the other. Files are
@@ -53,6 +53,8 @@ def snapshot(store_path: Path, into: Path) -> Snapshot:
             journal.copy_to(journal_path(work))
         for path in candle_files(store_path):
             _link(path, work / path.relative_to(store_path))
+        if universe_path(store_path).exists():
+            _link(universe_path(store_path), universe_path(work))
         made = Journal.open(journal_path(work))
         try:
             _keep_young_files(made, work, begun - _MERGE_SECONDS)

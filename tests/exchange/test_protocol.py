@@ -13,6 +13,7 @@ from kline_trio.errors import ProtocolError
 from kline_trio.exchange.protocol import (
     CandleClosed,
     CandleForming,
+    ContractChanged,
     ErrorReply,
     OtherEvent,
     ServerShutdown,
@@ -20,6 +21,7 @@ from kline_trio.exchange.protocol import (
     decode,
     stream_name,
     subscribe_request,
+    unsubscribe_request,
 )
 
 RECORDED = Path(__file__).parents[2] / "../shared/data/ws"
@@ -155,6 +157,59 @@ def test_a_frame_that_cannot_be_true_says_why(text: str, reason: str) -> None:
         decode(text, STREAMS)
 
 
+# The keys and values of the example on the "Contract Info Stream" pages.
+CONTRACT = {
+    "e": "contractInfo", "E": 1_669_647_330_375, "s": "APTUSD_PERP", "ps": "APTUSD",
+    "ct": "PERPETUAL", "dt": 4_133_404_800_000, "ot": 1_666_594_800_000, "cs": "TRADING",
+    "bks": [{"bs": 1, "bnf": 0, "bnc": 5000, "mmr": 0.01, "cf": 0, "mi": 21, "ma": 50}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("st_", "trade_type"), [({}, None), ({"st": 1}, "usdt_futures"), ({"st": 2}, "coin_futures"),
+    ({"st": 3}, None)],
+)  # fmt: skip
+@pytest.mark.parametrize("envelope", [True, False])
+def test_a_contract_is_told_with_its_product(
+    st_: dict[str, int], trade_type: str | None, envelope: bool
+) -> None:
+    event = CONTRACT | st_
+    text = json.dumps({"stream": "!contractInfo", "data": event} if envelope else event)
+    assert decode(text, STREAMS) == ContractChanged(
+        symbol="APTUSD_PERP",
+        trade_type=trade_type,
+        event_time_ms=1_669_647_330_375,
+        status="TRADING",
+        contract_type="PERPETUAL",
+        onboard_ms=1_666_594_800_000,
+        delivery_ms=4_133_404_800_000,
+    )
+
+
+def test_a_contract_event_needs_no_more_than_a_symbol_and_a_status() -> None:
+    least = {"e": "contractInfo", "E": 1, "s": "龙虾USDT", "cs": "TOMORROWS_WORD"}
+    event = decode(json.dumps(least), STREAMS)
+    assert event == ContractChanged("龙虾USDT", None, 1, "TOMORROWS_WORD", "", None, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"s": ""}, {"s": None}, {"cs": 1}, {"cs": None}, {"ct": 5}, {"dt": -1}, {"ot": 1.5},
+     {"E": None}, {"st": "1"}, {"dt": 10**18}],
+)  # fmt: skip
+def test_a_contract_event_of_another_shape_says_so(changes: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError, match="another shape"):
+        decode(json.dumps(CONTRACT | changes), STREAMS)
+
+
+@pytest.mark.parametrize("status", [b"\xff", b"\\ud800", b"\\x"])
+def test_a_contract_event_that_is_no_text_is_no_json(status: bytes) -> None:
+    """What the first look passes over, the second reads."""
+    text = b'{"e":"contractInfo","E":1,"s":"A","cs":"%b"}' % status
+    with pytest.raises(ProtocolError, match="not JSON"):
+        decode(text, STREAMS)
+
+
 @given(
     st.text()
     | st.recursive(
@@ -177,6 +232,8 @@ def test_a_frame_that_cannot_be_true_says_why(text: str, reason: str) -> None:
                         "id",
                         "result",
                         "error",
+                        "cs",
+                        "st",
                     ]
                 ),
                 inner,
@@ -219,6 +276,8 @@ def test_stream_names_are_lower_case_but_for_the_interval_and_other_scripts() ->
     assert stream_name(Series("usdt_futures", "币安人生USDT", "1m")) == "币安人生usdt@kline_1m"
     request = json.loads(subscribe_request(["币安人生usdt@kline_1m"], 7))
     assert request == {"method": "SUBSCRIBE", "params": ["币安人生usdt@kline_1m"], "id": 7}
+    request = json.loads(unsubscribe_request(["btcusdt@kline_1M"], 8))
+    assert request == {"method": "UNSUBSCRIBE", "params": ["btcusdt@kline_1M"], "id": 8}
 
 
 def test_a_frame_nested_without_end_is_no_json() -> None:

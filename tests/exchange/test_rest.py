@@ -86,6 +86,18 @@ async def test_symbols_are_all_that_are_listed_whether_they_trade_or_not() -> No
         }  # fmt: skip
 
 
+async def test_what_can_be_no_symbol_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    body = {"symbols": [{"symbol": name} for name in ("A", "../é", "b")]}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        rest = rest_market(client, "spot")
+        assert list(await rest.listings()) == list(await rest.listings()) == ["A"]
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "spot: passed over 2 entries of its list that can be no symbols, as '../\\xe9'"
+    )
+
+
 async def test_an_endless_body_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kline_trio.exchange.rest._MAX_BODY_BYTES", 1_000)
     with pytest.raises(UnavailableError, match="an answer of more than 1000 bytes"):

@@ -8,6 +8,7 @@ import pytest
 from kline_trio.cli import main
 from kline_trio.errors import ConfigError
 from kline_trio.storage.check import check
+from kline_trio.storage.places import universe_path
 from kline_trio.storage.reader import read
 from kline_trio.storage.snapshot import Snapshot, snapshot
 from tests.storage.support import (
@@ -23,11 +24,13 @@ from tests.storage.support import (
 def test_a_snapshot_is_the_store_without_its_bytes(tmp_path: Path) -> None:
     """Files are links to the same bytes, the journal is a copy; the store is untouched."""
     write_minutes(tmp_path / "data", 5, 2).close()
+    universe_path(tmp_path / "data").write_bytes(b"what the symbols were")
     before = everything_under(tmp_path / "data")
     assert snapshot(tmp_path / "data", tmp_path / "copy") == Snapshot(files=1, waiting=2)
     assert everything_under(tmp_path / "data") == before
     name = "spot_BTCUSDT_1m.pqt"
     assert (tmp_path / "copy" / name).samefile(tmp_path / "data" / name)
+    assert universe_path(tmp_path / "copy").samefile(universe_path(tmp_path / "data"))
     read_from = [read(tmp_path / one, "spot", "BTCUSDT", "1m") for one in ("data", "copy")]
     assert read_from[0].equals(read_from[1])
     store = open_store(tmp_path / "copy")

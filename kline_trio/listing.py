@@ -1,0 +1,52 @@
+"""What the exchange says of one symbol: pure, and the same on the three markets."""
+
+import attrs
+
+from kline_trio.candle import check_symbol
+
+__all__ = ["GONE", "TRADING", "Listing"]
+
+TRADING = "TRADING"
+"""The one status in which candles come; every other word, known or new, is another one."""
+
+
+GONE = "GONE"
+"""Ours, for a symbol that the list had and has no more."""
+
+
+def _check_symbol(_: object, __: object, symbol: str) -> None:
+    check_symbol(symbol)
+
+
+@attrs.frozen(kw_only=True)
+class Listing:
+    """A symbol as a market's list has it; None is what that market does not tell of.
+
+    All words are the exchange's own, and none is from a closed set: CANCEL_ONLY, TRADING_HALT and
+    TRADIFI_PERPETUAL all came unannounced (spot CHANGELOG 2026-07-01; nautilus_trader#4320).
+
+    Raises:
+      ValueError: the symbol can be none of a series.
+    """
+
+    symbol: str = attrs.field(validator=_check_symbol)
+    status: str = ""
+    contract_type: str | None = None
+    """Of futures; empty as long as a contract is only announced."""
+    base: str | None = None
+    """The asset that is traded."""
+    quote: str | None = None
+    """The asset that it is paid with."""
+    margin: str | None = None
+    """The asset that a contract is secured with; of futures."""
+    tick_size: str | None = None
+    """The smallest step of its price, as decimal text."""
+    onboard_ms: int | None = None
+    """When a contract was or will be listed; spot does not tell."""
+    delivery_ms: int | None = None
+    """When a contract ends; a perpetual one's is in the year 2100 until its end is announced."""
+
+    @property
+    def is_trading(self) -> bool:
+        """Whether it trades at the moment of the list."""
+        return self.status == TRADING

@@ -1,0 +1,123 @@
+"""Which symbols of a market are meant: names, patterns and properties, one after the other."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+import attrs
+
+from kline_trio.candle import TRADE_TYPES, check_symbol, upper_ascii
+from kline_trio.interval import INTERVALS
+from kline_trio.listing import Listing
+
+__all__ = ["Rule", "Selection"]
+
+_WILDCARDS = "*?"
+
+
+def _check_pattern(_: object, __: object, pattern: str) -> None:
+    # What is left without its wildcards must be a part of a symbol; so a `[`, which has a meaning
+    # to fnmatch, cannot be in it.
+    try:
+        check_symbol("".join(one for one in pattern if one not in _WILDCARDS) or "X")
+    except ValueError as error:
+        raise ValueError(f"{error}; in a pattern, also * and ?") from None
+    if not pattern:
+        raise ValueError("a symbol or a pattern is wanted")
+
+
+@attrs.frozen(kw_only=True)
+class Rule:
+    """Takes symbols in, or out again; what is empty is not asked for.
+
+    Names of assets and kinds of contract are compared as texts, in any case of their ASCII
+    letters: whatever the exchange will call its next kind can be asked for.
+
+    Raises:
+      ValueError: the pattern could match no symbol.
+    """
+
+    pattern: str = attrs.field(default="*", validator=_check_pattern)
+    """A symbol, or one with wildcards: `*` is any characters or none, `?` is any one."""
+    is_exclusion: bool = False
+    """Whether it takes out, whether they trade or not, what earlier rules have taken in."""
+    quote: tuple[str, ...] = ()
+    base: tuple[str, ...] = ()
+    contract: tuple[str, ...] = ()
+    margin: tuple[str, ...] = ()
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it names one symbol, which is wanted whatever the exchange's list says."""
+        return not (
+            self.is_exclusion or self._properties or any(one in self.pattern for one in _WILDCARDS)
+        )
+
+    @property
+    def _properties(self) -> dict[str, tuple[str, ...]]:
+        wanted = {
+            "quote": self.quote,
+            "base": self.base,
+            "contract": self.contract,
+            "margin": self.margin,
+        }
+        return {name: texts for name, texts in wanted.items() if texts}
+
+    def matches(self, listing: Listing) -> bool:
+        """Whether it speaks of the symbol."""
+        return (
+            fnmatchcase(listing.symbol, self.pattern)
+            and _is_one_of(listing.quote, self.quote)
+            and _is_one_of(listing.base, self.base)
+            and _is_one_of(listing.contract_type, self.contract)
+            and _is_one_of(listing.margin, self.margin)
+        )
+
+    def __str__(self) -> str:
+        properties = ", ".join(
+            f"{name} = {' or '.join(texts)}" for name, texts in self._properties.items()
+        )
+        return f"{{ {properties} }}" if properties else "!" * self.is_exclusion + self.pattern
+
+
+def _is_one_of(text: str | None, wanted: tuple[str, ...]) -> bool:
+    return not wanted or (text is not None and upper_ascii(text) in map(upper_ascii, wanted))
+
+
+@attrs.frozen
+class Selection:
+    """The series of one market and interval that follow from rules and the exchange's list.
+
+    Raises:
+      ValueError: the market or the interval is unknown.
+    """
+
+    trade_type: str = attrs.field(validator=attrs.validators.in_(TRADE_TYPES))
+    time_interval: str = attrs.field(validator=attrs.validators.in_(tuple(INTERVALS)))
+    rules: tuple[Rule, ...]
+    """Each acts on what those before it have taken in: the last that speaks of a symbol decides."""
+
+    def resolve(self, listings: Mapping[str, Listing]) -> tuple[str, ...]:
+        """The symbols that are meant, each once.
+
+        A symbol that is named is meant whether it is listed or not; all other rules take in only
+        what trades now. They come in the order of the rules, and by name within one.
+
+        Args:
+          listings: the market's list, by symbol.
+        """
+        in_order = sorted(listings.values(), key=lambda listing: listing.symbol)
+        taken: dict[str, Listing] = {}
+        for rule in self.rules:
+            if rule.is_name:
+                listing = listings.get(rule.pattern) or Listing(symbol=rule.pattern)
+                taken.setdefault(rule.pattern, listing)
+            elif rule.is_exclusion:
+                taken = {name: one for name, one in taken.items() if not rule.matches(one)}
+            else:
+                for listing in in_order:
+                    if listing.is_trading and rule.matches(listing):
+                        taken.setdefault(listing.symbol, listing)
+        return tuple(taken)
+
+    def __str__(self) -> str:
+        return f"{self.trade_type} {' '.join(map(str, self.rules))}-{self.time_interval}"
