@@ -11,7 +11,7 @@ from kline_trio.simulator.faults import (
     Drop,
     Fault,
     Garbage,
-    Happened,
+    Lag,
     LateClose,
     OmitClose,
     Outage,
@@ -24,6 +24,7 @@ from kline_trio.simulator.faults import (
     Stall,
 )
 from kline_trio.simulator.frames import Kline
+from kline_trio.simulator.record import Happened
 from kline_trio.simulator.replay import Replay
 from kline_trio.simulator.rest import Request, Response
 from kline_trio.simulator.server import Endpoints, serve, serve_stream, wait_finished
@@ -41,6 +42,7 @@ __all__ = [
     "Garbage",
     "Happened",
     "Kline",
+    "Lag",
     "LateClose",
     "OmitClose",
     "Outage",

@@ -16,9 +16,10 @@ from urllib.parse import unquote
 import attrs
 
 from kline_trio.simulator.calendar import intervals_of, next_open_ms, open_ms
-from kline_trio.simulator.faults import ArchiveHole, BadChecksum, Script
+from kline_trio.simulator.faults import ArchiveHole, BadChecksum
 from kline_trio.simulator.rest import Response
 from kline_trio.simulator.rest_klines import Candles
+from kline_trio.simulator.script import Script
 
 __all__ = ["ArchiveShelf"]
 

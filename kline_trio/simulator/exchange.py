@@ -8,15 +8,18 @@ from kline_trio.simulator import rest
 from kline_trio.simulator.archive import ArchiveShelf
 from kline_trio.simulator.clock import Clock
 from kline_trio.simulator.control import parse_target
-from kline_trio.simulator.faults import Fault, Happened, Record, Refuse, RestFault, Script
+from kline_trio.simulator.faults import Fault, Refuse, RestFault
 from kline_trio.simulator.feed import Feed, MadeUpFeed
 from kline_trio.simulator.frames import Kline
+from kline_trio.simulator.listing_events import Delisting
 from kline_trio.simulator.market import Market
+from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.replay import Frame, Replay
 from kline_trio.simulator.replay_feed import ReplayFeed, with_faults
 from kline_trio.simulator.replayed_candles import ReplayedCandles
 from kline_trio.simulator.rest import Request, Response
 from kline_trio.simulator.rest_klines import Candles
+from kline_trio.simulator.script import Script
 from kline_trio.simulator.session import Session
 from kline_trio.simulator.symbols import TRADE_TYPES, listed_symbols
 
@@ -65,7 +68,9 @@ class Exchange:
         forming: bool = True,
     ) -> None:
         script = tuple(faults)
+        self._seed = seed
         self._record = Record()
+        self._opened = dict.fromkeys(TRADE_TYPES, 0)
         self._forming = forming
         self._replay = replay
         self._timelines: dict[str, Sequence[Frame]] = {}
@@ -130,7 +135,7 @@ class Exchange:
     @property
     def happened(self) -> tuple[Happened, ...]:
         """What really went wrong so far, in the order in which it did."""
-        return tuple(self._record.happened)
+        return self._record.happened
 
     def closed_candle(self, trade_type: str, symbol: str, interval: str, open_ms: int) -> Kline:
         """Return a made-up candle as it closes, whether or not its closing frame is ever sent.
@@ -189,7 +194,11 @@ class Exchange:
             market.listings.values(),
             lambda symbol: self._candles(market, symbol, request.now_ms),
             self._first_ms,
-            market.script.delisted(request.now_ms),
+            {
+                event.symbol
+                for event in market.script.listing_events
+                if isinstance(event, Delisting) and event.at_ms <= request.now_ms
+            },
         )
         return (rest.broken_off(answer) if fault else answer), weight
 
@@ -232,6 +241,8 @@ class Exchange:
         route = parse_target(trade_type, target)
         if isinstance(route, int):
             return rest.refusal(route, now_ms)
+        self._opened[trade_type] += 1
+        number = self._opened[trade_type]
         session = Session(
             trade_type=trade_type,
             is_combined=route.is_combined,
@@ -241,6 +252,8 @@ class Exchange:
             record=self._record,
             now_s=now_s,
             now_ms=now_ms,
+            number=number,
+            lag_ms=script.lag_ms(now_ms, self._seed, number),
         )
         self._sessions[session] = wake
         session.begin(route.streams, now_ms)
@@ -285,7 +298,12 @@ class Exchange:
         return min(frame.due_ms for frame in replay.frames) - 1000
 
     def _last_due_ms(self) -> int:
-        return max(frames[-1].due_ms for frames in self._timelines.values() if frames)
+        # The clock stands still when the last frame has come to the connection that lags most.
+        return max(
+            frames[-1].due_ms + self._scripts[name].longest_lag_ms
+            for name, frames in self._timelines.items()
+            if frames
+        )
 
     def _feed(self, trade_type: str, now_ms: int) -> Feed:
         if self._replay is None:

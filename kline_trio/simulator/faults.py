@@ -1,4 +1,4 @@
-"""What can be made to go wrong, as values in exchange time, and the record of what did.
+"""What can be made to go wrong, as values in exchange time.
 
 Each behaviour is one that real connections have shown: silent stalls
 (github.com/binance/binance-connector-java issue 139), close events late or absent
@@ -7,18 +7,21 @@ refused handshakes (HTTP 451, github.com/ccxt/ccxt issue 15872).  A repeated or 
 no documented case on one connection; a recorder must bear both all the same.
 """
 
-from collections.abc import Iterable
+from typing import Literal
 
 import attrs
+
+from kline_trio.simulator.listing_events import Delisting, ListingEvent
 
 __all__ = [
     "ArchiveHole",
     "BadChecksum",
+    "CloseFault",
     "Delisting",
     "Drop",
     "Fault",
     "Garbage",
-    "Happened",
+    "Lag",
     "LateClose",
     "Moment",
     "OmitClose",
@@ -27,7 +30,6 @@ __all__ = [
     "RepeatClose",
     "RestFault",
     "ReviseClose",
-    "Script",
     "Shutdown",
     "Silence",
     "Stall",
@@ -76,12 +78,40 @@ class Stall:
 
 @attrs.frozen(kw_only=True)
 class Silence:
-    """One stream gives nothing on any connection; the others go on."""
+    """One stream gives nothing while its connection and the other streams on it go on.
+
+    Streams have died so on one connection while another had them (github.com/binance/
+    binance-connector-java issue 139).
+    """
 
     trade_type: str
     stream: str
     from_ms: int
+    """Inclusive."""
     until_ms: int
+    """Exclusive."""
+    cure: Literal["subscription", "connection"] | None = None
+    """What gets the stream back before ``until_ms``, if made at ``from_ms`` or later: a new
+    SUBSCRIBE, on whichever connection (who is subscribed still must UNSUBSCRIBE first), or another
+    connection only; None for nothing."""
+
+
+@attrs.frozen(kw_only=True)
+class Lag:
+    """Each connection opened in the span is a server's that is behind, for all its life.
+
+    All its events come later than they are due, by the same seeded time between 0 and ``most_ms``;
+    their event times and their order are as ever, and pings and replies are on time.  Two
+    connections behind a load balancer disagree so; events of five to ten seconds ago are in
+    github.com/binance/binance-futures-connector-python issue 207.
+    """
+
+    trade_type: str
+    from_ms: int
+    """Inclusive."""
+    until_ms: int
+    """Exclusive."""
+    most_ms: int = 30_000
 
 
 @attrs.frozen(kw_only=True)
@@ -107,15 +137,6 @@ class Outage:
     until_ms: int
     symbol: str | None = None
     """None for the whole market."""
-
-
-@attrs.frozen(kw_only=True)
-class Delisting:
-    """A symbol is traded no more: its status changes, no further candle is, the old ones stay."""
-
-    trade_type: str
-    symbol: str
-    at_ms: int
 
 
 @attrs.frozen(kw_only=True)
@@ -190,10 +211,11 @@ class ReviseClose:
 Fault = (
     ArchiveHole
     | BadChecksum
-    | Delisting
     | Drop
     | Shutdown
     | Garbage
+    | Lag
+    | ListingEvent
     | Stall
     | Silence
     | Refuse
@@ -204,106 +226,5 @@ Fault = (
     | RestFault
     | ReviseClose
 )
-_CloseFault = OmitClose | LateClose | RepeatClose | ReviseClose
+CloseFault = OmitClose | LateClose | RepeatClose | ReviseClose
 Moment = Drop | Shutdown | Garbage
-
-
-@attrs.frozen(kw_only=True)
-class Happened:
-    """One thing that went wrong in fact, to compare a recorder's own account with."""
-
-    fault: str
-    """Name of the fault's class."""
-    trade_type: str
-    stream: str | None = None
-    """The stream hit, None where the whole connection or market was."""
-    open_ms: int | None = None
-    """Open time of the candle whose closing frame was hit or lost."""
-    from_ms: int
-    until_ms: int
-    """Exclusive end of a span; equal to ``from_ms`` for a moment."""
-
-
-class Script:
-    """The faults of one market, looked up by what they hit."""
-
-    def __init__(self, trade_type: str, faults: Iterable[Fault]) -> None:
-        mine = [fault for fault in faults if fault.trade_type == trade_type]
-        self.trade_type = trade_type
-        self.stalls = [fault for fault in mine if isinstance(fault, Stall)]
-        self.silences = [fault for fault in mine if isinstance(fault, Silence)]
-        self.refusals = [fault for fault in mine if isinstance(fault, Refuse)]
-        self.rest_faults = [fault for fault in mine if isinstance(fault, RestFault)]
-        self.archive_faults = [
-            fault for fault in mine if isinstance(fault, ArchiveHole | BadChecksum)
-        ]
-        self.outages = [fault for fault in mine if isinstance(fault, Outage)]
-        self.delistings = [fault for fault in mine if isinstance(fault, Delisting)]
-        self._closes: dict[tuple[str, int], _CloseFault] = {
-            (fault.stream, fault.open_ms): fault for fault in mine if isinstance(fault, _CloseFault)
-        }
-        self._moments: list[Moment] = [fault for fault in mine if isinstance(fault, Moment)]
-        self.longest_late_ms = max(
-            (fault.late_ms for fault in mine if isinstance(fault, LateClose)), default=0
-        )
-
-    def moments(self, born_ms: int) -> list[Moment]:
-        """Return by time what strikes a connection made at ``born_ms``."""
-        return sorted(
-            (moment for moment in self._moments if moment.at_ms > born_ms),
-            key=lambda moment: moment.at_ms,
-        )
-
-    def close_fault(self, stream: str, open_ms: int) -> _CloseFault | None:
-        """Return what is scripted for the close of one candle."""
-        return self._closes.get((stream, open_ms))
-
-    def refusal(self, now_ms: int) -> Refuse | None:
-        """Return the refusal in force."""
-        return next((f for f in self.refusals if f.from_ms <= now_ms < f.until_ms), None)
-
-    def rest_fault(self, now_ms: int) -> RestFault | None:
-        """Return what strikes REST requests."""
-        return next((f for f in self.rest_faults if f.from_ms <= now_ms < f.until_ms), None)
-
-    def delisted(self, now_ms: int) -> set[str]:
-        """Return the symbols that are traded no more."""
-        return {fault.symbol for fault in self.delistings if fault.at_ms <= now_ms}
-
-    def outage(self, symbol: str, open_ms: int, end_ms: int) -> Outage | Delisting | None:
-        """Return why there is no such candle at all."""
-        for delisting in self.delistings:
-            if delisting.symbol == symbol and open_ms >= delisting.at_ms:
-                return delisting
-        for outage in self.outages:
-            if outage.symbol in (None, symbol) and (
-                outage.from_ms <= open_ms and end_ms <= outage.until_ms
-            ):
-                return outage
-        return None
-
-    def muted(self, stream: str, at_ms: int, born_ms: int) -> Stall | Silence | None:
-        """Return what keeps an event of ``at_ms`` from a connection made at ``born_ms``."""
-        for stall in self.stalls:
-            if stall.from_ms <= at_ms < stall.until_ms and (
-                born_ms <= stall.from_ms or stall.new_connections_too
-            ):
-                return stall
-        for silence in self.silences:
-            if silence.stream == stream and silence.from_ms <= at_ms < silence.until_ms:
-                return silence
-        return None
-
-
-@attrs.define
-class Record:
-    """The list of what really happened, each thing once however many connections it hit."""
-
-    happened: list[Happened] = attrs.field(factory=list)
-    _seen: set[Happened] = attrs.field(factory=set)
-
-    def add(self, happened: Happened) -> None:
-        """Note a thing unless it is noted already."""
-        if happened not in self._seen:
-            self._seen.add(happened)
-            self.happened.append(happened)

@@ -9,17 +9,11 @@ from collections.abc import Iterable
 import attrs
 
 from kline_trio.simulator.calendar import SECOND_MS, intervals_of, next_open_ms
-from kline_trio.simulator.faults import (
-    Happened,
-    LateClose,
-    OmitClose,
-    Record,
-    RepeatClose,
-    ReviseClose,
-    Script,
-)
+from kline_trio.simulator.faults import LateClose, OmitClose, RepeatClose, ReviseClose
 from kline_trio.simulator.frames import Kline, decimal_text
 from kline_trio.simulator.prices import Tape, hash_key, mix
+from kline_trio.simulator.record import Happened, Record
+from kline_trio.simulator.script import Script
 from kline_trio.simulator.symbols import Listing, ascii_lower, listing_of
 
 __all__ = ["Closing", "Market", "Series"]

@@ -6,19 +6,13 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from kline_trio.simulator.calendar import next_open_ms
-from kline_trio.simulator.faults import (
-    Happened,
-    LateClose,
-    OmitClose,
-    Record,
-    RepeatClose,
-    ReviseClose,
-    Script,
-)
+from kline_trio.simulator.faults import LateClose, OmitClose, RepeatClose, ReviseClose
 from kline_trio.simulator.feed import Event
 from kline_trio.simulator.frames import kline_event
 from kline_trio.simulator.market import first_version
+from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.replay import Frame
+from kline_trio.simulator.script import Script
 
 __all__ = ["ReplayFeed", "with_faults"]
 
@@ -42,18 +36,18 @@ class ReplayFeed:
     ) -> None:
         self._frames = frames
         self._place = bisect_left(frames, now_ms, key=lambda frame: frame.due_ms)
-        self._streams: set[str] = set()
+        self._streams: dict[str, int] = {}
         self._on_subscribed = on_subscribed
         self._record = record
 
     def subscribe(self, stream: str, now_ms: int) -> None:
         """See `Feed`."""
-        self._streams.add(stream)
+        self._streams[stream] = now_ms
         self._on_subscribed(stream)
 
     def unsubscribe(self, stream: str) -> None:
         """See `Feed`."""
-        self._streams.discard(stream)
+        self._streams.pop(stream, None)
 
     def next_due_ms(self) -> int | None:
         """See `Feed`; every frame of the market counts, subscribed or not."""
@@ -67,7 +61,8 @@ class ReplayFeed:
             if frame.due_ms > now_ms:
                 break
             self._place += 1
-            if frame.stream in self._streams:
+            # A connection that lags asks for what was due before it subscribed.
+            if self._streams.get(frame.stream, frame.due_ms + 1) <= frame.due_ms:
                 if frame.fault is not None:
                     self._note(frame, frame.fault)
                 if not frame.omitted:

@@ -12,9 +12,11 @@ from collections.abc import Iterable
 import attrs
 
 from kline_trio.simulator.control import Request, parse_request
-from kline_trio.simulator.faults import Drop, Garbage, Happened, Record, Script, Shutdown
+from kline_trio.simulator.faults import Drop, Garbage, Lag, Shutdown
 from kline_trio.simulator.feed import Event, Feed
 from kline_trio.simulator.frames import combined, error_reply, result_reply, server_shutdown
+from kline_trio.simulator.record import Happened, Record
+from kline_trio.simulator.script import Script
 
 __all__ = ["LIFETIME_S", "MOST_STREAMS", "Close", "Limits", "Session", "Turn"]
 
@@ -82,23 +84,29 @@ class Session:
         record: Record,
         now_s: float,
         now_ms: int,
+        number: int = 1,
+        lag_ms: int = 0,
     ) -> None:
         self.trade_type = trade_type
+        self.number = number
+        self.lag_ms = lag_ms
+        self.born_ms = now_ms
         self.close: Close | None = None
-        self.streams: dict[str, None] = {}
+        self.streams: dict[str, int] = {}
         self._is_combined = is_combined
         self._carries_klines = carries_klines
         self._feed = feed
         self._script = script
         self._record = record
         self._limits = Limits.of(trade_type)
-        self._born_ms = now_ms
         self._ends_s = now_s + LIFETIME_S
         self._next_ping_s = now_s + self._limits.ping_every_s
         self._unanswered: dict[bytes, float] = {}
         self._messages: deque[float] = deque()
         self._moments = script.moments(now_ms)
         self._drop_ms: int | None = None
+        if lag_ms:
+            self._note(Lag.__name__, now_ms, now_ms + lag_ms, connection=number)
 
     @property
     def must_end_s(self) -> float:
@@ -124,7 +132,7 @@ class Session:
             return
         for stream in streams:
             if stream not in self.streams:
-                self.streams[stream] = None
+                self.streams[stream] = now_ms
                 if self._carries_klines:
                     self._feed.subscribe(stream, now_ms)
 
@@ -158,12 +166,12 @@ class Session:
         if self.close is None:
             ping = self._keep_alive(now_s)
         if self.close is None:
-            events = self._feed.take(now_ms, _MOST_AT_ONCE)
+            events = self._feed.take(now_ms - self.lag_ms, _MOST_AT_ONCE)
             texts.extend(self._wrap(event) for event in events if not self._muted(event))
-        strikes_ms = [moment.at_ms for moment in self._moments[:1]]
-        dues_ms = [
-            ms for ms in (self._feed.next_due_ms(), self._drop_ms, *strikes_ms) if ms is not None
-        ]
+        due_ms = self._feed.next_due_ms()
+        dues_ms = [] if due_ms is None else [due_ms + self.lag_ms]
+        dues_ms += [] if self._drop_ms is None else [self._drop_ms]
+        dues_ms += [moment.at_ms for moment in self._moments[:1]]
         return Turn(
             texts=tuple(texts),
             ping=ping,
@@ -231,7 +239,8 @@ class Session:
         return texts
 
     def _muted(self, event: Event) -> bool:
-        fault = self._script.muted(event.stream, event.due_ms, self._born_ms)
+        subscribed_ms = self.streams.get(event.stream, self.born_ms)
+        fault = self._script.muted(event.stream, event.due_ms, self.born_ms, subscribed_ms)
         if fault is None:
             return False
         name = type(fault).__name__
@@ -248,6 +257,7 @@ class Session:
         until_ms: int,
         stream: str | None = None,
         opened_ms: int | None = None,
+        connection: int | None = None,
     ) -> None:
         self._record.add(
             Happened(
@@ -255,6 +265,7 @@ class Session:
                 trade_type=self.trade_type,
                 stream=stream,
                 open_ms=opened_ms,
+                connection=connection,
                 from_ms=from_ms,
                 until_ms=until_ms,
             )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trio
@@ -37,6 +37,7 @@ from .support import (
     klines,
     parsed,
     plain_exchange,
+    request,
 )
 
 TARGET = "/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
@@ -118,6 +119,45 @@ def test_a_silent_stream_leaves_the_others_be() -> None:
     assert not hole("ethusdt@kline_1m")
     lost = [one.open_ms for one in exchange.happened if one.open_ms is not None]
     assert lost == [OPEN_MS]
+
+
+@pytest.mark.parametrize("cure", [None, "subscription", "connection"])
+def test_a_dead_stream_is_cured_as_its_script_says(
+    cure: Literal["subscription", "connection"] | None,
+) -> None:
+    """By nothing, by being subscribed anew anywhere, or by another connection alone."""
+    fault = Silence(
+        trade_type="spot",
+        stream=STREAM,
+        from_ms=START_MS + 5_000,
+        until_ms=START_MS + 1_000_000,
+        cure=cure,
+    )
+    exchange = plain_exchange(fault)
+    old, new = Peer(exchange, "spot", TARGET), Peer(exchange, "spot", "/stream")
+
+    def lives(one: Peer, until_s: float) -> bool:
+        one.gives_pongs = True
+        return any(STREAM in text for text in one.until(until_s))
+
+    def subscribe(one: Peer) -> None:
+        assert one.ask(request("SUBSCRIBE", STREAM)) == ['{"result":null,"id":1}']
+
+    assert lives(old, 4.9)
+    assert not lives(old, 20)
+    subscribe(old)
+    assert not lives(old, 30), "a stream that is subscribed already is not subscribed anew"
+    old.ask(request("UNSUBSCRIBE", STREAM))
+    subscribe(old)
+    assert lives(old, 50) is (cure == "subscription")
+    new.until(10)
+    subscribe(new)
+    # This connection is as old as the other.
+    assert lives(new, 30) is (cure == "subscription")
+    newest = exchange.connect("spot", TARGET, 30.0)
+    assert not isinstance(newest, Response)
+    new.session = newest
+    assert lives(new, 79) is (cure is not None)
 
 
 @pytest.mark.parametrize("new_too", [False, True])

@@ -5,9 +5,10 @@ from statistics import mean
 
 import pytest
 
-from kline_trio.simulator.faults import Record, Script
 from kline_trio.simulator.feed import MadeUpFeed
 from kline_trio.simulator.market import LONGEST_LATE_MS, Market, Series
+from kline_trio.simulator.record import Record
+from kline_trio.simulator.script import Script
 
 from .support import MINUTE_MS, START_MS, Peer, closes, klines, parsed, plain_exchange
 
