@@ -21,8 +21,10 @@ from kline_trio.candle import Series
 from kline_trio.errors import ProtocolError
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import (
+    CONTRACT_INFO,
     CandleClosed,
     CandleForming,
+    ContractChanged,
     ErrorReply,
     OtherEvent,
     ServerShutdown,
@@ -127,7 +129,9 @@ class RefusedStream:
     message: str
 
 
-Happening = Heard | Ready | ShutdownAnnounced | BadFrame | SilentStreams | RefusedStream
+Happening = (
+    Heard | Ready | ShutdownAnnounced | BadFrame | SilentStreams | RefusedStream | ContractChanged
+)
 """What a connection tells of itself while it lives."""
 
 
@@ -150,6 +154,8 @@ class Connection:
     """How long it may be without a data frame. Pings are not life (nautilus_trader#3907)."""
     rest_seconds: float = 0.0
     """Between two reads, so that frames gather."""
+    hears_of_contracts: bool = False
+    """Whether it listens for contracts that are listed or end, too."""
 
     _life: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     _subscription: Subscription = attrs.field(init=False, factory=Subscription)
@@ -163,6 +169,9 @@ class Connection:
 
     def __attrs_post_init__(self) -> None:
         self._subscription.begin(self.streams)
+        if self.hears_of_contracts:
+            # In a request of its own: a market without such a stream refuses no other with it.
+            self._subscription.begin([CONTRACT_INFO], quiet=True)
 
     def subscribe(self, streams: Mapping[str, Series]) -> None:
         """Ask for these streams too; the others go on."""
@@ -271,6 +280,8 @@ class Connection:
                 case ServerShutdown():
                     self._shutting_down = True
                     self.tell(ShutdownAnnounced())
+                case ContractChanged():
+                    self.tell(event)
                 case OtherEvent():
                     pass
 

@@ -47,6 +47,9 @@ class Market:
     pages_end_first: bool = False
     """Whether a page counts back from its end, and spans at most 200 days."""
 
+    has_contract_stream: bool = False
+    """Whether a stream tells of symbols that are listed or end."""
+
     streams_per_connection: int = 1024
 
     def kline_weight(self, limit: int) -> int:
@@ -84,6 +87,7 @@ MARKETS: dict[str, Market] = {
             weight_per_minute=2_400,
             klines_per_page=499,
             kline_weights=_FUTURES_WEIGHTS,
+            has_contract_stream=True,
         ),
         Market(
             trade_type="coin_futures",
@@ -97,6 +101,7 @@ MARKETS: dict[str, Market] = {
             weight_per_minute=2_400,
             klines_per_page=499,
             kline_weights=_FUTURES_WEIGHTS,
+            has_contract_stream=True,
             pages_end_first=True,
         ),
     )

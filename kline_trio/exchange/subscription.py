@@ -49,11 +49,12 @@ class Subscription:
     _expected_since: dict[str, float] = attrs.field(init=False, factory=dict)
     """Of which streams something should come by now, and since when."""
 
-    def begin(self, names: Iterable[str]) -> None:
-        """Ask for these streams."""
+    def begin(self, names: Iterable[str], *, quiet: bool = False) -> None:
+        """Ask for these streams; of quiet ones nothing is expected soon."""
         names = tuple(names)
         self._wanted.update(names)
-        self.unheard.update(name.encode() for name in names)
+        if not quiet:
+            self.unheard.update(name.encode() for name in names)
         self._ask(names, begins=True)
 
     def end(self, names: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from kline_trio.exchange.connection import (
     Why,
 )
 from kline_trio.exchange.markets import Market
-from kline_trio.exchange.protocol import CandleClosed, stream_name
+from kline_trio.exchange.protocol import CandleClosed, ContractChanged, stream_name
 from kline_trio.recorder.line_words import LineWords
 from kline_trio.recorder.roster import Life, Roster, Seat, Shard
 from kline_trio.recorder.seams import Seams
@@ -82,9 +82,13 @@ class Listener:
     """This listener's own end; closed when it ends."""
     hear_time: Callable[[int], None]
     """Takes the exchange's time, in milliseconds, with each valid candle."""
+    contract_changed: Callable[[str], None]
+    """Told of which market the exchange says that something about a contract has changed."""
     received: Callable[[Series, int], None]
     """Told the series and the open time of each closed candle, before it is sent on."""
 
+    hears_of_contracts: bool = attrs.field(init=False, default=False)
+    """Whether further connections listen for contracts that are listed or end, too."""
     bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many frames could not be taken, by reason."""
     _roster: Roster = attrs.field(init=False)
@@ -95,9 +99,10 @@ class Listener:
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
-        age_seconds = self.patience.max_age_hours * 3_600
         self._roster = Roster(
-            self.market.streams_per_connection, self.patience.redundancy, age_seconds
+            self.market.streams_per_connection - self.market.has_contract_stream,
+            self.patience.redundancy,
+            self.patience.max_age_hours * 3_600,
         )
 
     def listen_to(self, series: Iterable[Series]) -> None:
@@ -175,6 +180,10 @@ class Listener:
             connect_seconds=self.patience.connect_seconds,
             stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
             rest_seconds=self.patience.read_rest_seconds,
+            # One shard's is enough, and each of its connections, for none of them is for ever.
+            hears_of_contracts=self.hears_of_contracts
+            and self.market.has_contract_stream
+            and seat.shard is self._roster.shards[0],
         )
 
     async def _live(self, life: Life) -> None:
@@ -244,6 +253,8 @@ class Listener:
                 words.silent([name for name in happening.names if name not in dead], happening)
             case RefusedStream():
                 words.refused(happening)
+            case ContractChanged():
+                self.contract_changed(happening.trade_type or self.market.trade_type)
 
     def _revive(self, life: Life, name: str) -> None:
         """Ask for a dead stream anew; from the second time on, over another connection."""

@@ -259,7 +259,7 @@ async def open_tail(
             showing.start_soon(_show_all, receive, show)
             seams = seams or Seams()
             async with open_http(config, seams) as http:
-                listeners = _listeners(config, seams, http, send, lambda *_: None)
+                listeners = _listeners(config, seams, http, send)
                 recording = Recording(config, listeners, None)
                 recording.settle()
                 async with _open_network(recording, http, send):
@@ -279,7 +279,8 @@ def _listeners(
     seams: Seams,
     http: Http,
     send: trio.MemorySendChannel[ReceivedCandle],
-    received: Callable[[Series, int], None],
+    received: Callable[[Series, int], None] = lambda *_: None,
+    contract_changed: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Listener]:
     """One for each market, also for those that nothing is recorded of yet."""
     return {
@@ -291,6 +292,7 @@ def _listeners(
             seams,
             send.clone(),
             rest.clock.hear,
+            contract_changed,
             received,
         )
         for trade_type, rest in http.markets.items()

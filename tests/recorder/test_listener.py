@@ -55,7 +55,15 @@ async def listen(
     patience = ConnectionConfig(connect_seconds=10, stall_seconds=stall_seconds)
     seams = Seams(dial=exchange.dial, random=Never(), wall_clock=lambda: 1_719_759_600.5)
     listener = Listener(
-        market, urls, patience, exchange.dial, seams, send, lambda _: None, lambda *_: None
+        market,
+        urls,
+        patience,
+        exchange.dial,
+        seams,
+        send,
+        lambda _: None,
+        lambda _: None,
+        lambda *_: None,
     )
     listener.listen_to(series)
     received: list[ReceivedCandle] = []
@@ -266,6 +274,7 @@ async def test_a_full_channel_holds_the_connection_up_without_losing_or_stalling
         seams,
         send,
         lambda _: None,
+        lambda _: None,
         lambda *_: None,
     )
     listener.listen_to([BTC])
@@ -330,6 +339,7 @@ async def test_a_dead_consumer_is_no_second_error(autojump_clock: trio.testing.M
         exchange.dial,
         seams,
         send,
+        lambda _: None,
         lambda _: None,
         lambda *_: None,
     )
