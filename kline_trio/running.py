@@ -3,12 +3,11 @@
 import argparse
 import logging
 import math
-import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from types import FrameType
+from pathlib import Path
 
 import attrs
 import trio
@@ -18,7 +17,8 @@ from kline_trio.config import Config, EndpointConfig, HistoryConfig
 from kline_trio.console import log_lines
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.supervisor import fill, open_recorder, open_tail
+from kline_trio.recorder.supervisor import Recorder, fill, open_recorder, open_tail
+from kline_trio.signals import Asked, listen_for
 from kline_trio.simulator.alongside import open_exchange
 from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.replay import Replay
@@ -29,20 +29,30 @@ __all__ = ["backfill", "record", "simulate", "tail"]
 
 logger = logging.getLogger(__name__)
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 _SPEED = 60.0
 """How many seconds pass on the built-in exchange in one of ours: a minute closes every second."""
 
 
 def record(config: Config, options: argparse.Namespace) -> None:
-    """Record until SIGINT, SIGTERM or the end of `--for`."""
+    """Record until SIGINT, SIGTERM or the end of `--for`; at SIGHUP read recorder.toml anew."""
 
-    async def main(stop_asked: Callable[[], Awaitable[None]]) -> None:
-        async with _exchange(config, options) as reached, open_recorder(reached):
-            await stop_asked()
+    async def main(asked: Asked) -> None:
+        async with _exchange(config, options) as lead, open_recorder(lead(config)) as recorder:
+            while not await asked.to_stop():
+                await _reread(options.config, lead, recorder)
 
-    _run(main, options)
+    _run(main, options, signal.SIGHUP)
+
+
+async def _reread(path: Path, lead: Callable[[Config], Config], recorder: Recorder) -> None:
+    try:
+        config = await trio.to_thread.run_sync(Config.from_toml, path)
+    except ConfigError as error:
+        logger.error("the configuration stays as it was, for that in %s is no good:", path)
+        for problem in error.problems:
+            logger.error("%s", problem)
+    else:
+        recorder.reconfigure(lead(config))
 
 
 def backfill(config: Config, options: argparse.Namespace) -> None:
@@ -51,9 +61,9 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
         since = datetime.fromtimestamp(options.since / 1_000, UTC)
         config = attrs.evolve(config, history=HistoryConfig(since=since))
 
-    async def main(stop_asked: Callable[[], Awaitable[None]]) -> None:
-        async with _exchange(config, options) as reached:
-            filled = await fill(reached, options.until, stop_asked=stop_asked)
+    async def main(asked: Asked) -> None:
+        async with _exchange(config, options) as lead:
+            filled = await fill(lead(config), options.until, stop_asked=asked.wait_to_stop)
             logger.info("done: %s candles filled in", f"{filled:,}")
 
     options.seconds = None
@@ -63,9 +73,9 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
 def tail(config: Config, options: argparse.Namespace) -> None:
     """Print closed candles until SIGINT, SIGTERM or the end of `--for`; nothing is stored."""
 
-    async def main(stop_asked: Callable[[], Awaitable[None]]) -> None:
-        async with _exchange(config, options) as reached, open_tail(reached, _print):
-            await stop_asked()
+    async def main(asked: Asked) -> None:
+        async with _exchange(config, options) as lead, open_tail(lead(config), _print):
+            await asked.wait_to_stop()
 
     _run(main, options)
 
@@ -73,22 +83,24 @@ def tail(config: Config, options: argparse.Namespace) -> None:
 def simulate(options: argparse.Namespace) -> None:
     """Serve the built-in exchange until SIGINT, SIGTERM or the end of `--for`."""
 
-    async def main(stop_asked: Callable[[], Awaitable[None]]) -> None:
+    async def main(asked: Asked) -> None:
         async with open_exchange(_made_exchange((), options, options.start)) as endpoints:
             for trade_type, websocket in endpoints.websocket.items():
                 print(f'[endpoints.{trade_type}]\nwebsocket = "{websocket}"')
                 print(f'rest = "{endpoints.rest[trade_type]}"\n', flush=True)
             print(f'[endpoints]\narchive = "{endpoints.archive}"\n', flush=True)
-            await stop_asked()
+            await asked.wait_to_stop()
 
     _run(main, options)
 
 
 @asynccontextmanager
-async def _exchange(config: Config, options: argparse.Namespace) -> AsyncIterator[Config]:
-    """The configuration to run with: as it is, or led to the built-in exchange."""
+async def _exchange(
+    config: Config, options: argparse.Namespace
+) -> AsyncIterator[Callable[[Config], Config]]:
+    """Gives what makes of a configuration one to run with: led to the built-in exchange, or not."""
     if not options.simulate:
-        yield config
+        yield lambda config: config
         return
     path = options.config.absolute().parent / "data-simulated"
     start_ms = options.start
@@ -97,16 +109,15 @@ async def _exchange(config: Config, options: argparse.Namespace) -> AsyncIterato
         # The earliest end: what is sent again is the same again, and what is left out is lost.
         start_ms = min((ends_ms[one] for one in config.streams if one in ends_ms), default=None)
     async with open_exchange(_made_exchange(config.streams, options, start_ms)) as endpoints:
-        yield attrs.evolve(
+        reached = {
+            trade_type: EndpointConfig(websocket=(websocket,), rest=(endpoints.rest[trade_type],))
+            for trade_type, websocket in endpoints.websocket.items()
+        }
+        yield lambda config: attrs.evolve(
             config,
             store=attrs.evolve(config.store, path=path),
             archive=endpoints.archive,
-            endpoints={
-                trade_type: EndpointConfig(
-                    websocket=(websocket,), rest=(endpoints.rest[trade_type],)
-                )
-                for trade_type, websocket in endpoints.websocket.items()
-            },
+            endpoints=reached,
         )
 
 
@@ -138,14 +149,14 @@ def _made_exchange(
 
 
 def _run(
-    main: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]], options: argparse.Namespace
+    main: Callable[[Asked], Awaitable[None]], options: argparse.Namespace, *more: signal.Signals
 ) -> None:
     ended_as_asked = False
 
     async def watched() -> None:
         nonlocal ended_as_asked
-        with _stop_asked(options.seconds) as stop_asked:
-            await main(stop_asked)
+        with listen_for(math.inf if options.seconds is None else options.seconds, more) as asked:
+            await main(asked)
         ended_as_asked = True
 
     with log_lines(debug=options.debug):
@@ -154,41 +165,6 @@ def _run(
     # (trio-websocket#184): a recorder that stops unasked must never look like one that was asked.
     if not ended_as_asked:
         raise RuntimeError("it ended without having been asked to")
-
-
-@contextmanager
-def _stop_asked(seconds: float | None) -> Iterator[Callable[[], Awaitable[None]]]:
-    """Gives the function that waits for a signal, or until so many seconds have passed.
-
-    Signals count from the start, also while a store is still being opened.
-    """
-    asked = trio.Event()
-    token = trio.lowlevel.current_trio_token()
-    first: int | None = None
-
-    def tell(number: int) -> None:
-        name = signal.Signals(number).name
-        logger.info("%s: stopping; a second signal ends at once", name)
-        asked.set()
-
-    def receive(number: int, _: FrameType | None) -> None:
-        nonlocal first
-        if first is not None:
-            os._exit(128 + number)
-        first = number
-        token.run_sync_soon(tell, number)
-
-    async def wait() -> None:
-        with trio.move_on_after(math.inf if seconds is None else seconds):
-            await asked.wait()
-
-    # Not trio.open_signal_receiver: it hands a signal to a task, and none may be free to take it.
-    before = {number: signal.signal(number, receive) for number in _SIGNALS}
-    try:
-        yield wait
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print(received: ReceivedCandle) -> None:

@@ -33,8 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_values": {"storage"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config"},
     "console": set(),
+    "signals": set(),
     "running": {
-        *VOCABULARY, "config", "console", "exchange", "recorder", "simulator", "storage",
+        *VOCABULARY, "config", "console", "exchange", "recorder", "signals", "simulator",
+        "storage",
     },
     "upkeep": {*VOCABULARY, "config", "storage"},
     "comparing": {*VOCABULARY, "config", "console", "recorder", "storage"},
