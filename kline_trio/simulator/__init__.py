@@ -7,7 +7,6 @@ from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.faults import (
     ArchiveHole,
     BadChecksum,
-    Delisting,
     Drop,
     Fault,
     Garbage,
@@ -24,6 +23,13 @@ from kline_trio.simulator.faults import (
     Stall,
 )
 from kline_trio.simulator.frames import Kline
+from kline_trio.simulator.listing_events import (
+    Delisting,
+    ListingEvent,
+    NewListing,
+    StatusChange,
+    TickChange,
+)
 from kline_trio.simulator.record import Happened
 from kline_trio.simulator.replay import Replay
 from kline_trio.simulator.rest import Request, Response
@@ -44,6 +50,8 @@ __all__ = [
     "Kline",
     "Lag",
     "LateClose",
+    "ListingEvent",
+    "NewListing",
     "OmitClose",
     "Outage",
     "Refuse",
@@ -56,6 +64,8 @@ __all__ = [
     "Shutdown",
     "Silence",
     "Stall",
+    "StatusChange",
+    "TickChange",
     "listed_symbols",
     "serve",
     "serve_stream",
