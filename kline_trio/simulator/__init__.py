@@ -3,6 +3,7 @@
 It shares no code with the part of the recorder that reads the protocol.
 """
 
+from kline_trio.simulator.door import Connection, MarketStatistics
 from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.faults import (
     ArchiveHole,
@@ -40,6 +41,7 @@ __all__ = [
     "DEFAULT_START_MS",
     "ArchiveHole",
     "BadChecksum",
+    "Connection",
     "Delisting",
     "Drop",
     "Endpoints",
@@ -51,6 +53,7 @@ __all__ = [
     "Lag",
     "LateClose",
     "ListingEvent",
+    "MarketStatistics",
     "NewListing",
     "OmitClose",
     "Outage",

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from math import inf
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from kline_trio.simulator import rest
 from kline_trio.simulator.careers import ONBOARD_MS
 from kline_trio.simulator.clock import Clock
 from kline_trio.simulator.control import parse_target
+from kline_trio.simulator.door import Connection, Door, MarketStatistics
 from kline_trio.simulator.faults import Fault, Refuse
 from kline_trio.simulator.feed import Feed, MadeUpFeed
 from kline_trio.simulator.frames import Kline
@@ -64,7 +66,7 @@ class Exchange:
         script = tuple(faults)
         self._seed = seed
         self._record = Record()
-        self._opened = dict.fromkeys(TRADE_TYPES, 0)
+        self._doors = {name: Door(name) for name in TRADE_TYPES}
         self._forming = forming
         self._replay = replay
         self._timelines: dict[str, Sequence[Frame]] = {}
@@ -127,6 +129,17 @@ class Exchange:
         """Return the local moment of an exchange time; infinite for None and for never."""
         return inf if at_ms is None else self.clock.local_s(at_ms)
 
+    # -- counts -----------------------------------------------------------------------------
+
+    @property
+    def statistics(self) -> dict[str, MarketStatistics]:
+        """What each market's servers have counted so far, by trade type."""
+        return {name: door.statistics for name, door in self._doors.items()}
+
+    def connections(self, trade_type: str) -> tuple[Connection, ...]:
+        """Return a market's open connections and what they are subscribed to, oldest first."""
+        return self._doors[trade_type].connections
+
     # -- truth ------------------------------------------------------------------------------
 
     @property
@@ -146,7 +159,10 @@ class Exchange:
 
     def answer(self, request: Request) -> Response:
         """Answer an HTTP request; see `HttpSide`."""
-        return self._http.answer(request)
+        answer = self._http.answer(request)
+        if answer.status == 200 and urlsplit(request.target).path.endswith("/klines"):
+            self._doors[request.trade_type].klines_answered += 1
+        return answer
 
     # -- WebSocket --------------------------------------------------------------------------
 
@@ -162,6 +178,10 @@ class Exchange:
             wake: Called when the connection's next `poll` must be sooner than it was told.
         """
         now_ms, script = self.now_ms(now_s), self._scripts[trade_type]
+        door = self._doors[trade_type]
+        if not door.knock(now_s):
+            # Which status the real one has is not documented; over REST it would be this one.
+            return rest.refusal(429, now_ms)
         refused = script.refusal(now_ms)
         if refused is not None:
             self._record.add(
@@ -176,8 +196,7 @@ class Exchange:
         route = parse_target(trade_type, target)
         if isinstance(route, int):
             return rest.refusal(route, now_ms)
-        self._opened[trade_type] += 1
-        number = self._opened[trade_type]
+        number = door.opened + 1
         session = Session(
             trade_type=trade_type,
             is_combined=route.is_combined,
@@ -191,6 +210,7 @@ class Exchange:
             lag_ms=script.lag_ms(now_ms, self._seed, number),
         )
         self._sessions[session] = wake
+        door.enter(session)
         session.begin(route.streams, now_ms)
         self.start(now_s)
         return session
@@ -198,6 +218,7 @@ class Exchange:
     def disconnect(self, session: Session, now_s: float) -> None:
         """Forget a connection that has ended, for whatever reason."""
         self._sessions.pop(session, None)
+        self._doors[session.trade_type].leave(session)
         self._drained.discard(session)
         self._finish(now_s)
 
