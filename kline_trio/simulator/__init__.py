@@ -3,11 +3,11 @@
 It shares no code with the part of the recorder that reads the protocol.
 """
 
+from kline_trio.simulator.door import Connection, MarketStatistics
 from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.faults import (
     ArchiveHole,
     BadChecksum,
-    Delisting,
     Drop,
     Fault,
     Garbage,
@@ -24,6 +24,13 @@ from kline_trio.simulator.faults import (
     Stall,
 )
 from kline_trio.simulator.frames import Kline
+from kline_trio.simulator.listing_events import (
+    Delisting,
+    ListingEvent,
+    NewListing,
+    StatusChange,
+    TickChange,
+)
 from kline_trio.simulator.record import Happened
 from kline_trio.simulator.replay import Replay
 from kline_trio.simulator.rest import Request, Response
@@ -34,6 +41,7 @@ __all__ = [
     "DEFAULT_START_MS",
     "ArchiveHole",
     "BadChecksum",
+    "Connection",
     "Delisting",
     "Drop",
     "Endpoints",
@@ -44,6 +52,9 @@ __all__ = [
     "Kline",
     "Lag",
     "LateClose",
+    "ListingEvent",
+    "MarketStatistics",
+    "NewListing",
     "OmitClose",
     "Outage",
     "Refuse",
@@ -56,6 +67,8 @@ __all__ = [
     "Shutdown",
     "Silence",
     "Stall",
+    "StatusChange",
+    "TickChange",
     "listed_symbols",
     "serve",
     "serve_stream",

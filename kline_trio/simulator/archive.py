@@ -18,7 +18,7 @@ import attrs
 from kline_trio.simulator.calendar import intervals_of, next_open_ms, open_ms
 from kline_trio.simulator.faults import ArchiveHole, BadChecksum
 from kline_trio.simulator.rest import Response
-from kline_trio.simulator.rest_klines import Candles
+from kline_trio.simulator.rest_klines import CandleAt, Candles
 from kline_trio.simulator.script import Script
 
 __all__ = ["ArchiveShelf"]
@@ -38,8 +38,8 @@ _PUBLISHED_AFTER_MS = 6 * 3_600_000
 """Daily files come some hours after the day (binance-public-data issue 181)."""
 _NO_DAYS = ("3d", "1w", "1M")
 
-CandlesOf = Callable[[str, str], Candles | None]
-"""The candles of a trade type and a symbol as they stand now."""
+CandlesOf = Callable[[str, str, int], Candles | None]
+"""The candles of a trade type and a symbol as they stand at a moment."""
 
 
 @attrs.frozen
@@ -57,16 +57,15 @@ class ArchiveShelf:
         """Read zip files; the folder above each is its trade type."""
         return {(path.parent.name, path.stem): path.read_bytes() for path in paths}
 
-    def answer(self, target: str, first_ms: int, now_ms: int) -> Response:
+    def answer(self, target: str, now_ms: int) -> Response:
         """Answer a GET.
 
         Args:
             target: The path.
-            first_ms: No symbol has a candle before it.
             now_ms: Exchange time; what is younger than some hours is not published.
         """
         match = _PATH.fullmatch(unquote(target))
-        content = self._zip(match, first_ms, now_ms) if match else None
+        content = self._zip(match, now_ms) if match else None
         if match is None or content is None:
             return _missing(target)
         trade_type = _TRADE_TYPES[match["folder"]]
@@ -83,7 +82,7 @@ class ArchiveShelf:
         line = f"{digest}  {match['name']}.zip\n".encode()
         return Response(status=200, headers=(("content-type", "text/plain"),), body=line)
 
-    def _zip(self, match: re.Match[str], first_ms: int, now_ms: int) -> bytes | None:
+    def _zip(self, match: re.Match[str], now_ms: int) -> bytes | None:
         trade_type = _TRADE_TYPES[match["folder"]]
         real = self.files.get((trade_type, match["name"]))
         if real is not None:
@@ -102,17 +101,18 @@ class ArchiveShelf:
             return None
         end = day + timedelta(days=1) if daily else (day + timedelta(days=32)).replace(day=1)
         from_ms, to_ms = round(day.timestamp() * 1_000), round(end.timestamp() * 1_000)
-        if now_ms < to_ms + _PUBLISHED_AFTER_MS or to_ms <= first_ms:
+        if now_ms < to_ms + _PUBLISHED_AFTER_MS:
             return None
-        candles = self.candles(trade_type, match["symbol"])
-        if candles is None:
+        candles = self.candles(trade_type, match["symbol"], now_ms)
+        if candles is None or to_ms <= candles.first_ms:
             return None
         holes = [
             fault
             for fault in self.scripts[trade_type].archive_faults
             if isinstance(fault, ArchiveHole) and fault.symbol == match["symbol"]
         ]
-        text = _csv(trade_type, interval, candles, holes, max(from_ms, first_ms), to_ms)
+        first_ms = max(from_ms, open_ms(interval, candles.first_ms))
+        text = _csv(trade_type, interval, candles.at, holes, first_ms, to_ms)
         if not text:
             return None
         return _packed(f"{match['name']}.csv", text)
@@ -121,7 +121,7 @@ class ArchiveShelf:
 def _csv(
     trade_type: str,
     interval: str,
-    candles: Candles,
+    candle_at: CandleAt,
     holes: Sequence[ArchiveHole],
     from_ms: int,
     to_ms: int,
@@ -133,7 +133,7 @@ def _csv(
     if opened_ms < from_ms:
         opened_ms = next_open_ms(interval, opened_ms)
     while opened_ms < to_ms:
-        kline = candles(interval, opened_ms)
+        kline = candle_at(interval, opened_ms)
         if kline is not None and not any(
             hole.from_ms <= opened_ms < hole.until_ms for hole in holes
         ):

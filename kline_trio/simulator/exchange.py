@@ -1,35 +1,31 @@
 """The built-in exchange: three markets behind one clock, told the local time by whoever runs it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from math import inf
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from kline_trio.simulator import rest
-from kline_trio.simulator.archive import ArchiveShelf
+from kline_trio.simulator.careers import ONBOARD_MS
 from kline_trio.simulator.clock import Clock
 from kline_trio.simulator.control import parse_target
-from kline_trio.simulator.faults import Fault, Refuse, RestFault
+from kline_trio.simulator.door import Connection, Door, MarketStatistics
+from kline_trio.simulator.faults import Fault, Refuse
 from kline_trio.simulator.feed import Feed, MadeUpFeed
 from kline_trio.simulator.frames import Kline
-from kline_trio.simulator.listing_events import Delisting
+from kline_trio.simulator.http_side import HttpSide
 from kline_trio.simulator.market import Market
 from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.replay import Frame, Replay
 from kline_trio.simulator.replay_feed import ReplayFeed, with_faults
 from kline_trio.simulator.replayed_candles import ReplayedCandles
 from kline_trio.simulator.rest import Request, Response
-from kline_trio.simulator.rest_klines import Candles
 from kline_trio.simulator.script import Script
 from kline_trio.simulator.session import Session
 from kline_trio.simulator.symbols import TRADE_TYPES, listed_symbols
 
 __all__ = ["DEFAULT_START_MS", "Exchange"]
-
-_PATIENCE = 1.2
-"""How much of a minute's weight may be asked for until 429 turns into a ban."""
-_FAR_MS = 1 << 52
-_BAN_S = 120.0
-"""The shortest ban."""
 
 DEFAULT_START_MS = 1_790_000_000_000
 """2026-09-21 14:13:20 UTC, a time like any other."""
@@ -70,7 +66,7 @@ class Exchange:
         script = tuple(faults)
         self._seed = seed
         self._record = Record()
-        self._opened = dict.fromkeys(TRADE_TYPES, 0)
+        self._doors = {name: Door(name) for name in TRADE_TYPES}
         self._forming = forming
         self._replay = replay
         self._timelines: dict[str, Sequence[Frame]] = {}
@@ -98,17 +94,20 @@ class Exchange:
                 self._record,
                 omitted_close_share,
             )
-        self._first_ms = min(rest.ONBOARD_MS, start_ms)
-        self._truth: ReplayedCandles | None = None
+        truth: ReplayedCandles | None = None
         if replay is not None or past is not None:
             frames = [*(replay.frames if replay else ()), *(past.frames if past else ())]
-            self._truth = ReplayedCandles.of_frames(frames)
-            self._first_ms = self._truth.first_ms
-        self._used: dict[str, tuple[int, int]] = {}
-        self._banned_until_s: dict[str, float] = {}
-        self._shelf = ArchiveShelf(
-            self._scripts, self._candles_of, ArchiveShelf.real_files(archive_files)
+            truth = ReplayedCandles.of_frames(frames)
+        self._http = HttpSide(
+            markets=self.markets,
+            record=self._record,
+            first_ms=min(ONBOARD_MS, start_ms) if truth is None else truth.first_ms,
+            truth=truth,
+            is_replay=replay is not None,
+            archive_files=archive_files,
         )
+        futures = [one.notices for name, one in self.markets.items() if name != "spot"]
+        self._notices = sorted(chain(*futures), key=lambda notice: notice.due_ms)
         self._sessions: dict[Session, Callable[[], None]] = {}
         self._drained: set[Session] = set()
         self._on_finished: list[Callable[[], None]] = []
@@ -130,6 +129,17 @@ class Exchange:
         """Return the local moment of an exchange time; infinite for None and for never."""
         return inf if at_ms is None else self.clock.local_s(at_ms)
 
+    # -- counts -----------------------------------------------------------------------------
+
+    @property
+    def statistics(self) -> dict[str, MarketStatistics]:
+        """What each market's servers have counted so far, by trade type."""
+        return {name: door.statistics for name, door in self._doors.items()}
+
+    def connections(self, trade_type: str) -> tuple[Connection, ...]:
+        """Return a market's open connections and what they are subscribed to, oldest first."""
+        return self._doors[trade_type].connections
+
     # -- truth ------------------------------------------------------------------------------
 
     @property
@@ -148,70 +158,11 @@ class Exchange:
     # -- HTTP -------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Response:
-        """Answer an HTTP request; the used weight of the pool is in the headers.
-
-        Who uses more than there is gets 429, and who goes on all the same 418 for two minutes
-        (Binance docs, rest-api.md, "IP Limits").
-        """
-        if request.target.startswith("/data/"):
-            # The archive's host is another one, and nothing weighs there.
-            return self._shelf.answer(request.target, self._first_ms, request.now_ms)
-        pool, minute = rest.weight_pool(request.trade_type), int(request.now_s // 60)
-        if request.now_s < self._banned_until_s.get(pool, -inf):
-            return rest.refusal(418, request.now_ms)
-        response, weight = self._answer(request)
-        began, used = self._used.get(pool, (minute, 0))
-        used = weight + (used if began == minute else 0)
-        self._used[pool] = minute, used
-        most = rest.WEIGHT_LIMITS[pool]
-        if used > most * _PATIENCE:
-            self._banned_until_s[pool] = request.now_s + _BAN_S
-            return rest.refusal(418, request.now_ms)
-        if used > most:
-            response = rest.refusal(429, request.now_ms)
-        return rest.with_weight(response, used)
-
-    def _candles_of(self, trade_type: str, symbol: str) -> Candles | None:
-        # Of days that are over for hours nothing is forming any more.
-        return self._candles(self.markets[trade_type], symbol, _FAR_MS)
-
-    def _answer(self, request: Request) -> tuple[Response, int]:
-        market = self.markets[request.trade_type]
-        fault = self._scripts[request.trade_type].rest_fault(request.now_ms)
-        if fault is not None:
-            self._record.add(
-                Happened(
-                    fault=RestFault.__name__,
-                    trade_type=request.trade_type,
-                    from_ms=fault.from_ms,
-                    until_ms=fault.until_ms,
-                )
-            )
-            if fault.status != 200:
-                return rest.refusal(fault.status, request.now_ms), 1
-        answer, weight = rest.answer(
-            request,
-            market.listings.values(),
-            lambda symbol: self._candles(market, symbol, request.now_ms),
-            self._first_ms,
-            {
-                event.symbol
-                for event in market.script.listing_events
-                if isinstance(event, Delisting) and event.at_ms <= request.now_ms
-            },
-        )
-        return (rest.broken_off(answer) if fault else answer), weight
-
-    def _candles(self, market: Market, symbol: str, now_ms: int) -> Candles | None:
-        if self._truth is not None:
-            replayed = self._truth.of(market.trade_type, symbol, now_ms)
-            if replayed is not None:
-                return replayed
-        if symbol not in market.listings:
-            return None
-        if self._replay is not None:
-            return lambda interval, open_ms: None
-        return lambda interval, open_ms: market.candle(symbol, interval, open_ms, now_ms)
+        """Answer an HTTP request; see `HttpSide`."""
+        answer = self._http.answer(request)
+        if answer.status == 200 and urlsplit(request.target).path.endswith("/klines"):
+            self._doors[request.trade_type].klines_answered += 1
+        return answer
 
     # -- WebSocket --------------------------------------------------------------------------
 
@@ -227,6 +178,10 @@ class Exchange:
             wake: Called when the connection's next `poll` must be sooner than it was told.
         """
         now_ms, script = self.now_ms(now_s), self._scripts[trade_type]
+        door = self._doors[trade_type]
+        if not door.knock(now_s):
+            # Which status the real one has is not documented; over REST it would be this one.
+            return rest.refusal(429, now_ms)
         refused = script.refusal(now_ms)
         if refused is not None:
             self._record.add(
@@ -241,8 +196,7 @@ class Exchange:
         route = parse_target(trade_type, target)
         if isinstance(route, int):
             return rest.refusal(route, now_ms)
-        self._opened[trade_type] += 1
-        number = self._opened[trade_type]
+        number = door.opened + 1
         session = Session(
             trade_type=trade_type,
             is_combined=route.is_combined,
@@ -256,6 +210,7 @@ class Exchange:
             lag_ms=script.lag_ms(now_ms, self._seed, number),
         )
         self._sessions[session] = wake
+        door.enter(session)
         session.begin(route.streams, now_ms)
         self.start(now_s)
         return session
@@ -263,6 +218,7 @@ class Exchange:
     def disconnect(self, session: Session, now_s: float) -> None:
         """Forget a connection that has ended, for whatever reason."""
         self._sessions.pop(session, None)
+        self._doors[session.trade_type].leave(session)
         self._drained.discard(session)
         self._finish(now_s)
 
@@ -307,7 +263,9 @@ class Exchange:
 
     def _feed(self, trade_type: str, now_ms: int) -> Feed:
         if self._replay is None:
-            return MadeUpFeed(self.markets[trade_type], forming=self._forming)
+            # both products on both hosts since 2026-06-30; spot has no such stream
+            notices = self._notices if trade_type != "spot" else ()
+            return MadeUpFeed(self.markets[trade_type], forming=self._forming, notices=notices)
 
         def on_subscribed(stream: str) -> None:
             self._awaited.discard((trade_type, stream))

@@ -6,15 +6,21 @@ and costs no memory.
 """
 
 import heapq
+from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
 from kline_trio.simulator.calendar import next_open_ms, open_ms
+from kline_trio.simulator.careers import Notice
 from kline_trio.simulator.frames import Kline, kline_event
-from kline_trio.simulator.market import LONGEST_LATE_MS, Closing, Market, Series, first_version
+from kline_trio.simulator.market import LONGEST_LATE_MS, Closing, Market, Series
+from kline_trio.simulator.quotes import first_version
 
-__all__ = ["Event", "Feed", "MadeUpFeed"]
+__all__ = ["CONTRACT_INFO", "Event", "Feed", "MadeUpFeed"]
 
+CONTRACT_INFO = "!contractInfo"
+_NO_SERIES = Series(CONTRACT_INFO, "", "")
 _LINGER_MS = 3_000
 
 
@@ -51,42 +57,55 @@ class _Turn(NamedTuple):
     what: str
     ticket: "_Ticket"
     opened_ms: int
+    """Of the candle; with a notice, its place among them."""
     revised_later: bool = False
 
 
 class _Ticket:
     """One life of a subscription; a turn of a former life is recognised by its ticket."""
 
-    def __init__(self, series: Series) -> None:
+    def __init__(self, stream: str, series: Series) -> None:
+        self.stream = stream
         self.series = series
         self.pushed: tuple[int, int] = (-1, -1)
         self.closes: dict[int, int] = {}
 
 
 class MadeUpFeed:
-    """Forming candles at the market's cadence and closes at their seeded lateness."""
+    """Forming candles at the market's cadence and closes at their seeded lateness.
 
-    def __init__(self, market: Market, *, forming: bool = True) -> None:
+    Args:
+        market: Whose candles they are.
+        forming: Whether any but closing frames are sent.
+        notices: The events of ``!contractInfo``, by time; of both futures markets on both, since
+            2026-06-30.
+    """
+
+    def __init__(
+        self, market: Market, *, forming: bool = True, notices: Sequence[Notice] = ()
+    ) -> None:
         self._market = market
         self._forming = forming
+        self._notices = notices
         self._turns: list[_Turn] = []
         self._tickets: dict[str, _Ticket] = {}
         self._order = count()
 
     def subscribe(self, stream: str, now_ms: int) -> None:
         """See `Feed`; a stream that the market does not feed stays silent."""
+        if stream == CONTRACT_INFO and self._notices:
+            ticket = self._tickets[stream] = _Ticket(stream, _NO_SERIES)
+            self._add_notice(ticket, bisect_left(self._notices, now_ms, key=lambda one: one.due_ms))
+            return
         series = self._market.series_of(stream)
         if series is None:
             return
-        ticket = self._tickets[stream] = _Ticket(series)
-        opened_ms = open_ms(series.interval, now_ms)
-        self._add(next_open_ms(series.interval, opened_ms), "end", ticket, opened_ms)
-        cadence_ms, phase_ms = self._market.cadence_ms(series), self._market.phase_ms(series)
-        if self._forming:
-            self._add(now_ms + (phase_ms - now_ms) % cadence_ms, "push", ticket, 0)
+        ticket = self._tickets[stream] = _Ticket(stream, series)
+        now_open_ms = open_ms(series.interval, now_ms)
+        self._begin(ticket, now_ms)
         # the close of a candle that has ended may still be to come
         reach_ms = max(LONGEST_LATE_MS, self._market.script.longest_late_ms)
-        earlier_ms = open_ms(series.interval, opened_ms - 1)
+        earlier_ms = open_ms(series.interval, now_open_ms - 1)
         while next_open_ms(series.interval, earlier_ms) + reach_ms >= now_ms:
             for closing in self._market.closings(series, earlier_ms):
                 if closing.due_ms >= now_ms:
@@ -106,7 +125,7 @@ class MadeUpFeed:
         events: list[Event] = []
         while self._turns and self._turns[0].due_ms <= now_ms and len(events) < limit:
             turn = heapq.heappop(self._turns)
-            if self._tickets.get(turn.ticket.series.stream) is not turn.ticket:
+            if self._tickets.get(turn.ticket.stream) is not turn.ticket:
                 continue
             if turn.what == "push":
                 event = self._push(turn, now_ms)
@@ -114,9 +133,25 @@ class MadeUpFeed:
                     events.append(event)
             elif turn.what == "end":
                 self._end(turn)
+            elif turn.what == "notice":
+                events.append(self._tell(turn))
             else:
                 events.append(self._close(turn))
         return events
+
+    def _begin(self, ticket: _Ticket, now_ms: int) -> None:
+        """Have the candles come that are still to open or to end, if there are any."""
+        series, career = ticket.series, self._market.career(ticket.series.symbol)
+        # a stream may be subscribed before its symbol trades, and is silent until then
+        since_ms = now_ms if career is None else max(now_ms, career.begins_ms)
+        opened_ms = open_ms(series.interval, since_ms)
+        if career is not None and career.is_over(opened_ms):
+            self._market.note_end(series, career.ends_ms)
+            return
+        self._add(next_open_ms(series.interval, opened_ms), "end", ticket, opened_ms)
+        if self._forming and (career is None or since_ms < career.ends_ms):
+            cadence_ms, phase_ms = self._market.cadence_ms(series), self._market.phase_ms(series)
+            self._add(since_ms + (phase_ms - since_ms) % cadence_ms, "push", ticket, 0)
 
     def _add(self, due_ms: int, what: str, ticket: _Ticket, opened_ms: int) -> None:
         heapq.heappush(self._turns, _Turn(due_ms, next(self._order), what, ticket, opened_ms))
@@ -136,11 +171,27 @@ class MadeUpFeed:
         for closing in closings:
             self._add_close(ticket, turn.opened_ms, closing)
         end_ms = next_open_ms(series.interval, turn.opened_ms)
+        career = self._market.career(series.symbol)
+        if career is not None and career.is_over(end_ms):
+            self._market.note_end(series, career.ends_ms)
+            return
         self._add(next_open_ms(series.interval, end_ms), "end", ticket, end_ms)
+
+    def _add_notice(self, ticket: _Ticket, place: int) -> None:
+        if place < len(self._notices):
+            self._add(self._notices[place].due_ms, "notice", ticket, place)
+
+    def _tell(self, turn: _Turn) -> Event:
+        notice = self._notices[turn.opened_ms]
+        self._add_notice(turn.ticket, turn.opened_ms + 1)
+        return Event(turn.due_ms, CONTRACT_INFO, notice.text)
 
     def _push(self, turn: _Turn, now_ms: int) -> Event | None:
         """Push a forming candle if trades have changed it; overdue pushes become one."""
         ticket, series = turn.ticket, turn.ticket.series
+        career = self._market.career(series.symbol)
+        if career is not None and turn.due_ms >= career.ends_ms:
+            return None
         cadence_ms = self._market.cadence_ms(series)
         overdue = (now_ms - turn.due_ms) // cadence_ms
         self._add(turn.due_ms + max(1, overdue) * cadence_ms, "push", ticket, 0)

@@ -5,12 +5,15 @@ described in the Binance spot docs, web-socket-streams.md, and in the USD-M and 
 "WebSocket Market Streams" pages.
 """
 
+from collections.abc import Mapping
+
 import attrs
 import msgspec
 
 __all__ = [
     "Kline",
     "combined",
+    "contract_info",
     "decimal_text",
     "error_reply",
     "kline_event",
@@ -43,6 +46,13 @@ class Kline:
     """Quote asset; on COIN-M base coin."""
     taker_buy_volume: str
     taker_buy_quote_volume: str
+
+
+_BRACKETS = (
+    {"bs": 1, "bnf": 0, "bnc": 5000, "mmr": 0.01, "cf": 0, "mi": 21, "ma": 50},
+    {"bs": 2, "bnf": 5000, "bnc": 25000, "mmr": 0.025, "cf": 75, "mi": 11, "ma": 20},
+)
+"""Those of the docs' example, "Contract Info Stream"."""
 
 
 def decimal_text(units: int, decimals: int) -> str:
@@ -104,6 +114,24 @@ def server_shutdown(event_time_ms: int, *, is_combined: bool) -> str:
     """
     event = f'{{"e":"serverShutdown","E":{event_time_ms}}}'
     return combined("!serverShutdown", event) if is_combined else event
+
+
+def contract_info(event_time_ms: int, contract: Mapping[str, object], *, has_brackets: bool) -> str:
+    """Return an event of ``!contractInfo``.
+
+    The docs have ``bks`` only "when bracket gets updated"; logged events have it empty otherwise
+    (github.com/nvcuong123/monitorMarket, doc/binance/contractInfo.js, 2023-10).
+
+    Args:
+        event_time_ms: ``E``.
+        contract: ``s``, ``ps``, ``ct``, ``dt``, ``ot``, ``cs`` and ``st``.
+        has_brackets: Whether it tells of leverage brackets too.
+    """
+    event: dict[str, object] = {"e": "contractInfo", "E": event_time_ms, **contract}
+    # st, since 2026-06-30, comes last as in a test of github.com/ccxt/go-binance
+    product = event.pop("st")
+    event |= {"bks": list(_BRACKETS) if has_brackets else [], "st": product}
+    return msgspec.json.encode(event).decode()
 
 
 def result_reply(result: object, request_id: int | str | None) -> str:

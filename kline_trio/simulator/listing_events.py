@@ -24,7 +24,8 @@ class NewListing:
         """From when on exchangeInfo and ``!contractInfo`` may have it."""
         if self.trade_type == "spot":
             return self.at_ms
-        return self.at_ms - 7_200_000 if self.announced_ms is None else self.announced_ms
+        announced_ms = self.at_ms - 7_200_000 if self.announced_ms is None else self.announced_ms
+        return min(announced_ms, self.at_ms)
 
 
 @attrs.frozen(kw_only=True)

@@ -4,17 +4,20 @@ Nothing here knows a clock or a connection; every moment is an argument, in exch
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
 from kline_trio.simulator.calendar import SECOND_MS, intervals_of, next_open_ms
-from kline_trio.simulator.faults import LateClose, OmitClose, RepeatClose, ReviseClose
-from kline_trio.simulator.frames import Kline, decimal_text
-from kline_trio.simulator.prices import Tape, hash_key, mix
+from kline_trio.simulator.careers import Career, Notice, State, plain_state
+from kline_trio.simulator.faults import LateClose, OmitClose, Outage, RepeatClose, ReviseClose
+from kline_trio.simulator.frames import Kline
+from kline_trio.simulator.listing_events import Delisting, ListingEvent, NewListing
+from kline_trio.simulator.prices import hash_key, mix
+from kline_trio.simulator.quotes import Quotes
 from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.script import Script
-from kline_trio.simulator.symbols import Listing, ascii_lower, listing_of
+from kline_trio.simulator.symbols import NEVER_MS, Listing, ascii_lower, listing_of
 
 __all__ = ["Closing", "Market", "Series"]
 
@@ -59,13 +62,16 @@ class Market:
         self.script = script
         self.record = record
         self.listings: dict[str, Listing] = {}
-        for symbol in symbols:
+        new = [event.symbol for event in script.listing_events if isinstance(event, NewListing)]
+        for symbol in (*symbols, *new):
             listing = listing_of(trade_type, symbol)
             if listing is not None:
                 self.listings[symbol] = listing
+        self._careers = dict(self._lived(script.listing_events))
+        self._states = {symbol: plain_state(one) for symbol, one in self.listings.items()}
         self._by_stream = {ascii_lower(symbol): symbol for symbol in self.listings}
         self._seed = seed
-        self._tapes: dict[str, Tape] = {}
+        self._quotes: dict[str, Quotes] = {}
         self._omitted = round(omitted_close_share * _SHARE)
 
     def series_of(self, stream: str) -> Series | None:
@@ -82,7 +88,7 @@ class Market:
 
     def candle(self, symbol: str, interval: str, open_ms: int, now_ms: int) -> Kline | None:
         """Return a candle as it stands now; None where nothing was traded at all."""
-        if self.script.outage(symbol, open_ms, next_open_ms(interval, open_ms)):
+        if self.absence(symbol, open_ms, next_open_ms(interval, open_ms)):
             return None
         return self.kline(symbol, interval, open_ms, max(now_ms, open_ms + 1))
 
@@ -102,39 +108,18 @@ class Market:
 
     def kline(self, symbol: str, interval: str, open_ms: int, until_ms: int | None = None) -> Kline:
         """Return a candle as it stands at ``until_ms``, exclusive; closed by default."""
-        listing = self.listings[symbol]
-        tape = self._tapes.get(symbol)
-        if tape is None:
-            tape = self._tapes[symbol] = Tape(self._seed, listing)
+        quotes = self._quotes.get(symbol)
+        if quotes is None:
+            quotes = self._quotes[symbol] = Quotes(self._seed, self.listings[symbol])
         end_ms = next_open_ms(interval, open_ms)
-        figures = tape.figures(open_ms, end_ms if until_ms is None else min(until_ms, end_ms))
-        # spot prints eight decimals whatever the tick; futures print what the tick and lot have
-        spot = self.trade_type == "spot"
-        ticks = 10 ** (8 - listing.price_decimals) if spot else 1
-        lots = 10 ** (8 - listing.lot_decimals) if spot else 1
-        amount = listing.price_decimals + listing.lot_decimals
-        amounts = 10 ** (8 - amount) if spot else 1
-        price_digits = 8 if spot else listing.price_decimals
-        lot_digits = 8 if spot else listing.lot_decimals
-        amount_digits = 8 if spot or listing.contract_usd else amount
-        first = figures.first_trade if figures.trades else -1
-        return Kline(
-            symbol=symbol,
-            interval=interval,
-            open_time_ms=open_ms,
-            close_time_ms=end_ms - 1,
-            first_trade_id=first,
-            last_trade_id=first + figures.trades - 1 if figures.trades else -1,
-            open=decimal_text(figures.open * ticks, price_digits),
-            close=decimal_text(figures.close * ticks, price_digits),
-            high=decimal_text(figures.high * ticks, price_digits),
-            low=decimal_text(figures.low * ticks, price_digits),
-            volume=decimal_text(figures.volume * lots, lot_digits),
-            trade_num=figures.trades,
-            quote_volume=decimal_text(figures.turnover * amounts, amount_digits),
-            taker_buy_volume=decimal_text(figures.taker_volume * lots, lot_digits),
-            taker_buy_quote_volume=decimal_text(figures.taker_turnover * amounts, amount_digits),
-        )
+        from_ms, until_ms = open_ms, end_ms if until_ms is None else min(until_ms, end_ms)
+        career, tick = self._careers.get(symbol), 1
+        if career is not None:
+            tick = career.tick(open_ms)
+            until_ms = min(until_ms, career.ends_ms)
+            # Where nothing was traded yet, or no more, the last price stays.
+            from_ms = min(max(from_ms, career.begins_ms), career.ends_ms)
+        return quotes.kline(interval, (open_ms, end_ms), (from_ms, max(from_ms, until_ms)), tick)
 
     def closings(self, series: Series, open_ms: int) -> tuple[Closing, ...]:
         """Return the closing frames of one candle; without faults there is exactly one."""
@@ -159,29 +144,83 @@ class Market:
     def note_close(self, series: Series, open_ms: int, closings: tuple[Closing, ...]) -> None:
         """Put the faults of a candle's close on record, once its end has come."""
         end_ms = next_open_ms(series.interval, open_ms)
-        fault = self.script.outage(series.symbol, open_ms, end_ms) or self.script.close_fault(
-            series.stream, open_ms
-        )
-        if fault is None and closings:
+        career = self._careers.get(series.symbol)
+        if career is not None and open_ms <= career.begins_ms < end_ms:
+            self._note(NewListing.__name__, series, open_ms, career.begins_ms, career.begins_ms)
+        out = None if closings else self.absence(series.symbol, open_ms, end_ms)
+        if isinstance(out, ListingEvent):
+            self._note(type(out).__name__, series, None, out.at_ms, out.at_ms)
             return
+        fault = out or self.script.close_fault(series.stream, open_ms)
+        if fault is not None or not closings:
+            last_ms = max((closing.due_ms for closing in closings), default=end_ms)
+            name = type(fault).__name__ if fault else OmitClose.__name__
+            self._note(name, series, open_ms, end_ms, last_ms)
+
+    def note_end(self, series: Series, at_ms: int) -> None:
+        """Put on record that a stream ends with its symbol."""
+        self._note(Delisting.__name__, series, None, at_ms, at_ms)
+
+    def _note(
+        self, fault: str, series: Series, open_ms: int | None, from_ms: int, until_ms: int
+    ) -> None:
         self.record.add(
             Happened(
-                fault=type(fault).__name__ if fault else OmitClose.__name__,
+                fault=fault,
                 trade_type=self.trade_type,
                 stream=series.stream,
                 open_ms=open_ms,
-                from_ms=next_open_ms(series.interval, open_ms),
-                until_ms=max(
-                    (closing.due_ms for closing in closings),
-                    default=next_open_ms(series.interval, open_ms),
-                ),
+                from_ms=from_ms,
+                until_ms=until_ms,
             )
         )
 
+    def _lived(self, events: Iterable[ListingEvent]) -> Iterator[tuple[str, Career]]:
+        by_symbol: dict[str, list[ListingEvent]] = {}
+        for event in events:
+            if event.symbol not in self.listings:
+                raise ValueError(f"{self.trade_type} has no {event.symbol}: {event}")
+            by_symbol.setdefault(event.symbol, []).append(event)
+        for symbol, listing in self.listings.items():
+            if symbol in by_symbol or listing.delivery_ms != NEVER_MS:
+                yield symbol, Career(listing, by_symbol.get(symbol, ()))
+
+    def absence(self, symbol: str, open_ms: int, end_ms: int) -> Outage | ListingEvent | None:
+        """Return why a candle is none that anybody traded; None for one that is there."""
+        career = self._careers.get(symbol)
+        if career is not None:
+            event = career.absence(open_ms, end_ms)
+            if event is not None:
+                return event
+        return self.script.outage(symbol, open_ms, end_ms)
+
     def is_out(self, series: Series, open_ms: int) -> bool:
-        """Tell whether a candle lies in an outage whole."""
+        """Tell whether there is no such candle."""
         end_ms = next_open_ms(series.interval, open_ms)
-        return self.script.outage(series.symbol, open_ms, end_ms) is not None
+        return self.absence(series.symbol, open_ms, end_ms) is not None
+
+    def career(self, symbol: str) -> Career | None:
+        """Return what happens to a symbol; None if that is nothing."""
+        return self._careers.get(symbol)
+
+    def is_listed(self, symbol: str, now_ms: int) -> bool:
+        """Tell whether exchangeInfo has a symbol at a moment."""
+        career = self._careers.get(symbol)
+        return symbol in self.listings and (career is None or career.at(now_ms).status is not None)
+
+    def shown(self, now_ms: int) -> Iterator[tuple[Listing, State]]:
+        """Give what exchangeInfo shows at a moment."""
+        for symbol, listing in self.listings.items():
+            career = self._careers.get(symbol)
+            state = self._states[symbol] if career is None else career.at(now_ms)
+            if state.status is not None:
+                yield listing, state
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What ``!contractInfo`` tells of this market's symbols, by time."""
+        found = [notice for career in self._careers.values() for notice in career.notices]
+        return sorted(found, key=lambda notice: notice.due_ms)
 
     def lingers(self, series: Series, open_ms: int) -> bool:
         """Tell whether an ended candle is pushed once more as forming before it closes.
@@ -203,8 +242,3 @@ class Market:
 
     def _hash(self, series: Series, open_ms: int, salt: int) -> int:
         return mix(hash_key(self._seed, self.trade_type, series.stream, open_ms, salt))
-
-
-def first_version(kline: Kline) -> Kline:
-    """Return a candle with other values, each lawful in itself, as it stood before a revision."""
-    return attrs.evolve(kline, close=kline.open, trade_num=kline.trade_num + 1)

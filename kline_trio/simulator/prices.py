@@ -113,13 +113,16 @@ class Tape:
         """Return what was traded from ``open_ms`` (inclusive) to ``until_ms`` (exclusive).
 
         Args:
-            open_ms: The start of a minute, or a moment whose minute also holds ``until_ms``.
-            until_ms: Any moment after it.
+            open_ms: Any moment.
+            until_ms: The same, or one after it.
         """
         first, head_ms = divmod(open_ms, MINUTE_MS)
         last, tail_ms = divmod(until_ms, MINUTE_MS)
-        if head_ms or first == last:
+        if first == last or (head_ms and until_ms == (first + 1) * MINUTE_MS):
             return self._within(first, head_ms, until_ms - first * MINUTE_MS)
+        if head_ms:
+            rest = self.figures((first + 1) * MINUTE_MS, until_ms)
+            return self._within(first, head_ms, MINUTE_MS).then(rest)
         whole = self._whole(first, last)
         return whole.then(self._within(last, 0, tail_ms)) if tail_ms else whole
 

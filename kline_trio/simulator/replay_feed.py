@@ -9,7 +9,7 @@ from kline_trio.simulator.calendar import next_open_ms
 from kline_trio.simulator.faults import LateClose, OmitClose, RepeatClose, ReviseClose
 from kline_trio.simulator.feed import Event
 from kline_trio.simulator.frames import kline_event
-from kline_trio.simulator.market import first_version
+from kline_trio.simulator.quotes import first_version
 from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.replay import Frame
 from kline_trio.simulator.script import Script

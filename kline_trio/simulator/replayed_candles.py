@@ -47,7 +47,7 @@ class ReplayedCandles:
                 return kline
             return attrs.evolve(kline, close=kline.open, high=kline.open, low=kline.open)
 
-        return candle
+        return Candles(candle, self.first_ms)
 
 
 def _kline(text: str) -> Kline:

@@ -4,18 +4,19 @@ Sources: Binance spot docs, rest-api.md ("General endpoints", "LIMITS") and erro
 COIN-M docs, "Exchange Information"; key sets of recorded exchangeInfo answers.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
 import msgspec
 
+from kline_trio.simulator.careers import State, contract_type
 from kline_trio.simulator.frames import decimal_text
 from kline_trio.simulator.rest_klines import Candles, KlineError, kline_rows, weight_of
-from kline_trio.simulator.symbols import NEVER_MS, Listing
+from kline_trio.simulator.symbols import Listing
 
-__all__ = ["ONBOARD_MS", "WEIGHT_LIMITS", "Request", "Response", "answer", "refusal", "weight_pool"]
+__all__ = ["WEIGHT_LIMITS", "Request", "Response", "answer", "refusal", "weight_pool"]
 __all__ += ["broken_off", "with_weight"]
 
 _PREFIX = {"spot": "/api/v3", "usdt_futures": "/fapi/v1", "coin_futures": "/dapi/v1"}
@@ -27,8 +28,6 @@ _TITLES = {
     414: "Request-URI Too Large",
     503: "Service Unavailable",
 }
-ONBOARD_MS = 1_569_398_400_000
-"""2019-09-25 08:00 UTC; no symbol has a candle before it."""
 WEIGHT_LIMITS = {"spot": 6_000, "futures": 2_400}
 """For each pool, in a minute, from one address."""
 _USE_STREAMS = "Please use WebSocket Streams for live updates to avoid bans."
@@ -38,6 +37,9 @@ _RESTRICTED = (
     "https://www.binance.com/en/terms. Please contact customer service if you believe you "
     "received this message in error."
 )
+
+Shown = tuple[Listing, State]
+"""A symbol as exchangeInfo has it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,19 +72,15 @@ def weight_pool(trade_type: str) -> str:
 
 def answer(
     request: Request,
-    listings: Iterable[Listing],
+    shown: Iterable[Shown],
     candles: Callable[[str], Candles | None],
-    first_ms: int,
-    delisted: Collection[str] = (),
 ) -> tuple[Response, int]:
     """Answer a request and say what it weighs.
 
     Args:
         request: What is asked.
-        listings: The symbols of the market.
+        shown: What is listed in the market now, and how it stands.
         candles: The candles of a symbol, None for one that is not listed.
-        first_ms: No symbol has a candle before it.
-        delisted: Symbols that are traded no more.
     """
     prefix = _PREFIX[request.trade_type]
     try:
@@ -99,12 +97,12 @@ def answer(
         case "/exchangeInfo":
             weight = 20 if request.trade_type == "spot" else 1
             query = parse_qs(parts.query)
-            return _exchange_info(request, query, tuple(listings), delisted), weight
+            return _exchange_info(request, query, tuple(shown)), weight
         case "/klines":
             query = parse_qs(parts.query)
             weight = weight_of(request.trade_type, query)
             try:
-                rows = kline_rows(request.trade_type, query, candles, first_ms, request.now_ms)
+                rows = kline_rows(request.trade_type, query, candles, request.now_ms)
             except KlineError as error:
                 body = _error(error.code, error.message)
                 return Response(status=400, headers=(_JSON,), body=body), weight
@@ -158,19 +156,18 @@ def _not_found() -> Response:
 def _exchange_info(
     request: Request,
     query: dict[str, list[str]],
-    listings: tuple[Listing, ...],
-    delisted: Collection[str],
+    shown: tuple[Shown, ...],
 ) -> Response:
     spot = request.trade_type == "spot"
     if spot and ("symbol" in query or "symbols" in query):
-        by_symbol = {listing.symbol: listing for listing in listings}
+        by_symbol = {one[0].symbol: one for one in shown}
         try:
             wanted = query.get("symbol") or msgspec.json.decode(query["symbols"][0], type=list[str])
-            listings = tuple(by_symbol[symbol] for symbol in wanted)
+            shown = tuple(by_symbol[symbol] for symbol in wanted)
         except (KeyError, msgspec.DecodeError):
             body = _error(-1121, "Invalid symbol.")
             return Response(status=400, headers=(_JSON,), body=body)
-    shape: Callable[[Listing, int], dict[str, object]] = _SHAPES[request.trade_type]
+    shape = _spot_symbol if spot else _future_symbol
     info: dict[str, Any] = {"timezone": "UTC", "serverTime": request.now_ms}
     if request.trade_type == "usdt_futures":
         info["futuresType"] = "U_MARGINED"
@@ -178,12 +175,7 @@ def _exchange_info(
     info["exchangeFilters"] = []
     if request.trade_type == "usdt_futures":
         info["assets"] = [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}]
-    info["symbols"] = [shape(listing, request.now_ms) for listing in listings]
-    for entry in info["symbols"]:
-        if entry["symbol"] in delisted:
-            # As the markets word it (Binance docs, "ENUM definitions").
-            name = "contractStatus" if "contractStatus" in entry else "status"
-            entry[name] = "BREAK" if spot else "SETTLING"
+    info["symbols"] = [shape(*one, request.now_ms) for one in shown]
     return _json(info)
 
 
@@ -205,8 +197,8 @@ _RATE_LIMITS = {
 }
 
 
-def _filters(listing: Listing) -> list[dict[str, object]]:
-    tick = decimal_text(1, listing.price_decimals)
+def _filters(listing: Listing, state: State) -> list[dict[str, object]]:
+    tick = state.tick_size
     lot = decimal_text(1, listing.lot_decimals)
     return [
         {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000", "tickSize": tick},
@@ -214,10 +206,10 @@ def _filters(listing: Listing) -> list[dict[str, object]]:
     ]
 
 
-def _spot_symbol(listing: Listing, now_ms: int) -> dict[str, object]:
+def _spot_symbol(listing: Listing, state: State, now_ms: int) -> dict[str, object]:
     return {
         "symbol": listing.symbol,
-        "status": "TRADING",
+        "status": state.status,
         "baseAsset": listing.base,
         "baseAssetPrecision": 8,
         "quoteAsset": listing.quote,
@@ -231,20 +223,22 @@ def _spot_symbol(listing: Listing, now_ms: int) -> dict[str, object]:
         "quoteOrderQtyMarketAllowed": True,
         "isSpotTradingAllowed": True,
         "isMarginTradingAllowed": False,
-        "filters": _filters(listing),
+        "filters": _filters(listing, state),
         "permissions": ["SPOT"],
     }
 
 
-def _future_symbol(listing: Listing, now_ms: int) -> dict[str, object]:
+def _future_symbol(listing: Listing, state: State, now_ms: int) -> dict[str, object]:
     coin = bool(listing.contract_usd)
+    kind = contract_type(listing, state.status, now_ms)
     contract: dict[str, object] = {
         "symbol": listing.symbol,
         "pair": listing.pair,
-        "contractType": _contract_type(listing, now_ms),
-        "deliveryDate": listing.delivery_ms,
-        "onboardDate": ONBOARD_MS,
-        "contractStatus" if coin else "status": "TRADING",
+        # empty before the first trade: BTCSTUSDT in the answer recorded on 2021-07-22
+        "contractType": "" if state.status == "PENDING_TRADING" else kind,
+        "deliveryDate": state.delivery_ms,
+        "onboardDate": state.onboard_ms,
+        "contractStatus" if coin else "status": state.status,
     }
     if coin:
         contract["contractSize"] = listing.contract_usd
@@ -258,22 +252,8 @@ def _future_symbol(listing: Listing, now_ms: int) -> dict[str, object]:
         "quotePrecision": 8,
         "underlyingType": "COIN",
         "underlyingSubType": [],
-        "filters": _filters(listing),
+        "filters": _filters(listing, state),
         "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT"],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
     }
     return contract
-
-
-_SHAPES = {
-    "spot": _spot_symbol,
-    "usdt_futures": _future_symbol,
-    "coin_futures": _future_symbol,
-}
-
-
-def _contract_type(listing: Listing, now_ms: int) -> str:
-    if listing.delivery_ms == NEVER_MS:
-        return "PERPETUAL"
-    quarter_ms = 92 * 24 * 3600 * 1000
-    return "CURRENT_QUARTER" if listing.delivery_ms - now_ms < quarter_ms else "NEXT_QUARTER"

@@ -11,7 +11,7 @@ import attrs
 from kline_trio.simulator.calendar import intervals_of, next_open_ms, open_ms
 from kline_trio.simulator.frames import Kline
 
-__all__ = ["Candles", "KlineError", "kline_rows", "weight_of"]
+__all__ = ["CandleAt", "Candles", "KlineError", "kline_rows", "weight_of"]
 
 _DAY_MS = 86_400_000
 _LONGEST_SPAN_MS = 200 * _DAY_MS
@@ -19,8 +19,17 @@ _LONGEST_SPAN_MS = 200 * _DAY_MS
 _MOST = {"spot": 1_000, "usdt_futures": 1_500, "coin_futures": 1_500}
 _DEFAULT_LIMIT = 500
 
-Candles = Callable[[str, int], Kline | None]
+CandleAt = Callable[[str, int], Kline | None]
 """The candle of an interval and an open time as it stands now; None where there is none."""
+
+
+@attrs.frozen
+class Candles:
+    """The candles of one symbol as they stand now."""
+
+    at: CandleAt
+    first_ms: int
+    """No candle ends before it."""
 
 
 @attrs.frozen
@@ -44,7 +53,6 @@ def kline_rows(
     trade_type: str,
     query: Mapping[str, list[str]],
     candles: Callable[[str], Candles | None],
-    first_ms: int,
     now_ms: int,
 ) -> list[list[object]]:
     """Return the rows of an answer, oldest first.
@@ -53,7 +61,6 @@ def kline_rows(
         trade_type: Whose endpoint is asked.
         query: The parameters.
         candles: The candles of a symbol, None for one that is not listed.
-        first_ms: No symbol has a candle before it.
         now_ms: Exchange time; the candle that it falls into is the last row there can be.
 
     Raises:
@@ -78,9 +85,11 @@ def kline_rows(
     if trade_type == "coin_futures":
         start, end = _coin_window(start, end, now_ms)
         counts_back = True
-    first_ms = max(first_ms, start or 0)
+    # the first candle is the one that holds the first moment
+    first_ms = max(open_ms(interval, of_symbol.first_ms), start or 0)
     last_ms = min(now_ms, now_ms if end is None else end)
-    found = (_backward if counts_back else _forward)(interval, of_symbol, first_ms, last_ms, limit)
+    page = _backward if counts_back else _forward
+    found = page(interval, of_symbol.at, first_ms, last_ms, limit)
     return [_row(kline) for kline in found]
 
 
@@ -95,14 +104,14 @@ def _coin_window(start: int | None, end: int | None, now_ms: int) -> tuple[int, 
 
 
 def _forward(
-    interval: str, candles: Candles, first_ms: int, last_ms: int, limit: int
+    interval: str, candle_at: CandleAt, first_ms: int, last_ms: int, limit: int
 ) -> list[Kline]:
     found: list[Kline] = []
     opened_ms = open_ms(interval, first_ms)
     if opened_ms < first_ms:
         opened_ms = next_open_ms(interval, opened_ms)
     while opened_ms <= last_ms and len(found) < limit:
-        kline = candles(interval, opened_ms)
+        kline = candle_at(interval, opened_ms)
         if kline is not None:
             found.append(kline)
         opened_ms = next_open_ms(interval, opened_ms)
@@ -110,12 +119,12 @@ def _forward(
 
 
 def _backward(
-    interval: str, candles: Candles, first_ms: int, last_ms: int, limit: int
+    interval: str, candle_at: CandleAt, first_ms: int, last_ms: int, limit: int
 ) -> list[Kline]:
     found: list[Kline] = []
     opened_ms = open_ms(interval, last_ms)
     while opened_ms >= first_ms and len(found) < limit:
-        kline = candles(interval, opened_ms)
+        kline = candle_at(interval, opened_ms)
         if kline is not None:
             found.append(kline)
         opened_ms = open_ms(interval, opened_ms - 1)

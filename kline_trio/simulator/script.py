@@ -17,7 +17,7 @@ from kline_trio.simulator.faults import (
     Silence,
     Stall,
 )
-from kline_trio.simulator.listing_events import Delisting, ListingEvent
+from kline_trio.simulator.listing_events import ListingEvent
 from kline_trio.simulator.prices import hash_key
 from kline_trio.simulator.spans import Spans
 
@@ -89,11 +89,8 @@ class Script:
             return 0
         return hash_key(seed, Lag.__name__, self.trade_type, number) % (lag.most_ms + 1)
 
-    def outage(self, symbol: str, open_ms: int, end_ms: int) -> Outage | Delisting | None:
-        """Return why there is no such candle at all."""
-        for event in self.listing_events:
-            if isinstance(event, Delisting) and (event.symbol == symbol and open_ms >= event.at_ms):
-                return event
+    def outage(self, symbol: str, open_ms: int, end_ms: int) -> Outage | None:
+        """Return the outage in which a candle lies whole."""
         if not self._outages:
             return None
         for whose in (None, symbol):

@@ -4,6 +4,7 @@ WebSocket frames go through wsproto itself.  trio-websocket hides client pings a
 count as messages here, and a server that shares its traps would hide them from the recorder.
 """
 
+import ssl
 from collections.abc import Mapping
 from functools import partial
 
@@ -59,6 +60,7 @@ async def serve(
     *,
     host: str = "127.0.0.1",
     ports: Mapping[str, int] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[Endpoints] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve all three markets until cancelled, each on a TCP port of its own.
@@ -67,27 +69,30 @@ async def serve(
         exchange: What is served; it runs from now on.
         host: A loopback address; nothing here is fit for a network.
         ports: A port for each trade type; 0, or none given, takes any that is free.
+        ssl_context: A server's, with a certificate for ``host``; TLS is spoken then, and nothing
+            but TLS.
         task_status: Told the `Endpoints` as soon as all ports listen.
 
     Raises:
         OSError: A port cannot be had.
     """
     shown_host = f"[{host}]" if ":" in host else host
+    secure = "s" if ssl_context is not None else ""
     async with trio.open_nursery() as nursery:
         bound: dict[str, int] = {}
         for trade_type in TRADE_TYPES:
             port = (ports or {}).get(trade_type, 0)
-            handler = partial(serve_stream, exchange, trade_type)
+            handler = partial(_serve_socket, exchange, trade_type, ssl_context)
             listeners = await nursery.start(partial(trio.serve_tcp, handler, port, host=host))
             bound[trade_type] = listeners[0].socket.getsockname()[1]
         exchange.start(trio.current_time())
         task_status.started(
             Endpoints(
                 websocket={
-                    name: f"ws://{shown_host}:{port}{STREAM_PATHS[name]}"
+                    name: f"ws{secure}://{shown_host}:{port}{STREAM_PATHS[name]}"
                     for name, port in bound.items()
                 },
-                rest={name: f"http://{shown_host}:{port}" for name, port in bound.items()},
+                rest={name: f"http{secure}://{shown_host}:{port}" for name, port in bound.items()},
             )
         )
 
@@ -107,6 +112,20 @@ async def serve_stream(exchange: Exchange, trade_type: str, stream: trio.abc.Str
         pass
     finally:
         await trio.aclose_forcefully(stream)
+
+
+async def _serve_socket(
+    exchange: Exchange,
+    trade_type: str,
+    ssl_context: ssl.SSLContext | None,
+    stream: trio.SocketStream,
+) -> None:
+    if ssl_context is None:
+        await serve_stream(exchange, trade_type, stream)
+    else:
+        # Without close_notify, as when a connection is dropped for good; HTTP bears it.
+        secured = trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True)
+        await serve_stream(exchange, trade_type, secured)
 
 
 async def wait_finished(exchange: Exchange) -> None:

@@ -18,7 +18,7 @@ from kline_trio.simulator.frames import combined, error_reply, result_reply, ser
 from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.script import Script
 
-__all__ = ["LIFETIME_S", "MOST_STREAMS", "Close", "Limits", "Session", "Turn"]
+__all__ = ["LIFETIME_S", "MOST_STREAMS", "TOO_MANY_REQUESTS", "Close", "Limits", "Session", "Turn"]
 
 LIFETIME_S = 24 * 3600.0
 MOST_STREAMS = 1024
@@ -55,6 +55,10 @@ class Close:
 
     code: int | None
     reason: str
+
+
+TOO_MANY_REQUESTS = Close(1008, "Too many requests")
+"""As in github.com/binance/binance-connector-js issue 530."""
 
 
 @attrs.frozen(kw_only=True)
@@ -103,6 +107,7 @@ class Session:
         self._next_ping_s = now_s + self._limits.ping_every_s
         self._unanswered: dict[bytes, float] = {}
         self._messages: deque[float] = deque()
+        self.most_messages_per_s = 0
         self._moments = script.moments(now_ms)
         self._drop_ms: int | None = None
         if lag_ms:
@@ -199,12 +204,13 @@ class Session:
         return result_reply(None, request.request_id)
 
     def _count(self, now_s: float) -> None:
-        """Count an incoming message; 1008 as in github.com/binance/binance-connector-js#530."""
+        """Count an incoming message; may decide to close."""
         self._messages.append(now_s)
         while self._messages[0] <= now_s - 1:
             self._messages.popleft()
+        self.most_messages_per_s = max(self.most_messages_per_s, len(self._messages))
         if len(self._messages) > self._limits.messages_per_s:
-            self.close = Close(1008, "Too many requests")
+            self.close = TOO_MANY_REQUESTS
 
     def _keep_alive(self, now_s: float) -> bytes | None:
         if now_s >= self.must_end_s:

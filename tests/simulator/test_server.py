@@ -1,5 +1,6 @@
 """The server on memory streams in virtual time, and once on real loopback sockets."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 from wsproto.events import BytesMessage, Pong, RejectData, Request
 
@@ -317,6 +319,47 @@ async def test_all_of_it_works_on_loopback_sockets() -> None:
                     assert isinstance(await client.next(), AcceptConnection)
                     texts = await client.texts(lambda text: '"x":true' in text)
                     assert len(closes(texts)) == 1
+            nursery.cancel_scope.cancel()
+
+
+async def test_it_speaks_tls_when_asked_to() -> None:
+    """HTTP and WebSocket alike; who speaks plainly, or trusts another authority, gets nothing."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    exchange = plain_exchange(speed=600.0)
+
+    async def opened(port: int, trusted: trustme.CA) -> trio.SSLStream[trio.SocketStream]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusted.configure_trust(context)
+        return await trio.open_ssl_over_tcp_stream(
+            "127.0.0.1", port, ssl_context=context, https_compatible=True
+        )
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            endpoints = await nursery.start(partial(serve, exchange, ssl_context=server))
+            for trade_type in TRADE_TYPES:
+                assert endpoints.rest[trade_type].startswith("https://127.0.0.1:")
+                assert endpoints.websocket[trade_type].startswith("wss://127.0.0.1:")
+            assert endpoints.archive == endpoints.rest["spot"]
+            port = int(endpoints.rest["spot"].rpartition(":")[2])
+            async with await opened(port, authority) as http:
+                await http.send_all(
+                    b"GET /api/v3/time HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+                )
+                assert (await rest_of(http)).startswith(b"HTTP/1.1 200")
+            async with await opened(port, authority) as secured:
+                client = Client(secured)
+                await client.shake_hands(f"/stream?streams={STREAM}")
+                assert isinstance(await client.next(), AcceptConnection)
+                assert closes(await client.texts(lambda text: '"x":true' in text))
+            async with await trio.open_tcp_stream("127.0.0.1", port) as plain:
+                await plain.send_all(b"GET /api/v3/time HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert b"200" not in await rest_of(plain)
+            async with await opened(port, stranger) as wary:
+                with pytest.raises(trio.BrokenResourceError):
+                    await wary.send_all(b"GET")
             nursery.cancel_scope.cancel()
 
 
