@@ -1,13 +1,15 @@
-"""Which series are meant, which symbols are known, and when the next candle closes (pure)."""
+"""Which series are wanted, which symbols are unknown, when the next candle closes (pure)."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from kline_trio.candle import Series, upper_ascii
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Interval
+from kline_trio.listing import Listing
+from kline_trio.selection import Selection
 
-__all__ = ["seconds_to_next_close", "series_of", "unknown_symbols"]
+__all__ = ["seconds_to_next_close", "series_of", "unknown_symbols", "wanted"]
 
 
 def series_of(trade_type: str, time_interval: str, symbols: Iterable[str]) -> tuple[Series, ...]:
@@ -23,6 +25,34 @@ def series_of(trade_type: str, time_interval: str, symbols: Iterable[str]) -> tu
     if name not in market.intervals:
         raise ValueError(f"{trade_type} has no candles of {time_interval}")
     return tuple(Series(trade_type, upper_ascii(symbol), name) for symbol in symbols)
+
+
+def wanted(
+    series: Iterable[Series],
+    patterns: Iterable[Selection],
+    listings: Mapping[str, Mapping[str, Listing]],
+) -> tuple[Series, ...]:
+    """The series that are named and those that patterns mean now, each once.
+
+    Markets come in their usual order; of each, what is named comes first, as it was written, and
+    then what each pattern means.
+
+    Args:
+      series: those named.
+      patterns: the rest.
+      listings: what each market lists, by trade type and symbol; one that is not in it lists
+        nothing.
+    """
+    everything = [
+        *series,
+        *(
+            Series(one.trade_type, symbol, one.time_interval)
+            for one in patterns
+            for symbol in one.resolve(listings.get(one.trade_type, {}))
+        ),
+    ]
+    in_order = sorted(everything, key=lambda one: list(MARKETS).index(one.trade_type))
+    return tuple(dict.fromkeys(in_order))
 
 
 def unknown_symbols(series: Iterable[Series], listed: Collection[str]) -> dict[str, str | None]:

@@ -27,6 +27,7 @@ from kline_trio.storage.places import HOUSE
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import BEGIN, END, begins_of, overlay, schema
+from kline_trio.storage.universe import UniverseFile, unite_universes
 
 __all__ = ["Disagreement", "UnitedSeries", "common_layout", "unite", "work_folder"]
 
@@ -103,6 +104,7 @@ def unite(stores: Sequence[Path], into: Path, layout: Layout) -> Iterator[United
     try:
         for one in sorted({one for path in stores for one in series_in(path)}):
             yield _united(one, stores, store)
+        unite_universes(stores, UniverseFile.open(work))
     finally:
         store.close()
     with disk_errors(into):

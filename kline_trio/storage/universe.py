@@ -6,7 +6,7 @@ a symbol and its vanishing included. It only grows: what it says of a moment sta
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # The recorder writes the file, and never loads pandas: half a second of CPU, and 40 MB.
     import pandas as pd
 
-__all__ = ["Sighting", "UniverseFile", "changes", "universe"]
+__all__ = ["Sighting", "UniverseFile", "changes", "unite_universes", "universe"]
 
 logger = logging.getLogger(__name__)
 
@@ -141,20 +141,60 @@ def _read(path: Path) -> pa.Table:
 
 
 def _latest(table: pa.Table, path: Path) -> dict[str, dict[str, Listing]]:
-    columns: list[list[Any]] = [
-        (column.cast(pa.int64()) if column.type == TIME else column).to_pylist()
-        for column in table.columns
-    ]
+    columns = _lists(table)
     _, trade_types, symbols, *_ = columns
     last = {names: row for row, names in enumerate(zip(trade_types, symbols, strict=True))}
     found: dict[str, dict[str, Listing]] = {}
+    for row in last.values():
+        _, trade_type, *values = (column[row] for column in columns)
+        _note(found, trade_type, _listing(values, path))
+    return found
+
+
+def _lists(table: pa.Table) -> list[list[Any]]:
+    """The columns' values, times in milliseconds."""
+    return [
+        (column.cast(pa.int64()) if column.type == TIME else column).to_pylist()
+        for column in table.columns
+    ]
+
+
+def _listing(values: Sequence[Any], path: Path) -> Listing:
     try:
-        for row in last.values():
-            _, trade_type, *values = (column[row] for column in columns)
-            _note(found, trade_type, Listing(**dict(zip(_FIELDS, values, strict=True))))
+        return Listing(**dict(zip(_FIELDS, values, strict=True)))
     except (TypeError, ValueError) as error:
         raise DamagedError(f"{path} holds what can be no symbol: {error}") from error
-    return found
+
+
+def unite_universes(stores: Iterable[Path], into: UniverseFile) -> None:
+    """Writes what several recorders saw as if one had seen it all.
+
+    Each row is true of its moment, whoever saw it; so in order of time they tell one story, in
+    which what repeats the state before says nothing.
+
+    Raises:
+      DiskError: a file cannot be read, or the new one not be written.
+    """
+    seen: set[Sighting] = set()
+    for store_path in stores:
+        path = universe_path(store_path)
+        with disk_errors(path):
+            for time_ms, trade_type, *values in zip(*_lists(_read(path)), strict=True):
+                seen.add(Sighting(time_ms, trade_type, _listing(values, path)))
+    state: dict[tuple[str, str], Listing] = {}
+    rows = []
+    for one in sorted(seen, key=_order):
+        names = one.trade_type, one.listing.symbol
+        if state.get(names) != one.listing:
+            state[names] = one.listing
+            rows.append(one)
+    into.append(rows)
+
+
+def _order(one: Sighting) -> tuple[object, ...]:
+    # By all that it holds: the order in which the stores are named must not count.
+    values = attrs.astuple(one.listing)
+    return one.time_ms, one.trade_type, *((value is not None, value) for value in values)
 
 
 def _note(latest: dict[str, dict[str, Listing]], trade_type: str, listing: Listing) -> None:

@@ -1,7 +1,9 @@
-"""Unknown symbols and the next close, as pure questions."""
+"""Which series are wanted, unknown symbols and the next close, as pure questions."""
 
 from kline_trio.candle import Series
-from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols
+from kline_trio.listing import Listing
+from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols, wanted
+from kline_trio.selection import Rule, Selection
 
 BTC = Series("spot", "BTCUSDT", "1m")
 
@@ -17,3 +19,29 @@ def test_the_next_close_is_the_earliest_of_all() -> None:
     assert seconds_to_next_close([hourly], 1_700_000_000_000) == 2_800
     assert seconds_to_next_close([hourly, BTC], 1_700_000_000_000) == 40
     assert seconds_to_next_close([BTC], 1_700_000_040_000) == 60
+
+
+def test_what_is_named_comes_first_and_each_series_once() -> None:
+    star = (Rule(pattern="*USDT"),)
+    eth = Series("coin_futures", "ETHUSD_PERP", "1m")
+    patterns = (
+        Selection("coin_futures", "1h", (Rule(pattern="*"),)),
+        Selection("spot", "1m", star),
+        Selection("spot", "1h", (Rule(pattern="NEWUSDT"), *star)),
+    )
+    listings = {
+        "spot": {
+            name: Listing(symbol=name, status=status)
+            for name, status in (("ETHUSDT", "TRADING"), ("BTCUSDT", "TRADING"), ("XUSDT", "BREAK"))
+        }
+    }
+    assert [str(one) for one in wanted((BTC, eth), patterns, listings)] == [
+        "spot BTCUSDT-1m",
+        "spot ETHUSDT-1m",
+        "spot NEWUSDT-1h",
+        "spot BTCUSDT-1h",
+        "spot ETHUSDT-1h",
+        "coin_futures ETHUSD_PERP-1m",
+    ]
+    assert wanted((BTC, eth), patterns, {}) == (BTC, Series("spot", "NEWUSDT", "1h"), eth)
+    assert wanted((), (), listings) == ()

@@ -17,8 +17,10 @@ import kline_trio
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.exchange.listings import read_exchange_info
 from kline_trio.listing import GONE, Listing
+from kline_trio.storage.layout import Layout
 from kline_trio.storage.places import HOUSE, scratch, universe_path
-from kline_trio.storage.universe import Sighting, UniverseFile, changes
+from kline_trio.storage.unite import unite
+from kline_trio.storage.universe import Sighting, UniverseFile, changes, unite_universes
 from tests.storage.support import START_MS, open_store
 
 RECORDED = Path(__file__).resolve().parents[2] / "../shared/data/exchangeinfo"
@@ -306,3 +308,42 @@ def test_texts_of_the_exchange_come_back_as_they_are(house: Path) -> None:
     odd = attrs.evolve(BTC, status='2024-01-01 "\n', contract_type="", base="null", quote="牛")
     see(UniverseFile.open(house), "spot", START_MS, odd)
     assert UniverseFile.open(house).latest["spot"]["BTCUSDT"] == odd
+
+
+@given(looks, looks, st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_two_who_saw_the_same_market_are_united_in_either_order(
+    tmp_path_factory: pytest.TempPathFactory,
+    first: list[tuple[str, dict[str, tuple[str, str | None, str | None, int | None, int | None]]]],
+    second: list[tuple[str, dict[str, tuple[str, str | None, str | None, int | None, int | None]]]],
+    same: bool,
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    for name, looks in (("a", first), ("b", first if same else second), ("ab", []), ("ba", [])):
+        scratch(folder / name).mkdir(parents=True)
+        file = UniverseFile.open(folder / name)
+        for number, (trade_type, entries) in enumerate(looks):
+            listings = [
+                Listing(symbol=symbol, status=status, base=base)
+                for symbol, (status, base, *_) in entries.items()
+            ]
+            see(file, trade_type, START_MS + number, *listings)
+    unite_universes([folder / "a", folder / "b"], UniverseFile.open(folder / "ab"))
+    unite_universes([folder / "b", folder / "a"], UniverseFile.open(folder / "ba"))
+    united = kline_trio.universe(folder / "ab")
+    pd.testing.assert_frame_equal(united, kline_trio.universe(folder / "ba"))
+    if same:
+        one = kline_trio.universe(folder / "a")
+        names = ["time", "trade_type", "symbol"]
+        pd.testing.assert_frame_equal(
+            united.sort_values(names, ignore_index=True), one.sort_values(names, ignore_index=True)
+        )
+    if first or second:
+        assert united.shape[0] <= sum(len(kline_trio.universe(folder / one)) for one in "ab")
+
+
+def test_a_store_that_is_laid_out_anew_keeps_what_the_symbols_were(tmp_path: Path) -> None:
+    open_store(tmp_path / "old").close()
+    see(UniverseFile.open(tmp_path / "old"), "spot", START_MS, BTC)
+    assert list(unite([tmp_path / "old"], tmp_path / "new", Layout())) == []
+    assert UniverseFile.open(tmp_path / "new").latest == {"spot": by_symbol(BTC)}

@@ -1,0 +1,172 @@
+"""Follows the markets' lists of symbols, and keeps each change of them."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+
+import attrs
+import trio
+
+from kline_trio.errors import NoRoomError, UnavailableError
+from kline_trio.exchange.rest import RestMarket
+from kline_trio.listing import Listing
+from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
+from kline_trio.recorder.seams import Door
+from kline_trio.storage.universe import Sighting, UniverseFile, changes
+
+__all__ = ["Universe"]
+
+logger = logging.getLogger(__name__)
+
+_LEAST_SECONDS = 10.0
+"""Between two looks at a market's list, whatever is hinted: spot's has 15 MB."""
+_AGAIN_SECONDS = 60.0
+"""After a look for a hint: the list may lag behind the event that it was for."""
+_LONGEST_BACKOFF_SECONDS = 600.0
+
+
+@attrs.define(eq=False)
+class _Market:
+    """How far one market is followed."""
+
+    hint: trio.Event = attrs.field(factory=trio.Event)
+    unsaved: list[Sighting] = attrs.field(factory=list)
+    failures: int = 0
+    is_doubted: bool = False
+    """Whether the last answer lacked so much that it was not believed."""
+
+
+@attrs.define(eq=False)
+class Universe:
+    """What the markets list, as it is seen; one task follows each market.
+
+    Before the first look it is what the store's file says: patterns mean what they meant before,
+    also where the exchange answers no questions for a while.
+    """
+
+    markets: Mapping[str, RestMarket]
+    """By trade type."""
+    file: UniverseFile
+    merge_door: Door
+    """The file is no business of the journal's."""
+    refresh_seconds: float
+    changed: Callable[[str], None]
+    """Called with a trade type after its list has changed; it must not raise."""
+
+    listings: dict[str, Mapping[str, Listing]] = attrs.field(init=False)
+    """Each market's list as it was last believed, by symbol; never changed in place."""
+    looked_at: set[str] = attrs.field(init=False, factory=set)
+    """The markets whose list was seen since the start."""
+    _followed: dict[str, _Market] = attrs.field(init=False)
+    _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
+
+    def __attrs_post_init__(self) -> None:
+        self.listings = {name: dict(self.file.latest.get(name, {})) for name in self.markets}
+        self._followed = {name: _Market() for name in self.markets}
+
+    def hint(self, trade_type: str) -> None:
+        """Something was told of the market: look soon. Of a market not followed it is ignored."""
+        market = self._followed.get(trade_type)
+        if market is not None:
+            market.hint.set()
+
+    async def follow(self, trade_type: str) -> None:
+        """Look at a market's list again and again, until cancelled.
+
+        If cancelled, what is not in the file yet is not lost: the next start finds the same
+        changes, and dates them later.
+
+        Raises:
+          DiskError: the file could not be written, and not for want of room.
+        """
+        market = self._followed[trade_type]
+        while True:
+            is_hinted = market.hint.is_set()
+            # Before the question: what is hinted from now on, the answer may not know.
+            market.hint = trio.Event()
+            wait = await self._look(trade_type, market)
+            await self._pause(market, min(wait, _AGAIN_SECONDS) if is_hinted else wait)
+
+    async def _pause(self, market: _Market, seconds: float) -> None:
+        """Wait for the next look or a hint, and write down meanwhile what is new."""
+        least = trio.current_time() + _LEAST_SECONDS
+        until = max(least, trio.current_time() + seconds)
+        while not (market.hint.is_set() or trio.current_time() >= until):
+            is_saved = await self._save(market)
+            retry = math.inf if is_saved else trio.current_time() + RETRY_SECONDS
+            with trio.move_on_at(min(until, retry)):
+                await market.hint.wait()
+        await self._save(market)
+        await trio.sleep_until(least)
+
+    async def _look(self, trade_type: str, market: _Market) -> float:
+        """Ask for the list; how many seconds to wait until the next time."""
+        rest = self.markets[trade_type]
+        try:
+            seen = await rest.listings()
+            now_ms = rest.clock.now_ms
+            if now_ms is None:
+                now_ms = await rest.confirm_time()
+        except UnavailableError as error:
+            if not market.failures:
+                logger.warning("%s: its list of symbols is not to be had: %s", trade_type, error)
+            market.failures += 1
+            backoff = _LEAST_SECONDS * 2.0 ** min(market.failures - 1, 10)
+            return min(backoff, self.refresh_seconds, _LONGEST_BACKOFF_SECONDS)
+        if market.failures:
+            market.failures = 0
+            logger.info("%s: its list of symbols is to be had again", trade_type)
+        if self._is_doubtful(trade_type, market, seen):
+            return _LEAST_SECONDS
+        self._believe(trade_type, market, seen, now_ms)
+        return self.refresh_seconds
+
+    def _is_doubtful(self, trade_type: str, market: _Market, seen: Mapping[str, Listing]) -> bool:
+        """Whether too much is gone to be believed at the first look."""
+        known = self.listings[trade_type]
+        lost = len(known.keys() - seen.keys())
+        lacks_much = bool(known) and (not seen or 2 * lost > len(known))
+        was_doubted, market.is_doubted = market.is_doubted, False
+        if lacks_much and not was_doubted:
+            market.is_doubted = True
+            logger.warning(
+                "%s: %d of %d symbols are gone from its list; it is looked at again",
+                trade_type,
+                lost,
+                len(known),
+            )
+        return market.is_doubted
+
+    def _believe(
+        self, trade_type: str, market: _Market, seen: Mapping[str, Listing], now_ms: int
+    ) -> None:
+        known = self.listings[trade_type]
+        found = changes(trade_type, known, seen, now_ms)
+        self.looked_at.add(trade_type)
+        if not found:
+            return
+        market.unsaved += found
+        self.listings[trade_type] = seen
+        logger.info(
+            "%s: %s symbols, %s trading; %d new, %d gone, %d changed",
+            trade_type,
+            f"{len(seen):,}",
+            f"{sum(one.is_trading for one in seen.values()):,}",
+            len(seen.keys() - known.keys()),
+            len(known.keys() - seen.keys()),
+            sum(one.listing.symbol in known and one.listing.symbol in seen for one in found),
+        )
+        self.changed(trade_type)
+
+    async def _save(self, market: _Market) -> bool:
+        """Write down what is new; False if there is no room for it."""
+        if not market.unsaved:
+            return True
+        try:
+            await self.merge_door.run(self.file.append, tuple(market.unsaved))
+        except NoRoomError as error:
+            self._words.no_room(error, "changes of symbols wait for it")
+            return False
+        market.unsaved.clear()
+        self._words.room("; changes of symbols are kept")
+        return True
