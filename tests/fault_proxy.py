@@ -243,9 +243,10 @@ class FaultProxy:
             weather = self._weather
             size = max(1, int(min(weather.slice_bytes, weather.bytes_per_second / 20)))
             piece, data = data[:size], data[size:]
-            await sink.send_all(piece)
+            # Before, so that who has received something finds it counted.
             self.carried += len(piece)
             self.writes += 1
+            await sink.send_all(piece)
             await trio.sleep(len(piece) / weather.bytes_per_second)
 
 
