@@ -1,0 +1,150 @@
+"""Broken copies of the sieve and of the decoder, each by one small change: fuzzing must find all.
+
+A change is a piece of the source and what stands there instead. Where the source no longer has
+the piece, `broken_subject` says so: choose the change anew.
+"""
+
+import inspect
+from collections.abc import Mapping
+from types import ModuleType
+
+from kline_trio import candle
+from kline_trio.exchange import protocol, sieve
+from tests.fuzzing.laws import Subject
+
+__all__ = ["MUTANTS", "broken_subject"]
+
+MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
+    # The sieve: what it takes for a frame.
+    "fragments are judged": (
+        sieve, "if not self._fragmented:", "if True:"),
+    "the fragmented state is forgotten": (
+        sieve, "self._fragmented = not fin", "self._fragmented = False"),
+    "control frames end a message": (
+        sieve, "if not control:\n            self._fragmented",
+        "if True:\n            self._fragmented"),
+    "FIN is not looked at": (
+        sieve, "if head == _LONG_TEXT and", "if head & 0x7FFF == _LONG_TEXT & 0x7FFF and"),
+    "reserved bits are ignored, in long frames": (
+        sieve, "if head == _LONG_TEXT and", "if head & 0x8FFF == _LONG_TEXT and"),
+    "reserved bits are ignored, in passing": (
+        sieve, "or first & 0x70", "or first & 0x00"),
+    "masks are ignored": (
+        sieve, "length & 0x80  #", "length & 0x00  #"),
+    "binary frames are judged too": (
+        sieve, "if head == _LONG_TEXT and", "if head in (_LONG_TEXT, 0x827E) and"),
+    "unknown opcodes are stepped over": (
+        sieve, "or opcode not in _OPCODES", "or opcode > 10"),
+    "fragmented pings are stepped over": (
+        sieve, "(length > 125 or not fin)", "length > 125"),
+    "long pings are stepped over": (
+        sieve, "(length > 125 or not fin)", "not fin"),
+    "continuations may come out of nothing": (
+        sieve, "!= self._fragmented)", "!= self._fragmented != True)"),
+    "a CLOSE is a frame as others are": (
+        sieve, "if opcode == _CLOSE:", "if False:"),
+    # Its lengths.
+    "a short length is one too small": (
+        sieve, "start, length = position + 2, head - _SHORT_TEXT",
+        "start, length = position + 2, max(0, head - _SHORT_TEXT - 1)"),
+    "the longest candle is one longer": (
+        sieve, "_LONGEST_JUDGED = 4096", "_LONGEST_JUDGED = 4097"),
+    "the longest candle is one shorter": (
+        sieve, "_LONGEST_JUDGED = 4096", "_LONGEST_JUDGED = 4095"),
+    "long-winded lengths are taken, of two bytes": (
+        sieve, "126 <= length <= _LONGEST_JUDGED", "length <= _LONGEST_JUDGED"),
+    "long-winded lengths are taken, of eight bytes": (
+        sieve, "(126 if start == 4 else 65_536)", "(126 if start == 4 else 65_535)"),
+    "an eight-byte length is read as two": (
+        sieve, "4 if length == 126 else 10", "4"),
+    # Its key.
+    "the first of two keys decides": (
+        sieve, "forming = key + 3 > end and", "forming ="),
+    "escapes are overlooked": (
+        sieve, " and escape >= end", ""),
+    "escapes are seen only once a read": (
+        sieve, "if escape < start and (escape", "if escape < 0 and (escape"),
+    "only the key with its colon is counted": (
+        sieve, "_KEY, _FORMING = b'\"x\"', ", "_KEY, _FORMING = b'\"x\":', "),
+    "fals is enough": (
+        sieve, "b'\"x\":false'\n", "b'\"x\":fals'\n"),
+    "the key may be in the next frame": (
+        sieve, "startswith(_FORMING, key, end)", "startswith(_FORMING, key)"),
+    "the key is looked for once a read": (
+        sieve, "if key < start and (key", "if key < 0 and (key"),
+    # How it goes on from read to read.
+    "what is held is passed on too": (
+        sieve, "if keep_from < position:\n            pieces.append(data[keep_from:position])",
+        "if keep_from < size:\n            pieces.append(data[keep_from:size])"),
+    "a header of one byte is given up": (
+        sieve, "if len(frame) < 2:", "if len(frame) < 1:"),
+    "what is left of a long frame is off by one": (
+        sieve, "self._left = max(0, position - size)", "self._left = max(0, position - size - 1)"),
+    "nothing of the read of the head is sieved": (
+        sieve, "return data[:cut] + self._sift(data[cut:])", "return data"),
+    "the head ends at its last line": (
+        sieve, r'rb"\n\r?\n"', r'rb"\r\n"'),
+    "all frames are held until they are whole": (
+        sieve, "if first == _WHOLE_TEXT and length <= _LONGEST_JUDGED and end > len(data):",
+        "if end > len(data):"),
+    "any response is an upgrade": (
+        sieve, "if self.status != 101:", "if self.status == 0:"),
+    "all heads are collected": (
+        sieve, "self._head = head if len(head) <= _LONGEST_HEAD else None", "self._head = head"),
+    # The decoder.
+    "x is not looked at": (
+        protocol, "if kline.x:", "if True:"),
+    "x may be a text": (
+        protocol, "    x: bool\n", "    x: bool | str\n"),
+    "the envelope is not looked at": (
+        protocol, "(name is not None and name != spelt) or", ""),
+    "the event's symbol is not looked at": (
+        protocol, "or frame.s not in (None, kline.s)", ""),
+    "a symbol in small letters will do": (
+        protocol, "if series is None or series.symbol != kline.s:", "if series is None:"),
+    "the interval is not looked at": (
+        protocol, "@kline_{kline.i}\"\n    #", "@kline_1m\"\n    #"),
+    "the volumes are swapped": (
+        protocol, "    V: str\n    Q: str\n",
+        "    V: str = msgspec.field(name='Q')\n    Q: str = msgspec.field(name='V')\n"),
+    "deep nesting goes up": (
+        protocol, "UnicodeError, RecursionError)", "UnicodeError)"),
+    "JSON that is none goes up": (
+        protocol, "msgspec.DecodeError, UnicodeError", "UnicodeError"),
+    "the grid is not looked at": (
+        candle, "if not 0 <= kline.t < MAX_TIME_MS or not interval.is_open_time(kline.t):",
+        "if not 0 <= kline.t < MAX_TIME_MS:"),
+    "any float is a number": (
+        candle, "_DECIMAL.fullmatch(text) is None", "not float(text)"),
+    "a high may be below the close": (
+        candle, "if not high >= max(open_, close):", "if not high >= open_:"),
+}  # fmt: skip
+"""By what they do wrong."""
+
+_EVENTS = {name: getattr(protocol, name) for name in protocol.__all__ if name[0].isupper()}
+"""A broken decoder gives the same events as the whole one."""
+
+
+def broken_subject(name: str) -> Subject:
+    """The package's sieve and decoder with one of the changes."""
+    module, piece, instead = MUTANTS[name]
+    sieve_class, decode = sieve.Sieve, protocol.decode
+    if module is sieve:
+        sieve_class = vars(_changed(sieve, piece, instead))["Sieve"]
+    elif module is protocol:
+        decode = vars(_changed(protocol, piece, instead, **_EVENTS))["decode"]
+    else:
+        broken = vars(_changed(candle, piece, instead))["Candle"]
+        decode = vars(_changed(protocol, "", "", **_EVENTS, Candle=broken))["decode"]
+    return Subject(sieve_class, decode)
+
+
+def _changed(module: ModuleType, piece: str, instead: str, **names: object) -> ModuleType:
+    source = inspect.getsource(module)
+    assert piece in source, f"{module.__name__} no longer has {piece!r}"
+    copy = ModuleType(module.__name__)
+    changed = source.replace(piece, instead, 1)
+    # Under another name, so that no coverage is measured of a copy.
+    exec(compile(changed, f"<broken {module.__name__}>", "exec"), vars(copy))
+    vars(copy).update(names)
+    return copy
