@@ -190,6 +190,20 @@ def test_a_write_that_fails_changes_nothing(house: Path) -> None:
     assert see(file, "spot", START_MS + 1, PERPETUAL) == 2
 
 
+def test_what_does_not_come_back_as_it_was_written_does_not_replace_the_file(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = UniverseFile.open(house)
+    see(file, "spot", START_MS, BTC)
+    before = universe_path(house).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("kline_trio.storage.sidecar.read_whole", lambda file, _: file.read().slice(1))
+        with pytest.raises(DiskError, match="does not give back what was written"):
+            see(file, "spot", START_MS + 1, PERPETUAL)
+    assert universe_path(house).read_bytes() == before
+    assert see(file, "spot", START_MS + 2, PERPETUAL) == 2
+
+
 def test_candle_readers_and_checks_do_not_see_it(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     see(UniverseFile.open(tmp_path), "spot", START_MS, BTC)
