@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kline_trio import __version__
-from kline_trio.errors import ConfigError, DiskError, StoreInUseError
+from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
 
 __all__ = ["main"]
 
@@ -35,6 +35,7 @@ _EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, 2),
     (StoreInUseError, 75),
     (DiskError, 74),
+    (UnavailableError, 69),
     (KeyboardInterrupt, 130),
 )
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import attrs
@@ -32,7 +33,8 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
             lines[one.series] += 1
             if lines[one.series] <= _MOST_LINES:
                 print(f"{one.series} {text}")
-    for series in config.streams:
+    every = tuple(dict.fromkeys((*config.streams, *(one.series for one in found))))
+    for series in every:
         mine = [one.comparison for one in found if one.series == series]
         if lines[series] > _MOST_LINES:
             print(f"{series}: and {lines[series] - _MOST_LINES:,} more")
@@ -44,7 +46,7 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
             f" {sum(len(one.absent_there) for one in mine):,} absent there"
         )
         differing += lines[series]
-    across = _across_intervals(config)
+    across = _across_intervals(config, every)
     if options.repair and differing:
         written = trio.run(repair, config, found)
         print(f"repaired: {written:,} candles have the exchange's values now")
@@ -72,12 +74,12 @@ def _told(one: Verified) -> list[str]:
     return lines
 
 
-def _across_intervals(config: Config) -> int:
+def _across_intervals(config: Config, every: Iterable[Series]) -> int:
     """Print where longer candles are not what the stored shorter ones make up; how often."""
     found = 0
     order = list(INTERVALS)
     by_symbol: dict[tuple[str, str], list[Series]] = {}
-    for series in config.streams:
+    for series in every:
         by_symbol.setdefault((series.trade_type, series.symbol), []).append(series)
     for several in by_symbol.values():
         shortest, *longer = sorted(several, key=lambda one: order.index(one.time_interval))

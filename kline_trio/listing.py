@@ -4,11 +4,13 @@ import attrs
 
 from kline_trio.candle import check_symbol
 
-__all__ = ["GONE", "TRADING", "Listing"]
+__all__ = ["GONE", "PENDING", "TRADING", "Listing"]
 
 TRADING = "TRADING"
 """The one status in which candles come; every other word, known or new, is another one."""
 
+PENDING = frozenset({"", "PENDING_TRADING"})
+"""Those of symbols that are announced, and trade later."""
 
 GONE = "GONE"
 """Ours, for a symbol that the list had and has no more."""

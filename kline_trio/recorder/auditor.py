@@ -55,8 +55,8 @@ class Auditor:
     """What is recorded, and since when, by the exchange's time, if that was known then."""
     _listed_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     """Of symbols listed while we looked: from when on their candles count."""
-    _seals_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
-    """Of symbols traded no more: up to when they are accounted for before they are sealed."""
+    _ending: dict[Series, int | None] = attrs.field(init=False, factory=dict)
+    """Of symbols traded no more: the end of the candle in which that was noticed."""
     _unstarted: set[Series] = attrs.field(init=False, factory=set)
     """What is wanted, and not known yet how much of it is stored."""
     _accounts: dict[Series, Account] = attrs.field(init=False, factory=dict)
@@ -107,9 +107,9 @@ class Auditor:
         self._unstarted = {one for one in self._wanted if one not in self._accounts}
         self._listed_ms |= listed_ms or {}
 
-    def seal(self, ends_ms: Mapping[Series, int]) -> None:
-        """These series are traded no more: seal them when they are accounted for up to a time."""
-        self._seals_ms = {one: self._seals_ms.get(one, ms) for one, ms in ends_ms.items()}
+    def end(self, series: Iterable[Series]) -> None:
+        """The symbols of these are traded no more: seal them when they are accounted for."""
+        self._ending = {one: self._ending.get(one) for one in series}
 
     @property
     def is_stock_taken(self) -> bool:
@@ -169,11 +169,14 @@ class Auditor:
 
     async def _seal_what_has_ended(self) -> None:
         marks = self.completeness.watermarks_ms()
-        ended = [
-            one
-            for one, ends_ms in self._seals_ms.items()
-            if one in self._accounts and marks[one] >= ends_ms
-        ]
+        ended = []
+        for series, ends_ms in self._ending.items():
+            now_ms = self.clocks[series.trade_type].now_ms
+            if ends_ms is None and now_ms is not None:
+                interval = series.interval
+                self._ending[series] = interval.end_time_ms(interval.open_time_ms(now_ms))
+            elif ends_ms is not None and series in self._accounts and marks[series] >= ends_ms:
+                ended.append(series)
         if not ended:
             return
         _, ledger, _ = await self.commit_door.run(self.store.accounts)
@@ -184,13 +187,12 @@ class Auditor:
 
     async def _seal(self, series: Series, ends_ms: int) -> None:
         """Its last candle, and that there is none after it, stand in the ledger."""
-        interval = series.interval
-        span = Span(ends_ms, interval.end_time_ms(ends_ms))
+        span = Span(ends_ms, series.interval.end_time_ms(ends_ms))
         now_ms = self.clocks[series.trade_type].now_ms or span.to_ms
         absence = Absence(series, span, now_ms, Reason.DELISTED, State.CLOSED)
         self.completeness.watch(series, span.to_ms)
         await self._write([absence], self._moved([series]))
-        del self._seals_ms[series]
+        self._ending.pop(series, None)
         self.sealed(series)
 
     async def keep(self) -> None:

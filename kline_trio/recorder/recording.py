@@ -8,8 +8,11 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.config import Config
 from kline_trio.exchange.connection import Dial
+from kline_trio.listing import PENDING, Listing
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.listener import Listener
+from kline_trio.recorder.symbols import unknown_symbols, wanted
+from kline_trio.recorder.universe import Universe
 
 __all__ = ["Recording"]
 
@@ -17,11 +20,13 @@ logger = logging.getLogger(__name__)
 
 _FIXED = ("store", "completeness", "rest", "history", "universe", "archive")
 """What a running recorder cannot change."""
+_NOTHING: Mapping[str, int] = {}
 
 
 @attrs.define(eq=False)
 class Recording:
-    """The series that are recorded, by the configuration and by what was said since.
+    """The series that are recorded: by the configuration, the exchange's lists, and what was said
+    since.
 
     Every change is a sync call: it is whole before anything else happens, and what it asks of the
     network and the disk follows by itself.
@@ -30,12 +35,15 @@ class Recording:
     config: Config
     listeners: Mapping[str, Listener]
     """By trade type, of all markets."""
-    auditor: Auditor | None
-    """None where nothing is stored."""
+    auditor: Auditor
+    universe: Universe
 
     _added: dict[Series, None] = attrs.field(init=False, factory=dict)
     _removed: set[Series] = attrs.field(init=False, factory=set)
+    _sealed: set[Series] = attrs.field(init=False, factory=set)
     _series: tuple[Series, ...] = attrs.field(init=False, default=())
+    _named: set[str] = attrs.field(init=False, factory=set)
+    """The markets whose unknown symbols were named."""
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -47,17 +55,63 @@ class Recording:
         return tuple(one for one in self._series if one.trade_type == trade_type)
 
     def uses(self, trade_type: str) -> bool:
-        """Whether anything is recorded of a market."""
-        return any(one.trade_type == trade_type for one in self._series)
+        """Whether anything is recorded of a market, or may be soon."""
+        named = {one.trade_type for one in (*self._series, *self.config.streams, *self._added)}
+        return trade_type in named or any(
+            one.trade_type == trade_type for one in self.config.patterns
+        )
 
-    def settle(self) -> None:
-        """Let everybody know what is recorded by now."""
-        chosen = dict.fromkeys((*self.config.streams, *self._added))
-        self._series = tuple(one for one in chosen if one not in self._removed)
-        for trade_type, listener in self.listeners.items():
-            listener.listen_to(self.series_on(trade_type))
-        if self.auditor is not None:
-            self.auditor.want(self._series)
+    def settle(self, trade_type: str = "", listed_ms: Mapping[str, int] = _NOTHING) -> None:
+        """Let everybody know what is recorded by now.
+
+        Args:
+          trade_type: of which market symbols have begun to trade.
+          listed_ms: which ones, and from when on.
+        """
+        named = (*self.config.streams, *self._added)
+        chosen = wanted(named, self.config.patterns, self.universe.listings)
+        ended = {one for one in (*chosen, *self._series) if self._has_ended(one)}
+        self._sealed &= ended
+        # What has ended goes on until it is accounted for, though no pattern means it any more.
+        kept = [one for one in self._series if one in ended]
+        had = frozenset(self._series)
+        self._series = tuple(
+            one
+            for one in dict.fromkeys((*chosen, *kept))
+            if one not in self._removed and one not in self._sealed and not self._is_to_come(one)
+        )
+        new_ms = {
+            one: listed_ms[one.symbol]
+            for one in self._series
+            if one not in had and one.trade_type == trade_type and one.symbol in listed_ms
+        }
+        for name, listener in self.listeners.items():
+            listener.hears_of_contracts = any(
+                one.trade_type == name for one in self.config.patterns
+            )
+            listener.listen_to(self.series_on(name))
+        self.auditor.want(self._series, new_ms)
+        self.auditor.end([one for one in self._series if one in ended])
+
+    def list_changed(self, trade_type: str, listed_ms: Mapping[str, int]) -> None:
+        """The exchange's list of symbols has changed.
+
+        Args:
+          trade_type: the market's.
+          listed_ms: which symbols have begun to trade since the look before, and from when on.
+        """
+        had = frozenset(self._series)
+        self.settle(trade_type, listed_ms)
+        self._tell_changes(had)
+        if trade_type not in self._named:
+            self._named.add(trade_type)
+            self._name_unknown_symbols(trade_type)
+
+    def sealed(self, series: Series) -> None:
+        """A series has come to its end, and stands in the ledger with it."""
+        logger.info("%s: no longer traded; its last candle is in the ledger", series)
+        self._sealed.add(series)
+        self.settle()
 
     def add(self, series: Iterable[Series]) -> None:
         """Record these too."""
@@ -82,19 +136,50 @@ class Recording:
     def reconfigure(self, config: Config, dial: Dial) -> None:
         """Go on by another configuration."""
         before, self.config = self.config, config
-        fixed = [name for name in _FIXED if getattr(before, name) != getattr(config, name)]
+        fixed = [f"[{name}]" for name in _FIXED if getattr(before, name) != getattr(config, name)]
         if fixed:
-            logger.warning(
-                "the changes of %s take effect at the next start",
-                " and ".join(f"[{name}]" for name in fixed),
-            )
-        had = set(self._series)
+            logger.warning("what is new in %s counts from the next start on", " and ".join(fixed))
+        had = frozenset(self._series)
         self.settle()
         for name, listener in self.listeners.items():
             urls = config.endpoints[name].websocket
             if (before.endpoints[name].websocket, before.connection) != (urls, config.connection):
                 listener.reconfigure(urls, config.connection, dial)
-        have = set(self._series)
+        have = frozenset(self._series)
         logger.info(
-            "configuration read anew: %d series added, %d removed", len(have - had), len(had - have)
+            "configuration read anew: %s series added, %s removed",
+            f"{len(have - had):,}",
+            f"{len(had - have):,}",
         )
+
+    def _tell_changes(self, had: frozenset[Series]) -> None:
+        have = frozenset(self._series)
+        for what, those in (("joined", have - had), ("left", had - have)):
+            shown = sorted(map(str, those))[:10]
+            if shown:
+                more = f" and {len(those) - len(shown):,} more" if len(those) > len(shown) else ""
+                logger.info("%s: %s%s", what, ", ".join(shown), more)
+
+    def _listing(self, series: Series) -> Listing | None:
+        return self.universe.listings.get(series.trade_type, {}).get(series.symbol)
+
+    def _has_ended(self, series: Series) -> bool:
+        """Whether its symbol was traded, and is no more."""
+        if not self.universe.is_seen(series.trade_type):
+            return False
+        listing = self._listing(series)
+        if listing is None:
+            return self.universe.knew(series.trade_type, series.symbol)
+        return not listing.is_trading and listing.status not in PENDING
+
+    def _is_to_come(self, series: Series) -> bool:
+        """Whether its symbol is announced, and not traded yet."""
+        listing = self._listing(series)
+        seen = self.universe.is_seen(series.trade_type)
+        return seen and listing is not None and listing.status in PENDING
+
+    def _name_unknown_symbols(self, trade_type: str) -> None:
+        listed = self.universe.listings[trade_type]
+        for symbol, near in unknown_symbols(self.series_on(trade_type), listed).items():
+            hint = f"; did you mean {near}?" if near else ""
+            logger.warning("%s: no symbol %s%s", trade_type, symbol, hint)

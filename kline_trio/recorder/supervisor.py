@@ -2,9 +2,9 @@
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
@@ -24,12 +24,17 @@ from kline_trio.recorder.room import watch_room
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.symbols import series_of
 from kline_trio.recorder.timekeeper import keep_time
+from kline_trio.recorder.universe import Universe, resolved
 from kline_trio.recorder.writer import Writer
+from kline_trio.storage.universe import UniverseFile
 
 __all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
 
 logger = logging.getLogger(__name__)
 
+_Argument = TypeVar("_Argument")
+
+_LOOK_SECONDS = 1.0
 _CANDLES_IN_CHANNEL = 10_000
 """All candles of four thousand series that close in one second, twice over; some 5 MB."""
 
@@ -128,7 +133,16 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         )
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                listeners = _listeners(config, seams, http, send, completeness.receive)
+                universe = Universe(
+                    http.markets,
+                    await storage.merge_door.run(UniverseFile.open, storage.store.path),
+                    storage.merge_door,
+                    config.universe.refresh_seconds,
+                    lambda *change: recording.list_changed(*change),
+                )
+                listeners = _listeners(
+                    config, seams, http, send, completeness.receive, universe.hint
+                )
                 filling = Filling.of(
                     config,
                     seams,
@@ -141,8 +155,9 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     undelivered=lambda one, open_ms: listeners[one.trade_type].suspect(
                         one, open_ms
                     ),
+                    sealed=lambda series: recording.sealed(series),
                 )
-                recording = Recording(config, listeners, filling.auditor)
+                recording = Recording(config, listeners, filling.auditor, universe)
                 recording.settle()
                 merger = _merger(config, storage, filling)
                 outer.start_soon(merger.run)
@@ -150,9 +165,15 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     _store, writer, filling, merger, receive, config.store.drain_seconds
                 )
                 outer.start_soon(_watch_room, watching, storage, recording)
-                async with _open_network(recording, http, send) as net:
+                async with _open_network(listeners, send) as net:
                     net.start_soon(filling.auditor.run)
                     filling.start(net)
+                    for trade_type, rest in http.markets.items():
+                        net.start_soon(_once_used, recording, trade_type, keep_time, rest)
+                        net.start_soon(
+                            _once_used, recording, trade_type, universe.follow, trade_type
+                        )
+                    net.start_soon(announce, recording, http.markets)
                     yield Recorder(audience, recording, seams)
                 watching.cancel()
         waiting = await storage.commit_door.run(storage.store.rows)
@@ -203,11 +224,12 @@ async def fill(
                     lambda batch: merger.accepted(batch),
                     until_ms=until_ms,
                 )
-                filling.auditor.want(config.streams)
+                series = await resolved(config, http.markets)
+                filling.auditor.want(series)
                 merger = _merger(config, storage, filling)
                 outer.start_soon(merger.run)
                 async with trio.open_nursery() as network:
-                    for trade_type in {one.trade_type for one in config.streams}:
+                    for trade_type in {one.trade_type for one in series}:
                         network.start_soon(keep_time, http.markets[trade_type])
                     filling.start(network)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
@@ -259,10 +281,11 @@ async def open_tail(
             showing.start_soon(_show_all, receive, show)
             seams = seams or Seams()
             async with open_http(config, seams) as http:
+                series = await resolved(config, http.markets)
                 listeners = _listeners(config, seams, http, send)
-                recording = Recording(config, listeners, None)
-                recording.settle()
-                async with _open_network(recording, http, send):
+                for trade_type, listener in listeners.items():
+                    listener.listen_to([one for one in series if one.trade_type == trade_type])
+                async with _open_network(listeners, send):
                     yield
 
 
@@ -301,20 +324,29 @@ def _listeners(
 
 @asynccontextmanager
 async def _open_network(
-    recording: Recording, http: Http, send: trio.MemorySendChannel[ReceivedCandle]
+    listeners: Mapping[str, Listener], send: trio.MemorySendChannel[ReceivedCandle]
 ) -> AsyncIterator[trio.Nursery]:
-    """Listen to all that is recorded while the body runs; `send` is closed with it.
+    """Listen while the body runs; `send` is closed with it.
 
     The nursery is for what else ends with the network. If cancelled, connections are closed by
     force.
     """
     with send:
         async with trio.open_nursery() as network:
-            for trade_type, listener in recording.listeners.items():
+            for listener in listeners.values():
                 network.start_soon(listener.run)
-                network.start_soon(
-                    keep_time, http.markets[trade_type], partial(recording.uses, trade_type)
-                )
-            network.start_soon(announce, recording, http.markets)
             yield network
             network.cancel_scope.cancel()
+
+
+async def _once_used(
+    recording: Recording,
+    trade_type: str,
+    job: Callable[[_Argument], Awaitable[None]],
+    argument: _Argument,
+) -> None:
+    """Do a market's job from when on something is recorded of it, which may be never."""
+    while True:
+        if recording.uses(trade_type):
+            return await job(argument)
+        await trio.sleep(_LOOK_SECONDS)

@@ -1,7 +1,5 @@
 """Keeps a market's clock going where its frames do not."""
 
-from collections.abc import Callable
-
 import trio
 
 from kline_trio.errors import UnavailableError
@@ -15,20 +13,13 @@ _WITHOUT_NEWS_SECONDS = 10.0
 _LONGEST_WAIT_SECONDS = 60.0
 
 
-async def keep_time(rest: RestMarket, is_used: Callable[[], bool] = lambda: True) -> None:
+async def keep_time(rest: RestMarket) -> None:
     """Ask for the time when no frame has told it for a while, or one told what is doubtful.
 
     Until cancelled. As long as no answer can be had, nothing of that market becomes due.
-
-    Args:
-      rest: the market.
-      is_used: whether anything is recorded of it.
     """
     wait = _LOOK_SECONDS
     while True:
-        if not is_used():
-            await trio.sleep(_LOOK_SECONDS)
-            continue
         try:
             await rest.confirm_time()
         except UnavailableError:

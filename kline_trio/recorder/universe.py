@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 import attrs
 import trio
 
+from kline_trio.candle import Series
+from kline_trio.config import Config
 from kline_trio.errors import NoRoomError, UnavailableError
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.listing import Listing
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
+from kline_trio.recorder.symbols import wanted
 from kline_trio.storage.universe import Sighting, UniverseFile, changes
 
-__all__ = ["Universe"]
+__all__ = ["Universe", "resolved"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ class _Market:
     """How far one market is followed."""
 
     hint: trio.Event = attrs.field(factory=trio.Event)
+    seen: trio.Event = attrs.field(factory=trio.Event)
     unsaved: list[Sighting] = attrs.field(factory=list)
     failures: int = 0
     is_doubted: bool = False
@@ -50,19 +54,35 @@ class Universe:
     merge_door: Door
     """The file is no business of the journal's."""
     refresh_seconds: float
-    changed: Callable[[str], None]
-    """Called with a trade type after its list has changed; it must not raise."""
+    changed: Callable[[str, Mapping[str, int]], None]
+    """Called after a market's list was seen for the first time, or has changed, with the symbols
+    that have begun to trade since it was last seen, and when; it must not raise."""
 
     listings: dict[str, Mapping[str, Listing]] = attrs.field(init=False)
     """Each market's list as it was last believed, by symbol; never changed in place."""
-    looked_at: set[str] = attrs.field(init=False, factory=set)
-    """The markets whose list was seen since the start."""
+    _looked_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    """When a market's list was last seen since the start, by the exchange's time."""
+    _ever: set[tuple[str, str]] = attrs.field(init=False, factory=set)
+    """By market, every symbol that was seen."""
     _followed: dict[str, _Market] = attrs.field(init=False)
     _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
 
     def __attrs_post_init__(self) -> None:
         self.listings = {name: dict(self.file.latest.get(name, {})) for name in self.markets}
         self._followed = {name: _Market() for name in self.markets}
+        self._ever = {(name, symbol) for name, seen in self.listings.items() for symbol in seen}
+
+    def is_seen(self, trade_type: str) -> bool:
+        """Whether a market's list was seen since the start."""
+        return trade_type in self._looked_ms
+
+    async def until_seen(self, trade_type: str) -> None:
+        """Wait until a market's list was seen since the start."""
+        await self._followed[trade_type].seen.wait()
+
+    def knew(self, trade_type: str, symbol: str) -> bool:
+        """Whether a symbol was ever in a market's list."""
+        return (trade_type, symbol) in self._ever
 
     def hint(self, trade_type: str) -> None:
         """Something was told of the market: look soon. Of a market not followed it is ignored."""
@@ -142,8 +162,12 @@ class Universe:
     ) -> None:
         known = self.listings[trade_type]
         found = changes(trade_type, known, seen, now_ms)
-        self.looked_at.add(trade_type)
+        before_ms = self._looked_ms.get(trade_type)
+        self._looked_ms[trade_type] = now_ms
+        market.seen.set()
         if not found:
+            if before_ms is None:
+                self.changed(trade_type, {})
             return
         market.unsaved += found
         self.listings[trade_type] = seen
@@ -156,7 +180,8 @@ class Universe:
             len(known.keys() - seen.keys()),
             sum(one.listing.symbol in known and one.listing.symbol in seen for one in found),
         )
-        self.changed(trade_type)
+        self._ever.update((trade_type, symbol) for symbol in seen)
+        self.changed(trade_type, _begun_ms(known, seen, before_ms, now_ms))
 
     async def _save(self, market: _Market) -> bool:
         """Write down what is new; False if there is no room for it."""
@@ -170,3 +195,32 @@ class Universe:
         market.unsaved.clear()
         self._words.room("; changes of symbols are kept")
         return True
+
+
+def _begun_ms(
+    known: Mapping[str, Listing], seen: Mapping[str, Listing], before_ms: int | None, now_ms: int
+) -> dict[str, int]:
+    """Since when symbols trade that did not at the look before.
+
+    At the first look it is known of contracts only: of spot's symbols nobody tells.
+    """
+    begun = {}
+    for symbol, listing in seen.items():
+        if not listing.is_trading or (symbol in known and known[symbol].is_trading):
+            continue
+        if before_ms is not None:
+            begun[symbol] = min(now_ms, max(before_ms, listing.onboard_ms or 0))
+        elif known and listing.onboard_ms is not None and symbol not in known:
+            begun[symbol] = min(now_ms, listing.onboard_ms)
+    return begun
+
+
+async def resolved(config: Config, markets: Mapping[str, RestMarket]) -> tuple[Series, ...]:
+    """What a configuration means at this moment, for work that ends by itself.
+
+    Raises:
+      UnavailableError: a market whose symbols are chosen by patterns gives no list of them.
+    """
+    asked = {one.trade_type for one in config.patterns}
+    listings = {trade_type: await markets[trade_type].listings() for trade_type in sorted(asked)}
+    return wanted(config.streams, config.patterns, listings)

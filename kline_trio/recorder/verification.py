@@ -18,6 +18,7 @@ from kline_trio.interval import Span
 from kline_trio.recorder.filling import Http
 from kline_trio.recorder.lifetimes import open_http, open_store
 from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.universe import resolved
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.comparison import Comparison, compare
 from kline_trio.storage.ledger import Origin
@@ -63,7 +64,7 @@ async def verify(
       UnavailableError: the exchange does not answer, or refuses to.
       KlineTrioError: the store cannot be read.
     """
-    for series in config.streams:
+    for series in await resolved(config, http.markets):
         rest = http.markets[series.trade_type]
         now_ms = await rest.confirm_time()
         table = await seams.on_disk(stored_table, config.store.path, series, since_ms or 0)

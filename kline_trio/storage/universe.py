@@ -102,7 +102,7 @@ class UniverseFile:
                 aside = new_quarantine(store_path) / path.relative_to(store_path)
                 move_durably(path, aside)
                 logger.error("%s; moved to %s, a new one begins with what is seen", error, aside)
-                return cls(store_path, {}, _SCHEMA.empty_table())
+                return cls(store_path, {}, pa.Table.from_batches([], _SCHEMA))
 
     @property
     def rows(self) -> int:
@@ -132,7 +132,7 @@ def _read(path: Path) -> pa.Table:
         with open_parquet(path) as file:
             table = read_whole(file, path)
     except FileNotFoundError:
-        return _SCHEMA.empty_table()
+        return pa.Table.from_batches([], _SCHEMA)
     try:
         # A later version may have written more columns.
         return table.select(_SCHEMA.names).cast(_SCHEMA)

@@ -89,7 +89,7 @@ async def following(
             UniverseFile.open(house),
             Door(slow_disk(Random(0))),
             refresh_seconds,
-            lambda trade_type: told.append((trade_type, trio.current_time())),
+            lambda trade_type, _: told.append((trade_type, trio.current_time())),
         )
         async with trio.open_nursery() as nursery:
             for name in lists.symbols:
@@ -118,7 +118,8 @@ async def test_each_market_is_looked_at_on_its_schedule_and_changes_are_told_and
         await trio.sleep(5)
         assert set(universe.listings["spot"]) == {"A", "B"}
         assert sorted(name for name, _ in follow.told) == ["coin_futures", "spot"]
-        assert universe.looked_at == {"spot", "coin_futures"}
+        assert universe.is_seen("spot")
+        assert universe.is_seen("coin_futures")
         before = universe.listings["spot"]
         await trio.sleep(REFRESH_SECONDS)
         assert universe.listings["spot"] is before
@@ -182,13 +183,13 @@ async def test_without_answers_it_goes_on_with_what_it_knows(
             assert follow.universe.listings == {"spot": known}
             await trio.sleep(3_000)
             assert follow.universe.listings == {"spot": known}
-            assert follow.universe.looked_at == set()
+            assert not follow.universe.is_seen("spot")
             waits = [round(later - one) for one, later in pairwise(lists.asked["spot"])]
             assert waits[:5] == [10, 20, 40, 80, 160]
             assert max(waits) <= REFRESH_SECONDS + 1
             lists.status_code = 200
             await trio.sleep(REFRESH_SECONDS + 1)
-            assert follow.universe.looked_at == {"spot"}
+            assert follow.universe.is_seen("spot")
     assert follow.told == []
     assert len(rows(house)) == 2
     [away, back] = [line for line in caplog.messages if line.startswith("spot: its list")]
@@ -236,7 +237,7 @@ async def test_a_market_that_lists_nothing_at_first_is_no_doubt(
     lists = Lists({"spot": {}})
     async with following(house, lists) as follow:
         await trio.sleep(5)
-        assert follow.universe.looked_at == {"spot"}
+        assert follow.universe.is_seen("spot")
         assert follow.told == []
     assert not universe_path(house).exists()
 
