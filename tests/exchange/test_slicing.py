@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from wsproto.events import TextMessage
 
 from kline_trio.candle import Series
-from kline_trio.exchange.connection import Connection, Ended, Happening, Heard, Ready, Why
+from kline_trio.exchange.connection import (
+    Connection,
+    Ended,
+    Happening,
+    Heard,
+    Ready,
+    SilentStreams,
+    Why,
+)
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.protocol import CandleClosed, stream_name
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, ScriptedExchange, kline_frame
@@ -186,14 +194,14 @@ def test_latency_alone_is_no_stall(seconds: float) -> None:
     assert_all_is_delivered(said(Random(1)), (2_000,), (seconds,))
 
 
-def test_a_frame_that_takes_longer_than_the_patience_is_a_stall() -> None:
-    """A byte every second is no life before a frame has ended: what came until then is kept."""
+@pytest.mark.parametrize(("pause_seconds", "is_life"), [(0.05, True), (0.2, False)])
+def test_only_a_frame_that_has_ended_is_life(pause_seconds: float, is_life: bool) -> None:
+    """Byte by byte one takes 18 seconds, within the patience, or 70, and then is a stall."""
     clock = trio.testing.MockClock(autojump_threshold=0)
-    data = said(Random(2))
-    delivered, _, ended = trio.run(heard_of, data, (1,), (0.05,), clock=clock)
-    assert ended.why is not Why.STALLED  # a frame of 350 bytes takes 18 s
-    assert len(delivered) == MINUTES * len(SERIES)
-    delivered, told, ended = trio.run(heard_of, data, (1,), (0.2,), clock=clock)
-    assert ended.why in (Why.STALLED, Why.UNREACHABLE)  # here it takes 70 s
-    assert delivered == []
-    assert Heard() not in told
+    delivered, told, ended = trio.run(
+        heard_of, said(Random(2)), (1,), (pause_seconds,), clock=clock
+    )
+    assert ended.why is (Why.LOST if is_life else Why.STALLED)
+    assert len(delivered) == is_life * MINUTES * len(SERIES)
+    names = tuple(stream_name(series) for series in SERIES)
+    assert told == [Heard() if is_life else SilentStreams(names, STALL_SECONDS)]
