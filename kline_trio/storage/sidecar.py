@@ -23,7 +23,7 @@ TIME = pa.timestamp("ms", "UTC")
 def as_table(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
     """Rows of texts and whole numbers as a table; times are milliseconds."""
     if not rows:
-        return wanted.empty_table()
+        return pa.Table.from_batches([], wanted)
     # Not pa.array: it loads pandas.
     lines = b"\n".join(
         msgspec.json.encode(dict(zip(wanted.names, row, strict=True))) for row in rows
