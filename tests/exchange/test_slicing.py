@@ -204,5 +204,5 @@ def test_only_a_frame_that_has_ended_is_life(pause_seconds: float, is_life: bool
     assert ended.why is (Why.LOST if is_life else Why.STALLED)
     assert len(delivered) == is_life * MINUTES * len(SERIES)
     names = tuple(stream_name(series) for series in SERIES)
-    said = [one for one in told if not isinstance(one, Ready)]
-    assert said == [Heard() if is_life else SilentStreams(names, STALL_SECONDS)]
+    heard = [one for one in told if not isinstance(one, Ready)]
+    assert heard == [Heard() if is_life else SilentStreams(names, STALL_SECONDS)]
