@@ -56,7 +56,7 @@ async def rest_of(stream: trio.abc.Stream) -> bytes:
 # -- HTTP -----------------------------------------------------------------------------------
 
 
-async def test_requests_follow_each_other_on_one_connection() -> None:
+async def test_requests_follow_each_other_on_one_connection(autojump_clock: MockClock) -> None:
     """A connection is kept for the next request until the client says that it was the last."""
     async with wire() as stream:
         await stream.send_all(b"GET /api/v3/ping HTTP/1.1\r\nhost: x\r\n\r\n")
