@@ -155,10 +155,6 @@ class Career:
         """Tell whether there is no candle from ``open_ms`` on, ever."""
         return open_ms >= self.ends_ms and not self.goes_on_flat
 
-    def is_flat(self, open_ms: int) -> bool:
-        """Tell whether a candle is one of those that go on after the end."""
-        return open_ms >= self.ends_ms and self.goes_on_flat
-
 
 def _delivery(listing: Listing) -> Delisting:
     return Delisting(
