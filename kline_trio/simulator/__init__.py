@@ -35,7 +35,7 @@ from kline_trio.simulator.record import Happened
 from kline_trio.simulator.replay import Replay
 from kline_trio.simulator.rest import Request, Response
 from kline_trio.simulator.server import Endpoints, serve, serve_stream, wait_finished
-from kline_trio.simulator.symbols import listed_symbols
+from kline_trio.simulator.symbols import listed_symbols, plausible_symbols
 
 __all__ = [
     "DEFAULT_START_MS",
@@ -70,6 +70,7 @@ __all__ = [
     "StatusChange",
     "TickChange",
     "listed_symbols",
+    "plausible_symbols",
     "serve",
     "serve_stream",
     "wait_finished",

@@ -1,7 +1,9 @@
 """The built-in exchange beside other work, for as long as that takes."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -12,8 +14,10 @@ __all__ = ["open_exchange"]
 
 
 @asynccontextmanager
-async def open_exchange(exchange: Exchange) -> AsyncIterator[Endpoints]:
-    """Serve the exchange on free loopback ports while the body runs."""
+async def open_exchange(
+    exchange: Exchange, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[Endpoints]:
+    """Serve the exchange on free loopback ports while the body runs; see `serve`."""
     async with trio.open_nursery() as serving:
-        yield await serving.start(serve, exchange)
+        yield await serving.start(partial(serve, exchange, ssl_context=ssl_context))
         serving.cancel_scope.cancel()

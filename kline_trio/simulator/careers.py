@@ -64,7 +64,7 @@ class Notice:
         contract = {
             "s": self.listing.symbol,
             "ps": self.listing.pair,
-            "ct": contract_type(self.listing, self.state.status, self.due_ms),
+            "ct": contract_type(self.listing, self.state, self.due_ms),
             "dt": self.state.delivery_ms,
             "ot": self.state.onboard_ms,
             "cs": self.state.status,
@@ -91,12 +91,12 @@ def plain_state(listing: Listing) -> State:
     )
 
 
-def contract_type(listing: Listing, status: str | None, now_ms: int) -> str:
+def contract_type(listing: Listing, state: State, now_ms: int) -> str:
     """Return a future's ``contractType``."""
     if listing.delivery_ms == NEVER_MS:
         return "PERPETUAL"
     quarter_ms = 92 * 24 * 3600 * 1000
-    if status == "DELIVERING" and listing.contract_usd:
+    if state.status == "DELIVERING" and listing.contract_usd:
         # COIN-M docs, "Contract type": used only for DELIVERING status
         return "CURRENT_QUARTER_DELIVERING"
     return "CURRENT_QUARTER" if listing.delivery_ms - now_ms < quarter_ms else "NEXT_QUARTER"
@@ -154,10 +154,6 @@ class Career:
     def is_over(self, open_ms: int) -> bool:
         """Tell whether there is no candle from ``open_ms`` on, ever."""
         return open_ms >= self.ends_ms and not self.goes_on_flat
-
-    def is_flat(self, open_ms: int) -> bool:
-        """Tell whether a candle is one of those that go on after the end."""
-        return open_ms >= self.ends_ms and self.goes_on_flat
 
 
 def _delivery(listing: Listing) -> Delisting:

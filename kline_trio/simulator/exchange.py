@@ -46,6 +46,8 @@ class Exchange:
         archive_files: Real zip files that the archive has; others are made of the candles.
         forming: Whether made-up candles are pushed while they form; without it months of time
             take minutes.
+        gather_s: Local seconds for which events may wait for each other after some were sent, as
+            they do in a kernel; without it each of a thousand closes wakes both sides up.
         past: Real data of which REST and archive have the symbols' candles, and no others.
     """
 
@@ -62,12 +64,14 @@ class Exchange:
         archive_files: Iterable[Path] = (),
         past: Replay | None = None,
         forming: bool = True,
+        gather_s: float = 0.0,
     ) -> None:
         script = tuple(faults)
         self._seed = seed
         self._record = Record()
         self._doors = {name: Door(name) for name in TRADE_TYPES}
         self._forming = forming
+        self.gather_s = gather_s
         self._replay = replay
         self._timelines: dict[str, Sequence[Frame]] = {}
         self._scripts = {name: Script(name, script) for name in TRADE_TYPES}

@@ -219,10 +219,14 @@ class MadeUpFeed:
     def _close(self, turn: _Turn) -> Event:
         series = turn.ticket.series
         turn.ticket.closes.pop(turn.opened_ms, None)
-        kline = self._market.kline(series.symbol, series.interval, turn.opened_ms)
-        if turn.revised_later:
-            kline = first_version(kline)
-        text = self._text(series, kline, turn.due_ms, closed=True)
+        key = series.stream, turn.opened_ms, turn.due_ms
+        text = self._market.closing_texts.get(key)
+        if text is None:
+            kline = self._market.kline(series.symbol, series.interval, turn.opened_ms)
+            if turn.revised_later:
+                kline = first_version(kline)
+            text = self._text(series, kline, turn.due_ms, closed=True)
+            self._market.closing_texts.put(key, text)
         return Event(turn.due_ms, series.stream, text, turn.opened_ms)
 
     def _text(self, series: Series, kline: Kline, event_ms: int, *, closed: bool) -> str:

@@ -64,8 +64,8 @@ def decimal_text(units: int, decimals: int) -> str:
     """
     if not decimals:
         return str(units)
-    whole, part = divmod(units, 10**decimals)
-    return f"{whole}.{part:0{decimals}d}"
+    text = str(units).zfill(decimals + 1)
+    return f"{text[:-decimals]}.{text[-decimals:]}"
 
 
 def kline_event(kline: Kline, event_time_ms: int, *, closed: bool, blanks: bool) -> str:
@@ -77,29 +77,17 @@ def kline_event(kline: Kline, event_time_ms: int, *, closed: bool, blanks: bool)
         closed: ``x``.
         blanks: A blank after each comma inside ``k``, as in USD-M frames quoted in 2026.
     """
-    comma = ", " if blanks else ","
-    inner = comma.join(
-        (
-            f'"t":{kline.open_time_ms}',
-            f'"T":{kline.close_time_ms}',
-            f'"s":"{kline.symbol}"',
-            f'"i":"{kline.interval}"',
-            f'"f":{kline.first_trade_id}',
-            f'"L":{kline.last_trade_id}',
-            f'"o":"{kline.open}"',
-            f'"c":"{kline.close}"',
-            f'"h":"{kline.high}"',
-            f'"l":"{kline.low}"',
-            f'"v":"{kline.volume}"',
-            f'"n":{kline.trade_num}',
-            '"x":true' if closed else '"x":false',
-            f'"q":"{kline.quote_volume}"',
-            f'"V":"{kline.taker_buy_volume}"',
-            f'"Q":"{kline.taker_buy_quote_volume}"',
-            '"B":"0"',
-        )
+    b = " " if blanks else ""
+    x = "true" if closed else "false"
+    return (
+        f'{{"e":"kline","E":{event_time_ms},"s":"{kline.symbol}","k":{{'
+        f'"t":{kline.open_time_ms},{b}"T":{kline.close_time_ms},{b}"s":"{kline.symbol}",{b}'
+        f'"i":"{kline.interval}",{b}"f":{kline.first_trade_id},{b}"L":{kline.last_trade_id},{b}'
+        f'"o":"{kline.open}",{b}"c":"{kline.close}",{b}"h":"{kline.high}",{b}'
+        f'"l":"{kline.low}",{b}"v":"{kline.volume}",{b}"n":{kline.trade_num},{b}"x":{x},{b}'
+        f'"q":"{kline.quote_volume}",{b}"V":"{kline.taker_buy_volume}",{b}'
+        f'"Q":"{kline.taker_buy_quote_volume}",{b}"B":"0"}}}}'
     )
-    return f'{{"e":"kline","E":{event_time_ms},"s":"{kline.symbol}","k":{{{inner}}}}}'
 
 
 def combined(stream: str, event: str) -> str:

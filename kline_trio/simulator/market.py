@@ -13,7 +13,8 @@ from kline_trio.simulator.careers import Career, Notice, State, plain_state
 from kline_trio.simulator.faults import LateClose, OmitClose, Outage, RepeatClose, ReviseClose
 from kline_trio.simulator.frames import Kline
 from kline_trio.simulator.listing_events import Delisting, ListingEvent, NewListing
-from kline_trio.simulator.prices import hash_key, mix
+from kline_trio.simulator.memory import Memory
+from kline_trio.simulator.prices import Hash, finished, hash_key, key_hash, mix
 from kline_trio.simulator.quotes import Quotes
 from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.script import Script
@@ -72,6 +73,9 @@ class Market:
         self._by_stream = {ascii_lower(symbol): symbol for symbol in self.listings}
         self._seed = seed
         self._quotes: dict[str, Quotes] = {}
+        self.closing_texts = Memory[tuple[str, int, int], str](4_096)
+        """Of closes, by stream, open time and due time: redundant connections get the same."""
+        self._hashes: dict[str, Hash] = {}
         self._omitted = round(omitted_close_share * _SHARE)
 
     def series_of(self, stream: str) -> Series | None:
@@ -241,4 +245,8 @@ class Market:
         return late_ms % length_ms
 
     def _hash(self, series: Series, open_ms: int, salt: int) -> int:
-        return mix(hash_key(self._seed, self.trade_type, series.stream, open_ms, salt))
+        begun = self._hashes.get(series.stream)
+        if begun is None:
+            begun = key_hash(self._seed, self.trade_type, series.stream)
+            self._hashes[series.stream] = begun
+        return mix(finished(begun, open_ms, salt))

@@ -17,23 +17,41 @@ from numpy.typing import NDArray
 from kline_trio.simulator.calendar import MINUTE_MS, SECOND_MS
 from kline_trio.simulator.symbols import Listing
 
-__all__ = ["Figures", "Tape", "hash_key", "mix"]
+__all__ = ["Figures", "Hash", "Tape", "finished", "hash_key", "key_hash", "mix"]
 
 _Ints = NDArray[np.int64]
+Hash = hashlib.blake2b
 
 _MASK = (1 << 64) - 1
 _WAVES = ((20_160, 150_000), (1_440, 30_000), (60, 5_000), (7, 800), (1, 300))
 """Period in minutes and amplitude in millionths of each part of the price's wandering."""
-_HOUR = 60
-_HOURS_KEPT = 512
+_BLOCK = 120
+"""Minutes that are worked out at once: fewer take as long, more take memory."""
+_BLOCKS_KEPT = 4
+"""Where closes are, just before, and where REST reads; 40 kB a symbol, of which there are many."""
 _FEW_MINUTES = 15
-_RUNS_KEPT = 8_192
+_GOES_ON_FOR = 60
+"""A sum goes on from an older one if so few minutes lie between."""
+_RUNS_KEPT = 32
+"""Two for each interval."""
 
 
 def hash_key(*parts: object) -> int:
     """Return 64 bits that depend on the text of all parts; the same in every process."""
-    text = "\x1f".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(key_hash(*parts).digest(), "little")
+
+
+def key_hash(*parts: object) -> Hash:
+    """Return the hash of `hash_key`, to go on from where more parts are to follow."""
+    return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8)
+
+
+def finished(begun: Hash, *parts: int) -> int:
+    """Return the `hash_key` of the parts that ``begun`` has and of these."""
+    whole = begun.copy()
+    for part in parts:
+        whole.update(b"\x1f%d" % part)
+    return int.from_bytes(whole.digest(), "little")
 
 
 def mix(value: int) -> int:
@@ -104,7 +122,8 @@ class Tape:
         self.listing = listing
         key = hash_key(seed, listing.trade_type, listing.symbol)
         self._keys = [mix(key + salt) for salt in range(16)]
-        self._hours: OrderedDict[int, list[_Minute]] = OrderedDict()
+        self._blocks: OrderedDict[int, _Ints] = OrderedDict()
+        self._last: tuple[int, _Minute] | None = None
         self._runs: OrderedDict[int, tuple[int, Figures]] = OrderedDict()
         # coins x 10^8 that one contract is worth at a price of one tick
         self._contract = listing.contract_usd * 10 ** (8 + listing.price_decimals)
@@ -118,7 +137,7 @@ class Tape:
         """
         first, head_ms = divmod(open_ms, MINUTE_MS)
         last, tail_ms = divmod(until_ms, MINUTE_MS)
-        if first == last or (head_ms and until_ms == (first + 1) * MINUTE_MS):
+        if first == last or (last == first + 1 and not tail_ms):
             return self._within(first, head_ms, until_ms - first * MINUTE_MS)
         if head_ms:
             rest = self.figures((first + 1) * MINUTE_MS, until_ms)
@@ -129,8 +148,8 @@ class Tape:
     def _whole(self, first: int, last: int) -> Figures:
         """Add up the minutes from ``first`` to before ``last``, going on from the last sum."""
         reached, total = self._runs.get(first, (last + 1, None))
-        if total is None or not reached <= last <= reached + _HOUR:
-            # A few minutes are added up one by one: their hour is worked out once for all of it.
+        if total is None or not reached <= last <= reached + _GOES_ON_FOR:
+            # A few minutes are added up one by one: their block is worked out once for all of it.
             few = last - first <= _FEW_MINUTES
             reached = first + 1 if few else last
             total = self._within(first, 0, MINUTE_MS) if few else self._sum(first, last)
@@ -162,21 +181,28 @@ class Tape:
         return volume * self._contract // average if self._contract else volume * average
 
     def _minute(self, number: int) -> _Minute:
-        hour, index = divmod(number, _HOUR)
-        rows = self._hours.get(hour)
-        if rows is None:
-            columns = self._columns(hour * _HOUR, _HOUR)
-            lists = [columns[name].tolist() for name in _Minute._fields]
-            rows = self._hours[hour] = [_Minute(*row) for row in zip(*lists, strict=True)]
-            if len(self._hours) > _HOURS_KEPT:
-                self._hours.popitem(last=False)
-        return rows[index]
+        if self._last is not None and self._last[0] == number:
+            return self._last[1]
+        place, index = divmod(number, _BLOCK)
+        block = self._blocks.get(place)
+        if block is None:
+            columns = self._columns(place * _BLOCK, _BLOCK)
+            block = np.column_stack([columns[name] for name in _Minute._fields])
+            self._blocks[place] = block
+            if len(self._blocks) > _BLOCKS_KEPT:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(place)
+        minute = _Minute(*block[index].tolist())
+        self._last = number, minute
+        return minute
 
     # -- inside one minute ------------------------------------------------------------------
 
     def _within(self, number: int, from_ms: int, to_ms: int) -> Figures:
         """Return the figures of a part of one minute, offsets in milliseconds."""
         minute = self._minute(number)
+        if not from_ms and to_ms == MINUTE_MS and minute.trades:
+            return self._entire(minute)
         start, end = (self._trades_before(number, minute, ms) for ms in (from_ms, to_ms))
         if start == end:
             price = self._price(minute, start - 1) if start else self._close_before(number)
@@ -200,6 +226,21 @@ class Tape:
             turnover(new_taker, minute.average) - turnover(old_taker, minute.average),
             end - start,
             minute.first_trade + start,
+        )
+
+    def _entire(self, minute: _Minute) -> Figures:
+        """Return what `_within` would find out of the whole minute, which most candles are."""
+        return Figures(
+            minute.open,
+            minute.close,
+            minute.high,
+            minute.low,
+            minute.volume,
+            self._turnover(minute.volume, minute.average),
+            minute.taker_volume,
+            self._turnover(minute.taker_volume, minute.average),
+            minute.trades,
+            minute.first_trade,
         )
 
     def _turnover(self, volume: int, average: int) -> int:

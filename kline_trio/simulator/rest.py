@@ -5,6 +5,7 @@ COIN-M docs, "Exchange Information"; key sets of recorded exchangeInfo answers.
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -167,7 +168,6 @@ def _exchange_info(
         except (KeyError, msgspec.DecodeError):
             body = _error(-1121, "Invalid symbol.")
             return Response(status=400, headers=(_JSON,), body=body)
-    shape = _spot_symbol if spot else _future_symbol
     info: dict[str, Any] = {"timezone": "UTC", "serverTime": request.now_ms}
     if request.trade_type == "usdt_futures":
         info["futuresType"] = "U_MARGINED"
@@ -175,7 +175,9 @@ def _exchange_info(
     info["exchangeFilters"] = []
     if request.trade_type == "usdt_futures":
         info["assets"] = [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}]
-    info["symbols"] = [shape(*one, request.now_ms) for one in shown]
+    info["symbols"] = [
+        _symbol(*one, contract_type(*one, request.now_ms) if not spot else "") for one in shown
+    ]
     return _json(info)
 
 
@@ -206,7 +208,15 @@ def _filters(listing: Listing, state: State) -> list[dict[str, object]]:
     ]
 
 
-def _spot_symbol(listing: Listing, state: State, now_ms: int) -> dict[str, object]:
+@lru_cache(maxsize=8_192)
+def _symbol(listing: Listing, state: State, kind: str) -> msgspec.Raw:
+    """Return an entry as JSON: answers with thousands of them are asked for again and again."""
+    spot = listing.trade_type == "spot"
+    entry = _spot_symbol(listing, state) if spot else _future_symbol(listing, state, kind)
+    return msgspec.Raw(msgspec.json.encode(entry))
+
+
+def _spot_symbol(listing: Listing, state: State) -> dict[str, object]:
     return {
         "symbol": listing.symbol,
         "status": state.status,
@@ -228,9 +238,8 @@ def _spot_symbol(listing: Listing, state: State, now_ms: int) -> dict[str, objec
     }
 
 
-def _future_symbol(listing: Listing, state: State, now_ms: int) -> dict[str, object]:
+def _future_symbol(listing: Listing, state: State, kind: str) -> dict[str, object]:
     coin = bool(listing.contract_usd)
-    kind = contract_type(listing, state.status, now_ms)
     contract: dict[str, object] = {
         "symbol": listing.symbol,
         "pair": listing.pair,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kline_trio.simulator.calendar import DAY_MS, next_open_ms, open_ms
-from kline_trio.simulator.prices import Figures, Tape, mix
+from kline_trio.simulator.prices import Figures, Tape, finished, hash_key, key_hash, mix
 from kline_trio.simulator.symbols import Listing, listing_of
 
 from .support import MINUTE_MS, START_MS
@@ -101,6 +101,50 @@ def test_a_forming_candle_only_grows(trade_type: str, symbol: str, one: int, two
     assert later.first_trade == earlier.first_trade
 
 
+@pytest.mark.parametrize(("trade_type", "symbol"), SYMBOLS)
+@given(minute=st.integers(24_000_000, 32_000_000), seed=st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_the_short_way_to_a_minute_is_right(
+    trade_type: str, symbol: str, minute: int, seed: int
+) -> None:
+    """A whole minute is what its two parts are, and as it stands in its last millisecond."""
+    tape = Tape(seed, listing(trade_type, symbol))
+    opened, end = minute * MINUTE_MS, (minute + 1) * MINUTE_MS
+    whole = tape.figures(opened, end)
+    last = tape.figures(end - 1, end)
+    parts = tape.figures(opened, end - 1)
+    if last.trades:
+        parts = parts.then(last) if parts.trades else last
+    assert parts[:4] == whole[:4]
+    assert parts[8] == whole[8]
+    assert parts[4] == whole[4]
+
+
+@given(st.integers(1, 400), st.integers(0, 200_000), st.integers(0, 200_000))
+@settings(max_examples=100, deadline=None)
+def test_a_span_may_begin_anywhere(seed: int, begins_ms: int, length_ms: int) -> None:
+    """What is traded up to any moment, and from it on, is what is traded in all."""
+    tape = Tape(seed, listing("usdt_futures", "BTCUSDT"))
+    opened = open_ms("1m", START_MS)
+    middle, end = opened + begins_ms, opened + begins_ms + length_ms
+    whole, early, late = (
+        tape.figures(*span) for span in ((opened, end), (opened, middle), (middle, end))
+    )
+    assert whole[4:9] == tuple(a + b for a, b in zip(early[4:9], late[4:9], strict=True))
+    assert whole.close == (late.close if late.trades else early.close)
+
+
+def test_memory_of_a_tape_is_bounded() -> None:
+    """However many minutes, hours and months of it are asked for."""
+    tape = Tape(1, listing("spot", "BTCUSDT"))
+    opened = open_ms("1h", START_MS)
+    for hour in range(200):
+        for length in (1, 3, 15, 60, 240):
+            tape.figures(opened + hour * 3_600_000, opened + hour * 3_600_000 + length * MINUTE_MS)
+    assert len(tape._blocks) <= 4
+    assert len(tape._runs) <= 32
+
+
 def test_trade_numbers_go_on() -> None:
     """The first trade of a minute is the one after the last of the minute before."""
     tape = Tape(1, listing("spot", "ETHUSDT"))
@@ -142,6 +186,12 @@ def test_a_month_is_quick() -> None:
     began = time.perf_counter()
     tape.figures(opened, next_open_ms("1M", opened))
     assert time.perf_counter() - began < 0.5
+
+
+@given(st.text(), st.lists(st.integers(0, 2**48), min_size=1, max_size=3))
+def test_a_hash_may_be_finished_later(text: str, numbers: list[int]) -> None:
+    """What a stream's hash begins with is worked out once."""
+    assert finished(key_hash(1, text), *numbers) == hash_key(1, text, *numbers)
 
 
 @given(st.integers(0, 2**64 - 1))

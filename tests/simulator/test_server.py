@@ -56,7 +56,7 @@ async def rest_of(stream: trio.abc.Stream) -> bytes:
 # -- HTTP -----------------------------------------------------------------------------------
 
 
-async def test_requests_follow_each_other_on_one_connection() -> None:
+async def test_requests_follow_each_other_on_one_connection(autojump_clock: MockClock) -> None:
     """A connection is kept for the next request until the client says that it was the last."""
     async with wire() as stream:
         await stream.send_all(b"GET /api/v3/ping HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -337,8 +337,7 @@ async def test_it_speaks_tls_when_asked_to() -> None:
         )
 
     with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            endpoints = await nursery.start(partial(serve, exchange, ssl_context=server))
+        async with open_exchange(exchange, server) as endpoints:
             for trade_type in TRADE_TYPES:
                 assert endpoints.rest[trade_type].startswith("https://127.0.0.1:")
                 assert endpoints.websocket[trade_type].startswith("wss://127.0.0.1:")
@@ -360,7 +359,6 @@ async def test_it_speaks_tls_when_asked_to() -> None:
             async with await opened(port, stranger) as wary:
                 with pytest.raises(trio.BrokenResourceError):
                     await wary.send_all(b"GET")
-            nursery.cancel_scope.cancel()
 
 
 async def test_the_exchange_runs_beside_other_work() -> None:

@@ -2,7 +2,13 @@
 
 import pytest
 
-from kline_trio.simulator.symbols import TRADE_TYPES, ascii_lower, listed_symbols, listing_of
+from kline_trio.simulator.symbols import (
+    TRADE_TYPES,
+    ascii_lower,
+    listed_symbols,
+    listing_of,
+    plausible_symbols,
+)
 
 from .support import START_MS
 
@@ -55,3 +61,27 @@ def test_only_ascii_letters_change_case() -> None:
     """Stream names of symbols in other scripts keep what is not ASCII."""
     assert ascii_lower("币安人生USDT") == "币安人生usdt"
     assert ascii_lower("İUSDT") == "İusdt"
+
+
+@pytest.mark.parametrize(
+    ("trade_type", "count"),
+    [("spot", 3_000), ("usdt_futures", 900), ("coin_futures", 60), ("spot", 3), ("spot", 0)],
+)
+def test_a_market_can_be_as_large_as_one_likes(trade_type: str, count: int) -> None:
+    """So many different names that could be listed, always the same, in any number."""
+    names = plausible_symbols(trade_type, count)
+    assert len(set(names)) == len(names) == count
+    assert names == plausible_symbols(trade_type, count + 50)[:count]
+    assert all(listing_of(trade_type, name) for name in names)
+
+
+def test_large_markets_have_what_patterns_choose_by() -> None:
+    """Several quotes, leveraged tokens, numbers in front, and a name in Chinese."""
+    names = plausible_symbols("spot", 2_500)
+    listings = [listing_of("spot", name) for name in names]
+    quotes = {one.quote for one in listings if one is not None}
+    assert quotes == {"USDT", "USDC", "BTC", "TRY", "FDUSD", "ETH", "BNB", "EUR"}
+    assert 800 < len([name for name in names if name.endswith("USDT")]) < 1_300
+    assert [name for name in names if name.endswith("DOWNUSDT")]
+    assert [name for name in names if name.startswith("1000")]
+    assert "币安人生USDT" in names
