@@ -15,7 +15,7 @@ from kline_trio.recorder.backfill import Backfill
 from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.room import RETRY_SECONDS, with_room
 from kline_trio.recorder.seams import Door
-from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.ledger import Absence, Account, Origin, Reason, Refill, State
 from kline_trio.storage.store import Store
 
 __all__ = ["Auditor"]
@@ -180,13 +180,24 @@ class Auditor:
         if not ended:
             return
         _, ledger, _ = await self.commit_door.run(self.store.accounts)
-        asked_for = {one.series for one in ledger if one.state is State.PENDING}
+        asked_for = {
+            one.series
+            for one in ledger
+            if one.state is State.PENDING
+            and one.series in ended
+            and one.span.from_ms < (self._ending[one.series] or 0)
+        }
         for series in ended:
             if series not in asked_for and series in self._wanted:
                 await self._seal(series, marks[series])
 
     async def _seal(self, series: Series, ends_ms: int) -> None:
         """Its last candle, and that there is none after it, stand in the ledger."""
+        self.backfill.forget(series)
+        asked = Span(self._ending[series] or 0, ends_ms)
+        if asked.from_ms < asked.to_ms:
+            closed = Refill(series, asked, (), Origin.REST, Reason.DELISTED)
+            await with_room(self.commit_door, self.store.refill, [closed])
         span = Span(ends_ms, series.interval.end_time_ms(ends_ms))
         now_ms = self.clocks[series.trade_type].now_ms or span.to_ms
         absence = Absence(series, span, now_ms, Reason.DELISTED, State.CLOSED)

@@ -72,8 +72,11 @@ class Recording:
         chosen = wanted(named, self.config.patterns, self.universe.listings)
         ended = {one for one in (*chosen, *self._series) if self._has_ended(one)}
         self._sealed &= ended
-        # What has ended goes on until it is accounted for, though no pattern means it any more.
-        kept = [one for one in self._series if one in ended]
+        # What has ended goes on until it is accounted for, though no pattern means it any more; and
+        # in a halt of the whole market patterns mean nothing.
+        kept = [
+            one for one in self._series if one in ended or self.universe.is_halted(one.trade_type)
+        ]
         had = frozenset(self._series)
         self._series = tuple(
             one
@@ -165,11 +168,12 @@ class Recording:
 
     def _has_ended(self, series: Series) -> bool:
         """Whether its symbol was traded, and is no more."""
-        if not self.universe.is_seen(series.trade_type):
+        trade_type = series.trade_type
+        if not self.universe.is_seen(trade_type) or self.universe.is_halted(trade_type):
             return False
         listing = self._listing(series)
         if listing is None:
-            return self.universe.knew(series.trade_type, series.symbol)
+            return self.universe.knew(trade_type, series.symbol)
         return not listing.is_trading and listing.status not in PENDING
 
     def _is_to_come(self, series: Series) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import attrs
@@ -26,6 +27,8 @@ _LEAST_SECONDS = 10.0
 _AGAIN_SECONDS = 60.0
 """After a look for a hint: the list may lag behind the event that it was for."""
 _LONGEST_BACKOFF_SECONDS = 600.0
+_A_MARKET = 20
+"""Of fewer symbols it can be that most of them end."""
 
 
 @attrs.define(eq=False)
@@ -62,6 +65,8 @@ class Universe:
     """Each market's list as it was last believed, by symbol; never changed in place."""
     _looked_ms: dict[str, int] = attrs.field(init=False, factory=dict)
     """When a market's list was last seen since the start, by the exchange's time."""
+    _most_trading: Counter[str] = attrs.field(init=False, factory=Counter)
+    """How many symbols of a market have traded at most."""
     _ever: set[tuple[str, str]] = attrs.field(init=False, factory=set)
     """By market, every symbol that was seen."""
     _followed: dict[str, _Market] = attrs.field(init=False)
@@ -75,6 +80,11 @@ class Universe:
     def is_seen(self, trade_type: str) -> bool:
         """Whether a market's list was seen since the start."""
         return trade_type in self._looked_ms
+
+    def is_halted(self, trade_type: str) -> bool:
+        """Whether most of a market's symbols have stopped at once: then none of them has ended."""
+        most = self._most_trading[trade_type]
+        return most >= _A_MARKET and 2 * _trading(self.listings[trade_type]) < most
 
     async def until_seen(self, trade_type: str) -> None:
         """Wait until a market's list was seen since the start."""
@@ -164,6 +174,8 @@ class Universe:
         found = changes(trade_type, known, seen, now_ms)
         before_ms = self._looked_ms.get(trade_type)
         self._looked_ms[trade_type] = now_ms
+        trading = _trading(seen)
+        self._most_trading[trade_type] = max(trading, self._most_trading[trade_type])
         market.seen.set()
         if not found:
             if before_ms is None:
@@ -175,7 +187,7 @@ class Universe:
             "%s: %s symbols, %s trading; %d new, %d gone, %d changed",
             trade_type,
             f"{len(seen):,}",
-            f"{sum(one.is_trading for one in seen.values()):,}",
+            f"{trading:,}",
             len(seen.keys() - known.keys()),
             len(known.keys() - seen.keys()),
             sum(one.listing.symbol in known and one.listing.symbol in seen for one in found),
@@ -195,6 +207,10 @@ class Universe:
         market.unsaved.clear()
         self._words.room("; changes of symbols are kept")
         return True
+
+
+def _trading(listings: Mapping[str, Listing]) -> int:
+    return sum(one.is_trading for one in listings.values())
 
 
 def _begun_ms(

@@ -1,0 +1,225 @@
+"""What is recorded follows the exchange's lists, and what is said at run time; in virtual time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+import kline_trio
+from kline_trio.candle import Series
+from kline_trio.config import Config, StoreConfig, UniverseConfig
+from kline_trio.recorder.supervisor import Recorder, open_recorder
+from kline_trio.simulator.exchange import Exchange
+from kline_trio.simulator.faults import Fault
+from kline_trio.simulator.listing_events import Delisting, NewListing, StatusChange
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.ledger import Reason, State
+from tests.recorder.test_completing import ledger
+from tests.recorder.test_supervisor import stored, truth
+from tests.virtual import joined
+
+START_MS = 1_719_759_600_000  # 2024-06-30 15:00
+MINUTE_MS = 60_000
+LISTED = {
+    "spot": ("BTCUSDT", "ETHUSDT", "ETHBTC", "币安人生USDT"),
+    "usdt_futures": ("BTCUSDT", "ETHUSDC"),
+    "coin_futures": ("BTCUSD_PERP",),
+}
+
+
+def minute(count: float) -> int:
+    return START_MS + round(count * MINUTE_MS)
+
+
+def spot(symbol: str) -> Series:
+    return Series("spot", symbol, "1m")
+
+
+def config_in(folder: Path, text: str) -> Config:
+    config = Config.from_text(text, name="recorder.toml", folder=folder)
+    return attrs.evolve(
+        config,
+        store=StoreConfig(path=folder / "data"),
+        universe=UniverseConfig(refresh_seconds=12),
+        # The exchange runs 60 times faster: an hour passes in a minute of ours.
+        completeness=attrs.evolve(config.completeness, attempts=2, attempt_seconds=1.0),
+    )
+
+
+async def record(
+    folder: Path,
+    text: str,
+    minutes: float,
+    *faults: Fault,
+    change: Callable[[Recorder, float], None] = lambda *_: None,
+) -> tuple[Exchange, tuple[Series, ...]]:
+    """Record so many of the exchange's minutes; the change is called at each of them."""
+    exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=faults)
+    config = config_in(folder, text)
+    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+        for passed in range(round(minutes)):
+            change(recorder, passed)
+            await trio.sleep(1)
+        return exchange, recorder.series
+
+
+def assert_whole(
+    folder: Path, exchange: Exchange, series: Series, from_minute: float, to_minute: float
+) -> None:
+    have = [one for one in stored(folder, series) if one.open_time_ms < minute(to_minute)]
+    assert have == truth(exchange, series, minute(from_minute), minute(to_minute))
+
+
+async def test_patterns_mean_what_the_exchange_lists(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange, series = await record(
+        tmp_path,
+        '[streams.spot]\n1m = ["*USDT", "!ETH*"]\n'
+        '[streams.usdt_futures]\n1m = { quote = "USDT", contract = "PERPETUAL" }\n',
+        20,
+    )
+    futures = Series("usdt_futures", "BTCUSDT", "1m")
+    assert series == (spot("BTCUSDT"), spot("币安人生USDT"), futures)
+    for one in series:
+        assert_whole(tmp_path, exchange, one, 0, 18)
+    assert (tmp_path / "data" / "spot_币安人生USDT_1m.pqt").exists()
+
+
+async def test_a_new_symbol_joins_and_has_every_candle_from_its_first_one_on(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    new = NewListing(trade_type="spot", symbol="SOLUSDT", at_ms=minute(20.5))
+    exchange, series = await record(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n', 60, new)
+    assert spot("SOLUSDT") in series
+    assert_whole(tmp_path, exchange, spot("SOLUSDT"), 20, 55)
+    for one in (spot("BTCUSDT"), spot("币安人生USDT")):
+        assert_whole(tmp_path, exchange, one, 0, 55)
+    [early] = [one for one in ledger(tmp_path, spot("SOLUSDT")) if one.state is State.FILLED]
+    assert early.reason is Reason.NOT_CONFIGURED
+
+
+async def test_a_new_contract_joins_at_once_for_the_stream_tells_of_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The list itself is looked at every ten hours of the exchange only."""
+    new = NewListing(trade_type="usdt_futures", symbol="SOLUSDT", at_ms=minute(90))
+    text = '[streams.usdt_futures]\n1m = ["*USDT"]\n[universe]\nrefresh_seconds = 600\n'
+    exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=[new])
+    config = attrs.evolve(config_in(tmp_path, text), universe=UniverseConfig())
+    joined_at: list[float] = []
+    sol = Series("usdt_futures", "SOLUSDT", "1m")
+    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+        for passed in range(150):
+            await trio.sleep(1)
+            if sol in recorder.series:
+                joined_at.append(passed)
+    assert 89 <= joined_at[0] < 115
+    assert_whole(tmp_path, exchange, sol, 90, 145)
+    rows = kline_trio.universe(tmp_path / "data")
+    mine = rows[(rows["symbol"] == "SOLUSDT") & (rows["trade_type"] == "usdt_futures")]
+    assert list(mine["status"]) == ["PENDING_TRADING", "TRADING"]
+
+
+@pytest.mark.parametrize("how", ['["*USDT"]', '["BTCUSDT", "ETHUSDT"]'])
+async def test_a_delisted_symbol_is_sealed_in_the_ledger_with_its_last_candle(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, how: str
+) -> None:
+    gone = Delisting(trade_type="spot", symbol="ETHUSDT", at_ms=minute(30))
+    exchange, series = await record(tmp_path, f"[streams.spot]\n1m = {how}\n", 90, gone)
+    eth = spot("ETHUSDT")
+    assert eth not in series
+    assert_whole(tmp_path, exchange, eth, 0, 30)
+    assert stored(tmp_path, eth)[-1].open_time_ms == minute(29)
+    [last] = ledger(tmp_path, eth)
+    assert (last.span.from_ms, last.reason, last.state) == (
+        minute(30), Reason.DELISTED, State.CLOSED,
+    )  # fmt: skip
+    with journal_view(tmp_path / "data") as journal:
+        account = journal.accounts()[eth]
+    assert account.retired_ms is not None
+    assert account.watermark_ms == last.span.to_ms
+    assert account.watermark_ms < minute(60), "it is not asked for any more"
+    assert_whole(tmp_path, exchange, spot("BTCUSDT"), 0, 85)
+
+
+async def test_flat_candles_of_a_delisted_contract_are_not_recorded_for_long(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    gone = Delisting(trade_type="usdt_futures", symbol="BTCUSDT", at_ms=minute(30), flat=True)
+    text = '[streams.usdt_futures]\n1m = ["BTC*"]\n'
+    exchange, series = await record(tmp_path, text, 120, gone)
+    assert series == ()
+    btc = Series("usdt_futures", "BTCUSDT", "1m")
+    assert_whole(tmp_path, exchange, btc, 0, 30)
+    assert stored(tmp_path, btc)[-1].open_time_ms < minute(60)
+
+
+async def test_a_halted_symbol_is_recorded_again_when_it_trades_again(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    halts = [
+        StatusChange(trade_type="spot", symbol="ETHUSDT", at_ms=minute(at), status=status)
+        for at, status in ((30, "HALT"), (70, "TRADING"))
+    ]
+    exchange, series = await record(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n', 120, *halts)
+    assert spot("ETHUSDT") in series
+    have = stored(tmp_path, spot("ETHUSDT"))
+    assert_whole(tmp_path, exchange, spot("ETHUSDT"), 0, 30)
+    later = [one for one in have if minute(70) <= one.open_time_ms < minute(115)]
+    assert later == truth(exchange, spot("ETHUSDT"), minute(70), minute(115))
+    assert not [one for one in have if minute(30) <= one.open_time_ms < minute(70)]
+    rows = kline_trio.universe(tmp_path / "data")
+    eth = rows[(rows["symbol"] == "ETHUSDT") & (rows["trade_type"] == "spot")]
+    assert list(eth["status"]) == ["TRADING", "HALT", "TRADING"]
+    at_halt = kline_trio.universe(tmp_path / "data", at=eth["time"].iloc[1])
+    halted = at_halt[(at_halt["symbol"] == "ETHUSDT") & (at_halt["trade_type"] == "spot")]
+    assert list(halted["is_trading"]) == [False]
+
+
+async def test_symbols_are_added_and_removed_at_run_time_on_all_markets(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    def change(recorder: Recorder, passed: float) -> None:
+        if passed == 10:
+            recorder.add_symbols("spot", "1m", "ethusdt", "币安人生USDT")
+            recorder.add_symbols("coin_futures", "3m", "BTCUSD_PERP")
+        elif passed == 30:
+            recorder.remove_symbols("spot", "1m", "ETHUSDT")
+            recorder.reconnect()
+        elif passed == 50:
+            recorder.add_symbols("spot", "1m", "ETHUSDT")
+            recorder.reconnect("spot")
+
+    text = '[streams.spot]\n1m = ["BTCUSDT"]\n'
+    exchange, series = await record(tmp_path, text, 90, change=change)
+    coin = Series("coin_futures", "BTCUSD_PERP", "3m")
+    assert set(series) == {spot("BTCUSDT"), spot("ETHUSDT"), spot("币安人生USDT"), coin}
+    assert_whole(tmp_path, exchange, spot("BTCUSDT"), 0, 85)
+    assert_whole(tmp_path, exchange, spot("币安人生USDT"), 10, 85)
+    assert_whole(tmp_path, exchange, coin, 9, 85)
+    assert_whole(tmp_path, exchange, spot("ETHUSDT"), 10, 85)
+    away = [one for one in ledger(tmp_path, spot("ETHUSDT")) if one.span.from_ms >= minute(25)]
+    assert {one.state for one in away} == {State.FILLED}
+    assert Reason.NOT_CONFIGURED in {one.reason for one in away}
+
+
+@pytest.mark.parametrize(
+    "wrong", [("spott", "1m", "BTCUSDT"), ("spot", "7m", "BTCUSDT"), ("spot", "1m", "BTC/USDT"),
+              ("coin_futures", "1s", "BTCUSD_PERP")],
+)  # fmt: skip
+async def test_what_cannot_be_recorded_is_refused_and_changes_nothing(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, wrong: tuple[str, str, str]
+) -> None:
+    async with (
+        joined(Exchange(start_ms=START_MS)) as seams,
+        open_recorder(config_in(tmp_path, '[streams.spot]\n1m = ["BTCUSDT"]\n'), seams) as recorder,
+    ):
+        with pytest.raises(ValueError, match=r"\w"):
+            recorder.add_symbols(*wrong)
+        with pytest.raises(ValueError, match=r"\w"):
+            recorder.remove_symbols(*wrong)
+        assert recorder.series == (spot("BTCUSDT"),)
