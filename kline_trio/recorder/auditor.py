@@ -168,6 +168,8 @@ class Auditor:
                 known.pop(one, None)
 
     async def _seal_what_has_ended(self) -> None:
+        if not self._ending:
+            return
         marks = self.completeness.watermarks_ms()
         ended = []
         for series, ends_ms in self._ending.items():

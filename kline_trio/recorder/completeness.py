@@ -5,6 +5,7 @@ replay nothing after a reconnect. One rule covers all of it: what has not been r
 after its close is absent.
 """
 
+import heapq
 from collections.abc import Collection, Iterable, Mapping
 
 import attrs
@@ -43,6 +44,11 @@ class Completeness:
     grace_ms: int
     """How long after its close a candle may take to come."""
     _watched: dict[Series, _Watched] = attrs.field(init=False, factory=dict)
+    _agenda: dict[str, list[tuple[int, Series]]] = attrs.field(init=False, factory=dict)
+    """By trade type, a heap: when the next candle that is to be judged of a series ends. To look at
+    thousands of series each second, of which none is due, would cost some percent of a core."""
+    _losers: set[Series] = attrs.field(init=False, factory=set)
+    """Series with candles that were judged as received, and lost."""
 
     def watch(self, series: Series, from_ms: int, stored: Iterable[Span] = ()) -> None:
         """From this open time on the series' candles are due.
@@ -55,6 +61,7 @@ class Completeness:
         watched = self._watched.setdefault(series, _Watched())
         watched.judged_ms = from_ms
         watched.stored = list(stored)
+        self._put_down(series, from_ms)
 
     def forget(self, series: Series) -> None:
         """The series' candles are due no more."""
@@ -83,6 +90,7 @@ class Completeness:
                 watched.received.discard(open_time_ms)
             else:
                 watched.lost.add(open_time_ms)
+                self._losers.add(series)
 
     def absent(
         self, now_ms: Mapping[str, int], among: Collection[Series] | None = None
@@ -94,14 +102,29 @@ class Completeness:
           among: of which series; None: of all.
         """
         found = {}
-        for series in self._watched if among is None else among:
-            watched = self._watched[series]
+        for series in self._due(now_ms) if among is None else among:
+            watched = self._watched.get(series)
             now = now_ms.get(series.trade_type)
-            if now is not None and watched.judged_ms is not None:
+            if watched is not None and now is not None and watched.judged_ms is not None:
                 spans = self._judge(series, watched, watched.judged_ms, now - self.grace_ms)
+                self._put_down(series, watched.judged_ms)
                 if spans:
                     found[series] = spans
         return found
+
+    def _put_down(self, series: Series, judged_ms: int) -> None:
+        agenda = self._agenda.setdefault(series.trade_type, [])
+        heapq.heappush(agenda, (series.interval.end_time_ms(judged_ms), series))
+
+    def _due(self, now_ms: Mapping[str, int]) -> list[Series]:
+        """The series that have something to be judged."""
+        due = {one for one in self._losers if one.trade_type in now_ms}
+        self._losers -= due
+        for trade_type, agenda in self._agenda.items():
+            until_ms = now_ms.get(trade_type, 0) - self.grace_ms
+            while agenda and agenda[0][0] <= until_ms:
+                due.add(heapq.heappop(agenda)[1])
+        return sorted(due)
 
     @staticmethod
     def _judge(series: Series, watched: _Watched, judged_ms: int, now_ms: int) -> tuple[Span, ...]:

@@ -1,5 +1,6 @@
 """From the journal into Parquet: which series is due, and its merge in three jobs."""
 
+import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -47,6 +48,10 @@ class Merger:
     _newest_file: dict[Series, MergedFile] = attrs.field(init=False, factory=dict)
     _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
     _waiting: dict[Series, _Waiting] = attrs.field(init=False, factory=dict)
+    _agenda: list[tuple[float, Series]] = attrs.field(init=False, factory=list)
+    """A heap: when what waits is due, or was thought to be; what is due earlier than that stands in
+    it again. To look at all that waits at each commit would cost thousands of series a tenth of a
+    core."""
     _finish_by: float | None = attrs.field(init=False, default=None)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
@@ -55,7 +60,7 @@ class Merger:
         now = trio.current_time()
         for series, rows in Counter(item.series for item in received).items():
             self._waiting.setdefault(series, _Waiting(now)).rows += rows
-        self._news.set()
+            self._put_down(series)
 
     def finish(self, within_seconds: float) -> None:
         """No more candles come: merge what waits, begin nothing later than this, and end."""
@@ -75,6 +80,7 @@ class Merger:
             self._newest_file[file.series] = file
         for left_over in await self.commit_door.run(self.store.pending):
             self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
+            self._put_down(left_over.series)
         while self._finish_by is None or self._waiting:
             self._news = trio.Event()
             now = trio.current_time()
@@ -96,14 +102,25 @@ class Merger:
         at = -math.inf if self._finish_by is not None else waiting.since + patience
         return max(at, waiting.not_before)
 
+    def _put_down(self, series: Series) -> None:
+        """Note when a series is due, and wake up if that is sooner than anything else."""
+        due_at = self._due_at(series)
+        if not self._agenda or due_at < self._agenda[0][0]:
+            self._news.set()
+        heapq.heappush(self._agenda, (due_at, series))
+
     def _next_due(self) -> float:
-        by = math.inf if self._finish_by is None else self._finish_by
-        return min([by, *map(self._due_at, self._waiting)])
+        if self._finish_by is not None:
+            return min([self._finish_by, *map(self._due_at, self._waiting)])
+        return self._agenda[0][0] if self._agenda else math.inf
 
     def _due(self, now_seconds: float) -> list[Series]:
-        due = [series for series in self._waiting if self._due_at(series) <= now_seconds]
+        found = set(self._waiting) if self._finish_by is not None else set()
+        while self._agenda and self._agenda[0][0] <= now_seconds:
+            found.add(heapq.heappop(self._agenda)[1])
+        due = [one for one in found & self._waiting.keys() if self._due_at(one) <= now_seconds]
         # Cheapest first, so that what the end cuts off is as little as can be.
-        return sorted(due, key=self._size_bytes)
+        return sorted(due, key=lambda one: (self._size_bytes(one), one))
 
     def _size_bytes(self, series: Series) -> int:
         file = self._newest_file.get(series)
@@ -128,3 +145,4 @@ class Merger:
             again.since = waiting.since
             again.rows += waiting.rows
             again.not_before = trio.current_time() + RETRY_SECONDS
+            self._put_down(series)

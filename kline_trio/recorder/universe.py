@@ -65,8 +65,10 @@ class Universe:
     """Each market's list as it was last believed, by symbol; never changed in place."""
     _looked_ms: dict[str, int] = attrs.field(init=False, factory=dict)
     """When a market's list was last seen since the start, by the exchange's time."""
+    _trading: Counter[str] = attrs.field(init=False, factory=Counter)
+    """How many symbols of a market trade."""
     _most_trading: Counter[str] = attrs.field(init=False, factory=Counter)
-    """How many symbols of a market have traded at most."""
+    """How many have traded at most."""
     _ever: set[tuple[str, str]] = attrs.field(init=False, factory=set)
     """By market, every symbol that was seen."""
     _followed: dict[str, _Market] = attrs.field(init=False)
@@ -84,7 +86,7 @@ class Universe:
     def is_halted(self, trade_type: str) -> bool:
         """Whether most of a market's symbols have stopped at once: then none of them has ended."""
         most = self._most_trading[trade_type]
-        return most >= _A_MARKET and 2 * _trading(self.listings[trade_type]) < most
+        return most >= _A_MARKET and 2 * self._trading[trade_type] < most
 
     async def until_seen(self, trade_type: str) -> None:
         """Wait until a market's list was seen since the start."""
@@ -174,7 +176,8 @@ class Universe:
         found = changes(trade_type, known, seen, now_ms)
         before_ms = self._looked_ms.get(trade_type)
         self._looked_ms[trade_type] = now_ms
-        trading = _trading(seen)
+        trading = sum(one.is_trading for one in seen.values())
+        self._trading[trade_type] = trading
         self._most_trading[trade_type] = max(trading, self._most_trading[trade_type])
         market.seen.set()
         if not found:
@@ -207,10 +210,6 @@ class Universe:
         market.unsaved.clear()
         self._words.room("; changes of symbols are kept")
         return True
-
-
-def _trading(listings: Mapping[str, Listing]) -> int:
-    return sum(one.is_trading for one in listings.values())
 
 
 def _begun_ms(
