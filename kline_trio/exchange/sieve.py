@@ -5,8 +5,9 @@ It can take the closed ones out too, to be decoded without a way through trio-we
 At least 98 of 100 frames repeat a candle that is still forming. To assemble, decode and queue one
 costs trio-websocket some 25 µs, and to see here that it can go costs 0.5. Only what is positively
 a forming candle is left out: a whole, unfragmented text frame whose payload holds `"x"` exactly
-once, there reads `"x":false`, and escapes nothing. Every other byte passes as it came, so that a spelling never
-seen before, or a breach of the protocol, is judged by the real parser, and is merely slower.
+once, there reads `"x":false`, and escapes nothing. Every other byte passes as it came, so that a
+spelling never seen before, or a breach of the protocol, is judged by the real parser, and is merely
+slower.
 """
 
 import re
