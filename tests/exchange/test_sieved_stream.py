@@ -209,6 +209,31 @@ def test_only_what_is_positively_closed_is_taken() -> None:
     assert (sieve.kept, sieve.dropped, sieve.closed, sieve.frames) == (5, 1, 2, 8)
 
 
+@pytest.mark.parametrize("key", [b'"x":false', b'"x":true'])
+def test_a_key_does_not_begin_in_a_header(key: bytes) -> None:
+    """A length of 34 is a quotation mark; and 120 is an x, in a header of two bytes as of four."""
+    sieve = Sieve(takes_closed=True)
+    sieve.feed(HEAD)
+    for kept in (key[1:] + b"." * (34 - len(key) + 1), b'":false' + b"." * 113, b"." * 0x178):
+        data = frame(TEXT, kept)
+        assert b"x" in data[:4] or b'"' in data[:2]
+        assert sieve.feed(data) is data
+    for taken in (120, 0x178):
+        assert sieve.feed(frame(TEXT, key + b"." * (taken - len(key)))) == b""
+
+
+@pytest.mark.parametrize("state", ["false", "true"])
+def test_names_with_an_x_are_names(state: str) -> None:
+    sieve = Sieve(takes_closed=True)
+    sieve.feed(HEAD)
+    payload = candle(state, "xrpusdt@kline_1m")
+    for kept in (payload.replace(b"v", b"x"), payload + b'"x"', payload.replace(b'"x"', b'"xx"')):
+        data = frame(TEXT, kept)
+        assert sieve.feed(data) is data
+    assert sieve.feed(frame(TEXT, payload) * 3 + frame(TEXT, b"x" * 300)) == frame(TEXT, b"x" * 300)
+    assert sieve.dropped + sieve.closed == 3
+
+
 def test_a_closed_candle_is_heard_of() -> None:
     sieve = Sieve(takes_closed=True)
     sieve.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m"}

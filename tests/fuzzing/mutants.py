@@ -59,7 +59,7 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "4 if length == 126 else 10", "4"),
     # Its key.
     "the first of two keys decides": (
-        sieve, "if key + 3 <= end or escape", "if escape"),
+        sieve, "if letter + 2 <= end or escape", "if escape"),
     "escapes are overlooked": (
         sieve, " or escape < end", ""),
     "escapes are seen only once a read": (
@@ -69,9 +69,9 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     "fals is enough": (
         sieve, "b'\"x\":false', b", "b'\"x\":fals', b"),
     "the key may be in the next frame": (
-        sieve, "startswith(_FORMING, key, end)", "startswith(_FORMING, key)"),
+        sieve, "startswith(_FORMING, letter - 1, end)", "startswith(_FORMING, letter - 1)"),
     "the key is looked for once a read": (
-        sieve, "if key < start and (key", "if key < 0 and (key"),
+        sieve, "if letter <= start and (letter", "if letter < 0 and (letter"),
     # How it goes on from read to read.
     "what is held is passed on too": (
         sieve, "if keep_from < position:\n            pieces.append(data[keep_from:position])",
