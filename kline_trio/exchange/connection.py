@@ -6,7 +6,7 @@ CLOSE (trio-websocket#184), so the stream is closed by force.
 
 import enum
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ from kline_trio.exchange.protocol import (
     CandleForming,
     ContractChanged,
     ErrorReply,
-    OtherEvent,
+    Event,
     ServerShutdown,
     SubscriptionReply,
     decode,
@@ -161,7 +161,7 @@ class Connection:
     _subscription: Subscription = attrs.field(init=False, factory=Subscription)
     _sieve: Sieve = attrs.field(init=False, factory=Sieve)
     _stream: SievedStream | None = attrs.field(init=False, default=None)
-    _delivering: bool = attrs.field(init=False, default=False)
+    _delivering: int = attrs.field(init=False, default=0)
     _heard: bool = attrs.field(init=False, default=False)
     _ready: bool = attrs.field(init=False, default=False)
     _shutting_down: bool = attrs.field(init=False, default=False)
@@ -221,6 +221,8 @@ class Connection:
                 ended = _refused(_leaf(group))
             except* _LOST as group:
                 ended = self._lost(_leaf(group))
+        if self._stream is not None and self._stream.bug is not None:
+            raise self._stream.bug
         if ended is None:
             ended = self._run_out_of_time()
         if self._retired:
@@ -231,7 +233,13 @@ class Connection:
 
     async def _connect_and_receive(self, dial: Dial, url: str, nth: int) -> None:
         stream = await dial(url, nth)
-        sieved = SievedStream(stream, on_life=self._move_deadline, on_forming=self._see_forming)
+        sieved = SievedStream(
+            stream,
+            on_life=self._move_deadline,
+            on_closed=self._take_closed,
+            on_forming=self._see_forming,
+            rest_seconds=self.rest_seconds,
+        )
         self._stream = sieved
         self._sieve = sieved.sieve
         self._sieve.unseen = self._subscription.unheard
@@ -260,36 +268,49 @@ class Connection:
 
     async def _receive(self, socket: trio_websocket.WebSocketConnection) -> NoReturn:
         while True:
-            text = await socket.get_message()
-            try:
-                event = decode(text, self.streams)
-            except ProtocolError as error:
-                self.tell(BadFrame(str(error), text))
-                continue
-            match event:
-                case CandleClosed():
-                    self._hear(event)
-                    await self._deliver(event)
-                case CandleForming():
-                    self._hear(event)
-                case SubscriptionReply():
-                    for name in self._subscription.acknowledge(event.id, trio.current_time()):
-                        self.streams.pop(name, None)
-                case ErrorReply():
-                    self._answer_refusal(event, text)
-                case ServerShutdown():
-                    self._shutting_down = True
-                    self.tell(ShutdownAnnounced())
-                case ContractChanged():
-                    self.tell(event)
-                case OtherEvent():
-                    pass
+            await self._take(await socket.get_message())
 
-    async def _deliver(self, event: CandleClosed) -> None:
-        self._delivering = True
-        self._life.deadline = math.inf
-        await self.deliver(event)
-        self._delivering = False
+    async def _take_closed(self, payloads: Sequence[bytes]) -> None:
+        # Called in trio-websocket's reader: while `deliver` blocks, pings wait too.
+        self._pause_deadline()
+        for payload in payloads:
+            await self._take(payload)
+        self._resume_deadline()
+
+    async def _take(self, text: str | bytes) -> None:
+        match event := self._decode(text):
+            case CandleClosed():
+                self._hear(event)
+                self._pause_deadline()
+                await self.deliver(event)
+                self._resume_deadline()
+            case CandleForming():
+                self._hear(event)
+            case SubscriptionReply():
+                for name in self._subscription.acknowledge(event.id, trio.current_time()):
+                    self.streams.pop(name, None)
+            case ErrorReply():
+                self._answer_refusal(event, text)
+            case ServerShutdown():
+                self._shutting_down = True
+                self.tell(ShutdownAnnounced())
+            case ContractChanged():
+                self.tell(event)
+
+    def _decode(self, text: str | bytes) -> Event | None:
+        try:
+            return decode(text, self.streams)
+        except ProtocolError as error:
+            self.tell(BadFrame(str(error), text))
+            return None
+
+    def _pause_deadline(self) -> None:
+        if not self._delivering:
+            self._life.deadline = math.inf
+        self._delivering += 1
+
+    def _resume_deadline(self) -> None:
+        self._delivering -= 1
         self._move_deadline()
 
     def _move_deadline(self) -> None:
@@ -298,11 +319,7 @@ class Connection:
 
     def _see_forming(self, payload: bytes) -> None:
         # The newest of the candles that the sieve left out, at most once a second.
-        try:
-            event = decode(payload, self.streams)
-        except ProtocolError as error:
-            self.tell(BadFrame(str(error), payload))
-            return
+        event = self._decode(payload)
         if isinstance(event, CandleForming):
             self._hear(event)
 

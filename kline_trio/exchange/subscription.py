@@ -69,7 +69,7 @@ class Subscription:
     def suspect(self, name: str, now_seconds: float) -> None:
         """Something should have come of this stream: note when next it gives anything."""
         self.unheard.add(name.encode())
-        self._expected_since[name] = now_seconds
+        self._expect(name, now_seconds)
 
     async def send(
         self, send_message: Callable[[str], Awaitable[None]], messages_per_second: float
@@ -114,7 +114,7 @@ class Subscription:
         if not request.begins:
             return tuple(name for name in request.names if name not in self._wanted)
         for name in request.names:
-            self._expected_since[name] = now_seconds
+            self._expect(name, now_seconds)
         return ()
 
     def refuse(self, request_id: object) -> tuple[str, ...]:
@@ -135,14 +135,18 @@ class Subscription:
 
     def silent(self, now_seconds: float, patience_seconds: float) -> tuple[str, ...]:
         """The streams expected for so long of which nothing was heard; each is named once."""
-        names = tuple(
-            name
-            for name, since in self._expected_since.items()
-            if now_seconds - since >= patience_seconds
-        )
+        names = []
+        for name, since in self._expected_since.items():  # the oldest first
+            if now_seconds - since < patience_seconds:
+                break
+            names.append(name)
         for name in names:
             del self._expected_since[name]
         return tuple(name for name in names if name.encode() in self.unheard)
+
+    def _expect(self, name: str, now_seconds: float) -> None:
+        self._expected_since.pop(name, None)  # so that it stands last
+        self._expected_since[name] = now_seconds
 
     def _ask(self, names: tuple[str, ...], *, begins: bool) -> None:
         for start in range(0, len(names), _STREAMS_PER_REQUEST):

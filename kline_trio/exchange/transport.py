@@ -1,40 +1,110 @@
-"""From a URL to a stream of bytes: TCP and TLS."""
+"""From a URL to a stream of bytes: addresses, TCP, a proxy, TLS."""
 
-import ssl
-from contextlib import AsyncExitStack
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import attrs
 import trio
 
-__all__ = ["dial"]
+from kline_trio.errors import ConfigError
+from kline_trio.exchange.proxies import Proxy, proxy_for
+from kline_trio.exchange.tls import open_tls, tls_context
+from kline_trio.exchange.tunnel import dig, require_socks
+
+__all__ = ["Dialler"]
+
+_PREFERRED_SECONDS = 1.0
+"""How long the preferred address is tried alone: a SYN that was lost is sent again after a second
+(RFC 6298, section 2), and the patience of a connection is that of all of it together."""
 
 
-async def dial(url: str, nth: int = 0) -> trio.abc.Stream:
-    """Open a stream to a `ws://` or `wss://` URL, TLS handshake done.
+@attrs.frozen(kw_only=True)
+class Dialler:
+    """Opens streams to WebSocket URLs, over the ways that the configuration names."""
 
-    The name is resolved anew each time, since addresses of the exchange change
-    (sieblyio/binance#602), and all of its addresses are tried (RFC 8305).
+    ca_file: Path | None = None
+    """Certificates, in PEM, that are trusted besides the system's."""
+    proxy: str | None = None
+    """The URL of a proxy, or "direct" for none; None: as the environment says."""
+    environment: Mapping[str, str] = attrs.field(factory=lambda: os.environ, repr=False)
+    """Where `HTTPS_PROXY` and its like are looked for."""
 
-    Raises:
-      OSError: no address answered, or the name is unknown.
-      trio.BrokenResourceError: the TLS handshake failed.
+    def check(self, urls: Iterable[str]) -> None:
+        """See, before anything is dialled, that what the user named can be used.
 
-    If cancelled, nothing is left open.
-    """
+        It reads files, so in a program at work it belongs into a thread.
+
+        Raises:
+          ConfigError: the CA file or a proxy cannot be used, or SOCKS is not installed.
+        """
+        tls_context(self.ca_file)
+        for url in urls:
+            proxy = self._proxy_for(url)
+            if proxy is not None and proxy.scheme != "http":
+                require_socks()
+
+    async def dial(self, url: str, nth: int = 0) -> trio.abc.Stream:
+        """Open a stream to a `ws://` or `wss://` URL, TLS handshake done.
+
+        The name is resolved anew each time, since addresses of the exchange change
+        (sieblyio/binance#602). Through a proxy it is the proxy that resolves it.
+
+        Args:
+          url: whose host and port.
+          nth: which of the name's addresses to try first, counted over the end from the first one
+            again; they are put in order, so that each number means the same one as long as they
+            stay the same. All others follow (RFC 8305).
+
+        Raises:
+          OSError: no address answered, the name is unknown, the proxy refuses; or what the user
+            named, a file or a proxy, cannot be used any more.
+          trio.BrokenResourceError: the TLS handshake failed.
+
+        If cancelled, nothing is left open.
+        """
+        parts = urlsplit(url)
+        assert parts.hostname is not None, "the configuration admits only URLs with a host"
+        try:
+            async with AsyncExitStack() as unless_ready:
+                stream: trio.abc.Stream = await self._open(url, nth)
+                unless_ready.push_async_callback(trio.aclose_forcefully, stream)
+                if parts.scheme == "wss":
+                    # In a thread, for it reads files; and again each time, so that renewed
+                    # certificates need no restart.
+                    context = await trio.to_thread.run_sync(tls_context, self.ca_file)
+                    # Here rather than at the first byte: trio-websocket waits for ever for the
+                    # answer to its own handshake when the TLS handshake before it fails.
+                    stream = await open_tls(stream, context, parts.hostname)
+                unless_ready.pop_all()
+            return stream
+        except ConfigError as error:
+            # It was right when the program began, and may be again: as a network that is down.
+            raise OSError(str(error)) from error
+
+    async def _open(self, url: str, nth: int) -> trio.abc.Stream:
+        proxy = self._proxy_for(url)
+        host, port = _host_and_port(url)
+        if proxy is not None:
+            return await dig(proxy, host, port)
+        return await _open_tcp(host, port, nth)
+
+    def _proxy_for(self, url: str) -> Proxy | None:
+        return proxy_for(*_host_and_port(url), self.proxy, self.environment)
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     assert parts.hostname is not None, "the configuration admits only URLs with a host"
-    secure = parts.scheme == "wss"
-    tcp = await trio.open_tcp_stream(parts.hostname, parts.port or (443 if secure else 80))
-    if not secure:
-        return tcp
-    async with AsyncExitStack() as unless_ready:
-        unless_ready.push_async_callback(trio.aclose_forcefully, tcp)
-        # Reads the system's certificates: off the event loop, and again each time, so that a
-        # renewed certificate store needs no restart.
-        context = await trio.to_thread.run_sync(ssl.create_default_context)
-        tls = trio.SSLStream(tcp, context, server_hostname=parts.hostname, https_compatible=True)
-        # Here rather than at the first byte: trio-websocket waits for ever for the answer to its
-        # own handshake when the TLS handshake before it fails.
-        await tls.do_handshake()
-        unless_ready.pop_all()
-    return tls
+    return parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80)
+
+
+async def _open_tcp(host: str, port: int, nth: int) -> trio.SocketStream:
+    found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    addresses = sorted({str(address[0]) for *_, address in found})
+    if len(addresses) > 1:
+        with suppress(OSError), trio.move_on_after(_PREFERRED_SECONDS):
+            return await trio.open_tcp_stream(addresses[nth % len(addresses)], port)
+    return await trio.open_tcp_stream(host, port)

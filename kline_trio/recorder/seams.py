@@ -11,7 +11,7 @@ import httpx2
 import trio
 
 from kline_trio.exchange.connection import Dial
-from kline_trio.exchange.transport import dial
+from kline_trio.exchange.transport import Dialler
 
 __all__ = ["Door", "Seams"]
 
@@ -28,7 +28,7 @@ async def _in_a_thread(job: Callable[..., _Result], *arguments: Any) -> _Result:
 class Seams:
     """Where the recorder touches the world; the defaults are the real one."""
 
-    dial: Dial = dial
+    dial: Dial = Dialler().dial
     """Opens a stream to a WebSocket URL."""
     http_transport: httpx2.AsyncBaseTransport | None = None
     """Carries REST requests; None is httpx2's own."""

@@ -59,19 +59,19 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "4 if length == 126 else 10", "4"),
     # Its key.
     "the first of two keys decides": (
-        sieve, "forming = key + 3 > end and", "forming ="),
+        sieve, "if letter + 2 <= end or escape", "if escape"),
     "escapes are overlooked": (
-        sieve, " and escape >= end", ""),
+        sieve, " or escape < end", ""),
     "escapes are seen only once a read": (
         sieve, "if escape < start and (escape", "if escape < 0 and (escape"),
     "only the key with its colon is counted": (
-        sieve, "_KEY, _FORMING = b'\"x\"', ", "_KEY, _FORMING = b'\"x\":', "),
+        sieve, "_KEY, _FORMING, _CLOSED = b'\"x\"', ", "_KEY, _FORMING, _CLOSED = b'\"x\":', "),
     "fals is enough": (
-        sieve, "b'\"x\":false'\n", "b'\"x\":fals'\n"),
+        sieve, "b'\"x\":false', b", "b'\"x\":fals', b"),
     "the key may be in the next frame": (
-        sieve, "startswith(_FORMING, key, end)", "startswith(_FORMING, key)"),
+        sieve, "startswith(_FORMING, letter - 1, end)", "startswith(_FORMING, letter - 1)"),
     "the key is looked for once a read": (
-        sieve, "if key < start and (key", "if key < 0 and (key"),
+        sieve, "if letter <= start and (letter", "if letter < 0 and (letter"),
     # How it goes on from read to read.
     "what is held is passed on too": (
         sieve, "if keep_from < position:\n            pieces.append(data[keep_from:position])",

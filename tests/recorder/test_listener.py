@@ -168,7 +168,7 @@ async def test_data_resets_backoff_and_patience(autojump_clock: trio.testing.Moc
     first, second, third, fourth = result.dials[:4]
     assert second - first == pytest.approx(30 + 1)
     assert third - second == pytest.approx(60 + 2)
-    assert fourth - third == pytest.approx(120 + 0.5)
+    assert fourth - third == pytest.approx(120 + 0.5, abs=0.03)  # the connection rests too
     assert result.dials[4] - fourth == pytest.approx(30 + 1)
 
 

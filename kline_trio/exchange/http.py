@@ -1,0 +1,102 @@
+"""The HTTP client of REST and archive, over the same ways as the WebSockets."""
+
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import httpx2
+
+from kline_trio.errors import ConfigError
+from kline_trio.exchange.proxies import Proxy, proxy_for
+from kline_trio.exchange.tls import tls_context
+from kline_trio.exchange.tunnel import require_socks
+
+__all__ = ["http_client"]
+
+_HTTPS_PORT = 443
+
+
+def http_client(
+    ca_file: Path | None,
+    proxy: str | None,
+    transport: httpx2.AsyncBaseTransport | None,
+    timeout_seconds: float,
+    environment: Mapping[str, str] | None = None,
+) -> httpx2.AsyncClient:
+    """A client that trusts whom a `Dialler` trusts, and goes through the proxy that it would.
+
+    It reads certificates, once: that takes some 20 ms.
+
+    Args:
+      ca_file: certificates, in PEM, that are trusted besides the system's.
+      proxy: the URL of a proxy, or "direct" for none; None: as the environment says.
+      transport: carries all requests, whatever the others say; None is httpx2's own.
+      timeout_seconds: for each step of a request.
+      environment: where `HTTPS_PROXY` and its like are looked for; None: the real one.
+
+    Raises:
+      ConfigError: the CA file cannot be used.
+    """
+    if transport is None:
+        environment = os.environ if environment is None else environment
+        transport = _Ways(tls_context(ca_file), proxy, environment)
+    return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
+
+
+@attrs.frozen(eq=False)
+class _Ways(httpx2.AsyncBaseTransport):
+    """Carries each request directly, or through the proxy that leads to its host."""
+
+    context: ssl.SSLContext
+    proxy: str | None
+    environment: Mapping[str, str]
+    _by_proxy: dict[Proxy | None, httpx2.AsyncHTTPTransport] = attrs.field(init=False, factory=dict)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request, and give the response.
+
+        Raises:
+          httpx2.TransportError: there was none.
+        """
+        url = request.url
+        proxy = None
+        try:
+            if url.scheme == "https":
+                port = url.port or _HTTPS_PORT
+                proxy = proxy_for(url.host, port, self.proxy, self.environment)
+            transport = self._transport(proxy)
+        except ConfigError as error:
+            raise httpx2.ProxyError(str(error)) from None
+        if proxy is None or proxy.scheme == "http":
+            return await transport.handle_async_request(request)
+        import socksio
+
+        try:
+            return await transport.handle_async_request(request)
+        # httpcore2 asserts, and socksio refuses, what a server that is no SOCKS server may say.
+        except (AssertionError, ValueError, IndexError, socksio.SOCKSError) as error:
+            raise httpx2.ProxyError(f"{proxy.url}: {str(error) or 'no SOCKS5'}") from None
+
+    def _transport(self, proxy: Proxy | None) -> httpx2.AsyncHTTPTransport:
+        if proxy not in self._by_proxy:
+            self._by_proxy[proxy] = httpx2.AsyncHTTPTransport(
+                verify=self.context, proxy=_theirs(proxy), trust_env=False
+            )
+        return self._by_proxy[proxy]
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for transport in self._by_proxy.values():
+            await transport.aclose()
+
+
+def _theirs(proxy: Proxy | None) -> httpx2.Proxy | None:
+    if proxy is None:
+        return None
+    if proxy.scheme != "http":
+        require_socks()
+    if proxy.username is None:
+        return httpx2.Proxy(proxy.url)
+    return httpx2.Proxy(proxy.url, auth=(proxy.username, proxy.password or ""))

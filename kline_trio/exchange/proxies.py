@@ -1,0 +1,132 @@
+"""Which proxy leads to an address: what the configuration says, or else the environment. Pure.
+
+The environment's names are those of curl and most other programs: `HTTPS_PROXY`, `ALL_PROXY` and
+`NO_PROXY`, in small letters or capitals; small ones win. Only encrypted addresses can be far away
+(unencrypted ones are of this machine, see the configuration), so `HTTP_PROXY` means nothing here.
+"""
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+from kline_trio.errors import ConfigError
+
+__all__ = ["DIRECT", "Proxy", "proxy_for"]
+
+DIRECT = "direct"
+"""What the configuration says for no proxy at all."""
+
+_DEFAULT_PORTS = {"http": 80, "socks5": 1080, "socks5h": 1080}
+
+
+@attrs.frozen(kw_only=True)
+class Proxy:
+    """Where a proxy is, and who we are to it."""
+
+    scheme: str
+    """`http` or `socks5`."""
+    host: str
+    port: int
+    username: str | None = attrs.field(default=None, repr=False)
+    password: str | None = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def from_url(cls, url: str, said_by: str) -> "Proxy":
+        """The proxy of a URL such as `socks5://user:password@host:1080`.
+
+        Names are resolved by the proxy, with `socks5` as with `socks5h`: so it is with HTTP, and
+        an exchange may well be reachable by a name that is unknown, or misleads, here.
+
+        Args:
+          url: the URL; without a scheme it is one of HTTP.
+          said_by: where the URL stands, for the error: the URL itself may hold a password.
+
+        Raises:
+          ConfigError: it is none.
+        """
+        problem = f"{said_by}: no http:// or socks5:// address of a proxy"
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port = parts.port
+        except ValueError:
+            raise ConfigError([problem]) from None
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ConfigError([problem])
+        return cls(
+            scheme=parts.scheme.removesuffix("h"),
+            host=parts.hostname,
+            port=port or _DEFAULT_PORTS[parts.scheme],
+            username=None if parts.username is None else unquote(parts.username),
+            password=None if parts.username is None else unquote(parts.password or ""),
+        )
+
+    @property
+    def url(self) -> str:
+        """Its address, without name and password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def proxy_for(
+    host: str, port: int, setting: str | None, environment: Mapping[str, str]
+) -> Proxy | None:
+    """The proxy that leads to a host over TLS; None if none does.
+
+    None leads to this machine, whoever names it: through a proxy, it would be another machine.
+
+    Args:
+      host: a name or an IP address.
+      port: on it.
+      setting: a proxy's URL, `DIRECT`, or None, which asks the environment.
+      environment: the environment's variables.
+
+    Raises:
+      ConfigError: what is named is no proxy that can be used.
+    """
+    if setting == DIRECT or _is_this_machine(host):
+        return None
+    if setting is not None:
+        return Proxy.from_url(setting, "connection.proxy")
+    for name in ("https_proxy", "all_proxy"):
+        found, url = _look_up(name, environment)
+        if url:
+            excluded = _look_up("no_proxy", environment)[1]
+            is_excluded = any(_covers(entry, host, port) for entry in excluded.split(","))
+            return None if is_excluded else Proxy.from_url(url, f"the environment's {found}")
+    return None
+
+
+def _look_up(name: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    # A variable that is there and empty is a decision too, as for curl.
+    found = name if name in environment else name.upper()
+    return found, environment.get(found, "").strip()
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    """Whether an entry of NO_PROXY means this host.
+
+    A name means what is below it too, with or without a dot in front. A port may follow a name.
+    """
+    entry = entry.strip().lower()
+    if not entry:
+        return False
+    if entry == "*":
+        return True
+    try:
+        return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        pass  # one of the two is a name
+    name, _, only_port = entry.partition(":")
+    if only_port and only_port != str(port):
+        return False
+    name = name.removeprefix("*").removeprefix(".")
+    return host == name or host.endswith(f".{name}")
