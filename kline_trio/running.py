@@ -17,6 +17,7 @@ from kline_trio.config import Config, EndpointConfig, HistoryConfig
 from kline_trio.console import log_lines
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.protocol import stream_name
+from kline_trio.recorder.lifetimes import check_ways
 from kline_trio.recorder.supervisor import Recorder, fill, open_recorder, open_tail
 from kline_trio.signals import Asked, listen_for
 from kline_trio.simulator.alongside import open_exchange
@@ -47,6 +48,7 @@ def record(config: Config, options: argparse.Namespace) -> None:
 async def _reread(path: Path, lead: Callable[[Config], Config], recorder: Recorder) -> None:
     try:
         config = await trio.to_thread.run_sync(Config.from_toml, path)
+        await trio.to_thread.run_sync(check_ways, config)
     except ConfigError as error:
         logger.error("the configuration stays as it was, for that in %s is no good:", path)
         for problem in error.problems:

@@ -3,16 +3,17 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import httpx2
 import trio
 
 from kline_trio.config import Config
 from kline_trio.errors import StoreInUseError
+from kline_trio.exchange.http import http_client
+from kline_trio.exchange.transport import Dialler
 from kline_trio.recorder.filling import Http, Storage
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.storage.store import Store
 
-__all__ = ["lone_error_plain", "open_http", "open_store"]
+__all__ = ["check_ways", "lone_error_plain", "open_http", "open_store"]
 
 _REST_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
@@ -41,12 +42,27 @@ async def open_store(config: Config, seams: Seams, advice: str = "") -> AsyncIte
 
 @asynccontextmanager
 async def open_http(config: Config, seams: Seams) -> AsyncIterator[Http]:
-    """Ask over HTTP while the body runs."""
-    # No proxy from the environment: the WebSockets could not follow.
-    async with httpx2.AsyncClient(
-        transport=seams.http_transport, timeout=_REST_SECONDS, trust_env=False
-    ) as client:
+    """Ask over HTTP while the body runs.
+
+    Raises:
+      ConfigError: the CA file or a proxy cannot be used.
+    """
+    if seams.dial is None:
+        await trio.to_thread.run_sync(check_ways, config)
+    ways = config.connection
+    async with http_client(ways.ca_file, ways.proxy, seams.http_transport, _REST_SECONDS) as client:
         yield Http.of(config, client)
+
+
+def check_ways(config: Config) -> None:
+    """See whether what a configuration names to reach the exchange can be used; it reads files.
+
+    Raises:
+      ConfigError: the CA file or a proxy cannot be used.
+    """
+    ways = config.connection
+    urls = [url for one in config.endpoints.values() for url in one.websocket]
+    Dialler(ca_file=ways.ca_file, proxy=ways.proxy).check(urls)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import attrs
 import httpx2
 import trio
 
+from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.transport import Dialler
 
@@ -28,8 +29,8 @@ async def _in_a_thread(job: Callable[..., _Result], *arguments: Any) -> _Result:
 class Seams:
     """Where the recorder touches the world; the defaults are the real one."""
 
-    dial: Dial = Dialler().dial
-    """Opens a stream to a WebSocket URL."""
+    dial: Dial | None = None
+    """Opens a stream to a WebSocket URL; None is the network."""
     http_transport: httpx2.AsyncBaseTransport | None = None
     """Carries REST requests; None is httpx2's own."""
     on_disk: Callable[..., Awaitable[Any]] = _in_a_thread
@@ -38,6 +39,10 @@ class Seams:
     """Seconds since 1970. Labels only: nothing is decided by it."""
     random: Random = attrs.field(factory=Random)
     """Jitter."""
+
+    def dial_by(self, connection: ConnectionConfig) -> Dial:
+        """What opens the streams that a configuration asks for."""
+        return self.dial or Dialler(ca_file=connection.ca_file, proxy=connection.proxy).dial
 
     def now(self) -> datetime:
         """The wall clock's time, UTC."""

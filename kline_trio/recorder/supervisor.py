@@ -96,7 +96,7 @@ class Recorder:
         Streams, WebSocket hosts and `[connection]` change at once and without a hole; what else is
         other is said in the log, and counts from the next start on.
         """
-        self._recording.reconfigure(config, self._seams.dial)
+        self._recording.reconfigure(config, self._seams.dial_by(config.connection))
 
 
 @asynccontextmanager
@@ -311,7 +311,7 @@ def _listeners(
             rest.market,
             config.endpoints[trade_type].websocket,
             config.connection,
-            seams.dial,
+            seams.dial_by(config.connection),
             seams,
             send.clone(),
             rest.clock.hear,
