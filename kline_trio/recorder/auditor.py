@@ -150,14 +150,12 @@ class Auditor:
         self._unstarted.difference_update(new)
 
     async def _leave(self, gone: Sequence[Series]) -> None:
-        """Keep since when these are not recorded any more."""
+        """Keep since when these are not recorded any more: what has not closed yet is not ours."""
+        if self.may_judge():
+            await self._judge()
         marks = self.completeness.watermarks_ms()
         accounts = {
-            one: attrs.evolve(
-                self._accounts[one],
-                watermark_ms=marks.get(one, self._accounts[one].watermark_ms),
-                retired_ms=self.clocks[one.trade_type].now_ms,
-            )
+            one: attrs.evolve(self._accounts[one], watermark_ms=marks[one], retired_ms=marks[one])
             for one in gone
         }
         await self._write([], accounts)

@@ -16,7 +16,7 @@ from kline_trio.interval import Interval
 from kline_trio.storage.catalog import last_end_ms, series
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.missing import made_whole
-from kline_trio.storage.stored import EARLIEST_MS, LATEST_MS, stored_table
+from kline_trio.storage.stored import EARLIEST_MS, LATEST_MS, stored_tables
 from kline_trio.storage.table import BEGIN, END, schema
 
 if TYPE_CHECKING:
@@ -116,16 +116,17 @@ def read(
     start_ms = None if start is None else moment_ms("start", start)
     end_ms = None if end is None else moment_ms("end", end)
     store_path = Path(path)
+    names = symbols if symbols is not None else [str(symbol)]
+    every = dict.fromkeys(_series(trade_type, name, time_interval) for name in names)
+    with disk_errors(store_path):
+        found = stored_tables(
+            store_path,
+            every,
+            EARLIEST_MS if start_ms is None else start_ms,
+            LATEST_MS if end_ms is None else end_ms,
+        )
     tables = {}
-    for name in dict.fromkeys(symbols if symbols is not None else [str(symbol)]):
-        wanted = _series(trade_type, name, time_interval)
-        with disk_errors(store_path):
-            table = stored_table(
-                store_path,
-                wanted,
-                EARLIEST_MS if start_ms is None else start_ms,
-                LATEST_MS if end_ms is None else end_ms,
-            )
+    for wanted, table in found.items():
         if table is None:
             _check_known(store_path, wanted)
             table = schema(wanted).empty_table()

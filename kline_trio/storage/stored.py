@@ -1,5 +1,6 @@
 """What is stored of a series as one table: the journal and the files seen as one."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kline_trio.candle import Series
+from kline_trio.candle import Candle, Series
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.table import BEGIN, overlay, schema, table_of
 
-__all__ = ["EARLIEST_MS", "LATEST_MS", "stored_table"]
+__all__ = ["EARLIEST_MS", "LATEST_MS", "stored_table", "stored_tables"]
 
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
 
@@ -26,27 +27,50 @@ def stored_table(
     Raises:
       KlineTrioError: a file or the journal cannot be read.
     """
+    return stored_tables(store_path, [wanted], start_ms, end_ms)[wanted]
+
+
+def stored_tables(
+    store_path: Path,
+    wanted: Collection[Series],
+    start_ms: int = EARLIEST_MS,
+    end_ms: int = LATEST_MS,
+) -> dict[Series, pa.Table | None]:
+    """The same of several series, for which the store is looked through once.
+
+    Raises:
+      KlineTrioError: a file or the journal cannot be read.
+    """
     # The journal first: a candle leaves it only after the file that holds it is in place. So one
     # that this look misses is in the files by now; files first would lose what is merged between.
     with journal_view(store_path) as journal:
-        waiting = journal.candles(wanted, start_ms, end_ms)
-    names = (wanted.trade_type, wanted.symbol, wanted.interval.file_name)
-    paths = [
-        path
-        for path in candle_files(store_path)
-        if all(name in str(path.relative_to(store_path)) for name in names)
-    ]
-    pieces = [
-        _rows(file, path, start_ms, end_ms).cast(schema(wanted))
-        for path, owner, file in open_files(paths)
-        if owner == wanted
-    ]
+        waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}
+    pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}
+    for path, owner, file in open_files(_candidates(store_path, wanted)):
+        if owner in pieces:
+            pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))
+    return {one: _joined(one, pieces[one], waiting[one]) for one in wanted}
+
+
+def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:
+    """The files that may hold these, by their names: each name of a series is in its path."""
+    found = []
+    few = {(one.trade_type, one.interval.file_name) for one in wanted}
+    [symbol] = [one.symbol for one in wanted] if len(wanted) == 1 else [""]
+    for path in candle_files(store_path):
+        name = str(path.relative_to(store_path))
+        if symbol in name and any(kind in name and interval in name for kind, interval in few):
+            found.append(path)
+    return found
+
+
+def _joined(series: Series, pieces: list[pa.Table], waiting: Sequence[Candle]) -> pa.Table | None:
     if not pieces and not waiting:
         return None
     # Two files hold the same candle only after a change of layout; what begins later is newer.
-    pieces = sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value)
-    table = schema(wanted).empty_table()
-    for piece in [*pieces, table_of(wanted, waiting)]:
+    in_order = sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value)
+    table = schema(series).empty_table()
+    for piece in [*in_order, table_of(series, waiting)]:
         table = overlay(table, piece)
     return table
 

@@ -27,12 +27,13 @@ from trio._core import _run
 from kline_trio.candle import Series
 from kline_trio.config import CompletenessConfig, Config, ConnectionConfig, StoreConfig
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.supervisor import open_recorder
+from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import (
     Drop,
     Fault,
     Garbage,
+    Lag,
     LateClose,
     OmitClose,
     Outage,
@@ -123,7 +124,8 @@ async def _record(seed: int, days: int, folder: Path) -> tuple[Exchange, list[tu
         store=StoreConfig(
             path=folder / "data", layout=_MONTHS, merge_seconds=5.0, max_merge_seconds=60.0
         ),
-        connection=ConnectionConfig(stall_seconds=5.0),
+        # A connection grows two and a half days old, in the exchange's time.
+        connection=ConnectionConfig(stall_seconds=5.0, max_age_hours=0.05, read_rest_seconds=0.0),
         completeness=CompletenessConfig(attempts=3, attempt_seconds=2.0),
     )
     lives = []
@@ -134,8 +136,10 @@ async def _record(seed: int, days: int, folder: Path) -> tuple[Exchange, list[tu
             is_last = left_s < 400
             life_s = left_s if is_last else min(left_s - 200, chance.expovariate(1 / 4_000))
             with trio.CancelScope() as life:
-                async with open_recorder(config, seams):
-                    await trio.sleep(max(life_s, 5.0))
+                async with open_recorder(config, seams) as recorder:
+                    until = trio.current_time() + max(life_s, 5.0)
+                    await _meddle(recorder, config, chance, until - 30.0)
+                    await trio.sleep_until(until)
                     if not is_last and chance.random() < 0.7:
                         # Whatever is under way is cut off; the rest of the time it is asked to end.
                         life.cancel()
@@ -146,7 +150,27 @@ async def _record(seed: int, days: int, folder: Path) -> tuple[Exchange, list[tu
             await trio.sleep(min(chance.expovariate(1 / 30), 100.0))
 
 
+async def _meddle(recorder: Recorder, config: Config, chance: Random, until: float) -> None:
+    """What users do to a running recorder; in the end all is as it was configured."""
+    while True:
+        await trio.sleep(chance.expovariate(1 / 400))
+        if trio.current_time() > until:
+            return
+        match chance.choice(("reconnect", "reconnect", "redundancy", "away")):
+            case "reconnect":
+                recorder.reconnect(chance.choice((None, "spot", "coin_futures")))
+            case "redundancy":
+                ways = attrs.evolve(config.connection, redundancy=chance.choice((1, 2, 3)))
+                recorder.reconfigure(attrs.evolve(config, connection=ways))
+            case "away":
+                one = chance.choice(SERIES)
+                recorder.remove_symbols(one.trade_type, one.time_interval, one.symbol)
+                await trio.sleep(min(chance.expovariate(1 / 10), 25.0))
+                recorder.add_symbols(one.trade_type, one.time_interval, one.symbol)
+
+
 def _faults(chance: Random, end_ms: int) -> Iterator[Fault]:
+    yield Lag(trade_type="spot", from_ms=START_MS, until_ms=end_ms)
     for series in SERIES:
         stream, trade_type = stream_name(series), series.trade_type
         # None in the last hours, so that all is settled at the end.
@@ -167,7 +191,11 @@ def _faults(chance: Random, end_ms: int) -> Iterator[Fault]:
                     Shutdown(trade_type=trade_type, at_ms=at_ms),
                     Garbage(trade_type=trade_type, at_ms=at_ms),
                     Stall(**stretch),
-                    Silence(stream=stream, **stretch),
+                    Silence(
+                        stream=stream,
+                        cure=chance.choice((None, "subscription", "connection")),
+                        **stretch,
+                    ),
                     Outage(**stretch),
                     RestFault(status=chance.choice((200, 429, 418, 500, 503, 403)), **stretch),
                     OmitClose(**close),  # type: ignore[arg-type]
