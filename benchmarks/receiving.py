@@ -14,7 +14,6 @@ from benchmarks.load import Load, Sent
 from benchmarks.made_up import START_MS
 from kline_trio.candle import Series
 from kline_trio.config import Config, ConnectionConfig, EndpointConfig, StoreConfig
-from kline_trio.exchange.transport import Dialler
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 
@@ -92,10 +91,15 @@ async def open_recording(
         endpoints=dict.fromkeys(_TRADE_TYPES, host),
         # Merges come after acceptance; only those of first candles are made, before measuring.
         store=StoreConfig(path=folder / "data", merge_seconds=3_600, drain_seconds=0),
-        connection=ConnectionConfig(stall_seconds=30, read_rest_seconds=rest_seconds),
+        # It may take a while until the sender has its frames ready.
+        connection=ConnectionConfig(
+            ca_file=folder / "ca.pem",
+            proxy="direct",
+            read_rest_seconds=rest_seconds,
+            stall_seconds=600,
+        ),
     )
-    dialler = Dialler(ca_file=folder / "ca.pem", proxy="direct")
-    seams = Seams(dial=dialler.dial, http_transport=_Rest(tuple(one.symbol for one in series)))
+    seams = Seams(http_transport=_Rest(tuple(one.symbol for one in series)))
     async with open_recorder(config, seams) as recorder:
         await trio.to_thread.run_sync(load.subscribed)
         yield Recording(load, recorder)

@@ -59,7 +59,7 @@ def _check_symbol(_: object, __: object, symbol: str) -> None:
     check_symbol(symbol)
 
 
-@attrs.frozen(order=True)
+@attrs.frozen(order=True, cache_hash=True)
 class Series:
     """The candles of one symbol on one market at one interval.
 

@@ -11,7 +11,7 @@ HERE = Proxy(scheme="http", host="proxy.test", port=3128)
 
 def found(environment: dict[str, str], host: str = HOST, port: int = 9443) -> str | None:
     proxy = proxy_for(host, port, None, environment)
-    return proxy and proxy.url
+    return proxy.url if proxy else None
 
 
 @pytest.mark.parametrize(

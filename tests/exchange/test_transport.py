@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -384,7 +385,13 @@ async def test_no_compression_is_offered(ca_file: Path) -> None:
         stream = await Dialler(ca_file=ca_file, proxy="direct").dial(f"wss://127.0.0.1:{port}")
         async with stream, trio.open_nursery() as nursery:
             nursery.start_soon(
-                trio_websocket.wrap_client_stream, nursery, stream, "exchange.test", "/stream"
+                partial(
+                    trio_websocket.wrap_client_stream,
+                    nursery,
+                    stream,  # type: ignore[arg-type]  # it documents any stream
+                    "exchange.test",
+                    "/stream",
+                )
             )
             with trio.fail_after(10):
                 head = await heads.receive()
