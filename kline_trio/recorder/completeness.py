@@ -5,7 +5,7 @@ replay nothing after a reconnect. One rule covers all of it: what has not been r
 after its close is absent.
 """
 
-import heapq
+import operator
 from collections.abc import Collection, Iterable, Mapping
 
 import attrs
@@ -14,6 +14,9 @@ from kline_trio.candle import Series
 from kline_trio.interval import Span
 
 __all__ = ["Completeness"]
+
+_NAMES = operator.attrgetter("trade_type", "symbol", "time_interval")
+"""Orders as Series do, and several times faster."""
 
 
 @attrs.define
@@ -44,9 +47,10 @@ class Completeness:
     grace_ms: int
     """How long after its close a candle may take to come."""
     _watched: dict[Series, _Watched] = attrs.field(init=False, factory=dict)
-    _agenda: dict[str, list[tuple[int, Series]]] = attrs.field(init=False, factory=dict)
-    """By trade type, a heap: when the next candle that is to be judged of a series ends. To look at
-    thousands of series each second, of which none is due, would cost some percent of a core."""
+    _agenda: dict[str, dict[int, list[Series]]] = attrs.field(init=False, factory=dict)
+    """By trade type, and by when the next candle that is to be judged of a series ends: thousands
+    share a few moments. To look at all of them each second would cost some percent of a core, and
+    so would a heap, which compares those of one moment with each other."""
     _losers: set[Series] = attrs.field(init=False, factory=set)
     """Series with candles that were judged as received, and lost."""
 
@@ -113,8 +117,8 @@ class Completeness:
         return found
 
     def _put_down(self, series: Series, judged_ms: int) -> None:
-        agenda = self._agenda.setdefault(series.trade_type, [])
-        heapq.heappush(agenda, (series.interval.end_time_ms(judged_ms), series))
+        agenda = self._agenda.setdefault(series.trade_type, {})
+        agenda.setdefault(series.interval.end_time_ms(judged_ms), []).append(series)
 
     def _due(self, now_ms: Mapping[str, int]) -> list[Series]:
         """The series that have something to be judged."""
@@ -122,9 +126,9 @@ class Completeness:
         self._losers -= due
         for trade_type, agenda in self._agenda.items():
             until_ms = now_ms.get(trade_type, 0) - self.grace_ms
-            while agenda and agenda[0][0] <= until_ms:
-                due.add(heapq.heappop(agenda)[1])
-        return sorted(due)
+            for end_ms in [moment for moment in agenda if moment <= until_ms]:
+                due.update(agenda.pop(end_ms))
+        return sorted(due, key=_NAMES)
 
     @staticmethod
     def _judge(series: Series, watched: _Watched, judged_ms: int, now_ms: int) -> tuple[Span, ...]:
