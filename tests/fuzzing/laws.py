@@ -44,7 +44,7 @@ class LawBrokenError(AssertionError):
 class Subject:
     """What is tried: the package's own code, or a broken copy of it."""
 
-    sieve: Callable[[], Sieve] = Sieve
+    sieve: Callable[..., Sieve] = Sieve
     decode: Callable[[str | bytes, Mapping[str, Series]], Event] = decode
 
 
@@ -117,7 +117,8 @@ class Laws:
         tally.kept += len(seen.data_ends) - len(seen.dropped)
         tally.breaches += seen.why not in ("more to come", "close")
         tally.closes += seen.why == "close"
-        self._check_bytes(data, seen, b"".join(passed))
+        self._check_bytes(data, seen, seen.dropped, b"".join(passed))
+        self._check_taking(data, seen, reads)
         _check_report(sieve, data, seen, reads)
         for text, forming in seen.messages:
             closed = self._reading(text)
@@ -126,16 +127,32 @@ class Laws:
             tally.heard += 1
             self._check_by_wsproto(data[frames_at:], frames_at, passed)
 
-    def _check_bytes(self, data: bytes, seen: Walk, passed: bytes) -> None:
+    def _check_taking(self, data: bytes, seen: Walk, reads: Sequence[int]) -> None:
+        sieve, passed, taken, begin = self.subject.sieve(takes_closed=True), [], [], 0
+        for end in reads:
+            passed.append(sieve.feed(data[begin:end]))
+            taken += sieve.taken
+            begin = end
+        expected = [data[payload_at:end] for _, payload_at, end in seen.closed]
+        _require(taken == expected, "other closed candles are taken")
+        counts = (sieve.closed, sieve.dropped, sieve.frames)
+        wanted = (len(taken), len(seen.dropped), len(seen.data_ends))
+        _require(counts == wanted, "with closed candles taken, frames are counted otherwise")
+        left_out = sorted(seen.dropped + seen.closed)
+        self._check_bytes(data, seen, left_out, b"".join(passed))
+
+    def _check_bytes(
+        self, data: bytes, seen: Walk, left_out: Sequence[tuple[int, int, int]], passed: bytes
+    ) -> None:
         begin, kept = 0, []
-        for frame_at, _, end in seen.dropped:
+        for frame_at, _, end in left_out:
             kept.append(data[begin:frame_at])
             begin = end
         kept.append(data[begin:])
         expected = b"".join(kept)
         if passed != expected:
             tail = data[seen.tail :] if seen.why == "more to come" else b""
-            _require(passed + tail == expected, "not just the forming candles are missing")
+            _require(passed + tail == expected, "not just those candles are missing")
             _require(len(tail) <= _MOST_HELD, "a long frame is held back")
 
     def _check_by_wsproto(self, data: bytes, head: int, passed: Sequence[bytes]) -> None:

@@ -68,6 +68,12 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "_KEY, _FORMING, _CLOSED = b'\"x\"', ", "_KEY, _FORMING, _CLOSED = b'\"x\":', "),
     "fals is enough": (
         sieve, "b'\"x\":false', b", "b'\"x\":fals', b"),
+    "tru is enough": (
+        sieve, "b'\"x\":true'\n", "b'\"x\":tru'\n"),
+    "a header is taken with its candle": (
+        sieve, "self.taken.append(data[start:end])", "self.taken.append(data[position:end])"),
+    "closed candles are taken in any spelling": (
+        sieve, "startswith(_CLOSED, letter - 1, end)", "startswith(_KEY, letter - 1, end)"),
     "the key may be in the next frame": (
         sieve, "startswith(_FORMING, letter - 1, end)", "startswith(_FORMING, letter - 1)"),
     "the key is looked for once a read": (

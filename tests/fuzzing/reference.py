@@ -21,11 +21,20 @@ LONGEST_HEAD = 16_384
 
 def is_forming(payload: bytes) -> bool:
     """Whether no reader of JSON could take this text for anything but a candle that forms."""
+    return _has_lone_key(payload, b":false")
+
+
+def is_closed(payload: bytes) -> bool:
+    """The same of a candle that is closed, in the usual spelling."""
+    return _has_lone_key(payload, b":true")
+
+
+def _has_lone_key(payload: bytes, value: bytes) -> bool:
     parts = payload.split(b'"x"')
     return (
         len(payload) <= LONGEST_FORMING
         and len(parts) == 2
-        and parts[1][:6] == b":false"
+        and parts[1].startswith(value)
         and b"\\" not in payload
     )
 
@@ -60,6 +69,9 @@ class Walk:
 
     dropped: list[tuple[int, int, int]] = field(default_factory=list)
     """Begin, begin of the payload, and end of each forming candle."""
+
+    closed: list[tuple[int, int, int]] = field(default_factory=list)
+    """The same of each closed candle in the usual spelling."""
 
     messages: list[tuple[str | bytes, bool]] = field(default_factory=list)
     """Whole messages, and whether each is a forming candle that is to be left out."""
@@ -123,6 +135,8 @@ def walk(data: bytes, at: int) -> Walk:
             forming = opcode == 1 and bool(fin) and is_forming(payload)
             if forming:
                 seen.dropped.append((at, begin, end))
+            if opcode == 1 and fin and is_closed(payload):
+                seen.closed.append((at, begin, end))
             parts.append(payload)
             message_opcode = message_opcode or opcode
             if fin:
