@@ -64,7 +64,8 @@ class Auditor:
     _lost: set[Series] = attrs.field(init=False, factory=set)
     _kept_at: float = attrs.field(init=False, default=0.0)
     _exported_at: float = attrs.field(init=False, default=-math.inf)
-    _exported: tuple[Absence, ...] = attrs.field(init=False, default=())
+    _exported: int = attrs.field(init=False, default=hash(()))
+    """The hash of the ledger that was written out: years of it are not kept in memory."""
 
     async def run(self) -> None:
         """Audit until cancelled.
@@ -84,10 +85,10 @@ class Auditor:
 
     async def _export(self) -> None:
         _, ledger, _ = await self.commit_door.run(self.store.accounts)
-        if ledger != self._exported:
+        if hash(ledger) != self._exported:
             with suppress(NoRoomError):
                 await self.merge_door.run(self.store.write_coverage, ledger)
-                self._exported = ledger
+                self._exported = hash(ledger)
         self._exported_at = trio.current_time()
 
     def recount(self, series: Series) -> None:

@@ -4,7 +4,6 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import PurePosixPath
 
 import attrs
 import trio
@@ -30,6 +29,8 @@ class _Waiting:
     rows: int = 0
     not_before: float = -math.inf
     """When to try again, after the disk had no room."""
+    noted_at: float = math.inf
+    """When the agenda has it due."""
 
 
 @attrs.define(eq=False)
@@ -43,8 +44,6 @@ class Merger:
     lost: Callable[[Series], None]
     """Told of which series a file was damaged."""
 
-    files: set[PurePosixPath] = attrs.field(init=False, factory=set)
-    """The files that were written, relative to the store."""
     _newest_file: dict[Series, MergedFile] = attrs.field(init=False, factory=dict)
     _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
     _waiting: dict[Series, _Waiting] = attrs.field(init=False, factory=dict)
@@ -104,7 +103,10 @@ class Merger:
 
     def _put_down(self, series: Series) -> None:
         """Note when a series is due, and wake up if that is sooner than anything else."""
-        due_at = self._due_at(series)
+        waiting, due_at = self._waiting[series], self._due_at(series)
+        if due_at >= waiting.noted_at:
+            return
+        waiting.noted_at = due_at
         if not self._agenda or due_at < self._agenda[0][0]:
             self._news.set()
         heapq.heappush(self._agenda, (due_at, series))
@@ -136,7 +138,6 @@ class Merger:
                 await self.commit_door.run(self.store.forget, merged, merge.pending)
                 if merged.replaces_damaged:
                     self.lost(series)
-                self.files.add(merged.path)
                 self._newest_file[series] = merged
             self._words.room("; merges go on")
         except NoRoomError as error:

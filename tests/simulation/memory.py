@@ -40,7 +40,7 @@ DAY_SECONDS = DAY_MS / 1_000 / SPEED
 MOST_MB_A_WEEK = 1.0
 FIRST_DAY = 2
 """From when on it counts."""
-_LAYOUT = Layout("{trade_type}_{symbol}_{time_interval}.pqt/{month}.parquet")
+_LAYOUT = Layout("{trade_type}_{symbol}_{time_interval}.pqt/{date}.parquet")
 
 
 @attrs.frozen
@@ -87,8 +87,9 @@ def run(days: int, streams: int, interval: str, seed: int, *, show: bool = False
     try:
         with (
             mock.patch.object(journal_tables, "_SETTINGS", settings),
-            mock.patch.object(disk, "_sync", return_value=None),
-            mock.patch.object(os, "fsync", return_value=None),
+            # Functions, since a mock remembers each of its calls.
+            mock.patch.object(disk, "_sync", lambda *_: None),
+            mock.patch.object(os, "fsync", lambda *_: None),
         ):
             clock = trio.testing.MockClock(autojump_threshold=0)
             return trio.run(_record, days, streams, interval, seed, folder, show, clock=clock)
@@ -107,7 +108,7 @@ async def _record(
         listed={"spot": symbols},
         faults=list(_troubles(days)),
         forming=False,
-        gather_s=0.1,
+        gather_s=0.05,
     )
     config = Config(
         streams=tuple(Series("spot", symbol, interval) for symbol in symbols),
@@ -118,7 +119,7 @@ async def _record(
         connection=ConnectionConfig(
             stall_seconds=30.0, max_age_hours=DAY_SECONDS / 3_600, read_rest_seconds=0.0
         ),
-        completeness=CompletenessConfig(grace_seconds=35.0),
+        completeness=CompletenessConfig(grace_seconds=95.0),
     )
     result = Result()
     process = psutil.Process()

@@ -96,8 +96,8 @@ def simulate(seed: int, days: int, folder: Path) -> Result:
     settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
     with (
         mock.patch.object(journal_tables, "_SETTINGS", settings),
-        mock.patch.object(disk, "_sync", return_value=None),
-        mock.patch.object(os, "fsync", return_value=None),
+        mock.patch.object(disk, "_sync", lambda *_: None),
+        mock.patch.object(os, "fsync", lambda *_: None),
     ):
         _run._r.seed(seed)
         exchange, lives = trio.run(
