@@ -31,6 +31,7 @@ from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Drop, Fault, Shutdown
 from kline_trio.storage import disk, journal_tables
 from kline_trio.storage.layout import Layout
+from tests.simulation.year import no_sync
 from tests.virtual import joined
 
 START_MS = 1_704_067_200_000  # 2024-01-01
@@ -87,9 +88,8 @@ def run(days: int, streams: int, interval: str, seed: int, *, show: bool = False
     try:
         with (
             mock.patch.object(journal_tables, "_SETTINGS", settings),
-            # Functions, since a mock remembers each of its calls.
-            mock.patch.object(disk, "_sync", lambda *_: None),
-            mock.patch.object(os, "fsync", lambda *_: None),
+            mock.patch.object(disk, "_sync", no_sync),
+            mock.patch.object(os, "fsync", no_sync),
         ):
             clock = trio.testing.MockClock(autojump_threshold=0)
             return trio.run(_record, days, streams, interval, seed, folder, show, clock=clock)

@@ -88,6 +88,10 @@ class Result:
         )
 
 
+def no_sync(*_: object) -> None:
+    """In the place of a sync; a mock would remember each of its calls."""
+
+
 def simulate(seed: int, days: int, folder: Path) -> Result:
     """Records so many days of the exchange's time in the folder."""
     began = time.monotonic()
@@ -96,8 +100,8 @@ def simulate(seed: int, days: int, folder: Path) -> Result:
     settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
     with (
         mock.patch.object(journal_tables, "_SETTINGS", settings),
-        mock.patch.object(disk, "_sync", lambda *_: None),
-        mock.patch.object(os, "fsync", lambda *_: None),
+        mock.patch.object(disk, "_sync", no_sync),
+        mock.patch.object(os, "fsync", no_sync),
     ):
         _run._r.seed(seed)
         exchange, lives = trio.run(
