@@ -4,7 +4,6 @@ We never begin a closing handshake. trio-websocket raises in its reader when a p
 CLOSE (trio-websocket#184), so the stream is closed by force.
 """
 
-import enum
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,17 @@ from wsproto.utilities import ProtocolError as WebSocketProtocolError
 
 from kline_trio.candle import Series
 from kline_trio.errors import ProtocolError
+from kline_trio.exchange.happenings import (
+    BadFrame,
+    Ended,
+    Happening,
+    Heard,
+    Ready,
+    RefusedStream,
+    ShutdownAnnounced,
+    SilentStreams,
+    Why,
+)
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import (
     CONTRACT_INFO,
@@ -32,11 +42,11 @@ from kline_trio.exchange.protocol import (
     decode,
     stream_name,
 )
-from kline_trio.exchange.sieve import Sieve, SievedStream
+from kline_trio.exchange.sieve import Sieve
+from kline_trio.exchange.sieved_stream import SievedStream
 from kline_trio.exchange.subscription import Subscription
 
-__all__ = ["BadFrame", "Connection", "Dial", "Ended", "Happening", "Heard", "Ready"]
-__all__ += ["RefusedStream", "ShutdownAnnounced", "SilentStreams", "Why"]
+__all__ = ["Connection", "Dial"]
 
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens a stream to a WebSocket URL; the number says which of its addresses to try first."""
@@ -61,78 +71,6 @@ _LOST = (
     WebSocketProtocolError,  # what comes later are not WebSocket frames
     UnicodeError,  # wsproto takes the headers for ASCII
 )
-
-
-class Why(enum.Enum):
-    """Why a connection ended."""
-
-    UNREACHABLE = "not reached"
-    REFUSED = "refused"
-    STALLED = "stalled"
-    LOST = "lost"
-    SHUTDOWN = "shut down by the server"
-    RETIRED = "replaced"
-
-
-@attrs.frozen
-class Ended:
-    """How a connection's life ended."""
-
-    why: Why
-    detail: str
-    status: int | None = None
-    """The HTTP status of a refusal."""
-    retry_after_seconds: float | None = None
-    """What a refusal asked us to wait."""
-    heard: bool = False
-    """Whether at least one valid candle came, closed or forming."""
-
-
-@attrs.frozen
-class Heard:
-    """The first valid candle of this connection has come, closed or forming."""
-
-
-@attrs.frozen
-class Ready:
-    """All of its streams deliver, from this event time on; streams without trades are believed."""
-
-    event_time_ms: int
-
-
-@attrs.frozen
-class ShutdownAnnounced:
-    """The server will end this connection soon, without saying when."""
-
-
-@attrs.frozen
-class BadFrame:
-    """A frame that could not be taken, and why."""
-
-    reason: str
-    text: str | bytes
-
-
-@attrs.frozen
-class SilentStreams:
-    """Streams that were acknowledged and then gave nothing for so long."""
-
-    names: tuple[str, ...]
-    seconds: float
-
-
-@attrs.frozen
-class RefusedStream:
-    """A stream that the exchange would not subscribe, and its words."""
-
-    name: str
-    message: str
-
-
-Happening = (
-    Heard | Ready | ShutdownAnnounced | BadFrame | SilentStreams | RefusedStream | ContractChanged
-)
-"""What a connection tells of itself while it lives."""
 
 
 @attrs.define(eq=False)

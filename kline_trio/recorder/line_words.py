@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from kline_trio.exchange.connection import BadFrame, Ended, RefusedStream, SilentStreams, Why
+from kline_trio.exchange.happenings import BadFrame, Ended, RefusedStream, SilentStreams, Why
 
 __all__ = ["LineWords"]
 

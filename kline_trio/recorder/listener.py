@@ -12,10 +12,9 @@ import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
-from kline_trio.exchange.connection import (
+from kline_trio.exchange.connection import Connection, Dial
+from kline_trio.exchange.happenings import (
     BadFrame,
-    Connection,
-    Dial,
     Ended,
     Happening,
     Heard,

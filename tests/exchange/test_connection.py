@@ -11,9 +11,9 @@ import trio.testing
 from wsproto.events import CloseConnection, Pong
 
 from kline_trio.candle import Series
-from kline_trio.exchange.connection import (
+from kline_trio.exchange.connection import Connection
+from kline_trio.exchange.happenings import (
     BadFrame,
-    Connection,
     Ended,
     Happening,
     Heard,

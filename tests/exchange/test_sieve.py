@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection, events
 
-from kline_trio.exchange.sieve import Sieve, SievedStream
+from kline_trio.exchange.sieve import Sieve
+from kline_trio.exchange.sieved_stream import SievedStream
 
 SESSIONS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ws"
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"

@@ -9,7 +9,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kline_trio.exchange.sieve import Sieve, SievedStream
+from kline_trio.exchange.sieve import Sieve
+from kline_trio.exchange.sieved_stream import SievedStream
 from tests.exchange.test_sieve import (
     CLOSE,
     HEAD,

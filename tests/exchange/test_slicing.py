@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from wsproto.events import TextMessage
 
 from kline_trio.candle import Series
-from kline_trio.exchange.connection import (
-    Connection,
-    Ended,
-    Happening,
-    Heard,
-    Ready,
-    SilentStreams,
-    Why,
-)
+from kline_trio.exchange.connection import Connection
+from kline_trio.exchange.happenings import Ended, Happening, Heard, Ready, SilentStreams, Why
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.protocol import CandleClosed, stream_name
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, ScriptedExchange, kline_frame
