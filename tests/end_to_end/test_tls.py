@@ -58,7 +58,7 @@ def authority_file(folder: Path, authority: trustme.CA) -> Path:
 
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(60):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - another system is waited for
             await trio.sleep(0.05)
 
 
