@@ -9,8 +9,8 @@ __all__ = ["GONE", "PENDING", "TRADING", "Listing"]
 TRADING = "TRADING"
 """The one status in which candles come; every other word, known or new, is another one."""
 
-PENDING = frozenset({"", "PENDING_TRADING"})
-"""Those of symbols that are announced, and trade later."""
+PENDING = "PENDING_TRADING"
+"""That of a contract that is announced, and trades later."""
 
 GONE = "GONE"
 """Ours, for a symbol that the list had and has no more."""
@@ -47,6 +47,16 @@ class Listing:
     """When a contract was or will be listed; spot does not tell."""
     delivery_ms: int | None = None
     """When a contract ends; a perpetual one's is in the year 2100 until its end is announced."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was traded, and is not now. A list without statuses says nothing."""
+        return self.status not in ("", PENDING, TRADING)
+
+    @property
+    def is_to_come(self) -> bool:
+        """Whether it is announced, and not traded yet."""
+        return self.status == PENDING
 
     @property
     def is_trading(self) -> bool:

@@ -8,7 +8,7 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.config import Config
 from kline_trio.exchange.connection import Dial
-from kline_trio.listing import PENDING, Listing
+from kline_trio.listing import Listing
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.symbols import unknown_symbols, wanted
@@ -174,13 +174,13 @@ class Recording:
         listing = self._listing(series)
         if listing is None:
             return self.universe.knew(trade_type, series.symbol)
-        return not listing.is_trading and listing.status not in PENDING
+        return listing.has_ended
 
     def _is_to_come(self, series: Series) -> bool:
         """Whether its symbol is announced, and not traded yet."""
         listing = self._listing(series)
         seen = self.universe.is_seen(series.trade_type)
-        return seen and listing is not None and listing.status in PENDING
+        return seen and listing is not None and listing.is_to_come
 
     def _name_unknown_symbols(self, trade_type: str) -> None:
         listed = self.universe.listings[trade_type]
