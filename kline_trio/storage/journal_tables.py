@@ -67,7 +67,7 @@ _SETTINGS = """
 PRAGMA synchronous = FULL;
 PRAGMA fullfsync = 1;
 PRAGMA checkpoint_fullfsync = 1;
-PRAGMA cache_size = -16384;
+PRAGMA cache_size = -4096;
 PRAGMA wal_autocheckpoint = 1000;
 PRAGMA journal_size_limit = 67108864;
 """
