@@ -155,6 +155,11 @@ async def listening(
         nursery.cancel_scope.cancel()
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said that a user should look at."""
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def test_an_old_connection_is_replaced_before_it_is_cut_and_no_close_is_lost(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,7 +176,7 @@ async def test_an_old_connection_is_replaced_before_it_is_cut_and_no_close_is_lo
         "spot: receiving 2 streams on another connection too",
         "spot: replaced a connection of 1.0 h",
     ]
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not warnings(caplog)
 
 
 async def test_the_older_connection_goes_on_for_as_long_as_closes_have_come_late(
@@ -197,7 +202,7 @@ async def test_a_shutdown_notice_opens_a_replacement_while_the_old_connection_de
     assert running.feed.exchange.dialled_at == [0, 110]
     assert running.minutes(BTC) == list(range(6))
     # The exchange hung up before the overlap was over: the replacement was there already.
-    assert [record.message for record in caplog.records] == [
+    assert warnings(caplog) == [
         "spot: shut down by the server: as it had announced; another connection goes on"
     ]
 
@@ -215,7 +220,7 @@ async def test_of_two_connections_the_loss_of_one_loses_nothing_and_is_told(
     assert copies.count(OPEN_MS) == 2
     assert copies.count(OPEN_MS + MINUTE_MS) == 1
     assert copies.count(OPEN_MS + 2 * MINUTE_MS) == 2
-    [told] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    [told] = warnings(caplog)
     assert told == "spot/b: lost: the connection broke; another connection goes on"
 
 
@@ -250,7 +255,7 @@ async def test_a_stream_taken_away_and_asked_for_again_at_once_goes_on(
         await trio.sleep(100)
     assert running.minutes(ETH) == [0, 1]
     assert running.feed.streams[0] == {"btcusdt@kline_1m", "ethusdt@kline_1m"}
-    assert not caplog.records, "no frame was taken for one that nobody asked for"
+    assert not warnings(caplog), "no frame was taken for one that nobody asked for"
 
 
 async def test_a_stream_that_fits_on_no_connection_gets_a_new_one(
@@ -326,7 +331,7 @@ async def test_a_stream_that_dies_on_a_living_connection_is_asked_for_anew_then_
         await trio.sleep(60)
     assert running.minutes(BTC) == list(range(5))
     assert running.minutes(ETH) == [0, 3, 4]
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+    assert warnings(caplog) == [
         "spot: ethusdt@kline_1m is dead on a living connection: subscribed anew",
         "spot: ethusdt@kline_1m is dead on a living connection: moved to another connection",
     ]
@@ -340,7 +345,7 @@ async def test_a_stream_that_only_left_a_close_out_is_left_alone(
         running.listener.suspect(ETH, OPEN_MS + MINUTE_MS)
         await trio.sleep(100)
     assert running.feed.requests("UNSUBSCRIBE") == []
-    assert not caplog.records
+    assert not warnings(caplog)
 
 
 async def test_a_candle_from_before_the_connection_was_there_says_nothing_of_its_streams(
