@@ -107,7 +107,7 @@ class ConnectionConfig:
     """Between two reads: the kernel gathers frames meanwhile, and the CPU rests."""
     ca_file: Path | None = None
     """Certificates, in PEM, that are trusted besides the system's."""
-    proxy: str | None = None
+    proxy: str | None = attrs.field(default=None, repr=False)
     """The URL of a proxy, or "direct" for none; None: as the environment says."""
 
 

@@ -116,7 +116,8 @@ def read_proxy(value: object) -> str:
         return text
     parts = urlsplit(text)
     if parts.scheme not in ("http", "socks5", "socks5h") or not parts.hostname:
-        raise ValueError(f'{text!r} is no http:// or socks5:// address, and not "direct"')
+        # Not shown: it may hold a password.
+        raise ValueError('an http:// or socks5:// address is wanted, or "direct"')
     _ = parts.port  # raises ValueError where it is no port
     return text
 

@@ -108,8 +108,7 @@ class Connection:
     def __attrs_post_init__(self) -> None:
         self._subscription.begin(self.streams)
         if self.hears_of_contracts:
-            # In a request of its own: a market without such a stream refuses no other with it.
-            self._subscription.begin([CONTRACT_INFO], quiet=True)
+            self.hear_of_contracts()
 
     def subscribe(self, streams: Mapping[str, Series]) -> None:
         """Ask for these streams too; the others go on."""
@@ -119,6 +118,11 @@ class Connection:
     def unsubscribe(self, names: Iterable[str]) -> None:
         """Ask for these streams no more; what still comes of them is delivered."""
         self._subscription.end(names)
+
+    def hear_of_contracts(self) -> None:
+        """Listen for contracts that are listed or end, too."""
+        # In a request of its own: a market without such a stream refuses no other with it.
+        self._subscription.begin([CONTRACT_INFO], quiet=True)
 
     def suspect(self, name: str) -> None:
         """Tell if nothing comes of this stream from now on."""

@@ -127,9 +127,11 @@ class Subscription:
             self.unheard.difference_update(name.encode() for name in names)
             return names
         # Before what was asked later, which may be to end one of these.
+        names = tuple(name for name in names if name in self._wanted)
         middle = len(names) // 2
         for half in (names[middle:], names[:middle]):
-            self._waiting.appendleft(attrs.evolve(request, names=half))
+            if half:
+                self._waiting.appendleft(attrs.evolve(request, names=half))
         self._something_waits.set()
         return ()
 

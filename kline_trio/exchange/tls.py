@@ -1,9 +1,8 @@
 """TLS over any stream, with everything that one read brought decrypted in one go.
 
 Exchanges send each small frame in a TLS record of its own. trio.SSLStream gives one record a call,
-and each call costs a round of the event loop: 32 µs a frame up to the accepted candle, where this
-costs 4 (`python -m benchmarks receive`). Here a read of the transport is one call, however many
-records it held.
+and each call costs a round of the event loop. Here a read of the transport is one call, however
+many records it held (`python -m benchmarks receive` tells what a frame costs).
 """
 
 import ssl

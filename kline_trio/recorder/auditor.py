@@ -163,21 +163,25 @@ class Auditor:
         for one in gone:
             self.completeness.forget(one)
             self.backfill.forget(one)
-            for known in (self._accounts, self._started_ms, self._listed_ms):
+            for known in (self._accounts, self._started_ms):
                 known.pop(one, None)
+            if one in self._wanted:  # again, while the disk was waited for
+                self._unstarted.add(one)
+            else:
+                self._listed_ms.pop(one, None)
 
     async def _seal_what_has_ended(self) -> None:
         if not self._ending:
             return
         marks = self.completeness.watermarks_ms()
-        ended = []
+        ended: dict[Series, int] = {}
         for series, ends_ms in self._ending.items():
             now_ms = self.clocks[series.trade_type].now_ms
             if ends_ms is None and now_ms is not None:
                 interval = series.interval
                 self._ending[series] = interval.end_time_ms(interval.open_time_ms(now_ms))
             elif ends_ms is not None and series in self._accounts and marks[series] >= ends_ms:
-                ended.append(series)
+                ended[series] = ends_ms
         if not ended:
             return
         _, ledger, _ = await self.commit_door.run(self.store.accounts)
@@ -186,16 +190,18 @@ class Auditor:
             for one in ledger
             if one.state is State.PENDING
             and one.series in ended
-            and one.span.from_ms < (self._ending[one.series] or 0)
+            and one.span.from_ms < ended[one.series]
         }
-        for series in ended:
-            if series not in asked_for and series in self._wanted:
-                await self._seal(series, marks[series])
+        for series, ends_ms in ended.items():
+            # It may trade again, or be taken out, while the disk is waited for.
+            is_still = series in self._ending and series in self._wanted
+            if series not in asked_for and is_still:
+                await self._seal(series, ends_ms, marks[series])
 
-    async def _seal(self, series: Series, ends_ms: int) -> None:
+    async def _seal(self, series: Series, noticed_ms: int, ends_ms: int) -> None:
         """Its last candle, and that there is none after it, stand in the ledger."""
         self.backfill.forget(series)
-        asked = Span(self._ending[series] or 0, ends_ms)
+        asked = Span(noticed_ms, ends_ms)
         if asked.from_ms < asked.to_ms:
             closed = Refill(series, asked, (), Origin.REST, Reason.DELISTED)
             await with_room(self.commit_door, self.store.refill, [closed])

@@ -24,9 +24,13 @@ async def open_store(config: Config, seams: Seams, advice: str = "") -> AsyncIte
     """Hold the store while the body runs.
 
     Raises:
+      ConfigError: what is named to reach the exchange cannot be used; nothing was made.
       StoreInUseError: another process holds it; the advice goes behind its words.
       DiskError: it cannot be made, read or written.
     """
+    if seams.dial is None:
+        # Before anything is made on the disk.
+        await trio.to_thread.run_sync(check_ways, config)
     commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
     try:
         store = await commit_door.run(Store.open, config.store.path, config.store.layout)

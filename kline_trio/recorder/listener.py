@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import attrs
 import trio
 
-from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Connection, Dial
 from kline_trio.exchange.happenings import (
@@ -66,6 +66,8 @@ class _Suspicion:
     """Of how many of its due candles that was said."""
     open_time_ms: int
     """Of the newest of them."""
+    is_open: bool = True
+    """Whether nothing was done about the newest yet."""
 
 
 @attrs.define(eq=False)
@@ -87,12 +89,13 @@ class Listener:
     received: Callable[[Series, int], None]
     """Told the series and the open time of each closed candle, before it is sent on."""
 
-    hears_of_contracts: bool = attrs.field(init=False, default=False)
-    """Whether further connections listen for contracts that are listed or end, too."""
     bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many frames could not be taken, by reason."""
     _roster: Roster = attrs.field(init=False)
     _connections: dict[Life, Connection] = attrs.field(init=False, factory=dict)
+    _hears_of_contracts: bool = attrs.field(init=False, default=False)
+    _newest: dict[Series, Candle] = attrs.field(init=False, factory=dict)
+    """The last candle that was sent on, of each series."""
     _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
     _voices: WeakKeyDictionary[Seat, LineWords] = attrs.field(init=False, factory=WeakKeyDictionary)
     _suspicions: dict[str, _Suspicion] = attrs.field(init=False, factory=dict)
@@ -109,16 +112,26 @@ class Listener:
         """Listen to these series from now on, and to no others; those that stay are not touched."""
         streams = {stream_name(one): one for one in series}
         added, taken = self._roster.want(streams)
-        for shard, names in _by_shard(added):
-            for connection in self._carrying(shard):
-                connection.subscribe({name: streams[name] for name in names})
+        # First what makes room: a connection that is full takes no stream more.
         for shard, names in _by_shard(taken):
             for connection in self._carrying(shard):
                 connection.unsubscribe(names)
+        for shard, names in _by_shard(added):
+            for connection in self._carrying(shard):
+                connection.subscribe({name: streams[name] for name in names})
         for name in taken:
             self._suspicions.pop(name, None)
         self._wanted = frozenset(streams.values())
+        self._newest = {one: last for one, last in self._newest.items() if one in self._wanted}
         self._tell()
+
+    def hear_of_contracts(self, *, wanted: bool) -> None:
+        """Listen for contracts that are listed or end, too, or no more on further connections."""
+        begins = wanted and not self._hears_of_contracts and self.market.has_contract_stream
+        self._hears_of_contracts = wanted
+        for shard in self._roster.shards[:1] if begins else ():
+            for connection in self._carrying(shard):
+                connection.hear_of_contracts()
 
     def reconnect(self) -> None:
         """Have a new connection take the place of each, without a hole."""
@@ -148,7 +161,9 @@ class Listener:
         before = self._suspicions.get(name)
         count = 1
         if before is not None and open_time_ms - before.open_time_ms < _FORGET_MS:
-            count = before.count + (open_time_ms > before.open_time_ms)
+            if open_time_ms <= before.open_time_ms:
+                return
+            count = before.count + 1
         self._suspicions[name] = _Suspicion(count, open_time_ms)
         for life in lives:
             self._connections[life].suspect(name)
@@ -181,7 +196,7 @@ class Listener:
             stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
             rest_seconds=self.patience.read_rest_seconds,
             # One shard's is enough, and each of its connections, for none of them is for ever.
-            hears_of_contracts=self.hears_of_contracts
+            hears_of_contracts=self._hears_of_contracts
             and self.market.has_contract_stream
             and seat.shard is self._roster.shards[0],
         )
@@ -204,7 +219,8 @@ class Listener:
     async def _retire(self, life: Life) -> None:
         connection = self._connections.get(life)
         if connection is not None:
-            self._words(life.seat).retired(trio.current_time() - life.began_at)
+            if life.seat.lives and life.seat.shard in self._roster.shards:
+                self._words(life.seat).retired(trio.current_time() - life.began_at)
             await connection.retire()
 
     def _wait_seconds(self, ended: Ended, failures: int) -> float:
@@ -217,6 +233,9 @@ class Listener:
     async def _deliver(self, event: CandleClosed) -> None:
         if event.series not in self._wanted:
             return  # on its way when its stream was ended
+        if self._newest.get(event.series) == event.candle:
+            return  # another connection was faster
+        self._newest[event.series] = event.candle
         received = ReceivedCandle(event.series, event.candle, self.seams.now())
         self.received(event.series, event.candle.open_time_ms)
         try:
@@ -251,7 +270,12 @@ class Listener:
             case BadFrame():
                 words.bad_frame(happening, self.bad_frames)
             case SilentStreams():
-                dead = [name for name in happening.names if name in self._suspicions]
+                # Once for each candle: a stream may as well have no trades for a while.
+                dead = [
+                    name
+                    for name in happening.names
+                    if name in self._suspicions and self._suspicions[name].is_open
+                ]
                 for name in dead:
                     self._revive(life, name)
                 words.silent([name for name in happening.names if name not in dead], happening)
@@ -263,6 +287,7 @@ class Listener:
     def _revive(self, life: Life, name: str) -> None:
         """Ask for a dead stream anew; from the second time on, over another connection."""
         count, shard = self._suspicions[name].count, life.seat.shard
+        self._suspicions[name] = attrs.evolve(self._suspicions[name], is_open=False)
         if name not in shard.streams or (count & (count - 1) and count % _RARELY):
             return
         if count == 1:

@@ -18,8 +18,8 @@ __all__ = ["Recording"]
 
 logger = logging.getLogger(__name__)
 
-_FIXED = ("store", "completeness", "rest", "history", "universe", "archive")
-"""What a running recorder cannot change."""
+_FIXED = ("store", "completeness", "rest", "history", "universe")
+"""The tables that a running recorder cannot change."""
 _NOTHING: Mapping[str, int] = {}
 
 
@@ -71,7 +71,9 @@ class Recording:
         named = (*self.config.streams, *self._added)
         chosen = wanted(named, self.config.patterns, self.universe.listings)
         ended = {one for one in (*chosen, *self._series) if self._has_ended(one)}
-        self._sealed &= ended
+        self._sealed = {
+            one for one in self._sealed if one in ended or self.universe.is_halted(one.trade_type)
+        }
         # What has ended goes on until it is accounted for, though no pattern means it any more; and
         # in a halt of the whole market patterns mean nothing.
         kept = [
@@ -89,9 +91,8 @@ class Recording:
             if one not in had and one.trade_type == trade_type and one.symbol in listed_ms
         }
         for name, listener in self.listeners.items():
-            listener.hears_of_contracts = any(
-                one.trade_type == name for one in self.config.patterns
-            )
+            follows = any(one.trade_type == name for one in self.config.patterns)
+            listener.hear_of_contracts(wanted=follows)
             listener.listen_to(self.series_on(name))
         self.auditor.want(self._series, new_ms)
         self.auditor.end([one for one in self._series if one in ended])
@@ -139,9 +140,9 @@ class Recording:
     def reconfigure(self, config: Config, dial: Dial) -> None:
         """Go on by another configuration."""
         before, self.config = self.config, config
-        fixed = [f"[{name}]" for name in _FIXED if getattr(before, name) != getattr(config, name)]
-        if fixed:
-            logger.warning("what is new in %s counts from the next start on", " and ".join(fixed))
+        self._removed -= {*config.streams} - {*before.streams}
+        if fixed := _unchangeable(before, config):
+            logger.warning("what is new in %s counts from the next start on", ", ".join(fixed))
         had = frozenset(self._series)
         self.settle()
         for name, listener in self.listeners.items():
@@ -187,3 +188,17 @@ class Recording:
         for symbol, near in unknown_symbols(self.series_on(trade_type), listed).items():
             hint = f"; did you mean {near}?" if near else ""
             logger.warning("%s: no symbol %s%s", trade_type, symbol, hint)
+
+
+def _unchangeable(before: Config, after: Config) -> list[str]:
+    """What differs that was read once, when the recorder began."""
+    found = [f"[{name}]" for name in _FIXED if getattr(before, name) != getattr(after, name)]
+    hosts = [
+        (one.archive, [ways.rest for ways in one.endpoints.values()]) for one in (before, after)
+    ]
+    if hosts[0] != hosts[1]:
+        found.append("[endpoints] for REST and archive")
+    ways = [(one.connection.ca_file, one.connection.proxy) for one in (before, after)]
+    if ways[0] != ways[1]:
+        found.append("[connection] for REST and archive")
+    return found

@@ -174,6 +174,10 @@ class Roster:
         """Have so many connections for each stream from now on."""
         self.redundancy = redundancy
         for shard in self.shards:
+            # Those stay that deliver.
+            shard.seats.sort(key=lambda seat: not any(life.delivers for life in seat.lives))
+            for copy, seat in enumerate(shard.seats):
+                seat.copy = copy
             self._unseat(shard.seats[redundancy:])
             del shard.seats[redundancy:]
             self._seat(shard)
@@ -206,7 +210,7 @@ class Roster:
                 begin.append(life)
                 due = _wants_life_at(seat)
             again_at = min(again_at, due)
-            if len(seat.lives) > 1:
+            if any(not life.is_retired for life in seat.lives[:-1]):
                 again_at = min(again_at, seat.lives[-1].ready_at + _LONGEST_OVERLAP_SECONDS)
         for life in retire:
             life.is_retired = True

@@ -77,7 +77,10 @@ class Universe:
     def __attrs_post_init__(self) -> None:
         self.listings = {name: dict(self.file.latest.get(name, {})) for name in self.markets}
         self._followed = {name: _Market() for name in self.markets}
-        self._ever = {(name, symbol) for name, seen in self.listings.items() for symbol in seen}
+        self._ever = self.file.symbols()
+        for name, seen in self.listings.items():
+            self._trading[name] = sum(one.is_trading for one in seen.values())
+        self._most_trading.update(self._trading)
 
     def is_seen(self, trade_type: str) -> bool:
         """Whether a market's list was seen since the start."""

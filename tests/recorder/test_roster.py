@@ -206,6 +206,27 @@ def test_fewer_copies_let_the_last_ones_go() -> None:
     assert again.seat.copy == 1
 
 
+def test_of_fewer_copies_those_stay_that_deliver() -> None:
+    made = roster(1, redundancy=2)
+    down, up = begun(made, 0)
+    deliver(up, 0, from_ms=0, to_ms=1)
+    made.end(down, stalled=False)
+    made.resize(1)
+    plan = made.plan(10, no_jitter())
+    assert plan == Plan((), (), up.ends_at)
+    assert up.seat.copy == 0
+
+
+def test_a_retired_life_that_still_delivers_is_not_asked_about_again_and_again() -> None:
+    made = roster(1)
+    [old] = begun(made, 0)
+    deliver(old, 0, from_ms=0, to_ms=1)
+    [new] = made.plan(23 * HOUR, no_jitter()).begin
+    deliver(new, 23 * HOUR, from_ms=0, to_ms=900 * SECOND_MS)
+    assert made.plan(23 * HOUR + 200, no_jitter()).retire == (old,)
+    assert made.plan(23 * HOUR + 201, no_jitter()).again_at > 23 * HOUR + 201
+
+
 def test_what_all_have_told_is_the_least_of_the_shards_and_the_most_of_the_copies() -> None:
     made = roster(1, 2, capacity=1, redundancy=2)
     lives = begun(made, 0)

@@ -328,3 +328,30 @@ async def test_chinese_symbols_go_from_the_configuration_to_rows(
     assert set(kline_trio.universe(house, "2024-07-01")["symbol"]) == {
         "ETHUSDT", "币安人生USDT", "BTCUSDT", "龙虾USDT",
     }  # fmt: skip
+
+
+async def test_a_start_in_the_maintenance_of_a_whole_market_ends_nothing(
+    house: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    symbols = [f"A{number}USDT" for number in range(40)]
+    async with following(house, Lists({"spot": trading(*symbols)})):
+        await trio.sleep(5)
+    halted = Lists({"spot": dict.fromkeys(symbols, "BREAK")})
+    async with following(house, halted) as follow:
+        await trio.sleep(5)
+        assert follow.universe.is_halted("spot")
+        follow.lists.symbols["spot"] = trading(*symbols)
+        await trio.sleep(REFRESH_SECONDS)
+        assert not follow.universe.is_halted("spot")
+
+
+async def test_a_symbol_that_was_ever_listed_is_known_after_a_restart(
+    house: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with following(house, Lists({"spot": trading("A", "B", "C")})) as follow:
+        await trio.sleep(5)
+        del follow.lists.symbols["spot"]["A"]
+        await trio.sleep(REFRESH_SECONDS)
+    async with following(house, Lists({"spot": trading("B", "C")})) as follow:
+        assert follow.universe.knew("spot", "A")
+        assert not follow.universe.knew("spot", "D")
