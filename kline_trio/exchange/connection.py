@@ -29,6 +29,7 @@ from kline_trio.exchange.happenings import (
     SilentStreams,
     Why,
 )
+from kline_trio.exchange.lull import Lull
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import (
     CONTRACT_INFO,
@@ -92,6 +93,8 @@ class Connection:
     """How long it may be without a data frame. Pings are not life (nautilus_trader#3907)."""
     rest_seconds: float = 0.0
     """Between two reads, so that frames gather."""
+    lull: Lull = attrs.field(factory=Lull)
+    """Shared with connections that rest as long."""
     hears_of_contracts: bool = False
     """Whether it listens for contracts that are listed or end, too."""
 
@@ -181,6 +184,7 @@ class Connection:
             on_closed=self._take_closed,
             on_forming=self._see_forming,
             rest_seconds=self.rest_seconds,
+            lull=self.lull,
         )
         self._stream = sieved
         self._sieve = sieved.sieve
@@ -267,7 +271,8 @@ class Connection:
 
     def _hear(self, event: CandleClosed | CandleForming) -> None:
         self.hear_time(event.event_time_ms)
-        self._subscription.hear(stream_name(event.series))
+        if self._subscription.unheard:
+            self._subscription.hear(stream_name(event.series))
         if not self._heard:
             self._heard = True
             self.tell(Heard())

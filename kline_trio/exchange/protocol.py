@@ -5,7 +5,7 @@ Streams" pages; the key set of a kline event is the same on the three markets.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import attrs
 import msgspec
@@ -170,6 +170,20 @@ class _Frame(msgspec.Struct):
     msg: str | None = None
 
 
+class _KlineEvent(msgspec.Struct):
+    e: Literal["kline"]
+    E: int
+    s: str
+    k: _Kline
+
+
+class _KlineFrame(msgspec.Struct):
+    """What nearly every frame is: read in one go, and as a `_Frame` if it is something else."""
+
+    stream: str
+    data: _KlineEvent
+
+
 _TimeMs = Annotated[int, msgspec.Meta(ge=0, lt=MAX_TIME_MS)]
 
 
@@ -188,6 +202,7 @@ class _ContractInfo(msgspec.Struct):
 _PRODUCTS = {1: "usdt_futures", 2: "coin_futures"}
 """By `st` (derivatives change log, 2026-06-30)."""
 
+_KLINE_FRAME = msgspec.json.Decoder(_KlineFrame)
 _FRAME = msgspec.json.Decoder(_Frame)
 _CONTRACT_INFO = msgspec.json.Decoder(_ContractInfo)
 _Shape = TypeVar("_Shape")
@@ -204,6 +219,15 @@ def decode(text: str | bytes, streams: Mapping[str, Series]) -> Event:
       ProtocolError: the frame is none that the exchange should send, or one of a stream that was
         not asked for, or its numbers cannot be true.
     """
+    try:
+        usual = _KLINE_FRAME.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _event(text, streams)
+    return _kline_event(usual.data, usual.stream, streams)
+
+
+def _event(text: str | bytes, streams: Mapping[str, Series]) -> Event:
+    """Of any other frame, or of one that is wrong, to say how."""
     frame = _decoded(_FRAME, text)
     name = None
     body: str | bytes | msgspec.Raw = text
@@ -232,7 +256,9 @@ def _decoded(decoder: msgspec.json.Decoder[_Shape], text: str | bytes | msgspec.
         raise ProtocolError("a frame that is not JSON") from None
 
 
-def _kline_event(frame: _Frame, name: str | None, streams: Mapping[str, Series]) -> Event:
+def _kline_event(
+    frame: _KlineEvent | _Frame, name: str | None, streams: Mapping[str, Series]
+) -> Event:
     kline = frame.k
     if kline is None or frame.E is None:
         raise ProtocolError("a kline event without its candle or its time")

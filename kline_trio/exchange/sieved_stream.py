@@ -4,13 +4,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from kline_trio.exchange.lull import Lull
 from kline_trio.exchange.sieve import Sieve
 
 __all__ = ["SievedStream"]
 
-_READ_BYTES = 65_536
+_READ_BYTES = 262_144
 
-_BACKLOG_BYTES = _READ_BYTES // 2
+_BACKLOG_BYTES = 32_768
 """A read that brought so much was behind, and the next one is due at once. Not only a full read:
 each record of TLS takes some bytes of it."""
 
@@ -26,9 +27,10 @@ class SievedStream(trio.abc.Stream):
       on_forming: called with the newest dropped payload, at most once every `sample_seconds`, and
         after all closed candles that came with it.
       sample_seconds: the least time between two calls of `on_forming`; the first is immediate.
-      rest_seconds: from one read of the transport to the next at least, so that the kernel gathers
-        frames meanwhile: at an even load most CPU goes into wake-ups. There is no rest before the
-        first data frame has come, and none while the transport has more than a rest would gather.
+      rest_seconds: the transport is read at multiples of this, so that the kernel gathers frames
+        meanwhile. There is no rest before the first data frame has come, and none while the
+        transport has more than a rest would gather.
+      lull: shared with others that rest as long.
       on_closed: given the payloads of closed candles, which then are not passed on; None passes
         them on. The next read waits for it; if it is cancelled, the rest of what was read stays.
 
@@ -47,6 +49,7 @@ class SievedStream(trio.abc.Stream):
         on_forming: Callable[[bytes], object],
         sample_seconds: float = 1.0,
         rest_seconds: float = 0.0,
+        lull: Lull | None = None,
         on_closed: Callable[[Sequence[bytes]], Awaitable[None]] | None = None,
     ) -> None:
         self.sieve = Sieve(takes_closed=on_closed is not None)
@@ -59,6 +62,7 @@ class SievedStream(trio.abc.Stream):
         self._sample_after = float("-inf")
         self._sampled = 0
         self._rest_seconds = rest_seconds
+        self._lull = lull or Lull()
         self._read_after = float("-inf")
         self._surplus = b""
         self._closed = False
@@ -93,7 +97,7 @@ class SievedStream(trio.abc.Stream):
                 self.bug = bug
                 raise
             if len(data) < _BACKLOG_BYTES and self.sieve.frames:
-                self._read_after = trio.current_time() + self._rest_seconds
+                self._read_after = _next_on_grid(trio.current_time(), self._rest_seconds)
         passed, self._surplus = self._surplus, b""
         if max_bytes is not None and len(passed) > max_bytes:
             passed, self._surplus = passed[:max_bytes], passed[max_bytes:]
@@ -101,7 +105,7 @@ class SievedStream(trio.abc.Stream):
 
     async def _receive(self) -> bytes:
         if trio.current_time() < self._read_after:
-            await trio.sleep_until(self._read_after)
+            await self._lull.until(self._read_after)
         try:
             # bytes() copies nothing but a bytearray, and only memory streams give those.
             data = bytes(await self._stream.receive_some(_READ_BYTES))
@@ -151,3 +155,7 @@ class SievedStream(trio.abc.Stream):
         """Close the transport, and forget what was received and not fetched."""
         self._closed = True
         await self._stream.aclose()
+
+
+def _next_on_grid(now: float, step: float) -> float:
+    return (now // step + 1) * step if step else now

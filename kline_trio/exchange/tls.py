@@ -17,7 +17,7 @@ from kline_trio.errors import ConfigError
 
 __all__ = ["TlsStream", "open_tls", "tls_context"]
 
-_READ_BYTES = 65_536
+_READ_BYTES = 262_144
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

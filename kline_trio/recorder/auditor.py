@@ -1,7 +1,7 @@
 """Holds the store against the calendar, all the time: what is due and absent goes to the ledger."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 
 import attrs
@@ -209,7 +209,7 @@ class Auditor:
         now_ms = self.clocks[series.trade_type].now_ms or span.to_ms
         absence = Absence(series, span, now_ms, Reason.DELISTED, State.CLOSED)
         self.completeness.watch(series, span.to_ms)
-        await self._write([absence], self._moved([series]))
+        await self._write([absence], self._moved({series}))
         self._ending.pop(series, None)
         self.sealed(series)
 
@@ -222,7 +222,7 @@ class Auditor:
         """
         with suppress(NoRoomError):
             absences = self._absent_now()
-            await self.commit_door.run(self.store.settle, absences, self._moved(()))
+            await self.commit_door.run(self.store.settle, absences, self._moved(frozenset()))
         await self._export()
 
     def _absent_now(self) -> list[Absence]:
@@ -247,7 +247,7 @@ class Auditor:
         if absences or trio.current_time() >= self._kept_at + _KEEP_SECONDS:
             await self._settle(absences)
 
-    async def _settle(self, absences: list[Absence], anew: Collection[Series] = ()) -> None:
+    async def _settle(self, absences: list[Absence], anew: Set[Series] = frozenset()) -> None:
         changed = self._moved(anew)
         if trio.current_time() < self._kept_at + _KEEP_SECONDS:
             # All 2,500 of a large universe are kept now and then only: what is absent must lie
@@ -260,7 +260,7 @@ class Auditor:
         self._accounts |= changed
         self.backfill.add(absences)
 
-    def _moved(self, anew: Collection[Series]) -> dict[Series, Account]:
+    def _moved(self, anew: Set[Series]) -> dict[Series, Account]:
         marks = self.completeness.watermarks_ms()
         return {
             series: attrs.evolve(account, watermark_ms=marks[series], retired_ms=None)
@@ -309,7 +309,7 @@ class Auditor:
         )
         for series, spans in found.items():
             absences += self._explained(series, spans, self._started_ms[series])
-        await self._settle(absences, mine)
+        await self._settle(absences, frozenset(mine))
         await self._retire(accounts)
 
     def _counts_ms(self, series: Series) -> int | None:

@@ -62,7 +62,7 @@ class Completeness:
           from_ms: from when on.
           stored: what is durable of it already, in order: years of it are a few spans.
         """
-        watched = self._watched.setdefault(series, _Watched())
+        watched = self._watch_of(series)
         watched.judged_ms = from_ms
         watched.stored = list(stored)
         self._put_down(series, from_ms)
@@ -73,14 +73,14 @@ class Completeness:
 
     def receive(self, series: Series, open_time_ms: int) -> None:
         """A candle has come, and is on its way to the disk."""
-        watched = self._watched.setdefault(series, _Watched())
+        watched = self._watch_of(series)
         watched.in_flight.add(open_time_ms)
         if watched.is_open(open_time_ms):
             watched.received.add(open_time_ms)
 
     def accept(self, series: Series, open_time_ms: int) -> None:
         """A candle is durable."""
-        watched = self._watched.setdefault(series, _Watched())
+        watched = self._watch_of(series)
         watched.in_flight.discard(open_time_ms)
         if watched.is_open(open_time_ms):
             watched.received.add(open_time_ms)
@@ -115,6 +115,12 @@ class Completeness:
                 if spans:
                     found[series] = spans
         return found
+
+    def _watch_of(self, series: Series) -> _Watched:
+        watched = self._watched.get(series)
+        if watched is None:
+            watched = self._watched[series] = _Watched()
+        return watched
 
     def _put_down(self, series: Series, judged_ms: int) -> None:
         agenda = self._agenda.setdefault(series.trade_type, {})

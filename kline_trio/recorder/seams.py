@@ -12,6 +12,7 @@ import trio
 
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Dial
+from kline_trio.exchange.lull import Lull
 from kline_trio.exchange.transport import Dialler
 
 __all__ = ["Door", "Seams"]
@@ -39,6 +40,8 @@ class Seams:
     """Seconds since 1970. Labels only: nothing is decided by it."""
     random: Random = attrs.field(factory=Random)
     """Jitter."""
+    lull: Lull = attrs.field(factory=Lull)
+    """All connections rest together."""
 
     def dial_by(self, connection: ConnectionConfig) -> Dial:
         """What opens the streams that a configuration asks for."""

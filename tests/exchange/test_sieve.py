@@ -409,6 +409,25 @@ def test_neighbouring_frames_do_not_complete_each_other() -> None:
     assert (sieve.kept, sieve.dropped) == (3, 0)
 
 
+def test_no_length_is_taken_for_a_letter() -> None:
+    """376 is 0x0178, and 0x78 is an x: one byte of the header looks like the key's."""
+    for size in range(len(candle()), 700):
+        text = candle().replace(b'"1m"', b'"1m%s"' % (b"_" * (size - len(candle()))))
+        run = forming() + frame(TEXT, text) * 2 + closed() + frame(TEXT, text)
+        sieve = Sieve()
+        assert sieve.feed(HEAD + run) == HEAD + closed()
+        assert (sieve.dropped, sieve.kept) == (4, 1)
+
+
+def test_a_run_of_names_with_an_x_is_left_out() -> None:
+    """As a run of others is; the x of the last name is the next that a search finds."""
+    names = ["xrpusdt", "btcusdt", "dydxusdt", "axsxxx"]
+    run = [forming(stream=f"{name}@kline_1m") for name in names]
+    for several in itertools.product([*run, closed(), frame(PING)], repeat=3):
+        stays = b"".join(one for one in several if one not in run)
+        assert Sieve().feed(HEAD + b"".join(several)) == HEAD + stays
+
+
 def test_a_mixed_read_is_cut_in_the_right_places() -> None:
     """Frames before, between and after the forming ones come out in one piece."""
     sieve = walking()
@@ -728,7 +747,7 @@ async def test_max_bytes_is_kept_to_and_reads_are_large() -> None:
                 received.append(await stream.receive_some())
     assert b"".join(received) == HEAD + closed() * 3
     assert [len(piece) for piece in received[:-1]] == [7, 100, 100, 100, 100]
-    assert transport.asked == [65_536, 65_536]
+    assert transport.asked == [262_144, 262_144]
     with pytest.raises(ValueError, match="max_bytes"):
         await stream.receive_some(0)
 
