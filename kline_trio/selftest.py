@@ -205,7 +205,7 @@ def _tally(store_path: Path, exchange: Exchange, lives: list[Span]) -> _Tally:
     """Hold the store against the exchange's own account."""
     tally = _Tally()
     with journal_view(store_path) as journal:
-        accounts, absences = journal.accounts(), journal.absences()
+        accounts, absences = journal.accounts(), tuple(journal.absences())
     for series, account in accounts.items():
         table = stored_table(store_path, series)
         have = {} if table is None else {one.open_time_ms: one for one in candles_of(table)}

@@ -23,6 +23,8 @@ __all__ = ["Auditor"]
 _JUDGE_SECONDS = 1.0
 _DAY_MS = 86_400_000
 _EXPORT_SECONDS = 60.0
+_MOST_EXPORTING = 100
+"""Of so much time, one part at most goes into writing the ledger out."""
 _BEHIND_MS = 45_000
 """So far behind a connection may be until what it should have brought is asked for: connections
 have been 30 s late (nautilus_trader#1705)."""
@@ -63,9 +65,9 @@ class Auditor:
     _started_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     _lost: set[Series] = attrs.field(init=False, factory=set)
     _kept_at: float = attrs.field(init=False, default=0.0)
-    _exported_at: float = attrs.field(init=False, default=-math.inf)
-    _exported: int = attrs.field(init=False, default=hash(()))
-    """The hash of the ledger that was written out: years of it are not kept in memory."""
+    _export_at: float = attrs.field(init=False, default=-math.inf)
+    _exported: int = attrs.field(init=False, default=0)
+    """Up to which of its changes the ledger was written out."""
 
     async def run(self) -> None:
         """Audit until cancelled.
@@ -79,17 +81,19 @@ class Auditor:
             except NoRoomError:
                 # The writer says so already.
                 await trio.sleep(RETRY_SECONDS)
-            if trio.current_time() >= self._exported_at + _EXPORT_SECONDS:
+            if trio.current_time() >= self._export_at:
                 await self._export()
             await trio.sleep(_JUDGE_SECONDS)
 
     async def _export(self) -> None:
-        _, ledger, _ = await self.commit_door.run(self.store.accounts)
-        if hash(ledger) != self._exported:
+        changes, began = self.store.ledger_changes, trio.current_time()
+        if changes != self._exported:
             with suppress(NoRoomError):
-                await self.merge_door.run(self.store.write_coverage, ledger)
-                self._exported = hash(ledger)
-        self._exported_at = trio.current_time()
+                await self.merge_door.run(self.store.write_coverage)
+                self._exported = changes
+        now = trio.current_time()
+        # It is written as a whole: the longer it gets, the more rarely.
+        self._export_at = now + max(_EXPORT_SECONDS, _MOST_EXPORTING * (now - began))
 
     def recount(self, series: Series) -> None:
         """A file of the series was lost: take stock of it anew."""
@@ -184,14 +188,8 @@ class Auditor:
                 ended[series] = ends_ms
         if not ended:
             return
-        _, ledger, _ = await self.commit_door.run(self.store.accounts)
-        asked_for = {
-            one.series
-            for one in ledger
-            if one.state is State.PENDING
-            and one.series in ended
-            and one.span.from_ms < ended[one.series]
-        }
+        pending = await self.commit_door.run(self.store.asked_for, ended)
+        asked_for = {one.series for one in pending if one.span.from_ms < ended[one.series]}
         for series, ends_ms in ended.items():
             # It may trade again, or be taken out, while the disk is waited for.
             is_still = series in self._ending and series in self._wanted
@@ -274,7 +272,8 @@ class Auditor:
 
     async def _take_stock(self, mine: list[Series]) -> None:
         """Look up what is stored, and name what is not though it was due."""
-        accounts, ledger, files = await self.commit_door.run(self.store.accounts)
+        accounts = await self.commit_door.run(self.store.accounts)
+        files = await self.commit_door.run(self.store.files, frozenset(mine))
         known = {one: accounts[one] for one in mine if one in accounts}
         wanted = {one: known[one].watermark_ms if one in known else 0 for one in mine}
         stored, lost = await self.merge_door.run(self.store.look_through, wanted, files)
@@ -283,9 +282,7 @@ class Auditor:
             anew, _ = await self.merge_door.run(self.store.look_through, again, ())
             stored |= anew
             wanted |= again
-        self.backfill.add(
-            one for one in ledger if one.series in wanted and one.state is State.PENDING
-        )
+        self.backfill.add(await self.commit_door.run(self.store.asked_for, mine))
         absences: list[Absence] = []
         for series in mine:
             now_ms = self._started_ms[series]

@@ -16,7 +16,7 @@ from kline_trio.interval import Span
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv
-from kline_trio.storage.ledger import Absence, State
+from kline_trio.storage.ledger import Absence
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import begins_of, schema
 
@@ -189,11 +189,10 @@ class History:
         await with_room(
             self.commit_door, self.store.keep_filled, batch.series, merged, filled, lacking
         )
-        _, ledger, _ = await self.commit_door.run(self.store.accounts)
+        asked_for = await self.commit_door.run(self.store.asked_for, [batch.series])
         self.lacking(
             attrs.evolve(one, span=piece)
-            for one in ledger
-            if one.series == batch.series and one.state is State.PENDING
+            for one in asked_for
             for gap in gaps
             for piece in gap.common_with(one.span)
         )

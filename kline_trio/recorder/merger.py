@@ -13,7 +13,7 @@ from kline_trio.errors import NoRoomError
 from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
-from kline_trio.storage.journal import MergedFile
+from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
 
@@ -74,9 +74,7 @@ class Merger:
         Raises:
           DiskError: a file or the journal could not be read or written.
         """
-        for file in await self.commit_door.run(self.store.files):
-            # By path, so that of a series' months the last one stays.
-            self._newest_file[file.series] = file
+        self._newest_file |= await self.commit_door.run(self.store.newest_files)
         for left_over in await self.commit_door.run(self.store.pending):
             self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
             self._put_down(left_over.series)
@@ -120,7 +118,13 @@ class Merger:
         found = set(self._waiting) if self._finish_by is not None else set()
         while self._agenda and self._agenda[0][0] <= now_seconds:
             found.add(heapq.heappop(self._agenda)[1])
-        due = [one for one in found & self._waiting.keys() if self._due_at(one) <= now_seconds]
+        due = []
+        for one in found & self._waiting.keys():
+            if self._due_at(one) <= now_seconds:
+                due.append(one)
+            else:  # the disk had no room meanwhile
+                self._waiting[one].noted_at = math.inf
+                self._put_down(one)
         # Cheapest first, so that what the end cuts off is as little as can be.
         return sorted(due, key=lambda one: (self._size_bytes(one), one))
 

@@ -85,14 +85,13 @@ async def watch_room(
     """Say once a day, until cancelled, how long the room lasts; warn where that is not long."""
     while True:
         try:
-            files = await commit_door.run(store.files)
+            totals = await commit_door.run(store.totals)
             free_bytes = await commit_door.run(store.free_bytes)
         except DiskError as error:
             logger.warning("the room on the disk is not known: %s", error)
         else:
-            rows = sum(file.rows for file in files)
-            size_bytes = sum(file.size_bytes for file in files)
-            bytes_a_row = size_bytes / rows if rows >= _FEW_ROWS * len(files) > 0 else _BYTES_A_ROW
+            enough = totals.rows >= _FEW_ROWS * totals.files > 0
+            bytes_a_row = totals.size_bytes / totals.rows if enough else _BYTES_A_ROW
             days = days_left(free_bytes, series(), bytes_a_row)
             logger.log(
                 logging.WARNING if days < _FEW_DAYS else logging.INFO,

@@ -177,14 +177,14 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     yield Recorder(audience, recording, seams)
                 watching.cancel()
         waiting = await storage.commit_door.run(storage.store.rows)
-        files = await storage.commit_door.run(storage.store.files)
+        totals = await storage.commit_door.run(storage.store.totals)
         refilled = filling.filled
         logger.info(
             "stopped: %s recorded%s, %s waiting in the journal, %s files",
             f"{writer.recorded:,}",
             f", {refilled:,} refilled" if refilled else "",
             f"{waiting:,}",
-            f"{len(files):,}",
+            f"{totals.files:,}",
         )
 
 

@@ -16,8 +16,8 @@ from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.storage.catalog import candle_files
 from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import open_parquet, owner_of, read_group
-from kline_trio.storage.journal import MergedFile
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.places import journal_path

@@ -94,7 +94,7 @@ def _table(store_path: Path) -> pa.Table:
 
 def coverage_table(absences: Iterable[Absence]) -> pa.Table:
     """The absences as rows."""
-    rows = [
+    rows = (
         (
             *_names(one.series),
             one.span.from_ms,
@@ -106,7 +106,7 @@ def coverage_table(absences: Iterable[Absence]) -> pa.Table:
             str(one.filled_by) if one.filled_by else None,
         )
         for one in absences
-    ]
+    )
     return as_table(rows, _COVERAGE)
 
 
@@ -148,13 +148,16 @@ def _differences(one: Revision) -> Iterable[tuple[object, ...]]:
             yield (*_names(one.series), begin_ms, origin, name, float(older), float(newer), kept)
 
 
-def write_coverage(store_path: Path, absences: Iterable[Absence]) -> None:
+def write_coverage(store_path: Path) -> None:
     """Puts the ledger into a file of its own, for who has only the files, or reads no SQLite.
 
     Raises:
+      DiskError: the journal cannot be read.
       OSError: the disk refused; the file is as it was.
     """
-    write_sidecar(coverage_table(absences), coverage_path(store_path), scratch(store_path))
+    with journal_view(store_path) as journal:
+        table = coverage_table(journal.absences())
+    write_sidecar(table, coverage_path(store_path), scratch(store_path))
 
 
 def _names(series: Series) -> tuple[str, str, str]:

@@ -3,13 +3,14 @@
 import contextlib
 import operator
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import attrs
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.interval import Span
+from kline_trio.storage.file_list import MergedFile, Totals, merged_files, newest_files, totals
 from kline_trio.storage.journal_tables import open_tables
 from kline_trio.storage.ledger import (
     Absence,
@@ -27,10 +28,8 @@ from kline_trio.storage.ledger import (
 __all__ = [
     "CANDLE_COLUMNS",
     "Journal",
-    "MergedFile",
     "PendingCandle",
     "PendingSeries",
-    "merged_files",
 ]
 
 _FIELDS = tuple(field.name for field in attrs.fields(Candle))
@@ -62,10 +61,6 @@ SELECT trade_type, symbol, time_interval, rows, oldest_ms, newest_ms FROM (
   FROM candle GROUP BY series_id
 ) JOIN series ON id = series_id ORDER BY id
 """
-_FILES = """
-SELECT path, trade_type, symbol, time_interval, rows, size_bytes, crc32
-FROM file JOIN series ON id = series_id ORDER BY path
-"""
 _FORGET = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
 
 
@@ -90,31 +85,6 @@ class PendingSeries:
     """Inclusive."""
     last_open_time_ms: int
     """Inclusive."""
-
-
-@attrs.frozen
-class MergedFile:
-    """A candle file as a merge left it."""
-
-    path: PurePosixPath
-    """Relative to the store's folder."""
-    series: Series
-    rows: int
-    size_bytes: int
-    crc32: int
-    """Of the whole file: a Parquet footer has no checksum that other programs look at."""
-    revisions: tuple[Revision, ...] = ()
-    """Rows of the file for which the merge had other values."""
-    replaces_damaged: bool = False
-    """What was there could not be read: what it held is absent."""
-
-
-def merged_files(connection: sqlite3.Connection) -> tuple[MergedFile, ...]:
-    """What merges wrote, by path, as a connection to a journal of the present version sees it."""
-    return tuple(
-        MergedFile(PurePosixPath(path), Series(*names), rows, size_bytes, crc32)
-        for path, *names, rows, size_bytes, crc32 in connection.execute(_FILES)
-    )
 
 
 @attrs.define(eq=False)
@@ -207,6 +177,17 @@ class Journal:
     def absences(self) -> tuple[Absence, ...]:
         """The ledger's rows, by series and time."""
         return tuple(absences(self._connection))
+
+    def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
+        """What of these series is absent and still asked for, by series as given, and by time."""
+        return tuple(
+            absence for one in series for absence in self._ledger.pending(one, self._ids.get(one))
+        )
+
+    @property
+    def ledger_changes(self) -> int:
+        """A number that differs after each change of what is absent; 0 while nothing ever was."""
+        return self._ledger.changes
 
     def _refill(self, refill: Refill) -> None:
         series, series_id = refill.series, self._id(refill.series)
@@ -322,9 +303,17 @@ class Journal:
                 "UPDATE series SET watermark_ms = first_ms WHERE id = ?", [series_id]
             )
 
-    def files(self) -> tuple[MergedFile, ...]:
-        """What merges wrote, by path."""
-        return merged_files(self._connection)
+    def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
+        """What merges wrote, by path: of all series, or of some."""
+        return merged_files(self._connection, among)
+
+    def newest_files(self) -> dict[Series, MergedFile]:
+        """Of each series the file whose path is the last."""
+        return newest_files(self._connection)
+
+    def totals(self) -> Totals:
+        """What all files are together."""
+        return totals(self._connection)
 
     def layout(self) -> str | None:
         """The template by which the store's files are named; None if it is not known."""

@@ -14,7 +14,8 @@ import attrs
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.journal import CANDLE_COLUMNS, MergedFile, merged_files
+from kline_trio.storage.file_list import MergedFile, merged_files
+from kline_trio.storage.journal import CANDLE_COLUMNS
 from kline_trio.storage.journal_tables import check_version
 from kline_trio.storage.ledger import Absence, Account, Revision, absences, accounts, revisions
 from kline_trio.storage.places import journal_path, lock_path
@@ -81,11 +82,11 @@ class JournalView:
         layout = next((layout for (layout,) in self._rows("SELECT layout FROM state")), None)
         return None if layout is None else str(layout)
 
-    def absences(self) -> tuple[Absence, ...]:
-        """What is or was absent, by series and time."""
+    def absences(self) -> Iterator[Absence]:
+        """What is or was absent, by series and time, as long as this view is open."""
         if self._connection is None or self._version < _LEDGER_SINCE:
-            return ()
-        return tuple(absences(self._connection))
+            return iter(())
+        return absences(self._connection)
 
     def revisions(self) -> tuple[Revision, ...]:
         """The candles of which two values came, by series and time."""

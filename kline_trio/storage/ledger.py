@@ -176,6 +176,9 @@ _ALL = f"""
 SELECT trade_type, symbol, time_interval, {_COLUMNS} FROM absence JOIN series ON id = series_id
 ORDER BY trade_type, symbol, time_interval, from_ms
 """  # noqa: S608 - ours
+_PENDING = f"""
+SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER BY from_ms
+"""  # noqa: S608 - ours
 _INSERT = f"INSERT INTO absence (series_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _REVISIONS = f"""
 SELECT trade_type, symbol, time_interval, origin, is_newer_kept, open_time_ms, {", ".join(_PAIRS)}
@@ -227,11 +230,21 @@ def _absence(series: Series, row: Sequence[Any]) -> Absence:
     )
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Ledger:
-    """The tables by a writing connection; every call is part of a transaction of the journal."""
+    """The tables by a writing connection; every change is part of a transaction of the journal."""
 
     _connection: sqlite3.Connection
+    changes: int = attrs.field(init=False)
+    """A number that differs after each change of what is absent; 0 while nothing ever was."""
+
+    def __attrs_post_init__(self) -> None:
+        [self.changes] = self._connection.execute("SELECT count(*) FROM absence").fetchone()
+
+    def pending(self, series: Series, series_id: int | None) -> Iterator[Absence]:
+        """What of a series is still asked for, by time."""
+        for row in self._connection.execute(_PENDING, [series_id]):
+            yield _absence(series, row)
 
     def note(self, series_id: int, absence: Absence) -> None:
         """Takes a new absence down; what of its span is absent already stays as it is."""
@@ -298,6 +311,7 @@ class Ledger:
                     first_seen_ms=min(absence.first_seen_ms, other.first_seen_ms),
                     asked=max(absence.asked, other.asked),
                 )
+        self.changes += 1
         values = (span.from_ms, span.to_ms, absence.first_seen_ms, str(absence.reason))
         by = str(absence.filled_by) if absence.filled_by else None
         self._connection.execute(

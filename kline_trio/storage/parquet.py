@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.disk import make_folders, sync_file, sync_folder
+from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import crc32_of, open_parquet, owner_of, read_groups
-from kline_trio.storage.journal import MergedFile, PendingCandle
+from kline_trio.storage.journal import PendingCandle
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Origin, Revision
 from kline_trio.storage.seal import SEAL, UNSEALED, seal

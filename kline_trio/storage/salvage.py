@@ -16,7 +16,8 @@ from typing import Any
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
 from kline_trio.interval import Span
 from kline_trio.storage.disk import is_damage, make_folders, move_durably, sync_folder
-from kline_trio.storage.journal import CANDLE_COLUMNS, Journal, MergedFile
+from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.journal import CANDLE_COLUMNS, Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Origin, Reason, State
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch

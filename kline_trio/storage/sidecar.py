@@ -1,8 +1,9 @@
 """Small tables beside the candles: built without pandas, and replaced as a whole."""
 
 import io
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,11 +20,20 @@ __all__ = ["TIME", "as_table", "write_sidecar"]
 
 TIME = pa.timestamp("ms", "UTC")
 
+_ROWS_AT_ONCE = 10_000
 
-def as_table(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
+
+def as_table(rows: Iterable[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
     """Rows of texts and whole numbers as a table; times are milliseconds."""
-    if not rows:
-        return pa.Table.from_batches([], wanted)
+    rows = iter(rows)
+    pieces = []
+    # Years of a large universe are some million rows, and each takes much more as text.
+    while piece := tuple(itertools.islice(rows, _ROWS_AT_ONCE)):
+        pieces.append(_as_piece(piece, wanted))
+    return pa.concat_tables(pieces) if pieces else pa.Table.from_batches([], wanted)
+
+
+def _as_piece(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
     # Not pa.array: it loads pandas.
     lines = b"\n".join(
         msgspec.json.encode(dict(zip(wanted.names, row, strict=True))) for row in rows

@@ -8,8 +8,9 @@ import attrs
 from kline_trio.errors import ConfigError
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
+from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import crc32_of
-from kline_trio.storage.journal import Journal, MergedFile
+from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.places import HOUSE, journal_path, universe_path
 from kline_trio.storage.unite import work_folder

@@ -61,7 +61,7 @@ def status(store_path: Path) -> Iterator[SeriesStatus]:
     """
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
-            absences, accounts = journal.absences(), journal.accounts()
+            absences, accounts = tuple(journal.absences()), journal.accounts()
             waiting: dict[Series, list[int]] = {}
             for series, open_time_ms in journal.open_times():
                 waiting.setdefault(series, []).append(open_time_ms)

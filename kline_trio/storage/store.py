@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -25,10 +25,10 @@ from kline_trio.storage.disk import (
     refuse_network_disk,
     sync_folder,
 )
+from kline_trio.storage.file_list import MergedFile, Totals
 from kline_trio.storage.files import bounds_ms
 from kline_trio.storage.journal import (
     Journal,
-    MergedFile,
     PendingCandle,
     PendingSeries,
 )
@@ -125,14 +125,23 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.settle(found, accounts, revisions)
 
-    def accounts(self) -> tuple[dict[Series, Account], tuple[Absence, ...], tuple[MergedFile, ...]]:
-        """Up to where each series is accounted for, what is absent, and which files there are.
+    def accounts(self) -> dict[Series, Account]:
+        """Up to where each series is accounted for.
 
         Raises:
           DiskError: the journal could not be read.
         """
         with disk_errors(journal_path(self.path)):
-            return self._journal.accounts(), self._journal.absences(), self._journal.files()
+            return self._journal.accounts()
+
+    def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
+        """What of these series is absent and still asked for.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.asked_for(series)
 
     def look_through(
         self, wanted: Mapping[Series, int], files: Iterable[MergedFile]
@@ -153,14 +162,19 @@ class Store:
             spans = stored_spans(self.path, wanted, self._set_aside)
             return spans, {file.series for file in files if not (self.path / file.path).exists()}
 
-    def write_coverage(self, absences: Iterable[Absence]) -> None:
+    @property
+    def ledger_changes(self) -> int:
+        """A number that differs after each change of what is absent; 0 while nothing ever was."""
+        return self._journal.ledger_changes
+
+    def write_coverage(self) -> None:
         """Puts the ledger into its file; it may run beside what uses the journal, as `write` does.
 
         Raises:
           DiskError: the file is as it was.
         """
         with disk_errors(self.path):
-            write_coverage(self.path, absences)
+            write_coverage(self.path)
 
     def _set_aside(self, path: Path, error: DamagedError) -> None:
         aside = new_quarantine(self.path) / path.relative_to(self.path)
@@ -273,14 +287,32 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.keep_filled(series, merged, filled, lacking)
 
-    def files(self) -> tuple[MergedFile, ...]:
-        """What merges wrote, by path.
+    def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
+        """What merges wrote, by path: of all series, or of some.
 
         Raises:
           DiskError: the journal could not be read.
         """
         with disk_errors(journal_path(self.path)):
-            return self._journal.files()
+            return self._journal.files(among)
+
+    def newest_files(self) -> dict[Series, MergedFile]:
+        """Of each series the file whose path is the last.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.newest_files()
+
+    def totals(self) -> Totals:
+        """What all files are together.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.totals()
 
     def free_bytes(self) -> int:
         """How much room the disk has left.

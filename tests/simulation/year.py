@@ -215,7 +215,7 @@ def _hold_against_the_truth(
 ) -> None:
     digest = hashlib.sha256(repr(lives).encode())
     with journal_view(folder / "data") as journal:
-        ledger, accounts = journal.absences(), journal.accounts()
+        ledger, accounts = tuple(journal.absences()), journal.accounts()
     for series in SERIES:
         table = stored_table(folder / "data", series)
         have = [] if table is None else candles_of(table)

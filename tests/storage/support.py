@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.storage.journal import MergedFile
+from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store

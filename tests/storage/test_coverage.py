@@ -25,7 +25,7 @@ def gappy(tmp_path: Path) -> Path:
     merge_all(store)
     store.settle([absent(5, 7), absent(10, 11, Reason.RECORDER_DOWN), absent(15, 16)], {})
     store.refill([refill(5, 7, closes=Reason.EXCHANGE_HAD_NONE), refill(10, 11, *candles(10, 11))])
-    store.write_coverage(store.accounts()[1])
+    store.write_coverage()
     store.close()
     return tmp_path
 

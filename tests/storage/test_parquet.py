@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
 from kline_trio.storage import disk, parquet
+from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import open_parquet, read_groups
-from kline_trio.storage.journal import MergedFile, PendingCandle
+from kline_trio.storage.journal import PendingCandle
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.parquet import FileMerge, perform, plan_merges
 from kline_trio.storage.table import table_of

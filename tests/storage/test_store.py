@@ -22,7 +22,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 from kline_trio.storage import salvage
 from kline_trio.storage.catalog import last_end_ms
-from kline_trio.storage.journal import MergedFile  # noqa: TC001 - only locals are of it
+from kline_trio.storage.file_list import MergedFile  # noqa: TC001 - only locals are of it
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.reader import read
 from kline_trio.storage.table import table_of

@@ -15,7 +15,7 @@ from typing import Any
 from kline_trio.errors import DiskError
 from kline_trio.storage import disk, journal, journal_tables, parquet
 from kline_trio.storage import store as storage
-from kline_trio.storage.journal import MergedFile
+from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.parquet import FileMerge
 from kline_trio.storage.store import Store
 from tests.storage.faults.scenario import SCENARIOS, Batch
