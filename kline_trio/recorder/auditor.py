@@ -165,14 +165,17 @@ class Auditor:
         }
         await self._write([], accounts)
         for one in gone:
-            self.completeness.forget(one)
-            self.backfill.forget(one)
-            for known in (self._accounts, self._started_ms):
-                known.pop(one, None)
-            if one in self._wanted:  # again, while the disk was waited for
-                self._unstarted.add(one)
-            else:
-                self._listed_ms.pop(one, None)
+            self._forget(one)
+
+    def _forget(self, series: Series) -> None:
+        self.completeness.forget(series)
+        self.backfill.forget(series)
+        for known in (self._accounts, self._started_ms):
+            known.pop(series, None)
+        if series in self._wanted:  # again, while the disk was waited for
+            self._unstarted.add(series)
+        else:
+            self._listed_ms.pop(series, None)
 
     async def _seal_what_has_ended(self) -> None:
         if not self._ending:
@@ -206,10 +209,13 @@ class Auditor:
         span = Span(ends_ms, series.interval.end_time_ms(ends_ms))
         now_ms = self.clocks[series.trade_type].now_ms or span.to_ms
         absence = Absence(series, span, now_ms, Reason.DELISTED, State.CLOSED)
-        self.completeness.watch(series, span.to_ms)
-        await self._write([absence], self._moved({series}))
+        account = self._accounts[series]
+        retired = attrs.evolve(account, watermark_ms=span.to_ms, retired_ms=span.to_ms)
+        await self._write([absence], {series: retired})
         self._ending.pop(series, None)
         self.sealed(series)
+        # At once: a candle that fell due until the next look would be absent for ever.
+        self._forget(series)
 
     async def keep(self) -> None:
         """Keep what is absent and up to where all is accounted for, so that the next start need

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError
+from kline_trio.storage.file_list import Totals
 from kline_trio.storage.journal import Journal, PendingCandle, PendingSeries
 from kline_trio.storage.journal_tables import JOURNAL_VERSION
 from tests.storage.support import (
@@ -196,6 +197,22 @@ def test_what_a_merge_wrote_is_kept_with_what_it_forgets(tmp_path: Path) -> None
     journal = Journal.open(path)
     assert journal.files() == (other, later)
     assert journal.rows() == 0
+    journal.close()
+
+
+def test_files_are_told_of_some_series_by_the_newest_and_all_together(tmp_path: Path) -> None:
+    """What a store of many years needs to know of its files are a few numbers."""
+    journal = Journal.open(tmp_path / "journal")
+    assert journal.totals() == Totals(0, 0, 0)
+    assert journal.newest_files() == {}
+    files = [merged_file(BTC, rows, f"btc/{rows}.pqt") for rows in (1, 3, 2)]
+    for file in (*files, merged_file(COIN, 10, "coin.pqt")):
+        journal.forget(file, ())
+    assert journal.files([BTC]) == (files[0], files[2], files[1])
+    assert journal.files([]) == ()
+    assert journal.newest_files() == {BTC: files[1], COIN: merged_file(COIN, 10, "coin.pqt")}
+    size_bytes = sum(file.size_bytes for file in journal.files())
+    assert journal.totals() == Totals(4, 16, size_bytes)
     journal.close()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kline_trio
-from kline_trio.candle import Candle
+from kline_trio.candle import Candle, Series
 from kline_trio.interval import Span
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal import Journal
@@ -232,6 +232,46 @@ def test_the_ledger_is_a_dict_by_minute(steps: list[tuple[str, int, int]]) -> No
 
         assert told(by_minute) == told(model)
         journal.close()
+
+
+def test_only_what_is_pending_is_asked_for(tmp_path: Path) -> None:
+    """Of the series in question: ledgers of years hold mostly what was filled."""
+    store = opened(tmp_path)
+    store.settle([absent(0, 5), absent(8, 9)], {})
+    store.settle([Absence(MONTHLY, span(0, 9), at(9), Reason.NOT_LISTED)], {})
+    store.refill([refill(0, 3, *candles(0, 2), closes=Reason.EXCHANGE_HAD_NONE)])
+    assert store.asked_for([BTC]) == (absent(3, 5), absent(8, 9))
+    assert [one.series for one in store.asked_for([MONTHLY, BTC])] == [MONTHLY, BTC, BTC]
+    assert store.asked_for([Series("spot", "NEWUSDT", "1m")]) == ()
+    store.close()
+
+
+def test_each_change_of_the_ledger_can_be_told(tmp_path: Path) -> None:
+    """Also after a start; candles that come as they should change nothing."""
+    store = opened(tmp_path)
+    assert store.ledger_changes == 0
+    seen = {0}
+
+    def has_changed() -> bool:
+        before = len(seen)
+        seen.add(store.ledger_changes)
+        return len(seen) > before
+
+    store.settle([], {BTC: Account(at(0), at(20))})
+    store.accept(minutes(20, 22))
+    assert not has_changed()
+    store.settle([absent(0, 5)], {})
+    assert has_changed()
+    store.refill([refill(0, 3, *candles(0, 2))])
+    assert has_changed()
+    store.accept(minutes(3, 4))
+    assert has_changed()
+    store.settle([absent(4, 5)], {})
+    assert rows(store)[-1][3] == "pending"
+    store.close()
+    store = opened(tmp_path)
+    assert store.ledger_changes > 0
+    store.close()
 
 
 def test_a_damaged_file_opens_its_account_anew(tmp_path: Path) -> None:
