@@ -25,6 +25,7 @@ from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.replay import Replay
 from kline_trio.simulator.symbols import listed_symbols
 from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.memory import use_system_memory
 
 __all__ = ["backfill", "record", "simulate", "tail"]
 
@@ -42,6 +43,7 @@ def record(config: Config, options: argparse.Namespace) -> None:
             while not await asked.to_stop():
                 await _reread(options.config, lead, recorder)
 
+    use_system_memory()
     _run(main, options, signal.SIGHUP)
 
 

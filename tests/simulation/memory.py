@@ -19,7 +19,6 @@ from unittest import mock
 import attrs
 import numpy as np
 import psutil
-import pyarrow as pa
 import trio
 import trio.testing
 
@@ -31,6 +30,7 @@ from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Drop, Fault, Shutdown
 from kline_trio.storage import disk, journal_tables
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.memory import use_system_memory
 from tests.simulation.year import no_sync
 from tests.virtual import joined
 
@@ -81,6 +81,7 @@ class Result:
 
 def run(days: int, streams: int, interval: str, seed: int, *, show: bool = False) -> Result:
     """Record so many streams for so many virtual days."""
+    use_system_memory()
     # In memory, and without syncs: this run is about what the process holds.
     settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
     memory = Path("/dev/shm")
@@ -130,7 +131,6 @@ async def _record(
             # Of the day's end nothing is under way any more.
             await trio.sleep_until(day * DAY_SECONDS + 0.9 * DAY_SECONDS)
             gc.collect()
-            pa.default_memory_pool().release_unused()
             sample = Sample(
                 day,
                 process.memory_info().rss / 1e6,
