@@ -173,7 +173,7 @@ def test_a_new_configuration_is_good_and_no_old_one_is_overwritten(tmp_path: Pat
 def test_a_simulated_run_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     (tmp_path / "recorder.toml").write_text(STREAMS, encoding="utf-8")
     for _ in range(2):
-        with ran(tmp_path, "recorder.toml", "--simulate", "--speed", "240") as program:
+        with ran(tmp_path, "recorder.toml", "--simulate", "--speed", "60") as program:
             program.wait_for("Recorded spot BTCUSDT-1m", times=4)
             assert program.end(signal.SIGINT) == 0
     frame = stored_frame(tmp_path / "data-simulated", SPOT)

@@ -59,11 +59,13 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "4 if length == 126 else 10", "4"),
     # Its key.
     "the first of two keys decides": (
-        sieve, "if letter + 2 <= end or escape", "if escape"),
+        sieve, "            or payload.find(_KEY, key + 1) >= 0\n", ""),
+    "the first of two keys decides, in a run": (
+        sieve, "if letter < end:", "if letter < 0:"),
     "escapes are overlooked": (
-        sieve, " or escape < end", ""),
-    "escapes are seen only once a read": (
-        sieve, "if escape < start and (escape", "if escape < 0 and (escape"),
+        sieve, "            or _ESCAPE in payload\n", ""),
+    "escapes are overlooked, in a run": (
+        sieve, "position if escapes else self._drop_run", "self._drop_run"),
     "only the key with its colon is counted": (
         sieve, "_KEY, _FORMING, _CLOSED = b'\"x\"', ", "_KEY, _FORMING, _CLOSED = b'\"x\":', "),
     "fals is enough": (
@@ -71,13 +73,13 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     "tru is enough": (
         sieve, "b'\"x\":true'\n", "b'\"x\":tru'\n"),
     "a header is taken with its candle": (
-        sieve, "self.taken.append(data[start:end])", "self.taken.append(data[position:end])"),
+        sieve, "self.taken.append(payload)", "self.taken.append(data[position:end])"),
     "closed candles are taken in any spelling": (
-        sieve, "startswith(_CLOSED, letter - 1, end)", "startswith(_KEY, letter - 1, end)"),
+        sieve, "startswith(_CLOSED, key)", "startswith(_KEY, key)"),
     "the key may be in the next frame": (
         sieve, "startswith(_FORMING, letter - 1, end)", "startswith(_FORMING, letter - 1)"),
-    "the key is looked for once a read": (
-        sieve, "if letter <= start and (letter", "if letter < 0 and (letter"),
+    "any key will do behind a name with an x": (
+        sieve, "if not startswith(_FORMING, letter - 1, end):\n                    break", "pass"),
     # How it goes on from read to read.
     "what is held is passed on too": (
         sieve, "if keep_from < position:\n            pieces.append(data[keep_from:position])",
@@ -121,9 +123,9 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         candle, "if not 0 <= kline.t < MAX_TIME_MS or not interval.is_open_time(kline.t):",
         "if not 0 <= kline.t < MAX_TIME_MS:"),
     "any float is a number": (
-        candle, "_DECIMAL.fullmatch(text) is None", "not float(text)"),
+        candle, "_EIGHT_DECIMALS.fullmatch(\" \".join(numbers))", "\" \".join(numbers)"),
     "a high may be below the close": (
-        candle, "if not high >= max(open_, close):", "if not high >= open_:"),
+        candle, "low <= close <= high", "low <= close"),
 }  # fmt: skip
 """By what they do wrong."""
 
