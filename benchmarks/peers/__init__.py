@@ -1,0 +1,1 @@
+"""Other projects doing the same work: each module runs in an interpreter with their packages."""
