@@ -28,12 +28,13 @@ def fill_store(zips: Path, into: Path) -> int:
     """
     store = Store.open(into, Layout(DEFAULT_LAYOUT))
     try:
-        return trio.run(_fill, zips, store)
+        days = {folder.name: len(list(folder.glob("*.zip"))) for folder in sorted(zips.iterdir())}
+        return trio.run(_fill, zips, days, store)
     finally:
         store.close()
 
 
-async def _fill(zips: Path, store: Store) -> int:
+async def _fill(zips: Path, days: dict[str, int], store: Store) -> int:
     seams = Seams()
     async with httpx2.AsyncClient(transport=_Shelf(zips)) as client:
         history = History(
@@ -44,12 +45,11 @@ async def _fill(zips: Path, store: Store) -> int:
             Door(seams.on_disk),
             lambda _: None,
         )
-        for folder in sorted(zips.iterdir()):
-            span = Span(START_MS, START_MS + len(list(folder.glob("*.zip"))) * _DAY_MS)
+        for symbol, count in days.items():
+            span = Span(START_MS, START_MS + count * _DAY_MS)
             # So soon after the month there is no monthly file yet.
-            claimed = history.claim(
-                Series("spot", folder.name, "1m"), span, span.to_ms + 3 * _DAY_MS
-            )
+            series = Series("spot", symbol, "1m")
+            claimed = history.claim(series, span, span.to_ms + 3 * _DAY_MS)
             assert claimed == span, claimed
         async with trio.open_nursery() as nursery:
             for _ in range(FETCHERS):

@@ -18,7 +18,7 @@ from kline_trio.recorder.seams import Door
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv
 from kline_trio.storage.ledger import Absence, State
 from kline_trio.storage.store import Store
-from kline_trio.storage.table import begins_of, schema
+from kline_trio.storage.table import BEGIN, runs_of, schema, values_of
 
 __all__ = ["FETCHERS", "History"]
 
@@ -178,14 +178,12 @@ class History:
         whole = pa.concat_tables(tables) if tables else schema(batch.series).empty_table()
         merged = await with_room(self.merge_door, self.store.fill_in, whole, batch.series)
         self.rows += whole.num_rows
-        interval = batch.series.interval
-        present = begins_of(whole)
-        gaps = tuple(interval.gaps(batch.span, present))
+        filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
+        gaps = tuple(batch.span.without(filled))
         # What no file was to be had for may be in one that is published later.
         lacking = [
             piece for file in batch.found for gap in gaps for piece in gap.common_with(file.span)
         ]
-        filled = list(interval.runs(present))
         await with_room(
             self.commit_door, self.store.keep_filled, batch.series, merged, filled, lacking
         )
