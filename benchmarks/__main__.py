@@ -9,8 +9,8 @@ import benchmarks
 __all__ = ["main"]
 
 _NO_BENCHMARKS = (
-    "__main__", "archives", "filling", "load", "made_up", "neighbours", "peers", "receiving",
-    "spent",
+    "__main__", "appending", "archives", "filling", "load", "made_up", "neighbours", "peers",
+    "receiving", "spent",
 )  # fmt: skip
 
 
