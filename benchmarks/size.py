@@ -120,7 +120,7 @@ def _least(column: "npt.NDArray[np.float64 | np.int64]") -> int:
 def _scaled(column: "npt.NDArray[np.float64 | np.int64]") -> "npt.NDArray[np.int64]":
     """The column without its decimal point, so that nothing is lost."""
     for digits in range(_MOST_DIGITS):
-        numbers = np.rint(column * 10.0**digits).astype(np.int64)
+        numbers: npt.NDArray[np.int64] = np.rint(column * 10.0**digits).astype(np.int64)
         if (numbers / 10.0**digits == column).all():
             return numbers
     bits: npt.NDArray[np.int64] = column.view(np.int64)
