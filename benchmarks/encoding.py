@@ -4,9 +4,7 @@ Every candidate must give the same frame, to the bit, from `pd.read_parquet(path
 """
 
 import argparse
-import csv
 import functools
-import gzip
 import io
 import itertools
 import json
@@ -15,7 +13,6 @@ import os
 import platform
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,16 +22,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.archives import DATA, archive_candles
 from kline_trio.candle import Candle, Series
 from kline_trio.storage.table import BEGIN, END, table_of
 
 __all__ = ["main"]
 
-_DATA = Path(__file__).parents[1] / "../shared/data"
 _ROWS_PER_GROUP = 131_072
 _DAY_ROWS = 1_440
 _DAY_MS = 86_400_000
-_MICROSECONDS = 10**14
 _LEAST_RUN_SECONDS = 0.005
 """Small files are written in microseconds; so many of them are timed together."""
 
@@ -124,7 +120,7 @@ CANDIDATES = (
 def main(arguments: list[str]) -> int:
     """Measures, prints Markdown tables, and gives back an exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks encoding", description=__doc__)
-    parser.add_argument("--data", type=Path, default=_DATA, help="the folder with klines/ in it")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder with klines/ in it")
     parser.add_argument("--quick", action="store_true", help="three cases, three runs of each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args(arguments)
@@ -216,7 +212,7 @@ def _least_cpu_seconds(works: Mapping[str, Callable[[], object]], runs: int) -> 
 def _cases(klines: Path, *, quick: bool) -> Iterator[tuple[str, pa.Table]]:
     """What is written: a name and its rows."""
     months = {
-        name: (series, _candles(klines, series, pattern))
+        name: (series, archive_candles(klines, series, pattern))
         for name, (series, pattern) in _MONTHS.items()
     }
     for name, (series, candles) in months.items():
@@ -227,7 +223,7 @@ def _cases(klines: Path, *, quick: bool) -> Iterator[tuple[str, pa.Table]]:
     bitcoin = months["BTC"][1]
     yield "BTC day", table_of(_SPOT, bitcoin[:_DAY_ROWS])
     for name, (series, pattern) in _SHORTER.items():
-        yield name, table_of(series, _candles(klines, series, pattern))
+        yield name, table_of(series, archive_candles(klines, series, pattern))
     daily = [_sum(day) for day in _days(bitcoin)]
     yield "BTC 1d month", table_of(Series("spot", "BTCUSDT", "1d"), daily)
     yield "one row", table_of(Series("spot", "BTCUSDT", "1d"), daily[:1])
@@ -263,42 +259,6 @@ def _sum(candles: list[Candle]) -> Candle:
         close=candles[-1].close,
         trade_num=sum(candle.trade_num for candle in candles),
         **{name: total(name) for name in (*_VOLUMES, *_QUOTE_VOLUMES)},
-    )
-
-
-def _candles(klines: Path, series: Series, pattern: str) -> list[Candle]:
-    """The series' archive rows, in the order of time."""
-    paths = sorted((klines / series.trade_type).glob(pattern))
-    if not paths:
-        raise FileNotFoundError(f"no {pattern} in {klines / series.trade_type}")
-    return [_candle(row) for path in paths for row in _rows(path)]
-
-
-def _rows(path: Path) -> list[list[str]]:
-    if path.suffix == ".json":
-        # The last row of an answer is the candle still forming.
-        return [[str(cell) for cell in row] for row in json.loads(path.read_bytes())[:-1]]
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            text = "".join(archive.read(name).decode() for name in archive.namelist())
-    else:
-        text = gzip.decompress(path.read_bytes()).decode()
-    return [row for row in csv.reader(text.splitlines()) if row and row[0].isdigit()]
-
-
-def _candle(row: list[str]) -> Candle:
-    opened_ms = int(row[0])
-    return Candle(
-        open_time_ms=opened_ms // 1000 if opened_ms >= _MICROSECONDS else opened_ms,
-        open=float(row[1]),
-        high=float(row[2]),
-        low=float(row[3]),
-        close=float(row[4]),
-        volume=float(row[5]),
-        quote_volume=float(row[7]),
-        trade_num=int(row[8]),
-        taker_buy_base_asset_volume=float(row[9]),
-        taker_buy_quote_asset_volume=float(row[10]),
     )
 
 

@@ -3,13 +3,20 @@
 from datetime import UTC, datetime
 from random import Random
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
+import numpy as np
+import pyarrow as pa
 
-__all__ = ["MINUTE_MS", "START_MS", "minutes", "received"]
+from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.storage.table import BEGIN, END, table_of
+
+__all__ = ["BTC", "MINUTE_MS", "START_MS", "made_table", "minutes", "received"]
+
+BTC = Series("spot", "BTCUSDT", "1m")
 
 MINUTE_MS = 60_000
 START_MS = 1_706_745_600_000
 """2024-02-01 00:00 UTC: the month has 29 days."""
+_BLOCK = 29 * 1_440
 
 
 def minutes(first: int, count: int, seed: int = 1) -> list[Candle]:
@@ -43,3 +50,15 @@ def received(series: Series, candles: list[Candle]) -> list[ReceivedCandle]:
     """The candles as they come out of the channel."""
     moment = datetime.now(UTC)
     return [ReceivedCandle(series, candle, moment) for candle in candles]
+
+
+def made_table(first: int, rows: int, series: Series = BTC) -> pa.Table:
+    """So many minutes as a table: a month of values, over and over, at times that go on."""
+    block = table_of(series, minutes(0, min(rows, _BLOCK)))
+    whole = pa.concat_tables([block] * (rows // max(1, len(block)) + 1)).slice(0, rows)
+    begins = START_MS + np.arange(first, first + rows) * MINUTE_MS
+    for name, times in ((BEGIN, begins), (END, begins + MINUTE_MS)):
+        at = whole.schema.get_field_index(name)
+        column = pa.array(times, pa.int64()).cast(whole.schema.field(at).type)
+        whole = whole.set_column(at, whole.schema.field(at), column)
+    return whole

@@ -4,7 +4,7 @@ import argparse
 import logging
 import math
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,27 +12,18 @@ from pathlib import Path
 import attrs
 import trio
 
-from kline_trio.candle import TRADE_TYPES, ReceivedCandle, Series
-from kline_trio.config import Config, EndpointConfig, HistoryConfig
+from kline_trio.candle import ReceivedCandle
+from kline_trio.config import Config, HistoryConfig
 from kline_trio.console import log_lines
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.lifetimes import check_ways
 from kline_trio.recorder.supervisor import Recorder, fill, open_recorder, open_tail
 from kline_trio.signals import Asked, listen_for
-from kline_trio.simulator.alongside import open_exchange
-from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
-from kline_trio.simulator.replay import Replay
-from kline_trio.simulator.symbols import listed_symbols
-from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.memory import use_system_memory
 
 __all__ = ["backfill", "record", "simulate", "tail"]
 
 logger = logging.getLogger(__name__)
-
-_SPEED = 60.0
-"""How many seconds pass on the built-in exchange in one of ours: a minute closes every second."""
 
 
 def record(config: Config, options: argparse.Namespace) -> None:
@@ -86,9 +77,10 @@ def tail(config: Config, options: argparse.Namespace) -> None:
 
 def simulate(options: argparse.Namespace) -> None:
     """Serve the built-in exchange until SIGINT, SIGTERM or the end of `--for`."""
+    from kline_trio.simulating import exchange_alone
 
     async def main(asked: Asked) -> None:
-        async with open_exchange(_made_exchange((), options, options.start)) as endpoints:
+        async with exchange_alone(options) as endpoints:
             for trade_type, websocket in endpoints.websocket.items():
                 print(f'[endpoints.{trade_type}]\nwebsocket = "{websocket}"')
                 print(f'rest = "{endpoints.rest[trade_type]}"\n', flush=True)
@@ -106,50 +98,11 @@ async def _exchange(
     if not options.simulate:
         yield lambda config: config
         return
-    path = options.config.absolute().parent / "data-simulated"
-    start_ms = options.start
-    if start_ms is None:
-        ends_ms = await trio.to_thread.run_sync(last_end_ms, path)
-        # The earliest end: what is sent again is the same again, and what is left out is lost.
-        start_ms = min((ends_ms[one] for one in config.streams if one in ends_ms), default=None)
-    async with open_exchange(_made_exchange(config.streams, options, start_ms)) as endpoints:
-        reached = {
-            trade_type: EndpointConfig(websocket=(websocket,), rest=(endpoints.rest[trade_type],))
-            for trade_type, websocket in endpoints.websocket.items()
-        }
-        yield lambda config: attrs.evolve(
-            config,
-            store=attrs.evolve(config.store, path=path),
-            archive=endpoints.archive,
-            endpoints=reached,
-        )
+    # What records from the real one starts in less time without it.
+    from kline_trio.simulating import exchange_beside
 
-
-def _made_exchange(
-    streams: Sequence[Series], options: argparse.Namespace, start_ms: int | None
-) -> Exchange:
-    if start_ms is None:
-        start_ms = DEFAULT_START_MS
-    wanted: dict[str, list[Series]] = {trade_type: [] for trade_type in TRADE_TYPES}
-    for one in streams:
-        wanted[one.trade_type].append(one)
-    expected = {name: [stream_name(one) for one in them] for name, them in wanted.items()}
-    try:
-        replay = None
-        if options.replay:
-            replay = Replay.from_files(options.replay, expected if streams else None)
-        return Exchange(
-            seed=options.seed or 0,
-            start_ms=start_ms,
-            speed=_SPEED if options.speed is None else options.speed,
-            listed={
-                name: listed_symbols(name, [one.symbol for one in them], at_ms=start_ms)
-                for name, them in wanted.items()
-            },
-            replay=replay,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"the built-in exchange: {error}"]) from None
+    async with exchange_beside(config, options) as lead:
+        yield lead
 
 
 def _run(

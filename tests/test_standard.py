@@ -35,9 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": set(),
     "signals": set(),
     "running": {
-        *VOCABULARY, "config", "console", "exchange", "recorder", "signals", "simulator",
+        *VOCABULARY, "config", "console", "exchange", "recorder", "signals", "simulating",
         "storage",
     },
+    "simulating": {*VOCABULARY, "config", "exchange", "simulator", "storage"},
     "upkeep": {*VOCABULARY, "config", "storage"},
     "comparing": {*VOCABULARY, "config", "console", "recorder", "storage"},
     "selftest": {*VOCABULARY, "simulator", "storage"},

@@ -15,10 +15,10 @@ from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unp
 from kline_trio.interval import Span
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door
-from kline_trio.storage.archive_rows import ArchiveRows, read_csv
+from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
 from kline_trio.storage.ledger import Absence
 from kline_trio.storage.store import Store
-from kline_trio.storage.table import begins_of, schema
+from kline_trio.storage.table import BEGIN, runs_of, schema, values_of
 
 __all__ = ["FETCHERS", "History"]
 
@@ -31,6 +31,8 @@ _LEAST_CANDLES = 1_000
 """What fits on a page of REST is not worth a file."""
 _ROWS_IN_A_BATCH = 500_000
 """As many are written at once, some 50 MB: a merge rewrites its file."""
+_BYTES_AT_ONCE = 2**20
+"""Of packed files that are read together: two weeks of 1m, or a month."""
 _REST_SECONDS = 60.0
 _SAY_SECONDS = 10.0
 
@@ -42,8 +44,22 @@ class _Batch:
     series: Series
     span: Span
     to_fetch: deque[ArchiveFile]
-    unfinished: int
+    unfetched: int
+    fetched: dict[ArchiveFile, bytes] = attrs.field(factory=dict)
+    """What is still to be read."""
+    readers: int = 0
     found: dict[ArchiveFile, ArchiveRows] = attrs.field(factory=dict)
+
+    @property
+    def is_worth_reading(self) -> bool:
+        """Whether so much is fetched that it is read at once, or no more will come."""
+        size_bytes = sum(map(len, self.fetched.values()))
+        return bool(self.fetched) and (not self.unfetched or size_bytes >= _BYTES_AT_ONCE)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing is left to fetch or to read."""
+        return not (self.unfetched or self.fetched or self.readers)
 
 
 @attrs.define(eq=False)
@@ -131,12 +147,10 @@ class History:
             if not batch.to_fetch:
                 self._batches.remove(batch)
             self._under_way.add(batch)
-            rows = await self._rows_of(batch, file)
-            if rows is not None:
-                batch.found[file] = rows
-            batch.unfinished -= 1
-            self._files_done += 1
-            if not batch.unfinished:
+            await self._fetch(batch, file)
+            if batch.is_worth_reading:
+                await self._read(batch)
+            if batch.is_read:
                 await self._store(batch)
                 self._under_way.discard(batch)
                 self._say()
@@ -146,28 +160,42 @@ class History:
         self._news.set()
         self._news = trio.Event()
 
-    async def _rows_of(self, batch: _Batch, file: ArchiveFile) -> ArchiveRows | None:
-        """What the file has of the batch; None if there is no such file to be had."""
-        if trio.current_time() < self._resting_until:
-            return None
+    async def _fetch(self, batch: _Batch, file: ArchiveFile) -> None:
+        content = None
         try:
-            [span] = file.span.common_with(batch.span)
-            content = await self.archive.fetch(file)
-            if content is None:
-                return None
-            rows: ArchiveRows = await self.parse_door.run(_parsed, content, batch.series, span)
+            if trio.current_time() >= self._resting_until:
+                content = await self.archive.fetch(file)
         except DamagedArchiveError as error:
-            logger.warning("%s: %s; REST is asked instead", file.path, error)
-            return ArchiveRows(schema(batch.series).empty_table(), Counter())
+            self._damaged(batch, file, error)
         except UnavailableError as error:
             logger.warning("the archive gives no files: %s; REST is asked instead", error)
             self._resting_until = trio.current_time() + _REST_SECONDS
-            return None
-        for reason, count in rows.bad_rows.items():
-            if reason not in self._bad_rows:
-                logger.warning("%s: passed over %s", file.path, reason)
-            self._bad_rows[reason] += count
-        return rows
+        batch.unfetched -= 1
+        self._files_done += 1
+        if content is not None:
+            batch.fetched[file] = content
+
+    async def _read(self, batch: _Batch) -> None:
+        """Read what was fetched; of small files many at once."""
+        files = sorted(batch.fetched, key=lambda file: file.span)
+        contents = [batch.fetched.pop(file) for file in files]
+        spans = [span for file in files for span in file.span.common_with(batch.span)]
+        batch.readers += 1
+        found = await self.parse_door.run(_parsed, contents, batch.series, spans)
+        batch.readers -= 1
+        for file, rows in zip(files, found, strict=True):
+            if isinstance(rows, DamagedArchiveError):
+                self._damaged(batch, file, rows)
+                continue
+            batch.found[file] = rows
+            for reason, count in rows.bad_rows.items():
+                if reason not in self._bad_rows:
+                    logger.warning("%s: passed over %s", file.path, reason)
+                self._bad_rows[reason] += count
+
+    def _damaged(self, batch: _Batch, file: ArchiveFile, error: DamagedArchiveError) -> None:
+        logger.warning("%s: %s; REST is asked instead", file.path, error)
+        batch.found[file] = ArchiveRows(schema(batch.series).empty_table(), Counter())
 
     async def _store(self, batch: _Batch) -> None:
         tables = [
@@ -178,14 +206,12 @@ class History:
         whole = pa.concat_tables(tables) if tables else schema(batch.series).empty_table()
         merged = await with_room(self.merge_door, self.store.fill_in, whole, batch.series)
         self.rows += whole.num_rows
-        interval = batch.series.interval
-        present = begins_of(whole)
-        gaps = tuple(interval.gaps(batch.span, present))
+        filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
+        gaps = tuple(batch.span.without(filled))
         # What no file was to be had for may be in one that is published later.
         lacking = [
             piece for file in batch.found for gap in gaps for piece in gap.common_with(file.span)
         ]
-        filled = list(interval.runs(present))
         await with_room(
             self.commit_door, self.store.keep_filled, batch.series, merged, filled, lacking
         )
@@ -214,5 +240,21 @@ class History:
         )
 
 
-def _parsed(content: bytes, series: Series, span: Span) -> ArchiveRows:
-    return read_csv(unpacked(content), series, span)
+def _parsed(
+    contents: list[bytes], series: Series, spans: list[Span]
+) -> list[ArchiveRows | DamagedArchiveError]:
+    """What is in each of the files, which are in order."""
+    try:
+        together = read_csvs([unpacked(content) for content in contents], series, spans)
+    except DamagedArchiveError:
+        together = None
+    if together is not None:
+        return [*together]
+    return [_parsed_alone(*one, series) for one in zip(contents, spans, strict=True)]
+
+
+def _parsed_alone(content: bytes, span: Span, series: Series) -> ArchiveRows | DamagedArchiveError:
+    try:
+        return read_csv(unpacked(content), series, span)
+    except DamagedArchiveError as error:
+        return error

@@ -4,26 +4,27 @@ Sources: github.com/binance/binance-public-data, README.md (columns; microsecond
 on) and its issues 246 and 386 (files with and without a header).
 """
 
-import functools
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.csv
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedArchiveError
 from kline_trio.interval import Span
-from kline_trio.storage.table import BEGIN, END, schema
+from kline_trio.storage.table import BEGIN, END, schema, values_of
 
-__all__ = ["ArchiveRows", "read_csv"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-pc: Any = pyarrow.compute
-"""Untyped: the stubs take no plain numbers as operands."""
+    import numpy.typing as npt
+
+__all__ = ["ArchiveRows", "read_csv", "read_csvs"]
 
 _COLUMNS = (
     BEGIN, "open", "high", "low", "close", "volume", END, "quote_volume", "trade_num",
@@ -33,6 +34,18 @@ _TIMES = (BEGIN, END, "trade_num")
 _NUMBERS = tuple(name for name in _COLUMNS[:-1] if name not in _TIMES)
 _MICROSECONDS = 10**14
 """Such a time in milliseconds would be in the year 5138."""
+_BLOCK_BYTES = 2**18
+_CONVERSION = pyarrow.csv.ConvertOptions(
+    column_types={
+        **{name: pa.int64() if name in _TIMES else pa.float64() for name in _COLUMNS[:-1]},
+        "ignore": pa.string(),
+    },
+    include_columns=list(_COLUMNS[:-1]),
+    null_values=[],
+)
+
+# Not Arrow's own arithmetic: each of its calls costs more than it does to a day's 1,440 rows.
+_Columns = dict[str, "npt.NDArray[Any]"]
 
 
 @attrs.frozen
@@ -43,6 +56,50 @@ class ArchiveRows:
     """By begin, unique, and all of the span."""
     bad_rows: Counter[str]
     """How many rows could not be taken, by reason."""
+
+
+def read_csvs(
+    texts: Sequence[bytes], series: Series, spans: Sequence[Span]
+) -> list[ArchiveRows] | None:
+    """The rows of several files, read as one: to begin a file costs as much as 300 rows of it.
+
+    Args:
+      texts: as of `read_csv`, oldest first.
+      series: whose candles they are.
+      spans: which are wanted of each; in order, without overlap.
+
+    Returns:
+      None where there is anything about them to tell or to leave out: ask for each alone.
+    """
+    bodies = [_body(text) for text in texts]
+    try:
+        columns = _columns(b"".join(bodies))
+    except pa.ArrowInvalid:
+        return None
+    counts = [body.count(b"\n") for body in bodies]
+    begins = columns[BEGIN]
+    if len(begins) != sum(counts):
+        return None
+    from_ms = np.repeat([span.from_ms for span in spans], counts)
+    to_ms = np.repeat([span.to_ms for span in spans], counts)
+    in_order = (begins[:-1] < begins[1:]).all()
+    if not in_order or not ((from_ms <= begins) & (begins < to_ms)).all():
+        return None
+    if not all(fine.all() for _, fine in _checks(columns, series)):
+        return None
+    table = _table(columns, series)
+    ends = np.cumsum(counts).tolist()
+    return [
+        ArchiveRows(table.slice(end - count, count), Counter())
+        for end, count in zip(ends, counts, strict=True)
+    ]
+
+
+def _body(text: bytes) -> bytes:
+    """Without a header, and with an end to its last line."""
+    if not text[:1].isdigit():
+        text = text.partition(b"\n")[2]
+    return text if text.endswith(b"\n") or not text else text + b"\n"
 
 
 def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
@@ -57,112 +114,101 @@ def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
       DamagedArchiveError: it is no such CSV.
     """
     has_header = not text[:1].isdigit()
-    kinds = {name: pa.int64() if name in _TIMES else pa.float64() for name in _COLUMNS[:-1]}
     try:
-        raw = pyarrow.csv.read_csv(
-            io.BytesIO(text),
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=list(_COLUMNS), skip_rows=1 if has_header else 0, use_threads=False
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={**kinds, "ignore": pa.string()},
-                include_columns=list(_COLUMNS[:-1]),
-                null_values=[],
-            ),
-        )
+        columns = _columns(text, skip_rows=1 if has_header else 0)
     except pa.ArrowInvalid as error:
         if len(text.splitlines()) <= has_header:
             return ArchiveRows(schema(series).empty_table(), Counter())
         raise DamagedArchiveError(f"no CSV of candles: {error}") from None
-    table: Any = raw.set_column(0, BEGIN, _milliseconds(raw[BEGIN]))
-    table = table.set_column(6, END, _milliseconds(raw[END]))
     bad: Counter[str] = Counter()
-    for reason, is_fine in _CHECKS:
+    good = np.ones(len(columns[BEGIN]), np.bool_)
+    for reason, fine in _checks(columns, series):
         # In turn, so that a row that was left out does not count for another reason too.
-        fine = is_fine(table, series)
-        kept = table.filter(fine)
-        if kept.num_rows < table.num_rows:
-            bad[reason] += table.num_rows - kept.num_rows
-            table = kept
-    return ArchiveRows(_stored_form(table, series, span), bad)
+        if not fine.all():
+            bad[reason] += int(np.count_nonzero(good & ~fine))
+            good &= fine
+    return ArchiveRows(_stored_form(columns, good, series, span), +bad)
 
 
-def _milliseconds(times: Any) -> Any:  # noqa: ANN401 - the stubs have no words for it
-    return pc.if_else(pc.greater_equal(times, _MICROSECONDS), pc.divide(times, 1_000), times)
+def _columns(text: bytes, skip_rows: int = 0) -> _Columns:
+    reading = pyarrow.csv.ReadOptions(
+        column_names=list(_COLUMNS), skip_rows=skip_rows, use_threads=False, block_size=_BLOCK_BYTES
+    )
+    raw = pyarrow.csv.read_csv(io.BytesIO(text), read_options=reading, convert_options=_CONVERSION)
+    columns = {name: values_of(raw[name]) for name in _COLUMNS[:-1]}
+    for name in (BEGIN, END):
+        columns[name] = _milliseconds(columns[name])
+    return columns
 
 
-def _are_numbers(table: pa.Table, _: Series) -> Any:  # noqa: ANN401
-    return _all(pc.is_finite(table[name]) for name in _NUMBERS)
+def _milliseconds(times: "npt.NDArray[np.int64]") -> "npt.NDArray[np.int64]":
+    micro = times >= _MICROSECONDS
+    return np.where(micro, times // 1_000, times) if micro.any() else times
 
 
-def _are_positive(table: pa.Table, _: Series) -> Any:  # noqa: ANN401
-    return _all(pc.greater_equal(table[name], 0) for name in (*_NUMBERS, "trade_num"))
+def _checks(columns: _Columns, series: Series) -> "Iterator[tuple[str, npt.NDArray[np.bool_]]]":
+    """What may be wrong with a row, and which rows are fine in this."""
+    numbers = [columns[name] for name in _NUMBERS]
+    low, high, begins = columns["low"], columns["high"], columns[BEGIN]
+    start, close = columns["open"], columns["close"]
+    yield "a row with a number that is none", _all(np.isfinite(column) for column in numbers)
+    yield (
+        "a row with a negative number",
+        _all(column >= 0 for column in (*numbers, columns["trade_num"])),
+    )
+    yield "a low above the open or the close", (low <= start) & (low <= close)
+    yield "a high below the open or the close", (high >= start) & (high >= close)
+    yield "an open time off the interval's grid", _is_on_grid(begins, series)
+    yield "a row of another interval", columns[END] < _ends_ms(begins, series)
 
 
-def _low_is_lowest(table: pa.Table, _: Series) -> Any:  # noqa: ANN401
-    return pc.less_equal(table["low"], pc.min_element_wise(table["open"], table["close"]))
+def _all(conditions: "Iterator[npt.NDArray[np.bool_]]") -> "npt.NDArray[np.bool_]":
+    whole = next(conditions)
+    for condition in conditions:
+        whole &= condition
+    return whole
 
 
-def _high_is_highest(table: pa.Table, _: Series) -> Any:  # noqa: ANN401
-    return pc.greater_equal(table["high"], pc.max_element_wise(table["open"], table["close"]))
-
-
-def _all(conditions: Iterable[Any]) -> Any:  # noqa: ANN401
-    return functools.reduce(pc.and_, conditions)
-
-
-def _is_on_grid(table: pa.Table, series: Series) -> Any:  # noqa: ANN401
-    begins: Any = table[BEGIN]
+def _is_on_grid(begins: "npt.NDArray[np.int64]", series: Series) -> "npt.NDArray[np.bool_]":
     interval = series.interval
-    possible = pc.and_(pc.greater_equal(begins, 0), pc.less(begins, MAX_TIME_MS))
-    if interval.duration_ms is None:
-        # Months, of which there are few.
-        times = [ms for ms in begins.to_pylist() if 0 <= ms < MAX_TIME_MS]
-        fine = [ms for ms in times if interval.is_open_time(ms)]
-        return pc.is_in(begins, value_set=pa.array(fine, pa.int64()))
-    since = pc.subtract(begins, interval.phase_ms)
-    length = interval.duration_ms
-    on_grid = pc.equal(pc.multiply(pc.divide(since, length), length), since)
-    return pc.and_(possible, on_grid)
+    possible = (begins >= 0) & (begins < MAX_TIME_MS)
+    if interval.duration_ms is not None:
+        on_grid: npt.NDArray[np.bool_] = (begins - interval.phase_ms) % interval.duration_ms == 0
+        return possible & on_grid
+    # Months, of which there are few.
+    times = zip(begins.tolist(), possible.tolist(), strict=True)
+    return np.array([fine and interval.is_open_time(ms) for ms, fine in times], np.bool_)
 
 
-def _ends_ms(begins: Any, series: Series) -> Any:  # noqa: ANN401
+def _ends_ms(begins: "npt.NDArray[np.int64]", series: Series) -> "npt.NDArray[np.int64]":
     interval = series.interval
     if interval.duration_ms is not None:
-        return pc.add(begins, interval.duration_ms)
-    ends = [interval.end_time_ms(ms) if 0 <= ms < MAX_TIME_MS else ms for ms in begins.to_pylist()]
-    return pa.chunked_array([pa.array(ends, pa.int64())])
+        return begins + interval.duration_ms
+    ends = [interval.end_time_ms(ms) if 0 <= ms < MAX_TIME_MS else ms for ms in begins.tolist()]
+    return np.array(ends, np.int64)
 
 
-def _is_not_longer(table: pa.Table, series: Series) -> Any:  # noqa: ANN401
-    return pc.less(table[END], _ends_ms(table[BEGIN], series))
-
-
-_CHECKS: tuple[tuple[str, Callable[[pa.Table, Series], Any]], ...] = (
-    ("a row with a number that is none", _are_numbers),
-    ("a row with a negative number", _are_positive),
-    ("a low above the open or the close", _low_is_lowest),
-    ("a high below the open or the close", _high_is_highest),
-    ("an open time off the interval's grid", _is_on_grid),
-    ("a row of another interval", _is_not_longer),
-)
-
-
-def _stored_form(table: pa.Table, series: Series, span: Span) -> pa.Table:
-    begins: Any = table[BEGIN]
-    inside: Any = pc.and_(pc.greater_equal(begins, span.from_ms), pc.less(begins, span.to_ms))
-    table = table.filter(inside)
-    begins = table[BEGIN].combine_chunks()
-    if not pc.all(pc.less(begins[:-1], begins[1:]), min_count=0).as_py():
-        table = table.sort_by(BEGIN)
-        begins = table[BEGIN].combine_chunks()
+def _stored_form(
+    columns: _Columns, good: "npt.NDArray[np.bool_]", series: Series, span: Span
+) -> pa.Table:
+    begins = columns[BEGIN]
+    wanted = good & (begins >= span.from_ms) & (begins < span.to_ms)
+    if not wanted.all():
+        columns = {name: column[wanted] for name, column in columns.items()}
+        begins = columns[BEGIN]
+    if not (begins[:-1] < begins[1:]).all():
         # Of rows of one time the first counts; real files have none such.
-        table = table.filter(
-            pa.concat_arrays([pa.array([True]), pc.not_equal(begins[1:], begins[:-1])])
-        )
-    ends = _ends_ms(table[BEGIN], series)
-    wanted = schema(series)
-    columns = [
-        (ends if field.name == END else table[field.name]).cast(field.type) for field in wanted
+        _, first = np.unique(begins, return_index=True)
+        columns = {name: column[first] for name, column in columns.items()}
+    return _table(columns, series)
+
+
+def _table(columns: _Columns, series: Series) -> pa.Table:
+    columns = {**columns, END: _ends_ms(columns[BEGIN], series)}
+    fields = schema(series)
+    arrays = [
+        pa.Array.from_buffers(field.type, len(column), [None, pa.py_buffer(column.data)])
+        for field in fields
+        for column in [columns[field.name]]
     ]
-    return pa.Table.from_arrays(columns, schema=wanted)
+    return pa.Table.from_arrays(arrays, schema=fields)

@@ -7,8 +7,6 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from kline_trio.candle import MAX_TIME_MS, Series
@@ -18,7 +16,7 @@ from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import begins_ms, bounds_ms, open_parquet, owner_of
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import SUFFIXES
-from kline_trio.storage.table import BEGIN, END
+from kline_trio.storage.table import BEGIN, END, runs_of
 
 __all__ = ["candle_files", "last_end_ms", "open_files", "series", "stored_spans"]
 
@@ -85,23 +83,10 @@ def stored_spans(
                 for group in range(file.num_row_groups):
                     if bounds_ms(file, group, BEGIN)[1] >= from_ms:
                         begins = begins_ms(file, group, path)
-                        found[owner] += _runs(owner, begins[begins >= from_ms])
+                        found[owner] += runs_of(owner, begins[begins >= from_ms])
         except DamagedError as error:
             on_damage(path, error)
     return {series: _joined(spans) for series, spans in found.items()}
-
-
-def _runs(series: Series, begins: "npt.NDArray[np.int64]") -> Iterator[Span]:
-    """Candles that follow each other, as spans; years of them at once."""
-    interval = series.interval
-    if interval.duration_ms is None:
-        yield from interval.runs(begins.tolist())
-        return
-    breaks = np.flatnonzero(np.diff(begins) != interval.duration_ms)
-    firsts = [0, *(breaks + 1).tolist()] if len(begins) else []
-    lasts = [*breaks.tolist(), len(begins) - 1]
-    for first, last in zip(firsts, lasts, strict=False):
-        yield Span(int(begins[first]), int(begins[last]) + interval.duration_ms)
 
 
 def _joined(spans: list[Span]) -> list[Span]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,9 +15,10 @@ import pyarrow.parquet as pq
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.storage.seal import is_sealed
-from kline_trio.storage.table import BEGIN, format_version, schema, series_of
+from kline_trio.storage.table import BEGIN, format_version, schema, series_of, values_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 __all__ = ["begins_ms", "bounds_ms", "crc32_of", "open_parquet", "owner_of"]
@@ -145,11 +145,8 @@ def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> "npt.NDArray[np.i
     """
     with _damage(path):
         column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
-    times: Any = column.cast(pa.int64()).combine_chunks()
-    if not len(times):
-        return np.empty(0, np.int64)
-    # Not to_numpy: it loads pandas, which a recorder never needs.
-    return np.frombuffer(times.buffers()[1], np.int64, len(times), times.offset * 8)
+    begins: npt.NDArray[np.int64] = values_of(column.cast(pa.int64()))
+    return begins
 
 
 def bounds_ms(file: pq.ParquetFile, group: int, column: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import attrs
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,11 +25,11 @@ from kline_trio.storage.seal import SEAL, UNSEALED, seal
 from kline_trio.storage.table import (
     BEGIN,
     END,
-    begins_of,
     differing,
     overlay,
     schema,
     table_of,
+    values_of,
     without,
 )
 
@@ -68,9 +69,9 @@ def by_file(
     table: pa.Table, series: Series, layout: Layout
 ) -> Iterator[tuple[PurePosixPath, pa.Table]]:
     """The rows by the file that they belong into; no file spans less than a day."""
-    days = [begin_ms // _DAY_MS for begin_ms in begins_of(table)]
-    starts = [n for n in range(len(days)) if n == 0 or days[n] != days[n - 1]]
-    paths = [layout.path(series, days[start] * _DAY_MS) for start in starts]
+    days = values_of(table[BEGIN]) // _DAY_MS
+    starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist()] if len(days) else []
+    paths = [layout.path(series, int(days[start]) * _DAY_MS) for start in starts]
     changes = [n for n in range(len(paths)) if n == 0 or paths[n] != paths[n - 1]]
     ends = [*(starts[n] for n in changes), table.num_rows]
     for n, (start, end) in zip(changes, pairwise(ends), strict=True):

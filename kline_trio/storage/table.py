@@ -3,15 +3,20 @@
 import array
 import functools
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import ConfigError
+from kline_trio.interval import Span
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "BEGIN",
@@ -22,9 +27,11 @@ __all__ = [
     "differing",
     "format_version",
     "overlay",
+    "runs_of",
     "schema",
     "series_of",
     "table_of",
+    "values_of",
     "without",
 ]
 
@@ -164,6 +171,29 @@ def begins_of(table: pa.Table) -> list[int]:
     """The rows' open times."""
     times: list[Any] = table[BEGIN].cast(pa.int64()).to_pylist()
     return times
+
+
+def values_of(column: Any) -> "npt.NDArray[Any]":  # noqa: ANN401 - of whatever numbers
+    """A column without nulls as an array; times are milliseconds."""
+    whole: Any = column.combine_chunks()
+    dtype = np.float64 if whole.type == pa.float64() else np.int64
+    if not len(whole):
+        return np.empty(0, dtype)
+    # Not to_numpy: it loads pandas, which a recorder never needs.
+    return np.frombuffer(whole.buffers()[1], dtype, len(whole), whole.offset * 8)
+
+
+def runs_of(series: Series, begins: "npt.NDArray[np.int64]") -> Iterator[Span]:
+    """Candles that follow each other, as spans; years of them at once."""
+    interval = series.interval
+    if interval.duration_ms is None:
+        yield from interval.runs(begins.tolist())
+        return
+    breaks = np.flatnonzero(np.diff(begins) != interval.duration_ms)
+    firsts = [0, *(breaks + 1).tolist()] if len(begins) else []
+    lasts = [*breaks.tolist(), len(begins) - 1]
+    for first, last in zip(firsts, lasts, strict=False):
+        yield Span(int(begins[first]), int(begins[last]) + interval.duration_ms)
 
 
 def candles_of(table: pa.Table) -> list[Candle]:

@@ -11,7 +11,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import DamagedArchiveError
 from kline_trio.exchange.archive import unpacked
 from kline_trio.interval import Span
-from kline_trio.storage.archive_rows import read_csv
+from kline_trio.storage.archive_rows import read_csv, read_csvs
 from kline_trio.storage.table import BEGIN, candles_of
 from tests.stand_in_candles import replayed
 
@@ -77,6 +77,53 @@ def test_a_bad_row_is_counted_and_harms_no_other(bad: str, why: str) -> None:
 def test_rows_of_other_days_are_left_out_and_order_is_made() -> None:
     rows = read_csv("\n".join(map(line, (3, 1, -5, 2, 1, 1_440))).encode(), BTC, SPAN)
     assert begins(rows.table) == [1, 2, 3]
+
+
+DAYS = [Span(FROM_MS + day * DAY_MS, FROM_MS + (day + 1) * DAY_MS) for day in range(3)]
+
+
+def day(number: int, *minutes: int) -> str:
+    return "\n".join(line(number * 1_440 + minute) for minute in minutes)
+
+
+def test_files_read_as_one_are_what_each_alone_is() -> None:
+    texts = [
+        f"{HEADER}\n{day(0, 1, 2)}\n".encode(),
+        day(1, 0, 7, 1_439).encode(),
+        f"{day(2, 0)}\r\n".encode(),
+    ]
+    together = read_csvs(texts, BTC, DAYS)
+    assert together is not None
+    alone = [read_csv(text, BTC, span) for text, span in zip(texts, DAYS, strict=True)]
+    assert [one.table for one in together] == [one.table for one in alone]
+    assert [one.table.num_rows for one in together] == [2, 3, 1]
+    assert not any(one.bad_rows for one in together)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        day(1, 3, 1),
+        day(1, 1, 1),
+        day(1, 1, 1_440),
+        day(0, 5),
+        day(1, 1) + "\n\n" + day(1, 2),
+        day(1, 1) + "\n" + line(1_450, at1="nan"),
+        day(1, 1) + "\n" + line(1_450, at1="x"),
+        day(1, 1)[:-8],
+        "<html>\n<html>",
+    ],
+)
+def test_files_of_which_there_is_something_to_tell_are_not_read_as_one(second: str) -> None:
+    texts = [day(0, 1, 2).encode(), second.encode(), day(2, 0).encode()]
+    assert read_csvs(texts, BTC, DAYS) is None
+
+
+def test_files_without_rows_are_read_as_one_with_others() -> None:
+    assert read_csvs([b"", HEADER.encode(), b""], BTC, DAYS) is None
+    together = read_csvs([b"", day(1, 1).encode(), HEADER.encode()], BTC, DAYS)
+    assert together is not None
+    assert [one.table.num_rows for one in together] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("text", ["", HEADER, HEADER + "\n"])

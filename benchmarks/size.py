@@ -1,0 +1,127 @@
+"""Bytes a row: this store, the original design, the archive's own files, and a generous limit.
+
+A month of 1m in one file. The limit takes each column as scaled integers, the better of plain and
+delta, by values or by byte planes, at zstd level 19: smaller than any reader could want it.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from benchmarks.archives import DATA, archive_candles, archive_paths, daily_zips
+from benchmarks.made_up import BTC, minutes
+from kline_trio.candle import Candle, Series
+from kline_trio.storage.parquet import News, bring_in
+from kline_trio.storage.table import END, table_of, values_of
+
+__all__ = ["main"]
+
+_MOST_BYTES = 42.0
+"""A row of BTCUSDT 1m of the spot market."""
+_CASES = {
+    "BTCUSDT spot": (BTC, "BTCUSDT-1m-2023-03-*.zip"),
+    "ETHUSDT spot, 10 days": (Series("spot", "ETHUSDT", "1m"), "ETHUSDT-1m-*.zip"),
+    "AVAXUSDT USD-M": (Series("usdt_futures", "AVAXUSDT", "1m"), "AVAXUSDT-1m-*.csv.gz"),
+    "FILUSDT USD-M": (Series("usdt_futures", "FILUSDT", "1m"), "FILUSDT-1m-*.csv.gz"),
+    "BTCUSD_PERP, a day": (Series("coin_futures", "BTCUSD_PERP", "1m"), "BTCUSD_PERP-1m-*.zip"),
+}
+_MONTH = 29 * 1_440
+_MOST_DIGITS = 10
+
+
+@attrs.frozen
+class Case:
+    """The same candles in several forms, in bytes."""
+
+    name: str
+    rows: int
+    store: int
+    original: int
+    archive: int
+    """Of daily zip files, or of the CSV in gzip where no other is at hand."""
+    limit: int
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table; 1 if the store takes more than it may."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks size", description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder with klines/ in it")
+    parser.add_argument("--quick", action="store_true", help="one case")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args(arguments)
+    print(
+        f"{'bytes a row':<24} {'rows':>8} {'store':>7} {'original':>9} {'archive':>8} {'limit':>7}"
+    )
+    cases = []
+    found = _inputs(options.data / "klines")
+    for name, series, candles, archive in itertools.islice(found, 1 if options.quick else None):
+        case = _case(name, series, candles, archive)
+        cases.append(case)
+        forms = (case.store, case.original, case.archive, case.limit)
+        store, original, zipped, limit = (size / case.rows for size in forms)
+        print(
+            f"{name:<24} {case.rows:>8,} {store:>7.1f} {original:>9.1f} {zipped:>8.1f}"
+            f" {limit:>7.1f}",
+            flush=True,
+        )
+    if options.json is not None:
+        told = [attrs.asdict(case) for case in cases]
+        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    good = cases[0].store <= _MOST_BYTES * cases[0].rows
+    print(f"{cases[0].name}: at most {_MOST_BYTES:.0f} bytes a row: {'yes' if good else 'no'}")
+    return 0 if good or options.quick else 1
+
+
+def _inputs(klines: Path) -> Iterator[tuple[str, Series, list[Candle], int]]:
+    """A name, the candles, and how many bytes their archive files take."""
+    if not klines.is_dir():
+        print(f"REAL DATA ABSENT ({klines}): the candles are made up", file=sys.stderr)
+        candles = minutes(0, _MONTH)
+        zips = [content for _, content in daily_zips(BTC.symbol, candles)]
+        yield "made up, as BTCUSDT spot", BTC, candles, sum(map(len, zips))
+        return
+    for name, (series, pattern) in _CASES.items():
+        paths = archive_paths(klines, series, pattern)
+        candles = archive_candles(klines, series, pattern)
+        yield name, series, candles, sum(path.stat().st_size for path in paths)
+
+
+def _case(name: str, series: Series, candles: list[Candle], archive: int) -> Case:
+    table = table_of(series, candles)
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        news = News(table, table.slice(0, 0))
+        merged = bring_in(news, PurePosixPath("file.pqt"), series, folder, folder)
+        original = folder / "original.pqt"
+        table.to_pandas().to_parquet(original, compression="zstd")
+        original_bytes = original.stat().st_size
+    limit = sum(_least(values_of(table[column])) for column in table.column_names if column != END)
+    return Case(name, table.num_rows, merged.size_bytes, original_bytes, archive, limit)
+
+
+def _least(column: "npt.NDArray[np.float64 | np.int64]") -> int:
+    """The fewest bytes of a column; the times of ends follow from those of begins."""
+    numbers = _scaled(column)
+    codec = pa.Codec("zstd", 19)
+    forms = [numbers, np.diff(numbers, prepend=0)]
+    planes = [form.view(np.uint8).reshape(-1, 8).T for form in forms]
+    return min(len(codec.compress(form.tobytes(), asbytes=True)) for form in [*forms, *planes])
+
+
+def _scaled(column: "npt.NDArray[np.float64 | np.int64]") -> "npt.NDArray[np.int64]":
+    """The column without its decimal point, so that nothing is lost."""
+    for digits in range(_MOST_DIGITS):
+        numbers: npt.NDArray[np.int64] = np.rint(column * 10.0**digits).astype(np.int64)
+        if (numbers / 10.0**digits == column).all():
+            return numbers
+    bits: npt.NDArray[np.int64] = column.view(np.int64)
+    return bits
