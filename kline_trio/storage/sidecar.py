@@ -20,7 +20,7 @@ __all__ = ["TIME", "as_table", "write_sidecar"]
 
 TIME = pa.timestamp("ms", "UTC")
 
-_ROWS_AT_ONCE = 10_000
+_ROWS_AT_ONCE = 1_000
 
 
 def as_table(rows: Iterable[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
