@@ -20,6 +20,7 @@ class Ready:
     closed: int
     size: int
     """In bytes, before encryption."""
+    connections: int
 
 
 @attrs.frozen
@@ -62,8 +63,9 @@ class Load:
         return {name: float(moment) for name, moment in zip(words, words, strict=True)}
 
     def subscribed(self) -> None:
-        """Wait until all streams are subscribed, and a frame of each is sent."""
-        self._hear()
+        """Wait until all streams are subscribed, and a frame of each is sent; or until it ends."""
+        assert self.process.stdout is not None
+        self.process.stdout.readline()
 
     def _say(self, line: str) -> None:
         assert self.process.stdin is not None

@@ -6,55 +6,29 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 
-from benchmarks.load import Load, Ready
+from benchmarks.contestants import Contestant
+from benchmarks.load import Load, Ready, Sent
 from benchmarks.peers.exchange_info import open_exchange_info
 
-__all__ = ["CONTESTANTS", "Contestant", "Counted", "Peer", "PeerError", "open_peer", "peers_python"]
+__all__ = ["PeerError", "Served", "open_peer"]
+
+_PATIENCE_SECONDS = 30
+"""From when all is sent until all must be there."""
+
+_PATIENT_SECONDS = 120
+"""Until it is subscribed."""
 
 _ROOT = Path(__file__).parents[1]
-_PYTHON = _ROOT / ".venv-peers/bin/python"
-INSTALL = (
-    "python3 -m venv .venv-peers"
-    " && .venv-peers/bin/pip install -r benchmarks/requirements-peers.txt"
-)
-"""What gives the peers their environment."""
 
 
 class PeerError(Exception):
     """A peer that could not be run, and why."""
-
-
-@attrs.frozen
-class Contestant:
-    """A module of `benchmarks.peers`."""
-
-    name: str
-    module: str
-    decodes: bool = True
-    """Whether it looks into frames; otherwise it is a limit."""
-    own: bool = False
-    """Whether it runs in the project's environment."""
-    refusals: Mapping[str, str] = attrs.field(factory=dict)
-    """Why it cannot be run over plain sockets, or over TLS."""
-
-
-CONTESTANTS = (
-    Contestant("trio-websocket + json", "trio_json", own=True),
-    Contestant("the original design", "article"),
-    Contestant("python-binance", "python_binance"),
-    Contestant("unicorn-binance-websocket-api", "unicorn"),
-    Contestant("ccxt pro", "ccxt_pro"),
-    Contestant("cryptofeed", "crypto_feed", refusals={"plain": "takes only wss:// addresses"}),
-    Contestant("nautilus_trader", "nautilus"),
-    Contestant("picows alone", "picows_reader", decodes=False),
-    Contestant("recv_into alone", "socket_reader", decodes=False, own=True),
-)
 
 
 @attrs.frozen
@@ -67,40 +41,59 @@ class Counted:
     """Of closed candles: the symbol, and when it was decoded, by `time.perf_counter`."""
 
 
+@attrs.frozen
+class Served:
+    """A command of the sender, and what came of it."""
+
+    ready: Ready
+    sent: Sent
+    counted: Counted
+
+    @property
+    def lost(self) -> int:
+        """Closed candles that never came."""
+        return self.ready.closed - len(self.counted.moments)
+
+
 @attrs.define(eq=False)
 class Peer:
     """A peer at work."""
 
     process: subprocess.Popen[str]
+    load: Load
     _errors: Path
     _lines: "queue.Queue[str]" = attrs.field(init=False, factory=queue.Queue)
 
     def __attrs_post_init__(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
 
-    def begin(self, ready: Ready) -> None:
-        """It counts from now on."""
+    def take(self, command: str) -> Served:
+        """Have frames sent, and wait until the peer has all closed candles, or gives up."""
+        ready = self.load.ready(command)
         self._say(f"begin {ready.frames} {ready.closed} {ready.size}")
         self._hear(10)
+        self.load.go()
+        sent = self.load.sent()
+        return Served(ready, sent, self._counted())
 
-    def end(self, patience_seconds: float) -> Counted:
-        """When it has all closed candles, or has had so long for them."""
+    def _counted(self) -> Counted:
         try:
-            line = self._hear(patience_seconds)
+            line = self._hear(_PATIENCE_SECONDS)
         except queue.Empty:
             self._say("stop")
             try:
                 line = self._hear(30)
             except queue.Empty:
-                raise self.failed("does not answer") from None
+                raise self.failed("does not answer any more") from None
         told = json.loads(line)
         told["moments"] = [(symbol, moment) for symbol, moment in told["moments"]]
         return Counted(**told)
 
     def failed(self, what: str) -> PeerError:
         """Why, by its last words."""
-        text = self._errors.read_text(encoding="utf-8", errors="replace").strip()
-        return PeerError(f"{what}: {text.splitlines()[-1][:200]}" if text else what)
+        lines = self._errors.read_text(encoding="utf-8", errors="replace").splitlines()
+        last = next((line for line in reversed(lines) if any(map(str.isalpha, line))), "")
+        return PeerError(f"{what}: {last[:200]}" if last else what)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -121,12 +114,6 @@ class Peer:
         if not line:
             raise self.failed("has ended")
         return line
-
-
-def peers_python(asked: Path | None) -> Path | None:
-    """The interpreter of the peers' environment, if there is one."""
-    python = asked or _PYTHON
-    return python if python.exists() else None
 
 
 @contextmanager
@@ -155,7 +142,7 @@ def open_peer(
         )  # fmt: skip
         with process:
             try:
-                peer = Peer(process, errors)
+                peer = Peer(process, load, errors)
                 _await_subscribed(peer, load)
                 yield peer
             finally:
@@ -165,10 +152,10 @@ def open_peer(
 def _await_subscribed(peer: Peer, load: Load) -> None:
     waiting = threading.Thread(target=load.subscribed, daemon=True)
     waiting.start()
-    for _ in range(120):
+    for _ in range(2 * _PATIENT_SECONDS):
         waiting.join(0.5)
         if not waiting.is_alive():
             return
         if peer.process.poll() is not None:
             raise peer.failed("ends at once")
-    raise peer.failed("has not subscribed within a minute")
+    raise peer.failed(f"has not subscribed within {_PATIENT_SECONDS} s")

@@ -10,74 +10,18 @@ whatever else runs on the machine can only add.
 import argparse
 import functools
 import json
-import tempfile
 from pathlib import Path
 
 import attrs
-import trio
 
-from benchmarks.load import open_load
+from benchmarks.contestants import CONTESTANTS, INSTALL, OURS, peers_python
 from benchmarks.machine import footer, machine, peers_libraries
-from benchmarks.peering import (
-    CONTESTANTS,
-    INSTALL,
-    Contestant,
-    PeerError,
-    open_peer,
-    peers_python,
-)
-from benchmarks.receiving import open_recording
+from benchmarks.saturated import Row, Way, ours, theirs
 
 __all__ = ["main"]
 
-_STREAMS = 500
-_OURS = "kline_trio"
 _MOST_US = {"plain": 1.5, "TLS": 3.5}
 _TIMES_CHEAPER = 5
-_PATIENCE_SECONDS = 30
-
-
-@attrs.frozen
-class Run:
-    """One measurement."""
-
-    frame_us: float
-    frames_a_second: float
-    of_a_core: float
-    sender_of_a_core: float
-    lost: int
-
-
-@attrs.frozen
-class Row:
-    """What one contestant can do in one way of sending."""
-
-    name: str
-    sockets: str
-    ticks: int
-    decodes: bool
-    runs: list[Run]
-    reason: str = ""
-    """Why there are no runs."""
-
-    @property
-    def best(self) -> Run:
-        """The cheapest run."""
-        return min(self.runs, key=lambda run: run.frame_us)
-
-
-@attrs.frozen
-class _Way:
-    sockets: str
-    ticks: int
-    runs: int
-    minutes: int
-    rest: float
-
-    @property
-    def command(self) -> str:
-        # As many frames, however many of them are closed.
-        return f"burst {max(1, self.minutes * 60 // self.ticks)} {self.ticks}"
 
 
 def main(arguments: list[str]) -> int:
@@ -94,7 +38,7 @@ def main(arguments: list[str]) -> int:
     table = []
     for sockets in _MOST_US:
         for ticks in (60,) if options.quick else (60, 240):
-            way = _Way(sockets, ticks, runs, minutes, options.rest)
+            way = Way(sockets, ticks, runs, minutes, options.rest)
             print(f"{sockets}, one frame in {ticks} closed:", flush=True)
             table += _rows(way, python, options.only or "")
     if python is None:
@@ -106,25 +50,26 @@ def main(arguments: list[str]) -> int:
             found["peers_libraries"] = peers_libraries(python)
         result = {"machine": found, "table": [attrs.asdict(row) for row in table]}
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return 0 if all([_good(table, sockets) for sockets in _MOST_US]) else 1
+    good = [_good(table, sockets) for sockets in _MOST_US]
+    return 0 if all(good) else 1
 
 
-def _rows(way: _Way, python: Path | None, only: str) -> list[Row]:
+def _rows(way: Way, python: Path | None, only: str) -> list[Row]:
     print(
         f"  {'':<30} {'µs/frame':>9} {'frames/s':>10} {'of a core':>10} {'sender':>7}"
         f" {'times ours':>11}"
     )
-    work = {_OURS: functools.partial(_ours, way)}
+    work = {OURS: functools.partial(ours, way)}
     work |= {
-        contestant.name: functools.partial(_theirs, way, contestant, python)
+        contestant.name: functools.partial(theirs, way, contestant, python)
         for contestant in CONTESTANTS
     }
     rows: list[Row] = []
     for name, measure in work.items():
         if only in name:
             rows.append(measure())
-            ours = rows[0].best.frame_us if rows[0].name == _OURS else None
-            print(_line(rows[-1], ours), flush=True)
+            first = rows[0].best.frame_us if rows[0].name == OURS else None
+            print(_line(rows[-1], first), flush=True)
     return rows
 
 
@@ -145,8 +90,8 @@ def _line(row: Row, ours: float | None) -> str:
 def _good(table: list[Row], sockets: str) -> bool:
     """Say whether the goals are met."""
     rows = [row for row in table if row.sockets == sockets and row.runs]
-    ours = max((row.best.frame_us for row in rows if row.name == _OURS), default=0.0)
-    peers = [row for row in rows if row.name != _OURS and row.decodes]
+    ours = max((row.best.frame_us for row in rows if row.name == OURS), default=0.0)
+    peers = [row for row in rows if row.name != OURS and row.decodes]
     good = ours <= _MOST_US[sockets]
     text = f"{sockets}: {ours:.2f} µs a frame, at most {_MOST_US[sockets]}"
     if ours and peers:
@@ -156,57 +101,3 @@ def _good(table: list[Row], sockets: str) -> bool:
         text += f"; {times:.1f} times cheaper than {best.name}, at least {_TIMES_CHEAPER}"
     print(f"{text}: {'met' if good else 'not met'}")
     return good
-
-
-def _ours(way: _Way) -> Row:
-    async def run(folder: Path) -> list[Run]:
-        secure = way.sockets == "TLS"
-        with open_load(folder, streams=_STREAMS, secure=secure) as load:
-            async with open_recording(
-                folder, load, markets=1, streams=_STREAMS, rest_seconds=way.rest
-            ) as recording:
-                await recording.cost_of("burst 1 60")
-                costs = [await recording.cost_of(way.command) for _ in range(way.runs)]
-        return [
-            Run(
-                cost.frame_us,
-                cost.ready.frames / cost.wall_seconds,
-                cost.share,
-                cost.sent.cpu_seconds / cost.wall_seconds,
-                lost=0,
-            )
-            for cost in costs
-        ]
-
-    with tempfile.TemporaryDirectory() as folder:
-        return Row(_OURS, way.sockets, way.ticks, True, trio.run(run, Path(folder)))
-
-
-def _theirs(way: _Way, contestant: Contestant, python: Path | None) -> Row:
-    runs: list[Run] = []
-    row = Row(contestant.name, way.sockets, way.ticks, contestant.decodes, runs)
-    with tempfile.TemporaryDirectory() as folder:
-        secure = way.sockets == "TLS"
-        with open_load(Path(folder), streams=_STREAMS, secure=secure) as load:
-            try:
-                with open_peer(contestant, python, load, streams=_STREAMS) as peer:
-                    for command in ("burst 1 60", *[way.command] * way.runs):
-                        ready = load.ready(command)
-                        peer.begin(ready)
-                        load.go()
-                        sent = load.sent()
-                        counted = peer.end(_PATIENCE_SECONDS)
-                        runs.append(
-                            Run(
-                                counted.cpu_seconds * 1e6 / ready.frames,
-                                ready.frames / counted.wall_seconds,
-                                counted.cpu_seconds / counted.wall_seconds,
-                                sent.cpu_seconds / counted.wall_seconds,
-                                ready.closed - len(counted.moments),
-                            )
-                        )
-            except PeerError as problem:
-                return attrs.evolve(row, runs=[], reason=str(problem))
-    # The first one was for warming up.
-    del runs[0]
-    return row

@@ -87,7 +87,7 @@ class _Sender:
             sealed = {wire: b"".join(map(wire.sealed, frames)) for wire, frames in pieces.items()}
             del pieces
             closed = self.streams * count
-            begun = _await_go(closed * ticks, closed, size)
+            begun = _await_go(closed * ticks, closed, size, len(sealed))
             threads = [
                 threading.Thread(target=wire.send, args=[data]) for wire, data in sealed.items()
             ]
@@ -106,7 +106,7 @@ class _Sender:
         streams = list(self._dealt())
         total = rate * seconds
         updates = total - len(streams)
-        begun = _await_go(total, len(streams), 0)
+        begun = _await_go(total, len(streams), 0, len(self._wires()))
         began = time.perf_counter()
         for number in range(updates):
             wire, name = streams[number % len(streams)]
@@ -123,14 +123,10 @@ class _Sender:
         streams = list(self._dealt())
         slices = max(1, min(round(1 / _SLICE_SECONDS), len(streams)))
         with self._all_locked():
-            ready = [
-                self._slice(
-                    streams[len(streams) * at // slices : len(streams) * (at + 1) // slices]
-                )
-                for at in range(slices)
-            ]
+            bounds = [len(streams) * at // slices for at in range(slices + 1)]
+            ready = [self._slice(streams[a:b]) for a, b in itertools.pairwise(bounds)]
             size = sum(len(data) for parts in ready for data, _ in parts.values())
-            begun = _await_go(len(streams), len(streams), size)
+            begun = _await_go(len(streams), len(streams), size, len(self._wires()))
             began = time.perf_counter()
             sent = []
             for at, parts in enumerate(ready):
@@ -144,16 +140,12 @@ class _Sender:
         self.minute += 1
 
     def _slice(self, streams: list[tuple[Wire, str]]) -> dict[Wire, tuple[bytes, list[str]]]:
-        names: dict[Wire, list[str]] = {}
+        parts: dict[Wire, tuple[bytes, list[str]]] = {}
         for wire, name in streams:
-            names.setdefault(wire, []).append(name)
-        return {
-            wire: (b"".join(wire.sealed(self._closing(wire, name)) for name in listed), listed)
-            for wire, listed in names.items()
-        }
-
-    def _closing(self, wire: Wire, name: str) -> bytes:
-        return candle(name, self.minute, TICKS - 1, wrapped=wire.wrapped)
+            data, names = parts.get(wire, (b"", []))
+            frame = candle(name, self.minute, TICKS - 1, wrapped=wire.wrapped)
+            parts[wire] = (data + wire.sealed(frame), [*names, name])
+        return parts
 
     def _send(self, wire: Wire, name: str, tick: int) -> None:
         with wire.lock:
@@ -185,8 +177,8 @@ def _say(*words: object) -> None:
     print(*words, flush=True)
 
 
-def _await_go(frames: int, closed: int, size: int) -> tuple[float, float]:
-    _say(frames, closed, size)
+def _await_go(*numbers: int) -> tuple[float, float]:
+    _say(*numbers)
     assert sys.stdin.readline() == "go\n"
     return time.process_time(), time.perf_counter()
 

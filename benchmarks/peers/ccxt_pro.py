@@ -24,16 +24,20 @@ class _Binance(ccxt.pro.binance):
 
 async def _main() -> None:
     asked = Asked()
-    settings = {"options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}}}
+    options = {
+        "defaultType": "spot",
+        "fetchMarkets": {"types": ["spot"]},
+        "subscriptionLimitByStream": {"spot": max(map(len, asked.shards))},
+    }
+    settings = {"options": options}
     exchange = _Binance({**settings, "cafile": asked.ca} if asked.ca else settings)
     exchange.urls["api"]["public"] = asked.rest + "/api/v3"
     exchange.urls["api"]["ws"]["spot"] = asked.websocket + "/ws"
     exchange.has["fetchCurrencies"] = False
     await exchange.load_markets()
-    limit = exchange.options["subscriptionLimitByStream"]["spot"]
     async with asyncio.TaskGroup() as tasks:
-        for start in range(0, len(asked.symbols), limit):
-            tasks.create_task(_watch(exchange, asked.symbols[start : start + limit]))
+        for symbols in asked.shards:
+            tasks.create_task(_watch(exchange, symbols))
 
 
 async def _watch(exchange: _Binance, symbols: list[str]) -> None:

@@ -24,9 +24,8 @@ def _main() -> None:
         warn_on_update=False,
     )
     for shard in asked.shards:
-        manager.create_stream(
-            "kline_1m", [name.lower() for name in shard], process_stream_data=take
-        )
+        markets = [name.lower() for name in shard]
+        manager.create_stream("kline_1m", markets, process_stream_data=take)
     threading.Event().wait()
 
 
