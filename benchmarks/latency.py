@@ -13,7 +13,7 @@ from benchmarks.load import Load, Sent, open_load
 from benchmarks.peering import PeerError, open_peer
 from benchmarks.receiving import Recording, open_recording
 
-__all__ = ["Latencies", "ours", "theirs"]
+__all__ = ["Latencies", "ours", "ours_at_first", "theirs"]
 
 _STREAMS_A_CONNECTION = 1_024
 _PATIENCE_SECONDS = 60
@@ -95,16 +95,26 @@ def theirs(contestant: Contestant, python: Path | None, candles: int, runs: int)
     return result
 
 
+def ours_at_first(candles: int) -> Latencies:
+    """The first burst in a new store: the recorder makes a file for each series meanwhile."""
+    return _ours(f"{OURS}, new store", candles, warm=0, runs=1)
+
+
 def ours(candles: int, runs: int) -> Latencies:
-    """Bursts at the recorder; the first one warms it up."""
-    result = Latencies(OURS, candles)
+    """Bursts at the recorder; the first one warms it up, and makes the files."""
+    return _ours(OURS, candles, warm=1, runs=runs)
+
+
+def _ours(name: str, candles: int, *, warm: int, runs: int) -> Latencies:
+    result = Latencies(name, candles)
 
     async def run(folder: Path) -> None:
         with open_load(folder, streams=candles, secure=True) as load:
             async with open_recording(
                 folder, load, markets=1, streams=candles, rest_seconds=_REST_SECONDS
             ) as recording:
-                await _burst(recording, Latencies(OURS, candles))
+                for _ in range(warm):
+                    await _burst(recording, Latencies(name, candles))
                 for _ in range(runs):
                     await _burst(recording, result)
 

@@ -1,5 +1,6 @@
 """The recorder's real path from the socket to accepted candles, and what it costs."""
 
+import logging
 import resource
 import time
 from collections.abc import AsyncIterator
@@ -101,6 +102,8 @@ async def open_recording(
             stall_seconds=600,
         ),
     )
+    # A table is being printed.
+    logging.getLogger("kline_trio").setLevel(logging.ERROR)
     seams = Seams(http_transport=_Rest(tuple(one.symbol for one in series)))
     async with open_recorder(config, seams) as recorder:
         await trio.to_thread.run_sync(load.subscribed)

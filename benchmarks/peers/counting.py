@@ -13,12 +13,23 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-__all__ = ["Asked", "Counter", "symbols"]
+__all__ = ["Asked", "Counter", "quiet", "symbols"]
+
+_QUIET_SECONDS = 0.1
 
 
 def symbols(count: int) -> list[str]:
     """The symbols of so many streams, of which all are quoted in USDT."""
     return [f"S{number:04}USDT" for number in range(count)]
+
+
+def quiet(count: Callable[[], int]) -> int:
+    """The count, when it does not grow any more: all that was sent so far has been received."""
+    before = -1
+    while before != (now := count()):
+        before = now
+        time.sleep(_QUIET_SECONDS)
+    return now
 
 
 class Asked:
