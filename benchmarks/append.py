@@ -17,6 +17,7 @@ import pandas as pd
 import psutil
 import pyarrow as pa
 
+from benchmarks.machine import footer, machine
 from benchmarks.made_up import MINUTE_MS, START_MS, minutes, received
 from kline_trio.candle import Candle, Series
 from kline_trio.config import StoreConfig
@@ -69,8 +70,11 @@ def main(arguments: list[str]) -> int:
                 f" {cost.written_kb:7,.0f} kB {_daily(cost, 6)} {_daily(cost, 2_500)}",
                 flush=True,
             )
+    found = machine()
+    print(footer(found))
     if options.json is not None:
-        options.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        result = {"machine": found, "table": table}
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 
 __all__ = ["calibration_us", "footer", "machine", "peers_libraries"]
 
-_LIBRARIES = ("attrs", "httpx2", "msgspec", "pyarrow", "trio", "trio-websocket", "wsproto")
+_LIBRARIES = (
+    "attrs", "h11", "httpx2", "msgspec", "numpy", "pandas", "pyarrow", "trio", "trio-websocket",
+    "wsproto",
+)  # fmt: skip
 _ROUNDS = 1_000
 
 
