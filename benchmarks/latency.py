@@ -17,6 +17,7 @@ __all__ = ["Latencies", "ours", "ours_at_first", "theirs"]
 
 _STREAMS_A_CONNECTION = 1_024
 _PATIENCE_SECONDS = 60
+_LOOK_SECONDS = 2
 _REST_SECONDS = 0.02
 """As the recorder's own configuration has it."""
 
@@ -115,12 +116,18 @@ def _ours(name: str, candles: int, *, warm: int, runs: int) -> Latencies:
             ) as recording:
                 for _ in range(warm):
                     await _burst(recording, Latencies(name, candles))
+                    while _files(folder) < candles:  # noqa: ASYNC110 - files tell nobody
+                        await trio.sleep(_LOOK_SECONDS)
                 for _ in range(runs):
                     await _burst(recording, result)
 
     with tempfile.TemporaryDirectory() as folder:
         trio.run(run, Path(folder))
     return result
+
+
+def _files(folder: Path) -> int:
+    return sum(1 for _ in folder.rglob("*.pqt"))
 
 
 async def _burst(recording: Recording, result: Latencies) -> None:
