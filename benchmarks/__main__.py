@@ -1,32 +1,23 @@
 """`python -m benchmarks NAME [options]`: runs the benchmark of that name, a module here."""
 
 import importlib
-import pkgutil
 import sys
 
-import benchmarks
+from benchmarks.all import NAMES
 
 __all__ = ["main"]
 
-_NO_BENCHMARKS = (
-    "__main__", "appending", "archives", "filling", "load", "made_up", "neighbours", "peers",
-    "receiving", "spent",
-)  # fmt: skip
+_NAMES = ("all", *NAMES)
 
 
 def main(arguments: list[str]) -> int:
     """Hands the options to the benchmark's own `main`, and gives back its exit status."""
-    names = sorted(
-        module.name
-        for module in pkgutil.iter_modules(benchmarks.__path__)
-        if module.name not in _NO_BENCHMARKS
-    )
     name, *options = arguments or ["--help"]
-    if name in names:
+    if name in _NAMES:
         status: int = importlib.import_module(f"benchmarks.{name}").main(options)
         return status
     asked = name in ("-h", "--help")
-    text = f"usage: python -m benchmarks NAME [options]\nNAME is one of: {' '.join(names)}"
+    text = f"usage: python -m benchmarks NAME [options]\nNAME is one of: {' '.join(_NAMES)}"
     print(text if asked else f"there is no benchmark {name!r}\n{text}", file=sys.stderr)
     return 0 if asked else 2
 

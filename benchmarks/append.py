@@ -7,7 +7,6 @@ write into nautilus_trader's catalog, with and without a consolidation each hour
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -15,8 +14,9 @@ import attrs
 import pyarrow.parquet as pq
 
 from benchmarks.appending import Cost, Layouts, original_cost, store_cost
+from benchmarks.machine import conclude
 from benchmarks.made_up import made_table
-from benchmarks.neighbours import add_peers_python, ask
+from benchmarks.neighbours import add_stores_python, ask
 
 __all__ = ["main"]
 
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks append", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a day and a month, few candles")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    add_peers_python(parser)
+    add_stores_python(parser)
     options = parser.parse_args(arguments)
     names = ("a day", "a month") if options.quick else tuple(_HISTORIES)
     print(
@@ -49,13 +49,12 @@ def main(arguments: list[str]) -> int:
         for layout in Layouts:
             _tell(table, name, layout.value, store_cost(layout, rows, quick=options.quick))
         for peer in _PEERS:
-            _tell_peer(table, name, options.peers_python, peer, quick=options.quick)
-    if options.json is not None:
-        rows_told = [
-            {"history": history, "layout": layout, **attrs.asdict(cost)}
-            for (history, layout), cost in table.items()
-        ]
-        options.json.write_text(json.dumps(rows_told, indent=1) + "\n", encoding="utf-8")
+            _tell_peer(table, name, options.stores_python, peer, quick=options.quick)
+    rows_told = [
+        {"history": history, "layout": layout, **attrs.asdict(cost)}
+        for (history, layout), cost in table.items()
+    ]
+    conclude(rows_told, options.json)
     return 0 if options.quick or _is_good(table) else 1
 
 

@@ -9,8 +9,6 @@ import io
 import itertools
 import json
 import math
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.archives import DATA, archive_candles
+from benchmarks.machine import footer, machine
 from kline_trio.candle import Candle, Series
 from kline_trio.storage.table import BEGIN, END, table_of
 
@@ -127,8 +126,8 @@ def main(arguments: list[str]) -> int:
     if not (options.data / "klines").is_dir():
         print(f"no archives: there is no folder {options.data / 'klines'}", file=sys.stderr)
         return 1
-    machine = _machine()
-    print(machine, end="\n\n")
+    found = machine()
+    print(footer(found), end="\n\n")
     measured: list[Measured] = []
     for case, table in _cases(options.data / "klines", quick=options.quick):
         print(f"measuring {case}, {table.num_rows} rows", file=sys.stderr)
@@ -137,7 +136,7 @@ def main(arguments: list[str]) -> int:
         print(_markdown(title, measured, figure))
     if options.json is not None:
         figures = [attrs.asdict(item) for item in measured]
-        options.json.write_text(json.dumps({"machine": machine, "measured": figures}, indent=1))
+        options.json.write_text(json.dumps({"machine": found, "measured": figures}, indent=1))
     return 0
 
 
@@ -282,10 +281,3 @@ def _markdown(title: str, measured: list[Measured], figure: Callable[[Measured],
 
 def _rounded(figure: float) -> str:
     return f"{figure:,.{0 if figure >= 100 else 1 if figure >= 10 else 3}f}"
-
-
-def _machine() -> str:
-    versions = f"Python {platform.python_version()}, pyarrow {pa.__version__}, pandas"
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {versions} " + (
-        pd.__version__
-    )

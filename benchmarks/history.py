@@ -7,7 +7,6 @@ writes, and does nothing else. The least CPU of several runs counts.
 
 import argparse
 import io
-import json
 import os
 import tempfile
 import zipfile
@@ -22,8 +21,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.archives import checksum_line, daily_zips
 from benchmarks.filling import fill_store
+from benchmarks.machine import conclude
 from benchmarks.made_up import minutes
-from benchmarks.neighbours import add_peers_python, ask
+from benchmarks.neighbours import add_stores_python, ask
 from benchmarks.spent import Spent, spending
 
 __all__ = ["main"]
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks history", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two series and two runs of each")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    add_peers_python(parser)
+    add_stores_python(parser)
     options = parser.parse_args(arguments)
     series, runs = (2, 2) if options.quick else (12, 5)
     _stay_on_one_core()
@@ -73,10 +73,8 @@ def main(arguments: list[str]) -> int:
         print(f"{'':<24} {'rows/s of CPU':>14} {'of wall':>10} {'CPU':>8} {'wall':>8}")
         rates = [_best(name, work, zips, rows, runs) for name, work in _OURS.items()]
         for peer in _PEERS:
-            rates += _peer(options.peers_python, peer, zips, rows, runs)
-    if options.json is not None:
-        table = [attrs.asdict(rate) for rate in rates]
-        options.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+            rates += _peer(options.stores_python, peer, zips, rows, runs)
+    conclude([attrs.asdict(rate) for rate in rates], options.json)
     good = rates[0].rows / rates[0].cpu_seconds >= _LEAST_ROWS
     print(f"this store: at least {_LEAST_ROWS:,} a second of CPU: {'yes' if good else 'no'}")
     return 0 if good or options.quick else 1

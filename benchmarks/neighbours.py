@@ -13,13 +13,13 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Answer", "add_peers_python", "ask"]
+__all__ = ["Answer", "add_stores_python", "ask"]
 
 _ROOT = Path(__file__).parents[1]
-_PYTHON = _ROOT / ".venv-peers/bin/python"
+_PYTHON = _ROOT / ".venv-stores/bin/python"
 _INSTALL = (
-    "python3.12 -m venv .venv-peers &&"
-    " .venv-peers/bin/pip install -r benchmarks/requirements-stores.txt"
+    "python3.12 -m venv .venv-stores &&"
+    " .venv-stores/bin/pip install -r benchmarks/requirements-stores.txt"
 )
 _MOST_SECONDS = 3_600
 
@@ -33,10 +33,10 @@ class Answer:
     """Why there are none."""
 
 
-def add_peers_python(parser: argparse.ArgumentParser) -> None:
+def add_stores_python(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the peers' interpreter."""
     parser.add_argument(
-        "--peers-python", type=Path, metavar="PATH", default=_PYTHON, help="default: .venv-peers"
+        "--stores-python", type=Path, metavar="PATH", default=_PYTHON, help="default: .venv-stores"
     )
 
 

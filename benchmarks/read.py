@@ -6,7 +6,6 @@ of several runs counts; CPU is that of all threads.
 """
 
 import argparse
-import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import pandas as pd
 import polars as pl
 
 import kline_trio
+from benchmarks.machine import conclude
 from benchmarks.made_up import BTC, START_MS, made_table, minutes, received
 from benchmarks.spent import spending
 from kline_trio.candle import Series
@@ -72,9 +72,7 @@ def main(arguments: list[str]) -> int:
                     )
         finally:
             store.close()
-    if options.json is not None:
-        told = [attrs.asdict(reading) for reading in table]
-        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    conclude([attrs.asdict(reading) for reading in table], options.json)
     return 0
 
 

@@ -1,5 +1,6 @@
 """The recorder's real path from the socket to accepted candles, and what it costs."""
 
+import logging
 import resource
 import time
 from collections.abc import AsyncIterator
@@ -10,8 +11,9 @@ import attrs
 import httpx2
 import trio
 
-from benchmarks.load import Load, Sent
+from benchmarks.load import Load, Ready, Sent
 from benchmarks.made_up import START_MS
+from benchmarks.peers.counting import symbols
 from kline_trio.candle import Series
 from kline_trio.config import Config, ConnectionConfig, EndpointConfig, StoreConfig
 from kline_trio.recorder.seams import Seams
@@ -27,6 +29,7 @@ _IDLE_SHARE = 0.05
 class Cost:
     """What the recorder's process used until the last candle was accepted."""
 
+    ready: Ready
     sent: Sent
     cpu_seconds: float
     wall_seconds: float
@@ -35,7 +38,7 @@ class Cost:
     @property
     def frame_us(self) -> float:
         """Microseconds of CPU for each frame."""
-        return self.cpu_seconds * 1e6 / self.sent.frames
+        return self.cpu_seconds * 1e6 / self.ready.frames
 
     @property
     def share(self) -> float:
@@ -53,17 +56,17 @@ class Recording:
     async def cost_of(self, command: str) -> Cost:
         """Have frames sent, and wait until every closed candle among them is accepted."""
         await self.idle()
-        _frames, closed = await trio.to_thread.run_sync(self.load.ready, command)
-        candles = self.recorder.candles(waiting=closed)
+        ready = await trio.to_thread.run_sync(self.load.ready, command)
+        candles = self.recorder.candles(waiting=ready.closed)
         switches = _context_switches()
         self.load.go()
         cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(closed):
+        for _ in range(ready.closed):
             await anext(candles)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         switches = _context_switches() - switches
         assert not candles.lost
-        return Cost(await trio.to_thread.run_sync(self.load.sent), cpu, wall, switches)
+        return Cost(ready, await trio.to_thread.run_sync(self.load.sent), cpu, wall, switches)
 
     async def idle(self) -> None:
         """Wait until first candles are merged, and nothing else goes on."""
@@ -81,11 +84,11 @@ async def open_recording(
 ) -> AsyncIterator[Recording]:
     """Record from the sender into the folder: so many markets with so many series each."""
     series = tuple(
-        Series(trade_type, f"S{number:04}USDT", "1m")
+        Series(trade_type, symbol, "1m")
         for trade_type in _TRADE_TYPES[:markets]
-        for number in range(streams)
+        for symbol in symbols(streams)
     )
-    host = EndpointConfig(websocket=(load.url,), rest=("https://rest.invalid",))
+    host = EndpointConfig(websocket=(load.url + "/stream",), rest=("https://rest.invalid",))
     config = Config(
         streams=series,
         endpoints=dict.fromkeys(_TRADE_TYPES, host),
@@ -99,6 +102,8 @@ async def open_recording(
             stall_seconds=600,
         ),
     )
+    # A table is being printed.
+    logging.getLogger("kline_trio").setLevel(logging.ERROR)
     seams = Seams(http_transport=_Rest(tuple(one.symbol for one in series)))
     async with open_recorder(config, seams) as recorder:
         await trio.to_thread.run_sync(load.subscribed)

@@ -6,7 +6,6 @@ delta, by values or by byte planes, at zstd level 19: smaller than any reader co
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.archives import DATA, archive_candles, archive_paths, daily_zips
+from benchmarks.machine import conclude
 from benchmarks.made_up import BTC, minutes
 from kline_trio.candle import Candle, Series
 from kline_trio.storage.parquet import News, bring_in
@@ -73,9 +73,7 @@ def main(arguments: list[str]) -> int:
             f" {limit:>7.1f}",
             flush=True,
         )
-    if options.json is not None:
-        told = [attrs.asdict(case) for case in cases]
-        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    conclude([attrs.asdict(case) for case in cases], options.json)
     good = cases[0].store <= _MOST_BYTES * cases[0].rows
     print(f"{cases[0].name}: at most {_MOST_BYTES:.0f} bytes a row: {'yes' if good else 'no'}")
     return 0 if good or options.quick else 1

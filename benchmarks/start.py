@@ -5,7 +5,6 @@ records from. The least of several runs counts, for whatever else runs on the ma
 """
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import attrs
 import psutil
+
+from benchmarks.machine import conclude
 
 __all__ = ["main"]
 
@@ -54,9 +55,7 @@ def main(arguments: list[str]) -> int:
         _told("import kline_trio.running", [_import("kline_trio.running") for _ in range(runs)]),
         _told("first frame", _first_frames(runs)),
     ]
-    if options.json is not None:
-        told = [attrs.asdict(start) for start in starts]
-        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    conclude([attrs.asdict(start) for start in starts], options.json)
     good = all(
         start.wall_seconds < _MOST_SECONDS[start.name]
         for start in starts

@@ -13,7 +13,7 @@ from freqtrade.data.history import get_datahandler
 from freqtrade.data.history.history_utils import _download_pair_history
 from freqtrade.enums import CandleType
 
-from benchmarks.peers import costs_told
+from benchmarks.peers.telling import costs_told
 from benchmarks.spent import spending
 
 _PAIR = "BTC/USDT"

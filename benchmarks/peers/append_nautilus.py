@@ -11,8 +11,8 @@ from nautilus_trader.model.data import Bar, BarType
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
 from nautilus_trader.persistence.wranglers import BarDataWrangler
 
-from benchmarks.peers import costs_told
-from benchmarks.peers.nautilus import instrument
+from benchmarks.peers.nautilus_bars import instrument
+from benchmarks.peers.telling import costs_told
 from benchmarks.spent import Spent, spending
 
 _HOUR = 60

@@ -11,7 +11,7 @@ from typing import Any
 
 from binance_bulk_downloader import downloader
 
-from benchmarks.peers import told
+from benchmarks.peers.telling import told
 from benchmarks.spent import spending
 
 

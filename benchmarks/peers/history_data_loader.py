@@ -8,7 +8,7 @@ from pathlib import Path
 
 from binance_data_loader.processor import DataProcessor
 
-from benchmarks.peers import told
+from benchmarks.peers.telling import told
 from benchmarks.spent import spending
 
 

@@ -16,7 +16,7 @@ from freqtrade.data.history import get_datahandler
 from freqtrade.enums import CandleType
 from freqtrade.exchange.binance_public_data import get_daily_ohlcv
 
-from benchmarks.peers import told
+from benchmarks.peers.telling import told
 from benchmarks.spent import spending
 
 

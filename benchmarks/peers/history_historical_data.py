@@ -11,7 +11,7 @@ from pathlib import Path
 
 from binance_historical_data import BinanceDataDumper
 
-from benchmarks.peers import told
+from benchmarks.peers.telling import told
 from benchmarks.spent import spending
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
 from nautilus_trader.persistence.wranglers import BarDataWrangler
 
-from benchmarks.peers import told
-from benchmarks.peers.nautilus import instrument
+from benchmarks.peers.nautilus_bars import instrument
+from benchmarks.peers.telling import told
 from benchmarks.spent import spending
 
 _COLUMNS = ["timestamp", "open", "high", "low", "close", "volume"]

@@ -1,0 +1,48 @@
+"""Each benchmark runs to its end, tiny, and says what it measured on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.all import NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+ALONE = {
+    "receive": ("--only", "kline_trio"),
+    "burst": ("--only", "kline_trio"),
+    "paced": ("--rest", "0.02"),
+}
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_prints_its_table_and_writes_it_down(tmp_path: Path, name: str) -> None:
+    """How fast anything is on a busy machine is not asked: 1 is a goal that was missed."""
+    file = tmp_path / "result.json"
+    done = run(name, "--quick", "--json", file, *ALONE.get(name, ()))
+    assert done.returncode in (0, 1), done.stderr
+    assert "rounds of pure Python" in done.stdout
+    result = json.loads(file.read_text())
+    assert result["machine"]["cores"] > 0
+    assert result.get("table") or result.get("columns") or len(result) > 1
+
+
+def test_an_unknown_benchmark_is_named() -> None:
+    done = run("speed")
+    assert done.returncode == 2
+    assert "there is no benchmark 'speed'" in done.stderr
+    for name in ("all", *NAMES):
+        assert name in done.stderr
