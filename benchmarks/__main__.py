@@ -7,7 +7,7 @@ from benchmarks.all import NAMES
 
 __all__ = ["main"]
 
-_NAMES = ("all", *NAMES)
+_NAMES = ("all", *NAMES, "encoding")
 
 
 def main(arguments: list[str]) -> int:

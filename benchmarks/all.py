@@ -13,9 +13,7 @@ from benchmarks.machine import footer, machine
 
 __all__ = ["NAMES", "main"]
 
-NAMES = (
-    "receive", "paced", "burst", "append", "size", "encoding", "history", "read", "start",
-)  # fmt: skip
+NAMES = ("receive", "paced", "burst", "append", "size", "history", "read", "start")
 _VERDICTS = {0: "as wanted", 1: "short of its goal"}
 
 

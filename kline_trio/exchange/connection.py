@@ -214,7 +214,11 @@ class Connection:
 
     async def _receive(self, socket: trio_websocket.WebSocketConnection) -> NoReturn:
         while True:
-            await self._take(await socket.get_message())
+            text = await socket.get_message()
+            self._pause_deadline()
+            await self._take(text)
+            self._resume_deadline()
+            self._name_silent_streams(self.stall_seconds)
 
     async def _take_closed(self, payloads: Sequence[bytes]) -> None:
         # Called in trio-websocket's reader: while `deliver` blocks, pings wait too.
@@ -222,14 +226,13 @@ class Connection:
         for payload in payloads:
             await self._take(payload)
         self._resume_deadline()
+        self._name_silent_streams(self.stall_seconds)
 
     async def _take(self, text: str | bytes) -> None:
         match event := self._decode(text):
             case CandleClosed():
                 self._hear(event)
-                self._pause_deadline()
                 await self.deliver(event)
-                self._resume_deadline()
             case CandleForming():
                 self._hear(event)
             case SubscriptionReply():
@@ -268,6 +271,7 @@ class Connection:
         event = self._decode(payload)
         if isinstance(event, CandleForming):
             self._hear(event)
+            self._name_silent_streams(self.stall_seconds)
 
     def _hear(self, event: CandleClosed | CandleForming) -> None:
         self.hear_time(event.event_time_ms)
@@ -280,7 +284,6 @@ class Connection:
         if not self._ready and self._subscription.is_heard(now, _QUIET_SECONDS):
             self._ready = True
             self.tell(Ready(event.event_time_ms))
-        self._name_silent_streams(self.stall_seconds)
 
     def _name_silent_streams(self, patience_seconds: float) -> None:
         names = self._subscription.silent(trio.current_time(), patience_seconds)

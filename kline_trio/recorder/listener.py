@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -241,10 +240,10 @@ class Listener:
         self.received(event.series, event.candle.open_time_ms)
         try:
             # send() lets all other tasks go first, each time; a minute's candles come together.
-            with suppress(trio.WouldBlock):
+            try:
                 self.send.send_nowait(received)
-                return
-            await self.send.send(received)
+            except trio.WouldBlock:
+                await self.send.send(received)
         except trio.BrokenResourceError:
             # The receiver died: its own error is on its way up, and will cancel us.
             await trio.sleep_forever()
