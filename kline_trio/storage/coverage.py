@@ -15,7 +15,7 @@ from kline_trio.storage.files import open_parquet, read_whole
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Revision
 from kline_trio.storage.places import coverage_path, journal_path, scratch
-from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
+from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
 
 if TYPE_CHECKING:
     # The recorder writes the ledger, and never loads pandas: a second of CPU, and 50 MB.
@@ -94,20 +94,20 @@ def _table(store_path: Path) -> pa.Table:
 
 def coverage_table(absences: Iterable[Absence]) -> pa.Table:
     """The absences as rows."""
-    rows = (
-        (
-            *_names(one.series),
-            one.span.from_ms,
-            one.span.to_ms,
-            one.first_seen_ms,
-            str(one.reason),
-            str(one.state),
-            one.asked,
-            str(one.filled_by) if one.filled_by else None,
-        )
-        for one in absences
+    return as_table(map(_row, absences), _COVERAGE)
+
+
+def _row(one: Absence) -> tuple[object, ...]:
+    return (
+        *_names(one.series),
+        one.span.from_ms,
+        one.span.to_ms,
+        one.first_seen_ms,
+        str(one.reason),
+        str(one.state),
+        one.asked,
+        str(one.filled_by) if one.filled_by else None,
     )
-    return as_table(rows, _COVERAGE)
 
 
 def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
@@ -156,8 +156,12 @@ def write_coverage(store_path: Path) -> None:
       OSError: the disk refused; the file is as it was.
     """
     with journal_view(store_path) as journal:
-        table = coverage_table(journal.absences())
-    write_sidecar(table, coverage_path(store_path), scratch(store_path))
+        write_sidecar(
+            lambda: as_tables(map(_row, journal.absences()), _COVERAGE),
+            _COVERAGE,
+            coverage_path(store_path),
+            scratch(store_path),
+        )
 
 
 def _names(series: Series) -> tuple[str, str, str]:

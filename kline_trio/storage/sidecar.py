@@ -3,7 +3,7 @@
 import io
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,24 +13,31 @@ import pyarrow.parquet as pq
 
 from kline_trio.errors import DiskError
 from kline_trio.storage.disk import sync_file, sync_folder
-from kline_trio.storage.files import open_parquet, read_whole
+from kline_trio.storage.files import open_parquet, read_group
 from kline_trio.storage.seal import SEAL, UNSEALED, seal
 
-__all__ = ["TIME", "as_table", "write_sidecar"]
+__all__ = ["TIME", "as_table", "as_tables", "write_sidecar"]
 
 TIME = pa.timestamp("ms", "UTC")
 
-_ROWS_AT_ONCE = 1_000
+_ROWS, _TENS = 1_000, 10
+"""So many rows are text at once, which takes ten times the room; so many times as many are a row
+group."""
 
 
 def as_table(rows: Iterable[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
     """Rows of texts and whole numbers as a table; times are milliseconds."""
+    return pa.concat_tables([pa.Table.from_batches([], wanted), *as_tables(rows, wanted)])
+
+
+def as_tables(rows: Iterable[tuple[object, ...]], wanted: pa.Schema) -> Iterator[pa.Table]:
+    """The same, some thousand rows at a time, so that there may be any number of them."""
     rows = iter(rows)
-    pieces = []
-    # Years of a large universe are some million rows, and each takes much more as text.
-    while piece := tuple(itertools.islice(rows, _ROWS_AT_ONCE)):
-        pieces.append(_as_piece(piece, wanted))
-    return pa.concat_tables(pieces) if pieces else pa.Table.from_batches([], wanted)
+    while group := [
+        _as_piece(piece, wanted)
+        for piece in itertools.islice(iter(lambda: tuple(itertools.islice(rows, _ROWS)), ()), _TENS)
+    ]:
+        yield pa.concat_tables(group).combine_chunks()
 
 
 def _as_piece(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
@@ -45,13 +52,16 @@ def _as_piece(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table
     return pyarrow.json.read_json(io.BytesIO(lines), parse_options=options).cast(wanted)
 
 
-def write_sidecar(table: pa.Table, target: Path, scratch: Path) -> None:
-    """Replaces the file by one that holds the table; then it survives a power cut.
+def write_sidecar(
+    pieces: Callable[[], Iterable[pa.Table]], wanted: pa.Schema, target: Path, scratch: Path
+) -> None:
+    """Replaces the file by one that holds the pieces; then it survives a power cut.
 
     Whatever interrupts it, the old file or the new one stands under the name, whole.
 
     Args:
-      table: what it is to hold.
+      pieces: what it is to hold; asked for twice, to write it and to compare what was written.
+      wanted: its columns.
       target: the file.
       scratch: the folder for the temporary file; on the same file system.
 
@@ -61,15 +71,17 @@ def write_sidecar(table: pa.Table, target: Path, scratch: Path) -> None:
     """
     temporary = scratch / f"{target.stem}.tmp"
     with temporary.open("w+b") as file:
-        with pq.ParquetWriter(
-            file, table.schema, compression="zstd", write_page_checksum=True
-        ) as writer:
-            writer.write_table(table)
+        with pq.ParquetWriter(file, wanted, compression="zstd", write_page_checksum=True) as writer:
+            for piece in pieces():
+                writer.write_table(piece, row_group_size=piece.num_rows or None)
             writer.add_key_value_metadata({SEAL: UNSEALED})
         seal(file)
         sync_file(file)
     with open_parquet(temporary) as written:
-        if not read_whole(written, temporary).equals(table):
-            raise DiskError(f"the disk does not give back what was written to {temporary}")
+        groups = range(written.num_row_groups)
+        for group, piece in itertools.zip_longest(groups, pieces()):
+            lacks = group is None or piece is None
+            if lacks or not read_group(written, group, temporary).equals(piece):
+                raise DiskError(f"the disk does not give back what was written to {temporary}")
     os.replace(temporary, target)  # noqa: PTH105 - as in merges
     sync_folder(target.parent)

@@ -126,7 +126,7 @@ class UniverseFile:
         table = pa.concat_tables([self._table, as_table(rows, _SCHEMA)]).combine_chunks()
         path = universe_path(self.store_path)
         with disk_errors(path):
-            write_sidecar(table, path, scratch(self.store_path))
+            write_sidecar(lambda: [table], _SCHEMA, path, scratch(self.store_path))
         self._table = table
         for one in sightings:
             _note(self.latest, one.trade_type, one.listing)

@@ -6,12 +6,17 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import kline_trio
 from kline_trio.candle import Series
 from kline_trio.errors import KlineTrioError
+from kline_trio.storage import sidecar
+from kline_trio.storage.coverage import coverage_table
+from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Account, Reason
+from kline_trio.storage.places import coverage_path
 from tests.storage.support import BTC, make_candle, merge_all, minutes, open_store, receive
 from tests.storage.test_ledger import absent, at, candles, refill
 
@@ -28,6 +33,24 @@ def gappy(tmp_path: Path) -> Path:
     store.write_coverage()
     store.close()
     return tmp_path
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, 7, 40])
+def test_a_long_ledger_is_written_out_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Years of it are never in memory at once, and the file is as if they had been."""
+    monkeypatch.setattr(sidecar, "_ROWS", 3)
+    monkeypatch.setattr(sidecar, "_TENS", 2)
+    store = open_store(tmp_path)
+    store.settle([absent(2 * nth, 2 * nth + 1) for nth in range(count)], {})
+    store.write_coverage()
+    store.close()
+    written = pq.ParquetFile(coverage_path(tmp_path))
+    assert written.num_row_groups == -(-count // 6)
+    with journal_view(tmp_path) as journal:
+        assert written.read().equals(coverage_table(journal.absences()))
+    assert written.metadata.num_rows == count
 
 
 def test_coverage_has_a_row_for_each_range(gappy: Path) -> None:
