@@ -181,7 +181,7 @@ class Connection:
         sieved = SievedStream(
             stream,
             on_life=self._move_deadline,
-            on_closed=self._take_closed,
+            on_closed=self._take,
             on_forming=self._see_forming,
             rest_seconds=self.rest_seconds,
             lull=self.lull,
@@ -214,27 +214,29 @@ class Connection:
 
     async def _receive(self, socket: trio_websocket.WebSocketConnection) -> NoReturn:
         while True:
-            text = await socket.get_message()
-            self._pause_deadline()
-            await self._take(text)
-            self._resume_deadline()
-            self._name_silent_streams(self.stall_seconds)
+            await self._take([await socket.get_message()])
 
-    async def _take_closed(self, payloads: Sequence[bytes]) -> None:
-        # Called in trio-websocket's reader: while `deliver` blocks, pings wait too.
+    async def _take(self, texts: Sequence[str | bytes]) -> None:
+        # Of closed candles, called in trio-websocket's reader: while `deliver` blocks, pings wait.
+        events = [self._decode(text) for text in texts]
+        # Before anything blocks: what comes meanwhile waits in the kernel, and is not silence.
+        self._hear_streams(events)
         self._pause_deadline()
-        for payload in payloads:
-            await self._take(payload)
+        for event, text in zip(events, texts, strict=True):
+            match event:
+                case CandleClosed():
+                    self._hear(event)
+                    await self.deliver(event)
+                case CandleForming():
+                    self._hear(event)
+                case None:
+                    pass
+                case _:
+                    self._heed(event, text)
         self._resume_deadline()
-        self._name_silent_streams(self.stall_seconds)
 
-    async def _take(self, text: str | bytes) -> None:
-        match event := self._decode(text):
-            case CandleClosed():
-                self._hear(event)
-                await self.deliver(event)
-            case CandleForming():
-                self._hear(event)
+    def _heed(self, event: Event, text: str | bytes) -> None:
+        match event:
             case SubscriptionReply():
                 for name in self._subscription.acknowledge(event.id, trio.current_time()):
                     self.streams.pop(name, None)
@@ -270,13 +272,19 @@ class Connection:
         # The newest of the candles that the sieve left out, at most once a second.
         event = self._decode(payload)
         if isinstance(event, CandleForming):
+            self._hear_streams([event])
             self._hear(event)
+
+    def _hear_streams(self, events: Iterable[Event | None]) -> None:
+        candles = [event for event in events if isinstance(event, (CandleClosed, CandleForming))]
+        if self._subscription.unheard:
+            for event in candles:
+                self._subscription.hear(stream_name(event.series))
+        if candles:
             self._name_silent_streams(self.stall_seconds)
 
     def _hear(self, event: CandleClosed | CandleForming) -> None:
         self.hear_time(event.event_time_ms)
-        if self._subscription.unheard:
-            self._subscription.hear(stream_name(event.series))
         if not self._heard:
             self._heard = True
             self.tell(Heard())

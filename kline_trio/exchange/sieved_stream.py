@@ -12,8 +12,7 @@ __all__ = ["SievedStream"]
 _READ_BYTES = 262_144
 
 _BACKLOG_BYTES = 32_768
-"""A read that brought so much was behind, and the next one is due at once. Not only a full read:
-each record of TLS takes some bytes of it."""
+"""A read that brought so much was behind, and the next one is due at once: a rest gathers less."""
 
 
 class SievedStream(trio.abc.Stream):

@@ -23,8 +23,8 @@ __all__ = ["Auditor"]
 _JUDGE_SECONDS = 1.0
 _DAY_MS = 86_400_000
 _EXPORT_SECONDS = 60.0
-_MOST_EXPORTING = 100
-"""Of so much time, one part at most goes into writing the ledger out."""
+_EXPORT_SECONDS_A_ROW = 0.001
+"""Some hundred times what it takes to write a row of the ledger out."""
 _BEHIND_MS = 45_000
 """So far behind a connection may be until what it should have brought is asked for: connections
 have been 30 s late (nautilus_trader#1705)."""
@@ -86,14 +86,15 @@ class Auditor:
             await trio.sleep(_JUDGE_SECONDS)
 
     async def _export(self) -> None:
-        changes, began = self.store.ledger_changes, trio.current_time()
+        # Through the door, where no change is under way that a reader does not see yet.
+        changes, rows = await self.commit_door.run(self.store.ledger_changes), 0
         if changes != self._exported:
             with suppress(NoRoomError):
-                await self.merge_door.run(self.store.write_coverage)
+                rows = await self.merge_door.run(self.store.write_coverage)
                 self._exported = changes
-        now = trio.current_time()
         # It is written as a whole: the longer it gets, the more rarely.
-        self._export_at = now + max(_EXPORT_SECONDS, _MOST_EXPORTING * (now - began))
+        wait = max(_EXPORT_SECONDS, rows * _EXPORT_SECONDS_A_ROW)
+        self._export_at = trio.current_time() + wait
 
     def recount(self, series: Series) -> None:
         """A file of the series was lost: take stock of it anew."""

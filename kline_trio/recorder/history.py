@@ -18,7 +18,7 @@ from kline_trio.recorder.seams import Door
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
 from kline_trio.storage.ledger import Absence
 from kline_trio.storage.store import Store
-from kline_trio.storage.table import BEGIN, runs_of, schema, values_of
+from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
 
 __all__ = ["FETCHERS", "History"]
 
@@ -195,7 +195,7 @@ class History:
 
     def _damaged(self, batch: _Batch, file: ArchiveFile, error: DamagedArchiveError) -> None:
         logger.warning("%s: %s; REST is asked instead", file.path, error)
-        batch.found[file] = ArchiveRows(schema(batch.series).empty_table(), Counter())
+        batch.found[file] = ArchiveRows(without_rows(batch.series), Counter())
 
     async def _store(self, batch: _Batch) -> None:
         tables = [
@@ -203,7 +203,7 @@ class History:
             for file in sorted(batch.found, key=lambda file: file.span)
             if batch.found[file].table.num_rows
         ]
-        whole = pa.concat_tables(tables) if tables else schema(batch.series).empty_table()
+        whole = pa.concat_tables(tables) if tables else without_rows(batch.series)
         merged = await with_room(self.merge_door, self.store.fill_in, whole, batch.series)
         self.rows += whole.num_rows
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))

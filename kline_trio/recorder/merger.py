@@ -115,14 +115,16 @@ class Merger:
         return self._agenda[0][0] if self._agenda else math.inf
 
     def _due(self, now_seconds: float) -> list[Series]:
-        found = set(self._waiting) if self._finish_by is not None else set()
+        found = dict.fromkeys(self._waiting if self._finish_by is not None else (), -math.inf)
         while self._agenda and self._agenda[0][0] <= now_seconds:
-            found.add(heapq.heappop(self._agenda)[1])
+            moment, series = heapq.heappop(self._agenda)
+            found[series] = moment
         due = []
-        for one in found & self._waiting.keys():
+        for one in found.keys() & self._waiting.keys():
             if self._due_at(one) <= now_seconds:
                 due.append(one)
-            else:  # the disk had no room meanwhile
+            elif found[one] >= self._waiting[one].noted_at:
+                # The disk had no room meanwhile, and nothing else in the agenda is of this one.
                 self._waiting[one].noted_at = math.inf
                 self._put_down(one)
         # Cheapest first, so that what the end cuts off is as little as can be.

@@ -17,7 +17,7 @@ import pyarrow.csv
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedArchiveError
 from kline_trio.interval import Span
-from kline_trio.storage.table import BEGIN, END, schema, values_of
+from kline_trio.storage.table import BEGIN, END, schema, values_of, without_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
         columns = _columns(text, skip_rows=1 if has_header else 0)
     except pa.ArrowInvalid as error:
         if len(text.splitlines()) <= has_header:
-            return ArchiveRows(schema(series).empty_table(), Counter())
+            return ArchiveRows(without_rows(series), Counter())
         raise DamagedArchiveError(f"no CSV of candles: {error}") from None
     bad: Counter[str] = Counter()
     good = np.ones(len(columns[BEGIN]), np.bool_)

@@ -148,15 +148,18 @@ def _differences(one: Revision) -> Iterable[tuple[object, ...]]:
             yield (*_names(one.series), begin_ms, origin, name, float(older), float(newer), kept)
 
 
-def write_coverage(store_path: Path) -> None:
+def write_coverage(store_path: Path) -> int:
     """Puts the ledger into a file of its own, for who has only the files, or reads no SQLite.
+
+    Returns:
+      how many rows that was.
 
     Raises:
       DiskError: the journal cannot be read.
       OSError: the disk refused; the file is as it was.
     """
     with journal_view(store_path) as journal:
-        write_sidecar(
+        return write_sidecar(
             lambda: as_tables(map(_row, journal.absences()), _COVERAGE),
             _COVERAGE,
             coverage_path(store_path),

@@ -54,7 +54,7 @@ def _as_piece(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table
 
 def write_sidecar(
     pieces: Callable[[], Iterable[pa.Table]], wanted: pa.Schema, target: Path, scratch: Path
-) -> None:
+) -> int:
     """Replaces the file by one that holds the pieces; then it survives a power cut.
 
     Whatever interrupts it, the old file or the new one stands under the name, whole.
@@ -64,6 +64,9 @@ def write_sidecar(
       wanted: its columns.
       target: the file.
       scratch: the folder for the temporary file; on the same file system.
+
+    Returns:
+      how many rows it holds.
 
     Raises:
       DiskError: what was written does not come back; the file is as it was.
@@ -78,6 +81,7 @@ def write_sidecar(
         seal(file)
         sync_file(file)
     with open_parquet(temporary) as written:
+        rows = written.metadata.num_rows
         groups = range(written.num_row_groups)
         for group, piece in itertools.zip_longest(groups, pieces()):
             lacks = group is None or piece is None
@@ -85,3 +89,4 @@ def write_sidecar(
                 raise DiskError(f"the disk does not give back what was written to {temporary}")
     os.replace(temporary, target)  # noqa: PTH105 - as in merges
     sync_folder(target.parent)
+    return rows

@@ -162,19 +162,21 @@ class Store:
             spans = stored_spans(self.path, wanted, self._set_aside)
             return spans, {file.series for file in files if not (self.path / file.path).exists()}
 
-    @property
     def ledger_changes(self) -> int:
         """A number that differs after each change of what is absent; 0 while nothing ever was."""
         return self._journal.ledger_changes
 
-    def write_coverage(self) -> None:
+    def write_coverage(self) -> int:
         """Puts the ledger into its file; it may run beside what uses the journal, as `write` does.
+
+        Returns:
+          how many rows that was.
 
         Raises:
           DiskError: the file is as it was.
         """
         with disk_errors(self.path):
-            write_coverage(self.path)
+            return write_coverage(self.path)
 
     def _set_aside(self, path: Path, error: DamagedError) -> None:
         aside = new_quarantine(self.path) / path.relative_to(self.path)

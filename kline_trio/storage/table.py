@@ -33,6 +33,7 @@ __all__ = [
     "table_of",
     "values_of",
     "without",
+    "without_rows",
 ]
 
 BEGIN = "candle_begin_time"
@@ -167,6 +168,11 @@ def table_of(series: Series, candles: Sequence[Candle]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
+def without_rows(series: Series) -> pa.Table:
+    """A table of the series with no rows; `Schema.empty_table` would load pandas."""
+    return pa.Table.from_batches([], schema(series))
+
+
 def begins_of(table: pa.Table) -> list[int]:
     """The rows' open times."""
     times: list[Any] = table[BEGIN].cast(pa.int64()).to_pylist()
@@ -175,11 +181,11 @@ def begins_of(table: pa.Table) -> list[int]:
 
 def values_of(column: Any) -> "npt.NDArray[Any]":  # noqa: ANN401 - of whatever numbers
     """A column without nulls as an array; times are milliseconds."""
-    whole: Any = column.combine_chunks()
-    dtype = np.float64 if whole.type == pa.float64() else np.int64
-    if not len(whole):
+    dtype = np.float64 if column.type == pa.float64() else np.int64
+    # Not to_numpy, nor combine_chunks of nothing: they load pandas, which a recorder never needs.
+    if not len(column):
         return np.empty(0, dtype)
-    # Not to_numpy: it loads pandas, which a recorder never needs.
+    whole: Any = column.combine_chunks()
     return np.frombuffer(whole.buffers()[1], dtype, len(whole), whole.offset * 8)
 
 

@@ -249,12 +249,12 @@ def test_only_what_is_pending_is_asked_for(tmp_path: Path) -> None:
 def test_each_change_of_the_ledger_can_be_told(tmp_path: Path) -> None:
     """Also after a start; candles that come as they should change nothing."""
     store = opened(tmp_path)
-    assert store.ledger_changes == 0
+    assert store.ledger_changes() == 0
     seen = {0}
 
     def has_changed() -> bool:
         before = len(seen)
-        seen.add(store.ledger_changes)
+        seen.add(store.ledger_changes())
         return len(seen) > before
 
     store.settle([], {BTC: Account(at(0), at(20))})
@@ -270,7 +270,7 @@ def test_each_change_of_the_ledger_can_be_told(tmp_path: Path) -> None:
     assert rows(store)[-1][3] == "pending"
     store.close()
     store = opened(tmp_path)
-    assert store.ledger_changes > 0
+    assert store.ledger_changes() > 0
     store.close()
 
 
