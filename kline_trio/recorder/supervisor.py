@@ -17,6 +17,7 @@ from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.filling import Filling, Http, Storage
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
+from kline_trio.recorder.memory import keep_giving_back
 from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.recording import Recording
@@ -174,6 +175,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                             _once_used, recording, trade_type, universe.follow, trade_type
                         )
                     net.start_soon(announce, recording, http.markets)
+                    net.start_soon(keep_giving_back, storage.merge_door)
                     yield Recorder(audience, recording, seams)
                 watching.cancel()
         waiting = await storage.commit_door.run(storage.store.rows)
