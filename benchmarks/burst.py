@@ -8,14 +8,13 @@ use more connections.
 
 import argparse
 import functools
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.contestants import CONTESTANTS, INSTALL, OURS, peers_python
 from benchmarks.latency import Latencies, ours, ours_at_first, theirs
-from benchmarks.machine import footer, machine, peers_libraries
+from benchmarks.machine import conclude
 
 __all__ = ["main"]
 
@@ -46,13 +45,7 @@ def main(arguments: list[str]) -> int:
                 print(_line(table[-1]), flush=True)
     if python is None:
         print(f"what is not installed comes by\n  {INSTALL}")
-    found = machine()
-    print(footer(found))
-    if options.json is not None:
-        if python is not None:
-            found["peers_libraries"] = peers_libraries(python)
-        result = {"machine": found, "table": [row.summary() for row in table]}
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    conclude([row.summary() for row in table], options.json, python)
     lost = sum(row.lost for row in table if row.name.startswith(OURS))
     print(f"{OURS} has lost {lost:,} candles: {'met' if not lost else 'not met'}")
     return 0 if not lost else 1

@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["calibration_us", "conclude", "footer", "machine", "peers_libraries"]
+__all__ = ["calibration_us", "conclude", "footer", "machine"]
 
 _LIBRARIES = (
     "attrs", "h11", "httpx2", "msgspec", "numpy", "pandas", "pyarrow", "trio", "trio-websocket",
@@ -49,7 +49,7 @@ def machine() -> dict[str, object]:
     }
 
 
-def peers_libraries(python: Path) -> dict[str, str]:
+def _libraries_of(python: Path) -> dict[str, str]:
     """All that is installed for the peers, and its versions."""
     code = (
         "import importlib.metadata as m\n"
@@ -61,11 +61,19 @@ def peers_libraries(python: Path) -> dict[str, str]:
     return dict(line.split() for line in sorted(done.stdout.splitlines()))
 
 
-def conclude(table: object, file: Path | None) -> None:
-    """Print the line below a table, and write both to a JSON file if there is to be one."""
+def conclude(table: object, file: Path | None, peers: Path | None = None) -> None:
+    """Print the line below a table, and write both to a JSON file if there is to be one.
+
+    Args:
+      table: of what JSON can hold.
+      file: where to; None: nowhere.
+      peers: the interpreter of the peers, whose libraries are written down too.
+    """
     found = machine()
     print(footer(found))
     if file is not None:
+        if peers is not None:
+            found["peers_libraries"] = _libraries_of(peers)
         result = {"machine": found, "table": table}
         file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -6,7 +6,6 @@ the last candle is accepted. Memory is that of the whole process.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import psutil
 import trio
 
 from benchmarks.load import open_load
-from benchmarks.machine import footer, machine
+from benchmarks.machine import conclude
 from benchmarks.receiving import Cost, open_recording
 
 __all__ = ["main"]
@@ -79,11 +78,7 @@ def main(arguments: list[str]) -> int:
             f" {paced.memory_mb[-1]:>5.0f} MB {_MOST_MB:>5} MB {paced.growth_mb:>+6.1f} MB",
             flush=True,
         )
-    found = machine()
-    print(footer(found))
-    if options.json is not None:
-        result = {"machine": found, "table": [attrs.asdict(paced) for paced in table]}
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    conclude([attrs.asdict(paced) for paced in table], options.json)
     # The last rest is the recorder's own; the other shows what resting is worth.
     return 0 if table[-1].good else 1
 

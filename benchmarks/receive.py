@@ -9,13 +9,12 @@ whatever else runs on the machine can only add.
 
 import argparse
 import functools
-import json
 from pathlib import Path
 
 import attrs
 
 from benchmarks.contestants import CONTESTANTS, INSTALL, OURS, peers_python
-from benchmarks.machine import footer, machine, peers_libraries
+from benchmarks.machine import conclude
 from benchmarks.saturated import Row, Way, ours, theirs
 
 __all__ = ["main"]
@@ -43,13 +42,7 @@ def main(arguments: list[str]) -> int:
             table += _rows(way, python, options.only or "")
     if python is None:
         print(f"what is not installed comes by\n  {INSTALL}")
-    found = machine()
-    print(footer(found))
-    if options.json is not None:
-        if python is not None:
-            found["peers_libraries"] = peers_libraries(python)
-        result = {"machine": found, "table": [attrs.asdict(row) for row in table]}
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    conclude([attrs.asdict(row) for row in table], options.json, python)
     good = [_good(table, sockets) for sockets in _MOST_US]
     return 0 if all(good) else 1
 

@@ -4,15 +4,13 @@ It goes no further than CSV files: they are unpacked, and that is all.
 """
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from binance_bulk_downloader import downloader
 
-from benchmarks.peers.telling import told
-from benchmarks.spent import spending
+from benchmarks.peers.telling import unpacking_told
 
 
 class _Answer:
@@ -51,14 +49,7 @@ def _work(zips: Path, into: Path) -> None:
 def main(zips: str, runs: str) -> None:
     """Measure it."""
     downloader.requests = _Requests(downloader.requests, Path(zips))
-    found = []
-    for _ in range(int(runs)):
-        with tempfile.TemporaryDirectory() as folder:
-            with spending() as spent:
-                _work(Path(zips), Path(folder))
-            rows = sum(path.read_bytes().count(b"\n") for path in Path(folder).rglob("*.csv"))
-        found.append(("binance-bulk-downloader", rows, spent, "unpacks only: CSV files, unread"))
-    told(found)
+    unpacking_told("binance-bulk-downloader", _work, zips, runs)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,12 @@ It goes no further than CSV files: they are unpacked, and that is all.
 
 import shutil
 import sys
-import tempfile
 from datetime import date
 from pathlib import Path
 
 from binance_historical_data import BinanceDataDumper
 
-from benchmarks.peers.telling import told
-from benchmarks.spent import spending
+from benchmarks.peers.telling import unpacking_told
 
 
 def _work(zips: Path, into: Path) -> None:
@@ -32,14 +30,7 @@ def _work(zips: Path, into: Path) -> None:
 
 def main(zips: str, runs: str) -> None:
     """Measure it."""
-    found = []
-    for _ in range(int(runs)):
-        with tempfile.TemporaryDirectory() as folder:
-            with spending() as spent:
-                _work(Path(zips), Path(folder))
-            rows = sum(path.read_bytes().count(b"\n") for path in Path(folder).rglob("*.csv"))
-        found.append(("binance-historical-data", rows, spent, "unpacks only: CSV files, unread"))
-    told(found)
+    unpacking_told("binance-historical-data", _work, zips, runs)
 
 
 if __name__ == "__main__":
