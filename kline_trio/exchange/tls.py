@@ -18,6 +18,9 @@ from kline_trio.errors import ConfigError
 __all__ = ["TlsStream", "open_tls", "tls_context"]
 
 _READ_BYTES = 262_144
+_RECORD_BYTES = 16_384
+"""The most that one record holds (RFC 8446, section 5.1), and one call reads of one record only:
+no more memory need be asked for each time."""
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -174,7 +177,7 @@ class TlsStream(trio.abc.Stream):
         read, pieces, left = self._tls.read, [], most_bytes
         try:
             while left > 0:
-                piece = read(left)
+                piece = read(min(left, _RECORD_BYTES))
                 if not piece:  # close_notify
                     self._ended = True
                     break

@@ -1,6 +1,8 @@
 """Accepted candles that are not yet in a Parquet file: durable once `accept` returns."""
 
 import contextlib
+import functools
+import itertools
 import operator
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,14 +40,12 @@ _values_of = operator.attrgetter(*_FIELDS)
 CANDLE_COLUMNS = ", ".join(_FIELDS)
 """A candle's columns, in the order of `Candle`'s fields."""
 
-_ACCEPT = (
-    f"INSERT OR REPLACE INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS})"  # noqa: S608
-    f" VALUES (?, ?, ?{', ?' * len(_FIELDS)})"
-)
-_REFILL = (
-    f"INSERT OR IGNORE INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS})"  # noqa: S608
-    f" VALUES (?, ?, ?{', ?' * len(_FIELDS)})"
-)
+_INTO = f"INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS}) VALUES "
+_ROW = f"(?, ?, ?{', ?' * len(_FIELDS)})"
+_REPLACE = f"INSERT OR REPLACE {_INTO}{_ROW}"
+_ROWS_A_STATEMENT = 64
+"""Each statement lets the other threads in, and has to wait for them. SQLite below 3.32 takes 999
+values in one."""
 _SAME_TIME = (
     f"SELECT {CANDLE_COLUMNS} FROM candle WHERE series_id = ? AND open_time_ms = ?"  # noqa: S608
     f" AND ({', '.join(_FIELDS[1:])}) IS NOT ({', '.join('?' * (len(_FIELDS) - 1))})"
@@ -124,18 +124,18 @@ class Journal:
         """
         with self._transaction():
             last = self._last_sequence(len(received))
+            rows = [
+                (self._id(item.series), sequence, str(origin), *_values_of(item.candle))
+                for sequence, item in enumerate(received, last + 1)
+            ]
+            if self._add(rows) < len(rows):
+                for item in received:
+                    self._note_revision(item.series, item.candle, origin, is_newer_kept=True)
+                self._connection.executemany(_REPLACE, rows)
             for item in received:
-                self._note_revision(item.series, item.candle, origin, is_newer_kept=True)
                 if item.candle.open_time_ms < self._watermarks_ms.get(item.series, 0):
                     end_ms = item.series.interval.end_time_ms(item.candle.open_time_ms)
                     self._fill(item.series, Span(item.candle.open_time_ms, end_ms), origin)
-            self._connection.executemany(
-                _ACCEPT,
-                [
-                    (self._id(item.series), sequence, str(origin), *_values_of(item.candle))
-                    for sequence, item in enumerate(received, last + 1)
-                ],
-            )
 
     def refill(self, refills: Iterable[Refill]) -> None:
         """Commits candles that were absent; they replace nothing, and a differing value is noted.
@@ -192,20 +192,27 @@ class Journal:
     def _refill(self, refill: Refill) -> None:
         series, series_id = refill.series, self._id(refill.series)
         last = self._last_sequence(len(refill.candles))
-        for candle in refill.candles:
-            self._note_revision(series, candle, refill.origin, is_newer_kept=False)
-        self._connection.executemany(
-            _REFILL,
-            [
-                (series_id, sequence, str(refill.origin), *_values_of(candle))
-                for sequence, candle in enumerate(refill.candles, last + 1)
-            ],
-        )
+        rows = [
+            (series_id, sequence, str(refill.origin), *_values_of(candle))
+            for sequence, candle in enumerate(refill.candles, last + 1)
+        ]
+        if self._add(rows) < len(rows):
+            for candle in refill.candles:
+                self._note_revision(series, candle, refill.origin, is_newer_kept=False)
         times = [candle.open_time_ms for candle in refill.candles]
         for span in series.interval.runs(times):
             self._fill(series, span, refill.origin)
         for span in series.interval.gaps(refill.span, times):
             self._ledger.change(series, series_id, span, refill.after_asking)
+
+    def _add(self, rows: Sequence[tuple[object, ...]]) -> int:
+        """Adds the candles whose time is not taken, and answers how many these were."""
+        added = 0
+        for begin in range(0, len(rows), _ROWS_A_STATEMENT):
+            some = rows[begin : begin + _ROWS_A_STATEMENT]
+            values = tuple(itertools.chain.from_iterable(some))
+            added += self._connection.execute(_add_statement(len(some)), values).rowcount
+        return added
 
     def _last_sequence(self, count: int) -> int:
         """The last number given so far; so many more are given now."""
@@ -374,3 +381,8 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+
+@functools.cache
+def _add_statement(rows: int) -> str:
+    return f"INSERT OR IGNORE {_INTO}{', '.join([_ROW] * rows)}"

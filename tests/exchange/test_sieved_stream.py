@@ -33,6 +33,7 @@ from tests.exchange.test_sieve import (
 )
 
 REST_SECONDS = 0.5
+LONG_REST_SECONDS = 2.0
 
 
 class Clocked(Scripted):
@@ -74,9 +75,22 @@ async def test_it_rests_between_reads_from_the_first_data_frame_on(
         (frame(PING), 0),
         (frame(PING), 0),
         (closed(), 0),
-        (frame(PING), 2 * REST_SECONDS),
+        (frame(PING), LONG_REST_SECONDS),
     ]
-    assert [at - begin for at in transport.read_at] == [0, 0, 0, 0, 0, 0.5, 1.0, 1.5]
+    assert [at - begin for at in transport.read_at] == [0, 0, 0, 0, 0, 0.5, 2.0, 2.5]
+
+
+async def test_it_rests_longer_as_long_as_candles_only_form(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Nobody waits for them; once one has closed, others will."""
+    begin = trio.current_time()
+    data = [HEAD + forming(), forming(), forming(), closed(), closed() + forming(), forming(), b""]
+    transport = Clocked(data)
+    stream = resting(transport)
+    while await stream.receive_some():
+        pass
+    assert [at - begin for at in transport.read_at] == [0, 0.5, 2.0, 4.0, 4.5, 5.0, 6.0]
 
 
 async def test_a_forming_candle_is_the_first_data_frame_too(
@@ -120,12 +134,12 @@ async def test_a_backlog_is_worked_off_without_a_rest(
 ) -> None:
     """Else so much a rest would be the most that could ever be received."""
     begin = trio.current_time()
-    much = forming() * (40_000 // len(forming()))
+    much = forming() * (140_000 // len(forming()))
     transport = Clocked([HEAD, much, much, much, forming(), b""])
     stream = resting(transport)
     assert await stream.receive_some() == HEAD
     assert await stream.receive_some() == b""
-    assert [at - begin for at in transport.read_at] == [0, 0, 0, 0, 0, REST_SECONDS]
+    assert [at - begin for at in transport.read_at] == [0, 0, 0, 0, 0, LONG_REST_SECONDS]
 
 
 async def test_whoever_is_cancelled_while_it_rests_loses_nothing(

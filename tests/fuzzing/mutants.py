@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from kline_trio import candle
-from kline_trio.exchange import protocol, sieve
+from kline_trio.exchange import protocol, runs, sieve
 from tests.fuzzing.laws import Subject
 
 __all__ = ["MUTANTS", "broken_subject"]
@@ -80,6 +80,27 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "startswith(_FORMING, letter - 1, end)", "startswith(_FORMING, letter - 1)"),
     "any key will do behind a name with an x": (
         sieve, "if not startswith(_FORMING, letter - 1, end):\n                    break", "pass"),
+    # Its runs.
+    "a run leads over other frames": (
+        runs, "goes[1:-1] &= chained & (", "goes[1:-1] &= ("),
+    "a run has long-winded lengths": (
+        runs, "(lengths[:-1] >= 126) & ", ""),
+    "a run has frames that are too long": (
+        runs, " & (lengths[:-1] <= longest)", ""),
+    "masks are ignored, in runs": (
+        runs, "shorts[begins] == _LONG_TEXT", "shorts[begins] & 0xFF7F == _LONG_TEXT"),
+    "a frame in a run has a key or more": (
+        runs, "alone = first[1:] - first[:-1] == 1", "alone = first[1:] - first[:-1] >= 1"),
+    "a run holds closed candles": (
+        runs, "alone] = forming[own] & ", "alone] = "),
+    "a key in a run is fals": (
+        runs, " & (octets[keys + 8] == _FORMING_LAST)", ""),
+    "the newest of a run is the first": (
+        runs, "begins[afters - 1].tolist()", "begins[starts].tolist()"),
+    "a run counts one less": (
+        runs, "(afters - starts).tolist()", "(afters - starts - 1).tolist()"),
+    "escapes are overlooked, in runs": (
+        sieve, "and not escapes and not", "and not"),
     # How it goes on from read to read.
     "what is held is passed on too": (
         sieve, "if keep_from < position:\n            pieces.append(data[keep_from:position])",
@@ -139,11 +160,14 @@ def broken_subject(name: str) -> Subject:
     sieve_class, decode = sieve.Sieve, protocol.decode
     if module is sieve:
         sieve_class = vars(_changed(sieve, piece, instead))["Sieve"]
+    elif module is runs:
+        broken = vars(_changed(runs, piece, instead))["forming_runs"]
+        sieve_class = vars(_changed(sieve, "", "", forming_runs=broken))["Sieve"]
     elif module is protocol:
         decode = vars(_changed(protocol, piece, instead, **_EVENTS))["decode"]
     else:
-        broken = vars(_changed(candle, piece, instead))["Candle"]
-        decode = vars(_changed(protocol, "", "", **_EVENTS, Candle=broken))["decode"]
+        candles = vars(_changed(candle, piece, instead))["Candle"]
+        decode = vars(_changed(protocol, "", "", **_EVENTS, Candle=candles))["decode"]
     return Subject(sieve_class, decode)
 
 

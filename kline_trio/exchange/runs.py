@@ -1,0 +1,82 @@
+"""Runs of forming candles in a large read, found all at once.
+
+A saturated connection brings eight hundred frames a read. To walk them one by one costs 0.7 µs
+each, however short the steps; to compare all bytes of the read in NumPy costs a third of that. Some
+forty microseconds come on top for each read, so small ones are better walked.
+"""
+
+import attrs
+import numpy as np
+
+__all__ = ["Run", "forming_runs"]
+
+_FIRST = 0x81
+_LONG_TEXT = 0x817E
+_X = ord("x")
+_KEY = int.from_bytes(b'"x"', "little")
+_KEY_BITS = 0xFFFFFF
+_FORMING = b'"x":false'
+_FORMING_BEGIN = int.from_bytes(_FORMING[:8], "little")
+_FORMING_LAST = _FORMING[8]
+
+
+@attrs.frozen
+class Run:
+    """Frames that follow each other, each with a candle that is still forming."""
+
+    frames: int
+    newest: int
+    """Where the last of them begins."""
+    end: int
+    """Where it ends."""
+
+
+def forming_runs(data: bytes, longest: int) -> dict[int, Run]:
+    """Find the runs by where they begin; whoever stands at that byte can go to the run's end.
+
+    What is in a run is left out by the sieve's rule for one frame, too; not all that the rule
+    leaves out is in one: short frames are not, nor is the last frame of the data.
+
+    Args:
+      data: frames, from anywhere on; without a backslash.
+      longest: so many bytes of payload are judged.
+    """
+    size = len(data) - 8
+    if size <= 0:
+        return {}
+    octets = np.frombuffer(data, np.uint8)
+    shorts = np.ndarray((size + 7,), ">u2", data, strides=(1,))
+    words = np.ndarray((size + 1,), "<u8", data, strides=(1,))
+
+    # Whatever looks like a header. That it is one follows for all frames of a run, if the first is.
+    begins = np.flatnonzero(octets[:size] == _FIRST)
+    begins = begins[shorts[begins] == _LONG_TEXT]
+    lengths = shorts[begins + 2].astype(np.intp)
+    chained = begins[:-1] + 4 + lengths[:-1] == begins[1:]
+
+    keys = np.flatnonzero(octets[1:size] == _X)
+    text = words[keys]
+    is_key = text & _KEY_BITS == _KEY
+    keys, text = keys[is_key], text[is_key]
+    forming = (text == _FORMING_BEGIN) & (octets[keys + 8] == _FORMING_LAST)
+
+    # Of each frame, its first key: the next header holds no byte of one, so that it ends before it.
+    first = np.searchsorted(keys, begins)
+    alone = first[1:] - first[:-1] == 1
+    own = first[:-1][alone]
+    goes = np.zeros(len(begins) + 1, bool)
+    goes[1:-1][alone] = forming[own] & (keys[own] >= begins[:-1][alone] + 4)
+    goes[1:-1] &= chained & (lengths[:-1] >= 126) & (lengths[:-1] <= longest)
+
+    turns = np.flatnonzero(goes[1:] != goes[:-1])
+    starts, afters = turns[::2], turns[1::2]
+    return {
+        begin: Run(frames, newest, end)
+        for begin, frames, newest, end in zip(
+            begins[starts].tolist(),
+            (afters - starts).tolist(),
+            begins[afters - 1].tolist(),
+            begins[afters].tolist(),
+            strict=True,
+        )
+    }
