@@ -23,7 +23,6 @@ from kline_trio.storage.ledger import (
     Refill,
     Revision,
     State,
-    absences,
     accounts,
 )
 
@@ -173,10 +172,6 @@ class Journal:
     def accounts(self) -> dict[Series, Account]:
         """Those of all series that have one."""
         return accounts(self._connection)
-
-    def absences(self) -> tuple[Absence, ...]:
-        """The ledger's rows, by series and time."""
-        return tuple(absences(self._connection))
 
     def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these series is absent and still asked for, by series as given, and by time."""

@@ -101,7 +101,9 @@ def test_a_run_holds_nothing_that_the_sieve_keeps(payload: bytes) -> None:
     assert sieved(data, [10_000], ALWAYS) == sieved(data, [10_000], NEVER)
 
 
-@pytest.mark.parametrize("name", ["xrpusdt@kline_1m", "币安人生usdt@kline_1m", "1000xusdt@kline_1m"])
+@pytest.mark.parametrize(
+    "name", ["xrpusdt@kline_1m", "币安人生usdt@kline_1m", "1000xusdt@kline_1m"]
+)
 def test_names_are_no_keys_and_no_headers(name: str) -> None:
     """The Chinese one has the byte of a header in it: 安 is E5 AE 89, 币 is E5 B8 81."""
     data = forming(stream=name) * 5

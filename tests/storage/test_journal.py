@@ -15,6 +15,7 @@ from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.file_list import Totals
 from kline_trio.storage.journal import Journal, PendingCandle, PendingSeries
 from kline_trio.storage.journal_tables import JOURNAL_VERSION
+from kline_trio.storage.ledger import revisions
 from tests.storage.support import (
     BTC,
     COIN,
@@ -123,6 +124,34 @@ def test_the_last_of_a_batch_wins(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "journal")
     journal.accept([*minutes(0, 1, value=1.0), *minutes(0, 1, value=2.0)])
     assert [item.candle.open for item in journal.take(BTC)] == [2.0]
+    journal.close()
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 128, 200])
+def test_each_row_of_a_long_batch_is_weighed_against_what_is_there(
+    tmp_path: Path, rows: int
+) -> None:
+    """Rows go in by the dozen; one that replaces another value is a revision all the same."""
+    journal = Journal.open(tmp_path / "journal")
+    journal.accept(minutes(0, rows, value=1.0))
+    assert list(revisions(journal._connection)) == []
+    journal.accept([*minutes(0, rows, value=1.0), *minutes(rows, 2 * rows, value=1.0)])
+    assert list(revisions(journal._connection)) == []
+    journal.accept([*minutes(rows, 2 * rows - 1), *minutes(2 * rows - 1, 2 * rows, value=2.0)])
+    [noted] = revisions(journal._connection)
+    assert (noted.older.open, noted.newer.open) == (1.0, 2.0)
+    assert noted.newer.open_time_ms == START_MS + (2 * rows - 1) * 60_000
+    assert [item.candle.open for item in journal.take(BTC)] == [1.0] * (2 * rows - 1) + [2.0]
+    journal.close()
+
+
+def test_of_a_batch_the_first_of_two_values_is_revised(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal")
+    journal.accept(
+        [*minutes(0, 1, value=1.0), *minutes(0, 1, value=1.0), *minutes(0, 1, value=2.0)]
+    )
+    [noted] = revisions(journal._connection)
+    assert (noted.older.open, noted.newer.open, noted.is_newer_kept) == (1.0, 2.0, True)
     journal.close()
 
 

@@ -22,6 +22,7 @@ from kline_trio.storage.ledger import (
     Reason,
     Refill,
     Revision,
+    absences,
     revisions,
 )
 from kline_trio.storage.parquet import plan_merges
@@ -70,7 +71,7 @@ def rows(journal: Journal | Store) -> list[tuple[int, int, str, str, int, str | 
         with journal_view(journal.path) as view:
             ledger = tuple(view.absences())
     else:
-        ledger = journal.absences()
+        ledger = tuple(absences(journal._connection))
     return [
         (
             (one.span.from_ms - START_MS) // MINUTE_MS,
