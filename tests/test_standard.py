@@ -155,6 +155,28 @@ def test_a_recorder_never_loads_pandas(tmp_path: Path) -> None:
     assert (tmp_path / "data-simulated" / ".kline_trio" / "journal.sqlite").exists()
 
 
+def test_rows_of_archives_never_load_pandas() -> None:
+    """Nor does an archive without any: a recorder fetches the past too."""
+    code = (
+        "import sys\n"
+        "import pyarrow as pa\n"
+        "from kline_trio.candle import Series\n"
+        "from kline_trio.interval import Span\n"
+        "from kline_trio.storage import archive_rows, table\n"
+        "series, day = Series('spot', 'BTCUSDT', '1m'), Span(0, 86_400_000)\n"
+        "row = b'0,1,1,1,1,1,59999,1,1,1,1,0\\n'\n"
+        "assert archive_rows.read_csv(row, series, day).table.num_rows == 1\n"
+        "empty = archive_rows.read_csv(b'', series, day).table\n"
+        "begins = table.values_of(empty['candle_begin_time'])\n"
+        "assert list(table.runs_of(series, begins)) == []\n"
+        "print('pandas' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
 def readme_blocks(language: str) -> list[str]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

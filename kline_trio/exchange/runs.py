@@ -24,11 +24,10 @@ _FORMING_LAST = _FORMING[8]
 class Run:
     """Frames that follow each other, each with a candle that is still forming."""
 
-    frames: int
-    newest: int
-    """Where the last of them begins."""
+    begins: list[int]
+    """Where each of them begins; there is at least one."""
     end: int
-    """Where it ends."""
+    """Where the last one ends."""
 
 
 def forming_runs(data: bytes, longest: int) -> dict[int, Run]:
@@ -68,15 +67,9 @@ def forming_runs(data: bytes, longest: int) -> dict[int, Run]:
     goes[1:-1][alone] = forming[own] & (keys[own] >= begins[:-1][alone] + 4)
     goes[1:-1] &= chained & (lengths[:-1] >= 126) & (lengths[:-1] <= longest)
 
-    turns = np.flatnonzero(goes[1:] != goes[:-1])
-    starts, afters = turns[::2], turns[1::2]
+    turns = np.flatnonzero(goes[1:] != goes[:-1]).tolist()
+    places = begins.tolist()
     return {
-        begin: Run(frames, newest, end)
-        for begin, frames, newest, end in zip(
-            begins[starts].tolist(),
-            (afters - starts).tolist(),
-            begins[afters - 1].tolist(),
-            begins[afters].tolist(),
-            strict=True,
-        )
+        places[first]: Run(places[first:after], places[after])
+        for first, after in zip(turns[::2], turns[1::2], strict=True)
     }

@@ -4,11 +4,10 @@ It can take the closed ones out too, to be decoded without a way through trio-we
 
 At least 98 of 100 frames repeat a candle that is still forming. To assemble, decode and queue one
 costs trio-websocket some 25 µs, and to see here that it can go costs 0.3 to 0.7. Only what is
-positively
-a forming candle is left out: a whole, unfragmented text frame whose payload holds `"x"` exactly
-once, there reads `"x":false`, and escapes nothing. Every other byte passes as it came, so that a
-spelling never seen before, or a breach of the protocol, is judged by the real parser, and is merely
-slower.
+positively a forming candle is left out: a whole, unfragmented text frame whose payload holds `"x"`
+exactly once, there reads `"x":false`, and escapes nothing. Every other byte passes as it came, so
+that a spelling never seen before, or a breach of the protocol, is judged by the real parser, and is
+merely slower.
 """
 
 import re
@@ -138,7 +137,7 @@ class Sieve:
         before = self.frames
         size, escapes = len(data), _ESCAPE in data
         runs = _NO_RUNS
-        if size >= self.runs_from_bytes and not escapes and not self.unseen:
+        if size >= self.runs_from_bytes and not escapes:
             runs = forming_runs(data, _LONGEST_JUDGED)
         pieces: list[bytes] = []
         keep_from, position = 0, self._left
@@ -171,13 +170,19 @@ class Sieve:
         # Answers where the next frame begins that stays; `escapes`: a backslash may be in one.
         while True:
             if run := runs.get(position):
-                self.dropped += run.frames
-                self._newest = data, run.newest + 4, run.end
+                self._drop(data, run)
                 position = run.end
             begin = position if escapes else self._drop_run(data, position)
             position = self._judge(data, begin)
             if position == begin:
                 return position
+
+    def _drop(self, data: bytes, run: Run) -> None:
+        self.dropped += len(run.begins)
+        self._newest = data, run.begins[-1] + 4, run.end
+        if self.unseen:
+            for begin in run.begins:
+                self._hear(data, begin + 4, run.end)
 
     def _drop_run(self, data: bytes, position: int) -> int:
         # Walks over forming candles, as far as one follows another; no backslash is in `data`.
@@ -189,18 +194,20 @@ class Sieve:
         dropped, newest, letter = 0, position, 0
         while position <= last:
             head, length = _two_shorts(data, position)
-            end = position + 4 + length
+            start = position + 4
+            end = start + length
             if head != _LONG_TEXT or not 126 <= length <= _LONGEST_JUDGED:
                 break
-            if not startswith(_FORMING, letter - 1, end):
-                letter = find(_KEY, position + 4, end) + 1
+            # A length can be a quotation mark: then the first letter of the payload makes no key.
+            if letter == start or not startswith(_FORMING, letter - 1, end):
+                letter = find(_KEY, start, end) + 1
                 if not startswith(_FORMING, letter - 1, end):
                     break
             letter = find(_LETTER, letter + 8)
             if letter < end:
                 break
             if unseen:
-                self._hear(data, position + 4, end)
+                self._hear(data, start, end)
             dropped += 1
             newest, position = position, end
         if dropped:

@@ -169,25 +169,32 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 async with _open_network(listeners, send) as net:
                     net.start_soon(filling.auditor.run)
                     filling.start(net)
-                    for trade_type, rest in http.markets.items():
-                        net.start_soon(_once_used, recording, trade_type, keep_time, rest)
-                        net.start_soon(
-                            _once_used, recording, trade_type, universe.follow, trade_type
-                        )
-                    net.start_soon(announce, recording, http.markets)
+                    _follow_markets(net, recording, universe, http)
                     net.start_soon(keep_giving_back, storage.merge_door)
                     yield Recorder(audience, recording, seams)
                 watching.cancel()
-        waiting = await storage.commit_door.run(storage.store.rows)
-        totals = await storage.commit_door.run(storage.store.totals)
-        refilled = filling.filled
-        logger.info(
-            "stopped: %s recorded%s, %s waiting in the journal, %s files",
-            f"{writer.recorded:,}",
-            f", {refilled:,} refilled" if refilled else "",
-            f"{waiting:,}",
-            f"{totals.files:,}",
-        )
+        await _say_stopped(storage, writer.recorded, filling.filled)
+
+
+def _follow_markets(
+    net: trio.Nursery, recording: Recording, universe: Universe, http: Http
+) -> None:
+    for trade_type, rest in http.markets.items():
+        net.start_soon(_once_used, recording, trade_type, keep_time, rest)
+        net.start_soon(_once_used, recording, trade_type, universe.follow, trade_type)
+    net.start_soon(announce, recording, http.markets)
+
+
+async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:
+    waiting = await storage.commit_door.run(storage.store.rows)
+    totals = await storage.commit_door.run(storage.store.totals)
+    logger.info(
+        "stopped: %s recorded%s, %s waiting in the journal, %s files",
+        f"{recorded:,}",
+        f", {refilled:,} refilled" if refilled else "",
+        f"{waiting:,}",
+        f"{totals.files:,}",
+    )
 
 
 async def fill(

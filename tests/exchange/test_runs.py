@@ -65,9 +65,9 @@ def test_a_run_ends_before_what_is_not_a_forming_candle() -> None:
     second = 3 * size + len(closed())
     third = second + 2 * size + 2
     assert found(data) == {
-        0: Run(frames=3, newest=2 * size, end=3 * size),
-        second: Run(frames=1, newest=second, end=second + size),  # the ping is not a long frame
-        third: Run(frames=1, newest=third, end=third + size),
+        0: Run([0, size, 2 * size], 3 * size),
+        second: Run([second], second + size),  # a ping is no header that is looked for
+        third: Run([third], third + size),
     }
 
 
@@ -97,7 +97,7 @@ def test_nobody_goes_to_the_end_of_a_run_from_within_a_payload() -> None:
 )
 def test_a_run_holds_nothing_that_the_sieve_keeps(payload: bytes) -> None:
     data = forming() + frame(TEXT, payload) + forming() * 2
-    assert sum(run.frames for run in found(data).values()) <= 2
+    assert sum(len(run.begins) for run in found(data).values()) <= 2
     assert sieved(data, [10_000], ALWAYS) == sieved(data, [10_000], NEVER)
 
 
@@ -108,7 +108,7 @@ def test_names_are_no_keys_and_no_headers(name: str) -> None:
     """The Chinese one has the byte of a header in it: 安 is E5 AE 89, 币 is E5 B8 81."""
     data = forming(stream=name) * 5
     [run] = found(data).values()
-    assert run.frames == 4
+    assert len(run.begins) == 4
 
 
 def test_little_data_has_no_runs() -> None:

@@ -36,6 +36,17 @@ def test_a_close_in_another_spelling_beside_a_decoy_is_delivered(said: str) -> N
     assert sieve.feed(frame) is frame
 
 
+def test_a_header_is_no_part_of_a_key() -> None:
+    """Found by a test of runs: behind a length that ends with 34, a quotation mark."""
+    forming = wire(TEXT, kline_frame(BTC, closed=False).encode())
+    half = wire(TEXT, b'x":false' + b"." * (0x122 - 8))
+    assert b'"x":false' in half
+    for runs_from_bytes in (0, 10_000):
+        sieve = Sieve(runs_from_bytes=runs_from_bytes)
+        sieve.feed(HEAD)
+        assert sieve.feed(forming * 2 + half + forming * 2) == half
+
+
 def test_a_read_of_many_escapes_and_candles_is_walked_once() -> None:
     """Where frames with and without escapes alternate, each is judged by its own bytes."""
     forming = wire(TEXT, kline_frame(BTC, closed=False).encode())

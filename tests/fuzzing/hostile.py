@@ -128,7 +128,10 @@ _JUNK = (
     b"\x88\x00", b"\x89\x00", b"\x81\x7f\x00\x00", b"HTTP/1.1 101 \r\n\r\n",
 )  # fmt: skip
 
-_SIZES = (0, 1, 124, 125, 126, 127, 128, 255, 256, 4094, 4095, 4096, 4097, 4098, 8191)
+_SIZES = (
+    0, 1, 124, 125, 126, 127, 128, 255, 256, 4094, 4095, 4096, 4097, 4098, 8191,
+    34, 120, 0x122, 0x178,  # a length that is a quotation mark, or an x
+)  # fmt: skip
 _LONG_SIZES = (65_533, 65_534, 65_535, 65_536, 65_537, 70_000)
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -269,9 +272,14 @@ class Hostile:
         size = sizes[self._below(len(sizes))]
         payload = self._payloads[self._below(len(self._payloads))]
         blanks = b" " * (size - len(payload))
-        padded = (payload + blanks, blanks + payload, payload[-size:] if size else b"")
+        padded = (
+            payload + blanks,
+            blanks + payload,
+            payload[-size:] if size else b"",
+            (b'x":false' + b" " * size)[:size],
+        )
         width = 8 if long and self._draw() < 0.4 else None
-        pieces.append(wire(TEXT, padded[self._below(3)], width=width))
+        pieces.append(wire(TEXT, padded[self._below(4)], width=width))
 
     def _fragments(self, pieces: list[bytes]) -> None:
         payload = self._payloads[self._below(len(self._payloads))]

@@ -78,6 +78,8 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "startswith(_CLOSED, key)", "startswith(_KEY, key)"),
     "the key may be in the next frame": (
         sieve, "startswith(_FORMING, letter - 1, end)", "startswith(_FORMING, letter - 1)"),
+    "the key may begin in a header": (
+        sieve, "if letter == start or not", "if not"),
     "any key will do behind a name with an x": (
         sieve, "if not startswith(_FORMING, letter - 1, end):\n                    break", "pass"),
     # Its runs.
@@ -93,14 +95,16 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         runs, "alone = first[1:] - first[:-1] == 1", "alone = first[1:] - first[:-1] >= 1"),
     "a run holds closed candles": (
         runs, "alone] = forming[own] & ", "alone] = "),
+    "a key in a run may begin in a header": (
+        runs, " & (keys[own] >= begins[:-1][alone] + 4)", ""),
     "a key in a run is fals": (
         runs, " & (octets[keys + 8] == _FORMING_LAST)", ""),
     "the newest of a run is the first": (
-        runs, "begins[afters - 1].tolist()", "begins[starts].tolist()"),
+        sieve, "run.begins[-1] + 4", "run.begins[0] + 4"),
     "a run counts one less": (
-        runs, "(afters - starts).tolist()", "(afters - starts - 1).tolist()"),
+        sieve, "len(run.begins)", "(len(run.begins) - 1)"),
     "escapes are overlooked, in runs": (
-        sieve, "and not escapes and not", "and not"),
+        sieve, "runs_from_bytes and not escapes:", "runs_from_bytes:"),
     # How it goes on from read to read.
     "what is held is passed on too": (
         sieve, "if keep_from < position:\n            pieces.append(data[keep_from:position])",
