@@ -12,7 +12,7 @@ from kline_trio.candle import Candle, Series
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.table import BEGIN, overlay, schema, table_of
+from kline_trio.storage.table import BEGIN, overlay, schema, table_of, without_rows
 
 __all__ = ["EARLIEST_MS", "LATEST_MS", "stored_table", "stored_tables"]
 
@@ -69,7 +69,7 @@ def _joined(series: Series, pieces: list[pa.Table], waiting: Sequence[Candle]) -
         return None
     # Two files hold the same candle only after a change of layout; what begins later is newer.
     in_order = sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value)
-    table = schema(series).empty_table()
+    table = without_rows(series)
     for piece in [*in_order, table_of(series, waiting)]:
         table = overlay(table, piece)
     return table

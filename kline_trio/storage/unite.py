@@ -26,7 +26,7 @@ from kline_trio.storage.parquet import by_file
 from kline_trio.storage.places import HOUSE
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored_table
-from kline_trio.storage.table import BEGIN, END, begins_of, overlay, schema
+from kline_trio.storage.table import BEGIN, END, begins_of, overlay, without_rows
 from kline_trio.storage.universe import UniverseFile, unite_universes
 
 __all__ = ["Disagreement", "UnitedSeries", "common_layout", "unite", "work_folder"]
@@ -133,7 +133,7 @@ def work_folder(into: Path) -> Path:
 
 
 def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSeries:
-    table = schema(series).empty_table()
+    table = without_rows(series)
     disagreements: list[Disagreement] = []
     for path in stores:
         with disk_errors(path):
