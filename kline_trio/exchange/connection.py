@@ -92,9 +92,9 @@ class Connection:
     stall_seconds: float
     """How long it may be without a data frame. Pings are not life (nautilus_trader#3907)."""
     rest_seconds: float = 0.0
-    """Between two reads, so that frames gather."""
+    """Between two reads, so that frames gather; more while candles only form."""
     lull: Lull = attrs.field(factory=Lull)
-    """Shared with connections that rest as long."""
+    """Shared with other connections."""
     hears_of_contracts: bool = False
     """Whether it listens for contracts that are listed or end, too."""
 

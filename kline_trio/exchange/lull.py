@@ -1,7 +1,5 @@
 """A rest that several connections take together."""
 
-import math
-
 import attrs
 import trio
 
@@ -16,9 +14,8 @@ class Lull:
     is to be cancelled.
     """
 
-    _waiting: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
-    _awake_at: float = attrs.field(init=False, default=math.inf)
-    """Until when the one sleeps who wakes the others."""
+    _waiting: dict[float, trio.lowlevel.ParkingLot] = attrs.field(init=False, factory=dict)
+    """By moment: who waits beside the one that sleeps until then, and wakes them."""
 
     async def until(self, moment: float) -> None:
         """Wait until that time of Trio's clock.
@@ -26,12 +23,12 @@ class Lull:
         If who sleeps for all is cancelled, another goes on.
         """
         while trio.current_time() < moment:
-            if self._awake_at <= moment:
-                await self._waiting.park()
+            if moment in self._waiting:
+                await self._waiting[moment].park()
                 continue
-            self._awake_at = moment
+            waiting = self._waiting[moment] = trio.lowlevel.ParkingLot()
             try:
                 await trio.sleep_until(moment)
             finally:
-                self._awake_at = math.inf
-                self._waiting.unpark_all()
+                del self._waiting[moment]
+                waiting.unpark_all()

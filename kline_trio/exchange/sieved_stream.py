@@ -1,5 +1,6 @@
 """A stream to a WebSocket server with the sieve in it, at rest between its reads."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -11,12 +12,13 @@ __all__ = ["SievedStream"]
 
 _READ_BYTES = 262_144
 
-_BACKLOG_BYTES = 131_072
-"""A read that brought so much was behind, and the next one is due at once: a rest gathers less."""
+_BACKLOG_BYTES = 49_152
+"""A read that brought so much was behind, and the next one is due at once: a rest gathers less. It
+is less than the 64 KiB that a kernel receives at first without being read."""
 
-_LONG_RESTS = 4
-"""So many rests are taken in one as long as candles only form. Spread evenly, 3,500 frames a second
-take most of their CPU for waking up, and this is half of it."""
+_LONG_REST_SECONDS = 0.08
+"""As long as candles only form, as many rests are taken in one as fit. Spread evenly, 3,500 frames
+a second cost little but wake-ups; this halves their CPU."""
 
 
 class SievedStream(trio.abc.Stream):
@@ -31,10 +33,10 @@ class SievedStream(trio.abc.Stream):
         after all closed candles that came with it.
       sample_seconds: the least time between two calls of `on_forming`; the first is immediate.
       rest_seconds: the transport is read at multiples of this, so that the kernel gathers frames
-        meanwhile, or of four times as much after a read that brought nothing but forming candles.
-        There is no rest before the first data frame has come, and none while the transport has
-        more than a rest would gather.
-      lull: shared with others that rest as long.
+        meanwhile, and more rarely, each 80 ms, while reads bring nothing but forming candles. There
+        is no rest before the first data frame has come, and none while the transport has more than
+        a rest would gather.
+      lull: shared with others that rest.
       on_closed: given the payloads of closed candles, which then are not passed on; None passes
         them on. The next read waits for it; if it is cancelled, the rest of what was read stays.
 
@@ -66,6 +68,8 @@ class SievedStream(trio.abc.Stream):
         self._sample_after = float("-inf")
         self._sampled = 0
         self._rest_seconds = rest_seconds
+        rests = int(_LONG_REST_SECONDS / rest_seconds) if rest_seconds else 1
+        self._long_rest_seconds = rest_seconds * max(1, rests)
         self._lull = lull or Lull()
         self._read_after = float("-inf")
         self._surplus = b""
@@ -108,9 +112,11 @@ class SievedStream(trio.abc.Stream):
         return passed
 
     def _next_read(self) -> float:
-        rests = 1 if self._surplus or self.sieve.taken else _LONG_RESTS
-        step, now = rests * self._rest_seconds, trio.current_time()
-        return (now // step + 1) * step if step else now
+        is_forming = not (self._surplus or self.sieve.taken or self.sieve.is_amid)
+        step = self._long_rest_seconds if is_forming else self._rest_seconds
+        now = trio.current_time()
+        # Woken just at a multiple, a float may lie a hair before it.
+        return (math.floor(now / step + 1e-6) + 1) * step if step else now
 
     async def _receive(self) -> bytes:
         if trio.current_time() < self._read_after:

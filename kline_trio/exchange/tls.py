@@ -19,8 +19,8 @@ __all__ = ["TlsStream", "open_tls", "tls_context"]
 
 _READ_BYTES = 262_144
 _RECORD_BYTES = 16_384
-"""The most that one record holds (RFC 8446, section 5.1), and one call reads of one record only:
-no more memory need be asked for each time."""
+"""One record holds no more plain text (RFC 8446, section 5.1), and a call reads from one record
+only: to ask for more is merely to allocate more."""
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

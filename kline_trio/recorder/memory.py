@@ -7,7 +7,7 @@ from kline_trio.storage.memory import give_back
 
 __all__ = ["keep_giving_back"]
 
-_SECONDS = 300.0
+_SECONDS = 60.0
 
 
 async def keep_giving_back(door: Door) -> None:

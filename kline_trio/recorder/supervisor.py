@@ -170,6 +170,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     net.start_soon(filling.auditor.run)
                     filling.start(net)
                     _follow_markets(net, recording, universe, http)
+                    net.start_soon(announce, recording, http.markets)
                     net.start_soon(keep_giving_back, storage.merge_door)
                     yield Recorder(audience, recording, seams)
                 watching.cancel()
@@ -182,7 +183,6 @@ def _follow_markets(
     for trade_type, rest in http.markets.items():
         net.start_soon(_once_used, recording, trade_type, keep_time, rest)
         net.start_soon(_once_used, recording, trade_type, universe.follow, trade_type)
-    net.start_soon(announce, recording, http.markets)
 
 
 async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:

@@ -43,8 +43,8 @@ _INTO = f"INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS}) VALUES "
 _ROW = f"(?, ?, ?{', ?' * len(_FIELDS)})"
 _REPLACE = f"INSERT OR REPLACE {_INTO}{_ROW}"
 _ROWS_A_STATEMENT = 64
-"""Each statement lets the other threads in, and has to wait for them. SQLite below 3.32 takes 999
-values in one."""
+"""Each statement gives up the interpreter's lock and has to get it back, so one is to do much.
+SQLite below 3.32 takes 999 values, which are no more than 76 rows."""
 _SAME_TIME = (
     f"SELECT {CANDLE_COLUMNS} FROM candle WHERE series_id = ? AND open_time_ms = ?"  # noqa: S608
     f" AND ({', '.join(_FIELDS[1:])}) IS NOT ({', '.join('?' * (len(_FIELDS) - 1))})"
@@ -116,7 +116,8 @@ class Journal:
     def accept(self, received: Sequence[ReceivedCandle], origin: Origin = Origin.STREAM) -> None:
         """Commits the candles in one transaction; the last of equal series and open time wins.
 
-        A value that replaces another one is a revision, and what was absent is filled.
+        A value that replaces another one, also of these, is a revision, and what was absent is
+        filled.
 
         Raises:
           sqlite3.Error: nothing was accepted.
@@ -127,10 +128,10 @@ class Journal:
                 (self._id(item.series), sequence, str(origin), *_values_of(item.candle))
                 for sequence, item in enumerate(received, last + 1)
             ]
-            if self._add(rows) < len(rows):
-                for item in received:
-                    self._note_revision(item.series, item.candle, origin, is_newer_kept=True)
-                self._connection.executemany(_REPLACE, rows)
+            for nth in self._add(rows):
+                item = received[nth]
+                self._note_revision(item.series, item.candle, origin, is_newer_kept=True)
+                self._connection.execute(_REPLACE, rows[nth])
             for item in received:
                 if item.candle.open_time_ms < self._watermarks_ms.get(item.series, 0):
                     end_ms = item.series.interval.end_time_ms(item.candle.open_time_ms)
@@ -191,23 +192,22 @@ class Journal:
             (series_id, sequence, str(refill.origin), *_values_of(candle))
             for sequence, candle in enumerate(refill.candles, last + 1)
         ]
-        if self._add(rows) < len(rows):
-            for candle in refill.candles:
-                self._note_revision(series, candle, refill.origin, is_newer_kept=False)
+        for nth in self._add(rows):
+            self._note_revision(series, refill.candles[nth], refill.origin, is_newer_kept=False)
         times = [candle.open_time_ms for candle in refill.candles]
         for span in series.interval.runs(times):
             self._fill(series, span, refill.origin)
         for span in series.interval.gaps(refill.span, times):
             self._ledger.change(series, series_id, span, refill.after_asking)
 
-    def _add(self, rows: Sequence[tuple[object, ...]]) -> int:
-        """Adds the candles whose time is not taken, and answers how many these were."""
-        added = 0
+    def _add(self, rows: Sequence[tuple[object, ...]]) -> Iterator[int]:
+        """Adds the candles whose time is not taken, and names by number those that may not be."""
         for begin in range(0, len(rows), _ROWS_A_STATEMENT):
             some = rows[begin : begin + _ROWS_A_STATEMENT]
             values = tuple(itertools.chain.from_iterable(some))
-            added += self._connection.execute(_add_statement(len(some)), values).rowcount
-        return added
+            added = self._connection.execute(_add_statement(len(some)), values).rowcount
+            if added < len(some):
+                yield from range(begin, begin + len(some))
 
     def _last_sequence(self, count: int) -> int:
         """The last number given so far; so many more are given now."""

@@ -25,6 +25,25 @@ async def test_all_that_wait_for_a_moment_go_on_in_it(
     assert sorted(woken) == [(0.5, 0.5), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (2.0, 2.0)]
 
 
+async def test_each_moment_has_one_timer(autojump_clock: trio.testing.MockClock) -> None:
+    """Who waits for a later one is not woken by an earlier."""
+    lull, steps = Lull(), 0
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, _task: trio.lowlevel.Task) -> None:
+            nonlocal steps
+            steps += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(lull.until, 10.0)
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(Steps())
+        for moment in range(1, 10):
+            await lull.until(moment)
+        assert steps < 50
+
+
 async def test_a_moment_that_is_past_is_not_waited_for() -> None:
     with trio.fail_after(1):
         await Lull().until(trio.current_time())

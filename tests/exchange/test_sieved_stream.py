@@ -1,7 +1,7 @@
 """What a sieved stream does beside: it rests between reads, and takes closed candles out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
@@ -33,7 +33,6 @@ from tests.exchange.test_sieve import (
 )
 
 REST_SECONDS = 0.5
-LONG_REST_SECONDS = 2.0
 
 
 class Clocked(Scripted):
@@ -48,13 +47,18 @@ class Clocked(Scripted):
         return await super().receive_some(max_bytes)
 
 
-def resting(stream: trio.abc.Stream) -> SievedStream:
+def resting(
+    stream: trio.abc.Stream,
+    rest_seconds: float = REST_SECONDS,
+    on_closed: Callable[[Sequence[bytes]], Awaitable[None]] | None = None,
+) -> SievedStream:
     return SievedStream(
         stream,
         on_life=lambda: None,
+        on_closed=on_closed,
         on_forming=lambda _payload: None,
         sample_seconds=math.inf,
-        rest_seconds=REST_SECONDS,
+        rest_seconds=rest_seconds,
     )
 
 
@@ -75,22 +79,39 @@ async def test_it_rests_between_reads_from_the_first_data_frame_on(
         (frame(PING), 0),
         (frame(PING), 0),
         (closed(), 0),
-        (frame(PING), LONG_REST_SECONDS),
+        (frame(PING), 2 * REST_SECONDS),
     ]
-    assert [at - begin for at in transport.read_at] == [0, 0, 0, 0, 0, 0.5, 2.0, 2.5]
+    assert [at - begin for at in transport.read_at] == [0, 0, 0, 0, 0, 0.5, 1.0, 1.5]
 
 
+async def ignore(_payloads: Sequence[bytes]) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("on_closed", [None, ignore])
+@pytest.mark.parametrize(
+    ("rest", "read_at"),
+    [
+        (0.02, [0, 0.02, 0.08, 0.16, 0.18, 0.2, 0.22]),
+        (0.04, [0, 0.04, 0.08, 0.16, 0.2, 0.24, 0.28]),
+        (0.25, [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5]),
+    ],
+)
 async def test_it_rests_longer_as_long_as_candles_only_form(
     autojump_clock: trio.testing.MockClock,
+    rest: float,
+    read_at: list[float],
+    on_closed: Callable[[Sequence[bytes]], Awaitable[None]] | None,
 ) -> None:
-    """Nobody waits for them; once one has closed, others will."""
+    """Nobody waits for them; once one has closed, others will. But never beyond 80 ms."""
     begin = trio.current_time()
-    data = [HEAD + forming(), forming(), forming(), closed(), closed() + forming(), forming(), b""]
+    half = closed()[:200]
+    data = [HEAD + forming(), forming(), forming(), closed(), closed() + forming(), half, b""]
     transport = Clocked(data)
-    stream = resting(transport)
+    stream = resting(transport, rest, on_closed)
     while await stream.receive_some():
         pass
-    assert [at - begin for at in transport.read_at] == [0, 0.5, 2.0, 4.0, 4.5, 5.0, 6.0]
+    assert [at - begin for at in transport.read_at] == pytest.approx(read_at)
 
 
 async def test_a_forming_candle_is_the_first_data_frame_too(
@@ -134,12 +155,12 @@ async def test_a_backlog_is_worked_off_without_a_rest(
 ) -> None:
     """Else so much a rest would be the most that could ever be received."""
     begin = trio.current_time()
-    much = forming() * (140_000 // len(forming()))
+    much = forming() * (50_000 // len(forming()))
     transport = Clocked([HEAD, much, much, much, forming(), b""])
     stream = resting(transport)
     assert await stream.receive_some() == HEAD
     assert await stream.receive_some() == b""
-    assert [at - begin for at in transport.read_at] == [0, 0, 0, 0, 0, LONG_REST_SECONDS]
+    assert [at - begin for at in transport.read_at] == [0, 0, 0, 0, 0, REST_SECONDS]
 
 
 async def test_whoever_is_cancelled_while_it_rests_loses_nothing(

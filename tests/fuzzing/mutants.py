@@ -65,7 +65,7 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     "escapes are overlooked": (
         sieve, "            or _ESCAPE in payload\n", ""),
     "escapes are overlooked, in a run": (
-        sieve, "position if escapes else self._drop_run", "self._drop_run"),
+        sieve, "position if escapes else self._walk", "self._walk"),
     "only the key with its colon is counted": (
         sieve, "_KEY, _FORMING, _CLOSED = b'\"x\"', ", "_KEY, _FORMING, _CLOSED = b'\"x\":', "),
     "fals is enough": (
@@ -84,25 +84,27 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "if not startswith(_FORMING, letter - 1, end):\n                    break", "pass"),
     # Its runs.
     "a run leads over other frames": (
-        runs, "goes[1:-1] &= chained & (", "goes[1:-1] &= ("),
+        runs, "(lengths + 4 == np.diff(begins)) & ", ""),
     "a run has long-winded lengths": (
-        runs, "(lengths[:-1] >= 126) & ", ""),
+        runs, " & (lengths >= 126)", ""),
     "a run has frames that are too long": (
-        runs, " & (lengths[:-1] <= longest)", ""),
+        runs, " & (lengths <= longest)", ""),
     "masks are ignored, in runs": (
         runs, "shorts[begins] == _LONG_TEXT", "shorts[begins] & 0xFF7F == _LONG_TEXT"),
     "a frame in a run has a key or more": (
-        runs, "alone = first[1:] - first[:-1] == 1", "alone = first[1:] - first[:-1] >= 1"),
+        runs, "np.diff(first) == 1", "np.diff(first) >= 1"),
     "a run holds closed candles": (
-        runs, "alone] = forming[own] & ", "alone] = "),
+        runs, "goes[goes] = forming[own] & ", "goes[goes] = "),
     "a key in a run may begin in a header": (
-        runs, " & (keys[own] >= begins[:-1][alone] + 4)", ""),
+        runs, " & (keys[own] >= begins[:-1][goes] + 4)", ""),
     "a key in a run is fals": (
         runs, " & (octets[keys + 8] == _FORMING_LAST)", ""),
     "the newest of a run is the first": (
         sieve, "run.begins[-1] + 4", "run.begins[0] + 4"),
     "a run counts one less": (
         sieve, "len(run.begins)", "(len(run.begins) - 1)"),
+    "a run is heard of once": (
+        sieve, "for begin in run.begins:", "for begin in run.begins[:1]:"),
     "escapes are overlooked, in runs": (
         sieve, "runs_from_bytes and not escapes:", "runs_from_bytes:"),
     # How it goes on from read to read.

@@ -1,5 +1,6 @@
 """The journal: what it accepted it gives back, bit for bit, until exactly that is forgotten."""
 
+import itertools
 import sqlite3
 import tempfile
 import time
@@ -145,13 +146,21 @@ def test_each_row_of_a_long_batch_is_weighed_against_what_is_there(
     journal.close()
 
 
-def test_of_a_batch_the_first_of_two_values_is_revised(tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [(1, 1, 2), (1, 2, 1), (1, 2, 3), (1, 2, 2, 1)])
+@pytest.mark.parametrize("between", [0, 70])
+def test_values_of_one_batch_revise_each_other(
+    tmp_path: Path, values: tuple[int, ...], between: int
+) -> None:
+    """Wherever in the batch they are."""
     journal = Journal.open(tmp_path / "journal")
-    journal.accept(
-        [*minutes(0, 1, value=1.0), *minutes(0, 1, value=1.0), *minutes(0, 1, value=2.0)]
-    )
-    [noted] = revisions(journal._connection)
-    assert (noted.older.open, noted.newer.open, noted.is_newer_kept) == (1.0, 2.0, True)
+    batch: list[ReceivedCandle] = []
+    for value in values:
+        batch += minutes(0, 1, value=float(value))
+        batch += minutes(len(batch), len(batch) + between)
+    journal.accept(batch)
+    noted = [(one.older.open, one.newer.open) for one in revisions(journal._connection)]
+    assert noted == [pair for pair in itertools.pairwise(values) if pair[0] != pair[1]]
+    assert journal.take(BTC)[0].candle.open == values[-1]
     journal.close()
 
 
