@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 import pyarrow as pa
@@ -16,7 +16,7 @@ from kline_trio.interval import Span
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
-from kline_trio.storage.ledger import Absence
+from kline_trio.storage.ledger import Absence, Reason
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
 
@@ -49,6 +49,8 @@ class _Batch:
     """What is still to be read."""
     readers: int = 0
     found: dict[ArchiveFile, ArchiveRows] = attrs.field(factory=dict)
+    unpublished: list[Span] = attrs.field(factory=list)
+    """Of files that are not there."""
 
     @property
     def is_worth_reading(self) -> bool:
@@ -165,6 +167,8 @@ class History:
         try:
             if trio.current_time() >= self._resting_until:
                 content = await self.archive.fetch(file)
+                if content is None:
+                    batch.unpublished.append(file.span)
         except DamagedArchiveError as error:
             self._damaged(batch, file, error)
         except UnavailableError as error:
@@ -217,10 +221,11 @@ class History:
         )
         asked_for = await self.commit_door.run(self.store.asked_for, [batch.series])
         self.lacking(
-            attrs.evolve(one, span=piece)
+            piece
             for one in asked_for
             for gap in gaps
-            for piece in gap.common_with(one.span)
+            for span in gap.common_with(one.span)
+            for piece in _for_rest(attrs.evolve(one, span=span), sorted(batch.unpublished))
         )
 
     def _say(self) -> None:
@@ -238,6 +243,16 @@ class History:
             f"{self.rows / seconds:,.0f}",
             f"{left:,.0f} s",
         )
+
+
+def _for_rest(absent: Absence, unpublished: list[Span]) -> Iterator[Absence]:
+    """What is to be asked for elsewhere: of files that are not there as if they lacked it, or it
+    would come back at once, for ever. In the ledger its reason stays what it is."""
+    for span in unpublished:
+        for piece in span.common_with(absent.span):
+            yield attrs.evolve(absent, span=piece, reason=Reason.ARCHIVE_LACKS)
+    for piece in absent.span.without(unpublished):
+        yield attrs.evolve(absent, span=piece)
 
 
 def _parsed(

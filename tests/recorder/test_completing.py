@@ -1,9 +1,12 @@
 """Each due candle is stored or in the ledger, against the built-in exchange in virtual time."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
+import httpx2
+import pytest
 import trio
 import trio.testing
 
@@ -28,7 +31,7 @@ from kline_trio.simulator.faults import (
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Origin, Reason, State
 from tests.recorder.test_supervisor import stored, truth
-from tests.virtual import joined
+from tests.virtual import Transport, joined
 
 START_MS = 1_719_759_600_000  # 2024-06-30 15:00
 MINUTE_MS = 60_000
@@ -262,6 +265,43 @@ async def test_the_long_past_comes_from_the_archive_and_what_it_lacks_from_rest(
     day = Span(1_719_360_000_000, 1_719_446_400_000)
     refused = [one for one in rows if one.span.common_with(day)]
     assert {(one.reason, one.filled_by) for one in refused} == {(Reason.ARCHIVE_LACKS, Origin.REST)}
+
+
+@attrs.define
+class Counting(Transport):
+    """Keeps how often each file of the archive was asked for."""
+
+    files: Counter[str] = attrs.field(factory=Counter)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.files[request.url.path] += request.url.path.endswith(".zip")
+        return await super().handle_async_request(request)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_file_that_is_not_in_the_archive_is_asked_for_once_and_then_rest(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, alone: bool
+) -> None:
+    """Found by a reader: it was asked for again at once, for ever, and REST never."""
+    day = Span(1_719_360_000_000, 1_719_446_400_000)  # 2024-06-26
+    hole = ArchiveHole(trade_type="spot", symbol="BTCUSDT", from_ms=day.from_ms, until_ms=day.to_ms)
+    exchange = Exchange(start_ms=START_MS, faults=[hole])
+    since = minute(-60 * 24 * 8)
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
+    async with joined(exchange) as seams:
+        transport = Counting(exchange)
+        seams = attrs.evolve(seams, http_transport=transport)
+        with trio.fail_after(120):
+            if alone:
+                await fill(config, seams=seams)
+            else:
+                async with open_recorder(config, seams):
+                    await trio.sleep(60)
+    assert set(transport.files.values()) - {0} == {1}
+    assert_complete(tmp_path, exchange, SPOT, since, START_MS - 180_000)
+    mine = [one for one in ledger(tmp_path, SPOT) if one.span.common_with(day)]
+    assert {(one.state, one.filled_by) for one in mine} == {(State.FILLED, Origin.REST)}
 
 
 async def test_backfill_alone_ends_when_all_is_fetched(

@@ -55,9 +55,10 @@ async def record(
     minutes: float,
     *faults: Fault,
     change: Callable[[Recorder, float], None] = lambda *_: None,
+    from_minute: float = 0,
 ) -> tuple[Exchange, tuple[Series, ...]]:
     """Record so many of the exchange's minutes; the change is called at each of them."""
-    exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=faults)
+    exchange = Exchange(start_ms=minute(from_minute), listed=LISTED, faults=faults)
     config = config_in(folder, text)
     async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
         for passed in range(round(minutes)):
@@ -144,6 +145,23 @@ async def test_a_delisted_symbol_is_sealed_in_the_ledger_with_its_last_candle(
     assert account.watermark_ms == last.span.to_ms
     assert account.watermark_ms < minute(60), "it is not asked for any more"
     assert_whole(tmp_path, exchange, spot("BTCUSDT"), 0, 85)
+
+
+async def test_a_sealed_symbol_is_sealed_again_after_days_without_a_recorder(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Of the days between there are no files: found by a reader, who saw them asked for for ever."""
+    gone = Delisting(trade_type="spot", symbol="ETHUSDT", at_ms=minute(30))
+    text = '[streams.spot]\n1m = ["BTCUSDT", "ETHUSDT"]\n'
+    await record(tmp_path, text, 90, gone)
+    ten_days = 10 * 1_440
+    exchange, series = await record(tmp_path, text, 90, gone, from_minute=ten_days)
+    eth = spot("ETHUSDT")
+    assert eth not in series
+    assert stored(tmp_path, eth)[-1].open_time_ms == minute(29)
+    assert {one.state for one in ledger(tmp_path, eth)} == {State.CLOSED}
+    assert ledger(tmp_path, eth)[-1].reason is Reason.DELISTED
+    assert_whole(tmp_path, exchange, spot("BTCUSDT"), 0, ten_days + 85)
 
 
 async def test_flat_candles_of_a_delisted_contract_are_not_recorded_for_long(
