@@ -246,8 +246,11 @@ class History:
 
 
 def _for_rest(absent: Absence, unpublished: list[Span]) -> Iterator[Absence]:
-    """What is to be asked for elsewhere: of files that are not there as if they lacked it, or it
-    would come back at once, for ever. In the ledger its reason stays what it is."""
+    """What is to be asked for elsewhere.
+
+    Of files that are not there as if they lacked it: it would come back at once, and so for ever.
+    In the ledger its reason stays what it is.
+    """
     for span in unpublished:
         for piece in span.common_with(absent.span):
             yield attrs.evolve(absent, span=piece, reason=Reason.ARCHIVE_LACKS)

@@ -150,7 +150,7 @@ async def test_a_delisted_symbol_is_sealed_in_the_ledger_with_its_last_candle(
 async def test_a_sealed_symbol_is_sealed_again_after_days_without_a_recorder(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    """Of the days between there are no files: found by a reader, who saw them asked for for ever."""
+    """Of the days between there are no files: once, these were asked for again and again."""
     gone = Delisting(trade_type="spot", symbol="ETHUSDT", at_ms=minute(30))
     text = '[streams.spot]\n1m = ["BTCUSDT", "ETHUSDT"]\n'
     await record(tmp_path, text, 90, gone)
