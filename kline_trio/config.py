@@ -104,7 +104,8 @@ class ConnectionConfig:
     redundancy: int = 1
     """How many connections carry each stream at the same time."""
     read_rest_seconds: float = 0.02
-    """Between two reads: the kernel gathers frames meanwhile, and the CPU rests."""
+    """Between two reads: the kernel gathers frames meanwhile, and the CPU rests. As long as candles
+    only form, as many rests are taken in one as fit into 0.08 s."""
     ca_file: Path | None = None
     """Certificates, in PEM, that are trusted besides the system's."""
     proxy: str | None = attrs.field(default=None, repr=False)
