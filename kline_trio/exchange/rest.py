@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, TypeVar
@@ -55,7 +56,7 @@ class _Fault(msgspec.Struct):
 
 @attrs.frozen
 class RestMarket:
-    """One market's REST interface, on hosts that are tried in order."""
+    """One market's REST interface, on hosts that are tried in order; one that works is kept."""
 
     client: httpx2.AsyncClient
     market: Market
@@ -63,6 +64,10 @@ class RestMarket:
     """Scheme and host of each."""
     pool: WeightPool
     clock: ExchangeClock
+    _in_turn: deque[str] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: deque(self.hosts), takes_self=True)
+    )
+    """The hosts, from the one on that answered last."""
     _passed_over: set[str] = attrs.field(init=False, factory=set)
     """What was said once to be no symbol."""
 
@@ -165,7 +170,7 @@ class RestMarket:
     ) -> _Answer:
         tried = []
         refused = 0
-        for host in self.hosts:
+        for host in tuple(self._in_turn):
             url = f"{host}{self.market.rest_prefix}/{what}"
             await self.pool.spend(weight, urgency)
             try:
@@ -189,6 +194,8 @@ class RestMarket:
                 RecursionError,
             ) as error:
                 tried.append(f"{url}: {str(error) or repr(error.__cause__ or error)}")
+            if host == self._in_turn[0]:  # no other request has come so far meanwhile
+                self._in_turn.rotate(-1)
         if refused == len(self.hosts):
             raise RefusedError("; ".join(tried))
         raise UnavailableError("; ".join(tried))

@@ -54,6 +54,31 @@ async def test_hosts_are_tried_in_their_order() -> None:
         await ask_time(answer, "https://one", "https://two")
 
 
+async def test_a_host_that_works_is_kept_until_it_does_not() -> None:
+    """A dead one costs up to half a minute, and its weight, each time that it is tried."""
+    dead, asked = {"one"}, []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.host)
+        if request.url.host in dead:
+            raise httpx2.ConnectError("nobody there")
+        return httpx2.Response(200, json={"serverTime": 3})
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        rest = rest_market(client, "usdt_futures", "https://one", "https://two", "https://three")
+        for _ in range(3):
+            await rest.confirm_time()
+        assert asked == ["one", "two", "two", "two"]
+        dead |= {"two", "three"}
+        with pytest.raises(UnavailableError, match=r"two.*three.*one"):
+            await rest.confirm_time()
+        dead -= {"one", "three"}
+        asked.clear()
+        for _ in range(2):
+            await rest.confirm_time()
+        assert asked == ["two", "three", "three"]
+
+
 @pytest.mark.parametrize(
     "response",
     [
