@@ -204,7 +204,7 @@ class Listener:
     async def _live(self, life: Life) -> None:
         seat, connection = life.seat, self._connections[life]
         url = self.urls[seat.host % len(self.urls)]
-        ended = await connection.live(self.dial, url, seat.copy + seat.failures)
+        ended = await connection.live(self.dial, url, life.nth)
         del self._connections[life]
         self._roster.end(life, stalled=ended.why is Why.STALLED)
         now = trio.current_time()

@@ -9,6 +9,7 @@ splitting, redundancy, reconnecting and rolling over are one mechanism.
 Times in seconds are local and monotonic, times in milliseconds the exchange's.
 """
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,6 +43,8 @@ class Life:
     began_at: float
     ends_at: float
     """When another is to take its place."""
+    nth: int
+    """Which of the host's addresses it tries first, counted over the end from the first again."""
 
     is_heard: bool = False
     """Whether at least one valid candle came."""
@@ -203,7 +206,7 @@ class Roster:
             if due <= now:
                 # Up to a tenth earlier.
                 age = self.max_age_seconds * (1 - next(chances) / 10)
-                life = Life(seat, now, now + age)
+                life = Life(seat, now, now + age, _free_number(seat))
                 seat.lives.append(life)
                 seat.not_before = now + _SEAT_SPACING_SECONDS
                 self._dials.append(now)
@@ -288,6 +291,20 @@ def _wants_life_at(seat: Seat) -> float:
     if not lives:
         return -math.inf
     return lives[-1].ends_at if len(lives) < _MOST_LIVES else math.inf
+
+
+def _free_number(seat: Seat) -> int:
+    """Of an address on which none of the shard's other copies is.
+
+    How many addresses there are is not known here: a copy that fails again and again comes to each.
+    """
+    taken = {
+        life.nth
+        for other in seat.shard.seats
+        for life in other.lives
+        if other is not seat and not life.is_retired
+    }
+    return next(nth for nth in itertools.count(seat.copy + seat.failures) if nth not in taken)
 
 
 def _dealt(names: list[str], most: int) -> list[list[str]]:

@@ -222,6 +222,14 @@ async def test_of_two_connections_the_loss_of_one_loses_nothing_and_is_told(
     assert told == "spot/b: lost: the connection broke; another connection goes on"
 
 
+async def test_a_copy_that_failed_does_not_go_on_to_the_address_that_the_other_is_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with listening([BTC], Feed(lost_at={0: 0}), redundancy=2) as running:
+        await trio.sleep(100)
+    assert [peer.nth for peer in running.feed.exchange.peers] == [0, 1, 2]
+
+
 async def test_streams_come_and_go_on_living_connections_without_touching_the_others(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

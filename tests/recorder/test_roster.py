@@ -217,6 +217,36 @@ def test_of_fewer_copies_those_stay_that_deliver() -> None:
     assert up.seat.copy == 0
 
 
+def test_a_copy_goes_on_from_address_to_address_past_those_that_the_others_are_on() -> None:
+    made = roster(1, redundancy=3)
+    failing, *others = begun(made, 0)
+    tried = []
+    for minute in range(1, 5):
+        made.end(failing, stalled=False)
+        [failing] = made.plan(60 * minute, no_jitter()).begin
+        tried.append(failing.nth)
+    assert [life.nth for life in others] == [1, 2]
+    assert tried == [3, 3, 3, 4]
+
+
+def test_the_address_of_a_connection_that_is_replaced_is_its_successor_s_too() -> None:
+    made = roster(1, redundancy=2)
+    lives = begun(made, 0)
+    made.renew()
+    assert [life.nth for life in begun(made, 60)] == [life.nth for life in lives] == [0, 1]
+
+
+def test_a_copy_more_keeps_away_from_the_address_of_one_that_was_kept() -> None:
+    made = roster(1, redundancy=2)
+    down, up = begun(made, 0)
+    deliver(up, 0, from_ms=0, to_ms=1)
+    made.end(down, stalled=False)
+    made.resize(1)
+    made.resize(2)
+    [more] = begun(made, 60)
+    assert (up.nth, more.nth) == (1, 2)
+
+
 def test_a_retired_life_that_still_delivers_is_not_asked_about_again_and_again() -> None:
     made = roster(1)
     [old] = begun(made, 0)
