@@ -177,8 +177,8 @@ class Roster:
         """Have so many connections for each stream from now on."""
         self.redundancy = redundancy
         for shard in self.shards:
-            # Those stay that deliver.
-            shard.seats.sort(key=lambda seat: not any(life.delivers for life in seat.lives))
+            if len(shard.seats) > redundancy:
+                shard.seats.sort(key=_seniority)
             for copy, seat in enumerate(shard.seats):
                 seat.copy = copy
             self._unseat(shard.seats[redundancy:])
@@ -291,6 +291,17 @@ def _wants_life_at(seat: Seat) -> float:
     if not lives:
         return -math.inf
     return lives[-1].ends_at if len(lives) < _MOST_LIVES else math.inf
+
+
+def _seniority(seat: Seat) -> tuple[float, bool]:
+    """What sorts first those that have delivered all of their streams for longest.
+
+    One that was merely heard may not have asked for all streams yet, so it comes after those; one
+    that is not heard comes last.
+    """
+    delivering = [life for life in seat.lives if life.delivers]
+    ready = [life.ready_ms for life in delivering if life.ready_ms is not None]
+    return min(ready, default=math.inf), not delivering
 
 
 def _free_number(seat: Seat) -> int:

@@ -247,6 +247,25 @@ def test_a_copy_more_keeps_away_from_the_address_of_one_that_was_kept() -> None:
     assert (up.nth, more.nth) == (1, 2)
 
 
+def test_of_fewer_copies_one_that_has_all_streams_stays_before_one_that_has_just_come_back() -> None:
+    made = roster(1, 2, redundancy=3)
+    back, later, ready = begun(made, 0)
+    back.is_heard = True
+    deliver(later, 0, from_ms=2, to_ms=3)
+    deliver(ready, 0, from_ms=1, to_ms=3)
+    made.resize(1)
+    assert set(made.plan(10, no_jitter()).retire) == {back, later}
+    assert list(made.lives()) == [ready]
+
+
+def test_copies_that_all_stay_keep_their_places() -> None:
+    made = roster(1, redundancy=2)
+    first, second = begun(made, 0)
+    deliver(second, 0, from_ms=0, to_ms=1)
+    made.resize(2)
+    assert [first.seat.copy, second.seat.copy] == [0, 1]
+
+
 def test_a_retired_life_that_still_delivers_is_not_asked_about_again_and_again() -> None:
     made = roster(1)
     [old] = begun(made, 0)
