@@ -139,6 +139,8 @@ class Listener:
 
     def reconfigure(self, urls: tuple[str, ...], patience: ConnectionConfig, dial: Dial) -> None:
         """Reach the exchange in another way from now on, without a hole."""
+        if urls != self.urls:
+            self._roster.begin_with_first_host()
         self.urls, self.patience, self.dial = urls, patience, dial
         self._roster.max_age_seconds = patience.max_age_hours * 3_600
         self._roster.resize(patience.redundancy)
@@ -177,7 +179,8 @@ class Listener:
                     plan = self._roster.plan(trio.current_time(), chances)
                     for life in plan.begin:
                         self._connections[life] = self._connection(life)
-                        connections.start_soon(self._live, life)
+                        url = self.urls[life.seat.host % len(self.urls)]
+                        connections.start_soon(self._live, life, url)
                     for life in plan.retire:
                         await self._retire(life)
                     with trio.move_on_at(plan.again_at):
@@ -201,9 +204,8 @@ class Listener:
             and seat.shard is self._roster.shards[0],
         )
 
-    async def _live(self, life: Life) -> None:
+    async def _live(self, life: Life, url: str) -> None:
         seat, connection = life.seat, self._connections[life]
-        url = self.urls[seat.host % len(self.urls)]
         ended = await connection.live(self.dial, url, life.nth)
         del self._connections[life]
         self._roster.end(life, stalled=ended.why is Why.STALLED)

@@ -45,6 +45,8 @@ class Life:
     """When another is to take its place."""
     nth: int
     """Which of the host's addresses it tries first, counted over the end from the first again."""
+    host: int | None
+    """Which of the hosts it is to; None: one of those that there were before."""
 
     is_heard: bool = False
     """Whether at least one valid candle came."""
@@ -75,7 +77,7 @@ class Seat:
     stalls: int = 0
     """How many of those waited for data in vain."""
     host: int = 0
-    """Which of the hosts is its turn; one that was heard is kept."""
+    """Which of the hosts is its turn, counted over the end; one that was heard is kept."""
     not_before: float = -math.inf
     """When it may next be dialled."""
 
@@ -185,6 +187,14 @@ class Roster:
             del shard.seats[redundancy:]
             self._seat(shard)
 
+    def begin_with_first_host(self) -> None:
+        """There are other hosts than before."""
+        for shard in self.shards:
+            for seat in shard.seats:
+                seat.host = 0
+        for life in self.lives():
+            life.host = None
+
     def renew(self) -> None:
         """Have another life take the place of each, as soon as may be."""
         for life in self.lives():
@@ -206,7 +216,7 @@ class Roster:
             if due <= now:
                 # Up to a tenth earlier.
                 age = self.max_age_seconds * (1 - next(chances) / 10)
-                life = Life(seat, now, now + age, _free_number(seat))
+                life = Life(seat, now, now + age, _free_number(seat), seat.host)
                 seat.lives.append(life)
                 seat.not_before = now + _SEAT_SPACING_SECONDS
                 self._dials.append(now)
@@ -229,7 +239,9 @@ class Roster:
         elif not life.is_retired:
             seat.failures += 1
             seat.stalls += stalled
-            seat.host += 1
+            # The turn of a host passes once, however many lives it fails; and no life of before
+            # takes the turn of another host.
+            seat.host += life.host == seat.host
 
     def told_ms(self) -> int | None:
         """The event time up to which every shard that is heard at all has delivered."""

@@ -39,6 +39,8 @@ class Feed:
     shut_down_at: dict[int, float] = attrs.field(factory=dict)
     """When a connection says that it will be shut down; it ends 20 s later."""
     lost_at: dict[int, float] = attrs.field(factory=dict)
+    unanswered: set[int] = attrs.field(factory=set)
+    """Connections, by their number, whose handshake is not answered."""
     streams: dict[int, set[str]] = attrs.field(factory=dict)
     """Of each living connection."""
     exchange: ScriptedExchange = attrs.field(init=False)
@@ -54,8 +56,11 @@ class Feed:
 
     async def _serve(self, peer: Peer) -> None:
         number = len(self.streams)
-        await peer.accept()
         self.streams[number] = set()
+        if number in self.unanswered:
+            await peer.gone()
+            return
+        await peer.accept()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._push, peer, number)
             while True:
@@ -124,13 +129,14 @@ async def listening(
     series: Iterable[Series],
     feed: Feed | None = None,
     market: Market = MARKETS["spot"],
+    urls: tuple[str, ...] = ("ws://one.test/stream",),
     **patience: float,
 ) -> AsyncIterator[Running]:
     feed = feed or Feed()
     send, receive = trio.open_memory_channel[ReceivedCandle](1_000)
     listener = Listener(
         market,
-        ("ws://one.test/stream",),
+        urls,
         ConnectionConfig(read_rest_seconds=0, **patience),  # type: ignore[arg-type]
         feed.exchange.dial,
         Seams(random=Never(), wall_clock=lambda: 1_719_759_600.5),
@@ -315,6 +321,39 @@ async def test_another_configuration_is_gone_over_to_without_a_hole(
         "ws://one.test/stream", "ws://two.test/stream", "ws://two.test/stream"
     ]  # fmt: skip
     assert running.minutes(BTC) == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("again", "then"),
+    [
+        (("ws://new.test/", "ws://newer.test/"), "ws://new.test/"),
+        (("ws://one.test/stream", "ws://two.test/stream"), "ws://two.test/stream"),
+    ],
+)
+async def test_other_hosts_begin_with_the_first_and_the_same_hosts_go_on_with_the_one_that_works(
+    autojump_clock: trio.testing.MockClock, again: tuple[str, ...], then: str
+) -> None:
+    hosts = ("ws://one.test/stream", "ws://two.test/stream")
+    async with listening([BTC], Feed(lost_at={0: 0}), urls=hosts) as running:
+        await trio.sleep(100)
+        feed = running.feed
+        running.listener.reconfigure(again, running.listener.patience, feed.exchange.dial)
+        await trio.sleep(100)
+    assert [peer.url for peer in feed.exchange.peers] == [*hosts, then]
+
+
+async def test_a_dial_of_a_host_that_is_none_any_more_takes_no_turn_of_the_new_ones(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    feed = Feed(unanswered={0})
+    async with listening([BTC], feed, connect_seconds=10) as running:
+        await trio.sleep(8)
+        hosts = ("ws://new.test/", "ws://newer.test/")
+        feed.unanswered.add(1)
+        running.listener.reconfigure(hosts, running.listener.patience, feed.exchange.dial)
+        await trio.sleep(100)
+    assert feed.exchange.dialled_at[:2] == [0, 8], "both are tried at the same time"
+    assert [peer.url for peer in feed.exchange.peers] == ["ws://one.test/stream", *hosts]
 
 
 async def test_a_stream_that_dies_on_a_living_connection_is_asked_for_anew_then_elsewhere(
