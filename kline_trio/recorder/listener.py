@@ -122,15 +122,13 @@ class Listener:
             self._suspicions.pop(name, None)
         self._wanted = frozenset(streams.values())
         self._newest = {one: last for one, last in self._newest.items() if one in self._wanted}
+        self._hear_of_contracts()
         self._tell()
 
     def hear_of_contracts(self, *, wanted: bool) -> None:
         """Listen for contracts that are listed or end, too, or no more on further connections."""
-        begins = wanted and not self._hears_of_contracts and self.market.has_contract_stream
-        self._hears_of_contracts = wanted
-        for shard in self._roster.shards[:1] if begins else ():
-            for connection in self._carrying(shard):
-                connection.hear_of_contracts()
+        self._hears_of_contracts = wanted and self.market.has_contract_stream
+        self._hear_of_contracts()
 
     def reconnect(self) -> None:
         """Have a new connection take the place of each, without a hole."""
@@ -200,7 +198,6 @@ class Listener:
             lull=self.seams.lull,
             # One shard's is enough, and each of its connections, for none of them is for ever.
             hears_of_contracts=self._hears_of_contracts
-            and self.market.has_contract_stream
             and seat.shard is self._roster.shards[0],
         )
 
@@ -302,7 +299,14 @@ class Listener:
             connection.unsubscribe([name])
         for connection in self._carrying(new):
             connection.subscribe({name: new.streams[name]})
+        self._hear_of_contracts()
         self._tell()
+
+    def _hear_of_contracts(self) -> None:
+        """Over the connections of the first shard, which may have been another's before."""
+        for shard in self._roster.shards[:1] if self._hears_of_contracts else ():
+            for connection in self._carrying(shard):
+                connection.hear_of_contracts()
 
     def _carrying(self, shard: Shard) -> list[Connection]:
         """The connections on which a shard's streams are."""

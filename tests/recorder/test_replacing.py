@@ -83,7 +83,7 @@ class Feed:
                 await peer.text('{"e":"serverShutdown","E":1}')
             elif second > shut_down_at + 20:
                 break
-            for name in sorted(self.streams[number]):
+            for name in sorted(self.streams[number] & every.keys()):
                 if (number, name) not in self.dead:
                     minute, rest = divmod(second, 60)
                     open_ms = OPEN_MS + (minute - (rest == 0)) * MINUTE_MS
@@ -380,6 +380,52 @@ async def test_a_stream_that_dies_on_a_living_connection_is_asked_for_anew_then_
         "spot: ethusdt@kline_1m is dead on a living connection: subscribed anew",
         "spot: ethusdt@kline_1m is dead on a living connection: moved to another connection",
     ]
+
+
+def contracts_at(feed: Feed) -> list[int]:
+    """The connections on which news of contracts were asked for, one for each request."""
+    return [number for _, number, _, names in feed.asked if "!contractInfo" in names]
+
+
+async def test_contracts_are_heard_of_on_whichever_connection_is_first_now(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    market = attrs.evolve(MARKETS["spot"], has_contract_stream=True, streams_per_connection=2)
+    async with listening([BTC, ETH, SOL], market=market) as running:
+        running.listener.hear_of_contracts(wanted=True)
+        await trio.sleep(30)
+        assert contracts_at(running.feed) == [0]
+        running.listener.listen_to([ETH, SOL])
+        await trio.sleep(30)
+        assert contracts_at(running.feed) == [0, 1]
+        running.listener.listen_to([ETH, SOL, BTC])
+        running.listener.hear_of_contracts(wanted=False)
+        running.listener.hear_of_contracts(wanted=True)
+        await trio.sleep(30)
+        assert contracts_at(running.feed) == [0, 1], "once is enough"
+        running.listener.reconnect()
+        await trio.sleep(30)
+        assert contracts_at(running.feed) == [0, 1, 4]
+
+
+async def test_contracts_are_heard_of_when_the_first_connection_s_last_stream_moves_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    market = attrs.evolve(MARKETS["spot"], has_contract_stream=True, streams_per_connection=2)
+    feed = Feed()
+    async with listening([BTC, ETH], feed, market) as running:
+        running.listener.hear_of_contracts(wanted=True)
+        await trio.sleep(70)
+        feed.dead.add((0, stream_name(BTC)))
+        for minute in (1, 2):
+            running.listener.suspect(BTC, OPEN_MS + minute * MINUTE_MS)
+        await trio.sleep(60)
+    assert feed.streams == {
+        0: {stream_name(BTC), "!contractInfo"},
+        1: {stream_name(ETH), "!contractInfo"},
+        2: {stream_name(BTC)},
+    }
+    assert contracts_at(feed) == [0, 1]
 
 
 async def test_a_stream_that_only_left_a_close_out_is_left_alone(
