@@ -105,6 +105,7 @@ class Listener:
             self.market.streams_per_connection - self.market.has_contract_stream,
             self.patience.redundancy,
             self.patience.max_age_hours * 3_600,
+            self.seams.dials,
         )
 
     def listen_to(self, series: Iterable[Series]) -> None:
@@ -197,8 +198,7 @@ class Listener:
             rest_seconds=self.patience.read_rest_seconds,
             lull=self.seams.lull,
             # One shard's is enough, and each of its connections, for none of them is for ever.
-            hears_of_contracts=self._hears_of_contracts
-            and seat.shard is self._roster.shards[0],
+            hears_of_contracts=self._hears_of_contracts and seat.shard is self._roster.shards[0],
         )
 
     async def _live(self, life: Life, url: str) -> None:

@@ -18,7 +18,7 @@ import attrs
 
 from kline_trio.candle import Series
 
-__all__ = ["Life", "Plan", "Roster", "Seat", "Shard"]
+__all__ = ["Dials", "Life", "Plan", "Roster", "Seat", "Shard"]
 
 _OVERLAP_MS = 35_000
 """For so long both lives deliver. Closes have come up to 30 s late (nautilus_trader#1705), and one
@@ -26,6 +26,7 @@ that was late on the older connection may have come before the newer one was the
 _LONGEST_OVERLAP_SECONDS = 120.0
 """Where the older one's time does not go on."""
 _DIAL_SPACING_SECONDS = 0.5
+"""Between two dials of a market; its first need not wait for other markets."""
 _SEAT_SPACING_SECONDS = 3.0
 """From one dial of a seat to its next at least, however it went."""
 _WINDOW_SECONDS = 300.0
@@ -91,6 +92,29 @@ class Shard:
     seats: list[Seat] = attrs.field(factory=list)
 
 
+@attrs.define(eq=False)
+class Dials:
+    """When an address has dialled, and so when it may again.
+
+    One for all markets: only spot says how many dials it allows an address, and nobody whether
+    those of the futures are counted with them.
+    """
+
+    _moments: deque[float] = attrs.field(
+        init=False, factory=lambda: deque(maxlen=_DIALS_IN_A_WINDOW)
+    )
+
+    def add(self, now: float) -> None:
+        """It dials now."""
+        self._moments.append(now)
+
+    def next_at(self) -> float:
+        """From when on it may dial again."""
+        if len(self._moments) < _DIALS_IN_A_WINDOW:
+            return -math.inf
+        return self._moments[0] + _WINDOW_SECONDS
+
+
 @attrs.frozen
 class Plan:
     """What is to be done now."""
@@ -108,11 +132,13 @@ class Roster:
     streams_per_connection: int
     redundancy: int
     max_age_seconds: float
+    dials: Dials
+    """Shared with the other markets."""
 
     shards: list[Shard] = attrs.field(init=False, factory=list)
     _going: list[Life] = attrs.field(init=False, factory=list)
     """Lives without a seat, to be retired."""
-    _dials: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_DIALS_IN_A_WINDOW))
+    _dialled_at: float = attrs.field(init=False, default=-math.inf)
 
     def lives(self) -> Iterator[Life]:
         """All that have a seat."""
@@ -219,7 +245,8 @@ class Roster:
                 life = Life(seat, now, now + age, _free_number(seat), seat.host)
                 seat.lives.append(life)
                 seat.not_before = now + _SEAT_SPACING_SECONDS
-                self._dials.append(now)
+                self._dialled_at = now
+                self.dials.add(now)
                 begin.append(life)
                 due = _wants_life_at(seat)
             again_at = min(again_at, due)
@@ -272,12 +299,7 @@ class Roster:
         ]
 
     def _next_dial_at(self) -> float:
-        if not self._dials:
-            return -math.inf
-        window_at = -math.inf
-        if len(self._dials) == self._dials.maxlen:
-            window_at = self._dials[0] + _WINDOW_SECONDS
-        return max(self._dials[-1] + _DIAL_SPACING_SECONDS, window_at)
+        return max(self._dialled_at + _DIAL_SPACING_SECONDS, self.dials.next_at())
 
     def _room(self) -> int:
         return sum(self.streams_per_connection - len(shard.streams) for shard in self.shards)
