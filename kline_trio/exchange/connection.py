@@ -111,7 +111,7 @@ class Connection:
     def __attrs_post_init__(self) -> None:
         self._subscription.begin(self.streams)
         if self.hears_of_contracts:
-            self.hear_of_contracts()
+            self._ask_for_contracts()
 
     def subscribe(self, streams: Mapping[str, Series]) -> None:
         """Ask for these streams too; the others go on."""
@@ -123,9 +123,10 @@ class Connection:
         self._subscription.end(names)
 
     def hear_of_contracts(self) -> None:
-        """Listen for contracts that are listed or end, too."""
-        # In a request of its own: a market without such a stream refuses no other with it.
-        self._subscription.begin([CONTRACT_INFO], quiet=True)
+        """Listen for contracts that are listed or end, too, if it does not yet."""
+        if not self.hears_of_contracts:
+            self.hears_of_contracts = True
+            self._ask_for_contracts()
 
     def suspect(self, name: str) -> None:
         """Tell if nothing comes of this stream from now on."""
@@ -175,6 +176,10 @@ class Connection:
         elif self._shutting_down:
             ended = Ended(Why.SHUTDOWN, "as it had announced")
         return attrs.evolve(ended, heard=self._heard)
+
+    def _ask_for_contracts(self) -> None:
+        # In a request of its own: a market without such a stream refuses no other with it.
+        self._subscription.begin([CONTRACT_INFO], quiet=True)
 
     async def _connect_and_receive(self, dial: Dial, url: str, nth: int) -> None:
         stream = await dial(url, nth)

@@ -105,6 +105,7 @@ class Listener:
             self.market.streams_per_connection - self.market.has_contract_stream,
             self.patience.redundancy,
             self.patience.max_age_hours * 3_600,
+            self.seams.dials,
         )
 
     def listen_to(self, series: Iterable[Series]) -> None:
@@ -122,15 +123,13 @@ class Listener:
             self._suspicions.pop(name, None)
         self._wanted = frozenset(streams.values())
         self._newest = {one: last for one, last in self._newest.items() if one in self._wanted}
+        self._hear_of_contracts()
         self._tell()
 
     def hear_of_contracts(self, *, wanted: bool) -> None:
         """Listen for contracts that are listed or end, too, or no more on further connections."""
-        begins = wanted and not self._hears_of_contracts and self.market.has_contract_stream
-        self._hears_of_contracts = wanted
-        for shard in self._roster.shards[:1] if begins else ():
-            for connection in self._carrying(shard):
-                connection.hear_of_contracts()
+        self._hears_of_contracts = wanted and self.market.has_contract_stream
+        self._hear_of_contracts()
 
     def reconnect(self) -> None:
         """Have a new connection take the place of each, without a hole."""
@@ -139,6 +138,8 @@ class Listener:
 
     def reconfigure(self, urls: tuple[str, ...], patience: ConnectionConfig, dial: Dial) -> None:
         """Reach the exchange in another way from now on, without a hole."""
+        if urls != self.urls:
+            self._roster.begin_with_first_host()
         self.urls, self.patience, self.dial = urls, patience, dial
         self._roster.max_age_seconds = patience.max_age_hours * 3_600
         self._roster.resize(patience.redundancy)
@@ -177,7 +178,8 @@ class Listener:
                     plan = self._roster.plan(trio.current_time(), chances)
                     for life in plan.begin:
                         self._connections[life] = self._connection(life)
-                        connections.start_soon(self._live, life)
+                        url = self.urls[life.seat.host % len(self.urls)]
+                        connections.start_soon(self._live, life, url)
                     for life in plan.retire:
                         await self._retire(life)
                     with trio.move_on_at(plan.again_at):
@@ -196,15 +198,12 @@ class Listener:
             rest_seconds=self.patience.read_rest_seconds,
             lull=self.seams.lull,
             # One shard's is enough, and each of its connections, for none of them is for ever.
-            hears_of_contracts=self._hears_of_contracts
-            and self.market.has_contract_stream
-            and seat.shard is self._roster.shards[0],
+            hears_of_contracts=self._hears_of_contracts and seat.shard is self._roster.shards[0],
         )
 
-    async def _live(self, life: Life) -> None:
+    async def _live(self, life: Life, url: str) -> None:
         seat, connection = life.seat, self._connections[life]
-        url = self.urls[seat.host % len(self.urls)]
-        ended = await connection.live(self.dial, url, seat.copy + seat.failures)
+        ended = await connection.live(self.dial, url, life.nth)
         del self._connections[life]
         self._roster.end(life, stalled=ended.why is Why.STALLED)
         now = trio.current_time()
@@ -300,7 +299,14 @@ class Listener:
             connection.unsubscribe([name])
         for connection in self._carrying(new):
             connection.subscribe({name: new.streams[name]})
+        self._hear_of_contracts()
         self._tell()
+
+    def _hear_of_contracts(self) -> None:
+        """Over the connections of the first shard, which may have been another's before."""
+        for shard in self._roster.shards[:1] if self._hears_of_contracts else ():
+            for connection in self._carrying(shard):
+                connection.hear_of_contracts()
 
     def _carrying(self, shard: Shard) -> list[Connection]:
         """The connections on which a shard's streams are."""

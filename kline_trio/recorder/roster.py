@@ -9,6 +9,7 @@ splitting, redundancy, reconnecting and rolling over are one mechanism.
 Times in seconds are local and monotonic, times in milliseconds the exchange's.
 """
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ import attrs
 
 from kline_trio.candle import Series
 
-__all__ = ["Life", "Plan", "Roster", "Seat", "Shard"]
+__all__ = ["Dials", "Life", "Plan", "Roster", "Seat", "Shard"]
 
 _OVERLAP_MS = 35_000
 """For so long both lives deliver. Closes have come up to 30 s late (nautilus_trader#1705), and one
@@ -25,6 +26,7 @@ that was late on the older connection may have come before the newer one was the
 _LONGEST_OVERLAP_SECONDS = 120.0
 """Where the older one's time does not go on."""
 _DIAL_SPACING_SECONDS = 0.5
+"""Between two dials of a market; its first need not wait for other markets."""
 _SEAT_SPACING_SECONDS = 3.0
 """From one dial of a seat to its next at least, however it went."""
 _WINDOW_SECONDS = 300.0
@@ -42,6 +44,10 @@ class Life:
     began_at: float
     ends_at: float
     """When another is to take its place."""
+    nth: int
+    """Which of the host's addresses it tries first, counted over the end from the first again."""
+    host: int | None
+    """Which of the hosts it is to; None: one of those that there were before."""
 
     is_heard: bool = False
     """Whether at least one valid candle came."""
@@ -72,7 +78,7 @@ class Seat:
     stalls: int = 0
     """How many of those waited for data in vain."""
     host: int = 0
-    """Which of the hosts is its turn; one that was heard is kept."""
+    """Which of the hosts is its turn, counted over the end; one that was heard is kept."""
     not_before: float = -math.inf
     """When it may next be dialled."""
 
@@ -84,6 +90,29 @@ class Shard:
     number: int
     streams: dict[str, Series]
     seats: list[Seat] = attrs.field(factory=list)
+
+
+@attrs.define(eq=False)
+class Dials:
+    """When an address has dialled, and so when it may again.
+
+    One for all markets: only spot says how many dials it allows an address, and nobody whether
+    those of the futures are counted with them.
+    """
+
+    _moments: deque[float] = attrs.field(
+        init=False, factory=lambda: deque(maxlen=_DIALS_IN_A_WINDOW)
+    )
+
+    def add(self, now: float) -> None:
+        """It dials now."""
+        self._moments.append(now)
+
+    def next_at(self) -> float:
+        """From when on it may dial again."""
+        if len(self._moments) < _DIALS_IN_A_WINDOW:
+            return -math.inf
+        return self._moments[0] + _WINDOW_SECONDS
 
 
 @attrs.frozen
@@ -103,11 +132,13 @@ class Roster:
     streams_per_connection: int
     redundancy: int
     max_age_seconds: float
+    dials: Dials
+    """Shared with the other markets."""
 
     shards: list[Shard] = attrs.field(init=False, factory=list)
     _going: list[Life] = attrs.field(init=False, factory=list)
     """Lives without a seat, to be retired."""
-    _dials: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_DIALS_IN_A_WINDOW))
+    _dialled_at: float = attrs.field(init=False, default=-math.inf)
 
     def lives(self) -> Iterator[Life]:
         """All that have a seat."""
@@ -174,13 +205,21 @@ class Roster:
         """Have so many connections for each stream from now on."""
         self.redundancy = redundancy
         for shard in self.shards:
-            # Those stay that deliver.
-            shard.seats.sort(key=lambda seat: not any(life.delivers for life in seat.lives))
+            if len(shard.seats) > redundancy:
+                shard.seats.sort(key=_seniority)
             for copy, seat in enumerate(shard.seats):
                 seat.copy = copy
             self._unseat(shard.seats[redundancy:])
             del shard.seats[redundancy:]
             self._seat(shard)
+
+    def begin_with_first_host(self) -> None:
+        """There are other hosts than before."""
+        for shard in self.shards:
+            for seat in shard.seats:
+                seat.host = 0
+        for life in self.lives():
+            life.host = None
 
     def renew(self) -> None:
         """Have another life take the place of each, as soon as may be."""
@@ -203,10 +242,11 @@ class Roster:
             if due <= now:
                 # Up to a tenth earlier.
                 age = self.max_age_seconds * (1 - next(chances) / 10)
-                life = Life(seat, now, now + age)
+                life = Life(seat, now, now + age, _free_number(seat), seat.host)
                 seat.lives.append(life)
                 seat.not_before = now + _SEAT_SPACING_SECONDS
-                self._dials.append(now)
+                self._dialled_at = now
+                self.dials.add(now)
                 begin.append(life)
                 due = _wants_life_at(seat)
             again_at = min(again_at, due)
@@ -226,7 +266,9 @@ class Roster:
         elif not life.is_retired:
             seat.failures += 1
             seat.stalls += stalled
-            seat.host += 1
+            # The turn of a host passes once, however many lives it fails; and no life of before
+            # takes the turn of another host.
+            seat.host += life.host == seat.host
 
     def told_ms(self) -> int | None:
         """The event time up to which every shard that is heard at all has delivered."""
@@ -257,12 +299,7 @@ class Roster:
         ]
 
     def _next_dial_at(self) -> float:
-        if not self._dials:
-            return -math.inf
-        window_at = -math.inf
-        if len(self._dials) == self._dials.maxlen:
-            window_at = self._dials[0] + _WINDOW_SECONDS
-        return max(self._dials[-1] + _DIAL_SPACING_SECONDS, window_at)
+        return max(self._dialled_at + _DIAL_SPACING_SECONDS, self.dials.next_at())
 
     def _room(self) -> int:
         return sum(self.streams_per_connection - len(shard.streams) for shard in self.shards)
@@ -288,6 +325,31 @@ def _wants_life_at(seat: Seat) -> float:
     if not lives:
         return -math.inf
     return lives[-1].ends_at if len(lives) < _MOST_LIVES else math.inf
+
+
+def _seniority(seat: Seat) -> tuple[float, bool]:
+    """What sorts first those that have delivered all of their streams for longest.
+
+    One that was merely heard may not have asked for all streams yet, so it comes after those; one
+    that is not heard comes last.
+    """
+    delivering = [life for life in seat.lives if life.delivers]
+    ready = [life.ready_ms for life in delivering if life.ready_ms is not None]
+    return min(ready, default=math.inf), not delivering
+
+
+def _free_number(seat: Seat) -> int:
+    """Of an address on which none of the shard's other copies is.
+
+    How many addresses there are is not known here: a copy that fails again and again comes to each.
+    """
+    taken = {
+        life.nth
+        for other in seat.shard.seats
+        for life in other.lives
+        if other is not seat and not life.is_retired
+    }
+    return next(nth for nth in itertools.count(seat.copy + seat.failures) if nth not in taken)
 
 
 def _dealt(names: list[str], most: int) -> list[list[str]]:

@@ -14,6 +14,7 @@ from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.lull import Lull
 from kline_trio.exchange.transport import Dialler
+from kline_trio.recorder.roster import Dials
 
 __all__ = ["Door", "Seams"]
 
@@ -42,6 +43,8 @@ class Seams:
     """Jitter."""
     lull: Lull = attrs.field(factory=Lull)
     """All connections rest together."""
+    dials: Dials = attrs.field(factory=Dials)
+    """All markets share what an address may dial; in the time of one Trio run."""
 
     def dial_by(self, connection: ConnectionConfig) -> Dial:
         """What opens the streams that a configuration asks for."""

@@ -34,7 +34,13 @@ URL = "ws://exchange.test:9443/stream?x=1"
 class Life:
     """A connection to a scripted server, and all that came of it."""
 
-    def __init__(self, script: Script, series: tuple[Series, ...] = (BTC,)) -> None:
+    def __init__(
+        self,
+        script: Script,
+        series: tuple[Series, ...] = (BTC,),
+        *,
+        hears_of_contracts: bool = False,
+    ) -> None:
         self.exchange = ScriptedExchange([script])
         self.delivered: list[CandleClosed] = []
         self.told: list[Happening] = []
@@ -48,6 +54,7 @@ class Life:
             hear_time=self.times.append,
             connect_seconds=10,
             stall_seconds=30,
+            hears_of_contracts=hears_of_contracts,
         )
 
     async def deliver(self, event: CandleClosed) -> None:
@@ -415,3 +422,23 @@ async def test_an_answer_with_headers_that_are_no_text_ends_the_connection_only(
         + b": \xff\xfe\r\nSec-WebSocket-Accept: x\r\n\r\n"
     )
     assert (await raw_answer(answer, autojump_clock)).why in (Why.LOST, Why.UNREACHABLE)
+
+
+@pytest.mark.parametrize("from_the_begin_on", [True, False])
+async def test_news_of_contracts_are_asked_for_once_however_often_they_are_wanted(
+    autojump_clock: trio.testing.MockClock, from_the_begin_on: bool
+) -> None:
+    asked: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        with trio.move_on_after(10):
+            while True:
+                asked.extend(await peer.subscribed())
+        await trio.aclose_forcefully(peer.stream)
+
+    life = Life(script, hears_of_contracts=from_the_begin_on)
+    life.connection.hear_of_contracts()
+    life.connection.hear_of_contracts()
+    await life.live()
+    assert asked == ["btcusdt@kline_1m", "!contractInfo"]

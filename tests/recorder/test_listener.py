@@ -377,3 +377,40 @@ async def test_an_exchange_that_comes_and_goes_is_not_dialled_more_often_than_it
 
     result = await listen([flap], seconds=300)
     assert len(result.dials) <= 101
+
+
+async def test_an_exchange_that_comes_and_goes_is_not_dialled_more_often_by_three_markets(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The futures document no limit; one by address may be one for all markets."""
+
+    async def flap(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.candle(BTC)
+        await trio.aclose_forcefully(peer.stream)
+
+    exchange = ScriptedExchange([flap])
+    seams = Seams(random=Never())
+    send, receive = trio.open_memory_channel[ReceivedCandle](100)
+    with receive, send:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.serve)
+            for trade_type, market in MARKETS.items():
+                listener = Listener(
+                    market,
+                    ("ws://one.test/",),
+                    ConnectionConfig(),
+                    exchange.dial,
+                    seams,
+                    send.clone(),
+                    lambda _: None,
+                    lambda _: None,
+                    lambda *_: None,
+                )
+                listener.listen_to([Series(trade_type, "BTCUSDT", "1m")])
+                nursery.start_soon(listener.run)
+            await trio.sleep(299)
+            nursery.cancel_scope.cancel()
+    assert exchange.dialled_at[:3] == [0, 0, 0], "but none waits for another to begin"
+    assert len(exchange.dialled_at) == 150

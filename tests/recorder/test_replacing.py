@@ -39,6 +39,8 @@ class Feed:
     shut_down_at: dict[int, float] = attrs.field(factory=dict)
     """When a connection says that it will be shut down; it ends 20 s later."""
     lost_at: dict[int, float] = attrs.field(factory=dict)
+    unanswered: set[int] = attrs.field(factory=set)
+    """Connections, by their number, whose handshake is not answered."""
     streams: dict[int, set[str]] = attrs.field(factory=dict)
     """Of each living connection."""
     exchange: ScriptedExchange = attrs.field(init=False)
@@ -54,8 +56,11 @@ class Feed:
 
     async def _serve(self, peer: Peer) -> None:
         number = len(self.streams)
-        await peer.accept()
         self.streams[number] = set()
+        if number in self.unanswered:
+            await peer.gone()
+            return
+        await peer.accept()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._push, peer, number)
             while True:
@@ -78,7 +83,7 @@ class Feed:
                 await peer.text('{"e":"serverShutdown","E":1}')
             elif second > shut_down_at + 20:
                 break
-            for name in sorted(self.streams[number]):
+            for name in sorted(self.streams[number] & every.keys()):
                 if (number, name) not in self.dead:
                     minute, rest = divmod(second, 60)
                     open_ms = OPEN_MS + (minute - (rest == 0)) * MINUTE_MS
@@ -124,13 +129,14 @@ async def listening(
     series: Iterable[Series],
     feed: Feed | None = None,
     market: Market = MARKETS["spot"],
+    urls: tuple[str, ...] = ("ws://one.test/stream",),
     **patience: float,
 ) -> AsyncIterator[Running]:
     feed = feed or Feed()
     send, receive = trio.open_memory_channel[ReceivedCandle](1_000)
     listener = Listener(
         market,
-        ("ws://one.test/stream",),
+        urls,
         ConnectionConfig(read_rest_seconds=0, **patience),  # type: ignore[arg-type]
         feed.exchange.dial,
         Seams(random=Never(), wall_clock=lambda: 1_719_759_600.5),
@@ -222,6 +228,14 @@ async def test_of_two_connections_the_loss_of_one_loses_nothing_and_is_told(
     assert told == "spot/b: lost: the connection broke; another connection goes on"
 
 
+async def test_a_copy_that_failed_does_not_go_on_to_the_address_that_the_other_is_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with listening([BTC], Feed(lost_at={0: 0}), redundancy=2) as running:
+        await trio.sleep(100)
+    assert [peer.nth for peer in running.feed.exchange.peers] == [0, 1, 2]
+
+
 async def test_streams_come_and_go_on_living_connections_without_touching_the_others(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -309,6 +323,39 @@ async def test_another_configuration_is_gone_over_to_without_a_hole(
     assert running.minutes(BTC) == list(range(5))
 
 
+@pytest.mark.parametrize(
+    ("again", "then"),
+    [
+        (("ws://new.test/", "ws://newer.test/"), "ws://new.test/"),
+        (("ws://one.test/stream", "ws://two.test/stream"), "ws://two.test/stream"),
+    ],
+)
+async def test_other_hosts_begin_with_the_first_and_the_same_hosts_go_on_with_the_one_that_works(
+    autojump_clock: trio.testing.MockClock, again: tuple[str, ...], then: str
+) -> None:
+    hosts = ("ws://one.test/stream", "ws://two.test/stream")
+    async with listening([BTC], Feed(lost_at={0: 0}), urls=hosts) as running:
+        await trio.sleep(100)
+        feed = running.feed
+        running.listener.reconfigure(again, running.listener.patience, feed.exchange.dial)
+        await trio.sleep(100)
+    assert [peer.url for peer in feed.exchange.peers] == [*hosts, then]
+
+
+async def test_a_dial_of_a_host_that_is_none_any_more_takes_no_turn_of_the_new_ones(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    feed = Feed(unanswered={0})
+    async with listening([BTC], feed, connect_seconds=10) as running:
+        await trio.sleep(8)
+        hosts = ("ws://new.test/", "ws://newer.test/")
+        feed.unanswered.add(1)
+        running.listener.reconfigure(hosts, running.listener.patience, feed.exchange.dial)
+        await trio.sleep(100)
+    assert feed.exchange.dialled_at[:2] == [0, 8], "both are tried at the same time"
+    assert [peer.url for peer in feed.exchange.peers] == ["ws://one.test/stream", *hosts]
+
+
 async def test_a_stream_that_dies_on_a_living_connection_is_asked_for_anew_then_elsewhere(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -333,6 +380,52 @@ async def test_a_stream_that_dies_on_a_living_connection_is_asked_for_anew_then_
         "spot: ethusdt@kline_1m is dead on a living connection: subscribed anew",
         "spot: ethusdt@kline_1m is dead on a living connection: moved to another connection",
     ]
+
+
+def contracts_at(feed: Feed) -> list[int]:
+    """The connections on which news of contracts were asked for, one for each request."""
+    return [number for _, number, _, names in feed.asked if "!contractInfo" in names]
+
+
+async def test_contracts_are_heard_of_on_whichever_connection_is_first_now(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    market = attrs.evolve(MARKETS["spot"], has_contract_stream=True, streams_per_connection=2)
+    async with listening([BTC, ETH, SOL], market=market) as running:
+        running.listener.hear_of_contracts(wanted=True)
+        await trio.sleep(30)
+        assert contracts_at(running.feed) == [0]
+        running.listener.listen_to([ETH, SOL])
+        await trio.sleep(30)
+        assert contracts_at(running.feed) == [0, 1]
+        running.listener.listen_to([ETH, SOL, BTC])
+        running.listener.hear_of_contracts(wanted=False)
+        running.listener.hear_of_contracts(wanted=True)
+        await trio.sleep(30)
+        assert contracts_at(running.feed) == [0, 1], "once is enough"
+        running.listener.reconnect()
+        await trio.sleep(30)
+        assert contracts_at(running.feed) == [0, 1, 4]
+
+
+async def test_contracts_are_heard_of_when_the_first_connection_s_last_stream_moves_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    market = attrs.evolve(MARKETS["spot"], has_contract_stream=True, streams_per_connection=2)
+    feed = Feed()
+    async with listening([BTC, ETH], feed, market) as running:
+        running.listener.hear_of_contracts(wanted=True)
+        await trio.sleep(70)
+        feed.dead.add((0, stream_name(BTC)))
+        for minute in (1, 2):
+            running.listener.suspect(BTC, OPEN_MS + minute * MINUTE_MS)
+        await trio.sleep(60)
+    assert feed.streams == {
+        0: {stream_name(BTC), "!contractInfo"},
+        1: {stream_name(ETH), "!contractInfo"},
+        2: {stream_name(BTC)},
+    }
+    assert contracts_at(feed) == [0, 1]
 
 
 async def test_a_stream_that_only_left_a_close_out_is_left_alone(

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kline_trio.candle import Series
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.roster import Life, Plan, Roster
+from kline_trio.recorder.roster import Dials, Life, Plan, Roster
 
 HOUR = 3_600.0
 SECOND_MS = 1_000
@@ -27,9 +27,13 @@ def no_jitter() -> Iterator[float]:
 
 
 def roster(
-    *numbers: int, capacity: int = 1024, redundancy: int = 1, age_hours: float = 23
+    *numbers: int,
+    capacity: int = 1024,
+    redundancy: int = 1,
+    age_hours: float = 23,
+    dials: Dials | None = None,
 ) -> Roster:
-    made = Roster(capacity, redundancy, age_hours * HOUR)
+    made = Roster(capacity, redundancy, age_hours * HOUR, dials or Dials())
     made.want(streams(*numbers))
     return made
 
@@ -150,18 +154,35 @@ def test_what_has_no_connection_is_dialled_before_what_is_merely_old() -> None:
     assert first.seat is lost.seat
 
 
-def test_no_more_is_dialled_in_five_minutes_than_half_of_what_is_allowed() -> None:
-    made = roster(*range(40), capacity=1, redundancy=4)
+@pytest.mark.parametrize("markets", [1, 3])
+def test_no_more_is_dialled_in_five_minutes_than_half_of_what_is_allowed(markets: int) -> None:
+    """Not by all markets together, for the exchange may count them together."""
+    shared = Dials()
+    rosters = [roster(*range(40), capacity=1, redundancy=4, dials=shared) for _ in range(markets)]
     now, dials = 0.0, []
     while now < 1_000:
-        plan = made.plan(now, no_jitter())
-        for life in plan.begin:
-            dials.append(now)
-            made.end(life, stalled=False)  # an exchange that hangs up at once
-        now = max(plan.again_at, now + 0.1)
+        plans = [made.plan(now, no_jitter()) for made in rosters]
+        for made, plan in zip(rosters, plans, strict=True):
+            for life in plan.begin:
+                dials.append(now)
+                made.end(life, stalled=False)  # an exchange that hangs up at once
+        now = max(min(plan.again_at for plan in plans), now + 0.1)
     for at in dials:
         assert sum(at <= other < at + 300 for other in dials) <= 150
     assert len(dials) > 400
+
+
+def test_a_market_that_another_has_left_no_dial_asks_again_when_there_is_one() -> None:
+    shared = Dials()
+    for moment in range(150):
+        shared.add(moment)
+    made = roster(1, dials=shared)
+    plan = made.plan(200, no_jitter())
+    assert plan == Plan((), (), 300)
+    shared.add(300)  # the other was faster
+    plan = made.plan(plan.again_at, no_jitter())
+    assert plan == Plan((), (), 301)
+    assert len(made.plan(plan.again_at, no_jitter()).begin) == 1
 
 
 def test_a_stream_more_goes_where_there_is_room_and_the_others_stay() -> None:
@@ -217,6 +238,57 @@ def test_of_fewer_copies_those_stay_that_deliver() -> None:
     assert up.seat.copy == 0
 
 
+def test_a_copy_goes_on_from_address_to_address_past_those_that_the_others_are_on() -> None:
+    made = roster(1, redundancy=3)
+    failing, *others = begun(made, 0)
+    tried = []
+    for minute in range(1, 5):
+        made.end(failing, stalled=False)
+        [failing] = made.plan(60 * minute, no_jitter()).begin
+        tried.append(failing.nth)
+    assert [life.nth for life in others] == [1, 2]
+    assert tried == [3, 3, 3, 4]
+
+
+def test_the_address_of_a_connection_that_is_replaced_is_its_successor_s_too() -> None:
+    made = roster(1, redundancy=2)
+    lives = begun(made, 0)
+    made.renew()
+    assert [life.nth for life in begun(made, 60)] == [life.nth for life in lives] == [0, 1]
+
+
+def test_a_copy_more_keeps_away_from_the_address_of_one_that_was_kept() -> None:
+    made = roster(1, redundancy=2)
+    down, up = begun(made, 0)
+    deliver(up, 0, from_ms=0, to_ms=1)
+    made.end(down, stalled=False)
+    made.resize(1)
+    made.resize(2)
+    [more] = begun(made, 60)
+    assert (up.nth, more.nth) == (1, 2)
+
+
+def test_of_fewer_copies_one_that_has_all_streams_stays_before_one_that_has_just_come_back() -> (
+    None
+):
+    made = roster(1, 2, redundancy=3)
+    back, later, ready = begun(made, 0)
+    back.is_heard = True
+    deliver(later, 0, from_ms=2, to_ms=3)
+    deliver(ready, 0, from_ms=1, to_ms=3)
+    made.resize(1)
+    assert set(made.plan(10, no_jitter()).retire) == {back, later}
+    assert list(made.lives()) == [ready]
+
+
+def test_copies_that_all_stay_keep_their_places() -> None:
+    made = roster(1, redundancy=2)
+    first, second = begun(made, 0)
+    deliver(second, 0, from_ms=0, to_ms=1)
+    made.resize(2)
+    assert [first.seat.copy, second.seat.copy] == [0, 1]
+
+
 def test_a_retired_life_that_still_delivers_is_not_asked_about_again_and_again() -> None:
     made = roster(1)
     [old] = begun(made, 0)
@@ -245,7 +317,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.made = Roster(4, 2, 23 * HOUR)
+        self.made = Roster(4, 2, 23 * HOUR, Dials())
         self.now = 0.0
         self.clock_ms = 0
         self.living: set[Life] = set()
