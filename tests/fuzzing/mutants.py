@@ -60,11 +60,11 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     # Its key.
     "the first of two keys decides": (
         sieve, "            or payload.find(_KEY, key + 1) >= 0\n", ""),
-    "the first of two keys decides, in a run": (
+    "the first of two keys decides, in the walk": (
         sieve, "if letter < end:", "if letter < 0:"),
     "escapes are overlooked": (
         sieve, "            or _ESCAPE in payload\n", ""),
-    "escapes are overlooked, in a run": (
+    "escapes are overlooked, in the walk": (
         sieve, "position if escapes else self._walk", "self._walk"),
     "only the key with its colon is counted": (
         sieve, "_KEY, _FORMING, _CLOSED = b'\"x\"', ", "_KEY, _FORMING, _CLOSED = b'\"x\":', "),
