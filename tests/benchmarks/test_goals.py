@@ -2,7 +2,10 @@
 
 import pytest
 
+from benchmarks.contestants import OURS
 from benchmarks.paced import Paced
+from benchmarks.receive import goals_met
+from benchmarks.saturated import Row, Run
 
 
 def paced(*memory_mb: float, of_a_core: float = 0.04) -> Paced:
@@ -29,3 +32,28 @@ def test_growth_takes_two_minutes_to_tell() -> None:
 )
 def test_paced_goals(one: Paced, *, good: bool) -> None:
     assert one.good is good
+
+
+def row(name: str, sockets: str, *frame_us: float, decodes: bool = True) -> Row:
+    runs = [Run(each, 1e6 / each, 1.0, 0.05, 0) for each in frame_us]
+    return Row(name, sockets, 60, decodes, runs)
+
+
+def test_five_times_cheaper_is_a_goal_of_plain_sockets(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that do not decode, and those that did not run, are no measure."""
+    others = [row("limit", "plain", 0.2, decodes=False), row("absent", "plain")]
+    others += [row("dear", "plain", 50.0), row("best", "plain", 7.5, 7.0)]
+    assert goals_met([row(OURS, "plain", 1.5, 1.4), *others], "plain")
+    assert not goals_met([row(OURS, "plain", 1.5), *others], "plain")
+    assert capsys.readouterr().out.splitlines() == [
+        "plain: 1.40 µs a frame, at most 1.5; 5.0 times cheaper than best, at least 5: met",
+        "plain: 1.50 µs a frame, at most 1.5; 4.7 times cheaper than best, at least 5: not met",
+    ]
+
+
+def test_over_tls_the_ratio_is_told_and_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    assert goals_met([row(OURS, "TLS", 3.5), row("best", "TLS", 7.7)], "TLS")
+    assert not goals_met([row(OURS, "TLS", 3.6), row("best", "TLS", 70.0)], "TLS")
+    assert capsys.readouterr().out.startswith(
+        "TLS: 3.50 µs a frame, at most 3.5: met; 2.2 times cheaper than best: not judged"
+    )
