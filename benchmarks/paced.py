@@ -49,14 +49,12 @@ class Paced:
         return after[-1] - after[0] if len(after) > 1 else None
 
     @property
-    def good(self) -> bool:
-        """Whether it takes no more than it may; growth counts where it can be told."""
-        growth = self.growth_mb
-        return (
-            self.of_a_core <= _MOST_SHARE
-            and self.memory_mb[-1] <= _MOST_MB
-            and (growth is None or growth <= _MOST_GROWTH_MB)
-        )
+    def goals(self) -> list[bool]:
+        """Whether it takes no more than it may; growth is judged where it can be told."""
+        goals = [self.of_a_core <= _MOST_SHARE, self.memory_mb[-1] <= _MOST_MB]
+        if self.growth_mb is not None:
+            goals.append(self.growth_mb <= _MOST_GROWTH_MB)
+        return goals
 
 
 def main(arguments: list[str]) -> int:
@@ -87,9 +85,8 @@ def main(arguments: list[str]) -> int:
             f" {paced.memory_mb[-1]:>5.0f} MB {_MOST_MB:>5} MB {growth:>9} {_MOST_GROWTH_MB:>5} MB",
             flush=True,
         )
-    conclude([attrs.asdict(paced) for paced in table], options.json)
     # The last rest is the recorder's own; the other shows what resting is worth.
-    return 0 if table[-1].good else 1
+    return conclude([attrs.asdict(paced) for paced in table], options.json, table[-1].goals)
 
 
 def _measured(streams: int, seconds: int, rest: float, minutes: int) -> Paced:

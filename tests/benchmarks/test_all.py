@@ -39,6 +39,9 @@ def test_a_benchmark_prints_its_table_and_writes_it_down(tmp_path: Path, name: s
     assert done.returncode in (0, 1), done.stderr
     assert "rounds of pure Python" in done.stdout
     result = json.loads(file.read_text())
+    if name != "encoding":
+        verdicts = ("not met",) if done.returncode else ("met", "not judged")
+        assert result["verdict"] in verdicts
     assert result["machine"]["cores"] > 0
     assert result.get("table") or result.get("columns") or len(result) > 1
 

@@ -1,8 +1,12 @@
 """What a benchmark may call met, not met, or not judged."""
 
+from pathlib import Path
+
 import pytest
 
+from benchmarks.all import verdict_in
 from benchmarks.contestants import OURS
+from benchmarks.machine import conclude
 from benchmarks.paced import Paced
 from benchmarks.receive import goals_met
 from benchmarks.saturated import Row, Run
@@ -20,18 +24,18 @@ def test_growth_takes_two_minutes_to_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "good"),
+    ("one", "goals"),
     [
-        (paced(80, 150), True),
-        (paced(80, 150, 160), True),
-        (paced(80, 150, 161), False),
-        (paced(80, 251), False),
-        (paced(80, 150, of_a_core=0.051), False),
+        (paced(80, 150), [True, True]),
+        (paced(80, 150, 160), [True, True, True]),
+        (paced(80, 150, 161), [True, True, False]),
+        (paced(80, 251), [True, False]),
+        (paced(80, 150, of_a_core=0.051), [False, True]),
     ],
     ids=["a minute", "flat", "growing", "large", "dear"],
 )
-def test_paced_goals(one: Paced, *, good: bool) -> None:
-    assert one.good is good
+def test_what_paced_may_take(one: Paced, goals: list[bool]) -> None:
+    assert one.goals == goals
 
 
 def row(name: str, sockets: str, *frame_us: float, decodes: bool = True) -> Row:
@@ -43,17 +47,38 @@ def test_five_times_cheaper_is_a_goal_of_plain_sockets(capsys: pytest.CaptureFix
     """Those that do not decode, and those that did not run, are no measure."""
     others = [row("limit", "plain", 0.2, decodes=False), row("absent", "plain")]
     others += [row("dear", "plain", 50.0), row("best", "plain", 7.5, 7.0)]
-    assert goals_met([row(OURS, "plain", 1.5, 1.4), *others], "plain")
-    assert not goals_met([row(OURS, "plain", 1.5), *others], "plain")
+    assert goals_met([row(OURS, "plain", 1.5, 1.4), *others], "plain") == [True, True]
+    assert goals_met([row(OURS, "plain", 1.5), *others], "plain") == [True, False]
     assert capsys.readouterr().out.splitlines() == [
-        "plain: 1.40 µs a frame, at most 1.5; 5.0 times cheaper than best, at least 5: met",
-        "plain: 1.50 µs a frame, at most 1.5; 4.7 times cheaper than best, at least 5: not met",
+        "plain: 1.40 µs a frame, at most 1.5: met",
+        "plain: 5.0 times cheaper than best, at least 5: met",
+        "plain: 1.50 µs a frame, at most 1.5: met",
+        "plain: 4.7 times cheaper than best, at least 5: not met",
     ]
 
 
 def test_over_tls_the_ratio_is_told_and_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
-    assert goals_met([row(OURS, "TLS", 3.5), row("best", "TLS", 7.7)], "TLS")
-    assert not goals_met([row(OURS, "TLS", 3.6), row("best", "TLS", 70.0)], "TLS")
-    assert capsys.readouterr().out.startswith(
-        "TLS: 3.50 µs a frame, at most 3.5: met; 2.2 times cheaper than best: not judged"
-    )
+    assert goals_met([row(OURS, "TLS", 3.6), row("best", "TLS", 7.9)], "TLS") == [False]
+    assert capsys.readouterr().out.splitlines() == [
+        "TLS: 3.60 µs a frame, at most 3.5: not met",
+        "TLS: 2.2 times cheaper than best: not judged, for what OpenSSL takes is in both",
+    ]
+
+
+def test_without_the_recorder_nothing_is_judged() -> None:
+    """`--only` may leave it out."""
+    assert goals_met([row("best", "plain", 7.0)], "plain") == []
+
+
+@pytest.mark.parametrize(
+    ("goals", "told", "status"),
+    [([], "not judged", 0), ([True, True], "met", 0), ([True, False], "not met", 1)],
+)
+def test_what_nobody_judged_is_not_called_met(
+    tmp_path: Path, goals: list[bool], told: str, status: int
+) -> None:
+    """The table of all benchmarks tells apart what an exit status cannot."""
+    file = tmp_path / "result.json"
+    assert not verdict_in(file)
+    assert conclude([{"rows": 1}], file, goals) == status
+    assert verdict_in(file) == told
