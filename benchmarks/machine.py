@@ -17,6 +17,8 @@ _LIBRARIES = (
     "attrs", "h11", "httpx2", "msgspec", "numpy", "pandas", "pyarrow", "trio", "trio-websocket",
     "wsproto",
 )  # fmt: skip
+_TOLD = ("trio", "trio-websocket", "pyarrow")
+"""Of these, what stands below each table; the JSON has all."""
 _ROUNDS = 1_000
 
 
@@ -94,10 +96,17 @@ def conclude(
 
 
 def footer(found: dict[str, object]) -> str:
-    """One line below a table."""
+    """Two lines below a table: the machine, and what besides it decides how fast all is."""
+    libraries = found["libraries"]
+    assert isinstance(libraries, dict)
+    versions = ", ".join(f"{name} {libraries[name]}" for name in _TOLD)
+    # Without its date, and the machine's architecture.
+    openssl = " ".join(str(found["openssl"]).split()[:2])
+    kernel = " ".join(str(found["kernel"]).split()[:2])
     return (
         f"{found['processor']}, {found['cores']} cores, {found['python']}, {found['date']};"
-        f" {_ROUNDS:,} rounds of pure Python take {found['calibration_us']} µs"
+        f" {_ROUNDS:,} rounds of pure Python take {found['calibration_us']} µs\n"
+        f"{versions}, {openssl}, {kernel}"
     )
 
 
