@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.all import verdict_in
+from benchmarks.append import goals_met as append_goals
+from benchmarks.appending import Cost
 from benchmarks.contestants import OURS
 from benchmarks.machine import conclude
 from benchmarks.paced import Paced
@@ -82,3 +84,25 @@ def test_what_nobody_judged_is_not_called_met(
     assert not verdict_in(file)
     assert conclude([{"rows": 1}], file, goals) == status
     assert verdict_in(file) == told
+
+
+def test_one_file_is_told_as_it_is_and_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is 100 times cheaper where months have to be 300 times, and it grows with the file."""
+    of_a_candle_ms = {
+        "original": {"a month": 60.0, "a year": 500.0, "5 years": 2_000.0},
+        "one file": {"a month": 0.5, "a year": 5.0, "5 years": 25.0},
+        "months": {"a month": 0.5, "a year": 0.5, "5 years": 0.5},
+        "dates": {"a month": 1.0, "a year": 2.0, "5 years": 1.6},
+    }
+    table = {
+        (history, layout): Cost(cpu_ms, 1.0, 1.0)
+        for layout, costs in of_a_candle_ms.items()
+        for history, cpu_ms in costs.items()
+    }
+    assert append_goals(table) == [True, True, False, False]
+    one, months, dates = capsys.readouterr().out.splitlines()
+    assert one.startswith(
+        "one file: 100 times cheaper than the original at a year, and it grows: 50.0"
+    )
+    assert months.endswith(": met")
+    assert dates.endswith(": not met")
