@@ -15,7 +15,7 @@ from benchmarks.machine import footer, machine
 
 __all__ = ["NAMES", "main", "verdict_in"]
 
-NAMES = ("receive", "paced", "burst", "append", "size", "history", "read", "start")
+NAMES = ("receive", "paced", "burst", "append", "size", "history", "read", "start", "memory")
 
 
 def main(arguments: list[str]) -> int:

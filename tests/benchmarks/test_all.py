@@ -12,10 +12,11 @@ from benchmarks.archives import DATA
 from benchmarks.machine import footer
 
 ROOT = Path(__file__).resolve().parents[2]
-ALONE = {
+TINY = {
     "receive": ("--only", "kline_trio"),
     "burst": ("--only", "kline_trio"),
     "paced": ("--rest", "0.02"),
+    "memory": ("--series", "10", "--series", "40"),
 }
 
 
@@ -36,7 +37,7 @@ def test_a_benchmark_prints_its_table_and_writes_it_down(tmp_path: Path, name: s
     if name == "encoding" and not DATA.exists():
         pytest.skip("REAL DATA ABSENT")
     file = tmp_path / "result.json"
-    done = run(name, "--quick", "--json", file, *ALONE.get(name, ()))
+    done = run(name, "--quick", "--json", file, *TINY.get(name, ()))
     assert done.returncode in (0, 1), done.stderr
     result = json.loads(file.read_text())
     told = footer(result["machine"])

@@ -9,6 +9,8 @@ from benchmarks.append import goals_met as append_goals
 from benchmarks.appending import Cost
 from benchmarks.contestants import OURS
 from benchmarks.machine import conclude
+from benchmarks.memory import Held
+from benchmarks.memory import goals_met as memory_goals
 from benchmarks.paced import Paced
 from benchmarks.receive import goals_met
 from benchmarks.saturated import Row, Run
@@ -106,3 +108,19 @@ def test_one_file_is_told_as_it_is_and_not_judged(capsys: pytest.CaptureFixture[
     )
     assert months.endswith(": met")
     assert dates.endswith(": not met")
+
+
+def test_a_series_is_what_the_line_through_all_processes_rises_by(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert memory_goals([Held(100, 1, 120.5), Held(1_100, 2, 125.5)]) == [True]
+    assert memory_goals([Held(100, 1, 120), Held(1_100, 2, 131)]) == [False]
+    assert capsys.readouterr().out.splitlines() == [
+        "120 MB, and 5.0 kB for each series (at most 10): met",
+        "119 MB, and 11.0 kB for each series (at most 10): not met",
+    ]
+
+
+def test_a_few_series_are_lost_in_what_a_process_takes() -> None:
+    assert memory_goals([Held(10, 1, 120)]) == []
+    assert memory_goals([Held(10, 1, 120), Held(40, 1, 125)]) == []
