@@ -7,7 +7,6 @@ import argparse
 import functools
 import io
 import itertools
-import json
 import math
 import sys
 import time
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.archives import DATA, archive_candles
-from benchmarks.machine import footer, machine
+from benchmarks.machine import conclude
 from kline_trio.candle import Candle, Series
 from kline_trio.storage.table import BEGIN, END, table_of
 
@@ -126,18 +125,13 @@ def main(arguments: list[str]) -> int:
     if not (options.data / "klines").is_dir():
         print(f"no archives: there is no folder {options.data / 'klines'}", file=sys.stderr)
         return 1
-    found = machine()
-    print(footer(found), end="\n\n")
     measured: list[Measured] = []
     for case, table in _cases(options.data / "klines", quick=options.quick):
         print(f"measuring {case}, {table.num_rows} rows", file=sys.stderr)
         measured += _measure(case, table, runs=3 if options.quick else 9)
     for title, figure in _FIGURES.items():
         print(_markdown(title, measured, figure))
-    if options.json is not None:
-        figures = [attrs.asdict(item) for item in measured]
-        options.json.write_text(json.dumps({"machine": found, "measured": figures}, indent=1))
-    return 0
+    return conclude([attrs.asdict(item) for item in measured], options.json, goals=[])
 
 
 def _measure(case: str, table: pa.Table, runs: int) -> Iterator[Measured]:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.archives import checksum_line, daily_zips
 from benchmarks.filling import fill_store
-from benchmarks.machine import conclude
+from benchmarks.machine import conclude, verdict
 from benchmarks.made_up import minutes
 from benchmarks.neighbours import add_stores_python, ask
 from benchmarks.spent import Spent, spending
@@ -74,10 +74,10 @@ def main(arguments: list[str]) -> int:
         rates = [_best(name, work, zips, rows, runs) for name, work in _OURS.items()]
         for peer in _PEERS:
             rates += _peer(options.stores_python, peer, zips, rows, runs)
-    conclude([attrs.asdict(rate) for rate in rates], options.json)
-    good = rates[0].rows / rates[0].cpu_seconds >= _LEAST_ROWS
-    print(f"this store: at least {_LEAST_ROWS:,} a second of CPU: {'yes' if good else 'no'}")
-    return 0 if good or options.quick else 1
+    # A tenth of a second of work, twice, says too little of a second of it.
+    goals = [] if options.quick else [rates[0].rows / rates[0].cpu_seconds >= _LEAST_ROWS]
+    print(f"this store: at least {_LEAST_ROWS:,} a second of CPU: {verdict(goals)}")
+    return conclude([attrs.asdict(rate) for rate in rates], options.json, goals)
 
 
 def _stay_on_one_core() -> None:

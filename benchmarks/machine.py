@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""What the figures were measured on, and what all tables end with."""
 
 import importlib.metadata
 import json
@@ -7,15 +7,18 @@ import platform
 import ssl
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["calibration_us", "conclude", "footer", "machine"]
+__all__ = ["calibration_us", "conclude", "footer", "machine", "verdict"]
 
 _LIBRARIES = (
     "attrs", "h11", "httpx2", "msgspec", "numpy", "pandas", "pyarrow", "trio", "trio-websocket",
     "wsproto",
 )  # fmt: skip
+_TOLD = ("trio", "trio-websocket", "pyarrow")
+"""Of these, what stands below each table; the JSON has all."""
 _ROUNDS = 1_000
 
 
@@ -61,28 +64,49 @@ def _libraries_of(python: Path) -> dict[str, str]:
     return dict(line.split() for line in sorted(done.stdout.splitlines()))
 
 
-def conclude(table: object, file: Path | None, peers: Path | None = None) -> None:
-    """Print the line below a table, and write both to a JSON file if there is to be one.
+def verdict(goals: Sequence[bool]) -> str:
+    """In words: of no goals, that nothing was judged."""
+    if not goals:
+        return "not judged"
+    return "met" if all(goals) else "not met"
+
+
+def conclude(
+    table: object, file: Path | None, goals: Sequence[bool], peers: Path | None = None
+) -> int:
+    """Print the lines below a table, and write all to a JSON file if there is to be one.
 
     Args:
       table: of what JSON can hold.
       file: where to; None: nowhere.
+      goals: of each that was judged, whether it is met.
       peers: the interpreter of the peers, whose libraries are written down too.
+
+    Returns:
+      The exit status: 1 if a goal is not met.
     """
     found = machine()
     print(footer(found))
     if file is not None:
         if peers is not None:
             found["peers_libraries"] = _libraries_of(peers)
-        result = {"machine": found, "table": table}
+        result = {"machine": found, "verdict": verdict(goals), "table": table}
         file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(goals) else 1
 
 
 def footer(found: dict[str, object]) -> str:
-    """One line below a table."""
+    """Two lines below a table: the machine, and what besides it decides how fast all is."""
+    libraries = found["libraries"]
+    assert isinstance(libraries, dict)
+    versions = ", ".join(f"{name} {libraries[name]}" for name in _TOLD)
+    # Without its date, and the machine's architecture.
+    openssl = " ".join(str(found["openssl"]).split()[:2])
+    kernel = " ".join(str(found["kernel"]).split()[:2])
     return (
         f"{found['processor']}, {found['cores']} cores, {found['python']}, {found['date']};"
-        f" {_ROUNDS:,} rounds of pure Python take {found['calibration_us']} µs"
+        f" {_ROUNDS:,} rounds of pure Python take {found['calibration_us']} µs\n"
+        f"{versions}, {openssl}, {kernel}"
     )
 
 

@@ -2,7 +2,8 @@
 
 So many frames have all symbols of the three markets at 1m. Each is a TLS record of its own and is
 sent at its own moment; all series close within the last second of each minute, and it counts until
-the last candle is accepted. Memory is that of the whole process.
+the last candle is accepted. Memory is that of the whole process; what it grows by is told from the
+end of the first minute on, so it takes two minutes or more to tell it.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from benchmarks.load import open_load
 from benchmarks.machine import conclude
 from benchmarks.receiving import Cost, open_recording
 
-__all__ = ["main"]
+__all__ = ["Paced", "main"]
 
 _FRAMES_A_SECOND = 3_500
 _MARKETS = 3
@@ -25,10 +26,11 @@ _MOST_SHARE = 0.05
 _MOST_MB = 250
 _MOST_GROWTH_MB = 10
 """Over all minutes but the first, in which there is much that is made once."""
+_MINUTES = 5
 
 
 @attrs.frozen
-class _Paced:
+class Paced:
     """Some minutes at one rest."""
 
     rest_seconds: float
@@ -41,49 +43,53 @@ class _Paced:
     """Before the first minute, and after each."""
 
     @property
-    def growth_mb(self) -> float:
-        """From the end of the first minute to that of the last."""
-        return self.memory_mb[-1] - self.memory_mb[1]
+    def growth_mb(self) -> float | None:
+        """From the end of the first minute to that of the last; None: these are the same."""
+        _, *after = self.memory_mb
+        return after[-1] - after[0] if len(after) > 1 else None
 
     @property
-    def good(self) -> bool:
-        return (
-            self.of_a_core <= _MOST_SHARE
-            and self.memory_mb[-1] <= _MOST_MB
-            and self.growth_mb <= _MOST_GROWTH_MB
-        )
+    def goals(self) -> list[bool]:
+        """Whether it takes no more than it may; growth is judged where it can be told."""
+        goals = [self.of_a_core <= _MOST_SHARE, self.memory_mb[-1] <= _MOST_MB]
+        if self.growth_mb is not None:
+            goals.append(self.growth_mb <= _MOST_GROWTH_MB)
+        return goals
 
 
 def main(arguments: list[str]) -> int:
     """Print the table; 1 if it takes more than it may."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks paced", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="30 s with half the series")
-    parser.add_argument("--minutes", type=int, default=1, help="at each rest")
+    parser.add_argument(
+        "--minutes", type=int, metavar="N", help=f"at each rest; default: {_MINUTES}, quick: 1"
+    )
     parser.add_argument("--rest", type=float, metavar="SECONDS", action="append")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
+    minutes = options.minutes or (1 if options.quick else _MINUTES)
     # So that one frame in 60 is closed, or nearly: no connection has more than 1,024 streams.
     seconds, streams = (30, 583) if options.quick else (60, 1_000)
     print(
         f"{'rest':>8} {'frames':>10} {'closed':>8} {'of a core':>10} {'at most':>8} {'sender':>7}"
-        f" {'memory':>8} {'at most':>8} {'growth':>9}"
+        f" {'memory':>8} {'at most':>8} {'growth':>9} {'at most':>8}"
     )
     table = []
     for rest in options.rest or [0.0, 0.02]:
-        paced = _measured(streams, seconds, rest, options.minutes)
+        paced = _measured(streams, seconds, rest, minutes)
         table.append(paced)
+        growth = "-" if paced.growth_mb is None else f"{paced.growth_mb:+.1f} MB"
         print(
             f"{rest * 1e3:>5.0f} ms {paced.frames:>10,} {paced.closed:>8,}"
             f" {paced.of_a_core:>10.1%} {_MOST_SHARE:>8.0%} {paced.sender_of_a_core:>7.0%}"
-            f" {paced.memory_mb[-1]:>5.0f} MB {_MOST_MB:>5} MB {paced.growth_mb:>+6.1f} MB",
+            f" {paced.memory_mb[-1]:>5.0f} MB {_MOST_MB:>5} MB {growth:>9} {_MOST_GROWTH_MB:>5} MB",
             flush=True,
         )
-    conclude([attrs.asdict(paced) for paced in table], options.json)
     # The last rest is the recorder's own; the other shows what resting is worth.
-    return 0 if table[-1].good else 1
+    return conclude([attrs.asdict(paced) for paced in table], options.json, table[-1].goals)
 
 
-def _measured(streams: int, seconds: int, rest: float, minutes: int) -> _Paced:
+def _measured(streams: int, seconds: int, rest: float, minutes: int) -> Paced:
     memory: list[float] = []
 
     async def run(folder: Path) -> list[Cost]:
@@ -101,7 +107,7 @@ def _measured(streams: int, seconds: int, rest: float, minutes: int) -> _Paced:
 
     with tempfile.TemporaryDirectory() as folder:
         costs = trio.run(run, Path(folder))
-    return _Paced(
+    return Paced(
         rest,
         sum(cost.ready.frames for cost in costs),
         sum(cost.ready.closed for cost in costs),

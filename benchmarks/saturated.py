@@ -11,7 +11,7 @@ from benchmarks.load import open_load
 from benchmarks.peering import PeerError, Served, open_peer
 from benchmarks.receiving import open_recording
 
-__all__ = ["Row", "Way", "ours", "theirs"]
+__all__ = ["Row", "Run", "Way", "ours", "theirs"]
 
 _STREAMS = 500
 

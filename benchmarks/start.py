@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 import psutil
 
-from benchmarks.machine import conclude
+from benchmarks.machine import conclude, verdict
 
 __all__ = ["main"]
 
@@ -55,13 +55,11 @@ def main(arguments: list[str]) -> int:
         _told("import kline_trio.running", [_import("kline_trio.running") for _ in range(runs)]),
         _told("first frame", _first_frames(runs)),
     ]
-    conclude([attrs.asdict(start) for start in starts], options.json)
-    good = all(
-        start.wall_seconds < _MOST_SECONDS[start.name]
-        for start in starts
-        if start.name in _MOST_SECONDS
-    )
-    return 0 if good or options.quick else 1
+    # Wall time follows what else runs: three runs seldom find a moment without.
+    judged = [] if options.quick else [start for start in starts if start.name in _MOST_SECONDS]
+    goals = [start.wall_seconds < _MOST_SECONDS[start.name] for start in judged]
+    print(f"least of {runs} runs: {verdict(goals)}")
+    return conclude([attrs.asdict(start) for start in starts], options.json, goals)
 
 
 def _told(name: str, spent: Sequence[tuple[float, float]]) -> Start:

@@ -177,8 +177,8 @@ def test_rows_of_archives_never_load_pandas() -> None:
     assert done.stdout == "False\n", done.stderr
 
 
-def readme_blocks(language: str) -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
@@ -206,12 +206,29 @@ def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_readmes_configuration_is_the_default_one(tmp_path: Path) -> None:
-    [shown] = readme_blocks("toml")
+    [shown] = blocks(ROOT / "README.md", "toml")
     theirs = Config.from_text(shown, name="README.md", folder=tmp_path)
     [streams, _] = shown.split("# All that follows")
     assert theirs == Config.from_text(streams, name="README.md", folder=tmp_path)
     ours = (ROOT / "recorder.toml").read_text(encoding="utf-8")
     assert tomli.loads(ours) == tomli.loads(shown)
+
+
+CONFIGURATIONS = [
+    pytest.param(block, id=f"{page.name}, {number}")
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for number, block in enumerate(blocks(page, "toml"), 1)
+]
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS)
+def test_a_configuration_that_is_shown_can_be_used(tmp_path: Path, block: str) -> None:
+    """As it stands; one that is only about something else, below the least of streams."""
+    file = tmp_path / "recorder.toml"
+    streams = "" if "[streams." in block else '[streams.spot]\n1m = ["BTCUSDT"]\n\n'
+    file.write_text(streams + block, encoding="utf-8")
+    config = Config.from_toml(file)
+    assert config.streams or config.patterns
 
 
 def test_init_writes_the_recorder_toml_of_the_repository() -> None:
