@@ -20,7 +20,6 @@ import trio
 from benchmarks.load import open_load
 from benchmarks.machine import conclude, verdict
 from benchmarks.receiving import open_recording
-from kline_trio.storage.memory import use_system_memory
 
 __all__ = ["Held", "goals_met", "main"]
 
@@ -69,8 +68,6 @@ def _in_a_fresh_process(series: int) -> Held:
 
 
 def _held(series: int) -> Held:
-    use_system_memory()  # as the program does
-
     async def run(folder: Path) -> Held:
         with open_load(folder, streams=series, secure=True) as load:
             async with open_recording(

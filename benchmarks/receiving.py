@@ -18,6 +18,7 @@ from kline_trio.candle import Series
 from kline_trio.config import Config, ConnectionConfig, EndpointConfig, StoreConfig
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import Recorder, open_recorder
+from kline_trio.storage.memory import use_system_memory
 
 __all__ = ["Cost", "Recording", "open_recording"]
 
@@ -83,6 +84,7 @@ async def open_recording(
     folder: Path, load: Load, *, markets: int, streams: int, rest_seconds: float
 ) -> AsyncIterator[Recording]:
     """Record from the sender into the folder: so many markets with so many series each."""
+    use_system_memory()  # as the program does
     series = tuple(
         Series(trade_type, symbol, "1m")
         for trade_type in _TRADE_TYPES[:markets]

@@ -30,7 +30,7 @@ from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Drop, Fault, Shutdown
 from kline_trio.storage import disk, journal_tables
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.memory import use_system_memory
+from kline_trio.storage.memory import give_back, use_system_memory
 from tests.simulation.year import no_sync
 from tests.virtual import joined
 
@@ -132,6 +132,7 @@ async def _record(
             # Of the day's end nothing is under way any more.
             await trio.sleep_until(day * DAY_SECONDS + 0.9 * DAY_SECONDS)
             gc.collect()
+            give_back()  # as the recorder does each minute, for it is not always as long ago
             sample = Sample(
                 day,
                 process.memory_info().rss / 1e6,
