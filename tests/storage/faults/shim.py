@@ -41,7 +41,7 @@ def working_folder(fallback: Path) -> Path:
 
 
 def run_behind(
-    library: Path, root: Path, *arguments: str, trace: Path | None = None, seconds: float = 300
+    library: Path, root: Path, *arguments: str, trace: Path | None = None, seconds: float = 900
 ) -> str:
     """Runs `python -m arguments...` behind the shim, and gives back what it printed."""
     environment = {
