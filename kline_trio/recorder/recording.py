@@ -95,7 +95,10 @@ class Recording:
             listener.hear_of_contracts(wanted=follows)
             listener.listen_to(self.series_on(name))
         self.auditor.want(self._series, new_ms)
-        self.auditor.end([one for one in self._series if one in ended])
+        self.auditor.end(
+            [one for one in self._series if one in ended],
+            [one for one in self._series if self._is_traded(one)],
+        )
 
     def list_changed(self, trade_type: str, listed_ms: Mapping[str, int]) -> None:
         """The exchange's list of symbols has changed.
@@ -176,6 +179,11 @@ class Recording:
         if listing is None:
             return self.universe.knew(trade_type, series.symbol)
         return listing.has_ended
+
+    def _is_traded(self, series: Series) -> bool:
+        """Whether its symbol was seen to trade since the start."""
+        listing = self._listing(series)
+        return self.universe.is_seen(series.trade_type) and bool(listing and listing.is_trading)
 
     def _is_to_come(self, series: Series) -> bool:
         """Whether its symbol is announced, and not traded yet."""
