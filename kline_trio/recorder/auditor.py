@@ -63,6 +63,11 @@ class Auditor:
     """What is wanted, and not known yet how much of it is stored."""
     _accounts: dict[Series, Account] = attrs.field(init=False, factory=dict)
     _started_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    _retired_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    """Of what was recorded before, and for a time was not: since when that was."""
+    _traded: frozenset[Series] = attrs.field(init=False, default=frozenset())
+    _unopened: set[Series] = attrs.field(init=False, factory=set)
+    """What may have been sealed though its symbol was to trade again."""
     _lost: set[Series] = attrs.field(init=False, factory=set)
     _kept_at: float = attrs.field(init=False, default=0.0)
     _export_at: float = attrs.field(init=False, default=-math.inf)
@@ -113,9 +118,15 @@ class Auditor:
         self._unstarted = {one for one in self._wanted if one not in self._accounts}
         self._listed_ms |= listed_ms or {}
 
-    def end(self, series: Iterable[Series]) -> None:
-        """The symbols of these are traded no more: seal them when they are accounted for."""
+    def end(self, series: Iterable[Series], traded: Iterable[Series] = ()) -> None:
+        """The symbols of these are traded no more: seal them when they are accounted for.
+
+        Args:
+          series: which.
+          traded: those whose symbols the exchange's list says to be traded.
+        """
         self._ending = {one: self._ending.get(one) for one in series}
+        self._traded = frozenset(traded)
 
     @property
     def is_stock_taken(self) -> bool:
@@ -138,6 +149,8 @@ class Auditor:
         if lost:
             await self._take_stock(lost)
             self._lost.difference_update(lost)
+        if anew := self._unopened & self._traded:
+            await self._reopen(anew)
         if self.may_judge():
             await self._judge()
             await self._seal_what_has_ended()
@@ -155,6 +168,14 @@ class Auditor:
             raise
         self._unstarted.difference_update(new)
 
+    async def _reopen(self, anew: Set[Series]) -> None:
+        """The list of symbols is some minutes old when a series is sealed, and its last candle is
+        still to end: what is traded again may have candles there.
+        """
+        until_ms = {one: self._retired_ms[one] for one in sorted(anew)}
+        self.backfill.add(await self.commit_door.run(self.store.reopen, until_ms))
+        self._unopened -= anew
+
     async def _leave(self, gone: Sequence[Series]) -> None:
         """Keep since when these are not recorded any more: what has not closed yet is not ours."""
         if self.may_judge():
@@ -171,8 +192,9 @@ class Auditor:
     def _forget(self, series: Series) -> None:
         self.completeness.forget(series)
         self.backfill.forget(series)
-        for known in (self._accounts, self._started_ms):
+        for known in (self._accounts, self._started_ms, self._retired_ms):
             known.pop(series, None)
+        self._unopened.discard(series)
         if series in self._wanted:  # again, while the disk was waited for
             self._unstarted.add(series)
         else:
@@ -295,6 +317,9 @@ class Auditor:
             now_ms = self._started_ms[series]
             account = known.get(series) or _first_account(series, stored[series], now_ms)
             from_ms = wanted[series] if series in known else account.first_ms
+            if account.retired_ms is not None:
+                self._retired_ms[series] = account.retired_ms
+                self._unopened.add(series)
             if series in self._accounts:
                 # Of a lost file: what it held had been there, up to this watermark.
                 before_ms = self._accounts[series].watermark_ms
@@ -338,11 +363,12 @@ class Auditor:
         interval = series.interval
         started_ms = interval.open_time_ms(self._started_ms[series])
         account = self._accounts[series]
-        retired_ms = started_ms
-        if account.retired_ms is not None:
-            retired_ms = min(started_ms, interval.open_time_ms(account.retired_ms))
         # Up to the watermark all was accounted for: what is absent there was lost again.
-        down_ms = min(retired_ms, account.watermark_ms)
+        down_ms = min(started_ms, account.watermark_ms)
+        retired_ms = started_ms
+        if series in self._retired_ms:
+            retired_ms = min(started_ms, interval.open_time_ms(self._retired_ms[series]))
+            retired_ms = max(down_ms, retired_ms)
         for span in spans:
             for reason, from_ms, to_ms in (
                 (Reason.NOT_RECEIVED, 0, down_ms),

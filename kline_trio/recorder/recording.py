@@ -8,11 +8,12 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.config import Config
 from kline_trio.exchange.connection import Dial
-from kline_trio.listing import Listing
+from kline_trio.listing import TRADING, Listing
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.symbols import unknown_symbols, wanted
 from kline_trio.recorder.universe import Universe
+from kline_trio.storage.ledger import Account
 
 __all__ = ["Recording"]
 
@@ -40,6 +41,8 @@ class Recording:
 
     _added: dict[Series, None] = attrs.field(init=False, factory=dict)
     _removed: set[Series] = attrs.field(init=False, factory=set)
+    _unfinished: set[Series] = attrs.field(init=False, factory=set)
+    """What was recorded up to the last end."""
     _sealed: set[Series] = attrs.field(init=False, factory=set)
     _series: tuple[Series, ...] = attrs.field(init=False, default=())
     _named: set[str] = attrs.field(init=False, factory=set)
@@ -61,6 +64,11 @@ class Recording:
             one.trade_type == trade_type for one in self.config.patterns
         )
 
+    def go_on_with(self, accounts: Mapping[Series, Account]) -> None:
+        """Begin, with what is known of the series that were recorded before."""
+        self._unfinished = {one for one, known in accounts.items() if known.retired_ms is None}
+        self.settle()
+
     def settle(self, trade_type: str = "", listed_ms: Mapping[str, int] = _NOTHING) -> None:
         """Let everybody know what is recorded by now.
 
@@ -79,6 +87,12 @@ class Recording:
         kept = [
             one for one in self._series if one in ended or self.universe.is_halted(one.trade_type)
         ]
+        # Nor does a pattern mean what had ended before the start, and was not accounted for then.
+        kept += sorted(
+            one
+            for one in self._unfinished.difference(chosen)
+            if not self.universe.is_seen(one.trade_type) and self._was_meant(one)
+        )
         had = frozenset(self._series)
         self._series = tuple(
             one
@@ -95,7 +109,10 @@ class Recording:
             listener.hear_of_contracts(wanted=follows)
             listener.listen_to(self.series_on(name))
         self.auditor.want(self._series, new_ms)
-        self.auditor.end([one for one in self._series if one in ended])
+        self.auditor.end(
+            [one for one in self._series if one in ended],
+            [one for one in self._series if self._is_traded(one)],
+        )
 
     def list_changed(self, trade_type: str, listed_ms: Mapping[str, int]) -> None:
         """The exchange's list of symbols has changed.
@@ -176,6 +193,17 @@ class Recording:
         if listing is None:
             return self.universe.knew(trade_type, series.symbol)
         return listing.has_ended
+
+    def _was_meant(self, series: Series) -> bool:
+        """Whether a pattern meant it as long as its symbol was traded."""
+        listing = self._listing(series) or Listing(symbol=series.symbol)
+        traded = {series.symbol: attrs.evolve(listing, status=TRADING)}
+        return series in wanted((), self.config.patterns, {series.trade_type: traded})
+
+    def _is_traded(self, series: Series) -> bool:
+        """Whether its symbol was seen to trade since the start."""
+        listing = self._listing(series)
+        return self.universe.is_seen(series.trade_type) and bool(listing and listing.is_trading)
 
     def _is_to_come(self, series: Series) -> bool:
         """Whether its symbol is announced, and not traded yet."""

@@ -159,7 +159,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     sealed=lambda series: recording.sealed(series),
                 )
                 recording = Recording(config, listeners, filling.auditor, universe)
-                recording.settle()
+                recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
                 merger = _merger(config, storage, filling)
                 outer.start_soon(merger.run)
                 outer.start_soon(

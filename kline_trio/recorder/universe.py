@@ -220,7 +220,8 @@ def _begun_ms(
 ) -> dict[str, int]:
     """Since when symbols trade that did not at the look before.
 
-    At the first look it is known of contracts only: of spot's symbols nobody tells.
+    At the first look it is known of contracts only, those among them that were announced before:
+    of spot's symbols nobody tells.
     """
     begun = {}
     for symbol, listing in seen.items():
@@ -228,7 +229,9 @@ def _begun_ms(
             continue
         if before_ms is not None:
             begun[symbol] = min(now_ms, max(before_ms, listing.onboard_ms or 0))
-        elif known and listing.onboard_ms is not None and symbol not in known:
+        elif not known or listing.onboard_ms is None:
+            continue
+        elif symbol not in known or known[symbol].is_to_come:
             begun[symbol] = min(now_ms, listing.onboard_ms)
     return begun
 

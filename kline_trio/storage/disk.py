@@ -11,12 +11,13 @@ from typing import IO
 
 import psutil
 
-from kline_trio.errors import DamagedError, DiskError, NoRoomError
+from kline_trio.errors import DamagedError, DiskError, NoRoomError, StoreInUseError
 
 __all__ = [
     "disk_errors",
     "free_bytes",
     "is_damage",
+    "lock_file",
     "make_folders",
     "move_durably",
     "refuse_network_disk",
@@ -173,3 +174,24 @@ def _has_room(folder: Path) -> bool:
         with contextlib.suppress(OSError):
             probe.unlink()
     return True
+
+
+def lock_file(path: Path) -> int:
+    """Locks the store that this file is of, until the descriptor is closed.
+
+    The file is never unlinked: two processes could then lock two files.
+
+    Raises:
+      StoreInUseError: another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        folder = path.parent.parent
+        raise StoreInUseError(f"{folder} is in use by the recorder with pid {holder}") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor

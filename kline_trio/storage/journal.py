@@ -170,6 +170,16 @@ class Journal:
         marks = {series: one.watermark_ms for series, one in accounts.items()}
         self._watermarks_ms.update(marks)
 
+    def reopen(self, until_ms: Mapping[Series, int]) -> None:
+        """What of these was closed as delisted, up to right there, is asked for anew.
+
+        Raises:
+          sqlite3.Error: all is as it was.
+        """
+        with self._transaction():
+            for series, end_ms in until_ms.items():
+                self._ledger.reopen(series, self._id(series), end_ms)
+
     def accounts(self) -> dict[Series, Account]:
         """Those of all series that have one."""
         return accounts(self._connection)

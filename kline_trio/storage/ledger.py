@@ -275,6 +275,18 @@ class Ledger:
             for piece, now in sorted([*pieces, (inside, how(old))], key=lambda pair: pair[0]):
                 self._insert(series_id, attrs.evolve(now, span=piece))
 
+    def reopen(self, series: Series, series_id: int, until_ms: int) -> None:
+        """What was closed as delisted, up to right there, is asked for anew."""
+        row = self._connection.execute(_BEFORE, [series_id, until_ms]).fetchone()
+        last = _absence(series, row) if row else None
+        if last is None or last.span.to_ms != until_ms or last.reason is not Reason.DELISTED:
+            return
+
+        def anew(one: Absence) -> Absence:
+            return attrs.evolve(one, reason=Reason.NOT_CONFIGURED, state=State.PENDING, asked=0)
+
+        self.change(series, series_id, last.span, anew)
+
     def revise(self, series_id: int, revision: Revision) -> None:
         """Takes a revision down."""
         older, newer = attrs.astuple(revision.older), attrs.astuple(revision.newer)

@@ -1,7 +1,6 @@
 """The store as the recorder holds it: one folder, one writer, every error of the disk named."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import shlex
@@ -13,13 +12,14 @@ import attrs
 import pyarrow as pa
 
 from kline_trio.candle import ReceivedCandle, Series
-from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
+from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import candle_files, open_files, stored_spans
 from kline_trio.storage.coverage import write_coverage
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
+    lock_file,
     make_folders,
     move_durably,
     refuse_network_disk,
@@ -78,7 +78,7 @@ class Store:
             make_folders(path)
             refuse_network_disk(path)
             make_folders(scratch(path))
-            lock = _lock(lock_path(path))
+            lock = lock_file(lock_path(path))
             undo.callback(os.close, lock)
             # Only now: another writer's temporaries are not ours to sweep.
             for left_over in scratch(path).iterdir():
@@ -124,6 +124,19 @@ class Store:
         """
         with disk_errors(journal_path(self.path)):
             self._journal.settle(found, accounts, revisions)
+
+    def reopen(self, until_ms: Mapping[Series, int]) -> tuple[Absence, ...]:
+        """What of these was closed as delisted, up to right there, is asked for anew.
+
+        Returns:
+          all that is asked for of these.
+
+        Raises:
+          DiskError: all is as it was.
+        """
+        with disk_errors(journal_path(self.path)):
+            self._journal.reopen(until_ms)
+            return self._journal.asked_for(until_ms)
 
     def accounts(self) -> dict[Series, Account]:
         """Up to where each series is accounted for.
@@ -381,18 +394,3 @@ def _other_layout(store_path: Path, how: str, layout: Layout) -> ConfigError:
         f" write the store anew and swap the two: python -m kline_trio {command}"
     )
     return ConfigError([problem])
-
-
-def _lock(path: Path) -> int:
-    """Locks the file, which is never unlinked: two processes could then lock two files."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        folder = path.parent.parent
-        raise StoreInUseError(f"{folder} is in use by the recorder with pid {holder}") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor

@@ -14,7 +14,7 @@ from kline_trio.config import Config, StoreConfig, UniverseConfig
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault
-from kline_trio.simulator.listing_events import Delisting, NewListing, StatusChange
+from kline_trio.simulator.listing_events import Delisting, NewListing, StatusChange, TickChange
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Reason, State
 from tests.recorder.test_completing import ledger
@@ -103,16 +103,24 @@ async def test_a_new_symbol_joins_and_has_every_candle_from_its_first_one_on(
     assert early.reason is Reason.NOT_CONFIGURED
 
 
+@pytest.mark.parametrize(
+    ("trade_type", "symbol", "pattern"),
+    [("usdt_futures", "SOLUSDT", "*USDT"), ("coin_futures", "SOLUSD_PERP", "*_PERP")],
+)
 async def test_a_new_contract_joins_at_once_for_the_stream_tells_of_it(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    trade_type: str,
+    symbol: str,
+    pattern: str,
 ) -> None:
     """The list itself is looked at every ten hours of the exchange only."""
-    new = NewListing(trade_type="usdt_futures", symbol="SOLUSDT", at_ms=minute(90))
-    text = '[streams.usdt_futures]\n1m = ["*USDT"]\n[universe]\nrefresh_seconds = 600\n'
+    new = NewListing(trade_type=trade_type, symbol=symbol, at_ms=minute(90))
+    text = f'[streams.{trade_type}]\n1m = ["{pattern}"]\n'
     exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=[new])
     config = attrs.evolve(config_in(tmp_path, text), universe=UniverseConfig())
     joined_at: list[float] = []
-    sol = Series("usdt_futures", "SOLUSDT", "1m")
+    sol = Series(trade_type, symbol, "1m")
     async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
         for passed in range(150):
             await trio.sleep(1)
@@ -121,8 +129,51 @@ async def test_a_new_contract_joins_at_once_for_the_stream_tells_of_it(
     assert 89 <= joined_at[0] < 115
     assert_whole(tmp_path, exchange, sol, 90, 145)
     rows = kline_trio.universe(tmp_path / "data")
-    mine = rows[(rows["symbol"] == "SOLUSDT") & (rows["trade_type"] == "usdt_futures")]
+    mine = rows[(rows["symbol"] == symbol) & (rows["trade_type"] == trade_type)]
     assert list(mine["status"]) == ["PENDING_TRADING", "TRADING"]
+    assert {moment.value // 1_000_000 for moment in mine["onboard_date"]} == {minute(90)}
+
+
+async def test_a_new_tick_size_is_a_row_of_the_universe_and_changes_no_stream(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    change = TickChange(trade_type="spot", symbol="ETHUSDT", at_ms=minute(30), tick_size="1")
+    exchange, _ = await record(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n', 90, change)
+    assert_whole(tmp_path, exchange, spot("ETHUSDT"), 0, 85)
+    assert {one.open.is_integer() for one in stored(tmp_path, spot("ETHUSDT"))[35:]} == {True}
+    rows = kline_trio.universe(tmp_path / "data")
+    mine = rows[(rows["symbol"] == "ETHUSDT") & (rows["trade_type"] == "spot")]
+    assert list(mine["tick_size"]) == ["0.01", "1"]
+    assert list(mine["status"]) == ["TRADING", "TRADING"]
+    assert minute(30) <= mine["time"].iloc[1].value // 1_000_000 < minute(55)
+    at_first = kline_trio.universe(tmp_path / "data", at=mine["time"].iloc[0])
+    [then] = at_first["tick_size"][at_first["symbol"] == "ETHUSDT"]
+    assert then == "0.01"
+    assert exchange.statistics["spot"].opened == 1
+    assert ledger(tmp_path, spot("ETHUSDT")) == []
+
+
+async def test_another_date_of_listing_is_a_row_of_the_universe_and_the_symbol_joins_by_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """An exchange does not take an announced date back, so another exchange tells the new one."""
+    early, late = (
+        NewListing(
+            trade_type="usdt_futures", symbol="SOLUSDT", at_ms=minute(at), announced_ms=minute(5)
+        )
+        for at in (200, 150)
+    )
+    text = '[streams.usdt_futures]\n1m = ["*USDT"]\n'
+    await record(tmp_path, text, 60, early)
+    exchange, series = await record(tmp_path, text, 150, late, from_minute=90)
+    sol = Series("usdt_futures", "SOLUSDT", "1m")
+    assert sol in series
+    assert_whole(tmp_path, exchange, sol, 150, 235)
+    rows = kline_trio.universe(tmp_path / "data")
+    mine = rows[(rows["symbol"] == "SOLUSDT") & (rows["trade_type"] == "usdt_futures")]
+    dates = [moment.value // 1_000_000 for moment in mine["onboard_date"]]
+    assert dates == [minute(200), minute(150), minute(150)]
+    assert list(mine["status"]) == ["PENDING_TRADING", "PENDING_TRADING", "TRADING"]
 
 
 @pytest.mark.parametrize("how", ['["*USDT"]', '["BTCUSDT", "ETHUSDT"]'])
@@ -145,6 +196,26 @@ async def test_a_delisted_symbol_is_sealed_in_the_ledger_with_its_last_candle(
     assert account.watermark_ms == last.span.to_ms
     assert account.watermark_ms < minute(60), "it is not asked for any more"
     assert_whole(tmp_path, exchange, spot("BTCUSDT"), 0, 85)
+
+
+async def test_a_symbol_that_a_pattern_means_is_sealed_though_a_restart_came_before(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """By then the list that is kept says that it does not trade, and so no pattern means it.
+
+    Once it was let go: what was absent stayed so for ever, and its end was not in the ledger.
+    """
+    gone = Delisting(trade_type="spot", symbol="ETHUSDT", at_ms=minute(30))
+    text = '[streams.spot]\n1h = ["*USDT"]\n'
+    await record(tmp_path, text, 45, gone)
+    exchange, series = await record(tmp_path, text, 90, gone, from_minute=70)
+    eth = Series("spot", "ETHUSDT", "1h")
+    assert eth not in series
+    assert_whole(tmp_path, exchange, eth, 0, 60)
+    last = ledger(tmp_path, eth)[-1]
+    assert (last.span.from_ms, last.reason, last.state) == (
+        minute(60), Reason.DELISTED, State.CLOSED,
+    )  # fmt: skip
 
 
 async def test_a_sealed_symbol_is_sealed_again_after_days_without_a_recorder(
@@ -196,6 +267,65 @@ async def test_a_halted_symbol_is_recorded_again_when_it_trades_again(
     at_halt = kline_trio.universe(tmp_path / "data", at=eth["time"].iloc[1])
     halted = at_halt[(at_halt["symbol"] == "ETHUSDT") & (at_halt["trade_type"] == "spot")]
     assert list(halted["is_trading"]) == [False]
+
+
+@pytest.mark.parametrize(("interval", "again"), [("1m", 37.2), ("1h", 110)])
+async def test_a_symbol_that_trades_again_right_after_it_was_sealed_lacks_no_candle(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, interval: str, again: float
+) -> None:
+    """It was sealed in a minute in which it was traded again, as the next look at the list told;
+    and with an hour that was not over.
+    """
+    halts = [
+        StatusChange(trade_type="spot", symbol="ETHUSDT", at_ms=minute(at), status=status)
+        for at, status in ((30, "HALT"), (again, "TRADING"))
+    ]
+    text = f'[streams.spot]\n{interval} = ["*USDT"]\n'
+    exchange, series = await record(tmp_path, text, 420, *halts)
+    eth = Series("spot", "ETHUSDT", interval)
+    assert eth in series
+    market = exchange.markets["spot"]
+    traded = [
+        one
+        for one in truth(exchange, eth, START_MS, minute(360))
+        if not market.absence(
+            "ETHUSDT", one.open_time_ms, eth.interval.end_time_ms(one.open_time_ms)
+        )
+    ]
+    assert [one for one in stored(tmp_path, eth) if one.open_time_ms < minute(360)] == traded
+    assert {one.state for one in ledger(tmp_path, eth)} <= {State.FILLED, State.CLOSED}
+
+
+async def test_a_contract_that_was_announced_before_a_restart_has_its_first_candles(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """It trades while no recorder is there; the list tells since when."""
+    new = NewListing(
+        trade_type="usdt_futures", symbol="SOLUSDT", at_ms=minute(90), announced_ms=minute(20)
+    )
+    text = '[streams.usdt_futures]\n1m = ["*USDT"]\n'
+    await record(tmp_path, text, 60, new)
+    exchange, series = await record(tmp_path, text, 60, new, from_minute=120)
+    sol = Series("usdt_futures", "SOLUSDT", "1m")
+    assert sol in series
+    assert_whole(tmp_path, exchange, sol, 90, 175)
+
+
+async def test_a_candle_that_closed_right_before_it_was_wanted_again_was_not_configured(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """It may still come within the grace, and so it is named later than the others."""
+    exchange = Exchange(start_ms=START_MS, listed=LISTED)
+    config = config_in(tmp_path, '[streams.spot]\n1m = ["BTCUSDT", "ETHUSDT"]\n')
+    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+        await trio.sleep_until(exchange.local_s(minute(15.5)))
+        recorder.remove_symbols("spot", "1m", "ETHUSDT")
+        await trio.sleep_until(exchange.local_s(minute(21) + 3_500))
+        recorder.add_symbols("spot", "1m", "ETHUSDT")
+        await trio.sleep_until(exchange.local_s(minute(40)))
+    rows = [one for one in ledger(tmp_path, spot("ETHUSDT")) if one.span.to_ms <= minute(21)]
+    assert rows[-1].span.to_ms == minute(21)
+    assert {one.reason for one in rows} == {Reason.NOT_CONFIGURED}
 
 
 async def test_symbols_are_added_and_removed_at_run_time_on_all_markets(

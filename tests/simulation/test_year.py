@@ -1,21 +1,45 @@
 """Weeks in virtual time end with nothing lost; `python -m tests.simulation.year` runs a year."""
 
 import os
+from random import Random
+from typing import get_args
 
 import pytest
 
+from kline_trio.simulator.faults import Fault
+from kline_trio.storage.ledger import Reason
+from tests.simulation.weather import DAY_MS, LASTING, START_MS, faults
 from tests.simulation.year import whole
+
+SEED = int(os.environ.get("KLINE_TRIO_SEED", "1"))
 
 
 @pytest.mark.parametrize("nth", [0, 1])
 def test_weeks_with_random_faults_end_complete_and_explained(nth: int) -> None:
-    result = whole(int(os.environ.get("KLINE_TRIO_SEED", "1")) + nth, days=10)
+    """Days without a recorder are among them, and symbols that come and go."""
+    result = whole(SEED + nth, days=12)
     assert result.wrong == []
-    assert result.stored > 20_000
-    assert result.refilled > 250
-    assert result.explained > 20
+    assert result.lives >= 2
+    assert result.series > len(LASTING)
+    assert result.stored > 12_000
+    assert result.refilled > 2_000
+    assert result.explained > 100
+    reasons = {text.partition(",")[0] for text in result.reasons}
+    assert reasons >= {
+        Reason.NOT_RECEIVED,
+        Reason.RECORDER_DOWN,
+        Reason.DELISTED,
+        Reason.EXCHANGE_HAD_NONE,
+    }
 
 
 def test_the_same_seed_is_the_same_trace() -> None:
-    assert whole(7, days=2).digest == whole(7, days=2).digest
-    assert whole(8, days=2).digest != whole(7, days=2).digest
+    first, again, other = whole(7, days=2), whole(7, days=2), whole(8, days=2)
+    assert first.digest == again.digest
+    assert first.digest != other.digest
+
+
+def test_a_month_of_weather_has_everything_that_can_go_wrong() -> None:
+    """A fault that is new in the simulator is to be in the storm, too."""
+    storm = faults(Random(SEED), START_MS + 90 * DAY_MS)
+    assert {type(one) for one in storm} == {*get_args(Fault)}

@@ -13,10 +13,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 from unittest import mock
 
 import attrs
@@ -24,45 +24,30 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from kline_trio.candle import Series
-from kline_trio.config import CompletenessConfig, Config, ConnectionConfig, StoreConfig
-from kline_trio.exchange.protocol import stream_name
+from kline_trio.config import (
+    CompletenessConfig,
+    Config,
+    ConnectionConfig,
+    StoreConfig,
+    UniverseConfig,
+)
+from kline_trio.recorder import history
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import (
-    Drop,
-    Fault,
-    Garbage,
-    Lag,
-    LateClose,
-    OmitClose,
-    Outage,
-    RepeatClose,
-    RestFault,
-    ReviseClose,
-    Shutdown,
-    Silence,
-    Stall,
-)
+from kline_trio.simulator.faults import Fault
 from kline_trio.storage import disk, journal_tables
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Account, Reason, State
-from kline_trio.storage.stored import stored_table
-from kline_trio.storage.table import candles_of
-from tests.recorder.test_supervisor import truth
+from kline_trio.storage.ledger import State
+from tests.simulation.judgement import Judgement
+from tests.simulation.weather import DAY_MS, LASTING, LISTED, NAMED, PATTERNS, START_MS, faults
 from tests.virtual import joined
 
-START_MS = 1_704_067_200_000  # 2024-01-01
-DAY_MS = 86_400_000
-MINUTE_MS = 60_000
 SPEED = 1_200.0
-SERIES = (
-    Series("spot", "BTCUSDT", "1m"),
-    Series("usdt_futures", "ETHUSDT", "3m"),
-    Series("coin_futures", "BTCUSD_PERP", "5m"),
-)
+_DAY_S = DAY_MS / 1_000 / SPEED
+_LIFE_S = 4 * _DAY_S
+"""How long a recorder lives, in the mean."""
 _MONTHS = Layout("{trade_type}_{symbol}_{time_interval}.pqt/{month}.parquet")
 
 
@@ -75,6 +60,12 @@ class Result:
     stored: int = 0
     refilled: int = 0
     explained: int = 0
+    lives: int = 0
+    """How many recorders there were, one after the other."""
+    series: int = 0
+    """How many are accounted for."""
+    reasons: Counter[str] = attrs.field(factory=Counter)
+    """Of how many candles what stands in the ledger."""
     wrong: list[str] = attrs.field(factory=list)
     digest: str = ""
     seconds: float = 0.0
@@ -82,10 +73,21 @@ class Result:
     def __str__(self) -> str:
         verdict = "; ".join(self.wrong[:5]) or "0 lost, 0 duplicated, each absence explained"
         return (
-            f"seed {self.seed}: {self.days} days, {self.stored:,} candles, {self.refilled:,}"
-            f" filled in, {self.explained:,} absent; {verdict};"
+            f"seed {self.seed}: {self.days} days, {self.lives} recorders, {self.series} series,"
+            f" {self.stored:,} candles, {self.refilled:,} filled in, {self.explained:,} absent;"
+            f" {verdict};"
             f" trace {self.digest[:12]}, {self.seconds:.0f} s"
         )
+
+
+@attrs.frozen
+class Storm:
+    """What the recorders went through."""
+
+    exchange: Exchange
+    faults: Sequence[Fault]
+    lives: Sequence[tuple[int, int]]
+    """From when to when, in the exchange's time, each recorder lived."""
 
 
 def no_sync(*_: object) -> None:
@@ -101,47 +103,56 @@ def simulate(seed: int, days: int, folder: Path) -> Result:
     with (
         mock.patch.object(journal_tables, "_SETTINGS", settings),
         mock.patch.object(disk, "_sync", no_sync),
+        # Files of a few days are worth their while here, where no series is of 1m.
+        mock.patch.object(history, "_LEAST_CANDLES", 200),
         mock.patch.object(os, "fsync", no_sync),
     ):
         _run._r.seed(seed)
-        exchange, lives = trio.run(
+        storm = trio.run(
             _record, seed, days, folder, clock=trio.testing.MockClock(autojump_threshold=0)
         )
-    _hold_against_the_truth(result, exchange, lives, folder)
+    _hold_against_the_truth(result, storm, folder)
     result.seconds = time.monotonic() - began
     return result
 
 
-async def _record(seed: int, days: int, folder: Path) -> tuple[Exchange, list[tuple[int, int]]]:
-    """The exchange, and from when to when, in its time, each recorder lived."""
+async def _record(seed: int, days: int, folder: Path) -> Storm:
     chance = Random(seed)
     end_ms = START_MS + days * DAY_MS
+    wrong = tuple(faults(chance, end_ms))
     exchange = Exchange(
         seed=seed,
         start_ms=START_MS,
         speed=SPEED,
-        faults=list(_faults(chance, end_ms)),
+        listed=LISTED,
+        faults=wrong,
         forming=False,
     )
     config = Config(
-        streams=SERIES,
+        streams=NAMED,
+        patterns=PATTERNS,
         store=StoreConfig(
-            path=folder / "data", layout=_MONTHS, merge_seconds=5.0, max_merge_seconds=60.0
+            path=folder / "data", layout=_MONTHS, merge_seconds=10.0, max_merge_seconds=60.0
         ),
         # A connection grows two and a half days old, in the exchange's time.
         connection=ConnectionConfig(stall_seconds=5.0, max_age_hours=0.05, read_rest_seconds=0.0),
         completeness=CompletenessConfig(attempts=3, attempt_seconds=2.0),
+        universe=UniverseConfig(refresh_seconds=12.0),
     )
-    lives = []
+    lives: list[tuple[int, int]] = []
     async with joined(exchange, seed=seed) as seams:
         while True:
             now_ms = exchange.now_ms(trio.current_time())
             left_s = (end_ms - now_ms) / 1_000 / SPEED
-            is_last = left_s < 400
-            life_s = left_s if is_last else min(left_s - 200, chance.expovariate(1 / 4_000))
+            life_s = min(30.0 + chance.expovariate(1 / _LIFE_S), left_s / 3)
+            gap_s = min(chance.expovariate(1 / 30), 100.0)
+            if not lives or chance.random() < 0.2:
+                # So long that the archive has files of the days between.
+                gap_s = chance.uniform(4.0, 6.0) * _DAY_S
+            is_last = left_s < life_s + gap_s + 2 * _DAY_S
             with trio.CancelScope() as life:
                 async with open_recorder(config, seams) as recorder:
-                    until = trio.current_time() + max(life_s, 5.0)
+                    until = trio.current_time() + (left_s if is_last else life_s)
                     await _meddle(recorder, config, chance, until - 30.0)
                     await trio.sleep_until(until)
                     if not is_last and chance.random() < 0.7:
@@ -150,16 +161,17 @@ async def _record(seed: int, days: int, folder: Path) -> tuple[Exchange, list[tu
                         await trio.lowlevel.checkpoint()
             lives.append((now_ms, exchange.now_ms(trio.current_time())))
             if is_last:
-                return exchange, lives
-            await trio.sleep(min(chance.expovariate(1 / 30), 100.0))
+                return Storm(exchange, wrong, lives)
+            await trio.sleep(gap_s)
 
 
 async def _meddle(recorder: Recorder, config: Config, chance: Random, until: float) -> None:
     """What users do to a running recorder; in the end all is as it was configured."""
     while True:
-        await trio.sleep(chance.expovariate(1 / 400))
-        if trio.current_time() > until:
+        next_at = trio.current_time() + chance.expovariate(1 / 200)
+        if next_at > until:
             return
+        await trio.sleep_until(next_at)
         match chance.choice(("reconnect", "reconnect", "redundancy", "away")):
             case "reconnect":
                 recorder.reconnect(chance.choice((None, "spot", "coin_futures")))
@@ -167,136 +179,37 @@ async def _meddle(recorder: Recorder, config: Config, chance: Random, until: flo
                 ways = attrs.evolve(config.connection, redundancy=chance.choice((1, 2, 3)))
                 recorder.reconfigure(attrs.evolve(config, connection=ways))
             case "away":
-                one = chance.choice(SERIES)
+                one = chance.choice(LASTING)
                 recorder.remove_symbols(one.trade_type, one.time_interval, one.symbol)
                 await trio.sleep(min(chance.expovariate(1 / 10), 25.0))
                 recorder.add_symbols(one.trade_type, one.time_interval, one.symbol)
 
 
-def _faults(chance: Random, end_ms: int) -> Iterator[Fault]:
-    yield Lag(trade_type="spot", from_ms=START_MS, until_ms=end_ms)
-    for series in SERIES:
-        stream, trade_type = stream_name(series), series.trade_type
-        # None in the last hours, so that all is settled at the end.
-        at_ms, last_ms = START_MS + 3_600_000, end_ms - 6 * 3_600_000
-        while True:
-            at_ms += round(chance.expovariate(1 / (5 * 3_600_000)))
-            at_ms = series.interval.open_time_ms(at_ms)
-            if at_ms >= last_ms:
-                break
-            until_ms = min(at_ms + round(chance.expovariate(1 / 1_800_000)), last_ms)
-            close = {"trade_type": trade_type, "stream": stream, "open_ms": at_ms}
-            stretch: dict[str, Any] = {
-                "trade_type": trade_type, "from_ms": at_ms, "until_ms": until_ms + MINUTE_MS,
-            }  # fmt: skip
-            yield chance.choice(
-                (
-                    Drop(trade_type=trade_type, at_ms=at_ms + 30_000),
-                    Shutdown(trade_type=trade_type, at_ms=at_ms),
-                    Garbage(trade_type=trade_type, at_ms=at_ms),
-                    Stall(**stretch),
-                    Silence(
-                        stream=stream,
-                        cure=chance.choice((None, "subscription", "connection")),
-                        **stretch,
-                    ),
-                    Outage(**stretch),
-                    RestFault(status=chance.choice((200, 429, 418, 500, 503, 403)), **stretch),
-                    OmitClose(**close),  # type: ignore[arg-type]
-                    LateClose(late_ms=chance.randint(1, 600_000), **close),  # type: ignore[arg-type]
-                    RepeatClose(**close),  # type: ignore[arg-type]
-                    ReviseClose(**close),  # type: ignore[arg-type]
-                )
-            )
-
-
-def _hold_against_the_truth(
-    result: Result, exchange: Exchange, lives: list[tuple[int, int]], folder: Path
-) -> None:
-    digest = hashlib.sha256(repr(lives).encode())
+def _hold_against_the_truth(result: Result, storm: Storm, folder: Path) -> None:
+    digest = hashlib.sha256(repr(storm.lives).encode())
     with journal_view(folder / "data") as journal:
         ledger, accounts = tuple(journal.absences()), journal.accounts()
-    for series in SERIES:
-        table = stored_table(folder / "data", series)
-        have = [] if table is None else candles_of(table)
-        account = accounts[series]
-        # It begins with the first candle after the exchange has told the time.
-        if not START_MS <= account.first_ms < START_MS + 3_600_000:
-            result.wrong.append(f"{series} is accounted for from {account.first_ms} on")
-        if account.watermark_ms < lives[-1][1] - 3 * 3_600_000:
-            result.wrong.append(f"{series} is accounted for up to {account.watermark_ms} only")
-        mine = [one for one in ledger if one.series == series]
-        digest.update(repr((have[-100:], len(have), mine)).encode())
-        _compare(result, exchange, series, have, account)
-        _judge_reasons(result, exchange, series, mine, lives)
+    judgement = Judgement(
+        storm.exchange, storm.faults, storm.lives, folder / "data", accounts, ledger
+    )
+    for series, have in judgement.stored.items():
+        mine = judgement.absences(series)
+        digest.update(repr((series, have[-100:], len(have), mine)).encode())
         result.stored += len(have)
         for one in mine:
             count = series.interval.count(one.span)
+            result.reasons[f"{one.reason}, {one.state} {one.filled_by or ''}".rstrip()] += count
             if one.state is State.FILLED:
                 result.refilled += count
             else:
                 result.explained += count
+    result.lives = len(storm.lives)
+    result.series = len(accounts)
+    result.wrong += judgement.wrong()
     result.wrong += [
         f"{file.path}: {fault.what}" for file in check(folder / "data") for fault in file.faults
     ]
     result.digest = digest.hexdigest()
-
-
-def _compare(
-    result: Result, exchange: Exchange, series: Series, have: list[Any], account: Account
-) -> None:
-    """Each candle up to the watermark is the exchange's own, or lies in an outage."""
-    market = exchange.markets[series.trade_type]
-    interval = series.interval
-    wanted = [
-        one
-        for one in truth(exchange, series, account.first_ms, account.watermark_ms)
-        if not market.script.outage(
-            series.symbol, one.open_time_ms, interval.end_time_ms(one.open_time_ms)
-        )
-    ]
-    stored = {one.open_time_ms: one for one in have if one.open_time_ms < account.watermark_ms}
-    lost = [one for one in wanted if one.open_time_ms not in stored]
-    if lost:
-        result.wrong.append(f"{series}: {len(lost)} lost, first {lost[0].open_time_ms}")
-    differ = [one for one in wanted if stored.get(one.open_time_ms, one) != one]
-    if differ:
-        result.wrong.append(f"{series}: {len(differ)} are not what was traded")
-    if len(stored) > len(wanted):
-        result.wrong.append(f"{series}: {len(stored) - len(wanted)} that never were")
-    if len(have) != len({one.open_time_ms for one in have}):
-        result.wrong.append(f"{series}: some are there twice")
-
-
-def _judge_reasons(
-    result: Result,
-    exchange: Exchange,
-    series: Series,
-    mine: list[Absence],
-    lives: list[tuple[int, int]],
-) -> None:
-    """Each absence has the reason that the exchange's own record, and ours of lives, give it."""
-    market, interval = exchange.markets[series.trade_type], series.interval
-    for one in mine:
-        for open_time_ms in interval.open_times_ms(one.span):
-            end_ms = interval.end_time_ms(open_time_ms)
-            out = market.script.outage(series.symbol, open_time_ms, end_ms) is not None
-            if (one.state is State.CLOSED) != out and one.state is not State.PENDING:
-                result.wrong.append(f"{series} {open_time_ms}: {one.state}, outage: {out}")
-            if one.state is State.CLOSED and one.reason is not Reason.EXCHANGE_HAD_NONE:
-                result.wrong.append(f"{series} {open_time_ms}: closed as {one.reason}")
-            if one.reason is Reason.RECORDER_DOWN and _lived_through(lives, end_ms):
-                result.wrong.append(f"{series} {open_time_ms}: the recorder was not down")
-            if one.state is State.PENDING and end_ms < lives[-1][1] - 3 * 3_600_000:
-                result.wrong.append(f"{series} {open_time_ms}: still pending")
-
-
-def _lived_through(lives: list[tuple[int, int]], end_ms: int) -> bool:
-    """Whether a recorder lived at a candle's end, so long that it had heard what time it is, and
-    went on for long enough to name what it lacks.
-    """
-    hours = 3_600_000
-    return any(from_ms + 3 * hours < end_ms < to_ms - hours for from_ms, to_ms in lives)
 
 
 def whole(seed: int, days: int) -> Result:

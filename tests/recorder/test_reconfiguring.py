@@ -1,0 +1,187 @@
+"""A running recorder goes over to another configuration, in virtual time."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from kline_trio import running
+from kline_trio.candle import Series
+from kline_trio.config import Config
+from kline_trio.exchange.protocol import stream_name
+from kline_trio.recorder.supervisor import open_recorder
+from kline_trio.simulator.exchange import Exchange
+from kline_trio.storage.ledger import State
+from tests.recorder.test_completing import ledger
+from tests.recorder.test_supervisor import START_MS, stored, truth
+from tests.virtual import joined
+
+MINUTE_MS = 60_000
+BTC, ETH, BNB, SOL = (Series("spot", f"{base}USDT", "1m") for base in ("BTC", "ETH", "BNB", "SOL"))
+COIN = Series("coin_futures", "BTCUSD_PERP", "1m")
+GOOD = '[streams.spot]\n1m = ["BTCUSDT"]\n'
+
+
+def config_of(folder: Path, *series: Series, more: str = "") -> Config:
+    text = "".join(
+        f"[streams.{trade_type}]\n1m = [{', '.join(names)}]\n"
+        for trade_type in ("spot", "coin_futures")
+        if (names := [f'"{one.symbol}"' for one in series if one.trade_type == trade_type])
+    )
+    return Config.from_text(text + more, name="recorder.toml", folder=folder)
+
+
+def subscriptions(exchange: Exchange) -> dict[tuple[str, int, str], int]:
+    """Since when each stream is subscribed, by market, connection and name."""
+    return {
+        (session.trade_type, session.number, name): since_ms
+        for session in exchange._sessions
+        for name, since_ms in session.streams.items()
+    }
+
+
+async def test_streams_come_and_go_and_the_others_are_not_touched(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """No other stream is subscribed anew, and no connection closed: whoever is missing a candle
+    would have nobody to bring it.
+    """
+    exchange = Exchange(start_ms=START_MS)
+    async with (
+        joined(exchange) as seams,
+        open_recorder(config_of(tmp_path, BTC, ETH, BNB), seams) as recorder,
+    ):
+        await trio.sleep(10)
+        before = subscriptions(exchange)
+        assert {name for _, _, name in before} == {*map(stream_name, (BTC, ETH, BNB))}
+        recorder.reconfigure(config_of(tmp_path, BTC, BNB, SOL, COIN))
+        assert recorder.series == (BTC, BNB, SOL, COIN)
+        await trio.sleep(20)
+        after = subscriptions(exchange)
+        staying = [("spot", 1, stream_name(one)) for one in (BTC, BNB)]
+        assert {one: after[one] for one in staying} == {one: before[one] for one in staying}
+        new = [("spot", 1, stream_name(SOL)), ("coin_futures", 1, stream_name(COIN))]
+        assert set(after) == {*staying, *new}
+        # Within a second of ours, which is a minute of the exchange.
+        assert max(after.values()) <= START_MS + 11.5 * MINUTE_MS
+        recorder.reconfigure(config_of(tmp_path, BTC, ETH, BNB))
+        await trio.sleep(20)
+        again = subscriptions(exchange)
+        assert {one: again[one] for one in staying} == {one: before[one] for one in staying}
+        assert {name for _, _, name in again} == {*map(stream_name, (BTC, ETH, BNB))}
+    assert exchange.statistics["spot"].opened == 1
+    assert exchange.statistics["coin_futures"].opened == 1
+    for one in (BTC, BNB):
+        assert stored(tmp_path, one)[:48] == truth(
+            exchange, one, START_MS, START_MS + 48 * MINUTE_MS
+        )
+        assert ledger(tmp_path, one) == []
+    assert {one.state for one in ledger(tmp_path, ETH)} == {State.FILLED}
+
+
+async def test_what_is_new_in_the_connection_table_brings_new_connections_without_a_hole(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    more = "[connection]\nredundancy = 2\n"
+    async with (
+        joined(exchange) as seams,
+        open_recorder(config_of(tmp_path, BTC, COIN), seams) as recorder,
+    ):
+        await trio.sleep(10)
+        recorder.reconfigure(config_of(tmp_path, BTC, COIN, more=more))
+        await trio.sleep(50)
+        assert [one.number for one in exchange.connections("spot")] == [2, 3]
+        assert [one.number for one in exchange.connections("coin_futures")] == [2, 3]
+    for one in (BTC, COIN):
+        assert stored(tmp_path, one)[:58] == truth(
+            exchange, one, START_MS, START_MS + 58 * MINUTE_MS
+        )
+        assert ledger(tmp_path, one) == []
+
+
+async def test_what_counts_from_the_next_start_on_is_named_and_changes_nothing_now(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = config_of(tmp_path, BTC)
+    elsewhere = attrs.evolve(
+        config,
+        store=attrs.evolve(config.store, path=tmp_path / "elsewhere"),
+        archive="https://archive.test",
+    )
+    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+        await trio.sleep(10)
+        recorder.reconfigure(elsewhere)
+        await trio.sleep(20)
+    assert (
+        "what is new in [store], [endpoints] for REST and archive counts from the next start on"
+        in caplog.messages
+    )
+    assert exchange.statistics["spot"].opened == 1
+    assert stored(tmp_path, BTC)[:28] == truth(exchange, BTC, START_MS, START_MS + 28 * MINUTE_MS)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("write", "why"),
+    [
+        (lambda path: path.write_text(GOOD.replace("1m", "7m")), "streams.spot.7m"),
+        (lambda path: path.write_text(GOOD + "[connection]\nca_fil = 1\n"), "connection.ca_fil"),
+        (lambda path: path.write_text("[streams.spot"), "recorder.toml:"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "not UTF-8 text"),
+        (lambda path: path.unlink(), "cannot be read: No such file"),
+        (
+            lambda path: path.write_text(GOOD + '[connection]\nca_file = "absent.pem"\n'),
+            "absent.pem",
+        ),
+        (
+            lambda path: (
+                path.write_text(GOOD + '[connection]\nca_file = "garbage.pem"\n'),
+                path.with_name("garbage.pem").write_text("no certificate"),
+            ),
+            "garbage.pem",
+        ),
+        (lambda path: path.write_text(GOOD + '[connection]\nproxy = "gopher://x"\n'), "proxy"),
+    ],
+)
+async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    write: Callable[[Path], object],
+    why: str,
+) -> None:
+    """In real time, for the file is read in a thread; nothing else of it waits."""
+    path = tmp_path / "recorder.toml"
+    path.write_text(GOOD)
+    caplog.set_level(logging.INFO, "kline_trio")
+    exchange = Exchange(start_ms=START_MS)
+    with trio.fail_after(30):
+        async with (
+            joined(exchange) as seams,
+            open_recorder(Config.from_toml(path), seams) as recorder,
+        ):
+            await anext(recorder.candles())
+            before = subscriptions(exchange)
+            config = recorder._recording.config
+            write(path)
+            await running._reread(path, lambda read: read, recorder)
+            assert recorder._recording.config is config
+            assert [*recorder.series] == [BTC]
+            path.write_text(GOOD.replace('"BTCUSDT"', '"BTCUSDT", "ETHUSDT"'))
+            await running._reread(path, lambda read: read, recorder)
+            assert [*recorder.series] == [BTC, ETH]
+            await trio.sleep(0.2)
+            after = subscriptions(exchange)
+            assert {one: after[one] for one in before} == before
+    said = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert said[0].getMessage() == (
+        f"the configuration stays as it was, for that in {path} is no good:"
+    )
+    assert why in said[1].getMessage()
+    assert "configuration read anew: 1 series added, 0 removed" in caplog.messages
+    assert exchange.statistics["spot"].opened == 1

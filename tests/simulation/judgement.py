@@ -1,0 +1,251 @@
+"""What a storm left in a store, held against what the exchange knows of itself."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
+
+from kline_trio.candle import Candle, Series
+from kline_trio.simulator.exchange import Exchange
+from kline_trio.simulator.faults import Fault, Refuse, RestFault
+from kline_trio.simulator.market import Market
+from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.stored import stored_table
+from kline_trio.storage.table import candles_of
+from kline_trio.storage.universe import UniverseFile
+from tests.recorder.test_supervisor import truth
+from tests.simulation.weather import HOUR_MS, LASTING, PATTERNS, START_MS, is_meant
+
+_CLEAR_MS = 4 * HOUR_MS
+"""Within it a recorder has heard the time, and has named what it lacks: in a stall it asks for the
+time each ten seconds of ours, which are more than three hours."""
+_LOOKED_MS = 16 * HOUR_MS
+"""Within it a recorder has seen the list of symbols, and has done what it means: it looks each four
+hours, and a few times in vain."""
+_BANNED_MS = 48 * HOUR_MS
+"""For so long a ban keeps a recorder from a market: two minutes of ours."""
+
+
+@attrs.frozen
+class Judgement:
+    """All that may be wrong with a store."""
+
+    exchange: Exchange
+    faults: Sequence[Fault]
+    lives: Sequence[tuple[int, int]]
+    """From when to when, in the exchange's time, each recorder lived."""
+    store: Path
+    accounts: Mapping[Series, Account]
+    ledger: Sequence[Absence]
+    stored: dict[Series, list[Candle]] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for series in sorted(self.accounts):
+            table = stored_table(self.store, series)
+            self.stored[series] = [] if table is None else candles_of(table)
+
+    def absences(self, series: Series) -> list[Absence]:
+        """What the ledger says of a series."""
+        return [one for one in self.ledger if one.series == series]
+
+    def wrong(self) -> Iterator[str]:
+        """Give a line for all that is not as it should be."""
+        meant = {
+            Series(one.trade_type, symbol, one.time_interval)
+            for one in PATTERNS
+            for symbol in self.exchange.markets[one.trade_type].listings
+            if is_meant(one.trade_type, symbol)
+        }
+        for series in sorted({*LASTING, *meant, *self.accounts}):
+            of_series = _OfSeries(self, series)
+            account = self.accounts.get(series)
+            found = of_series.wrong_beginning(account)
+            if account is not None:
+                found += of_series.wrong_end(account)
+                found += of_series.wrong_candles(account)
+                found += of_series.wrong_reasons()
+            for line in found:
+                yield f"{series} {line}"
+        yield from self._wrong_universe()
+
+    def _wrong_universe(self) -> Iterator[str]:
+        latest = UniverseFile.open(self.store).latest
+        for trade_type, market in self.exchange.markets.items():
+            for listing, state in market.shown(self.lives[-1][1]):
+                seen = latest[trade_type].get(listing.symbol)
+                if seen is None or (seen.status, seen.tick_size) != (state.status, state.tick_size):
+                    yield f"{trade_type} {listing.symbol} is {state}, and was seen as {seen}"
+
+    def is_banned(self, trade_type: str, from_ms: int, to_ms: int) -> bool:
+        """Whether the market may have kept a recorder from it, or from half of it."""
+        return any(
+            isinstance(fault, RestFault | Refuse)
+            and fault.trade_type == trade_type
+            and fault.status in (418, 429)
+            and fault.until_ms > from_ms - _BANNED_MS
+            and fault.from_ms < to_ms
+            for fault in self.faults
+        )
+
+
+@attrs.frozen
+class _OfSeries:
+    """The judgement of one series."""
+
+    whole: Judgement
+    series: Series
+
+    @property
+    def _market(self) -> Market:
+        return self.whole.exchange.markets[self.series.trade_type]
+
+    def _life_of(self) -> tuple[int, int]:
+        """From when to when the symbol is traded."""
+        career = self._market.career(self.series.symbol)
+        if career is None:
+            return START_MS, self.whole.lives[-1][1]
+        return max(career.begins_ms, START_MS), career.ends_ms
+
+    def _exists(self, open_ms: int) -> bool:
+        end_ms = self.series.interval.end_time_ms(open_ms)
+        return self._market.absence(self.series.symbol, open_ms, end_ms) is None
+
+    def _is_flat(self, open_ms: int) -> bool:
+        """Whether it is one of the candles that go on after the last trade; nobody needs them."""
+        return open_ms >= self._life_of()[1] and self._exists(open_ms)
+
+    @property
+    def _goes_on_flat(self) -> bool:
+        career = self._market.career(self.series.symbol)
+        return career is not None and career.goes_on_flat
+
+    def _trades(self, at_ms: int) -> bool:
+        career = self._market.career(self.series.symbol)
+        return career is None or career.at(at_ms).status == "TRADING"
+
+    def wrong_beginning(self, account: Account | None) -> list[str]:
+        """Whether it is accounted for from the first candle on that could be known of."""
+        begins_ms, _ = self._life_of()
+        if begins_ms == START_MS:
+            # With the first candle after the exchange has told the time.
+            if account is None or not START_MS <= account.first_ms < START_MS + HOUR_MS:
+                return [f"is accounted for as {account}"]
+            return []
+        if not self._is_seen_to_begin(begins_ms):
+            return []
+        first_ms = self.series.interval.open_time_ms(begins_ms)
+        if account is None or account.first_ms > first_ms:
+            return [f"began at {first_ms}, and is accounted for as {account}"]
+        return []
+
+    def _is_seen_to_begin(self, begins_ms: int) -> bool:
+        """Whether a recorder could know from when on the symbol is traded."""
+        if self.whole.is_banned(self.series.trade_type, begins_ms, begins_ms + _LOOKED_MS):
+            return False
+        lives = self.whole.lives
+        for from_ms, to_ms in lives:
+            if from_ms + _LOOKED_MS < begins_ms < to_ms - _LOOKED_MS:
+                return True
+        # Of a contract the list itself tells it, also when nobody was there.
+        gaps = pairwise(lives)
+        return self.series.trade_type != "spot" and any(
+            gone_ms < begins_ms < from_ms
+            and to_ms - from_ms > _LOOKED_MS
+            and all(self._trades(at_ms) for at_ms in range(from_ms, from_ms + _LOOKED_MS, HOUR_MS))
+            and not self.whole.is_banned(self.series.trade_type, from_ms, from_ms + _LOOKED_MS)
+            for (_, gone_ms), (from_ms, to_ms) in gaps
+        )
+
+    def wrong_end(self, account: Account) -> list[str]:
+        """Whether it is accounted for up to the end of its symbol's life, or to that of ours."""
+        last_ms = self.whole.lives[-1][1]
+        if self._trades(last_ms):
+            if account.watermark_ms < last_ms - _CLEAR_MS or account.retired_ms is not None:
+                return [f"is accounted for up to {account} only"]
+            return []
+        ledger = self.whole.absences(self.series)
+        sealed = (Reason.DELISTED, account.watermark_ms, account.watermark_ms)
+        last = ledger[-1] if ledger else None
+        if last is None or (last.reason, last.span.to_ms, account.retired_ms) != sealed:
+            return [f"is not sealed: {account}, {last}"]
+        # A flat candle may have been on its way.
+        if last.state is not State.CLOSED and not self._is_flat(last.span.from_ms):
+            return [f"is not sealed: {account}, {last}"]
+        open_ms = account.watermark_ms
+        while open_ms < last_ms:
+            if self._exists(open_ms) and not self._is_flat(open_ms):
+                return [f"is sealed at {account.watermark_ms}, and has a candle at {open_ms}"]
+            open_ms = self.series.interval.end_time_ms(open_ms)
+        return []
+
+    def wrong_candles(self, account: Account) -> list[str]:
+        """Whether each candle up to the watermark is the exchange's own, or was never traded."""
+        first_ms, until_ms = account.first_ms, account.watermark_ms
+        traded = truth(self.whole.exchange, self.series, first_ms, until_ms)
+        wanted = {one.open_time_ms: one for one in traded if self._exists(one.open_time_ms)}
+        everything = self.whole.stored[self.series]
+        stored = {one.open_time_ms: one for one in everything if one.open_time_ms < until_ms}
+        lost = [ms for ms in wanted if ms not in stored and not self._is_flat(ms)]
+        differ = [ms for ms, one in stored.items() if wanted.get(ms, one) != one]
+        never = [ms for ms in stored if ms not in wanted]
+        found = [
+            f"{what}: {len(those)}, first {those[0]}"
+            for what, those in (("lost", lost), ("not what was traded", differ), ("never", never))
+            if those
+        ]
+        if len(everything) > len({one.open_time_ms for one in everything}):
+            found.append("some are there twice")
+        return found
+
+    def wrong_reasons(self) -> list[str]:
+        """Whether each absence has the reason that the exchange's record and our lives give it."""
+        lives = self.whole.lives
+        found = []
+        for one in self.whole.absences(self.series):
+            for open_ms in self.series.interval.open_times_ms(one.span):
+                end_ms = self.series.interval.end_time_ms(open_ms)
+                is_there = self._exists(open_ms)
+                if one.state is State.CLOSED:
+                    if (is_there and not self._is_flat(open_ms)) or one.reason not in self._reasons(
+                        open_ms
+                    ):
+                        found.append(f"{open_ms}: closed, {one.reason}; there: {is_there}")
+                elif one.state is State.FILLED:
+                    if not is_there:
+                        found.append(f"{open_ms}: filled, and never was")
+                elif end_ms < lives[-1][1] - _CLEAR_MS:
+                    found.append(f"{open_ms}: still pending")
+                # Whom a market bans does not hear what time it is there, and may end before.
+                if (
+                    one.reason is Reason.RECORDER_DOWN
+                    and _lived_through(lives, end_ms)
+                    and not self.whole.is_banned(self.series.trade_type, end_ms, end_ms + _CLEAR_MS)
+                ):
+                    found.append(f"{open_ms}: the recorder was not down")
+        return found
+
+    def _reasons(self, open_ms: int) -> set[Reason]:
+        """Why it may be taken as true that there is no such candle."""
+        begins_ms, ends_ms = self._life_of()
+        interval = self.series.interval
+        if interval.end_time_ms(open_ms) <= begins_ms:
+            return {Reason.NOT_LISTED, Reason.EXCHANGE_HAD_NONE}
+        if open_ms >= ends_ms:
+            flat = {Reason.EXCHANGE_HAD_NONE} if self._goes_on_flat else set()
+            return {Reason.DELISTED} | flat
+        at_ms = open_ms
+        while not self._exists(at_ms):
+            end_ms = interval.end_time_ms(at_ms)
+            if not all(self._trades(ms) for ms in range(at_ms, end_ms, 60_000)):
+                # Who sees it without a status that trades, and no candle since, takes it as ended.
+                return {Reason.DELISTED, Reason.EXCHANGE_HAD_NONE}
+            at_ms = end_ms
+        return {Reason.EXCHANGE_HAD_NONE}
+
+
+def _lived_through(lives: Sequence[tuple[int, int]], end_ms: int) -> bool:
+    """Whether a recorder lived at a candle's end, so long that it had heard what time it is, and
+    went on for long enough to name what it lacks.
+    """
+    return any(from_ms + _CLEAR_MS < end_ms < to_ms - _CLEAR_MS for from_ms, to_ms in lives)
