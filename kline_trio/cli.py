@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -289,6 +290,8 @@ def _record(options: argparse.Namespace) -> None:
         )
         print(f"{options.config}: good, {len(config.streams):,} series{found}")
         return
+    # It listens in half a second, and to be told to read its configuration anew is no end.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from kline_trio.running import record
 
     record(config, options)

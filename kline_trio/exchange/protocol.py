@@ -271,6 +271,9 @@ def _kline_event(
         raise ProtocolError("a candle of a stream that was not asked for")
     candle = Candle.from_stream(kline, series.interval)
     if kline.x:
+        # Earlier than its end it may be told, as before an outage, but not before its begin.
+        if kline.t > frame.E:
+            raise ProtocolError("a candle that closed before it began")
         return CandleClosed(series, frame.E, candle)
     return CandleForming(series, frame.E)
 

@@ -1,6 +1,7 @@
 """The room on the disk: what is said while there is none, and how long it will last."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -71,12 +72,12 @@ async def with_room(door: Door, job: Callable[..., _Result], *arguments: Any) ->
 
 
 def days_left(free_bytes: int, series: Iterable[Series], bytes_a_row: float) -> float:
-    """How long the room lasts for candles of these series."""
+    """How long the room lasts for candles of these series; for ever, if there are none."""
     a_second = sum(
         1_000 / one.interval.duration_ms if one.interval.duration_ms else 1 / _MONTH_SECONDS
         for one in series
     )
-    return free_bytes / (a_second * bytes_a_row * _DAY_SECONDS)
+    return free_bytes / (a_second * bytes_a_row * _DAY_SECONDS) if a_second else math.inf
 
 
 async def watch_room(
@@ -95,8 +96,8 @@ async def watch_room(
             days = days_left(free_bytes, series(), bytes_a_row)
             logger.log(
                 logging.WARNING if days < _FEW_DAYS else logging.INFO,
-                "room: %.1f GB free, enough for %s days",
+                "room: %.1f GB free%s",
                 free_bytes / 1e9,
-                f"{days:,.0f}",
+                f", enough for {days:,.0f} days" if days < math.inf else "",
             )
         await trio.sleep(_DAY_SECONDS)

@@ -146,6 +146,7 @@ def test_every_other_kind_of_frame_is_told_apart(text: str, event: object) -> No
         (frame(s="../x", envelope=False), "not asked for"),
         (frame(s="btcusdt"), "not asked for"),
         (frame(t=1_700_000_040_001), "grid"),
+        (frame(event_time_ms=1_700_000_039_999), "closed before it began"),
         (frame(l="2.5"), "low above"),
         (frame(h="2.5"), "high below"),
         (frame(v="NaN"), "plain decimal"),

@@ -139,6 +139,8 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         protocol, "if series is None or series.symbol != kline.s:", "if series is None:"),
     "the interval is not looked at": (
         protocol, "@kline_{kline.i}\"\n    #", "@kline_1m\"\n    #"),
+    "a candle may close before it begins": (
+        protocol, "if kline.t > frame.E:", "if False:"),
     "the volumes are swapped": (
         protocol, "    V: str\n    Q: str\n",
         "    V: str = msgspec.field(name='Q')\n    Q: str = msgspec.field(name='V')\n"),

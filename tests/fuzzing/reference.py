@@ -174,7 +174,7 @@ class Reading:
 _NOTHING = Reading(None, plain=True)
 
 
-_NUMBER = re.compile(r"\d{1,24}(\.\d{1,24})?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,24}(\.\d{1,24})?([eE][-+]?\d{1,2})?", re.ASCII)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STEPS_MS = {"1m": 60, "3m": 180, "1h": 3_600, "1d": 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -261,7 +261,7 @@ def _closed(
     opened, trades = k.get("t"), k.get("n")
     if type(opened) is not int or type(trades) is not int or not 0 <= trades < 2**63:
         return None
-    if not 0 <= opened < _LAST_MS or not _on_grid(k["i"], opened):
+    if not 0 <= opened < _LAST_MS or not _on_grid(k["i"], opened) or told_ms < opened:
         return None
     texts = [k.get(key) for key in "ohlcvqVQ"]
     if not all(isinstance(text, str) and _NUMBER.fullmatch(text) for text in texts):

@@ -13,7 +13,7 @@ from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig, UniverseConfig
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Fault
+from kline_trio.simulator.faults import Fault, RestFault
 from kline_trio.simulator.listing_events import Delisting, NewListing, StatusChange, TickChange
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Reason, State
@@ -174,6 +174,24 @@ async def test_another_date_of_listing_is_a_row_of_the_universe_and_the_symbol_j
     dates = [moment.value // 1_000_000 for moment in mine["onboard_date"]]
     assert dates == [minute(200), minute(150), minute(150)]
     assert list(mine["status"]) == ["PENDING_TRADING", "PENDING_TRADING", "TRADING"]
+
+
+@pytest.mark.parametrize("pattern", ["*USDT", "NOSUCH*"])
+async def test_patterns_that_mean_nothing_yet_wait_for_what_they_mean(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, pattern: str
+) -> None:
+    """With no series at all, as where REST cannot be reached at the first start."""
+    down = RestFault(trade_type="spot", from_ms=minute(-60), until_ms=minute(20), status=500)
+    text = f'[streams.spot]\n1m = ["{pattern}"]\n'
+    exchange, series = await record(tmp_path, text, 90, down)
+    if pattern == "NOSUCH*":
+        assert series == ()
+        return
+    btc = spot("BTCUSDT")
+    assert btc in series
+    first = stored(tmp_path, btc)[0].open_time_ms
+    assert first < minute(85)
+    assert_whole(tmp_path, exchange, btc, (first - START_MS) / MINUTE_MS, 85)
 
 
 @pytest.mark.parametrize("how", ['["*USDT"]', '["BTCUSDT", "ETHUSDT"]'])

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import logging
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,4 @@ def test_days_follow_from_rows_a_day() -> None:
     assert days_left(1_440 * 40, [minute], 40) == pytest.approx(1)
     assert days_left(1_440 * 40 * 10, [minute, minute], 40) == pytest.approx(5)
     assert days_left(400, [month], 40) == pytest.approx(10 * 30.44, rel=0.01)
+    assert days_left(400, [], 40) == math.inf
