@@ -191,6 +191,11 @@ class History:
             if isinstance(rows, DamagedArchiveError):
                 self._damaged(batch, file, rows)
                 continue
+            if rows.is_without_trades:
+                # USD-M's files of 2025-01-29 are such, and REST has the trades
+                # (binance-public-data#395).
+                self._damaged(batch, file, DamagedArchiveError("rows without a single trade"))
+                continue
             batch.found[file] = rows
             for reason, count in rows.bad_rows.items():
                 if reason not in self._bad_rows:

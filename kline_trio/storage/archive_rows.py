@@ -57,6 +57,11 @@ class ArchiveRows:
     bad_rows: Counter[str]
     """How many rows could not be taken, by reason."""
 
+    @property
+    def is_without_trades(self) -> bool:
+        """Whether there are rows, and none of them has a trade."""
+        return bool(self.table.num_rows) and not values_of(self.table["trade_num"]).any()
+
 
 def read_csvs(
     texts: Sequence[bytes], series: Series, spans: Sequence[Span]
@@ -158,6 +163,7 @@ def _checks(columns: _Columns, series: Series) -> "Iterator[tuple[str, npt.NDArr
     )
     yield "a low above the open or the close", (low <= start) & (low <= close)
     yield "a high below the open or the close", (high >= start) & (high >= close)
+    yield "a row without trades whose price moves", (columns["trade_num"] > 0) | (low == high)
     yield "an open time off the interval's grid", _is_on_grid(begins, series)
     yield "a row of another interval", columns[END] < _ends_ms(begins, series)
 

@@ -1,5 +1,6 @@
 """Each due candle is stored or in the ledger, against the built-in exchange in virtual time."""
 
+import zipfile
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -276,6 +277,30 @@ class Counting(Transport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self.files[request.url.path] += request.url.path.endswith(".zip")
         return await super().handle_async_request(request)
+
+
+async def test_a_file_without_a_single_trade_is_not_believed(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """As USD-M's of 2025-01-29, of which REST has the trades (binance-public-data#395)."""
+    day = Span(1_719_360_000_000, 1_719_446_400_000)  # 2024-06-26
+    rows = [
+        f"{ms},2,2,2,2,0,{ms + MINUTE_MS - 1},0,0,0,0,0\n"
+        for ms in range(day.from_ms, day.to_ms, MINUTE_MS)
+    ]
+    file = tmp_path / "usdt_futures" / "ETHUSDT-1m-2024-06-26.zip"
+    file.parent.mkdir()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("ETHUSDT-1m-2024-06-26.csv", "".join(rows))
+    exchange = Exchange(start_ms=START_MS, archive_files=[file])
+    since = minute(-60 * 24 * 8)
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(tmp_path, USDT), history=history)
+    async with joined(exchange) as seams:
+        await fill(config, seams=seams)
+    assert_complete(tmp_path, exchange, USDT, since, START_MS - 180_000)
+    mine = [one for one in ledger(tmp_path, USDT) if one.span.common_with(day)]
+    assert {(one.reason, one.filled_by) for one in mine} == {(Reason.ARCHIVE_LACKS, Origin.REST)}
 
 
 @pytest.mark.parametrize("alone", [True, False])

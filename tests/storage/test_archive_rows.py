@@ -63,6 +63,7 @@ def test_header_or_not_milliseconds_or_microseconds(header: bool, unit: int) -> 
         (line(5, at8=-1), "negative"),
         (line(5, at2="2.5"), "high"),
         (line(5, at3="2.5"), "low"),
+        (line(5, at8=0), "without trades"),
         (line(5, at6=FROM_MS + 5 * 60_000 + 299_999), "another interval"),
     ],
 )
