@@ -165,7 +165,7 @@ class Backfill:
                 return
         except UnavailableError as error:
             if not self._is_handed_over(series, due):
-                self._failed(series, error)
+                await self._failed(series, due, error)
             return
         if self._is_handed_over(series, due):
             return
@@ -174,10 +174,8 @@ class Backfill:
             self._count_bad_rows(series, answer)
             await self._store(series, page, answer)
             self._rests.succeeded(series)
-        except RefusedError as error:
-            await self._refused(series, page, error)
         except UnavailableError as error:
-            self._failed(series, error)
+            await self._failed(series, due, error)
 
     async def _is_before_the_first(self, series: Series, page: Page, due: Sequence[_Open]) -> bool:
         """Close what is older than the series' first candle, rather than to ask for years of it."""
@@ -227,7 +225,7 @@ class Backfill:
         for one in self._inside(series, page.span):
             mine = [ms for ms in candles if one.span.from_ms <= ms < one.span.to_ms]
             closes = None
-            if one.asked + 1 >= self.attempts and len(mine) < series.interval.count(one.span):
+            if self._is_last(one) and len(mine) < series.interval.count(one.span):
                 closes = Reason.EXCHANGE_HAD_NONE
                 if await self._is_over(series, one):
                     closes = Reason.DELISTED
@@ -274,26 +272,44 @@ class Backfill:
         newest_ms = await self.markets[series.trade_type].newest_open_time_ms(series)
         return newest_ms is None or newest_ms < one.span.from_ms
 
-    async def _refused(self, series: Series, page: Page, error: RefusedError) -> None:
-        if error.code is None:
-            name, now = series.trade_type, trio.current_time()
-            if self._rests.market_failed(name, now, _REFUSED_REST_SECONDS):
-                logger.warning("%s: REST gives no candles: %s; trying again", name, error)
+    async def _failed(self, series: Series, due: Sequence[_Open], error: UnavailableError) -> None:
+        """Ask again later; said when it begins, not each time."""
+        name, now = series.trade_type, trio.current_time()
+        if not isinstance(error, RefusedError):
+            begins = self._rests.failed(series, now)
+        elif error.code is None:
+            begins = self._rests.market_failed(name, now, _REFUSED_REST_SECONDS)
+        else:
+            await self._refused(series, due, error)
             return
+        if begins:
+            logger.warning("%s: REST gives no candles: %s; trying again", series, error)
+
+    async def _refused(self, series: Series, due: Sequence[_Open], error: RefusedError) -> None:
+        """It refuses the series, whatever the page; that is believed when it stays so."""
         if series not in self._refused_series:
             self._refused_series.add(series)
             logger.warning("%s: the exchange refuses to answer: %s", series, error)
-        spans = [one.span for one in self._inside(series, page.span)]
+        asked = [one for old in due for one in self._inside(series, old.span)]
         await self._commit(
-            [Refill(series, span, (), Origin.REST, Reason.REFUSED) for span in spans]
+            [
+                Refill(
+                    series,
+                    one.span,
+                    (),
+                    Origin.REST,
+                    Reason.REFUSED if self._is_last(one) else None,
+                )
+                for one in asked
+            ]
         )
-        for span in spans:
-            self._drop(series, span)
+        now = trio.current_time()
+        for one in asked:
+            self._asked(series, one.span, now, closed=self._is_last(one))
 
-    def _failed(self, series: Series, error: UnavailableError) -> None:
-        """Ask again later; said when it begins, not each time."""
-        if self._rests.failed(series, trio.current_time()):
-            logger.warning("%s: REST gives no candles: %s; trying again", series, error)
+    def _is_last(self, one: _Open) -> bool:
+        """Whether what this attempt does not bring is taken as not there."""
+        return one.asked + 1 >= self.attempts
 
     async def _commit(self, refills: Sequence[Refill]) -> None:
         await with_room(self.commit_door, self.store.refill, refills)

@@ -2,20 +2,24 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
 import httpx2
+import pytest
 import trio
 import trio.testing
 
 from kline_trio.candle import Series
+from kline_trio.config import HistoryConfig
+from kline_trio.interval import Span
 from kline_trio.recorder.seams import Seams
-from kline_trio.recorder.supervisor import open_recorder
+from kline_trio.recorder.supervisor import fill, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import State
-from tests.recorder.test_completing import START_MS, config_in, record_for
+from kline_trio.storage.ledger import Reason, State
+from tests.recorder.test_completing import START_MS, config_in, ledger, record_for
 from tests.virtual import Transport, joined
 
 SYMBOLS = ("ADAUSDT", "BNBUSDT", "BTCUSDT", "DOGEUSDT", "ETHUSDT", "LTCUSDT", "SOLUSDT", "XRPUSDT")
@@ -99,3 +103,47 @@ async def test_four_workers_that_fail_at_once_are_one_failure(
         async with open_recorder(config_in(tmp_path, *MANY), seams):
             await trio.sleep(9)
             assert not [series for series in MANY if pending(tmp_path, series)]
+
+
+async def test_a_symbol_that_is_unknown_for_a_moment_is_asked_for_again(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host that lags behind the list of symbols says so of what is new, or of anything."""
+    exchange = await paused(tmp_path)
+    known = {series.symbol for series in GOOD}
+
+    def unknown(symbol: str) -> tuple[int, bytes] | None:
+        return None if symbol in known else (400, b'{"code":-1121,"msg":"Invalid symbol."}')
+
+    async with faulty(exchange, unknown) as (seams, wire):
+        async with open_recorder(config_in(tmp_path, *MANY), seams):
+            await trio.sleep(6)
+            assert all(pending(tmp_path, series) for series in BAD)
+            known.update(series.symbol for series in BAD[1:])
+            await trio.sleep(60)
+    assert not [series for series in MANY if pending(tmp_path, series)]
+    ends = {series: {(one.state, one.reason) for one in ledger(tmp_path, series)} for series in BAD}
+    assert (State.CLOSED, Reason.REFUSED) in ends[BAD[0]]
+    assert all({state for state, _ in ends[series]} == {State.FILLED} for series in BAD[1:])
+    assert len([symbol for _, symbol in wire.asked if symbol == BAD[0].symbol]) < 10
+    for series in BAD:
+        named = [text for text in caplog.messages if f"{series}: the exchange refuses" in text]
+        assert len(named) == 1
+
+
+async def test_years_of_an_unknown_symbol_are_a_few_questions(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """What it refuses of one page it refuses of all."""
+    unknown = Series("spot", "NOSUCHUSDX", "1m")
+    exchange = Exchange(start_ms=START_MS)
+    since = START_MS - 365 * 86_400_000
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(tmp_path, unknown), history=history)
+    async with faulty(exchange, lambda _: None) as (seams, wire):
+        with trio.fail_after(300):
+            assert await fill(config, seams=seams) == 0
+    assert len(wire.asked) < 4 * config.completeness.attempts
+    [refused] = [one for one in ledger(tmp_path, unknown) if one.span.from_ms < START_MS]
+    assert (refused.span, refused.state) == (Span(since, START_MS), State.CLOSED)
+    assert (refused.reason, refused.asked) == (Reason.REFUSED, config.completeness.attempts)
