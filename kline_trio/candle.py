@@ -23,7 +23,7 @@ MAX_TIME_MS = 253_370_764_800_000
 
 _DECIMAL = r"[0-9]{1,24}(?:\.[0-9]{1,24})?(?:[eE][+-]?[0-9]{1,2})?"
 _EIGHT_DECIMALS = re.compile(rf"(?:{_DECIMAL} ){{7}}{_DECIMAL}", re.ASCII)
-_ROW_LENGTH = 12
+_LEAST_ROW_LENGTH = 12
 _OTHER_LENGTHS_MS = {
     name: frozenset(
         other.duration_ms
@@ -142,8 +142,9 @@ class Candle:
           ProtocolError: it has another shape, is off the interval's grid or of another interval,
             or a number is not one or contradicts another.
         """
-        if len(row) != _ROW_LENGTH:
-            raise ProtocolError("a row with another number of columns")
+        # Not `!=`: the exchange appends fields to what it sends.
+        if len(row) < _LEAST_ROW_LENGTH:
+            raise ProtocolError("a row with too few columns")
         open_time_ms, close_time_ms = _whole(row[0]), _whole(row[6])
         if not 0 <= open_time_ms < MAX_TIME_MS or not interval.is_open_time(open_time_ms):
             raise ProtocolError("an open time off the interval's grid")

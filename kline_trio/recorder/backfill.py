@@ -14,6 +14,7 @@ from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.klines import Answer, Page, newest_page
 from kline_trio.exchange.rest import Listing, RestMarket
 from kline_trio.interval import Span
+from kline_trio.recorder.rests import Rests
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.ledger import Absence, Origin, Reason, Refill
@@ -28,8 +29,6 @@ WORKERS = 4
 
 _LONGER = 6
 """Each wait between two questions for the same candle is so many times the one before."""
-_FIRST_REST_SECONDS = 1.0
-_LONGEST_REST_SECONDS = 60.0
 _REFUSED_REST_SECONDS = 300.0
 
 
@@ -73,8 +72,7 @@ class Backfill:
     _open: dict[Series, list[_Open]] = attrs.field(init=False, factory=dict)
     """By series; in order of time, and without overlap."""
     _busy: set[Series] = attrs.field(init=False, factory=set)
-    _resting_until: dict[str, float] = attrs.field(init=False, factory=dict)
-    _failures: Counter[str] = attrs.field(init=False, factory=Counter)
+    _rests: Rests = attrs.field(init=False, factory=Rests)
     _first_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     _listings: dict[str, tuple[float, dict[str, Listing]]] = attrs.field(init=False, factory=dict)
     """By trade type: when they were asked for, and what was said."""
@@ -148,7 +146,7 @@ class Backfill:
         for series, mine in self._open.items():
             if series.trade_type not in trade_types or series in self._busy:
                 continue
-            resting = self._resting_until.get(series.trade_type, -math.inf)
+            resting = self._rests.until(series)
             for one in mine:
                 due = max(one.not_before, resting)
                 if due > now:
@@ -167,19 +165,17 @@ class Backfill:
                 return
         except UnavailableError as error:
             if not self._is_handed_over(series, due):
-                self._rest(series.trade_type, error)
+                await self._failed(series, due, error)
             return
         if self._is_handed_over(series, due):
             return
         try:
             answer = await rest.klines(series, page, float(-page.span.to_ms))
-            self._failures[series.trade_type] = 0
             self._count_bad_rows(series, answer)
             await self._store(series, page, answer)
-        except RefusedError as error:
-            await self._refused(series, page, error)
+            self._rests.succeeded(series)
         except UnavailableError as error:
-            self._rest(series.trade_type, error)
+            await self._failed(series, due, error)
 
     async def _is_before_the_first(self, series: Series, page: Page, due: Sequence[_Open]) -> bool:
         """Close what is older than the series' first candle, rather than to ask for years of it."""
@@ -229,7 +225,7 @@ class Backfill:
         for one in self._inside(series, page.span):
             mine = [ms for ms in candles if one.span.from_ms <= ms < one.span.to_ms]
             closes = None
-            if one.asked + 1 >= self.attempts and len(mine) < series.interval.count(one.span):
+            if self._is_last(one) and len(mine) < series.interval.count(one.span):
                 closes = Reason.EXCHANGE_HAD_NONE
                 if await self._is_over(series, one):
                     closes = Reason.DELISTED
@@ -276,28 +272,44 @@ class Backfill:
         newest_ms = await self.markets[series.trade_type].newest_open_time_ms(series)
         return newest_ms is None or newest_ms < one.span.from_ms
 
-    async def _refused(self, series: Series, page: Page, error: RefusedError) -> None:
-        if error.code is None:
-            self._rest(series.trade_type, error, least_seconds=_REFUSED_REST_SECONDS)
+    async def _failed(self, series: Series, due: Sequence[_Open], error: UnavailableError) -> None:
+        """Ask again later; said when it begins, not each time."""
+        name, now = series.trade_type, trio.current_time()
+        if not isinstance(error, RefusedError):
+            begins = self._rests.failed(series, now)
+        elif error.code is None:
+            begins = self._rests.market_failed(name, now, _REFUSED_REST_SECONDS)
+        else:
+            await self._refused(series, due, error)
             return
+        if begins:
+            logger.warning("%s: REST gives no candles: %s; trying again", series, error)
+
+    async def _refused(self, series: Series, due: Sequence[_Open], error: RefusedError) -> None:
+        """It refuses the series, whatever the page; that is believed when it stays so."""
         if series not in self._refused_series:
             self._refused_series.add(series)
             logger.warning("%s: the exchange refuses to answer: %s", series, error)
-        spans = [one.span for one in self._inside(series, page.span)]
+        asked = [one for old in due for one in self._inside(series, old.span)]
         await self._commit(
-            [Refill(series, span, (), Origin.REST, Reason.REFUSED) for span in spans]
+            [
+                Refill(
+                    series,
+                    one.span,
+                    (),
+                    Origin.REST,
+                    Reason.REFUSED if self._is_last(one) else None,
+                )
+                for one in asked
+            ]
         )
-        for span in spans:
-            self._drop(series, span)
+        now = trio.current_time()
+        for one in asked:
+            self._asked(series, one.span, now, closed=self._is_last(one))
 
-    def _rest(self, trade_type: str, error: UnavailableError, least_seconds: float = 0.0) -> None:
-        """Leave the market alone for a while; said when it begins, not each time."""
-        failures = self._failures[trade_type]
-        self._failures[trade_type] += 1
-        wait = min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2.0 ** min(failures, 10))
-        self._resting_until[trade_type] = trio.current_time() + max(wait, least_seconds)
-        if not failures:
-            logger.warning("%s: REST gives no candles: %s; trying again", trade_type, error)
+    def _is_last(self, one: _Open) -> bool:
+        """Whether what this attempt does not bring is taken as not there."""
+        return one.asked + 1 >= self.attempts
 
     async def _commit(self, refills: Sequence[Refill]) -> None:
         await with_room(self.commit_door, self.store.refill, refills)
