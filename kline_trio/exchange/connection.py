@@ -311,6 +311,10 @@ class Connection:
 
     def _lost(self, error: BaseException) -> Ended:
         if self._sieve.upgraded:
+            # Of these two only the handshake is an origin: trio-websocket answers a 101 that it
+            # does not take as a server would, and fails at that with words of its own.
+            if isinstance(error, (h11.ProtocolError, UnicodeError)):
+                return Ended(Why.UNREACHABLE, "no valid handshake")
             return Ended(Why.LOST, _words(error))
         # trio-websocket leaves a refusal unreported when its text ends with the connection.
         if self._sieve.status:
