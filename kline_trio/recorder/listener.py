@@ -257,7 +257,8 @@ class Listener:
         match happening:
             case Heard():
                 life.is_heard = True
-                words.heard(len(life.seat.shard.streams), trio.current_time())
+                streams = life.seat.shard.streams.keys() - self._connections[life].refused
+                words.heard(len(streams), trio.current_time())
             case Ready():
                 life.ready_ms, life.ready_at = happening.event_time_ms, trio.current_time()
                 self._tell()
