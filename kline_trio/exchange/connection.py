@@ -98,6 +98,8 @@ class Connection:
     hears_of_contracts: bool = False
     """Whether it listens for contracts that are listed or end, too."""
 
+    refused: set[str] = attrs.field(init=False, factory=set)
+    """The streams that the exchange refused, and that were not asked for anew."""
     _life: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     _subscription: Subscription = attrs.field(init=False, factory=Subscription)
     _sieve: Sieve = attrs.field(init=False, factory=Sieve)
@@ -116,6 +118,7 @@ class Connection:
     def subscribe(self, streams: Mapping[str, Series]) -> None:
         """Ask for these streams too; the others go on."""
         self.streams.update(streams)
+        self.refused.difference_update(streams)
         self._subscription.begin(streams)
 
     def unsubscribe(self, names: Iterable[str]) -> None:
@@ -134,6 +137,7 @@ class Connection:
 
     def renew(self, name: str) -> None:
         """Ask for a stream anew."""
+        self.refused.discard(name)
         self._subscription.end([name])
         self._subscription.begin([name])
 
@@ -307,10 +311,15 @@ class Connection:
         if not self._subscription.asked(reply.id):
             self.tell(BadFrame("an error reply to no request of ours", text))
         for name in self._subscription.refuse(reply.id):
+            self.refused.add(name)
             self.tell(RefusedStream(name, reply.message))
 
     def _lost(self, error: BaseException) -> Ended:
         if self._sieve.upgraded:
+            # Of these two only the handshake is an origin: trio-websocket answers a 101 that it
+            # does not take as a server would, and fails at that with words of its own.
+            if isinstance(error, (h11.ProtocolError, UnicodeError)):
+                return Ended(Why.UNREACHABLE, "no valid handshake")
             return Ended(Why.LOST, _words(error))
         # trio-websocket leaves a refusal unreported when its text ends with the connection.
         if self._sieve.status:

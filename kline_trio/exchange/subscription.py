@@ -67,7 +67,13 @@ class Subscription:
         self._ask(names, begins=False)
 
     def suspect(self, name: str, now_seconds: float) -> None:
-        """Something should have come of this stream: note when next it gives anything."""
+        """Something should have come of this stream: note when next it gives anything.
+
+        Said again during the same silence it changes nothing, else patience would never end with a
+        stream that is suspected each second.
+        """
+        if name in self._expected_since and name.encode() in self.unheard:
+            return
         self.unheard.add(name.encode())
         self._expect(name, now_seconds)
 

@@ -41,8 +41,7 @@ _LEAST_WAIT_SECONDS = {418: 30.0, 429: 2.0}
 """Asking on during a ban makes it longer."""
 
 _RARELY = 64
-"""A stream that stays dead is revived at its 1st, 2nd, 4th ... 64th dead candle, then at each
-64th."""
+"""A stream that stays dead is revived at its 1st, 2nd, 4th ... 64th silence, then at each 64th."""
 _FORGET_MS = 40 * 86_400_000
 """Suspicions further apart than any two candles have nothing to do with each other."""
 
@@ -62,11 +61,11 @@ class _Suspicion:
     """A stream may be dead though its connections live."""
 
     count: int
-    """Of how many of its due candles that was said."""
+    """How many silences there were; one may last for many due candles."""
     open_time_ms: int
-    """Of the newest of them."""
+    """Of the newest of those candles."""
     is_open: bool = True
-    """Whether nothing was done about the newest yet."""
+    """Whether nothing was done about the newest silence yet."""
 
 
 @attrs.define(eq=False)
@@ -163,7 +162,7 @@ class Listener:
         if before is not None and open_time_ms - before.open_time_ms < _FORGET_MS:
             if open_time_ms <= before.open_time_ms:
                 return
-            count = before.count + 1
+            count = before.count + (not before.is_open)
         self._suspicions[name] = _Suspicion(count, open_time_ms)
         for life in lives:
             self._connections[life].suspect(name)
@@ -258,7 +257,8 @@ class Listener:
         match happening:
             case Heard():
                 life.is_heard = True
-                words.heard(len(life.seat.shard.streams), trio.current_time())
+                streams = life.seat.shard.streams.keys() - self._connections[life].refused
+                words.heard(len(streams), trio.current_time())
             case Ready():
                 life.ready_ms, life.ready_at = happening.event_time_ms, trio.current_time()
                 self._tell()
@@ -269,7 +269,7 @@ class Listener:
             case BadFrame():
                 words.bad_frame(happening, self.bad_frames)
             case SilentStreams():
-                # Once for each candle: a stream may as well have no trades for a while.
+                # Only if a candle with trades did not come: a stream may have none for a while.
                 dead = [
                     name
                     for name in happening.names

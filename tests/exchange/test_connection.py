@@ -412,16 +412,21 @@ async def test_a_refusal_whose_text_does_not_end_is_still_a_refusal(
     assert (ended.why, ended.status, ended.retry_after_seconds) == (Why.REFUSED, 418, 77.0)
 
 
-@pytest.mark.parametrize("name", ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"])
-async def test_an_answer_with_headers_that_are_no_text_ends_the_connection_only(
-    autojump_clock: trio.testing.MockClock, name: str
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Sec-WebSocket-Accept: bm90IHRoZSBrZXkgdGhhdCB3ZSBzZW50\r\n",
+        b"Sec-WebSocket-Protocol: \xff\xfe\r\n",
+        b"Sec-WebSocket-Extensions: \xff\xfe\r\n",
+    ],
+)
+async def test_a_switch_of_protocols_that_is_no_valid_handshake_is_no_connection(
+    autojump_clock: trio.testing.MockClock, header: bytes
 ) -> None:
-    answer = (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        + name.encode()
-        + b": \xff\xfe\r\nSec-WebSocket-Accept: x\r\n\r\n"
-    )
-    assert (await raw_answer(answer, autojump_clock)).why in (Why.LOST, Why.UNREACHABLE)
+    """With a wrong key, or with headers that are no text."""
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    ended = await raw_answer(answer + header + b"\r\n", autojump_clock)
+    assert ended == Ended(Why.UNREACHABLE, "no valid handshake")
 
 
 @pytest.mark.parametrize("from_the_begin_on", [True, False])

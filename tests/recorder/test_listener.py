@@ -1,5 +1,6 @@
 """A market's connections: kept alive, backed off, told apart; in virtual time."""
 
+import json
 import logging
 import re
 from datetime import UTC
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.markets import MARKETS, Market
+from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.listener import Listener, backoff_seconds
 from kline_trio.recorder.seams import Seams
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, silence, vanish
@@ -324,6 +326,27 @@ async def test_refused_and_silent_streams_are_named_once_over_all_connections(
     silent = [record.message for record in caplog.records if "silent" in record.message]
     assert silent == [
         "spot: acknowledged, but silent for 30 s: ethusdt@kline_1m (no such symbol, or no trades)"
+    ]
+
+
+async def test_streams_that_were_refused_are_not_counted_among_those_received(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        for _ in range(3):  # both, then each alone
+            request = await peer.request()
+            error = {"code": 2, "msg": "Invalid request"}
+            answer = {"error": error} if stream_name(ETH) in request["params"] else {"result": None}
+            await peer.text(json.dumps(answer | {"id": request["id"]}))
+        await peer.candle(BTC, closed=False)
+        await peer.gone()
+
+    caplog.set_level(logging.INFO, "kline_trio")
+    await listen([script], seconds=20, series=(BTC, ETH))
+    assert [record.message for record in caplog.records] == [
+        "spot: the exchange refuses ethusdt@kline_1m: 'Invalid request'",
+        "spot: receiving 1 stream",
     ]
 
 

@@ -23,6 +23,8 @@ from tests.recorder.test_listener import Never
 BTC = Series("spot", "BTCUSDT", "1m")
 ETH = Series("spot", "ETHUSDT", "1m")
 SOL = Series("spot", "SOLUSDT", "1m")
+ETH_1S = Series("spot", "ETHUSDT", "1s")
+"""The feed gives nothing of it."""
 HOUR = 3_600.0
 
 
@@ -39,6 +41,8 @@ class Feed:
     shut_down_at: dict[int, float] = attrs.field(factory=dict)
     """When a connection says that it will be shut down; it ends 20 s later."""
     lost_at: dict[int, float] = attrs.field(factory=dict)
+    refused: dict[str, int] = attrs.field(factory=dict)
+    """How many more requests for one stream alone are refused; with others it is refused too."""
     unanswered: set[int] = attrs.field(factory=set)
     """Connections, by their number, whose handshake is not answered."""
     streams: dict[int, set[str]] = attrs.field(factory=dict)
@@ -68,6 +72,12 @@ class Feed:
                 request = json.loads(message.data)
                 names = tuple(request["params"])
                 self.asked.append((trio.current_time(), number, request["method"], names))
+                if request["method"] == "SUBSCRIBE" and any(map(self.refused.get, names)):
+                    if len(names) == 1:
+                        self.refused[names[0]] -= 1
+                    error = {"code": 2, "msg": "Invalid request"}
+                    await peer.text(json.dumps({"error": error, "id": request["id"]}))
+                    continue
                 if request["method"] == "SUBSCRIBE":
                     self.streams[number].update(names)
                 else:
@@ -382,6 +392,56 @@ async def test_a_stream_that_dies_on_a_living_connection_is_asked_for_anew_then_
     ]
 
 
+async def refill_each_second(listener: Listener, series: Series, seconds: int) -> None:
+    """Say of each second's candle that it came over REST, half a second after its end."""
+    for _ in range(seconds):
+        second = round(trio.current_time())
+        await trio.sleep_until(second + 0.5)
+        listener.suspect(series, OPEN_MS + (second - 1) * 1_000)
+        await trio.sleep_until(second + 1)
+
+
+def asked_alone(feed: Feed, series: Series) -> list[tuple[int, int, str]]:
+    """When, where and how one stream was named in a request of its own."""
+    alone = (stream_name(series),)
+    return [
+        (round(at), number, method) for at, number, method, names in feed.asked if names == alone
+    ]
+
+
+@pytest.mark.parametrize("redundancy", [1, 2])
+async def test_a_dead_stream_whose_candles_come_over_rest_each_second_is_asked_for_anew_too(
+    autojump_clock: trio.testing.MockClock, redundancy: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening([BTC, ETH_1S], stall_seconds=6, redundancy=redundancy) as running:
+        await trio.sleep(30)
+        await refill_each_second(running.listener, ETH_1S, 20)
+    first, second, *later = asked_alone(running.feed, ETH_1S)
+    where = first[1]
+    assert [first, second] == [(37, where, "UNSUBSCRIBE"), (37, where, "SUBSCRIBE")]
+    copies = range(redundancy)
+    assert sorted(later)[: 2 * redundancy] == [
+        *((44, old, "UNSUBSCRIBE") for old in copies),
+        *((44, redundancy + new, "SUBSCRIBE") for new in copies),
+    ]
+    said = [line.rpartition(": ")[2] for line in warnings(caplog) if "dead" in line]
+    assert said == ["subscribed anew", "moved to another connection"]
+
+
+async def test_a_stream_refused_once_is_asked_for_again_though_its_refills_come_each_second(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    feed = Feed(refused={stream_name(ETH): 1})
+    async with listening([BTC, ETH], feed, stall_seconds=6) as running:
+        await trio.sleep(10)
+        assert feed.streams == {0: {stream_name(BTC)}}
+        await refill_each_second(running.listener, ETH, 20)
+    assert asked_alone(feed, ETH) == [
+        (1, 0, "SUBSCRIBE"), (17, 0, "UNSUBSCRIBE"), (17, 0, "SUBSCRIBE")
+    ]  # fmt: skip
+    assert feed.streams == {0: {stream_name(BTC), stream_name(ETH)}}
+
+
 def contracts_at(feed: Feed) -> list[int]:
     """The connections on which news of contracts were asked for, one for each request."""
     return [number for _, number, _, names in feed.asked if "!contractInfo" in names]
@@ -415,17 +475,20 @@ async def test_contracts_are_heard_of_when_the_first_connection_s_last_stream_mo
     feed = Feed()
     async with listening([BTC, ETH], feed, market) as running:
         running.listener.hear_of_contracts(wanted=True)
-        await trio.sleep(70)
-        feed.dead.add((0, stream_name(BTC)))
-        for minute in (1, 2):
+        await trio.sleep(70.5)
+        # Twice, for once is no reason to move it; on a connection that carries nothing else, which
+        # therefore ends with it.
+        for number, minute in ((0, 1), (2, 3)):
+            feed.dead.add((number, stream_name(BTC)))
             running.listener.suspect(BTC, OPEN_MS + minute * MINUTE_MS)
-        await trio.sleep(60)
+            await trio.sleep(140)
     assert feed.streams == {
         0: {stream_name(BTC), "!contractInfo"},
         1: {stream_name(ETH), "!contractInfo"},
-        2: {stream_name(BTC)},
+        2: {stream_name(BTC), "!contractInfo"},
+        3: {stream_name(BTC)},
     }
-    assert contracts_at(feed) == [0, 1]
+    assert contracts_at(feed) == [0, 2, 1]
 
 
 async def test_a_stream_that_only_left_a_close_out_is_left_alone(
