@@ -38,7 +38,7 @@ def minutes(first: int, count: int, seed: int = 1) -> list[Candle]:
                 close=price,
                 volume=volume,
                 quote_volume=round(volume * price, 7),
-                trade_num=random.randrange(3_000),
+                trade_num=random.randrange(1, 3_000),
                 taker_buy_base_asset_volume=taker,
                 taker_buy_quote_asset_volume=round(taker * price, 7),
             )

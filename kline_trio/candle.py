@@ -21,7 +21,7 @@ _MAX_SYMBOL_LENGTH = 40
 MAX_TIME_MS = 253_370_764_800_000
 """The year 9999: later times are nonsense, and no calendar reaches beyond that year's end."""
 
-_DECIMAL = r"[0-9]{1,24}(?:\.[0-9]{1,24})?(?:[eE][+-]?[0-9]{1,2})?"
+_DECIMAL = r"[0-9]{1,24}(?:\.[0-9]{1,24})?"
 _EIGHT_DECIMALS = re.compile(rf"(?:{_DECIMAL} ){{7}}{_DECIMAL}", re.ASCII)
 _LEAST_ROW_LENGTH = 12
 _OTHER_LENGTHS_MS = {
@@ -197,7 +197,7 @@ def _whole(value: object) -> int:
 def _numbers(texts: Sequence[object]) -> Iterator[float]:
     # float() alone would take "nan", "1_000", " 7" and a megabyte of digits. They are looked at
     # together, which takes half of the time; a blank within a text would make them too many. No
-    # 24 digits are too large for a float, nor with an exponent of two more.
+    # 24 digits are too large for a float.
     numbers = cast("Sequence[str]", texts)
     try:
         plain = _EIGHT_DECIMALS.fullmatch(" ".join(numbers))

@@ -55,9 +55,7 @@ def test_a_candle_takes_the_exchange_s_letters_by_their_meaning() -> None:
         "+1",
         "-1",
         "-0",
-        "1e",
-        "1e100",
-        "e5",
+        "1e5",
         "nan",
         "NaN",
         "inf",
@@ -75,12 +73,6 @@ def test_a_candle_takes_the_exchange_s_letters_by_their_meaning() -> None:
 def test_only_plain_decimal_text_is_a_number(name: str, text: str) -> None:
     with pytest.raises(ProtocolError, match="plain decimal"):
         Candle.from_stream(kline(**{name: text}), MINUTE)
-
-
-@pytest.mark.parametrize("text", ["1e-05", "1E-8", "12.5e+3", "0e0", "9" * 24 + "e99"])
-def test_an_exponent_is_a_number_too(text: str) -> None:
-    """Binance sends none; Python writes small numbers so."""
-    assert Candle.from_stream(kline(v=text), MINUTE).volume == float(text)
 
 
 @pytest.mark.parametrize("open_time_ms", [1_700_000_040_001, -60_000, 253_402_300_800_000, 2**70])

@@ -174,7 +174,7 @@ class Reading:
 _NOTHING = Reading(None, plain=True)
 
 
-_NUMBER = re.compile(r"\d{1,24}(\.\d{1,24})?([eE][-+]?\d{1,2})?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,24}(\.\d{1,24})?", re.ASCII)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STEPS_MS = {"1m": 60, "3m": 180, "1h": 3_600, "1d": 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
