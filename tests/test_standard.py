@@ -124,6 +124,16 @@ def test_every_module_says_what_it_is_for(module: Path) -> None:
     assert ast.get_docstring(tree) or not tree.body
 
 
+def printed_last(code: str, folder: Path = ROOT) -> str:
+    """What a fresh interpreter that runs the code, in a folder, prints at its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
 def test_help_loads_neither_pandas_nor_pyarrow() -> None:
     code = (
         "import sys\n"
@@ -132,10 +142,7 @@ def test_help_loads_neither_pandas_nor_pyarrow() -> None:
         "except SystemExit as end: assert end.code == 0\n"
         "print([name for name in ('pandas', 'pyarrow', 'trio', 'httpx2') if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert printed_last(code) == "[]"
 
 
 def test_a_recorder_never_loads_pandas(tmp_path: Path) -> None:
@@ -147,11 +154,7 @@ def test_a_recorder_never_loads_pandas(tmp_path: Path) -> None:
         "assert main(['recorder.toml', '--simulate', '--for', '3s']) == 0\n"
         "print('pandas' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
-    )  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "False"
+    assert printed_last(code, tmp_path) == "False"
     assert (tmp_path / "data-simulated" / ".kline_trio" / "journal.sqlite").exists()
 
 
@@ -159,7 +162,6 @@ def test_rows_of_archives_never_load_pandas() -> None:
     """Nor does an archive without any: a recorder fetches the past too."""
     code = (
         "import sys\n"
-        "import pyarrow as pa\n"
         "from kline_trio.candle import Series\n"
         "from kline_trio.interval import Span\n"
         "from kline_trio.storage import archive_rows, table\n"
@@ -171,10 +173,7 @@ def test_rows_of_archives_never_load_pandas() -> None:
         "assert list(table.runs_of(series, begins)) == []\n"
         "print('pandas' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.stdout == "False\n", done.stderr
+    assert printed_last(code) == "False"
 
 
 def blocks(page: Path, language: str) -> list[str]:

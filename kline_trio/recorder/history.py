@@ -225,12 +225,13 @@ class History:
             self.commit_door, self.store.keep_filled, batch.series, merged, filled, lacking
         )
         asked_for = await self.commit_door.run(self.store.asked_for, [batch.series])
+        unpublished = sorted(batch.unpublished)
         self.lacking(
             piece
             for one in asked_for
             for gap in gaps
             for span in gap.common_with(one.span)
-            for piece in _for_rest(attrs.evolve(one, span=span), sorted(batch.unpublished))
+            for piece in _for_rest(attrs.evolve(one, span=span), unpublished)
         )
 
     def _say(self) -> None:
