@@ -13,6 +13,7 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
 from kline_trio.recorder.backfill import Backfill
 from kline_trio.recorder.completeness import Completeness
+from kline_trio.recorder.endings import Endings
 from kline_trio.recorder.room import RETRY_SECONDS, with_room
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.ledger import Absence, Account, Origin, Reason, Refill, State
@@ -57,17 +58,13 @@ class Auditor:
     """What is recorded, and since when, by the exchange's time, if that was known then."""
     _listed_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     """Of symbols listed while we looked: from when on their candles count."""
-    _ending: dict[Series, int | None] = attrs.field(init=False, factory=dict)
-    """Of symbols traded no more: the end of the candle in which that was noticed."""
+    _endings: Endings = attrs.field(init=False, factory=Endings)
     _unstarted: set[Series] = attrs.field(init=False, factory=set)
     """What is wanted, and not known yet how much of it is stored."""
     _accounts: dict[Series, Account] = attrs.field(init=False, factory=dict)
     _started_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     _retired_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     """Of what was recorded before, and for a time was not: since when that was."""
-    _traded: frozenset[Series] = attrs.field(init=False, default=frozenset())
-    _unopened: set[Series] = attrs.field(init=False, factory=set)
-    """What may have been sealed though its symbol was to trade again."""
     _lost: set[Series] = attrs.field(init=False, factory=set)
     _kept_at: float = attrs.field(init=False, default=0.0)
     _export_at: float = attrs.field(init=False, default=-math.inf)
@@ -118,15 +115,14 @@ class Auditor:
         self._unstarted = {one for one in self._wanted if one not in self._accounts}
         self._listed_ms |= listed_ms or {}
 
-    def end(self, series: Iterable[Series], traded: Iterable[Series] = ()) -> None:
-        """The symbols of these are traded no more: seal them when they are accounted for.
+    def see(self, ended: Iterable[Series], traded: Iterable[Series] = ()) -> None:
+        """What the exchange's lists say now: what has ended is sealed when it is accounted for.
 
         Args:
-          series: which.
-          traded: those whose symbols the exchange's list says to be traded.
+          ended: the series whose symbols are traded no more.
+          traded: those whose symbols are.
         """
-        self._ending = {one: self._ending.get(one) for one in series}
-        self._traded = frozenset(traded)
+        self._endings.see(ended, traded)
 
     @property
     def is_stock_taken(self) -> bool:
@@ -145,12 +141,13 @@ class Auditor:
             new = [one for one in self._unstarted if one.trade_type == trade_type]
             if new and clock.now_ms is not None:
                 await self._start(sorted(new), clock, clock.now_ms)
-        lost = [one for one in self._lost if one in self._accounts]
+        lost = sorted(one for one in self._lost if one in self._accounts)
         if lost:
             await self._take_stock(lost)
             self._lost.difference_update(lost)
-        if anew := self._unopened & self._traded:
-            await self._reopen(anew)
+        if anew := self._endings.to_reopen(self._accounts):
+            self.backfill.add(await self.commit_door.run(self.store.reopen, anew))
+            self._endings.reopened(anew)
         if self.may_judge():
             await self._judge()
             await self._seal_what_has_ended()
@@ -167,14 +164,6 @@ class Auditor:
                 del self._started_ms[series]
             raise
         self._unstarted.difference_update(new)
-
-    async def _reopen(self, anew: Set[Series]) -> None:
-        """The list of symbols is some minutes old when a series is sealed, and its last candle is
-        still to end: what is traded again may have candles there.
-        """
-        until_ms = {one: self._retired_ms[one] for one in sorted(anew)}
-        self.backfill.add(await self.commit_door.run(self.store.reopen, until_ms))
-        self._unopened -= anew
 
     async def _leave(self, gone: Sequence[Series]) -> None:
         """Keep since when these are not recorded any more: what has not closed yet is not ours."""
@@ -194,31 +183,23 @@ class Auditor:
         self.backfill.forget(series)
         for known in (self._accounts, self._started_ms, self._retired_ms):
             known.pop(series, None)
-        self._unopened.discard(series)
+        self._endings.forget(series)
         if series in self._wanted:  # again, while the disk was waited for
             self._unstarted.add(series)
         else:
             self._listed_ms.pop(series, None)
 
     async def _seal_what_has_ended(self) -> None:
-        if not self._ending:
-            return
+        now_ms = {name: clock.now_ms for name, clock in self.clocks.items()}
         marks = self.completeness.watermarks_ms()
-        ended: dict[Series, int] = {}
-        for series, ends_ms in self._ending.items():
-            now_ms = self.clocks[series.trade_type].now_ms
-            if ends_ms is None and now_ms is not None:
-                interval = series.interval
-                self._ending[series] = interval.end_time_ms(interval.open_time_ms(now_ms))
-            elif ends_ms is not None and series in self._accounts and marks[series] >= ends_ms:
-                ended[series] = ends_ms
+        ended = self._endings.over(now_ms, marks)
         if not ended:
             return
         pending = await self.commit_door.run(self.store.asked_for, ended)
         asked_for = {one.series for one in pending if one.span.from_ms < ended[one.series]}
         for series, ends_ms in ended.items():
             # It may trade again, or be taken out, while the disk is waited for.
-            is_still = series in self._ending and series in self._wanted
+            is_still = self._endings.is_ending(series) and series in self._wanted
             if series not in asked_for and is_still:
                 await self._seal(series, ends_ms, marks[series])
 
@@ -235,7 +216,6 @@ class Auditor:
         account = self._accounts[series]
         retired = attrs.evolve(account, watermark_ms=span.to_ms, retired_ms=span.to_ms)
         await self._write([absence], {series: retired})
-        self._ending.pop(series, None)
         self.sealed(series)
         # At once: a candle that fell due until the next look would be absent for ever.
         self._forget(series)
@@ -319,7 +299,6 @@ class Auditor:
             from_ms = wanted[series] if series in known else account.first_ms
             if account.retired_ms is not None:
                 self._retired_ms[series] = account.retired_ms
-                self._unopened.add(series)
             if series in self._accounts:
                 # Of a lost file: what it held had been there, up to this watermark.
                 before_ms = self._accounts[series].watermark_ms
@@ -334,7 +313,7 @@ class Auditor:
                     account = attrs.evolve(account, first_ms=since_ms)
             self._accounts[series] = account
         found = self.completeness.absent(
-            {one.trade_type: self._started_ms[one] for one in mine}, set(mine)
+            {one.trade_type: self._started_ms[one] for one in mine}, mine
         )
         for series, spans in found.items():
             absences += self._explained(series, spans, self._started_ms[series])

@@ -14,6 +14,7 @@ from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.klines import Answer, Page, newest_page
 from kline_trio.exchange.rest import Listing, RestMarket
 from kline_trio.interval import Span
+from kline_trio.recorder.questions import Question, Questions
 from kline_trio.recorder.rests import Rests
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door
@@ -27,21 +28,7 @@ logger = logging.getLogger(__name__)
 WORKERS = 4
 """For each pool: the exchange answers slowly, and there is no hurry that more would serve."""
 
-_LONGER = 6
-"""Each wait between two questions for the same candle is so many times the one before."""
 _REFUSED_REST_SECONDS = 300.0
-
-
-@attrs.frozen
-class _Open:
-    """Something to ask for."""
-
-    span: Span
-    reason: Reason
-    asked: int
-    since: float
-    """When it was found, on our own clock."""
-    not_before: float = -math.inf
 
 
 @attrs.define(eq=False)
@@ -69,8 +56,10 @@ class Backfill:
 
     refilled: int = attrs.field(init=False, default=0)
     """How many candles were filled in."""
-    _open: dict[Series, list[_Open]] = attrs.field(init=False, factory=dict)
-    """By series; in order of time, and without overlap."""
+    _questions: Questions = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: Questions(self.attempt_seconds), takes_self=True),
+    )
     _busy: set[Series] = attrs.field(init=False, factory=set)
     _rests: Rests = attrs.field(init=False, factory=Rests)
     _first_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
@@ -83,32 +72,27 @@ class Backfill:
     def add(self, absences: Iterable[Absence]) -> None:
         """These are absent, and in the ledger."""
         wanted = Span(0, MAX_TIME_MS if self.until_ms is None else self.until_ms)
+        now = trio.current_time()
         for absence in absences:
-            mine = self._open.setdefault(absence.series, [])
-            new = [
-                _Open(span, absence.reason, absence.asked, trio.current_time())
-                for span in absence.span.common_with(wanted)
-            ]
-            self._open[absence.series] = _joined([*mine, *new])
+            self._questions.add(absence, absence.span.common_with(wanted), now)
         self._tell()
 
     def received(self, batch: Iterable[ReceivedCandle]) -> None:
         """What was absent may have come late by itself."""
         for item in batch:
-            mine = self._open.get(item.series)
+            mine = self._questions.of(item.series)
             if mine and item.candle.open_time_ms < mine[-1].span.to_ms:
-                self._take_out(item.series, [item.candle.open_time_ms])
+                self._questions.came(item.series, [item.candle.open_time_ms])
 
     def forget(self, series: Series) -> None:
         """What is absent of this series is asked for no more."""
-        if series in self._open:
-            self._open[series] = []
-            self._tell()
+        self._questions.forget(series)
+        self._tell()
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to ask for."""
-        return not any(self._open.values())
+        return not self._questions
 
     async def until_done(self) -> None:
         """Wait until nothing is left to ask for."""
@@ -143,7 +127,7 @@ class Backfill:
         """Whose turn it is: that whose absence is the newest; or when to look again."""
         now = trio.current_time()
         best, newest_ms, again = None, -1, math.inf
-        for series, mine in self._open.items():
+        for series, mine in self._questions:
             if series.trade_type not in trade_types or series in self._busy:
                 continue
             resting = self._rests.until(series)
@@ -158,7 +142,9 @@ class Backfill:
     async def _ask(self, series: Series) -> None:
         rest = self.markets[series.trade_type]
         now = trio.current_time()
-        due = [one for one in self._open[series] if one.not_before <= now]
+        due = self._questions.closed(series, rest.clock.now_ms, now)
+        if not due:
+            return
         page = newest_page(rest.market, series.interval, [one.span for one in due])
         try:
             if await self._is_before_the_first(series, page, due):
@@ -177,7 +163,9 @@ class Backfill:
         except UnavailableError as error:
             await self._failed(series, due, error)
 
-    async def _is_before_the_first(self, series: Series, page: Page, due: Sequence[_Open]) -> bool:
+    async def _is_before_the_first(
+        self, series: Series, page: Page, due: Sequence[Question]
+    ) -> bool:
         """Close what is older than the series' first candle, rather than to ask for years of it."""
         long = any(
             one.reason is Reason.NOT_CONFIGURED or one.asked or one.span.from_ms < page.span.from_ms
@@ -193,7 +181,7 @@ class Backfill:
         first_ms = self._first_ms[series]
         before = [
             Span(one.span.from_ms, min(one.span.to_ms, first_ms))
-            for one in self._open[series]
+            for one in self._questions.of(series)
             if one.span.from_ms < first_ms
         ]
         if not before:
@@ -202,10 +190,10 @@ class Backfill:
             [Refill(series, span, (), Origin.REST, Reason.NOT_LISTED) for span in before]
         )
         for span in before:
-            self._drop(series, span)
+            self._questions.drop(series, span)
         return True
 
-    def _is_handed_over(self, series: Series, due: Sequence[_Open]) -> bool:
+    def _is_handed_over(self, series: Series, due: Sequence[Question]) -> bool:
         """Whether some of it is fetched elsewhere from now on."""
         now_ms = self.markets[series.trade_type].clock.now_ms
         if now_ms is None:
@@ -215,14 +203,14 @@ class Backfill:
         claimed = [self.claim(series, one.span, now_ms) for one in fresh]
         spans = [span for span in claimed if span is not None]
         for span in spans:
-            self._drop(series, span)
+            self._questions.drop(series, span)
         return bool(spans)
 
     async def _store(self, series: Series, page: Page, answer: Answer) -> None:
         candles = {candle.open_time_ms: candle for candle in answer.candles}
         refills = []
         undelivered = -1
-        for one in self._inside(series, page.span):
+        for one in self._questions.inside(series, page.span):
             mine = [ms for ms in candles if one.span.from_ms <= ms < one.span.to_ms]
             closes = None
             if self._is_last(one) and len(mine) < series.interval.count(one.span):
@@ -238,9 +226,12 @@ class Backfill:
         now = trio.current_time()
         for refill in refills:
             filled = [candle.open_time_ms for candle in refill.candles]
-            self._take_out(series, filled)
+            self._questions.came(series, filled)
             for gap in series.interval.gaps(refill.span, filled):
-                self._asked(series, gap, now, closed=refill.closes is not None)
+                if refill.closes is None:
+                    self._questions.asked(series, gap, now)
+                else:
+                    self._questions.drop(series, gap)
         self._announce(series, [candle for refill in refills for candle in refill.candles])
         if undelivered >= 0:
             self.undelivered(series, undelivered)
@@ -264,7 +255,7 @@ class Backfill:
             return None
         return series.interval.open_time_ms(listing.onboard_ms)
 
-    async def _is_over(self, series: Series, one: _Open) -> bool:
+    async def _is_over(self, series: Series, one: Question) -> bool:
         """Whether the series had ended before this: its symbol is traded no more."""
         listing = await self._listing(series, one.since)
         if listing is not None and listing.is_trading:
@@ -272,7 +263,9 @@ class Backfill:
         newest_ms = await self.markets[series.trade_type].newest_open_time_ms(series)
         return newest_ms is None or newest_ms < one.span.from_ms
 
-    async def _failed(self, series: Series, due: Sequence[_Open], error: UnavailableError) -> None:
+    async def _failed(
+        self, series: Series, due: Sequence[Question], error: UnavailableError
+    ) -> None:
         """Ask again later; said when it begins, not each time."""
         name, now = series.trade_type, trio.current_time()
         if not isinstance(error, RefusedError):
@@ -285,12 +278,12 @@ class Backfill:
         if begins:
             logger.warning("%s: REST gives no candles: %s; trying again", series, error)
 
-    async def _refused(self, series: Series, due: Sequence[_Open], error: RefusedError) -> None:
+    async def _refused(self, series: Series, due: Sequence[Question], error: RefusedError) -> None:
         """It refuses the series, whatever the page; that is believed when it stays so."""
         if series not in self._refused_series:
             self._refused_series.add(series)
             logger.warning("%s: the exchange refuses to answer: %s", series, error)
-        asked = [one for old in due for one in self._inside(series, old.span)]
+        asked = [one for old in due for one in self._questions.inside(series, old.span)]
         await self._commit(
             [
                 Refill(
@@ -305,9 +298,12 @@ class Backfill:
         )
         now = trio.current_time()
         for one in asked:
-            self._asked(series, one.span, now, closed=self._is_last(one))
+            if self._is_last(one):
+                self._questions.drop(series, one.span)
+            else:
+                self._questions.asked(series, one.span, now)
 
-    def _is_last(self, one: _Open) -> bool:
+    def _is_last(self, one: Question) -> bool:
         """Whether what this attempt does not bring is taken as not there."""
         return one.asked + 1 >= self.attempts
 
@@ -327,57 +323,3 @@ class Backfill:
             if reason not in self._bad_rows:
                 logger.warning("%s: REST: passed over %s", series, reason)
             self._bad_rows[reason] += count
-
-    def _inside(self, series: Series, span: Span) -> list[_Open]:
-        """What is open of a span."""
-        return [
-            attrs.evolve(one, span=piece)
-            for one in self._open[series]
-            for piece in one.span.common_with(span)
-        ]
-
-    def _take_out(self, series: Series, open_times_ms: Sequence[int]) -> None:
-        """These have come."""
-        interval = series.interval
-        self._open[series] = [
-            attrs.evolve(one, span=gap)
-            for one in self._open[series]
-            for gap in interval.gaps(one.span, open_times_ms)
-        ]
-
-    def _drop(self, series: Series, span: Span) -> None:
-        """What is open of the span is asked for no more."""
-        self._open[series] = [
-            attrs.evolve(one, span=left)
-            for one in self._open[series]
-            for left in (
-                Span(one.span.from_ms, min(one.span.to_ms, span.from_ms)),
-                Span(max(one.span.from_ms, span.to_ms), one.span.to_ms),
-            )
-            if left.from_ms < left.to_ms
-        ]
-
-    def _asked(self, series: Series, gap: Span, now: float, *, closed: bool) -> None:
-        """The exchange did not have these."""
-        pieces = self._inside(series, gap)
-        self._drop(series, gap)
-        if not closed:
-            again = [
-                attrs.evolve(
-                    one,
-                    asked=one.asked + 1,
-                    not_before=now + self.attempt_seconds * float(_LONGER) ** min(one.asked, 6),
-                )
-                for one in pieces
-            ]
-            self._open[series] = _joined([*self._open[series], *again])
-
-
-def _joined(pieces: Sequence[_Open]) -> list[_Open]:
-    """In order, and of those that overlap the earlier one whole."""
-    found: list[_Open] = []
-    for one in sorted(pieces, key=lambda one: one.span):
-        at_ms = found[-1].span.to_ms if found else one.span.from_ms
-        if one.span.to_ms > at_ms:
-            found.append(attrs.evolve(one, span=Span(max(at_ms, one.span.from_ms), one.span.to_ms)))
-    return found

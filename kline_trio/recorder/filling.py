@@ -139,7 +139,7 @@ class Filling:
 
     def start(self, network: trio.Nursery) -> None:
         """Let the workers run in this nursery."""
-        for pool in {rest.market.pool for rest in self.backfill.markets.values()}:
+        for pool in sorted({rest.market.pool for rest in self.backfill.markets.values()}):
             names = {
                 name for name, rest in self.backfill.markets.items() if rest.market.pool == pool
             }

@@ -109,7 +109,7 @@ class Recording:
             listener.hear_of_contracts(wanted=follows)
             listener.listen_to(self.series_on(name))
         self.auditor.want(self._series, new_ms)
-        self.auditor.end(
+        self.auditor.see(
             [one for one in self._series if one in ended],
             [one for one in self._series if self._is_traded(one)],
         )

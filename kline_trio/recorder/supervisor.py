@@ -239,7 +239,7 @@ async def fill(
                 merger = _merger(config, storage, filling)
                 outer.start_soon(merger.run)
                 async with trio.open_nursery() as network:
-                    for trade_type in {one.trade_type for one in series}:
+                    for trade_type in sorted({one.trade_type for one in series}):
                         network.start_soon(keep_time, http.markets[trade_type])
                     filling.start(network)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)

@@ -139,9 +139,9 @@ class Universe:
         rest = self.markets[trade_type]
         try:
             seen = await rest.listings()
-            now_ms = rest.clock.now_ms
-            if now_ms is None:
-                now_ms = await rest.confirm_time()
+            # The clock may be behind the list, and what has ended would seem to have done so
+            # before its last trades.
+            now_ms = await rest.confirm_time()
         except UnavailableError as error:
             if not market.failures:
                 logger.warning("%s: its list of symbols is not to be had: %s", trade_type, error)

@@ -170,15 +170,16 @@ class Journal:
         marks = {series: one.watermark_ms for series, one in accounts.items()}
         self._watermarks_ms.update(marks)
 
-    def reopen(self, until_ms: Mapping[Series, int]) -> None:
-        """What of these was closed as delisted, up to right there, is asked for anew.
+    def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
+        """What of these was closed as delisted is asked for anew; gives what that was.
 
         Raises:
           sqlite3.Error: all is as it was.
         """
         with self._transaction():
-            for series, end_ms in until_ms.items():
-                self._ledger.reopen(series, self._id(series), end_ms)
+            return tuple(
+                absence for one in series for absence in self._ledger.reopen(one, self._id(one))
+            )
 
     def accounts(self) -> dict[Series, Account]:
         """Those of all series that have one."""

@@ -179,6 +179,10 @@ ORDER BY trade_type, symbol, time_interval, from_ms
 _PENDING = f"""
 SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER BY from_ms
 """  # noqa: S608 - ours
+_DELISTED = f"""
+SELECT {_COLUMNS} FROM absence
+WHERE series_id = ? AND reason = '{Reason.DELISTED}' AND state = '{State.CLOSED}' ORDER BY from_ms
+"""  # noqa: S608 - ours
 _INSERT = f"INSERT INTO absence (series_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _REVISIONS = f"""
 SELECT trade_type, symbol, time_interval, origin, is_newer_kept, open_time_ms, {", ".join(_PAIRS)}
@@ -275,17 +279,16 @@ class Ledger:
             for piece, now in sorted([*pieces, (inside, how(old))], key=lambda pair: pair[0]):
                 self._insert(series_id, attrs.evolve(now, span=piece))
 
-    def reopen(self, series: Series, series_id: int, until_ms: int) -> None:
-        """What was closed as delisted, up to right there, is asked for anew."""
-        row = self._connection.execute(_BEFORE, [series_id, until_ms]).fetchone()
-        last = _absence(series, row) if row else None
-        if last is None or last.span.to_ms != until_ms or last.reason is not Reason.DELISTED:
-            return
+    def reopen(self, series: Series, series_id: int) -> list[Absence]:
+        """What of a series was closed as delisted is asked for anew; gives what that was."""
+        closed = [_absence(series, row) for row in self._connection.execute(_DELISTED, [series_id])]
 
         def anew(one: Absence) -> Absence:
             return attrs.evolve(one, reason=Reason.NOT_CONFIGURED, state=State.PENDING, asked=0)
 
-        self.change(series, series_id, last.span, anew)
+        for one in closed:
+            self.change(series, series_id, one.span, anew)
+        return [anew(one) for one in closed]
 
     def revise(self, series_id: int, revision: Revision) -> None:
         """Takes a revision down."""

@@ -125,18 +125,14 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.settle(found, accounts, revisions)
 
-    def reopen(self, until_ms: Mapping[Series, int]) -> tuple[Absence, ...]:
-        """What of these was closed as delisted, up to right there, is asked for anew.
-
-        Returns:
-          all that is asked for of these.
+    def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
+        """What of these was closed as delisted is asked for anew; gives what that was.
 
         Raises:
           DiskError: all is as it was.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.reopen(until_ms)
-            return self._journal.asked_for(until_ms)
+            return self._journal.reopen(series)
 
     def accounts(self) -> dict[Series, Account]:
         """Up to where each series is accounted for.

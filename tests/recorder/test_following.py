@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+import httpx2
 import pytest
 import trio
 import trio.testing
@@ -13,13 +14,13 @@ from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig, UniverseConfig
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Fault, RestFault
+from kline_trio.simulator.faults import Fault, RestFault, Stall
 from kline_trio.simulator.listing_events import Delisting, NewListing, StatusChange, TickChange
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Reason, State
 from tests.recorder.test_completing import ledger
 from tests.recorder.test_supervisor import stored, truth
-from tests.virtual import joined
+from tests.virtual import Transport, joined
 
 START_MS = 1_719_759_600_000  # 2024-06-30 15:00
 MINUTE_MS = 60_000
@@ -72,6 +73,20 @@ def assert_whole(
 ) -> None:
     have = [one for one in stored(folder, series) if one.open_time_ms < minute(to_minute)]
     assert have == truth(exchange, series, minute(from_minute), minute(to_minute))
+
+
+def assert_traded(folder: Path, exchange: Exchange, series: Series, to_minute: float) -> None:
+    """Though not all was traded all the time."""
+    market = exchange.markets[series.trade_type]
+    traded = [
+        one
+        for one in truth(exchange, series, START_MS, minute(to_minute))
+        if not market.absence(
+            series.symbol, one.open_time_ms, series.interval.end_time_ms(one.open_time_ms)
+        )
+    ]
+    have = [one for one in stored(folder, series) if one.open_time_ms < minute(to_minute)]
+    assert have == traded
 
 
 async def test_patterns_mean_what_the_exchange_lists(
@@ -287,6 +302,50 @@ async def test_a_halted_symbol_is_recorded_again_when_it_trades_again(
     assert list(halted["is_trading"]) == [False]
 
 
+async def test_a_symbol_that_ends_while_its_market_is_silent_has_its_last_candle(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The list told of an end that the clock, which goes by frames, did not know of yet."""
+    gone = Delisting(trade_type="spot", symbol="ETHUSDT", at_ms=minute(60.1))
+    silent = Stall(trade_type="spot", from_ms=minute(59.1), until_ms=minute(63))
+    text = '[streams.spot]\n30m = ["*USDT"]\n'
+    exchange, series = await record(tmp_path, text, 150, gone, silent)
+    eth = Series("spot", "ETHUSDT", "30m")
+    assert eth not in series
+    assert_whole(tmp_path, exchange, eth, 0, 90)
+
+
+@attrs.define
+class _Unlisting(Transport):
+    """Gives no list of symbols."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/exchangeInfo"):
+            return httpx2.Response(503)
+        return await super().handle_async_request(request)
+
+
+async def test_a_symbol_that_trades_again_lacks_no_candle_though_a_restart_could_not_know_of_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """What was closed as delisted is asked for as soon as the symbol is seen to trade."""
+    halts = [
+        StatusChange(trade_type="spot", symbol="ETHUSDT", at_ms=minute(at), status=status)
+        for at, status in ((30, "HALT"), (75, "TRADING"))
+    ]
+    text = '[streams.spot]\n30m = ["BTCUSDT", "ETHUSDT"]\n'
+    await record(tmp_path, text, 70, *halts)
+    eth = Series("spot", "ETHUSDT", "30m")
+    assert ledger(tmp_path, eth)[-1].reason is Reason.DELISTED
+    exchange = Exchange(start_ms=minute(100), listed=LISTED, faults=halts)
+    async with joined(exchange) as seams:
+        blind = attrs.evolve(seams, http_transport=_Unlisting(exchange))
+        async with open_recorder(config_in(tmp_path, text), blind):
+            await trio.sleep(20)
+    exchange, _ = await record(tmp_path, text, 120, *halts, from_minute=130)
+    assert_traded(tmp_path, exchange, eth, 240)
+
+
 @pytest.mark.parametrize(("interval", "again"), [("1m", 37.2), ("1h", 110)])
 async def test_a_symbol_that_trades_again_right_after_it_was_sealed_lacks_no_candle(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, interval: str, again: float
@@ -302,15 +361,7 @@ async def test_a_symbol_that_trades_again_right_after_it_was_sealed_lacks_no_can
     exchange, series = await record(tmp_path, text, 420, *halts)
     eth = Series("spot", "ETHUSDT", interval)
     assert eth in series
-    market = exchange.markets["spot"]
-    traded = [
-        one
-        for one in truth(exchange, eth, START_MS, minute(360))
-        if not market.absence(
-            "ETHUSDT", one.open_time_ms, eth.interval.end_time_ms(one.open_time_ms)
-        )
-    ]
-    assert [one for one in stored(tmp_path, eth) if one.open_time_ms < minute(360)] == traded
+    assert_traded(tmp_path, exchange, eth, 360)
     assert {one.state for one in ledger(tmp_path, eth)} <= {State.FILLED, State.CLOSED}
 
 

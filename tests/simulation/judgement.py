@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import Candle, Series
+from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault, Refuse, RestFault
 from kline_trio.simulator.market import Market
@@ -172,12 +173,23 @@ class _OfSeries:
         # A flat candle may have been on its way.
         if last.state is not State.CLOSED and not self._is_flat(last.span.from_ms):
             return [f"is not sealed: {account}, {last}"]
+        if not self._is_seen_to_trade(account.watermark_ms):
+            return []
         open_ms = account.watermark_ms
         while open_ms < last_ms:
             if self._exists(open_ms) and not self._is_flat(open_ms):
                 return [f"is sealed at {account.watermark_ms}, and has a candle at {open_ms}"]
             open_ms = self.series.interval.end_time_ms(open_ms)
         return []
+
+    def _is_seen_to_trade(self, after_ms: int) -> bool:
+        """Whether a recorder could know that the symbol is traded after that moment."""
+        return any(
+            all(self._trades(ms) for ms in range(at_ms, at_ms + _LOOKED_MS, HOUR_MS))
+            and not self.whole.is_banned(self.series.trade_type, at_ms, at_ms + _LOOKED_MS)
+            for from_ms, to_ms in self.whole.lives
+            for at_ms in range(max(from_ms, after_ms), to_ms - _LOOKED_MS, HOUR_MS)
+        )
 
     def wrong_candles(self, account: Account) -> list[str]:
         """Whether each candle up to the watermark is the exchange's own, or was never traded."""
@@ -225,11 +237,19 @@ class _OfSeries:
                     found.append(f"{open_ms}: the recorder was not down")
         return found
 
+    def _is_before_the_first(self, open_ms: int) -> bool:
+        """Whether it began in a halt or an outage, so that there is no candle up to here."""
+        begins_ms, _ = self._life_of()
+        if begins_ms == START_MS:
+            return False
+        span = Span(self.series.interval.open_time_ms(begins_ms), open_ms + 1)
+        return not any(map(self._exists, self.series.interval.open_times_ms(span)))
+
     def _reasons(self, open_ms: int) -> set[Reason]:
         """Why it may be taken as true that there is no such candle."""
         begins_ms, ends_ms = self._life_of()
         interval = self.series.interval
-        if interval.end_time_ms(open_ms) <= begins_ms:
+        if interval.end_time_ms(open_ms) <= begins_ms or self._is_before_the_first(open_ms):
             return {Reason.NOT_LISTED, Reason.EXCHANGE_HAD_NONE}
         if open_ms >= ends_ms:
             flat = {Reason.EXCHANGE_HAD_NONE} if self._goes_on_flat else set()

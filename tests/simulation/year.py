@@ -106,6 +106,8 @@ def simulate(seed: int, days: int, folder: Path) -> Result:
         # Files of a few days are worth their while here, where no series is of 1m.
         mock.patch.object(history, "_LEAST_CANDLES", 200),
         mock.patch.object(os, "fsync", no_sync),
+        # As under pytest, by Hypothesis: the order of tasks follows from the seed.
+        mock.patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
     ):
         _run._r.seed(seed)
         storm = trio.run(

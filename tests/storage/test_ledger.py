@@ -168,6 +168,28 @@ def test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight(tmp_path: 
     ]
 
 
+def test_what_was_closed_as_delisted_is_asked_for_anew_and_nothing_else(tmp_path: Path) -> None:
+    """Also where it is several rows, and wherever they are."""
+    store = opened(tmp_path)
+    store.accept(minutes(8, 9))
+    rows = [absent(0, 3), absent(4, 6), absent(6, 8, Reason.RECORDER_DOWN), absent(9, 12)]
+    store.settle(rows, {BTC: Account(at(0), at(12), at(12))})
+    closing = [(0, 2, Reason.DELISTED), (4, 5, Reason.EXCHANGE_HAD_NONE), (5, 8, Reason.DELISTED)]
+    store.refill([refill(first, end, closes=why) for first, end, why in closing])
+    reopened = store.reopen([BTC])
+    assert [(one.span, one.reason, one.asked) for one in reopened] == [
+        (span(*ends), Reason.NOT_CONFIGURED, 0) for ends in ((0, 2), (5, 8))
+    ]
+    assert [(one.span, one.reason) for one in store.asked_for([BTC])] == [
+        (span(0, 2), Reason.NOT_CONFIGURED),
+        (span(2, 3), Reason.NOT_RECEIVED),
+        (span(5, 8), Reason.NOT_CONFIGURED),
+        (span(9, 12), Reason.NOT_RECEIVED),
+    ]
+    assert store.reopen([BTC]) == ()
+    store.close()
+
+
 def test_a_revision_is_given_back_bit_for_bit(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "journal")
     older, newer = make_candle(at(0), 0.1 + 0.2), make_candle(at(0), 5e-324)

@@ -1,0 +1,57 @@
+"""Which series come to their end, and which trade again."""
+
+from kline_trio.candle import Series
+from kline_trio.recorder.endings import Endings
+
+ETH = Series("spot", "ETHUSDT", "1m")
+BTC = Series("spot", "BTCUSDT", "1m")
+MINUTE_MS = 60_000
+
+
+def test_a_series_is_over_when_the_candle_in_which_its_end_was_seen_is_accounted_for() -> None:
+    endings = Endings()
+    endings.see([ETH], [BTC])
+    at = {"spot": 90_000}
+    assert endings.over(at, {ETH: 0, BTC: 0}) == {}, "this is when it is seen"
+    assert endings.is_ending(ETH)
+    at = {"spot": 400_000}
+    assert endings.over(at, {ETH: MINUTE_MS, BTC: 0}) == {}
+    assert endings.over(at, {BTC: 0}) == {}, "nothing is known of it yet"
+    assert endings.over(at, {ETH: 2 * MINUTE_MS, BTC: 0}) == {ETH: 2 * MINUTE_MS}
+
+
+def test_without_the_exchanges_time_no_end_is_seen() -> None:
+    endings = Endings()
+    endings.see([ETH], [])
+    assert endings.over({"spot": None}, {ETH: 0}) == {}
+    assert endings.over({"spot": 300_000}, {ETH: 500_000}) == {}
+    assert endings.over({"spot": None}, {ETH: 500_000}) == {ETH: 360_000}
+
+
+def test_what_is_traded_is_reopened_once_and_again_when_it_had_ended() -> None:
+    endings = Endings()
+    endings.see([], [ETH, BTC])
+    assert endings.to_reopen({ETH}) == [ETH], "the other is not known yet"
+    endings.reopened([ETH])
+    assert endings.to_reopen({ETH, BTC}) == [BTC]
+    endings.see([ETH], [BTC])
+    endings.see([], [ETH, BTC])
+    assert endings.to_reopen({ETH}) == [ETH]
+
+
+def test_what_was_sealed_while_it_traded_again_is_reopened() -> None:
+    endings = Endings()
+    endings.see([], [ETH])
+    endings.reopened([ETH])
+    endings.forget(ETH)
+    assert endings.to_reopen({ETH}) == [ETH]
+
+
+def test_what_ended_while_it_was_reopened_counts_as_not_reopened() -> None:
+    endings = Endings()
+    endings.see([], [ETH])
+    [asked] = endings.to_reopen({ETH})
+    endings.see([ETH], [])
+    endings.reopened([asked])
+    endings.see([], [ETH])
+    assert endings.to_reopen({ETH}) == [ETH]
