@@ -5,7 +5,7 @@ import attrs
 __all__ = ["ExchangeClock"]
 
 _BELIEVED_STEP_MS = 3_600_000
-"""A frame that claims more than an hour since the last one must be confirmed."""
+"""Whoever claims more than an hour since the last word must be confirmed by another."""
 
 
 @attrs.define(eq=False)
@@ -17,22 +17,39 @@ class ExchangeClock:
     """
 
     now_ms: int | None = attrs.field(init=False, default=None)
-    """None until the time endpoint has answered once."""
+    """None until the time endpoint has answered, and another word agreed with it."""
     first_heard_ms: int | None = attrs.field(init=False, default=None)
     """What the first frame told, whether or not it was believed."""
     is_doubted: bool = attrs.field(init=False, default=False)
     """Whether frames tell of a time that the time endpoint should confirm."""
+    _frame_ms: int | None = attrs.field(init=False, default=None)
+    """What the last frame told, believed or not."""
+    _answer_ms: int | None = attrs.field(init=False, default=None)
+    """And what the time endpoint did."""
 
     def hear(self, event_time_ms: int) -> None:
         """A valid frame had this event time."""
         if self.first_heard_ms is None:
             self.first_heard_ms = event_time_ms
+        self._frame_ms = event_time_ms
         if self.now_ms is None or event_time_ms > self.now_ms + _BELIEVED_STEP_MS:
             self.is_doubted = True
         elif event_time_ms > self.now_ms:
             self.now_ms = event_time_ms
 
-    def confirm(self, time_ms: int) -> None:
-        """The time endpoint said this."""
+    def confirm(self, time_ms: int) -> bool:
+        """The time endpoint said this; whether it is believed.
+
+        One wrong answer, with nothing else to go by, would make hours due that are still to come.
+        """
+        witnesses = (self._frame_ms, self._answer_ms)
+        self._answer_ms = time_ms
+        is_leap = self.now_ms is None or time_ms > self.now_ms + _BELIEVED_STEP_MS
+        if is_leap and not any(
+            told_ms is not None and abs(time_ms - told_ms) <= _BELIEVED_STEP_MS
+            for told_ms in witnesses
+        ):
+            return False
         self.now_ms = max(time_ms, self.now_ms or 0)
         self.is_doubted = False
+        return True

@@ -54,6 +54,10 @@ class _Fault(msgspec.Struct):
     msg: str = ""
 
 
+_TIMES_ASKED = 3
+"""One may be wrong, and two must agree."""
+
+
 @attrs.frozen
 class RestMarket:
     """One market's REST interface, on hosts that are tried in order; one that works is kept."""
@@ -74,13 +78,17 @@ class RestMarket:
     async def confirm_time(self) -> int:
         """Sets the market's clock by the exchange's own ("Check Server Time"); milliseconds.
 
+        A time that nothing else tells is asked for again at once.
+
         Raises:
-          UnavailableError: no host gave an answer that can be used.
+          UnavailableError: no host gave an answer that can be used, or each gives another time.
         """
         read = msgspec.json.Decoder(_Time).decode
-        time_ms = (await self._get("time", {}, 1, -math.inf, read)).serverTime
-        self.clock.confirm(time_ms)
-        return time_ms
+        for _ in range(_TIMES_ASKED):
+            time_ms = (await self._get("time", {}, 1, -math.inf, read)).serverTime
+            if self.clock.confirm(time_ms):
+                return time_ms
+        raise UnavailableError(f"{_TIMES_ASKED} answers about the time that differ by hours")
 
     async def listings(self) -> dict[str, Listing]:
         """All symbols that the market lists ("Exchange Information"), by symbol.

@@ -1,9 +1,10 @@
 """Holds what is stored against what the exchange says now, and takes its value if that is asked."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from random import Random
+from typing import TypeVar
 
 import attrs
 import trio
@@ -29,6 +30,8 @@ __all__ = ["Verified", "compared", "repair", "repairs", "verify"]
 
 _ATTEMPTS = 5
 _ATTEMPT_SECONDS = 2.0
+
+_Answer = TypeVar("_Answer")
 
 
 @attrs.frozen
@@ -66,7 +69,7 @@ async def verify(
     """
     for series in await resolved(config, http.markets):
         rest = http.markets[series.trade_type]
-        now_ms = await rest.confirm_time()
+        now_ms = await _patiently(rest.confirm_time)
         table = await seams.on_disk(stored_table, config.store.path, series, since_ms or 0)
         if table is None or not table.num_rows:
             continue
@@ -134,16 +137,19 @@ def _chosen(
 
 async def _over_rest(rest: RestMarket, series: Series, span: Span) -> list[Candle]:
     page = newest_page(rest.market, series.interval, [span])
-    for attempt in range(1, _ATTEMPTS + 1):
+    answer = await _patiently(lambda: rest.klines(series, page, 0.0))
+    return list(answer.candles)
+
+
+async def _patiently(ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    for attempt in range(1, _ATTEMPTS):
         try:
-            return list((await rest.klines(series, page, 0.0)).candles)
+            return await ask()
         except RefusedError:
             raise
         except UnavailableError:
-            if attempt == _ATTEMPTS:
-                raise
             await trio.sleep(_ATTEMPT_SECONDS * attempt)
-    raise AssertionError("the last attempt returns or raises")
+    return await ask()
 
 
 async def _of_archive(

@@ -8,7 +8,8 @@ NOW_MS = 1_700_000_000_000
 
 def confirmed() -> ExchangeClock:
     clock = ExchangeClock()
-    clock.confirm(NOW_MS)
+    assert not clock.confirm(NOW_MS)
+    assert clock.confirm(NOW_MS)
     return clock
 
 
@@ -17,6 +18,31 @@ def test_it_knows_nothing_before_the_endpoint_has_answered() -> None:
     clock.hear(NOW_MS)
     assert clock.now_ms is None
     assert clock.is_doubted
+
+
+def test_the_first_answer_counts_when_another_or_a_frame_agrees() -> None:
+    """One wrong answer at the start would make hours due that are still to come."""
+    clock = ExchangeClock()
+    for wrong_ms in (NOW_MS + 10 * HOUR_MS, NOW_MS - 10 * HOUR_MS, NOW_MS):
+        assert not clock.confirm(wrong_ms)
+        assert clock.now_ms is None
+    assert clock.confirm(NOW_MS + 20)
+    assert clock.now_ms == NOW_MS + 20
+    clock = ExchangeClock()
+    clock.hear(NOW_MS + 5)
+    assert not clock.confirm(NOW_MS + 10 * HOUR_MS)
+    assert clock.confirm(NOW_MS)
+    assert clock.now_ms == NOW_MS
+
+
+def test_a_leap_of_the_endpoint_takes_two_answers_as_well() -> None:
+    clock = confirmed()
+    assert not clock.confirm(NOW_MS + 10 * HOUR_MS)
+    assert clock.confirm(NOW_MS + 5)
+    assert clock.now_ms == NOW_MS + 5
+    assert not clock.confirm(NOW_MS + 10 * HOUR_MS)
+    assert clock.confirm(NOW_MS + 10 * HOUR_MS + 5), "we were asleep, or the exchange was"
+    assert clock.now_ms == NOW_MS + 10 * HOUR_MS + 5
 
 
 def test_frames_move_it_on_and_never_back() -> None:

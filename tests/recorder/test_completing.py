@@ -82,6 +82,32 @@ def assert_complete(
     return have
 
 
+@attrs.define
+class _Misleading(Transport):
+    """Gives a wrong time first."""
+
+    lies: int = 1
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/time") and self.lies:
+            self.lies -= 1
+            ten_hours_later = self.exchange.now_ms(trio.current_time()) + 36_000_000
+            return httpx2.Response(200, json={"serverTime": ten_hours_later})
+        return await super().handle_async_request(request)
+
+
+async def test_one_wrong_answer_about_the_time_makes_nothing_due_early(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    async with joined(exchange) as seams:
+        misled = attrs.evolve(seams, http_transport=_Misleading(exchange))
+        async with open_recorder(config_in(tmp_path, SPOT), misled):
+            await trio.sleep(30)
+    assert_complete(tmp_path, exchange, SPOT, START_MS, minute(28))
+    assert ledger(tmp_path, SPOT) == []
+
+
 async def test_whatever_the_streams_do_the_store_has_it_all(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:

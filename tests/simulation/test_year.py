@@ -1,6 +1,8 @@
 """Weeks in virtual time end with nothing lost; `python -m tests.simulation.year` runs a year."""
 
 import os
+import subprocess
+import sys
 from random import Random
 from typing import get_args
 
@@ -37,6 +39,17 @@ def test_the_same_seed_is_the_same_trace() -> None:
     first, again, other = whole(7, days=2), whole(7, days=2), whole(8, days=2)
     assert first.digest == again.digest
     assert first.digest != other.digest
+
+
+def test_no_order_of_a_set_is_in_the_trace() -> None:
+    """Or a seed that finds something could not be run again: strings hash otherwise each time."""
+    command = [sys.executable, "-m", "tests.simulation.year", "--days", "2", "--seeds", "7"]
+    traces = set()
+    for hash_seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        traces.add(told.stdout.partition("trace ")[2].split(",")[0])
+    assert len(traces) == 1
 
 
 def test_a_month_of_weather_has_everything_that_can_go_wrong() -> None:
