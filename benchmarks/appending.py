@@ -14,6 +14,7 @@ from benchmarks.spent import spending
 from kline_trio.candle import Candle
 from kline_trio.config import StoreConfig
 from kline_trio.recorder.merge_rule import MergeRule
+from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
@@ -42,11 +43,13 @@ class Layouts(enum.Enum):
     def stretches(self, *, quick: bool) -> tuple[list[int], int]:
         """At which minutes of a month it is measured, and for how many.
 
-        What a merge costs follows from how full the newest file is; so it is the mean over one.
+        What a merge costs follows from how full the newest file is, or its last row group; so it
+        is the mean over one.
         """
         match self:
             case Layouts.ONE_FILE:
-                return [0], 61 if quick else 244
+                days = (1, 12) if quick else (1, 5, 9, 13, 17, 21)
+                return [day * _DAY for day in days], 61 if quick else 244
             case Layouts.MONTHS:
                 days = (1, 15) if quick else (1, 6, 11, 16, 21, 26)
                 return [day * _DAY for day in days], 61 if quick else 244
@@ -88,16 +91,16 @@ def store_cost(layout: Layouts, history: int, *, quick: bool) -> Cost:
         store = Store.open(Path(folder), layout.layout)
         try:
             present = -history
-            file_rows = 0
+            newest: MergedFile | None = None
             for begin in begins:
-                file_rows = _fill(store, made_table(present, begin - present)) or file_rows
+                newest = _fill(store, made_table(present, begin - present)) or newest
                 candles = minutes(begin, count)
                 with spending() as spent:
-                    file_rows, done = _append(store, candles, file_rows)
+                    newest, done = _append(store, candles, newest)
                 cpu_seconds += spent.cpu_seconds
                 written_bytes += spent.written_bytes
                 merges += done
-                _merge(store)
+                newest = _merge(store, newest)
                 present = begin + count
         finally:
             store.close()
@@ -105,27 +108,27 @@ def store_cost(layout: Layouts, history: int, *, quick: bool) -> Cost:
     return Cost(cpu_seconds * 1e3 / total, written_bytes / 1e3 / total, total / max(1, merges))
 
 
-def _fill(store: Store, rows: pa.Table) -> int:
+def _fill(store: Store, rows: pa.Table) -> MergedFile | None:
     files = store.fill_in(rows, BTC) if rows.num_rows else []
-    return files[-1].rows if files else 0
+    return files[-1] if files else None
 
 
-def _append(store: Store, candles: Sequence[Candle], file_rows: int) -> tuple[int, int]:
-    """A candle a minute; how many rows the newest file has then, and how many merges there were."""
+def _append(
+    store: Store, candles: Sequence[Candle], newest: MergedFile | None
+) -> tuple[MergedFile | None, int]:
+    """A candle a minute; the newest file after that, and how many merges there were."""
     merges = waiting = 0
     for candle in candles:
         store.accept(received(BTC, [candle]))
         waiting += 1
-        if _RULE.due_after_seconds(waiting, file_rows) <= (waiting - 1) * 60:
-            file_rows = _merge(store)
+        if _RULE.due_after_seconds(waiting, newest.rows if newest else 0) <= (waiting - 1) * 60:
+            newest = _merge(store, newest)
             merges, waiting = merges + 1, 0
-    return file_rows, merges
+    return newest, merges
 
 
-def _merge(store: Store) -> int:
-    rows = 0
+def _merge(store: Store, newest: MergedFile | None) -> MergedFile | None:
     for merge in plan_merges(store.layout, BTC, store.take(BTC)):
-        merged = store.write(merge)
-        store.forget(merged, merge.pending)
-        rows = merged.rows
-    return rows
+        newest = store.write(merge, newest)
+        store.forget(newest, merge.pending)
+    return newest

@@ -26,7 +26,7 @@ from kline_trio.storage.table import BEGIN, END, table_of
 
 __all__ = ["main"]
 
-_ROWS_PER_GROUP = 131_072
+_ROWS_PER_GROUP = 32_768
 _DAY_ROWS = 1_440
 _DAY_MS = 86_400_000
 _LEAST_RUN_SECONDS = 0.005

@@ -149,8 +149,9 @@ class Auditor:
             self.backfill.add(await self.commit_door.run(self.store.reopen, anew))
             self._endings.reopened(anew)
         if self.may_judge():
-            await self._judge()
+            # First, so that what was named a moment ago was asked for by now.
             await self._seal_what_has_ended()
+            await self._judge()
 
     async def _start(self, new: list[Series], clock: ExchangeClock, now_ms: int) -> None:
         began_ms = _began_ms(now_ms, clock.first_heard_ms)
@@ -196,26 +197,39 @@ class Auditor:
         if not ended:
             return
         pending = await self.commit_door.run(self.store.asked_for, ended)
-        asked_for = {one.series for one in pending if one.span.from_ms < ended[one.series]}
-        for series, ends_ms in ended.items():
+        open_yet = {
+            one.series for one in pending if one.span.from_ms < ended[one.series] or not one.asked
+        }
+        absent = {(one.series, one.span.to_ms) for one in pending}
+        for series, noticed_ms in ended.items():
             # It may trade again, or be taken out, while the disk is waited for.
             is_still = self._endings.is_ending(series) and series in self._wanted
-            if series not in asked_for and is_still:
-                await self._seal(series, ends_ms, marks[series])
+            if series not in open_yet and is_still:
+                ends_ms = marks[series]
+                is_absent = (series, ends_ms) in absent or self.backfill.found_over(series, ends_ms)
+                await self._seal(series, Span(noticed_ms, ends_ms), is_absent=is_absent)
 
-    async def _seal(self, series: Series, noticed_ms: int, ends_ms: int) -> None:
-        """Its last candle, and that there is none after it, stand in the ledger."""
+    async def _seal(self, series: Series, after: Span, *, is_absent: bool) -> None:
+        """Its last candle, and that there is none after it, stand in the ledger.
+
+        Args:
+          series: whose symbol is traded no more.
+          after: what has passed since that was noticed; what is absent of it was asked for.
+          is_absent: whether the last of it is. If not, flat candles go on, and the next one is the
+            first that is not recorded.
+        """
         self.backfill.forget(series)
-        asked = Span(noticed_ms, ends_ms)
-        if asked.from_ms < asked.to_ms:
-            closed = Refill(series, asked, (), Origin.REST, Reason.DELISTED)
-            await with_room(self.commit_door, self.store.refill, [closed])
-        span = Span(ends_ms, series.interval.end_time_ms(ends_ms))
-        now_ms = self.clocks[series.trade_type].now_ms or span.to_ms
-        absence = Absence(series, span, now_ms, Reason.DELISTED, State.CLOSED)
+        closed = Refill(series, after, (), Origin.REST, Reason.DELISTED)
+        await with_room(self.commit_door, self.store.refill, [closed])
+        absences, ends_ms = [], after.to_ms
+        if not is_absent:
+            span = Span(ends_ms, series.interval.end_time_ms(ends_ms))
+            now_ms = self.clocks[series.trade_type].now_ms or span.to_ms
+            absences = [Absence(series, span, now_ms, Reason.DELISTED, State.CLOSED)]
+            ends_ms = span.to_ms
         account = self._accounts[series]
-        retired = attrs.evolve(account, watermark_ms=span.to_ms, retired_ms=span.to_ms)
-        await self._write([absence], {series: retired})
+        retired = attrs.evolve(account, watermark_ms=ends_ms, retired_ms=ends_ms)
+        await self._write(absences, {series: retired})
         self.sealed(series)
         # At once: a candle that fell due until the next look would be absent for ever.
         self._forget(series)

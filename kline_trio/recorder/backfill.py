@@ -65,6 +65,8 @@ class Backfill:
     _first_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     _listings: dict[str, tuple[float, dict[str, Listing]]] = attrs.field(init=False, factory=dict)
     """By trade type: when they were asked for, and what was said."""
+    _over_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    """Of series that had ended: up to where it was found that they have no candle more."""
     _refused_series: set[Series] = attrs.field(init=False, factory=set)
     _bad_rows: Counter[str] = attrs.field(init=False, factory=Counter)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -88,6 +90,10 @@ class Backfill:
         """What is absent of this series is asked for no more."""
         self._questions.forget(series)
         self._tell()
+
+    def found_over(self, series: Series, up_to_ms: int) -> bool:
+        """Whether the candle right before was found not to be, since the series had ended."""
+        return self._over_ms.get(series) == up_to_ms
 
     @property
     def is_done(self) -> bool:
@@ -217,6 +223,7 @@ class Backfill:
                 closes = Reason.EXCHANGE_HAD_NONE
                 if await self._is_over(series, one):
                     closes = Reason.DELISTED
+                    self._over_ms[series] = one.span.to_ms
             found = tuple(candles[ms] for ms in sorted(mine))
             if one.reason is Reason.NOT_RECEIVED:
                 traded = [one.open_time_ms for one in found if one.trade_num]

@@ -14,8 +14,7 @@ class Endings:
     """What the exchange's lists say of the series, and what of that is in the ledger by now.
 
     A list is some minutes old when it is looked at again: a series may trade while it is sealed,
-    and again right after. So whatever is closed as delisted counts until its symbol is seen to
-    trade, and no longer.
+    and again later. Whatever is closed as delisted counts until its symbol is seen to trade.
     """
 
     _noticed_ms: dict[Series, int | None] = attrs.field(init=False, factory=dict)
@@ -50,7 +49,10 @@ class Endings:
     def over(
         self, now_ms: Mapping[str, int | None], watermarks_ms: Mapping[Series, int]
     ) -> dict[Series, int]:
-        """What has ended, and is accounted for up to the end of the candle in which it was seen.
+        """What has ended, and the end of the candle in which that was seen.
+
+        Only when one more candle has passed: it is the first of which the exchange can say that
+        there is none.
 
         Args:
           now_ms: by trade type, what time it is there, if that is known.
@@ -60,7 +62,8 @@ class Endings:
         for series, noticed_ms in self._noticed_ms.items():
             told_ms = now_ms[series.trade_type]
             if noticed_ms is not None:
-                if series in watermarks_ms and watermarks_ms[series] >= noticed_ms:
+                next_ms = series.interval.end_time_ms(noticed_ms)
+                if series in watermarks_ms and watermarks_ms[series] >= next_ms:
                     found[series] = noticed_ms
             elif told_ms is not None:
                 interval = series.interval

@@ -140,7 +140,8 @@ class Merger:
         try:
             taken = await self.commit_door.run(self.store.take, series)
             for merge in plan_merges(self.store.layout, series, taken):
-                merged = await self.merge_door.run(self.store.write, merge)
+                known = self._newest_file.get(series)
+                merged = await self.merge_door.run(self.store.write, merge, known)
                 await self.commit_door.run(self.store.forget, merged, merge.pending)
                 if merged.replaces_damaged:
                     self.lost(series)

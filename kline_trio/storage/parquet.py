@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import io
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import attrs
 import numpy as np
@@ -17,11 +19,13 @@ from kline_trio.candle import Series
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.disk import make_folders, sync_file, sync_folder
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.files import crc32_of, open_parquet, owner_of, read_groups
+from kline_trio.storage.files import open_parquet, owner_of, read_groups
+from kline_trio.storage.footer import Footer
 from kline_trio.storage.journal import PendingCandle
+from kline_trio.storage.kept import NOTHING, Kept, join, keep
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Origin, Revision
-from kline_trio.storage.seal import SEAL, UNSEALED, seal
+from kline_trio.storage.seal import SEAL, UNSEALED, footer_of, seal
 from kline_trio.storage.table import (
     BEGIN,
     END,
@@ -36,8 +40,8 @@ from kline_trio.storage.table import (
 __all__ = ["FileMerge", "News", "bring_in", "by_file", "perform", "plan_merges"]
 
 _DAY_MS = 86_400_000
-_ROWS_PER_GROUP = 131_072
-"""91 days of 1m; a merge holds two groups in memory, 12 MB each, however long the file is."""
+_ROWS_PER_GROUP = 32_768
+"""23 days of 1m. A merge reads and writes no more than the last group, and copies the others."""
 
 _PAGE_BYTES = 122_880
 
@@ -78,7 +82,9 @@ def by_file(
         yield paths[n], table.slice(start, end - start)
 
 
-def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
+def perform(
+    merge: FileMerge, store_path: Path, scratch: Path, known: MergedFile | None = None
+) -> MergedFile:
     """Brings the merge's candles into its file, as `bring_in` does.
 
     What the stream brought replaces what the file holds; what did not come from it fills gaps.
@@ -87,7 +93,7 @@ def perform(merge: FileMerge, store_path: Path, scratch: Path) -> MergedFile:
     filling = [item.candle for item in merge.pending if not item.origin.replaces]
     by_time = {item.candle.open_time_ms: item.origin for item in merge.pending}
     news = News(table_of(merge.series, replacing), table_of(merge.series, filling))
-    merged = bring_in(news, merge.path, merge.series, store_path, scratch)
+    merged = bring_in(news, merge.path, merge.series, store_path, scratch, known)
     revisions = tuple(
         attrs.evolve(revision, origin=by_time[revision.newer.open_time_ms])
         for revision in merged.revisions
@@ -104,9 +110,20 @@ class News:
     filling: pa.Table
     """What the file holds wins over them."""
 
+    @property
+    def first_ms(self) -> int:
+        """The open time of the first."""
+        both = (self.replacing, self.filling)
+        return min(int(table[BEGIN][0].value) for table in both if len(table))
+
 
 def bring_in(
-    news: News, path: PurePosixPath, series: Series, store_path: Path, scratch: Path
+    news: News,
+    path: PurePosixPath,
+    series: Series,
+    store_path: Path,
+    scratch: Path,
+    known: MergedFile | None = None,
 ) -> MergedFile:
     """Replaces the file by one that holds its rows and the new ones.
 
@@ -119,6 +136,8 @@ def bring_in(
       series: whose candles they are.
       store_path: the store's folder.
       scratch: for the temporary file; on the file system of `store_path`.
+      known: a file as it was written last. If it is this one, its row groups before the new rows
+        are copied as they are.
 
     Raises:
       DamagedError: the file that is there cannot be read, or is of something else.
@@ -130,11 +149,14 @@ def bring_in(
     temporary = scratch / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.tmp"
     make_folders(target.parent)
     try:
+        kept = NOTHING
+        if known is not None and known.path == path:
+            kept = keep(known, target, news.first_ms, _ROWS_PER_GROUP, _like(series))
         revisions: list[Revision] = []
-        rows = _write(news, series, target, temporary, revisions)
-        _verify(temporary, series, rows)
+        rows = kept.rows + _write(news, series, target, temporary, kept, revisions)
+        crc32 = _verified(temporary, series, rows, kept)
         size_bytes = temporary.stat().st_size
-        merged = MergedFile(path, series, rows, size_bytes, crc32_of(temporary), tuple(revisions))
+        merged = MergedFile(path, series, rows, size_bytes, crc32, tuple(revisions))
         os.replace(temporary, target)  # noqa: PTH105 - the word that design and tests look for
     finally:
         # A failure to clean up must not hide the failure itself; the next start sweeps.
@@ -145,36 +167,64 @@ def bring_in(
     return merged
 
 
+@contextlib.contextmanager
+def _writer(sink: IO[bytes] | pa.NativeFile, series: Series) -> Iterator[pq.ParquetWriter]:
+    with pq.ParquetWriter(
+        sink,
+        schema(series),
+        compression="zstd",
+        # This mix by measurement on real archives: docs/encoding.md.
+        compression_level=2,
+        use_dictionary=False,
+        column_encoding=_DELTA,
+        data_page_size=_PAGE_BYTES,
+        write_statistics=[BEGIN, END],
+        write_page_checksum=True,
+    ) as writer:
+        yield writer
+        writer.add_key_value_metadata({SEAL: UNSEALED})
+
+
+def _like(series: Series) -> Footer:
+    """How the footers of the series' files look."""
+    empty = io.BytesIO()
+    with _writer(empty, series):
+        pass
+    return Footer.from_bytes(footer_of(empty)[0])
+
+
 def _write(
-    news: News, series: Series, target: Path, temporary: Path, revisions: list[Revision]
+    news: News,
+    series: Series,
+    target: Path,
+    temporary: Path,
+    kept: Kept,
+    revisions: list[Revision],
 ) -> int:
+    """Writes what follows on what is kept; gives how many rows that is."""
     rows = 0
     with temporary.open("w+b") as file:
-        with pq.ParquetWriter(
-            file,
-            schema(series),
-            compression="zstd",
-            # This mix by measurement on real archives: docs/encoding.md.
-            compression_level=2,
-            use_dictionary=False,
-            column_encoding=_DELTA,
-            data_page_size=_PAGE_BYTES,
-            write_statistics=[BEGIN, END],
-            write_page_checksum=True,
-        ) as writer:
-            for piece in _pieces(target, series, news, revisions):
+        sink = pa.PythonFile(file, "w")
+        with _writer(sink, series) as writer:
+            if kept.groups:
+                # Past the writer, which asks the sink for the place of each thing it writes.
+                kept.copy(target, sink)
+            for piece in _pieces(target, series, news, len(kept.groups), revisions):
                 writer.write_table(piece, row_group_size=_ROWS_PER_GROUP)
                 rows += piece.num_rows
-            writer.add_key_value_metadata({SEAL: UNSEALED})
+        if kept.groups:
+            join(file, kept)
         seal(file)
         sync_file(file)
     return rows
 
 
 def _pieces(
-    target: Path, series: Series, news: News, revisions: list[Revision]
+    target: Path, series: Series, news: News, skipped: int, revisions: list[Revision]
 ) -> Iterator[pa.Table]:
-    """The merged rows in order; row groups that the new rows leave alone come one by one."""
+    """The merged rows in order, but for row groups that are kept; others that the new rows leave
+    alone come one by one.
+    """
     touched = [news.replacing.slice(0, 0)]
     with contextlib.ExitStack() as stack:
         try:
@@ -183,15 +233,12 @@ def _pieces(
             file = None
         if file is not None:
             _check_owner(file, target, series)
-            first_new = min(
-                table[BEGIN][0].value for table in (news.replacing, news.filling) if len(table)
-            )
-            for group in range(file.num_row_groups):
+            for group in range(skipped, file.num_row_groups):
                 piece = read_groups(file, [group], target).cast(schema(series))
                 if not piece.num_rows:
                     continue
                 full = piece.num_rows >= _ROWS_PER_GROUP
-                if full and len(touched) == 1 and piece[BEGIN][-1].value < first_new:
+                if full and len(touched) == 1 and piece[BEGIN][-1].value < news.first_ms:
                     yield piece
                 else:
                     touched.append(piece)
@@ -213,21 +260,24 @@ def _check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
         )
 
 
-def _verify(path: Path, series: Series, rows: int) -> None:
-    """Reads the written file back; all of it, so that every page's CRC is looked at."""
-    found = 0
-    last_ms = -1
+def _verified(path: Path, series: Series, rows: int, kept: Kept) -> int:
+    """Reads the written file back, all of it: what was kept against its CRC, and the rest page by
+    page against theirs. Gives the CRC of the whole.
+    """
+    found, last_ms = kept.rows, kept.last_ms
     try:
         with open_parquet(path) as file:
             _check_owner(file, path, series)
-            for group in range(file.num_row_groups):
+            for group in range(len(kept.groups), file.num_row_groups):
                 begins = read_groups(file, [group], path)[BEGIN]
                 if begins[0].value <= last_ms:
                     raise DamagedError(f"{path} does not hold its candles in order, each once")
                 last_ms = begins[-1].value
                 found += len(begins)
+        crc32 = kept.crc32_of(path)
     except DamagedError as error:
         # Not the old file's damage: what was just written did not arrive.
         raise DiskError(f"the disk does not give back what was written to it: {error}") from error
     if found != rows:
         raise DiskError(f"{path} holds {found} rows after {rows} were written")
+    return crc32

@@ -12,7 +12,7 @@ from typing import IO
 
 from kline_trio.errors import DamagedError
 
-__all__ = ["SEAL", "UNSEALED", "is_sealed", "seal"]
+__all__ = ["SEAL", "UNSEALED", "footer_of", "is_sealed", "seal", "unsealed"]
 
 SEAL = "kline_trio_footer_crc32"
 UNSEALED = "00000000"
@@ -26,7 +26,7 @@ _TAIL_BYTES = 8
 
 def seal(file: IO[bytes]) -> None:
     """Puts the checksum into the footer of a whole file that was written with `UNSEALED`."""
-    footer, start = _footer(file)
+    footer, start = footer_of(file)
     at = footer.index(_MARK) + len(_MARK)
     file.seek(start + at)
     file.write(b"%08x" % zlib.crc32(footer))
@@ -38,18 +38,22 @@ def is_sealed(file: IO[bytes], path: Path) -> bool:
     Raises:
       DamagedError: it is wrong.
     """
-    footer, _ = _footer(file)
+    footer, _ = footer_of(file)
     at = footer.find(_MARK) + len(_MARK)
     if at < len(_MARK):
         return False
-    end = at + len(UNSEALED)
-    zeroed = footer[:at] + UNSEALED.encode() + footer[end:]
-    if footer[at:end] != b"%08x" % zlib.crc32(zeroed):
+    if footer[at : at + len(UNSEALED)] != b"%08x" % zlib.crc32(unsealed(footer)):
         raise DamagedError(f"{path} is damaged: its footer is not what was written")
     return True
 
 
-def _footer(file: IO[bytes]) -> tuple[bytes, int]:
+def unsealed(footer: bytes) -> bytes:
+    """A footer as it was before it was sealed."""
+    at = footer.find(_MARK) + len(_MARK)
+    return footer[:at] + UNSEALED.encode() + footer[at + len(UNSEALED) :]
+
+
+def footer_of(file: IO[bytes]) -> tuple[bytes, int]:
     """The footer with its length and magic number, and where it starts; all if there is none."""
     size_bytes = file.seek(0, 2)
     file.seek(max(0, size_bytes - _TAIL_BYTES))

@@ -210,16 +210,21 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.take(series)
 
-    def write(self, merge: FileMerge) -> MergedFile:
+    def write(self, merge: FileMerge, known: MergedFile | None = None) -> MergedFile:
         """Brings the merge's candles into their file; after it they may be forgotten.
 
         A file that is damaged, or is not of this series, is moved to the quarantine, and the
         candles go into a new one.
 
+        Args:
+          merge: what to bring where.
+          known: a file of the series as a merge left it; if it is this one, this costs less.
+
         Raises:
           DiskError: the file is as it was.
         """
-        return self._replaced(merge.path, lambda: perform(merge, self.path, scratch(self.path)))
+        folder = scratch(self.path)
+        return self._replaced(merge.path, lambda: perform(merge, self.path, folder, known))
 
     def _replaced(self, path: PurePosixPath, job: Callable[[], MergedFile]) -> MergedFile:
         """Does a merge of a file; once more without the file that is there, if that is damaged."""

@@ -8,16 +8,16 @@ BTC = Series("spot", "BTCUSDT", "1m")
 MINUTE_MS = 60_000
 
 
-def test_a_series_is_over_when_the_candle_in_which_its_end_was_seen_is_accounted_for() -> None:
+def test_a_series_is_over_when_a_candle_has_passed_after_that_in_which_its_end_was_seen() -> None:
     endings = Endings()
     endings.see([ETH], [BTC])
     at = {"spot": 90_000}
     assert endings.over(at, {ETH: 0, BTC: 0}) == {}, "this is when it is seen"
     assert endings.is_ending(ETH)
     at = {"spot": 400_000}
-    assert endings.over(at, {ETH: MINUTE_MS, BTC: 0}) == {}
+    assert endings.over(at, {ETH: 2 * MINUTE_MS, BTC: 0}) == {}
     assert endings.over(at, {BTC: 0}) == {}, "nothing is known of it yet"
-    assert endings.over(at, {ETH: 2 * MINUTE_MS, BTC: 0}) == {ETH: 2 * MINUTE_MS}
+    assert endings.over(at, {ETH: 3 * MINUTE_MS, BTC: 0}) == {ETH: 2 * MINUTE_MS}
 
 
 def test_without_the_exchanges_time_no_end_is_seen() -> None:

@@ -241,7 +241,7 @@ async def test_a_symbol_that_a_pattern_means_is_sealed_though_a_restart_came_bef
     gone = Delisting(trade_type="spot", symbol="ETHUSDT", at_ms=minute(30))
     text = '[streams.spot]\n1h = ["*USDT"]\n'
     await record(tmp_path, text, 45, gone)
-    exchange, series = await record(tmp_path, text, 90, gone, from_minute=70)
+    exchange, series = await record(tmp_path, text, 130, gone, from_minute=70)
     eth = Series("spot", "ETHUSDT", "1h")
     assert eth not in series
     assert_whole(tmp_path, exchange, eth, 0, 60)
@@ -325,25 +325,40 @@ class _Unlisting(Transport):
         return await super().handle_async_request(request)
 
 
-async def test_a_symbol_that_trades_again_lacks_no_candle_though_a_restart_could_not_know_of_it(
+async def test_a_symbol_that_trades_again_was_not_delisted_though_a_restart_could_not_know_of_it(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    """What was closed as delisted is asked for as soon as the symbol is seen to trade."""
+    """What was closed as delisted is asked for anew as soon as the symbol is seen to trade."""
     halts = [
         StatusChange(trade_type="spot", symbol="ETHUSDT", at_ms=minute(at), status=status)
-        for at, status in ((30, "HALT"), (75, "TRADING"))
+        for at, status in ((30, "HALT"), (98, "TRADING"))
     ]
     text = '[streams.spot]\n30m = ["BTCUSDT", "ETHUSDT"]\n'
-    await record(tmp_path, text, 70, *halts)
+    await record(tmp_path, text, 95, *halts)
     eth = Series("spot", "ETHUSDT", "30m")
     assert ledger(tmp_path, eth)[-1].reason is Reason.DELISTED
-    exchange = Exchange(start_ms=minute(100), listed=LISTED, faults=halts)
+    exchange = Exchange(start_ms=minute(110), listed=LISTED, faults=halts)
     async with joined(exchange) as seams:
         blind = attrs.evolve(seams, http_transport=_Unlisting(exchange))
         async with open_recorder(config_in(tmp_path, text), blind):
             await trio.sleep(20)
     exchange, _ = await record(tmp_path, text, 120, *halts, from_minute=130)
     assert_traded(tmp_path, exchange, eth, 240)
+    assert Reason.DELISTED not in {one.reason for one in ledger(tmp_path, eth)}
+
+
+async def test_a_symbol_that_traded_again_unseen_right_after_it_ended_lacks_no_candle(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Once a candle that was still forming was closed as delisted, which nobody could know."""
+    changes = [
+        StatusChange(trade_type="spot", symbol="ETHUSDT", at_ms=minute(at), status=status)
+        for at, status in ((30, "HALT"), (75, "TRADING"), (130, "BREAK"))
+    ]
+    text = '[streams.spot]\n1h = ["BTCUSDT", "ETHUSDT"]\n'
+    await record(tmp_path, text, 70, *changes)
+    exchange, _ = await record(tmp_path, text, 200, *changes, from_minute=150)
+    assert_traded(tmp_path, exchange, Series("spot", "ETHUSDT", "1h"), 340)
 
 
 @pytest.mark.parametrize(("interval", "again"), [("1m", 37.2), ("1h", 110)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import Candle, Series
+from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault, Refuse, RestFault
@@ -82,7 +83,7 @@ class Judgement:
         """Whether the market may have kept a recorder from it, or from half of it."""
         return any(
             isinstance(fault, RestFault | Refuse)
-            and fault.trade_type == trade_type
+            and MARKETS[fault.trade_type].pool == MARKETS[trade_type].pool
             and fault.status in (418, 429)
             and fault.until_ms > from_ms - _BANNED_MS
             and fault.from_ms < to_ms

@@ -73,7 +73,8 @@ def merge_all(store: Store) -> None:
     for waiting in store.pending():
         taken = store.take(waiting.series)
         for merge in plan_merges(store.layout, waiting.series, taken):
-            store.forget(store.write(merge), merge.pending)
+            known = store.newest_files().get(waiting.series)
+            store.forget(store.write(merge, known), merge.pending)
 
 
 def write_minutes(path: Path, merged: int, waiting: int, layout: str = DEFAULT_LAYOUT) -> Store:

@@ -210,7 +210,7 @@ def test_a_kill_amid_a_merge_loses_nothing(tmp_path: Path) -> None:
     code = (
         "from kline_trio.storage import parquet\n"
         "store = write_minutes(path, 3, 4)\n"
-        "parquet._verify = lambda *_: (print('done', flush=True), time.sleep(60))\n"
+        "parquet._verified = lambda *_: (print('done', flush=True), time.sleep(60))\n"
         "merge_all(store)"
     )
     _killed_after(code, tmp_path)

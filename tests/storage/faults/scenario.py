@@ -1,16 +1,20 @@
 """What the store does while it is killed or its calls fail, and what it must hold afterwards."""
 
 import contextlib
+import functools
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ParamSpec
+from unittest import mock
 
 import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.storage import parquet
 from kline_trio.storage.layout import DEFAULT_LAYOUT
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
@@ -34,6 +38,8 @@ from tests.storage.support import (
 )
 
 __all__ = ["SCENARIOS", "Scenario", "wrong_with"]
+
+_Arguments = ParamSpec("_Arguments")
 
 Batch = list[ReceivedCandle]
 Accept = Callable[[Store, Batch], None]
@@ -220,6 +226,17 @@ def _revise_amid_a_merge(path: Path, accept: Accept) -> None:
     store.close()
 
 
+def _in_small_groups(job: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
+    """Files of a few rows have row groups that later merges copy."""
+
+    @functools.wraps(job)
+    def smaller(*arguments: _Arguments.args, **more: _Arguments.kwargs) -> None:
+        with mock.patch.object(parquet, "_ROWS_PER_GROUP", 4):
+            job(*arguments, **more)
+
+    return smaller
+
+
 def _many_commits(path: Path, accept: Accept) -> None:
     store = open_store(path)
     for batch in _SMALL:
@@ -266,6 +283,13 @@ SCENARIOS = (
     _plain("two months", _OVER_A_MONTH[:1], _OVER_A_MONTH[1:], LAYOUTS[1]),
     _plain("hive", _TWO_SERIES[:1], _TWO_SERIES[1:], LAYOUTS[2]),
     Scenario("a revision amid a merge", _nothing, _REVISED, 0, _revise_amid_a_merge),
+    Scenario(
+        "row groups that are kept",
+        _in_small_groups(_filled([minutes(0, 10)], DEFAULT_LAYOUT, merge=True)),
+        [minutes(0, 10), minutes(9, 13, 2.0), minutes(13, 15)],
+        1,
+        _in_small_groups(_accept_and_merge([minutes(9, 13, 2.0), minutes(13, 15)], DEFAULT_LAYOUT)),
+    ),
     Scenario("many commits", _nothing, _SMALL, 0, _many_commits),
     Scenario(
         "recovery",

@@ -42,9 +42,9 @@ def _synchronous_normal() -> None:
 def _forget_before_rename() -> None:
     whole: Any = Store.write
 
-    def write(self: Store, merge: FileMerge) -> MergedFile:
+    def write(self: Store, merge: FileMerge, known: MergedFile | None = None) -> MergedFile:
         self._journal.forget(MergedFile(merge.path, merge.series, 0, 0, 0), merge.pending)
-        merged: MergedFile = whole(self, merge)
+        merged: MergedFile = whole(self, merge, known)
         return merged
 
     Store.write = write  # type: ignore[method-assign]

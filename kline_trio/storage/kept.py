@@ -1,0 +1,145 @@
+"""Row groups that a merge leaves alone: they go into the new file byte for byte.
+
+To read and write them again would give the same bytes, for a hundred times the work.
+"""
+
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kline_trio.errors import DamagedError
+from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.files import bounds_ms, open_parquet, owner_of
+from kline_trio.storage.footer import Footer
+from kline_trio.storage.seal import footer_of, unsealed
+from kline_trio.storage.table import BEGIN
+
+__all__ = ["NOTHING", "Kept", "join", "keep"]
+
+_MAGIC = b"PAR1"
+"""A file begins with it, and ends."""
+_CHUNK_BYTES = 1 << 20
+
+
+@attrs.frozen
+class Kept:
+    """The beginning of a file that stays as it is."""
+
+    groups: tuple[bytes, ...]
+    """What the footer says of its row groups."""
+    rows: int
+    size_bytes: int
+    crc32: int
+    last_ms: int
+    """The last candle's open time."""
+
+    def copy(self, path: Path, to: pa.NativeFile) -> None:
+        """Copies it behind the `_MAGIC` that a writer has begun with.
+
+        Raises:
+          OSError: the disk refused.
+        """
+        with path.open("rb") as source:
+            source.seek(len(_MAGIC))
+            for chunk in _chunks(source, self.size_bytes - len(_MAGIC)):
+                to.write(chunk)
+
+    def crc32_of(self, path: Path) -> int:
+        """The CRC of a whole file that begins like this.
+
+        Raises:
+          DamagedError: it does not.
+          OSError: the disk refused.
+        """
+        with path.open("rb") as file:
+            crc32 = _crc32(file, self.size_bytes, 0)
+            if crc32 != self.crc32:
+                raise DamagedError(f"{path} is damaged: it is not what was copied")
+            return _crc32(file, math.inf, crc32)
+
+
+NOTHING = Kept((), 0, 0, 0, -1)
+
+
+def keep(known: MergedFile, path: Path, before_ms: int, full_rows: int, like: Footer) -> Kept:
+    """What of a file no new candle changes.
+
+    Nothing is kept of a file that is not byte for byte what was written, and by this version of
+    pyarrow: that one is read and written as a whole. So damage is found, and a file's bytes follow
+    from its rows alone.
+
+    Args:
+      known: what was written.
+      path: where it stands.
+      before_ms: the first of the new candles.
+      full_rows: what a row group has to which no rows are added any more.
+      like: how the footers of such files look.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    try:
+        with open_parquet(path) as file:
+            if owner_of(file, path) != known.series:
+                return NOTHING
+            count = _count(file, before_ms, full_rows)
+            last_ms = bounds_ms(file, count - 1, BEGIN)[1] if count else -1
+            size_bytes = _size_bytes(file, count)
+    except (DamagedError, FileNotFoundError):
+        return NOTHING
+    if not count:
+        return NOTHING
+    with path.open("rb") as source:
+        footer = Footer.from_bytes(unsealed(footer_of(source)[0]))
+        if (footer.head, footer.tail) != (like.head, like.tail):
+            return NOTHING
+        source.seek(0)
+        crc32 = _crc32(source, size_bytes, 0)
+        if _crc32(source, math.inf, crc32) != known.crc32:
+            return NOTHING
+    return Kept(footer.groups[:count], count * full_rows, size_bytes, crc32, last_ms)
+
+
+def _count(file: pq.ParquetFile, before_ms: int, full_rows: int) -> int:
+    for group in range(file.num_row_groups):
+        is_full = file.metadata.row_group(group).num_rows == full_rows
+        if not is_full or bounds_ms(file, group, BEGIN)[1] >= before_ms:
+            return group
+    return file.num_row_groups
+
+
+def _size_bytes(file: pq.ParquetFile, groups: int) -> int:
+    """Where so many row groups end; without dictionaries each chunk of a column is its pages."""
+    if not groups:
+        return 0
+    group = file.metadata.row_group(groups - 1)
+    last = group.column(group.num_columns - 1)
+    return int(last.data_page_offset + last.total_compressed_size)
+
+
+def _chunks(file: IO[bytes], most_bytes: float) -> Iterator[bytes]:
+    while chunk := file.read(int(min(most_bytes, _CHUNK_BYTES))):
+        most_bytes -= len(chunk)
+        yield chunk
+
+
+def _crc32(file: IO[bytes], most_bytes: float, crc32: int) -> int:
+    """The CRC of what came before and what is read."""
+    for chunk in _chunks(file, most_bytes):
+        crc32 = zlib.crc32(chunk, crc32)
+    return crc32
+
+
+def join(file: IO[bytes], kept: Kept) -> None:
+    """Lets the footer of a whole file tell of the row groups that were copied, too."""
+    data, start = footer_of(file)
+    footer = Footer.from_bytes(data).with_groups(kept.groups, kept.rows)
+    file.seek(start)
+    file.truncate()
+    file.write(footer + len(footer).to_bytes(4, "little") + _MAGIC)
