@@ -150,7 +150,7 @@ def bring_in(
     make_folders(target.parent)
     try:
         kept = NOTHING
-        if known is not None and known.path == path:
+        if known is not None and known.path == path and known.rows >= _ROWS_PER_GROUP:
             kept = keep(known, target, news.first_ms, _ROWS_PER_GROUP, _like(series))
         revisions: list[Revision] = []
         rows = kept.rows + _write(news, series, target, temporary, kept, revisions)
