@@ -35,7 +35,7 @@ from kline_trio.recorder import history
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault
-from kline_trio.storage import disk, journal_tables
+from kline_trio.storage import disk, journal_tables, parquet
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import Layout
@@ -106,6 +106,8 @@ def simulate(seed: int, days: int, folder: Path) -> Result:
         # Files of a few days are worth their while here, where no series is of 1m.
         mock.patch.object(history, "_LEAST_CANDLES", 200),
         mock.patch.object(os, "fsync", no_sync),
+        # And so that merges copy some of each file.
+        mock.patch.object(parquet, "_ROWS_PER_GROUP", 256),
         # As under pytest, by Hypothesis: the order of tasks follows from the seed.
         mock.patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
     ):
