@@ -7,7 +7,7 @@ from contextlib import suppress
 import attrs
 import trio
 
-from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series
 from kline_trio.errors import DiskError, NoRoomError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
@@ -124,6 +124,10 @@ class Auditor:
         """
         self._endings.see(ended, traded)
 
+    def came(self, batch: Iterable[ReceivedCandle]) -> None:
+        """These are stored by now, from wherever they came."""
+        self._endings.came(batch)
+
     @property
     def is_stock_taken(self) -> bool:
         """Whether of everything wanted it is known what is stored."""
@@ -203,7 +207,7 @@ class Auditor:
         absent = {(one.series, one.span.to_ms) for one in pending}
         for series, noticed_ms in ended.items():
             # It may trade again, or be taken out, while the disk is waited for.
-            is_still = self._endings.is_ending(series) and series in self._wanted
+            is_still = self._endings.is_noticed(series, noticed_ms) and series in self._wanted
             if series not in open_yet and is_still:
                 ends_ms = marks[series]
                 is_absent = (series, ends_ms) in absent or self.backfill.found_over(series, ends_ms)

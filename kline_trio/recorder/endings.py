@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 
-from kline_trio.candle import Series
+from kline_trio.candle import ReceivedCandle, Series
 
 __all__ = ["Endings"]
 
@@ -34,9 +34,18 @@ class Endings:
         self._traded = frozenset(traded)
         self._reopened &= self._traded
 
-    def is_ending(self, series: Series) -> bool:
-        """Whether its symbol is traded no more, and it is not sealed yet."""
-        return series in self._noticed_ms
+    def came(self, batch: Iterable[ReceivedCandle]) -> None:
+        """These are stored by now: what has trades after its end was noticed had not ended then."""
+        if self._noticed_ms:
+            for item in batch:
+                noticed_ms = self._noticed_ms.get(item.series)
+                is_after = noticed_ms is not None and item.candle.open_time_ms >= noticed_ms
+                if is_after and item.candle.trade_num:
+                    self._noticed_ms[item.series] = None
+
+    def is_noticed(self, series: Series, noticed_ms: int) -> bool:
+        """Whether the symbol is traded no more since that candle, and the series not sealed yet."""
+        return self._noticed_ms.get(series) == noticed_ms
 
     def to_reopen(self, known: Collection[Series]) -> list[Series]:
         """Of which of these whatever is closed as delisted is to be asked for anew."""

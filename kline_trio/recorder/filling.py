@@ -96,6 +96,11 @@ class Filling:
           sealed: told which series has come to its end.
           until_ms: what opens later is not fetched; None: all is.
         """
+
+        def came(batch: Sequence[ReceivedCandle]) -> None:
+            accepted(batch)
+            auditor.came(batch)
+
         store, commit_door, merge_door = storage.store, storage.commit_door, storage.merge_door
         backfill = Backfill(
             http.markets,
@@ -104,7 +109,7 @@ class Filling:
             config.completeness.attempts,
             config.completeness.attempt_seconds,
             seams.now,
-            accepted,
+            came,
             undelivered,
             lambda *span: history.claim(*span),
             until_ms,
@@ -136,6 +141,11 @@ class Filling:
     def filled(self) -> int:
         """How many candles were fetched."""
         return self.backfill.refilled + self.history.rows
+
+    def received(self, batch: Sequence[ReceivedCandle]) -> None:
+        """Streams brought these, and they are durable."""
+        self.backfill.received(batch)
+        self.auditor.came(batch)
 
     def start(self, network: trio.Nursery) -> None:
         """Let the workers run in this nursery."""

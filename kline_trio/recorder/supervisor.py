@@ -122,7 +122,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
 
         def accepted(batch: Sequence[ReceivedCandle]) -> None:
             merger.accepted(batch)
-            filling.backfill.received(batch)
+            filling.received(batch)
 
         writer = Writer(
             storage.store,

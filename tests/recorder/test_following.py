@@ -361,6 +361,25 @@ async def test_a_symbol_that_traded_again_unseen_right_after_it_ended_lacks_no_c
     assert_traded(tmp_path, exchange, Series("spot", "ETHUSDT", "1h"), 340)
 
 
+async def test_trades_after_an_end_was_seen_tell_that_it_was_none(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The list is not looked at again before a recorder ends, and the next finds a real end."""
+    changes = [
+        StatusChange(trade_type="spot", symbol="ETHUSDT", at_ms=minute(at), status=status)
+        for at, status in ((0.05, "HALT"), (40, "TRADING"), (100, "BREAK"))
+    ]
+    text = '[streams.spot]\n30m = ["BTCUSDT", "ETHUSDT"]\n'
+    config = attrs.evolve(config_in(tmp_path, text), universe=UniverseConfig(refresh_seconds=3_600))
+    exchange = Exchange(start_ms=minute(0), listed=LISTED, faults=changes)
+    async with joined(exchange) as seams, open_recorder(config, seams):
+        await trio.sleep(70)
+    exchange, _ = await record(tmp_path, text, 100, *changes, from_minute=150)
+    eth = Series("spot", "ETHUSDT", "30m")
+    assert_traded(tmp_path, exchange, eth, 240)
+    assert ledger(tmp_path, eth)[-1].reason is Reason.DELISTED
+
+
 @pytest.mark.parametrize(("interval", "again"), [("1m", 37.2), ("1h", 110)])
 async def test_a_symbol_that_trades_again_right_after_it_was_sealed_lacks_no_candle(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, interval: str, again: float
