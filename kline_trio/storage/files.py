@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["begins_ms", "bounds_ms", "crc32_of", "open_parquet", "owner_of"]
+__all__ = ["begins_ms", "bounds_ms", "crc32_of", "damage", "open_parquet", "owner_of"]
 __all__ += ["read_group", "read_groups", "read_whole"]
 
 _SEALED_SINCE = 2
@@ -41,7 +41,7 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     # One descriptor for all of it: a merge may replace the file between two looks.
     # As bytes, since a name need not be UTF-8.
     with pa.OSFile(cast("str", os.fsencode(path)), "rb") as source:
-        with _damage(path):
+        with damage(path):
             sealed = is_sealed(cast("IO[bytes]", source), path)
             file = pq.ParquetFile(source, page_checksum_verification=True)
             if not sealed and format_version(file.metadata.metadata) >= _SEALED_SINCE:
@@ -50,8 +50,8 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 @contextlib.contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """Tells damage from a disk that refuses.
+def damage(path: Path) -> Iterator[None]:
+    """Tells damage from a disk that refuses, where a file is read.
 
     A sector that cannot be read is damage to the file on it; and Arrow raises OSError, without a
     number, for nonsense in a file.
@@ -126,12 +126,12 @@ def read_whole(file: pq.ParquetFile, path: Path) -> pa.Table:
       DamagedError: a page is damaged.
       OSError: the disk refused.
     """
-    with _damage(path):
+    with damage(path):
         return file.read()
 
 
 def _read(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:
-    with _damage(path):
+    with damage(path):
         # A merge is small; handing its columns to a pool of threads costs more than reading them.
         return file.read_row_groups(groups, use_threads=len(groups) > 1)
 
@@ -143,7 +143,7 @@ def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> "npt.NDArray[np.i
       DamagedError: a page is damaged.
       OSError: the disk refused.
     """
-    with _damage(path):
+    with damage(path):
         column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
     begins: npt.NDArray[np.int64] = values_of(column.cast(pa.int64()))
     return begins

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from kline_trio.errors import DamagedError
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.files import bounds_ms, open_parquet, owner_of
+from kline_trio.storage.files import bounds_ms, damage, open_parquet, owner_of
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.seal import footer_of, unsealed
 from kline_trio.storage.table import BEGIN
@@ -91,18 +91,17 @@ def keep(known: MergedFile, path: Path, before_ms: int, full_rows: int, like: Fo
             count = _count(file, before_ms, full_rows)
             last_ms = bounds_ms(file, count - 1, BEGIN)[1] if count else -1
             size_bytes = _size_bytes(file, count)
+        if not count:
+            return NOTHING
+        with damage(path), path.open("rb") as source:
+            footer = Footer.from_bytes(unsealed(footer_of(source)[0]))
+            source.seek(0)
+            crc32 = _crc32(source, size_bytes, 0)
+            whole = _crc32(source, math.inf, crc32)
     except (DamagedError, FileNotFoundError):
         return NOTHING
-    if not count:
+    if (footer.head, footer.tail, whole) != (like.head, like.tail, known.crc32):
         return NOTHING
-    with path.open("rb") as source:
-        footer = Footer.from_bytes(unsealed(footer_of(source)[0]))
-        if (footer.head, footer.tail) != (like.head, like.tail):
-            return NOTHING
-        source.seek(0)
-        crc32 = _crc32(source, size_bytes, 0)
-        if _crc32(source, math.inf, crc32) != known.crc32:
-            return NOTHING
     return Kept(footer.groups[:count], count * full_rows, size_bytes, crc32, last_ms)
 
 

@@ -1,5 +1,7 @@
 """Row groups that a merge leaves alone are copied, if they are what was written."""
 
+import errno
+import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from kline_trio.candle import Series
 from kline_trio.errors import DiskError
-from kline_trio.storage import disk, parquet
+from kline_trio.storage import disk, kept, parquet
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import read_groups
 from kline_trio.storage.footer import Footer
@@ -131,6 +133,28 @@ def test_damage_in_what_would_be_copied_is_noticed(tmp_path: Path) -> None:
         passed_by += 1
         assert (tmp_path / merged.path).read_bytes() == whole(tmp_path / f"whole {at}", 17)
     assert noticed > 4 * passed_by
+
+
+def test_a_file_of_which_a_sector_cannot_be_read_is_read_page_by_page(
+    tmp_path: Path, read: list[tuple[bool, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That tells what of it is damaged; a disk that fails otherwise is not passed over."""
+    known = merge(tmp_path, 0, 14)
+    crc32 = kept._crc32
+
+    def fail(file: IO[bytes], most_bytes: float, before: int) -> int:
+        if str(file.name).endswith(".pqt"):
+            raise OSError(number, os.strerror(number))
+        return crc32(file, most_bytes, before)
+
+    monkeypatch.setattr(kept, "_crc32", fail)
+    read.clear()
+    number = errno.EIO
+    assert merge(tmp_path, 14, 17, known).rows == 17
+    assert [group for is_old, group in read if is_old] == [0, 1, 2, 3]
+    number = errno.ENOMEM
+    with pytest.raises(OSError, match="memory"):
+        merge(tmp_path, 17, 18, attrs.evolve(known, rows=17))
 
 
 def test_a_copy_that_went_wrong_is_noticed_before_the_rename(
