@@ -38,8 +38,9 @@ _BLOCK_SECONDS = {429: 60.0, 418: 120.0}
 _LEAST_BLOCK_SECONDS = 1.0
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
 _LOCATION = {403: "a firewall refuses us", 451: "not for this location"}
-_WRONG_QUESTION = frozenset({-1023, -1100, -1101, -1102, -1104, -1120, -1121, -1122})
-"""What will never be answered otherwise (Binance docs, errors.md)."""
+_ABOUT_THE_QUESTION = -1100
+"""What has this code or one below it is about what was asked; those above are about the server,
+the network and budgets (Binance docs, errors.md: "10xx", "11xx", "20xx" and beyond)."""
 
 _Answer = TypeVar("_Answer")
 
@@ -86,8 +87,8 @@ class RestMarket:
         read = msgspec.json.Decoder(_Time).decode
         for _ in range(_TIMES_ASKED):
             time_ms = (await self._get("time", {}, 1, -math.inf, read)).serverTime
-            if self.clock.confirm(time_ms):
-                return time_ms
+            if self.clock.confirm(time_ms) and self.clock.now_ms is not None:
+                return self.clock.now_ms
         raise UnavailableError(f"{_TIMES_ASKED} answers about the time that differ by hours")
 
     async def listings(self) -> dict[str, Listing]:
@@ -235,7 +236,7 @@ class RestMarket:
             raise UnavailableError(said)
         if status in _LOCATION:
             raise RefusedError(f"{said}: {_LOCATION[status]}")
-        if fault.code in _WRONG_QUESTION:
+        if fault.code <= _ABOUT_THE_QUESTION:
             raise RefusedError(said, code=fault.code)
         raise UnavailableError(said)
 

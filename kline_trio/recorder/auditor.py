@@ -115,11 +115,11 @@ class Auditor:
         self._unstarted = {one for one in self._wanted if one not in self._accounts}
         self._listed_ms |= listed_ms or {}
 
-    def see(self, ended: Iterable[Series], traded: Iterable[Series] = ()) -> None:
+    def see(self, ended: Mapping[Series, int], traded: Iterable[Series]) -> None:
         """What the exchange's lists say now: what has ended is sealed when it is accounted for.
 
         Args:
-          ended: the series whose symbols are traded no more.
+          ended: the series whose symbols are traded no more, and when that was seen.
           traded: those whose symbols are.
         """
         self._endings.see(ended, traded)
@@ -195,23 +195,28 @@ class Auditor:
             self._listed_ms.pop(series, None)
 
     async def _seal_what_has_ended(self) -> None:
-        now_ms = {name: clock.now_ms for name, clock in self.clocks.items()}
+        if not self._endings:
+            return
         marks = self.completeness.watermarks_ms()
-        ended = self._endings.over(now_ms, marks)
+        ended = self._endings.over(marks)
         if not ended:
             return
         pending = await self.commit_door.run(self.store.asked_for, ended)
+        # What comes after the candle that is known not to be need not be asked for.
         open_yet = {
-            one.series for one in pending if one.span.from_ms < ended[one.series] or not one.asked
+            one.series
+            for one in pending
+            if one.span.from_ms < ended[one.series].from_ms
+            or (one.span.from_ms < ended[one.series].to_ms and not one.asked)
         }
         absent = {(one.series, one.span.to_ms) for one in pending}
-        for series, noticed_ms in ended.items():
+        for series, span in ended.items():
             # It may trade again, or be taken out, while the disk is waited for.
-            is_still = self._endings.is_noticed(series, noticed_ms) and series in self._wanted
+            is_still = self._endings.is_over(series, span) and series in self._wanted
             if series not in open_yet and is_still:
                 ends_ms = marks[series]
                 is_absent = (series, ends_ms) in absent or self.backfill.found_over(series, ends_ms)
-                await self._seal(series, Span(noticed_ms, ends_ms), is_absent=is_absent)
+                await self._seal(series, Span(span.from_ms, ends_ms), is_absent=is_absent)
 
     async def _seal(self, series: Series, after: Span, *, is_absent: bool) -> None:
         """Its last candle, and that there is none after it, stand in the ledger.

@@ -89,6 +89,7 @@ class Backfill:
     def forget(self, series: Series) -> None:
         """What is absent of this series is asked for no more."""
         self._questions.forget(series)
+        self._over_ms.pop(series, None)
         self._tell()
 
     def found_over(self, series: Series, up_to_ms: int) -> bool:

@@ -28,6 +28,8 @@ class Question:
     since: float
     """When it was found."""
     not_before: float = -math.inf
+    is_forming: bool = False
+    """Whether its candles had not closed when it was to be asked for."""
 
 
 @attrs.define(eq=False)
@@ -39,8 +41,8 @@ class Questions:
     _open: dict[Series, list[Question]] = attrs.field(init=False, factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether anything is left."""
-        return any(self._open.values())
+        """Whether anything is left but what is still forming."""
+        return any(not one.is_forming for mine in self._open.values() for one in mine)
 
     def __iter__(self) -> Iterator[tuple[Series, Sequence[Question]]]:
         """Give what is left, series by series."""
@@ -95,6 +97,7 @@ class Questions:
                 attrs.evolve(
                     one,
                     asked=one.asked + 1,
+                    is_forming=False,
                     not_before=now + self.wait_seconds * float(_LONGER) ** min(one.asked, 6),
                 )
                 for one in self.inside(series, span)
@@ -115,7 +118,7 @@ class Questions:
         due = self.due(series, now)
         end_ms = 0 if now_ms is None else series.interval.open_time_ms(now_ms)
         forming = [
-            attrs.evolve(one, span=piece, not_before=now + self.wait_seconds)
+            attrs.evolve(one, span=piece, not_before=now + self.wait_seconds, is_forming=True)
             for one in due
             for piece in one.span.without([Span(0, end_ms)])
         ]

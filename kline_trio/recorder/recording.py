@@ -110,7 +110,11 @@ class Recording:
             listener.listen_to(self.series_on(name))
         self.auditor.want(self._series, new_ms)
         self.auditor.see(
-            [one for one in self._series if one in ended],
+            {
+                one: self.universe.changed_ms(one.trade_type, one.symbol)
+                for one in self._series
+                if one in ended
+            },
             [one for one in self._series if self._is_traded(one)],
         )
 

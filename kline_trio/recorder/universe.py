@@ -69,15 +69,15 @@ class Universe:
     """How many symbols of a market trade."""
     _most_trading: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many have traded at most."""
-    _ever: set[tuple[str, str]] = attrs.field(init=False, factory=set)
-    """By market, every symbol that was seen."""
+    _changed_ms: dict[tuple[str, str], int] = attrs.field(init=False)
+    """By market and symbol, when a change of it was last seen, of every one that ever was."""
     _followed: dict[str, _Market] = attrs.field(init=False)
     _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
 
     def __attrs_post_init__(self) -> None:
         self.listings = {name: dict(self.file.latest.get(name, {})) for name in self.markets}
         self._followed = {name: _Market() for name in self.markets}
-        self._ever = self.file.symbols()
+        self._changed_ms = self.file.changed_ms()
         for name, seen in self.listings.items():
             self._trading[name] = sum(one.is_trading for one in seen.values())
         self._most_trading.update(self._trading)
@@ -97,7 +97,11 @@ class Universe:
 
     def knew(self, trade_type: str, symbol: str) -> bool:
         """Whether a symbol was ever in a market's list."""
-        return (trade_type, symbol) in self._ever
+        return (trade_type, symbol) in self._changed_ms
+
+    def changed_ms(self, trade_type: str, symbol: str) -> int:
+        """When a change of a symbol that is known was last seen, by the exchange's time."""
+        return self._changed_ms[trade_type, symbol]
 
     def hint(self, trade_type: str) -> None:
         """Something was told of the market: look soon. Of a market not followed it is ignored."""
@@ -139,9 +143,9 @@ class Universe:
         rest = self.markets[trade_type]
         try:
             seen = await rest.listings()
-            # The clock may be behind the list, and what has ended would seem to have done so
-            # before its last trades.
-            now_ms = await rest.confirm_time()
+            now_ms = rest.clock.now_ms
+            if now_ms is None:
+                now_ms = await rest.confirm_time()
         except UnavailableError as error:
             if not market.failures:
                 logger.warning("%s: its list of symbols is not to be had: %s", trade_type, error)
@@ -198,7 +202,7 @@ class Universe:
             len(known.keys() - seen.keys()),
             sum(one.listing.symbol in known and one.listing.symbol in seen for one in found),
         )
-        self._ever.update((trade_type, symbol) for symbol in seen)
+        self._changed_ms.update(((trade_type, one.listing.symbol), now_ms) for one in found)
         self.changed(trade_type, _begun_ms(known, seen, before_ms, now_ms))
 
     async def _save(self, market: _Market) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -21,8 +22,19 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["begins_ms", "bounds_ms", "crc32_of", "damage", "open_parquet", "owner_of"]
-__all__ += ["read_group", "read_groups", "read_whole"]
+__all__ = [
+    "begins_ms",
+    "bounds_ms",
+    "chunks",
+    "crc32_of",
+    "crc32_on",
+    "damage",
+    "open_parquet",
+    "owner_of",
+    "read_group",
+    "read_groups",
+    "read_whole",
+]
 
 _SEALED_SINCE = 2
 """The first format whose files are all sealed."""
@@ -71,11 +83,30 @@ def crc32_of(path: Path) -> int:
       FileNotFoundError: there is none.
       OSError: the disk refused.
     """
-    crc32 = 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            crc32 = zlib.crc32(chunk, crc32)
+    with path.open("rb") as file:
+        return crc32_on(file)
+
+
+def crc32_on(file: IO[bytes], most_bytes: float = math.inf, crc32: int = 0) -> int:
+    """The CRC-32 of what came before, and of what is read from here on.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    for chunk in chunks(file, most_bytes):
+        crc32 = zlib.crc32(chunk, crc32)
     return crc32
+
+
+def chunks(file: IO[bytes], most_bytes: float = math.inf) -> Iterator[bytes]:
+    """Gives what is in a file from here on, in pieces that fit into memory.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    while chunk := file.read(int(min(most_bytes, _CHUNK_BYTES))):
+        most_bytes -= len(chunk)
+        yield chunk
 
 
 def owner_of(file: pq.ParquetFile, path: Path) -> Series | None:

@@ -3,9 +3,6 @@
 To read and write them again would give the same bytes, for a hundred times the work.
 """
 
-import math
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -15,7 +12,7 @@ import pyarrow.parquet as pq
 
 from kline_trio.errors import DamagedError
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.files import bounds_ms, damage, open_parquet, owner_of
+from kline_trio.storage.files import bounds_ms, chunks, crc32_on, damage, open_parquet, owner_of
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.seal import footer_of, unsealed
 from kline_trio.storage.table import BEGIN
@@ -24,7 +21,6 @@ __all__ = ["NOTHING", "Kept", "join", "keep"]
 
 _MAGIC = b"PAR1"
 """A file begins with it, and ends."""
-_CHUNK_BYTES = 1 << 20
 
 
 @attrs.frozen
@@ -47,7 +43,7 @@ class Kept:
         """
         with path.open("rb") as source:
             source.seek(len(_MAGIC))
-            for chunk in _chunks(source, self.size_bytes - len(_MAGIC)):
+            for chunk in chunks(source, self.size_bytes - len(_MAGIC)):
                 to.write(chunk)
 
     def crc32_of(self, path: Path) -> int:
@@ -58,10 +54,10 @@ class Kept:
           OSError: the disk refused.
         """
         with path.open("rb") as file:
-            crc32 = _crc32(file, self.size_bytes, 0)
+            crc32 = crc32_on(file, self.size_bytes)
             if crc32 != self.crc32:
                 raise DamagedError(f"{path} is damaged: it is not what was copied")
-            return _crc32(file, math.inf, crc32)
+            return crc32_on(file, crc32=crc32)
 
 
 NOTHING = Kept((), 0, 0, 0, -1)
@@ -96,8 +92,8 @@ def keep(known: MergedFile, path: Path, before_ms: int, full_rows: int, like: Fo
         with damage(path), path.open("rb") as source:
             footer = Footer.from_bytes(unsealed(footer_of(source)[0]))
             source.seek(0)
-            crc32 = _crc32(source, size_bytes, 0)
-            whole = _crc32(source, math.inf, crc32)
+            crc32 = crc32_on(source, size_bytes)
+            whole = crc32_on(source, crc32=crc32)
     except (DamagedError, FileNotFoundError):
         return NOTHING
     if (footer.head, footer.tail, whole) != (like.head, like.tail, known.crc32):
@@ -120,19 +116,6 @@ def _size_bytes(file: pq.ParquetFile, groups: int) -> int:
     group = file.metadata.row_group(groups - 1)
     last = group.column(group.num_columns - 1)
     return int(last.data_page_offset + last.total_compressed_size)
-
-
-def _chunks(file: IO[bytes], most_bytes: float) -> Iterator[bytes]:
-    while chunk := file.read(int(min(most_bytes, _CHUNK_BYTES))):
-        most_bytes -= len(chunk)
-        yield chunk
-
-
-def _crc32(file: IO[bytes], most_bytes: float, crc32: int) -> int:
-    """The CRC of what came before and what is read."""
-    for chunk in _chunks(file, most_bytes):
-        crc32 = zlib.crc32(chunk, crc32)
-    return crc32
 
 
 def join(file: IO[bytes], kept: Kept) -> None:

@@ -41,7 +41,7 @@ __all__ = ["FileMerge", "News", "bring_in", "by_file", "perform", "plan_merges"]
 
 _DAY_MS = 86_400_000
 _ROWS_PER_GROUP = 32_768
-"""23 days of 1m. A merge reads and writes no more than the last group, and copies the others."""
+"""23 days of 1m. A merge of new candles copies all row groups but the last."""
 
 _PAGE_BYTES = 122_880
 
@@ -237,7 +237,7 @@ def _pieces(
                 piece = read_groups(file, [group], target).cast(schema(series))
                 if not piece.num_rows:
                     continue
-                full = piece.num_rows >= _ROWS_PER_GROUP
+                full = piece.num_rows % _ROWS_PER_GROUP == 0
                 if full and len(touched) == 1 and piece[BEGIN][-1].value < news.first_ms:
                     yield piece
                 else:

@@ -109,10 +109,10 @@ class UniverseFile:
         """How many changes it holds."""
         return self._table.num_rows
 
-    def symbols(self) -> set[tuple[str, str]]:
-        """All that were ever seen, each with its market."""
-        names = (self._table[column].to_pylist() for column in ("trade_type", "symbol"))
-        return set(zip(*names, strict=True))
+    def changed_ms(self) -> dict[tuple[str, str], int]:
+        """When a change of it was last seen, of every symbol that ever was, by market and name."""
+        times, trade_types, symbols, *_ = _lists(self._table)
+        return dict(zip(zip(trade_types, symbols, strict=True), times, strict=True))
 
     def append(self, sightings: Sequence[Sighting]) -> None:
         """Adds rows; when it returns, they survive a power cut. Without rows nothing is written.

@@ -42,7 +42,7 @@ async def test_the_time_is_asked_at_the_markets_path() -> None:
 
 
 async def test_a_time_that_nothing_else_tells_is_asked_for_again() -> None:
-    times = [9_000_000_000_000, 1_700_000_000_000, 1_700_000_000_020, 1_700_000_000_040]
+    times = [9_000_000_000_000, 1_700_000_000_000, 1_700_000_000_020, 1_700_000_000_040, 5]
     asked: list[int] = []
 
     def answer(_: httpx2.Request) -> httpx2.Response:
@@ -53,6 +53,7 @@ async def test_a_time_that_nothing_else_tells_is_asked_for_again() -> None:
         rest = rest_market(client, "usdt_futures")
         assert await rest.confirm_time() == 1_700_000_000_020
         assert await rest.confirm_time() == rest.clock.now_ms == 1_700_000_000_040
+        assert await rest.confirm_time() == 1_700_000_000_040, "no answer turns it back"
 
 
 async def test_a_time_on_which_no_answers_agree_is_none() -> None:
@@ -226,6 +227,7 @@ async def test_a_ban_stops_all_who_share_the_pool(
     [
         (400, '{"code":-1121,"msg":"Invalid symbol."}', -1121),
         (400, '{"code":-1120,"msg":"Invalid interval."}', -1120),
+        (400, '{"code":-4108,"msg":"Symbol is on delivering or closed."}', -4108),
         (451, '{"code":0,"msg":"Service unavailable from a restricted location"}', None),
         (403, "<html><head><title>403 Forbidden</title></head></html>", None),
     ],

@@ -251,6 +251,22 @@ async def test_a_symbol_that_a_pattern_means_is_sealed_though_a_restart_came_bef
     )  # fmt: skip
 
 
+async def test_a_symbol_is_sealed_though_no_recorder_lives_for_as_long_as_a_candle_lasts(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """When its end was seen is kept, with the list of symbols."""
+    gone = Delisting(trade_type="spot", symbol="ETHUSDT", at_ms=minute(30))
+    text = '[streams.spot]\n1h = ["*USDT"]\n'
+    eth = Series("spot", "ETHUSDT", "1h")
+    for from_minute in (0, 65, 125):
+        exchange, series = await record(tmp_path, text, 45, gone, from_minute=from_minute)
+        is_over = from_minute == 125
+        assert (eth in series) != is_over
+    assert_whole(tmp_path, exchange, eth, 0, 60)
+    [*_, last] = ledger(tmp_path, eth)
+    assert (last.span.from_ms, last.reason) == (minute(60), Reason.DELISTED)
+
+
 async def test_a_sealed_symbol_is_sealed_again_after_days_without_a_recorder(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Row groups that a merge leaves alone are copied, if they are what was written."""
 
 import errno
+import math
 import os
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +14,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import DiskError
 from kline_trio.storage import disk, kept, parquet
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.files import read_groups
+from kline_trio.storage.files import crc32_on, read_groups
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.journal import PendingCandle
 from kline_trio.storage.layout import Layout
@@ -140,14 +141,13 @@ def test_a_file_of_which_a_sector_cannot_be_read_is_read_page_by_page(
 ) -> None:
     """That tells what of it is damaged; a disk that fails otherwise is not passed over."""
     known = merge(tmp_path, 0, 14)
-    crc32 = kept._crc32
 
-    def fail(file: IO[bytes], most_bytes: float, before: int) -> int:
+    def fail(file: IO[bytes], most_bytes: float = math.inf, crc32: int = 0) -> int:
         if str(file.name).endswith(".pqt"):
             raise OSError(number, os.strerror(number))
-        return crc32(file, most_bytes, before)
+        return crc32_on(file, most_bytes, crc32)
 
-    monkeypatch.setattr(kept, "_crc32", fail)
+    monkeypatch.setattr(kept, "crc32_on", fail)
     read.clear()
     number = errno.EIO
     assert merge(tmp_path, 14, 17, known).rows == 17
