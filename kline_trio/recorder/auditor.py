@@ -29,6 +29,8 @@ _EXPORT_SECONDS_A_ROW = 0.001
 _BEHIND_MS = 45_000
 """So far behind a connection may be until what it should have brought is asked for: connections
 have been 30 s late (nautilus_trader#1705)."""
+_ON_ITS_WAY_MS = 10_000
+"""An answer may take so long; of candles of a second there is always one that waits for it."""
 _KEEP_SECONDS = 600.0
 """How often watermarks are kept where nothing is absent: the next start looks through what is
 stored from there on."""
@@ -202,12 +204,11 @@ class Auditor:
         if not ended:
             return
         pending = await self.commit_door.run(self.store.asked_for, ended)
-        # What comes after the candle that is known not to be need not be asked for.
         open_yet = {
             one.series
             for one in pending
             if one.span.from_ms < ended[one.series].from_ms
-            or (one.span.from_ms < ended[one.series].to_ms and not one.asked)
+            or (not one.asked and one.span.from_ms < marks[one.series] - _ON_ITS_WAY_MS)
         }
         absent = {(one.series, one.span.to_ms) for one in pending}
         for series, span in ended.items():

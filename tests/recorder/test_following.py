@@ -377,6 +377,23 @@ async def test_a_symbol_that_traded_again_unseen_right_after_it_ended_lacks_no_c
     assert_traded(tmp_path, exchange, Series("spot", "ETHUSDT", "1h"), 340)
 
 
+async def test_days_in_which_nobody_looked_are_asked_for_before_a_series_is_sealed(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """An end was seen, and then another; between them the symbol was traded."""
+    changes = [
+        StatusChange(trade_type="spot", symbol="ETHUSDT", at_ms=minute(at), status=status)
+        for at, status in ((30, "BREAK"), (100, "TRADING"), (400, "BREAK"))
+    ]
+    text = '[streams.spot]\n1h = ["BTCUSDT", "ETHUSDT"]\n'
+    await record(tmp_path, text, 45, *changes)
+    exchange, series = await record(tmp_path, text, 100, *changes, from_minute=500)
+    eth = Series("spot", "ETHUSDT", "1h")
+    assert eth not in series
+    assert_traded(tmp_path, exchange, eth, 560)
+    assert ledger(tmp_path, eth)[-1].reason is Reason.DELISTED
+
+
 async def test_trades_after_an_end_was_seen_tell_that_it_was_none(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
