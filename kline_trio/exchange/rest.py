@@ -41,6 +41,8 @@ _LOCATION = {403: "a firewall refuses us", 451: "not for this location"}
 _ABOUT_THE_QUESTION = -1100
 """What has this code or one below it is about what was asked; those above are about the server,
 the network and budgets (Binance docs, errors.md: "10xx", "11xx", "20xx" and beyond)."""
+_TIMES_ASKED = 3
+"""One may be wrong, and two must agree."""
 
 _Answer = TypeVar("_Answer")
 
@@ -53,10 +55,6 @@ class _Time(msgspec.Struct):
 class _Fault(msgspec.Struct):
     code: int = 0
     msg: str = ""
-
-
-_TIMES_ASKED = 3
-"""One may be wrong, and two must agree."""
 
 
 @attrs.frozen

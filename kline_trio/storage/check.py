@@ -17,7 +17,7 @@ from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.storage.catalog import candle_files
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.files import open_parquet, owner_of, read_group
+from kline_trio.storage.files import chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.places import journal_path
@@ -28,7 +28,6 @@ __all__ = ["CheckedFile", "Fault", "check"]
 
 _LOOKS = 5
 """How often a file is looked at that a recorder replaces meanwhile."""
-_CHUNK_BYTES = 1 << 20
 _EVER_MS = (1 << 63) - 1
 _NONSENSE = (ValueError, TypeError, OverflowError)
 """What values raise that no journal of ours holds."""
@@ -187,8 +186,8 @@ def _faulty(file: CheckedFile, what: str) -> CheckedFile:
 
 def _look(path: Path, place: PurePosixPath, layout: Layout | None) -> _Look:
     crc32, sha256, size_bytes = 0, hashlib.sha256(), 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
+    with path.open("rb") as file:
+        for chunk in chunks(file):
             crc32 = zlib.crc32(chunk, crc32)
             sha256.update(chunk)
             size_bytes += len(chunk)

@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import attrs
 from hypothesis import strategies as st
 
 import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.storage.disk import sync_file
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges
@@ -66,6 +69,18 @@ def merged_file(series: Series, rows: int = 1, path: str = "some.pqt") -> Merged
 def open_store(path: Path, layout: str = DEFAULT_LAYOUT) -> Store:
     """The store there."""
     return Store.open(path, Layout(layout))
+
+
+def torn(at: int) -> Callable[[IO[bytes]], None]:
+    """In the place of `sync_file`: the disk keeps another bit there than was written."""
+
+    def sync(file: IO[bytes]) -> None:
+        sync_file(file)
+        content = bytearray(Path(file.name).read_bytes())
+        content[at] ^= 4
+        Path(file.name).write_bytes(content)
+
+    return sync
 
 
 def merge_all(store: Store) -> None:

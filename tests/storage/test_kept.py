@@ -12,14 +12,14 @@ import pytest
 
 from kline_trio.candle import Series
 from kline_trio.errors import DiskError
-from kline_trio.storage import disk, kept, parquet
+from kline_trio.storage import kept, parquet
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import crc32_on, read_groups
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.journal import PendingCandle
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.parquet import perform, plan_merges
-from tests.storage.support import BTC, START_MS, make_candle, nth_open_time_ms
+from tests.storage.support import BTC, START_MS, make_candle, nth_open_time_ms, torn
 
 ROWS = 4
 
@@ -162,15 +162,7 @@ def test_a_copy_that_went_wrong_is_noticed_before_the_rename(
 ) -> None:
     known = merge(tmp_path, 0, 14)
     before = (tmp_path / known.path).read_bytes()
-    sync = disk.sync_file
-
-    def tear(file: IO[bytes]) -> None:
-        sync(file)
-        content = bytearray(Path(file.name).read_bytes())
-        content[30] ^= 4
-        Path(file.name).write_bytes(content)
-
-    monkeypatch.setattr(parquet, "sync_file", tear)
+    monkeypatch.setattr(parquet, "sync_file", torn(30))
     with pytest.raises(DiskError, match="not what was copied"):
         merge(tmp_path, 14, 17, known)
     assert (tmp_path / known.path).read_bytes() == before

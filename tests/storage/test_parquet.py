@@ -8,7 +8,6 @@ import stat
 import threading
 import zlib
 from pathlib import Path
-from typing import IO
 
 import pandas as pd
 import pyarrow as pa
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
-from kline_trio.storage import disk, parquet
+from kline_trio.storage import parquet
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import open_parquet, read_groups
 from kline_trio.storage.journal import PendingCandle
@@ -37,6 +36,7 @@ from tests.storage.support import (
     make_candle,
     nth_open_time_ms,
     ordered,
+    torn,
 )
 
 
@@ -262,15 +262,7 @@ def test_a_write_that_went_wrong_is_noticed_before_the_rename(
     """The new file is read back; if the disk kept other bytes, the old file stays."""
     perform(_one_merge(0, 50), tmp_path, scratch)
     before = target.read_bytes()
-    sync = disk.sync_file
-
-    def tear(file: IO[bytes]) -> None:
-        sync(file)
-        content = bytearray(Path(file.name).read_bytes())
-        content[300] ^= 4
-        Path(file.name).write_bytes(content)
-
-    monkeypatch.setattr(parquet, "sync_file", tear)
+    monkeypatch.setattr(parquet, "sync_file", torn(300))
     with pytest.raises(DiskError, match="damaged"):
         perform(_one_merge(50, 60), tmp_path, scratch)
     assert target.read_bytes() == before
