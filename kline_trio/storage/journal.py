@@ -96,8 +96,8 @@ class Journal:
     _connection: sqlite3.Connection
     _ids: dict[Series, int]
     _ledger: Ledger
-    _watermarks_ms: dict[Series, int]
-    """As they are in the file; nothing is absent from there on."""
+    _last_absent_ms: dict[Series, int]
+    """Nothing of a series is in the ledger from here on, so most candles need no look into it."""
 
     @classmethod
     def open(cls, path: Path) -> "Journal":
@@ -110,8 +110,9 @@ class Journal:
           sqlite3.Error: the disk refused.
         """
         connection, ids = open_tables(path)
-        marks = {series: one.watermark_ms for series, one in accounts(connection).items()}
-        return cls(connection, ids, Ledger(connection), marks)
+        ledger = Ledger(connection)
+        last_ms = {series: ledger.last_ms(series_id) for series, series_id in ids.items()}
+        return cls(connection, ids, ledger, last_ms)
 
     def accept(self, received: Sequence[ReceivedCandle], origin: Origin = Origin.STREAM) -> None:
         """Commits the candles in one transaction; the last of equal series and open time wins.
@@ -133,7 +134,7 @@ class Journal:
                 self._note_revision(item.series, item.candle, origin, is_newer_kept=True)
                 self._connection.execute(_REPLACE, rows[nth])
             for item in received:
-                if item.candle.open_time_ms < self._watermarks_ms.get(item.series, 0):
+                if item.candle.open_time_ms < self._last_absent_ms.get(item.series, 0):
                     end_ms = item.series.interval.end_time_ms(item.candle.open_time_ms)
                     self._fill(item.series, Span(item.candle.open_time_ms, end_ms), origin)
 
@@ -160,15 +161,19 @@ class Journal:
         """
         with self._transaction():
             for absence in found:
-                self._ledger.note(self._id(absence.series), absence)
+                self._note(absence)
             for revision in revisions:
                 self._ledger.revise(self._id(revision.series), revision)
             self._connection.executemany(
                 "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
                 [(*attrs.astuple(one), self._id(series)) for series, one in accounts.items()],
             )
-        marks = {series: one.watermark_ms for series, one in accounts.items()}
-        self._watermarks_ms.update(marks)
+
+    def _note(self, absence: Absence) -> None:
+        # Before the transaction ends, and also if it fails: too late a time costs a look only.
+        last_ms = self._last_absent_ms.get(absence.series, 0)
+        self._last_absent_ms[absence.series] = max(last_ms, absence.span.to_ms)
+        self._ledger.note(self._id(absence.series), absence)
 
     def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these was closed as delisted is asked for anew; gives what that was.
@@ -184,6 +189,10 @@ class Journal:
     def accounts(self) -> dict[Series, Account]:
         """Those of all series that have one."""
         return accounts(self._connection)
+
+    def queue(self, most: int, skipped: int) -> list[Absence]:
+        """Return pending absences of all series, the newest first; see `Ledger.queue`."""
+        return self._ledger.queue(most, skipped)
 
     def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these series is absent and still asked for, by series as given, and by time."""
@@ -305,7 +314,8 @@ class Journal:
     def _keep_file(self, merged: MergedFile) -> None:
         series_id = self._id(merged.series)
         self._connection.execute(
-            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO file (path, series_id, rows, size_bytes, crc32)"
+            " VALUES (?, ?, ?, ?, ?)",
             [str(merged.path), series_id, merged.rows, merged.size_bytes, merged.crc32],
         )
         for revision in merged.revisions:
@@ -366,7 +376,9 @@ class Journal:
         if known is None:
             names = (series.trade_type, series.symbol, series.time_interval)
             known = self._connection.execute(
-                "INSERT INTO series (trade_type, symbol, time_interval) VALUES (?, ?, ?)", names
+                "INSERT INTO series (trade_type, symbol, time_interval, is_compared)"
+                " VALUES (?, ?, ?, 1)",
+                names,
             ).lastrowid
             assert known is not None
             self._ids[series] = known

@@ -7,11 +7,11 @@ import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Candle, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
-from kline_trio.storage.ledger import LEDGER_TABLES
+from kline_trio.storage.ledger import LEDGER_TABLES, QUEUE_TABLES
 
 __all__ = ["JOURNAL_VERSION", "check_version", "open_tables"]
 
-JOURNAL_VERSION = 3
+JOURNAL_VERSION = 4
 """Of the tables that `_STEPS` lead to, in the file's `user_version`; 0 is a file without tables."""
 
 # A REAL column gives back every float but -0.0 bit for bit, and no candle holds that one.
@@ -52,7 +52,7 @@ CREATE TABLE file (
 ) WITHOUT ROWID;
 ALTER TABLE state ADD COLUMN layout TEXT;
 """
-_STEPS = (_FIRST_TABLES, _FILES_AND_LAYOUT, LEDGER_TABLES)
+_STEPS = (_FIRST_TABLES, _FILES_AND_LAYOUT, LEDGER_TABLES, QUEUE_TABLES)
 """The n-th leads from version n to the next; a step once released is never changed."""
 
 _NONSENSE = (

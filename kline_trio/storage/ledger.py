@@ -15,6 +15,7 @@ from kline_trio.interval import Span
 
 __all__ = [
     "LEDGER_TABLES",
+    "QUEUE_TABLES",
     "Absence",
     "Account",
     "Ledger",
@@ -160,6 +161,21 @@ CREATE TABLE revision (
 """What version 3 of the journal adds. The columns of a series are those of an `Account`; the
 columns of values have no type, so that numbers stay as they are."""
 
+QUEUE_TABLES = """
+CREATE INDEX pending_absence ON absence (to_ms DESC, series_id) WHERE state = 'pending';
+ALTER TABLE file ADD COLUMN modified_ns INTEGER;
+ALTER TABLE file ADD COLUMN inode INTEGER;
+ALTER TABLE series ADD COLUMN is_compared INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN pid INTEGER;
+CREATE TABLE exchange_time (
+  trade_type TEXT PRIMARY KEY,
+  exchange_ms INTEGER NOT NULL,
+  local_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+"""What version 4 of the journal adds: an index of pending absences, newest first; the status of
+each listed file; which series were compared with the ledger; and the recorder's last heartbeat."""
+
 _COLUMNS = "from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by"
 # Nothing overlaps, so that of all rows that begin before the span only the last can reach into it.
 _TOUCHED = f"""
@@ -179,6 +195,12 @@ ORDER BY trade_type, symbol, time_interval, from_ms
 _PENDING = f"""
 SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER BY from_ms
 """  # noqa: S608 - ours
+_QUEUE = f"""
+SELECT trade_type, symbol, time_interval, {_COLUMNS}
+FROM absence INDEXED BY pending_absence JOIN series ON id = series_id
+WHERE state = 'pending' ORDER BY to_ms DESC, series_id LIMIT ? OFFSET ?
+"""  # noqa: S608 - ours
+_LAST = "SELECT to_ms FROM absence WHERE series_id = ? ORDER BY from_ms DESC LIMIT 1"
 _DELISTED = f"""
 SELECT {_COLUMNS} FROM absence
 WHERE series_id = ? AND reason = '{Reason.DELISTED}' AND state = '{State.CLOSED}' ORDER BY from_ms
@@ -249,6 +271,21 @@ class Ledger:
         """What of a series is still asked for, by time."""
         for row in self._connection.execute(_PENDING, [series_id]):
             yield _absence(series, row)
+
+    def queue(self, most: int, skipped: int) -> list[Absence]:
+        """Return pending absences of all series, the newest first.
+
+        Args:
+          most: how many rows at most.
+          skipped: how many of the newest rows to leave out.
+        """
+        rows = self._connection.execute(_QUEUE, [most, skipped])
+        return [_absence(Series(*row[:3]), row[3:]) for row in rows]
+
+    def last_ms(self, series_id: int | None) -> int:
+        """Return the end of the series' newest absence; 0 if it has none."""
+        row = self._connection.execute(_LAST, [series_id]).fetchone()
+        return 0 if row is None else int(row[0])
 
     def note(self, series_id: int, absence: Absence) -> None:
         """Takes a new absence down; what of its span is absent already stays as it is."""
@@ -340,9 +377,12 @@ class Ledger:
 
 
 def _alike(one: Absence, other: Absence) -> bool:
-    """Whether two that touch can be one row: what is closed need not be told apart by the time at
-    which it was found, or an outage of a day would be 1,440 rows.
+    """Whether two that touch can be one row.
+
+    The time at which a gap was found does not separate rows, or an outage of a day would be 1,440
+    rows. How often it was asked for separates pending rows, since that decides when it is closed.
     """
-    if one.state is not State.CLOSED:
+    if one.state is State.FILLED:
         return one == attrs.evolve(other, span=one.span)
-    return (one.reason, one.state, one.filled_by) == (other.reason, other.state, other.filled_by)
+    asked_alike = one.state is State.CLOSED or one.asked == other.asked
+    return asked_alike and (one.reason, one.state) == (other.reason, other.state)

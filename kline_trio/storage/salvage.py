@@ -51,7 +51,9 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
             candles = _candles(damaged, series_id, one)
             journal.accept([ReceivedCandle(one, candle, _LABEL) for candle in candles])
             rescued += len(candles)
-        for path, series_id, *numbers in _readable(damaged, "SELECT * FROM file", ()):
+        for path, series_id, *numbers in _readable(
+            damaged, "SELECT path, series_id, rows, size_bytes, crc32 FROM file", ()
+        ):
             if series_id in series and isinstance(path, str):
                 merged = MergedFile(PurePosixPath(path), series[series_id], *numbers)
                 journal.forget(merged, ())

@@ -143,6 +143,19 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.accounts()
 
+    def queue(self, most: int, skipped: int = 0) -> list[Absence]:
+        """Return pending absences of all series, the newest first.
+
+        Args:
+          most: how many rows at most.
+          skipped: how many of the newest rows to leave out.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.queue(most, skipped)
+
     def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these series is absent and still asked for.
 
