@@ -29,6 +29,7 @@ _ONE_WAY = (
     f"SELECT {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
     " WHERE series_id = ? ORDER BY open_time_ms "
 )
+_FILES = "SELECT path, series_id, rows, size_bytes, crc32 FROM file"
 _LABEL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
