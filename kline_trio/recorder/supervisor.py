@@ -2,9 +2,8 @@
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import attrs
 import trio
@@ -13,27 +12,25 @@ from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.audience import Audience, Candles
-from kline_trio.recorder.completeness import Completeness
-from kline_trio.recorder.filling import Filling, Http, Storage
-from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
+from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.committed import Committed
+from kline_trio.recorder.core import Core, start_filling
+from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.memory import keep_giving_back
-from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
-from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.seams import Seams, Storage
 from kline_trio.recorder.symbols import series_of
 from kline_trio.recorder.timekeeper import keep_time
-from kline_trio.recorder.universe import Universe, resolved
+from kline_trio.recorder.universe import Hints, Universe, resolved
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.universe import UniverseFile
 
 __all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
 
 logger = logging.getLogger(__name__)
-
-_Argument = TypeVar("_Argument")
 
 _LOOK_SECONDS = 1.0
 _CANDLES_IN_CHANNEL = 10_000
@@ -114,67 +111,56 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         read-only, is waited for.
     """
     seams = seams or Seams()
-    audience = Audience()
-    completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
     async with open_store(config, seams) as storage:
-
-        def accepted(batch: Sequence[ReceivedCandle]) -> None:
-            merger.accepted(batch)
-            filling.received(batch)
-
+        core = Core.of(config, storage)
+        audience = Audience()
+        committed = Committed((*core.subscribers, audience.publish))
         writer = Writer(
             storage.store,
             storage.commit_door,
-            audience,
             config.store.journal_rows_in_memory,
-            completeness,
-            accepted,
+            committed,
+            core.series.dropped,
         )
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
+                hints = Hints()
+                listeners = _listeners(config, seams, http, send, core.series.received, hints.give)
+                filler = core.filler(
+                    config,
+                    seams,
+                    http,
+                    committed,
+                    lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
+                )
+                auditor = attrs.evolve(
+                    core.auditor(config, http),
+                    may_judge=lambda: not writer.is_short_of_room,
+                    told_ms=lambda trade_type: listeners[trade_type].told_ms(),
+                )
                 universe = Universe(
                     http.markets,
                     await storage.merge_door.run(UniverseFile.open, storage.store.path),
                     storage.merge_door,
                     config.universe.refresh_seconds,
-                    lambda *change: recording.list_changed(*change),
+                    hints,
                 )
-                listeners = _listeners(
-                    config, seams, http, send, completeness.receive, universe.hint
-                )
-                filling = Filling.of(
-                    config,
-                    seams,
-                    storage,
-                    http,
-                    completeness,
-                    lambda batch: merger.accepted(batch),
-                    may_judge=lambda: not writer.is_short_of_room,
-                    told_ms=lambda trade_type: listeners[trade_type].told_ms(),
-                    undelivered=lambda one, open_ms: listeners[one.trade_type].suspect(
-                        one, open_ms
-                    ),
-                    sealed=lambda series: recording.sealed(series),
-                )
-                recording = Recording(config, listeners, filling.auditor, universe)
+                recording = Recording(config, listeners, core.series, universe, http.clocks)
                 recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
-                merger = _merger(config, storage, filling)
-                outer.start_soon(merger.run)
-                outer.start_soon(
-                    _store, writer, filling, merger, receive, config.store.drain_seconds
-                )
+                outer.start_soon(core.merger.run)
+                outer.start_soon(_store, writer, auditor, core.merger, audience, receive, config)
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with _open_network(listeners, send) as net:
-                    net.start_soon(filling.auditor.run)
-                    filling.start(net)
+                    net.start_soon(auditor.run, recording.sealed)
+                    start_filling(net, filler)
                     _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(keep_giving_back, storage.merge_door)
                     yield Recorder(audience, recording, seams)
                 watching.cancel()
-        await _say_stopped(storage, writer.recorded, filling.filled)
+        await _say_stopped(storage, writer.recorded, filler.filled)
 
 
 def _follow_markets(
@@ -182,7 +168,9 @@ def _follow_markets(
 ) -> None:
     for trade_type, rest in http.markets.items():
         net.start_soon(_once_used, recording, trade_type, keep_time, rest)
-        net.start_soon(_once_used, recording, trade_type, universe.follow, trade_type)
+        net.start_soon(
+            _once_used, recording, trade_type, universe.follow, trade_type, recording.list_changed
+        )
 
 
 async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:
@@ -221,33 +209,30 @@ async def fill(
       DiskError: the store cannot be made, read or written.
     """
     seams = seams or Seams()
-    completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     async with open_store(config, seams, _FETCHES_ITSELF) as storage:
+        core = Core.of(config, storage)
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                filling = Filling.of(
-                    config,
-                    seams,
-                    storage,
-                    http,
-                    completeness,
-                    lambda batch: merger.accepted(batch),
-                    until_ms=until_ms,
-                )
+                filler = core.filler(config, seams, http, Committed(core.subscribers))
+                if until_ms is not None:
+                    filler.until_ms = until_ms
+                auditor = core.auditor(config, http)
                 series = await resolved(config, http.markets)
-                filling.auditor.want(series)
-                merger = _merger(config, storage, filling)
-                outer.start_soon(merger.run)
+                core.series.set_series(series, {})
+                outer.start_soon(core.merger.run)
                 async with trio.open_nursery() as network:
                     for trade_type in sorted({one.trade_type for one in series}):
                         network.start_soon(keep_time, http.markets[trade_type])
-                    filling.start(network)
+                    start_filling(network, filler)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
-                    await filling.until_done()
+                    while not auditor.is_stock_taken:
+                        await auditor.audit()
+                        await trio.sleep(_LOOK_SECONDS)
+                    await filler.until_done()
                     network.cancel_scope.cancel()
-                await filling.auditor.keep()
-                merger.finish(math.inf)
-        return filling.filled
+                await auditor.keep()
+                core.merger.finish(math.inf)
+        return filler.filled
 
 
 async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
@@ -255,24 +240,18 @@ async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelSco
     scope.cancel()
 
 
-def _merger(config: Config, storage: Storage, filling: Filling) -> Merger:
-    rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-    return Merger(
-        storage.store, storage.commit_door, storage.merge_door, rule, filling.auditor.recount
-    )
-
-
 async def _store(
     writer: Writer,
-    filling: Filling,
+    auditor: Auditor,
     merger: Merger,
+    audience: Audience,
     receive: trio.MemoryReceiveChannel[ReceivedCandle],
-    drain_seconds: float,
+    config: Config,
 ) -> None:
     await writer.run(receive)
-    writer.audience.leave()
-    await filling.auditor.keep()
-    merger.finish(drain_seconds)
+    audience.leave()
+    await auditor.keep()
+    merger.finish(config.store.drain_seconds)
 
 
 async def _watch_room(watching: trio.CancelScope, storage: Storage, recording: Recording) -> None:
@@ -352,11 +331,11 @@ async def _open_network(
 async def _once_used(
     recording: Recording,
     trade_type: str,
-    job: Callable[[_Argument], Awaitable[None]],
-    argument: _Argument,
+    job: Callable[..., Awaitable[None]],
+    *arguments: object,
 ) -> None:
     """Do a market's job from when on something is recorded of it, which may be never."""
     while True:
         if recording.uses(trade_type):
-            return await job(argument)
+            return await job(*arguments)
         await trio.sleep(_LOOK_SECONDS)

@@ -153,13 +153,22 @@ class Journal:
         found: Iterable[Absence],
         accounts: Mapping[Series, Account],
         revisions: Iterable[Revision] = (),
+        answers: Iterable[Refill] = (),
     ) -> None:
         """Takes down what is absent, up to where each series is accounted for, and revisions.
+
+        Args:
+          found: new absences.
+          accounts: what changes of them.
+          revisions: two values of one candle.
+          answers: what becomes of absences that are there already.
 
         Raises:
           sqlite3.Error: nothing was taken down.
         """
         with self._transaction():
+            for answer in answers:
+                self._refill(answer)
             for absence in found:
                 self._note(absence)
             for revision in revisions:
@@ -193,6 +202,10 @@ class Journal:
     def queue(self, most: int, skipped: int) -> list[Absence]:
         """Return pending absences of all series, the newest first; see `Ledger.queue`."""
         return self._ledger.queue(most, skipped)
+
+    def touching(self, series: Series, span: Span) -> list[Absence]:
+        """Return the series' absences, of every state, that reach into a span, by time."""
+        return self._ledger.touching(series, self._ids.get(series), span)
 
     def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these series is absent and still asked for, by series as given, and by time."""

@@ -282,6 +282,10 @@ class Ledger:
         rows = self._connection.execute(_QUEUE, [most, skipped])
         return [_absence(Series(*row[:3]), row[3:]) for row in rows]
 
+    def touching(self, series: Series, series_id: int | None, span: Span) -> list[Absence]:
+        """Return the series' absences that have a candle in common with a span, by time."""
+        return [_absence(series, row) for row in self._touched(series_id, span)]
+
     def last_ms(self, series_id: int | None) -> int:
         """Return the end of the series' newest absence; 0 if it has none."""
         row = self._connection.execute(_LAST, [series_id]).fetchone()
@@ -342,7 +346,7 @@ class Ledger:
             ],
         )
 
-    def _touched(self, series_id: int, span: Span) -> list[tuple[Any, ...]]:
+    def _touched(self, series_id: int | None, span: Span) -> list[tuple[Any, ...]]:
         return self._connection.execute(_TOUCHED, [series_id, span.from_ms, span.to_ms]).fetchall()
 
     def _insert(self, series_id: int, absence: Absence) -> None:

@@ -116,14 +116,21 @@ class Store:
         found: Iterable[Absence],
         accounts: Mapping[Series, Account],
         revisions: Iterable[Revision] = (),
+        answers: Iterable[Refill] = (),
     ) -> None:
         """Takes down what is absent, up to where each series is accounted for, and revisions.
+
+        Args:
+          found: new absences.
+          accounts: what changes of them.
+          revisions: two values of one candle.
+          answers: what becomes of absences that are there already.
 
         Raises:
           DiskError: nothing was taken down.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.settle(found, accounts, revisions)
+            self._journal.settle(found, accounts, revisions, answers)
 
     def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these was closed as delisted is asked for anew; gives what that was.
@@ -155,6 +162,15 @@ class Store:
         """
         with disk_errors(journal_path(self.path)):
             return self._journal.queue(most, skipped)
+
+    def touching(self, series: Series, span: Span) -> list[Absence]:
+        """Return the series' absences, of every state, that reach into a span, by time.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.touching(series, span)
 
     def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these series is absent and still asked for.
