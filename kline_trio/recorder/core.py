@@ -11,7 +11,7 @@ from kline_trio.exchange.archive import Archive
 from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.gap_filler import WORKERS, Bell, GapFiller
+from kline_trio.recorder.gap_filler import WORKERS, Bell, GapFiller, Pool
 from kline_trio.recorder.lifetimes import Http
 from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
@@ -103,10 +103,11 @@ class Core:
 def start_filling(network: trio.Nursery, filler: GapFiller) -> None:
     """Let the workers of a gap filler run as long as the network."""
     markets = filler.rest.markets.values()
-    for pool in sorted({rest.market.pool for rest in markets}):
-        names = frozenset(one.market.trade_type for one in markets if one.market.pool == pool)
+    for name in sorted({rest.market.pool for rest in markets}):
+        names = frozenset(one.market.trade_type for one in markets if one.market.pool == name)
+        pool = Pool(names)
         for _ in range(WORKERS):
-            network.start_soon(filler.work, names)
+            network.start_soon(filler.work, pool)
     network.start_soon(filler.plan_archive)
     for _ in range(FETCHERS):
         network.start_soon(filler.archive.work)

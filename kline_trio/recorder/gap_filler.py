@@ -26,7 +26,7 @@ from kline_trio.recorder.seams import Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.ledger import Absence, Reason
 
-__all__ = ["WORKERS", "Bell", "GapFiller"]
+__all__ = ["WORKERS", "Bell", "GapFiller", "Pool"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,23 @@ class Bell:
         """Wake all that wait now."""
         self.event.set()
         self.event = trio.Event()
+
+
+@attrs.define(eq=False)
+class Pool:
+    """Markets that share a rate limit and workers, and the rows that were read for them."""
+
+    trade_types: frozenset[str]
+    one_reads: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+    """The workers of a pool wait for the same rows."""
+    ready: deque[Absence] = attrs.field(init=False, factory=deque)
+    """Rows of the queue that could be asked for when they were read, newest first."""
+    until: float = attrs.field(init=False, default=-math.inf)
+    """When another row can be asked for, on our own clock, if nothing happens before."""
+    news: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """When the ledger has newer rows than those that were read."""
+    is_outdated: bool = attrs.field(init=False, default=True)
+    """Whether a series was asked for since the queue was read."""
 
 
 @attrs.define(eq=False)
@@ -79,10 +96,6 @@ class GapFiller:
     problem: str | None = attrs.field(init=False, default=None)
     """Why the last request had no answer; None if it had one."""
     _asking: set[Series] = attrs.field(init=False, factory=set)
-    _batches: dict[frozenset[str], tuple[trio.Event, deque[Absence]]] = attrs.field(
-        init=False, factory=dict
-    )
-    """Rows that were read from the queue, by markets; and what happens when they are outdated."""
     _rests: Rests = attrs.field(init=False, factory=Rests)
     _retries: Retries = attrs.field(init=False, factory=Retries)
     _refused: set[Series] = attrs.field(init=False, factory=set)
@@ -93,19 +106,20 @@ class GapFiller:
         """How many candles were filled in, from all sources."""
         return self.refilled + self.archive.rows
 
-    async def work(self, trade_types: frozenset[str]) -> None:
-        """Ask REST for gaps of these markets, until cancelled.
+    async def work(self, pool: Pool) -> None:
+        """Ask REST for gaps of a pool's markets, until cancelled.
 
         Raises:
           DiskError: the store could not be written; want of space is waited for.
         """
         while True:
-            series = await self._next(trade_types)
+            series = await self._next(pool)
             self._asking.add(series)
             try:
                 await self._ask(series)
             finally:
                 self._asking.discard(series)
+                pool.is_outdated = True
                 self._progress.ring()
 
     async def plan_archive(self) -> None:
@@ -152,21 +166,22 @@ class GapFiller:
 
     # Which gap is next.
 
-    async def _next(self, trade_types: frozenset[str]) -> Series:
-        """Wait for the newest gap of these markets that may be asked for now."""
+    async def _next(self, pool: Pool) -> Series:
+        """Wait for the newest gap of a pool that may be asked for now."""
         while True:
-            news = self.gaps_named.event
-            outdated, batch = self._batches.get(trade_types, (news, deque[Absence]()))
-            while batch and not outdated.is_set():
-                gap = batch.popleft()
-                if self._ready_at(gap, trade_types) <= trio.current_time():
-                    return gap.series
-            ready, until = await self._read_queue(trade_types)
-            if ready:
-                self._batches[trade_types] = news, deque(ready)
-            else:
-                with trio.move_on_at(min(until, trio.current_time() + _LOOK_SECONDS)):
-                    await news.wait()
+            async with pool.one_reads:
+                news = self.gaps_named.event
+                is_due = pool.is_outdated or pool.until <= trio.current_time()
+                if pool.news.is_set() or (is_due and not pool.ready):
+                    pool.news, pool.is_outdated = news, False
+                    ready, pool.until = await self._read_queue(pool.trade_types)
+                    pool.ready = deque(ready)
+                while pool.ready:
+                    gap = pool.ready.popleft()
+                    if self._ready_at(gap, pool.trade_types) <= trio.current_time():
+                        return gap.series
+            with trio.move_on_at(min(pool.until, trio.current_time() + _LOOK_SECONDS)):
+                await news.wait()
 
     async def _read_queue(self, trade_types: frozenset[str]) -> tuple[list[Absence], float]:
         """Read the queue up to rows that may be asked for; return them, or when to look again."""
@@ -176,7 +191,7 @@ class GapFiller:
             times = [self._ready_at(gap, trade_types) for gap in rows]
             now = trio.current_time()
             if ready := [gap for gap, at in zip(rows, times, strict=True) if at <= now]:
-                return ready, now
+                return ready, math.inf
             until = min([until, *times])
         return [], until
 
