@@ -1,20 +1,27 @@
 """The recorder and the built-in exchange in one virtual time, joined at the four seams."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import importlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
+from unittest import mock
 from urllib.parse import urlsplit
 
 import attrs
 import httpx2
 import trio
 import trio.testing
+from trio._core import _run
 
 from kline_trio.recorder.seams import Seams
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.rest import Request
 from kline_trio.simulator.server import serve_stream
+from kline_trio.storage import disk, journal_tables
+
+_Result = TypeVar("_Result")
 
 MARKET_OF_HOST = {
     "stream.binance.com": "spot",
@@ -66,8 +73,16 @@ def slow_disk(random: Random, most_seconds: float = 0.05) -> Callable[..., Any]:
 
 
 @asynccontextmanager
-async def joined(exchange: Exchange, *, seed: int = 0) -> AsyncIterator[Seams]:
-    """Seams that lead to the exchange while the body runs."""
+async def joined(
+    exchange: Exchange, *, seed: int = 0, disk_seconds: float = 0.05
+) -> AsyncIterator[Seams]:
+    """Seams that lead to the exchange while the body runs.
+
+    Args:
+      exchange: what the recorder reaches.
+      seed: of the disk's delays and of the jitter.
+      disk_seconds: how long a job waits at most before it works, and again after it.
+    """
     async with trio.open_nursery() as serving:
 
         async def dial(url: str, nth: int) -> trio.abc.Stream:
@@ -81,8 +96,64 @@ async def joined(exchange: Exchange, *, seed: int = 0) -> AsyncIterator[Seams]:
         yield Seams(
             dial=dial,
             http_transport=Transport(exchange),
-            on_disk=slow_disk(Random(seed)),
+            on_disk=slow_disk(Random(seed), disk_seconds),
             wall_clock=lambda: 1_719_759_600.0,
             random=Random(seed),
         )
         serving.cancel_scope.cancel()
+
+
+def _no_sync(*_: object) -> None:
+    """Stand in for a sync; a mock would remember each of its calls."""
+
+
+_ARCHIVE_MODULES = ("archive_source", "history")
+"""Where the recorder's least size of an archive fill may be defined."""
+
+
+@contextmanager
+def on_a_fast_disk(*, least_archive_candles: int | None = None) -> Iterator[None]:
+    """Store without syncs while the body runs: for runs about logic, not about crashes.
+
+    Args:
+      least_archive_candles: how many candles make an archive file worth its while; None: as usual.
+
+    Raises:
+      LookupError: no module of the recorder defines that size any more.
+    """
+    settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(journal_tables, "_SETTINGS", settings))
+        patches.enter_context(mock.patch.object(disk, "_sync", _no_sync))
+        patches.enter_context(mock.patch.object(os, "fsync", _no_sync))
+        if least_archive_candles is not None:
+            module = _module_with("_LEAST_CANDLES", _ARCHIVE_MODULES)
+            patches.enter_context(
+                mock.patch.object(module, "_LEAST_CANDLES", least_archive_candles)
+            )
+        yield
+
+
+def _module_with(name: str, modules: Sequence[str]) -> Any:  # noqa: ANN401 - a module
+    for module_name in modules:
+        try:
+            module = importlib.import_module(f"kline_trio.recorder.{module_name}")
+        except ModuleNotFoundError:
+            continue
+        if hasattr(module, name):
+            return module
+    raise LookupError(f"{name} is in none of the modules {modules} of kline_trio.recorder")
+
+
+def run_seeded(
+    seed: int,
+    main: Callable[..., Awaitable[_Result]],
+    *arguments: Any,  # noqa: ANN401 - as trio.run
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> _Result:
+    """Run a program in virtual time. The order of its tasks follows from the seed."""
+    # Hypothesis does the same under pytest-trio.
+    with mock.patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True):
+        _run._r.seed(seed)
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        return trio.run(main, *arguments, clock=clock, instruments=instruments)

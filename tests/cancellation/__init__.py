@@ -1,0 +1,1 @@
+"""The recorder is stopped at any moment; nothing may get lost without a word."""

@@ -1,0 +1,133 @@
+"""Hold a store against the calendar: each due candle is a row or a gap of the ledger."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pyarrow as pa
+
+from kline_trio.candle import Series
+from kline_trio.interval import Span
+from kline_trio.storage.catalog import candle_files, open_files
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.table import BEGIN
+
+__all__ = ["Contents", "Lives", "pending_ms", "wrong_in"]
+
+
+@attrs.frozen
+class Contents:
+    """What a store has at one moment."""
+
+    accounts: Mapping[Series, Account]
+    ledger: Mapping[Series, Sequence[Absence]]
+    in_files: Mapping[Series, Counter[int]]
+    """How often each open time is in files."""
+    in_journal: Mapping[Series, set[int]]
+
+    @classmethod
+    def of(cls, store: Path) -> "Contents":
+        """Read the store; nobody may write it meanwhile."""
+        ledger: dict[Series, list[Absence]] = {}
+        in_journal: dict[Series, set[int]] = {}
+        with journal_view(store) as journal:
+            accounts = journal.accounts()
+            for absence in journal.absences():
+                ledger.setdefault(absence.series, []).append(absence)
+            for series, open_time_ms in journal.open_times():
+                in_journal.setdefault(series, set()).add(open_time_ms)
+        in_files: dict[Series, Counter[int]] = {}
+        for _, series, file in open_files(candle_files(store)):
+            begins: list[Any] = file.read([BEGIN])[BEGIN].cast(pa.int64()).to_pylist()
+            in_files.setdefault(series, Counter()).update(begins)
+        return cls(accounts, ledger, in_files, in_journal)
+
+    def rows_of(self, series: Series) -> set[int]:
+        """Return the open times of the stored candles."""
+        return {*self.in_files.get(series, ()), *self.in_journal.get(series, ())}
+
+
+@attrs.frozen
+class Lives:
+    """From when to when recorders ran, in the exchange's time, in order."""
+
+    spans: Sequence[Span]
+    slack_ms: int
+    """How long a recorder may take to begin to listen, and to name what it lacks."""
+
+    @property
+    def end_ms(self) -> int:
+        """The end of the last life."""
+        return self.spans[-1].to_ms
+
+    def reasons(self, open_ms: int, close_ms: int) -> set[Reason]:
+        """Return the reasons that a gap may have; near the edges of a life there are two."""
+        reasons = set()
+        slack = self.slack_ms
+        if any(one.from_ms <= close_ms <= one.to_ms + slack for one in self.spans):
+            reasons.add(Reason.NOT_RECEIVED)
+        if not any(one.from_ms + slack < close_ms < one.to_ms - slack for one in self.spans):
+            reasons.add(Reason.RECORDER_DOWN)
+        return reasons
+
+
+def pending_ms(store: Path) -> int | None:
+    """Return the begin of the first gap that is still asked for; None if there is none."""
+    with journal_view(store) as journal:
+        return min(
+            (one.span.from_ms for one in journal.absences() if one.state is State.PENDING),
+            default=None,
+        )
+
+
+def wrong_in(contents: Contents, lives: Lives, first_ms: Mapping[Series, int]) -> Iterator[str]:
+    """Give a line for everything that is not as it should be.
+
+    Args:
+      contents: of the store after the last life.
+      lives: of the recorders.
+      first_ms: from which candle on each recorded series is accounted for.
+    """
+    for series in sorted(first_ms):
+        account = contents.accounts.get(series)
+        if account is None or account.first_ms > first_ms[series]:
+            yield f"{series}: begins at {first_ms[series]} and is accounted for as {account}"
+            continue
+        due_ms = series.interval.open_time_ms(lives.end_ms - lives.slack_ms)
+        if account.retired_ms is None and account.watermark_ms < due_ms:
+            yield f"{series}: the watermark is {account.watermark_ms} and should reach {due_ms}"
+        yield from _wrong_candles(contents, lives, series, account)
+
+
+def _wrong_candles(
+    contents: Contents, lives: Lives, series: Series, account: Account
+) -> Iterator[str]:
+    interval = series.interval
+    rows = contents.rows_of(series)
+    twice = sorted(
+        ms for ms, count in contents.in_files.get(series, Counter()).items() if count > 1
+    )
+    if twice:
+        yield f"{series}: {len(twice)} candles are in files twice, first {twice[0]}"
+    gaps: dict[int, Absence] = {}
+    for absence in contents.ledger.get(series, ()):
+        for open_ms in interval.open_times_ms(absence.span):
+            if open_ms in gaps:
+                yield f"{series}: {open_ms} is in two rows of the ledger"
+            gaps[open_ms] = absence
+    due = list(interval.open_times_ms(Span(account.first_ms, account.watermark_ms)))
+    is_gap = {ms for ms, gap in gaps.items() if gap.state is not State.FILLED}
+    holes = [ms for ms in due if ms not in rows and ms not in is_gap]
+    for span in interval.runs(holes):
+        yield f"{series}: {interval.count(span)} candles are missing without a gap, {span}"
+    for span in interval.runs(sorted(rows & is_gap)):
+        yield f"{series}: {interval.count(span)} candles are stored and a gap, {span}"
+    for open_ms, gap in gaps.items():
+        if gap.reason not in (Reason.RECORDER_DOWN, Reason.NOT_RECEIVED):
+            continue
+        allowed = lives.reasons(open_ms, interval.end_time_ms(open_ms))
+        if gap.reason not in allowed:
+            yield f"{series}: {open_ms} is absent by {gap.reason!r}, not by {sorted(allowed)}"
