@@ -12,7 +12,8 @@ from kline_trio.candle import Candle, Series
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.table import BEGIN, overlay, schema, table_of, without_rows
+from kline_trio.storage.ledger import Origin
+from kline_trio.storage.table import BEGIN, overlay, schema, table_of, without, without_rows
 
 __all__ = ["EARLIEST_MS", "LATEST_MS", "stored_table", "stored_tables"]
 
@@ -64,15 +65,21 @@ def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:
     return found
 
 
-def _joined(series: Series, pieces: list[pa.Table], waiting: Sequence[Candle]) -> pa.Table | None:
+def _joined(
+    series: Series, pieces: list[pa.Table], waiting: Sequence[tuple[Candle, Origin]]
+) -> pa.Table | None:
     if not pieces and not waiting:
         return None
+    replacing = [candle for candle, origin in waiting if origin.replaces]
+    filling = [candle for candle, origin in waiting if not origin.replaces]
     # Two files hold the same candle only after a change of layout; what begins later is newer.
     in_order = sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value)
     table = without_rows(series)
-    for piece in [*in_order, table_of(series, waiting)]:
+    for piece in in_order:
         table = overlay(table, piece)
-    return table
+    # As a merge does it. If REST's value won over the file's, readers would see it until the merge.
+    table = overlay(table, without(table_of(series, filling), table))
+    return overlay(table, table_of(series, replacing))
 
 
 def _rows(file: pq.ParquetFile, path: Path, start_ms: int, end_ms: int) -> pa.Table:
