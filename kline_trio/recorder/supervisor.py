@@ -9,10 +9,10 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.candle import ReceivedCandle, Series, Source
 from kline_trio.config import Config
 from kline_trio.recorder.announcing import announce
-from kline_trio.recorder.audience import Audience, Candles
+from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
 from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.filling import Filling, Http, Storage
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
@@ -49,7 +49,7 @@ _FETCHES_ITSELF = (
 class Recorder:
     """A running recorder."""
 
-    _audience: Audience
+    _broadcast: Broadcast
     _recording: Recording
     _seams: Seams
 
@@ -59,12 +59,28 @@ class Recorder:
         return self._recording.series
 
     def candles(self, waiting: int = 1_000) -> Candles:
-        """The candles accepted from now on, as they come.
+        """Return the candles accepted from now on, as they come, in no promised order.
 
         Args:
-          waiting: how many may wait for the caller before further ones are lost to it.
+          waiting: how many candles of the stream, and how many refills, may wait for the caller.
+            If one more comes, the oldest is lost to the caller.
+
+        Raises:
+          ValueError: `waiting` is less than 1.
         """
-        return self._audience.join(waiting)
+        return self._broadcast.subscribe(waiting)
+
+    def fills(self, waiting: int = 1_000) -> Fills:
+        """Return what goes into the files from archives from now on; `candles` does not bring it.
+
+        Args:
+          waiting: how many announcements may wait for the caller. If one more comes, the oldest
+            is lost to the caller.
+
+        Raises:
+          ValueError: `waiting` is less than 1.
+        """
+        return self._broadcast.subscribe_fills(waiting)
 
     def add_symbols(self, trade_type: str, time_interval: str, *symbols: str) -> None:
         """Record these symbols too, from now on; the other streams go on untouched.
@@ -114,7 +130,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         read-only, is waited for.
     """
     seams = seams or Seams()
-    audience = Audience()
+    broadcast = Broadcast()
     completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
@@ -124,10 +140,14 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
             merger.accepted(batch)
             filling.received(batch)
 
+        def refilled(batch: Sequence[ReceivedCandle]) -> None:
+            merger.accepted(batch)
+            broadcast.publish([attrs.evolve(one, source=Source.REST) for one in batch])
+
         writer = Writer(
             storage.store,
             storage.commit_door,
-            audience,
+            broadcast,
             config.store.journal_rows_in_memory,
             completeness,
             accepted,
@@ -150,7 +170,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     storage,
                     http,
                     completeness,
-                    lambda batch: merger.accepted(batch),
+                    refilled,
                     may_judge=lambda: not writer.is_short_of_room,
                     told_ms=lambda trade_type: listeners[trade_type].told_ms(),
                     undelivered=lambda one, open_ms: listeners[one.trade_type].suspect(
@@ -172,7 +192,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(keep_giving_back, storage.merge_door)
-                    yield Recorder(audience, recording, seams)
+                    yield Recorder(broadcast, recording, seams)
                 watching.cancel()
         await _say_stopped(storage, writer.recorded, filling.filled)
 
@@ -269,8 +289,11 @@ async def _store(
     receive: trio.MemoryReceiveChannel[ReceivedCandle],
     drain_seconds: float,
 ) -> None:
-    await writer.run(receive)
-    writer.audience.leave()
+    try:
+        await writer.run(receive)
+    finally:
+        # Also if the recorder fails: a reader may live outside of the recorder's body.
+        writer.broadcast.close()
     await filling.auditor.keep()
     merger.finish(drain_seconds)
 

@@ -8,7 +8,7 @@ import trio
 
 from kline_trio.candle import ReceivedCandle
 from kline_trio.errors import NoRoomError
-from kline_trio.recorder.audience import Audience
+from kline_trio.recorder.broadcast import Broadcast
 from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
@@ -32,7 +32,7 @@ class Writer:
 
     store: Store
     commit_door: Door
-    audience: Audience
+    broadcast: Broadcast
     rows_in_memory: int
     """How many candles wait at most for room."""
     completeness: Completeness
@@ -81,7 +81,7 @@ class Writer:
         _log(batch)
         for received in batch:
             self.completeness.accept(received.series, received.candle.open_time_ms)
-        self.audience.publish(batch)
+        self.broadcast.publish(batch)
         self.accepted(batch)
 
     async def _wait_for_room(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> bool:
