@@ -172,8 +172,9 @@ class Broadcast:
     def publish(self, batch: Sequence[ReceivedCandle]) -> None:
         """Give each reader its copies of committed candles."""
         if self._candles:
-            live = [one for one in batch if one.source is Source.STREAM]
-            refills = [one for one in batch if one.source is not Source.STREAM]
+            stream = Source.STREAM
+            live = [one for one in batch if one.source is stream]
+            refills = [one for one in batch if one.source is not stream]
             for candles in self._candles:
                 candles.put(live, refills)
 
