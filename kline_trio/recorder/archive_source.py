@@ -3,17 +3,18 @@
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import groupby
 
 import attrs
 import pyarrow as pa
 import trio
 
-from kline_trio.candle import Series
+from kline_trio.candle import Series, Source
 from kline_trio.errors import DamagedArchiveError, UnavailableError
 from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unpacked
 from kline_trio.interval import Span
+from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
@@ -68,8 +69,8 @@ class ArchiveSource:
     archive: Archive
     storage: Storage
     parse_door: Door
-    filled: Callable[[Series, Sequence[Span]], None]
-    """Told which candles the store holds now that it did not hold before."""
+    filled: Callable[[Filled], None]
+    """Told of candles that went into the files past the journal."""
     gaps_named: Callable[[], None]
     """Told when a span is not taken any more: what is absent of it is for REST."""
 
@@ -235,8 +236,8 @@ class ArchiveSource:
         ]
         await with_room(commit_door, store.keep_filled, batch.series, merged, filled, lacking)
         self.rows += whole.num_rows
-        if filled:
-            self.filled(batch.series, filled)
+        for span in filled:
+            self.filled(Filled(batch.series, span, Source.ARCHIVE))
 
     def _say(self) -> None:
         now = trio.current_time()

@@ -50,9 +50,9 @@ class Auditor:
     """From when on the past is fetched; None: not at all."""
     gaps_named: Callable[[], None]
     """Told when the ledger has new pending rows."""
-    may_judge: Callable[[], bool] = lambda: True
+    may_judge: Callable[[], bool]
     """False as long as candles that came wait for space on the disk."""
-    told_ms: Callable[[str], int | None] = lambda _: None
+    told_ms: Callable[[str], int | None]
     """Up to which time of the exchange a market's connections have delivered, if any lives."""
 
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)

@@ -10,6 +10,7 @@ from kline_trio.config import Config
 from kline_trio.exchange.archive import Archive
 from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
 from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.gap_filler import WORKERS, Bell, GapFiller, Pool
 from kline_trio.recorder.lifetimes import Http
@@ -51,8 +52,21 @@ class Core:
         """Who is told of each commit before all others."""
         return self.series.committed, self.merger.accepted
 
-    def auditor(self, config: Config, http: Http) -> Auditor:
-        """Make the auditor."""
+    def auditor(
+        self,
+        config: Config,
+        http: Http,
+        may_judge: Callable[[], bool] = lambda: True,
+        told_ms: Callable[[str], int | None] = lambda _: None,
+    ) -> Auditor:
+        """Make the auditor.
+
+        Args:
+          config: from when on the past is wanted.
+          http: whose clocks decide what is due.
+          may_judge: False as long as candles that came wait for space on the disk.
+          told_ms: up to when a market's connections have delivered, if any lives.
+        """
         since = config.history.since
         return Auditor(
             self.storage,
@@ -60,6 +74,8 @@ class Core:
             http.clocks,
             round(since.timestamp() * 1_000) if since else None,
             self.gaps_named.ring,
+            may_judge,
+            told_ms,
         )
 
     def filler(
@@ -68,6 +84,7 @@ class Core:
         seams: Seams,
         http: Http,
         committed: Committed,
+        filled: Callable[[Filled], None] = lambda _: None,
         undelivered: Callable[[Series, int], None] = lambda *_: None,
     ) -> GapFiller:
         """Make the gap filler, with its sources.
@@ -77,13 +94,14 @@ class Core:
           seams: to the world.
           http: where from.
           committed: told of candles that are durable.
+          filled: told of candles that went into the files past the journal.
           undelivered: told of a candle that no stream brought though there were trades in it.
         """
         archive = ArchiveSource(
             Archive(http.client, config.archive),
             self.storage,
             Door(seams.on_disk),
-            lambda *_: None,
+            filled,
             self.gaps_named.ring,
         )
         patience = config.completeness

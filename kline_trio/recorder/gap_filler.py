@@ -14,7 +14,7 @@ from datetime import datetime
 import attrs
 import trio
 
-from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series
+from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series, Source
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
@@ -295,7 +295,7 @@ class GapFiller:
         if candles:
             label = self.now()
             self.refilled += len(candles)
-            self.committed([ReceivedCandle(series, candle, label) for candle in candles])
+            self.committed([ReceivedCandle(series, one, label, Source.REST) for one in candles])
             logger.info("Refilled %s candles of %s over REST", f"{len(candles):,}", series)
         if outcome.undelivered_ms is not None:
             self.undelivered(series, outcome.undelivered_ms)

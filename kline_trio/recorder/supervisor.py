@@ -11,8 +11,8 @@ import trio
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.recorder.announcing import announce
-from kline_trio.recorder.audience import Audience, Candles
 from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
 from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.core import Core, start_filling
 from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
@@ -46,7 +46,7 @@ _FETCHES_ITSELF = (
 class Recorder:
     """A running recorder."""
 
-    _audience: Audience
+    _broadcast: Broadcast
     _recording: Recording
     _seams: Seams
 
@@ -56,12 +56,28 @@ class Recorder:
         return self._recording.series
 
     def candles(self, waiting: int = 1_000) -> Candles:
-        """The candles accepted from now on, as they come.
+        """Return the candles accepted from now on, as they come, in no promised order.
 
         Args:
-          waiting: how many may wait for the caller before further ones are lost to it.
+          waiting: how many candles of the stream, and how many refills, may wait for the caller.
+            If one more comes, the oldest is lost to the caller.
+
+        Raises:
+          ValueError: `waiting` is less than 1.
         """
-        return self._audience.join(waiting)
+        return self._broadcast.subscribe(waiting)
+
+    def fills(self, waiting: int = 1_000) -> Fills:
+        """Return what goes into the files from archives from now on; `candles` does not bring it.
+
+        Args:
+          waiting: how many announcements may wait for the caller. If one more comes, the oldest
+            is lost to the caller.
+
+        Raises:
+          ValueError: `waiting` is less than 1.
+        """
+        return self._broadcast.subscribe_fills(waiting)
 
     def add_symbols(self, trade_type: str, time_interval: str, *symbols: str) -> None:
         """Record these symbols too, from now on; the other streams go on untouched.
@@ -115,8 +131,8 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
     async with open_store(config, seams) as storage:
         core = Core.of(config, storage)
-        audience = Audience()
-        committed = Committed((*core.subscribers, audience.publish))
+        broadcast = Broadcast()
+        committed = Committed((*core.subscribers, broadcast.publish))
         writer = Writer(
             storage.store,
             storage.commit_door,
@@ -133,12 +149,14 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     seams,
                     http,
                     committed,
+                    broadcast.publish_fill,
                     lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
                 )
-                auditor = attrs.evolve(
-                    core.auditor(config, http),
-                    may_judge=lambda: not writer.is_short_of_room,
-                    told_ms=lambda trade_type: listeners[trade_type].told_ms(),
+                auditor = core.auditor(
+                    config,
+                    http,
+                    lambda: not writer.is_short_of_room,
+                    lambda trade_type: listeners[trade_type].told_ms(),
                 )
                 universe = Universe(
                     http.markets,
@@ -150,7 +168,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 recording = Recording(config, listeners, core.series, universe, http.clocks)
                 recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
                 outer.start_soon(core.merger.run)
-                outer.start_soon(_store, writer, auditor, core.merger, audience, receive, config)
+                outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with _open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
@@ -158,7 +176,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(keep_giving_back, storage.merge_door)
-                    yield Recorder(audience, recording, seams)
+                    yield Recorder(broadcast, recording, seams)
                 watching.cancel()
         await _say_stopped(storage, writer.recorded, filler.filled)
 
@@ -244,12 +262,15 @@ async def _store(
     writer: Writer,
     auditor: Auditor,
     merger: Merger,
-    audience: Audience,
+    broadcast: Broadcast,
     receive: trio.MemoryReceiveChannel[ReceivedCandle],
     config: Config,
 ) -> None:
-    await writer.run(receive)
-    audience.leave()
+    try:
+        await writer.run(receive)
+    finally:
+        # Also if the recorder fails: a reader may live outside of the recorder's body.
+        broadcast.close()
     await auditor.keep()
     merger.finish(config.store.drain_seconds)
 

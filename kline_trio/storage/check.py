@@ -144,7 +144,7 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
 def _waiting_faults(series: Series, journal: JournalView) -> list[Fault]:
     bad = [
         candle.open_time_ms
-        for candle in journal.candles(series, -_EVER_MS, _EVER_MS)
+        for candle, _ in journal.candles(series, -_EVER_MS, _EVER_MS)
         if not candle.is_possible(series.interval)
     ]
     more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""

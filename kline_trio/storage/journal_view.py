@@ -17,13 +17,21 @@ from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile, merged_files
 from kline_trio.storage.journal import CANDLE_COLUMNS
 from kline_trio.storage.journal_tables import check_version
-from kline_trio.storage.ledger import Absence, Account, Revision, absences, accounts, revisions
+from kline_trio.storage.ledger import (
+    Absence,
+    Account,
+    Origin,
+    Revision,
+    absences,
+    accounts,
+    revisions,
+)
 from kline_trio.storage.places import journal_path, lock_path
 
 __all__ = ["JournalView", "journal_view"]
 
 _CANDLES = (
-    f"SELECT {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    f"SELECT {{origin}}, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
     " WHERE series_id = (SELECT id FROM series"
     " WHERE trade_type = ? AND symbol = ? AND time_interval = ?)"
     " AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms"
@@ -41,7 +49,7 @@ SELECT trade_type, symbol, time_interval, newest FROM (
 _FILES_SINCE = 2
 """The first version of the journal that knows files and layout."""
 _LEDGER_SINCE = 3
-"""The first version that knows what is absent."""
+"""The first version that knows what is absent, and where candles came from."""
 _NO_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
 _COPY_ATTEMPTS = 20
 _WAL_HEADER_BYTES = 32
@@ -54,11 +62,16 @@ class JournalView:
     _connection: sqlite3.Connection | None
     _version: int = 0
 
-    def candles(self, series: Series, start_ms: int, end_ms: int) -> list[Candle]:
-        """The series' candles with `start_ms <= open time < end_ms`, by open time."""
+    def candles(self, series: Series, start_ms: int, end_ms: int) -> list[tuple[Candle, Origin]]:
+        """Return the series' candles with `start_ms <= open time < end_ms`, by open time.
+
+        Only an origin that `replaces` makes a candle win over a file that has it too.
+        """
+        # Before version 3 only the stream brought candles, and the table has no such column.
+        origin = "origin" if self._version >= _LEDGER_SINCE else f"'{Origin.STREAM}'"
         names = (series.trade_type, series.symbol, series.time_interval)
-        rows = self._rows(_CANDLES, *names, start_ms, end_ms)
-        return [Candle(*row) for row in rows]
+        rows = self._rows(_CANDLES.format(origin=origin), *names, start_ms, end_ms)
+        return [(Candle(*values), Origin(name)) for name, *values in rows]
 
     def newest_ms(self) -> dict[Series, int]:
         """The latest open time of each series that is in the journal."""

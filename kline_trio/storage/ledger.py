@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from kline_trio.candle import Candle, Series
+from kline_trio.candle import Source as Origin
 from kline_trio.interval import Span
 
 __all__ = [
@@ -52,21 +53,6 @@ class State(enum.StrEnum):
     FILLED = "filled"
     CLOSED = "closed"
     """It is asked for no more."""
-
-
-class Origin(enum.StrEnum):
-    """Where a value came from."""
-
-    STREAM = "stream"
-    REST = "rest"
-    ARCHIVE = "archive"
-    REPAIR = "repair"
-    """The exchange's value, taken by hand in the place of ours."""
-
-    @property
-    def replaces(self) -> bool:
-        """Whether such a value replaces one that is there; else it only fills gaps."""
-        return self in (Origin.STREAM, Origin.REPAIR)
 
 
 @attrs.frozen

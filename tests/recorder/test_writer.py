@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.recorder.audience import Audience
+from kline_trio.recorder.broadcast import Broadcast
 from kline_trio.recorder.completeness import Completeness
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.recorder.writer import Writer
@@ -34,7 +34,7 @@ async def commits(store: Store, waiting: Sequence[ReceivedCandle]) -> list[int]:
     writer = Writer(
         store,
         Door(Seams().on_disk),
-        Audience(),
+        Broadcast(),
         100_000,
         Completeness(0),
         lambda batch: sizes.append(len(batch)),
