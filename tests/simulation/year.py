@@ -31,7 +31,7 @@ from kline_trio.config import (
     StoreConfig,
     UniverseConfig,
 )
-from kline_trio.recorder import history
+from kline_trio.recorder import archive_source
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault
@@ -104,7 +104,7 @@ def simulate(seed: int, days: int, folder: Path) -> Result:
         mock.patch.object(journal_tables, "_SETTINGS", settings),
         mock.patch.object(disk, "_sync", no_sync),
         # Files of a few days are worth their while here, where no series is of 1m.
-        mock.patch.object(history, "_LEAST_CANDLES", 200),
+        mock.patch.object(archive_source, "_LEAST_CANDLES", 200),
         mock.patch.object(os, "fsync", no_sync),
         # And so that merges copy some of each file.
         mock.patch.object(parquet, "_ROWS_PER_GROUP", 256),
