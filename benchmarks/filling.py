@@ -55,7 +55,7 @@ async def _fill(zips: Path, days: dict[str, int], store: Store) -> int:
         async with trio.open_nursery() as nursery:
             for _ in range(FETCHERS):
                 nursery.start_soon(archive.work)
-            while not archive.is_done:
+            while not archive.is_done:  # noqa: ASYNC110 - a benchmark may poll
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
     return archive.rows
