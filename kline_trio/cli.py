@@ -114,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         backfill.add_argument(
             f"--{name}", type=_moment_ms, metavar="DATE", help=f"{what}, ISO 8601, UTC"
         )
+    backfill.add_argument(
+        "--wait", action="store_true", help="go on if nothing can be asked for ten minutes"
+    )
     _add_simulated(backfill)
     _add_debug(backfill)
     backfill.set_defaults(run=_backfill)

@@ -155,6 +155,10 @@ class GapFiller:
             )
         return count
 
+    def next_attempt_at(self, now: float) -> float:
+        """Return when a gap that the exchange did not have is asked for again, on our own clock."""
+        return self._retries.next_at(now)
+
     async def until_done(self) -> None:
         """Wait until nothing is left to ask for."""
         while True:

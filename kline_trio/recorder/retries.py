@@ -37,6 +37,11 @@ class Retries:
         touching = [until for one, until in self._waiting[series] if one.common_with(span)]
         return min(touching, default=math.inf)
 
+    def next_at(self, now: float) -> float:
+        """Return when the first span that waits may be asked for; infinity if none waits."""
+        times = (until for spans in self._waiting.values() for _, until in spans if until > now)
+        return min(times, default=math.inf)
+
     def _still_waiting(self, series: Series, now: float) -> list[tuple[Span, float]]:
         waiting = self._waiting.get(series)
         if not waiting:

@@ -19,6 +19,7 @@ from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, ope
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.memory import keep_giving_back
 from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.progress import GIVE_UP_SECONDS, Backfilled, report_progress
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
 from kline_trio.recorder.seams import Seams, Storage
@@ -208,7 +209,8 @@ async def fill(
     until_ms: int | None = None,
     seams: Seams | None = None,
     stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
-) -> int:
+    give_up_seconds: float = GIVE_UP_SECONDS,
+) -> Backfilled:
     """Fetch what is absent of the configured series, without recording; ends when that is done.
 
     If it is stopped or cancelled, what was fetched stays, and the rest is fetched next time.
@@ -218,11 +220,11 @@ async def fill(
       until_ms: up to when; None: now.
       seams: to the world.
       stop_asked: returns when it is to end early.
-
-    Returns:
-      how many candles were filled in.
+      give_up_seconds: how long to go on if nothing can be asked for.
 
     Raises:
+      UnavailableError: nothing could be asked for so long, or the list that patterns need is not
+        to be had.
       StoreInUseError: a recorder holds the store; it fetches the past itself, if it is told to.
       DiskError: the store cannot be made, read or written.
     """
@@ -243,14 +245,16 @@ async def fill(
                         network.start_soon(keep_time, http.markets[trade_type])
                     start_filling(network, filler)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
+                    network.start_soon(report_progress, auditor, filler, give_up_seconds)
                     while not auditor.is_stock_taken:
                         await auditor.audit()
                         await trio.sleep(_LOOK_SECONDS)
                     await filler.until_done()
                     network.cancel_scope.cancel()
                 await auditor.keep()
+                absent = await filler.pending()
                 core.merger.finish(math.inf)
-        return filler.filled
+        return Backfilled(filler.filled, absent)
 
 
 async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
