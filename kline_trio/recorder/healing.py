@@ -57,7 +57,7 @@ async def heal(
     Raises:
       DiskError: the store cannot be read or written, for another reason than want of room.
     """
-    work = await merge_door.run(_work, store.path)
+    work = await merge_door.run(_find_work, store.path)
     for some in _batches(work.pending):
         for look in await merge_door.run(_look, store, some, work.unlisted, store.layout):
             if look.stored_pending():
@@ -121,7 +121,7 @@ def _say(look: Holdings, count: int) -> None:
     )
 
 
-def _work(store_path: Path) -> _Work:
+def _find_work(store_path: Path) -> _Work:
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
             never = journal.to_compare()

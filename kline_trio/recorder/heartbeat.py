@@ -13,8 +13,8 @@ from kline_trio.storage.store import Store
 
 __all__ = ["end_heartbeat", "keep_heartbeat"]
 
-_BEAT_SECONDS = 60.0
-_LOOK_SECONDS = 1.0
+_SECONDS = 60
+"""Between two heartbeats."""
 
 
 async def keep_heartbeat(
@@ -40,9 +40,10 @@ async def keep_heartbeat(
     while True:
         times = _known(clocks)
         await _beat(store, commit_door, os.getpid(), times, wall_clock)
-        with trio.move_on_after(_BEAT_SECONDS):
-            while _known(clocks).keys() == times.keys():
-                await trio.sleep(_LOOK_SECONDS)
+        for _ in range(_SECONDS):
+            await trio.sleep(1)
+            if _known(clocks).keys() != times.keys():
+                break
 
 
 async def end_heartbeat(

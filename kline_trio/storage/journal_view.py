@@ -147,7 +147,9 @@ class JournalView:
         return found
 
     def to_compare(self) -> dict[Series, bool]:
-        """Return the series that were never compared with the ledger (True) or have pending rows."""
+        """Return the series that have pending rows (False), or were never compared with the
+        ledger (True).
+        """
         if self._version < _HEARTBEAT_SINCE:
             return {}
         return {Series(*names): bool(never) for *names, never in self._rows(_TO_COMPARE)}
