@@ -22,7 +22,7 @@ __all__ = ["heal"]
 
 logger = logging.getLogger(__name__)
 
-_SERIES_A_JOB = 20
+_SERIES_A_JOB = 100
 """A stop waits for the job that is under way."""
 _MOST_LOOKS = 10
 """A merge between look and transaction makes a look worthless; merges are a minute apart."""

@@ -149,6 +149,11 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
                 Layout(template)
             for series in journal.newest_ms():
                 faults += _waiting_faults(series, journal)
+            for series, account in journal.accounts().items():
+                series.interval.open_time_ms(account.first_ms)
+                series.interval.open_time_ms(account.watermark_ms)
+            for absence in journal.unfilled():
+                absence.series.interval.count(absence.span)
     except DiskError as error:
         return CheckedFile(path, (Fault(str(error)),))
     except _NONSENSE as error:

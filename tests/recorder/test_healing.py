@@ -185,7 +185,7 @@ async def test_candles_that_come_meanwhile_are_no_gaps(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Candles are committed and merged while the store is looked through."""
-    for seed in range(20):
+    for seed in range(6):
         store = old_store(tmp_path / f"{seed}")
         commit_door, merge_door = Door(slow_disk(Random(seed))), Door(slow_disk(Random(-seed)))
         async with trio.open_nursery() as nursery:

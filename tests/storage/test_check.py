@@ -497,10 +497,15 @@ def test_an_older_copy_is_named_while_candles_wait(tmp_path: Path) -> None:
         "UPDATE series SET symbol = 'b.t/c'",
         "UPDATE state SET layout = 'nonsense'",
         "DROP TABLE file",
+        "UPDATE absence SET reason = 'nonsense'",
+        "UPDATE absence SET to_ms = 'nonsense'",
+        "UPDATE series SET watermark_ms = 'nonsense'",
     ],
 )
 def test_nonsense_in_the_journal_is_named(damage: str, tmp_path: Path) -> None:
-    write_minutes(tmp_path, 5, 5).close()
+    store = write_minutes(tmp_path, 5, 5)
+    store.settle([gap(10, 11)], {BTC: Account(START_MS, START_MS + 11 * 60_000)})
+    store.close()
     journal = tmp_path / ".kline_trio" / "journal.sqlite"
     with contextlib.closing(sqlite3.connect(journal)) as connection:
         connection.execute(damage)
