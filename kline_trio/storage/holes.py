@@ -182,7 +182,8 @@ def _from_journal(journal: JournalView, among: Collection[Series] | None) -> dic
         one: Holdings(
             one,
             accounts.get(one),
-            tuple(one.interval.runs(waiting.get(one, ()))),
+            # A damaged journal may hold times that no candle has.
+            tuple(one.interval.runs(filter(one.interval.is_open_time, waiting.get(one, ())))),
             tuple(absences.get(one, ())),
             tuple(listed.get(one, ())),
         )
