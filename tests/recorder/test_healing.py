@@ -181,6 +181,20 @@ async def test_stored_candles_are_no_longer_pending_after_any_start(
     store.close()
 
 
+async def test_files_without_pending_candles_are_not_looked_at_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What they hold is not missing for that."""
+    store = open_store(tmp_path, LAYOUTS[2])
+    store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in (*range(10), 1_445))))
+    merge_all(store)
+    gap = Absence(BTC, span(BTC, 1_445, 1_446), at(BTC, 1_446), Reason.NOT_RECEIVED)
+    store.settle([gap], {BTC: Account(at(BTC, 0), at(BTC, 10))})
+    assert await run(store) == 0
+    assert ledger(store, BTC) == [(span(BTC, 1_445, 1_446), "not received", "filled")]
+    store.close()
+
+
 async def test_candles_that_come_meanwhile_are_no_gaps(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
