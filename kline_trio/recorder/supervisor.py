@@ -15,6 +15,8 @@ from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
 from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.core import Core, start_filling
+from kline_trio.recorder.healing import heal
+from kline_trio.recorder.heartbeat import end_heartbeat, keep_heartbeat
 from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.memory import keep_giving_back
@@ -153,6 +155,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     broadcast.publish_fill,
                     lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
                 )
+                doors = storage.store, storage.commit_door, storage.merge_door
                 auditor = core.auditor(
                     config,
                     http,
@@ -173,12 +176,15 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with _open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
+                    net.start_soon(heal, *doors, core.gaps_named.ring)
+                    net.start_soon(keep_heartbeat, *doors[:2], http.clocks, seams.wall_clock)
                     start_filling(net, filler)
                     _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(keep_giving_back, storage.merge_door)
                     yield Recorder(broadcast, recording, seams)
                 watching.cancel()
+            await end_heartbeat(*doors[:2], http.clocks, seams.wall_clock)
         await _say_stopped(storage, writer.recorded, filler.filled)
 
 
@@ -254,6 +260,7 @@ async def fill(
                 await auditor.keep()
                 absent = await filler.pending()
                 core.merger.finish(math.inf)
+            await end_heartbeat(storage.store, storage.commit_door, http.clocks, seams.wall_clock)
         return Backfilled(filler.filled, absent)
 
 

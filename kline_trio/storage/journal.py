@@ -60,6 +60,14 @@ SELECT trade_type, symbol, time_interval, rows, oldest_ms, newest_ms FROM (
   FROM candle GROUP BY series_id
 ) JOIN series ON id = series_id ORDER BY id
 """
+_TIMES = """
+SELECT open_time_ms FROM candle
+WHERE series_id = ? AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms
+"""
+_SEEN = """
+SELECT coalesce((SELECT exchange_ms FROM exchange_time WHERE trade_type = ?), watermark_ms, 0)
+FROM series WHERE id = ?
+"""
 _FORGET = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
 
 
@@ -383,6 +391,73 @@ class Journal:
     def close(self) -> None:
         """Closes the file; SQLite folds the WAL in, and removes it, if no reader is at it."""
         self._connection.close()
+
+    def compare(
+        self,
+        series: Series,
+        missing: Iterable[Span],
+        stored: Iterable[Span],
+        listed: Iterable[tuple[str, int]],
+    ) -> int | None:
+        """Writes gap rows for what is missing, sets pending rows that are stored to filled, and
+        keeps that the series was compared with the ledger; all of it in one transaction.
+
+        Args:
+          series: which.
+          missing: due candles that a look at the store found neither stored nor in the ledger.
+          stored: pending candles that it found stored.
+          listed: path and CRC of the series' files then.
+
+        Returns:
+          how many candles the gap rows have; None: another file is in the list by now, so that
+          the look may be out of date, and nothing was changed.
+
+        Raises:
+          sqlite3.Error: nothing was changed.
+        """
+
+        def found(absence: Absence) -> Absence:
+            # By whom it was filled is not known any more.
+            is_pending = absence.state is State.PENDING
+            return attrs.evolve(absence, state=State.FILLED) if is_pending else absence
+
+        with self._transaction():
+            one = self._connection
+            for path, crc32 in listed:
+                row = one.execute("SELECT crc32 FROM file WHERE path = ?", [path]).fetchone()
+                if row != (crc32,):
+                    return None
+            series_id, count = self._id(series), 0
+            [seen_ms] = one.execute(_SEEN, [series.trade_type, series_id]).fetchone()
+            for span in missing:
+                times = one.execute(_TIMES, [series_id, span.from_ms, span.to_ms])
+                # What came since the look waits in here.
+                for gap in series.interval.gaps(span, (ms for (ms,) in times)):
+                    self._note(Absence(series, gap, seen_ms, Reason.FOUND_MISSING))
+                    count += series.interval.count(gap)
+            for span in stored:
+                self._ledger.change(series, series_id, span, found)
+            one.execute("UPDATE series SET is_compared = 1 WHERE id = ?", [series_id])
+            return count
+
+    def beat(self, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int) -> None:
+        """Keeps the recorder's pid, each market's exchange time, and the local time.
+
+        A market's local time stays as it is while its exchange time does: so a reader can tell
+        since when an exchange is silent.
+
+        Raises:
+          sqlite3.Error: nothing was kept.
+        """
+        with self._transaction():
+            self._connection.execute("UPDATE state SET pid = ?", [pid])
+            for trade_type, now_ms in {**exchange_ms, "": local_ms}.items():
+                key = "SELECT exchange_ms FROM exchange_time WHERE trade_type = ?"
+                if self._connection.execute(key, [trade_type]).fetchone() != (now_ms,):
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO exchange_time VALUES (?, ?, ?)",
+                        [trade_type, now_ms, local_ms],
+                    )
 
     def _id(self, series: Series) -> int:
         known = self._ids.get(series)

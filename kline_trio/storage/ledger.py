@@ -5,7 +5,7 @@ A series' due candles up to its watermark are each stored or in here; nothing ov
 
 import enum
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -28,6 +28,7 @@ __all__ = [
     "absences",
     "accounts",
     "revisions",
+    "unfilled",
 ]
 
 
@@ -43,6 +44,8 @@ class Reason(enum.StrEnum):
     EXCHANGE_HAD_NONE = "the exchange had none"
     ARCHIVE_LACKS = "the archive lacks it"
     REFUSED = "refused"
+    FOUND_MISSING = "found missing"
+    """They were due, neither stored nor in the ledger, until somebody compared the two."""
 
 
 class State(enum.StrEnum):
@@ -178,6 +181,11 @@ _ALL = f"""
 SELECT trade_type, symbol, time_interval, {_COLUMNS} FROM absence JOIN series ON id = series_id
 ORDER BY trade_type, symbol, time_interval, from_ms
 """  # noqa: S608 - ours
+_UNFILLED = f"""
+SELECT trade_type, symbol, time_interval, {_COLUMNS} FROM absence JOIN series ON id = series_id
+WHERE state <> 'filled' {{}} ORDER BY trade_type, symbol, time_interval, from_ms
+"""  # noqa: S608 - ours
+_OF_SERIES = "AND trade_type = ? AND symbol = ? AND time_interval = ?"
 _PENDING = f"""
 SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER BY from_ms
 """  # noqa: S608 - ours
@@ -213,6 +221,20 @@ def absences(connection: sqlite3.Connection) -> Iterator[Absence]:
     """All of them, by series and time, as a connection to a present journal sees them."""
     for *names, from_ms, to_ms, seen_ms, reason, state, asked, by in connection.execute(_ALL):
         yield _absence(Series(*names), (from_ms, to_ms, seen_ms, reason, state, asked, by))
+
+
+def unfilled(
+    connection: sqlite3.Connection, among: Collection[Series] | None = None
+) -> Iterator[Absence]:
+    """Give the pending and the closed absences, of all series or of some, by series and time."""
+    if among is None:
+        rows = connection.execute(_UNFILLED.format(""))
+        yield from (_absence(Series(*row[:3]), row[3:]) for row in rows)
+        return
+    for one in sorted(among):
+        names = (one.trade_type, one.symbol, one.time_interval)
+        for row in connection.execute(_UNFILLED.format(_OF_SERIES), names):
+            yield _absence(one, row[3:])
 
 
 def revisions(connection: sqlite3.Connection) -> Iterator[Revision]:

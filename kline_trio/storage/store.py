@@ -27,6 +27,7 @@ from kline_trio.storage.disk import (
 )
 from kline_trio.storage.file_list import MergedFile, Totals
 from kline_trio.storage.files import bounds_ms
+from kline_trio.storage.holes import Holdings
 from kline_trio.storage.journal import (
     Journal,
     PendingCandle,
@@ -376,6 +377,28 @@ class Store:
         """
         with disk_errors(journal_path(self.path)):
             return self._journal.rows()
+
+    def compare(self, look: Holdings) -> int | None:
+        """Writes gap rows for what a look found missing, and sets stored pending rows to filled.
+
+        Returns:
+          how many candles the gap rows have; None: look again, the files have changed since.
+
+        Raises:
+          DiskError: nothing was changed.
+        """
+        found = look.missing(), look.stored_pending(), look.listed
+        with disk_errors(journal_path(self.path)):
+            return self._journal.compare(look.series, *found)
+
+    def beat(self, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int) -> None:
+        """Keeps the recorder's pid, None at its end, and what time it is by each market's clock.
+
+        Raises:
+          DiskError: nothing was kept.
+        """
+        with disk_errors(journal_path(self.path)):
+            self._journal.beat(pid, exchange_ms, local_ms)
 
     def close(self) -> None:
         """Closes the journal and lets go of the lock."""

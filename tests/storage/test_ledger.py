@@ -351,9 +351,9 @@ def test_status_tells_rows_and_what_is_absent_by_reason(tmp_path: Path) -> None:
     store.accept(minutes(12, 18))
     store.settle([absent(10, 12), absent(18, 20)], {})
     store.refill([refill(10, 12, closes=Reason.EXCHANGE_HAD_NONE)])
-    [one] = status(tmp_path)
+    [one] = status(tmp_path).series
     store.close()
     assert (one.rows, one.due, one.from_ms, one.to_ms) == (16, 20, at(0), at(18))
     assert one.absent == {"the exchange had none": 2, "pending": 2}
     assert one.complete_percent == 80.0
-    assert [row.series for row in status(tmp_path)] == [BTC]
+    assert [row.series for row in status(tmp_path).series] == [BTC]

@@ -270,5 +270,5 @@ def test_the_ledger_goes_along(tmp_path: Path) -> None:
             (13, 14, "not received", "pending"),
         ]
         assert len(kline_trio.revisions(into)) > 0
-        [one] = status(into)
+        [one] = status(into).series
         assert (one.rows, one.due) == (8, 14)
