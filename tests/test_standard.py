@@ -18,13 +18,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kline_trio"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"candle", "errors", "interval", "listing", "selection"}
+VOCABULARY = {"candle", "errors", "interval", "listing", "selection", "spans"}
 MAY_IMPORT: dict[str, set[str]] = {
     "candle": {"errors", "interval"},
     "errors": set(),
     "interval": set(),
     "listing": {"candle"},
     "selection": {"candle", "interval", "listing"},
+    "spans": {"interval"},
     "exchange": VOCABULARY,
     "storage": VOCABULARY,
     "simulator": set(),
