@@ -15,7 +15,7 @@ from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Account, Reason, State
 from kline_trio.storage.table import BEGIN
 
-__all__ = ["Contents", "Lives", "pending_ms", "wrong_in"]
+__all__ = ["Contents", "Lives", "wrong_in"]
 
 
 @attrs.frozen
@@ -27,6 +27,15 @@ class Contents:
     in_files: Mapping[Series, Counter[int]]
     """How often each open time is in files."""
     in_journal: Mapping[Series, set[int]]
+
+    @classmethod
+    def ledger_of(cls, store: Path) -> "Contents":
+        """Read accounts and ledger only, also while a recorder runs."""
+        ledger: dict[Series, list[Absence]] = {}
+        with journal_view(store) as journal:
+            for absence in journal.absences():
+                ledger.setdefault(absence.series, []).append(absence)
+            return cls(journal.accounts(), ledger, {}, {})
 
     @classmethod
     def of(cls, store: Path) -> "Contents":
@@ -55,8 +64,10 @@ class Lives:
     """From when to when recorders ran, in the exchange's time, in order."""
 
     spans: Sequence[Span]
-    slack_ms: int
-    """How long a recorder may take to begin to listen, and to name what it lacks."""
+    begin_slack_ms: int
+    """How long a recorder may take to begin to listen."""
+    end_slack_ms: int
+    """How long it may take to name what it lacks."""
 
     @property
     def end_ms(self) -> int:
@@ -66,21 +77,12 @@ class Lives:
     def reasons(self, open_ms: int, close_ms: int) -> set[Reason]:
         """Return the reasons that a gap may have; near the edges of a life there are two."""
         reasons = set()
-        slack = self.slack_ms
-        if any(one.from_ms <= close_ms <= one.to_ms + slack for one in self.spans):
+        begin_ms, end_ms = self.begin_slack_ms, self.end_slack_ms
+        if any(one.from_ms <= close_ms <= one.to_ms + end_ms for one in self.spans):
             reasons.add(Reason.NOT_RECEIVED)
-        if not any(one.from_ms + slack < close_ms < one.to_ms - slack for one in self.spans):
+        if not any(one.from_ms + begin_ms < close_ms < one.to_ms - end_ms for one in self.spans):
             reasons.add(Reason.RECORDER_DOWN)
         return reasons
-
-
-def pending_ms(store: Path) -> int | None:
-    """Return the begin of the first gap that is still asked for; None if there is none."""
-    with journal_view(store) as journal:
-        return min(
-            (one.span.from_ms for one in journal.absences() if one.state is State.PENDING),
-            default=None,
-        )
 
 
 def wrong_in(contents: Contents, lives: Lives, first_ms: Mapping[Series, int]) -> Iterator[str]:
@@ -96,7 +98,7 @@ def wrong_in(contents: Contents, lives: Lives, first_ms: Mapping[Series, int]) -
         if account is None or account.first_ms > first_ms[series]:
             yield f"{series}: begins at {first_ms[series]} and is accounted for as {account}"
             continue
-        due_ms = series.interval.open_time_ms(lives.end_ms - lives.slack_ms)
+        due_ms = series.interval.open_time_ms(lives.end_ms - lives.end_slack_ms)
         if account.retired_ms is None and account.watermark_ms < due_ms:
             yield f"{series}: the watermark is {account.watermark_ms} and should reach {due_ms}"
         yield from _wrong_candles(contents, lives, series, account)
