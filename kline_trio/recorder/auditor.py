@@ -100,6 +100,11 @@ class Auditor:
         wait = max(_EXPORT_SECONDS, rows * _EXPORT_SECONDS_A_ROW)
         self._export_at = trio.current_time() + wait
 
+    @property
+    def recorded(self) -> tuple[Series, ...]:
+        """What is accounted for."""
+        return tuple(self._accounts)
+
     def recount(self, series: Series) -> None:
         """A file of the series was lost: take stock of it anew."""
         self._lost.add(series)
@@ -309,12 +314,9 @@ class Auditor:
         files = await self.commit_door.run(self.store.files, frozenset(mine))
         known = {one: accounts[one] for one in mine if one in accounts}
         wanted = {one: known[one].watermark_ms if one in known else 0 for one in mine}
-        stored, lost = await self.merge_door.run(self.store.look_through, wanted, files)
-        again = {one: known[one].first_ms for one in lost & known.keys()}
-        if again:
-            anew, _ = await self.merge_door.run(self.store.look_through, again, ())
-            stored |= anew
-            wanted |= again
+        changed = await self.merge_door.run(self.store.changed_files, files)
+        await self.commit_door.run(self.store.adopt, changed)
+        stored = await self.merge_door.run(self.store.look_through, wanted, files)
         self.backfill.add(await self.commit_door.run(self.store.asked_for, mine))
         absences: list[Absence] = []
         for series in mine:

@@ -213,7 +213,8 @@ class History:
             if batch.found[file].table.num_rows
         ]
         whole = pa.concat_tables(tables) if tables else without_rows(batch.series)
-        merged = await with_room(self.merge_door, self.store.fill_in, whole, batch.series)
+        known = await self.commit_door.run(self.store.files, frozenset([batch.series]))
+        merged = await with_room(self.merge_door, self.store.fill_in, whole, batch.series, known)
         self.rows += whole.num_rows
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
         gaps = tuple(batch.span.without(filled))

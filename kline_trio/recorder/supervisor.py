@@ -257,9 +257,13 @@ async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelSco
 
 def _merger(config: Config, storage: Storage, filling: Filling) -> Merger:
     rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-    return Merger(
-        storage.store, storage.commit_door, storage.merge_door, rule, filling.auditor.recount
-    )
+    auditor = filling.auditor
+
+    def gaps_named() -> None:
+        for series in auditor.recorded:
+            auditor.recount(series)
+
+    return Merger(storage.store, storage.commit_door, storage.merge_door, rule, gaps_named)
 
 
 async def _store(
