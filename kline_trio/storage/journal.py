@@ -322,7 +322,7 @@ class Journal:
         Args:
           series: whose files they are.
           merged: the files, each with whether it has not been written anew since.
-          filled: which candles the archive had.
+          filled: which candles the archive had, and the files have.
           lacking: which it had not.
 
         Returns:
@@ -338,15 +338,12 @@ class Journal:
             return attrs.evolve(absence, reason=Reason.ARCHIVE_LACKS)
 
         lost: list[LostCandles] = []
-        all_newest = True
         with self._transaction():
             for one, is_newest in merged:
                 changes = [attrs.evolve(item, origin=Origin.ARCHIVE) for item in one.revisions]
                 changed = attrs.evolve(one, revisions=tuple(changes))
                 lost += self._keep_file(changed, is_newest=is_newest)
-                all_newest &= is_newest
-            # The newer file's adoption knows whether it still holds these: better asked for twice.
-            for span in filled if all_newest else ():
+            for span in filled:
                 self._fill(series, span, Origin.ARCHIVE)
             for span in lacking:
                 self._ledger.change(series, self._id(series), span, lacks)

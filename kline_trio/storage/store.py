@@ -29,7 +29,8 @@ from kline_trio.storage.disk import (
     refuse_network_disk,
     sync_folder,
 )
-from kline_trio.storage.file_list import MergedFile, Totals
+from kline_trio.storage.file_list import MergedFile, Totals, is_as_listed
+from kline_trio.storage.files import status_of
 from kline_trio.storage.journal import (
     Journal,
     PendingCandle,
@@ -41,6 +42,7 @@ from kline_trio.storage.ledger import Absence, Account, Origin, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.salvage import finish_salvage, salvage_journal
+from kline_trio.storage.written import Standing, WrittenFiles
 
 __all__ = ["Store"]
 
@@ -61,8 +63,7 @@ class Store:
     layout: Layout
     _journal: Journal
     _lock: int
-    _written: dict[PurePosixPath, MergedFile] = attrs.field(init=False, factory=dict)
-    """The newest file of each path that was written and is not in the manifest yet."""
+    _written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
 
     @classmethod
     def open(cls, path: Path, layout: Layout | None) -> "Store":
@@ -272,23 +273,36 @@ class Store:
         """
         folder = scratch(self.path)
         return self._replaced(
-            merge.path, merge.series, lambda: perform(merge, self.path, folder, known)
+            merge.path,
+            merge.series,
+            known,
+            lambda entry: perform(merge, self.path, folder, entry),
         )
 
     def _replaced(
-        self, path: PurePosixPath, series: Series, job: Callable[[], MergedFile]
+        self,
+        path: PurePosixPath,
+        series: Series,
+        known: MergedFile | None,
+        job: Callable[[MergedFile | None], MergedFile],
     ) -> MergedFile:
         """Does a merge of a file; once more without the file that is there, if that is damaged."""
         target = self.path / path
         with disk_errors(target):
+            # What we wrote ourselves a moment ago is known as well as what the manifest lists.
+            before = self._written.newest(path)
+            if not is_as_listed(before, status_of(target)):
+                before = None
+            may_lack = before is not None and before.held is not None
             try:
-                merged = job()
+                merged = job(before or known)
             except DamagedError as error:
                 self._set_aside(target, error)
-                merged = job()
-                if merged.held is None:
-                    merged = attrs.evolve(merged, held=held_spans(target, series))
-            self._written[path] = merged
+                before, may_lack = None, True
+                merged = job(known)
+            if may_lack and merged.held is None:
+                merged = attrs.evolve(merged, held=held_spans(target, series))
+            self._written.add(merged, before)
         return merged
 
     def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> int:
@@ -301,19 +315,10 @@ class Store:
           DiskError: the journal is as it was.
         """
         with disk_errors(journal_path(self.path)):
-            is_newest = self._is_newest(merged)
+            is_newest = self._written.standing(merged) is Standing.NEWEST
             lost = self._journal.forget(merged, taken, is_newest=is_newest)
-        self._adopted([merged])
+        self._written.kept(merged)
         return _said(lost)
-
-    def _is_newest(self, merged: MergedFile) -> bool:
-        """Whether no other job has written the file anew since, as an archive fill may have."""
-        return self._written.get(merged.path, merged) is merged
-
-    def _adopted(self, merged: Iterable[MergedFile]) -> None:
-        for one in merged:
-            if self._written.get(one.path) is one:
-                del self._written[one.path]
 
     def take_in(self, new: pa.Table, path: PurePosixPath, series: Series) -> MergedFile:
         """Brings rows that never were in the journal into a file; they win over what it holds.
@@ -330,6 +335,7 @@ class Store:
         with disk_errors(self.path / path):
             news = News(new, new.slice(0, 0))
             merged = bring_in(news, path, series, self.path, scratch(self.path))
+            self._written.add(merged, None)
         self.forget(merged, ())
         return merged
 
@@ -352,16 +358,9 @@ class Store:
         entries = {entry.path: entry for entry in known}
         merged = []
         for path, piece in by_file(new, series, self.layout):
-            job = partial(
-                bring_in,
-                News(piece.slice(0, 0), piece),
-                path,
-                series,
-                self.path,
-                scratch(self.path),
-                entries.get(path),
-            )
-            merged.append(self._replaced(path, series, job))
+            news = News(piece.slice(0, 0), piece)
+            job = partial(bring_in, news, path, series, self.path, scratch(self.path))
+            merged.append(self._replaced(path, series, entries.get(path), job))
         return merged
 
     def keep_filled(
@@ -380,9 +379,14 @@ class Store:
           DiskError: nothing was kept.
         """
         with disk_errors(journal_path(self.path)):
-            files = [(one, self._is_newest(one)) for one in merged]
-            lost = self._journal.keep_filled(series, files, filled, lacking)
-        self._adopted(merged)
+            standings = [self._written.standing(one) for one in merged]
+            newest = [standing is Standing.NEWEST for standing in standings]
+            # Of a file that vanished before the next one was made nothing is filled.
+            there = () if Standing.VOID in standings else filled
+            files = zip(merged, newest, strict=True)
+            lost = self._journal.keep_filled(series, files, there, lacking)
+        for one in merged:
+            self._written.kept(one)
         return _said(lost)
 
     def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
