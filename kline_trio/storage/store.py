@@ -315,8 +315,11 @@ class Store:
           DiskError: the journal is as it was.
         """
         with disk_errors(journal_path(self.path)):
-            is_newest = self._written.standing(merged) is Standing.NEWEST
-            lost = self._journal.forget(merged, taken, is_newest=is_newest)
+            standing = self._written.standing(merged)
+            is_newest = standing is Standing.NEWEST
+            # Of a file that vanished before the next one was made the journal is the only copy.
+            there = () if standing is Standing.VOID else taken
+            lost = self._journal.forget(merged, there, is_newest=is_newest)
         self._written.kept(merged)
         return _said(lost)
 

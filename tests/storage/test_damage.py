@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import attrs
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -400,6 +401,53 @@ def test_a_fill_and_a_merge_that_are_kept_in_the_other_order_lose_nothing(tmp_pa
     assert holes(tmp_path) == []
 
 
+def test_what_vanished_before_the_next_file_was_made_is_neither_forgotten_nor_filled(
+    tmp_path: Path,
+) -> None:
+    """A merge and a fill are written, and the file is deleted after each, before the journal knows
+    any of them.
+    """
+    store = recorded(tmp_path, 30)
+    store.settle(
+        [Absence(BTC, span(30, 40), at(40), Reason.RECORDER_DOWN)], {BTC: Account(at(0), at(45))}
+    )
+    store.accept(minutes(40, 43))
+    merge, known = planned(store)
+    merged = store.write(merge, known)
+    (tmp_path / SINGLE).unlink()
+    filled = store.fill_in(table(30, 40), BTC, store.files())
+    (tmp_path / SINGLE).unlink()
+    store.accept(minutes(43, 45))
+    assert merge_waiting(store) == 30
+    assert store.forget(merged, merge.pending) == 0
+    assert store.keep_filled(BTC, filled, [span(30, 40)], []) == 0
+    merge_all(store)
+    with journal_view(tmp_path) as view:
+        states = [(one.span, one.state) for one in view.absences()]
+    assert states == [(span(0, 30), State.PENDING), (span(30, 40), State.PENDING)]
+    assert store.changed_files(store.files()) == []
+    store.close()
+    assert holes(tmp_path) == []
+
+
+def test_fills_of_two_workers_are_both_kept(tmp_path: Path) -> None:
+    """Whichever reaches the journal first; row groups that the other wrote are known."""
+    for order in (1, -1):
+        store = recorded(tmp_path / str(order), 30)
+        gap = Absence(BTC, span(30, 50), at(50), Reason.RECORDER_DOWN)
+        store.settle([gap], {BTC: Account(at(0), at(50))})
+        known = store.files()
+        spans = [span(30, 40), span(40, 50)]
+        fills = [store.fill_in(table(30, 40), BTC, known), store.fill_in(table(40, 50), BTC, known)]
+        assert [one.held for [one] in fills] == [None, None]
+        for merged, filled in [*zip(fills, spans, strict=True)][::order]:
+            assert store.keep_filled(BTC, merged, [filled], []) == 0
+        with journal_view(store.path) as view:
+            assert [one.state for one in view.absences()] == [State.FILLED]
+        assert store.changed_files(store.files()) == []
+        store.close()
+
+
 def test_what_a_merge_has_kept_meanwhile_is_not_adopted(tmp_path: Path) -> None:
     """Between the look and the journal a merge may put another file there."""
     store = recorded(tmp_path, 30)
@@ -417,7 +465,7 @@ def test_a_file_of_another_series_is_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = recorded(tmp_path, 30)
-    parquet.pq.write_table(table_of(COIN, [make_candle(START_MS)]), tmp_path / SINGLE)
+    pq.write_table(table_of(COIN, [make_candle(START_MS)]), tmp_path / SINGLE)
     assert adopt(store) == 30
     assert not (tmp_path / SINGLE).exists()
     assert "quarantine" in caplog.text
