@@ -120,7 +120,7 @@ def test_the_old_file_is_read_once_at_most(tmp_path: Path, monkeypatch: pytest.M
     """What is copied is verified while it is copied."""
     known = merge(tmp_path, 0, 40)
     sizes: list[int] = []
-    chunks = kept.chunks
+    chunks = files.chunks
 
     def note(file: IO[bytes], most_bytes: float = math.inf) -> Iterator[bytes]:
         for chunk in chunks(file, most_bytes):
