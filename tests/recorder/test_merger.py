@@ -243,6 +243,22 @@ async def test_a_merge_rests_after_want_of_room_whatever_comes_meanwhile(
     assert "merges go on" in caplog.text
 
 
+async def test_what_waited_for_room_is_due_as_soon_as_there_is_some(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """What has waited is not counted anew, or it would wait for the longest."""
+    filled(tmp_path, BTCUSDT=640)
+    with on(tmp_path) as bench:
+        bench.disk.fail = lambda: NoRoomError("full") if len(bench.disk.writes) == 1 else None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.merger.run)
+            await trio.sleep(1)
+            bench.accept(BTC, 640, 12)
+            await trio.sleep(200)
+            bench.merger.finish(10)
+        assert bench.disk.told == [(61, "BTCUSDT"), (66, "BTCUSDT")]
+
+
 async def test_want_of_room_for_one_series_holds_up_no_other(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
