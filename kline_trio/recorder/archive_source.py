@@ -225,7 +225,9 @@ class ArchiveSource:
         ]
         whole = pa.concat_tables(tables) if tables else without_rows(batch.series)
         store, commit_door = self.storage.store, self.storage.commit_door
-        merged = await with_room(self.storage.merge_door, store.fill_in, whole, batch.series)
+        known = await commit_door.run(store.files, frozenset([batch.series]))
+        merge_door = self.storage.merge_door
+        merged = await with_room(merge_door, store.fill_in, whole, batch.series, known)
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
         # What no file was to be had for may be in one that is published later.
         lacking = [

@@ -7,7 +7,7 @@ nothing was adopted, and all is computed anew later.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 import attrs
@@ -34,6 +34,8 @@ _BEHIND_MS = 45_000
 """So far behind a connection may be until what it should have brought is asked for: connections
 have been 30 s late (nautilus_trader#1705)."""
 _EVER_MS = 2**62
+_FILES_AT_ONCE = 1_000
+"""As many are adopted in one transaction, some 0.1 s at most."""
 _KEEP_SECONDS = 600.0
 """How often all watermarks are written: the next start looks through what is stored from there."""
 
@@ -178,10 +180,11 @@ class Auditor:
         if not mine:
             return
         store, commit_door = self.storage.store, self.storage.commit_door
+        await self._adopt_changed_files(mine)
         accounts = await commit_door.run(store.accounts)
         files = await commit_door.run(store.files, frozenset(mine))
         wanted = {one: accounts[one].watermark_ms if one in accounts else 0 for one in mine}
-        stored, _ = await self.storage.merge_door.run(store.look_through, wanted, files)
+        stored = await self.storage.merge_door.run(store.look_through, wanted, files)
         async with commit_door.held() as run:
             dues = [
                 one.begin(
@@ -199,6 +202,15 @@ class Auditor:
             await run(store.settle, gaps, {**gone, **begun})
             self.series.confirm(dues, begun, {})
         self.gaps_named()
+
+    async def _adopt_changed_files(self, mine: Collection[Series]) -> None:
+        """Name what files have lost that are not as they were written, or are gone."""
+        store = self.storage.store
+        files = await self.storage.commit_door.run(store.files, frozenset(mine))
+        changed = await self.storage.merge_door.run(store.changed_files, files)
+        for begin in range(0, len(changed), _FILES_AT_ONCE):
+            some = changed[begin : begin + _FILES_AT_ONCE]
+            await self.storage.commit_door.run(store.adopt, some)
 
     def _not_recorded(
         self, accounts: Mapping[Series, Account], now_ms: int

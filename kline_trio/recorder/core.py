@@ -42,7 +42,7 @@ class Core:
             storage.commit_door,
             storage.merge_door,
             rule,
-            lambda _: gaps_named.ring(),
+            gaps_named.ring,
         )
         series = SeriesSet(round(config.completeness.grace_seconds * 1_000))
         return cls(storage, series, merger, gaps_named)

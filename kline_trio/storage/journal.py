@@ -6,14 +6,25 @@ import itertools
 import operator
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import attrs
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.interval import Span
-from kline_trio.storage.file_list import MergedFile, Totals, merged_files, newest_files, totals
+from kline_trio.storage.damage import ChangedFile, LostCandles
+from kline_trio.storage.file_list import (
+    MergedFile,
+    Totals,
+    listed_file,
+    listed_files,
+    newest_files,
+    put_file,
+    remove_file,
+    totals,
+)
 from kline_trio.storage.journal_tables import open_tables
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import (
     Absence,
     Account,
@@ -25,6 +36,7 @@ from kline_trio.storage.ledger import (
     State,
     accounts,
 )
+from kline_trio.storage.lost import gaps_left
 
 __all__ = [
     "CANDLE_COLUMNS",
@@ -106,6 +118,8 @@ class Journal:
     _ledger: Ledger
     _last_absent_ms: dict[Series, int]
     """Nothing of a series is in the ledger from here on, so most candles need no look into it."""
+    _reached_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    """The end of the newest candle that this process brought into a file of the series."""
 
     @classmethod
     def open(cls, path: Path) -> "Journal":
@@ -186,11 +200,11 @@ class Journal:
                 [(*attrs.astuple(one), self._id(series)) for series, one in accounts.items()],
             )
 
-    def _note(self, absence: Absence) -> None:
+    def _note(self, absence: Absence) -> tuple[Span, ...]:
         # Before the transaction ends, and also if it fails: too late a time costs a look only.
         last_ms = self._last_absent_ms.get(absence.series, 0)
         self._last_absent_ms[absence.series] = max(last_ms, absence.span.to_ms)
-        self._ledger.note(self._id(absence.series), absence)
+        return self._ledger.note(self._id(absence.series), absence)
 
     def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these was closed as delisted is asked for anew; gives what that was.
@@ -289,10 +303,22 @@ class Journal:
             for sequence, origin, *values in rows
         )
 
-    def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> None:
+    def forget(
+        self, merged: MergedFile, taken: Iterable[PendingCandle], *, is_newest: bool = True
+    ) -> tuple[LostCandles, ...]:
         """Removes exactly these candles of the file's series, and keeps what the file is now.
 
-        A revision accepted after `take` has another sequence and stays.
+        A revision accepted after `take` has another sequence and stays. Due candles that the file
+        has lost become gaps in the same transaction.
+
+        Args:
+          merged: the file.
+          taken: the candles.
+          is_newest: whether the file has not been written anew since. If it has, the newer file's
+            adoption keeps the entry and names the gaps.
+
+        Returns:
+          what became gaps.
 
         Raises:
           sqlite3.Error: nothing was removed.
@@ -303,16 +329,25 @@ class Journal:
                 _FORGET,
                 [(series_id, item.candle.open_time_ms, item.sequence) for item in taken],
             )
-            self._keep_file(merged)
+            return self._keep_file(merged, is_newest=is_newest)
 
     def keep_filled(
         self,
         series: Series,
-        merged: Iterable[MergedFile],
+        merged: Iterable[tuple[MergedFile, bool]],
         filled: Iterable[Span],
         lacking: Iterable[Span],
-    ) -> None:
+    ) -> tuple[LostCandles, ...]:
         """Keeps files that rows of the archive went into, and what it filled and lacks.
+
+        Args:
+          series: whose files they are.
+          merged: the files, each with whether it has not been written anew since.
+          filled: which candles the archive had, and the files have.
+          lacking: which it had not.
+
+        Returns:
+          what became gaps, as by `forget`.
 
         Raises:
           sqlite3.Error: nothing was kept.
@@ -323,36 +358,78 @@ class Journal:
                 return absence
             return attrs.evolve(absence, reason=Reason.ARCHIVE_LACKS)
 
+        lost: list[LostCandles] = []
         with self._transaction():
-            for one in merged:
+            for one, is_newest in merged:
                 changes = [attrs.evolve(item, origin=Origin.ARCHIVE) for item in one.revisions]
-                self._keep_file(attrs.evolve(one, revisions=tuple(changes)))
+                changed = attrs.evolve(one, revisions=tuple(changes))
+                lost += self._keep_file(changed, is_newest=is_newest)
             for span in filled:
                 self._fill(series, span, Origin.ARCHIVE)
             for span in lacking:
                 self._ledger.change(series, self._id(series), span, lacks)
+        return tuple(lost)
 
-    def _keep_file(self, merged: MergedFile) -> None:
+    def adopt(self, changed: Iterable[ChangedFile]) -> tuple[LostCandles, ...]:
+        """Keep what listed files are now; due candles that they have lost become gaps.
+
+        An entry that is not the listed one any more was kept anew meanwhile, gaps included.
+
+        Returns:
+          what became gaps.
+
+        Raises:
+          sqlite3.Error: nothing was kept.
+        """
+        lost: list[LostCandles] = []
+        with self._transaction():
+            for one in changed:
+                listed, now = one.listed, one.now
+                entry = listed_file(self._connection, listed.path)
+                if entry != listed or _status(entry) != _status(listed):
+                    continue
+                if now is None:
+                    remove_file(self._connection, listed.path)
+                    lost += self._name_lost(listed.series, listed.path, ())
+                else:
+                    lost += self._keep_file(now, is_newest=True)
+        return tuple(lost)
+
+    def _keep_file(self, merged: MergedFile, *, is_newest: bool) -> tuple[LostCandles, ...]:
         series_id = self._id(merged.series)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO file (path, series_id, rows, size_bytes, crc32)"
-            " VALUES (?, ?, ?, ?, ?)",
-            [str(merged.path), series_id, merged.rows, merged.size_bytes, merged.crc32],
-        )
         for revision in merged.revisions:
             self._ledger.revise(series_id, revision)
-        if merged.replaces_damaged:
-            # The account begins anew, so that a look through the files finds what is lost.
-            self._connection.execute(
-                "UPDATE series SET watermark_ms = first_ms WHERE id = ?", [series_id]
-            )
+        lost: tuple[LostCandles, ...] = ()
+        if is_newest:
+            put_file(self._connection, series_id, merged)
+            if merged.held is not None:
+                lost = self._name_lost(merged.series, merged.path, merged.held)
+        if merged.newest_ms is not None:
+            end_ms = merged.series.interval.end_time_ms(merged.newest_ms)
+            self._reached_ms[merged.series] = max(end_ms, self._reached_ms.get(merged.series, 0))
+        return lost
+
+    def _name_lost(
+        self, series: Series, path: PurePosixPath, held: Sequence[Span]
+    ) -> tuple[LostCandles, ...]:
+        """Name as gaps which due candles of a file are neither in it nor in the journal."""
+        layout = Layout(self.layout() or DEFAULT_LAYOUT)
+        reached_ms = self._reached_ms.get(series, 0)
+        gaps = gaps_left(self._connection, series, self._id(series), path, layout, held, reached_ms)
+        count = sum(series.interval.count(span) for gap in [*gaps] for span in self._note(gap))
+        return (LostCandles(path, series, count),) if count else ()
 
     def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
         """What merges wrote, by path: of all series, or of some."""
-        return merged_files(self._connection, among)
+        return listed_files(self._connection, among)
+
+    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, MergedFile]:
+        """Return the manifest's entries of these paths, where there are any."""
+        entries = (listed_file(self._connection, path) for path in paths)
+        return {entry.path: entry for entry in entries if entry is not None}
 
     def newest_files(self) -> dict[Series, MergedFile]:
-        """Of each series the file whose path is the last."""
+        """Return of each series the file with the newest candles."""
         return newest_files(self._connection)
 
     def totals(self) -> Totals:
@@ -487,6 +564,10 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+
+def _status(file: MergedFile) -> tuple[int | None, int | None]:
+    return file.modified_ns, file.inode
 
 
 @functools.cache

@@ -299,8 +299,12 @@ class Ledger:
         row = self._connection.execute(_LAST, [series_id]).fetchone()
         return 0 if row is None else int(row[0])
 
-    def note(self, series_id: int, absence: Absence) -> None:
-        """Takes a new absence down; what of its span is absent already stays as it is."""
+    def note(self, series_id: int, absence: Absence) -> tuple[Span, ...]:
+        """Take a new absence down; what of its span is absent already stays as it is.
+
+        Returns:
+          what of the span is a gap only now.
+        """
         touched = [_absence(absence.series, row) for row in self._touched(series_id, absence.span)]
         # What filled these is gone again, as with a file that was damaged.
         filled = [old for old in touched if old.state is State.FILLED]
@@ -310,8 +314,10 @@ class Ledger:
             for span in old.span.without([absence.span]):
                 self._insert(series_id, attrs.evolve(old, span=span))
         taken = [old.span for old in touched if old.state is not State.FILLED]
-        for span in absence.span.without(taken):
+        named = tuple(absence.span.without(taken))
+        for span in named:
             self._insert(series_id, attrs.evolve(absence, span=span))
+        return named
 
     def change(
         self, series: Series, series_id: int, span: Span, how: Callable[[Absence], Absence]
