@@ -120,8 +120,9 @@ async def test_who_subscribes_after_the_end_ends_at_once() -> None:
     broadcast = Broadcast()
     broadcast.publish(received(0, 1))
     broadcast.close()
-    assert [one async for one in broadcast.subscribe(1)] == []
-    assert [one async for one in broadcast.subscribe_fills(1)] == []
+    with trio.fail_after(1):
+        assert [one async for one in broadcast.subscribe(1)] == []
+        assert [one async for one in broadcast.subscribe_fills(1)] == []
 
 
 async def test_a_reader_that_was_dropped_is_forgotten() -> None:
