@@ -100,7 +100,7 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     store = Store.open(tmp_path, Layout())
     yield Desk(store, SeriesSet(5_000), ExchangeClock())
     store.close()
@@ -112,7 +112,9 @@ async def begun(desk: Desk, *series: Series) -> None:
     await desk.auditor.audit()
 
 
-async def test_nothing_is_done_before_the_exchange_has_told_the_time(desk: Desk) -> None:
+async def test_nothing_is_done_before_the_exchange_has_told_the_time(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
     desk.series.set_series([BTC], {})
     await desk.auditor.audit()
     assert desk.store.accounts() == {}
@@ -123,7 +125,7 @@ async def test_nothing_is_done_before_the_exchange_has_told_the_time(desk: Desk)
 
 
 async def test_a_gap_and_its_watermark_are_one_transaction_of_that_series_only(
-    desk: Desk,
+    desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
     await begun(desk, BTC, ETH)
     desk.receive(BTC, 0, 1, 2)
@@ -136,7 +138,9 @@ async def test_a_gap_and_its_watermark_are_one_transaction_of_that_series_only(
     assert desk.named == 2, "once for the scan, once for the gap"
 
 
-async def test_watermarks_are_written_every_ten_minutes_and_at_the_end(desk: Desk) -> None:
+async def test_watermarks_are_written_every_ten_minutes_and_at_the_end(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
     await begun(desk)
     desk.receive(BTC, 0, 1)
     desk.tell(2.5)
@@ -151,7 +155,9 @@ async def test_watermarks_are_written_every_ten_minutes_and_at_the_end(desk: Des
     assert desk.watermark(BTC) == 3
 
 
-async def test_no_gap_is_named_while_candles_wait_for_space(desk: Desk) -> None:
+async def test_no_gap_is_named_while_candles_wait_for_space(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
     """They are on their way, and would be named though they come."""
     await begun(desk)
     desk.tell(2.5)
@@ -166,7 +172,7 @@ async def test_no_gap_is_named_while_candles_wait_for_space(desk: Desk) -> None:
 
 
 async def test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s(
-    desk: Desk,
+    desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
     await begun(desk)
     desk.tell(2.5)
@@ -180,7 +186,9 @@ async def test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45
     assert desk.ledger(BTC) == [(0, 2, "not received", "pending")]
 
 
-async def test_without_space_nothing_is_adopted_and_all_is_computed_anew(desk: Desk) -> None:
+async def test_without_space_nothing_is_adopted_and_all_is_computed_anew(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
     await begun(desk)
 
     def full(job: str) -> None:
@@ -199,7 +207,9 @@ async def test_without_space_nothing_is_adopted_and_all_is_computed_anew(desk: D
     assert desk.ledger(BTC) == [(0, 1, "not received", "pending")]
 
 
-async def test_a_candle_that_comes_while_the_door_is_waited_for_is_not_named(desk: Desk) -> None:
+async def test_a_candle_that_comes_while_the_door_is_waited_for_is_not_named(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
     await begun(desk)
     desk.tell(2.5)
 
@@ -215,7 +225,9 @@ async def test_a_candle_that_comes_while_the_door_is_waited_for_is_not_named(des
     assert desk.ledger(BTC) == [(1, 2, "not received", "pending")]
 
 
-async def test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps(tmp_path: Path) -> None:
+async def test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
     """The bug that this design is for: candles marked as judged before anything was written."""
 
     async def stop_at(seconds: float) -> None:
@@ -237,7 +249,9 @@ async def test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps(tmp_pa
         await stop_at(step * 0.003)
 
 
-async def test_a_series_that_is_taken_out_keeps_since_when(desk: Desk) -> None:
+async def test_a_series_that_is_taken_out_keeps_since_when(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
     await begun(desk)
     desk.receive(BTC, 0)
     desk.tell(2.5)
@@ -249,14 +263,16 @@ async def test_a_series_that_is_taken_out_keeps_since_when(desk: Desk) -> None:
 
 
 async def test_a_series_that_is_not_configured_any_more_is_retired_at_the_next_start(
-    desk: Desk,
+    desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
     desk.store.settle([], {ETH: Account(minute(-60), minute(-30))})
     await begun(desk)
     assert desk.store.accounts()[ETH] == Account(minute(-60), minute(-30), minute(0.5))
 
 
-async def test_the_end_is_written_when_the_exchange_was_asked(desk: Desk) -> None:
+async def test_the_end_is_written_when_the_exchange_was_asked(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
     await begun(desk)
     desk.receive(BTC, 0, 1)
     desk.series.on_listings({BTC: minute(1.5)}, frozenset())
@@ -271,7 +287,7 @@ async def test_the_end_is_written_when_the_exchange_was_asked(desk: Desk) -> Non
 
 
 async def test_what_was_closed_as_delisted_is_pending_again_when_its_symbol_trades(
-    desk: Desk,
+    desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
     row = Absence(BTC, Span(minute(-9), minute(-8)), minute(-1), Reason.DELISTED, GapState.CLOSED)
     desk.store.settle([row], {BTC: Account(minute(-20), minute(0))})
@@ -283,7 +299,9 @@ async def test_what_was_closed_as_delisted_is_pending_again_when_its_symbol_trad
     assert desk.series.state_of(BTC) is State.LIVE
 
 
-async def test_the_series_that_are_sealed_are_told_once(desk: Desk) -> None:
+async def test_the_series_that_are_sealed_are_told_once(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
     told: list[Series] = []
 
     def sealed(series: Series) -> None:
