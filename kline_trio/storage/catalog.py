@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedError, KlineTrioError
 from kline_trio.interval import Span
-from kline_trio.storage.damage import ChangedFile, joined, place_of
+from kline_trio.spans import joined
+from kline_trio.storage.damage import ChangedFile, place_of
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile, is_as_listed
 from kline_trio.storage.files import (

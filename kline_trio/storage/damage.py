@@ -21,6 +21,7 @@ A `filled` row says that there is a row in a file, so that its candles become ga
 watermark never moves back.
 """
 
+import logging
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
@@ -29,11 +30,14 @@ import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.interval import Span
+from kline_trio.spans import joined
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Account
 
-__all__ = ["ChangedFile", "LostCandles", "due_span", "joined", "lost_spans", "place_of"]
+__all__ = ["ChangedFile", "LostCandles", "due_span", "log_lost", "lost_spans", "place_of"]
+
+logger = logging.getLogger(__name__)
 
 _WIDTHS = {"date": 10, "month": 7, "year": 4}
 """The placeholders of time, finest first, and how many characters each becomes."""
@@ -141,12 +145,15 @@ def lost_spans(due: Span, held: Iterable[Span], waiting: Iterable[Span]) -> tupl
     return tuple(due.without(joined([*held, *waiting])))
 
 
-def joined(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans in order, and those that touch or overlap as one."""
-    united: list[Span] = []
-    for span in sorted(spans):
-        if united and span.from_ms <= united[-1].to_ms:
-            united[-1] = Span(united[-1].from_ms, max(united[-1].to_ms, span.to_ms))
-        else:
-            united.append(span)
-    return united
+def log_lost(lost: Iterable[LostCandles]) -> int:
+    """Warn of each file that has lost candles; return how many candles that are."""
+    count = 0
+    for one in lost:
+        count += one.count
+        logger.warning(
+            "%s: %s candles are no longer in %s; they are gaps now",
+            one.series,
+            f"{one.count:,}",
+            one.path,
+        )
+    return count

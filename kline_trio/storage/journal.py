@@ -1,9 +1,6 @@
 """Accepted candles that are not yet in a Parquet file: durable once `accept` returns."""
 
 import contextlib
-import functools
-import itertools
-import operator
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -37,41 +34,20 @@ from kline_trio.storage.ledger import (
     accounts,
 )
 from kline_trio.storage.lost import gaps_left
-
-__all__ = [
-    "CANDLE_COLUMNS",
-    "Journal",
-    "PendingCandle",
-    "PendingSeries",
-]
-
-_FIELDS = tuple(field.name for field in attrs.fields(Candle))
-_values_of = operator.attrgetter(*_FIELDS)
-
-CANDLE_COLUMNS = ", ".join(_FIELDS)
-"""A candle's columns, in the order of `Candle`'s fields."""
-
-_INTO = f"INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS}) VALUES "
-_ROW = f"(?, ?, ?{', ?' * len(_FIELDS)})"
-_REPLACE = f"INSERT OR REPLACE {_INTO}{_ROW}"
-_ROWS_A_STATEMENT = 64
-"""Each statement gives up the interpreter's lock and has to get it back, so one is to do much.
-SQLite below 3.32 takes 999 values, which are no more than 76 rows."""
-_SAME_TIME = (
-    f"SELECT {CANDLE_COLUMNS} FROM candle WHERE series_id = ? AND open_time_ms = ?"  # noqa: S608
-    f" AND ({', '.join(_FIELDS[1:])}) IS NOT ({', '.join('?' * (len(_FIELDS) - 1))})"
+from kline_trio.storage.waiting import (
+    PendingCandle,
+    PendingSeries,
+    add_rows,
+    differing_row,
+    pending_candles,
+    pending_series,
+    remove_rows,
+    replace_row,
+    row_of,
 )
-_TAKE = (
-    f"SELECT sequence, origin, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
-    " WHERE series_id = ? ORDER BY open_time_ms"
-)
-_PENDING = """
-SELECT trade_type, symbol, time_interval, rows, oldest_ms, newest_ms FROM (
-  SELECT series_id, count(*) AS rows,
-    min(open_time_ms) AS oldest_ms, max(open_time_ms) AS newest_ms
-  FROM candle GROUP BY series_id
-) JOIN series ON id = series_id ORDER BY id
-"""
+
+__all__ = ["Journal"]
+
 _TIMES = """
 SELECT open_time_ms FROM candle
 WHERE series_id = ? AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms
@@ -80,30 +56,6 @@ _SEEN = """
 SELECT coalesce((SELECT exchange_ms FROM exchange_time WHERE trade_type = ?), watermark_ms, 0)
 FROM series WHERE id = ?
 """
-_FORGET = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
-
-
-@attrs.frozen
-class PendingCandle:
-    """A candle in the journal."""
-
-    sequence: int
-    """Grows with every acceptance, so it tells a revision from what it revises."""
-    candle: Candle
-    origin: Origin = Origin.STREAM
-    """What did not come from the stream replaces nothing."""
-
-
-@attrs.frozen
-class PendingSeries:
-    """What the journal holds of one series."""
-
-    series: Series
-    rows: int
-    first_open_time_ms: int
-    """Inclusive."""
-    last_open_time_ms: int
-    """Inclusive."""
 
 
 @attrs.define(eq=False)
@@ -148,13 +100,13 @@ class Journal:
         with self._transaction():
             last = self._last_sequence(len(received))
             rows = [
-                (self._id(item.series), sequence, str(origin), *_values_of(item.candle))
+                row_of(self._id(item.series), sequence, origin, item.candle)
                 for sequence, item in enumerate(received, last + 1)
             ]
-            for nth in self._add(rows):
+            for nth in add_rows(self._connection, rows):
                 item = received[nth]
                 self._note_revision(item.series, item.candle, origin, is_newer_kept=True)
-                self._connection.execute(_REPLACE, rows[nth])
+                replace_row(self._connection, rows[nth])
             for item in received:
                 if item.candle.open_time_ms < self._last_absent_ms.get(item.series, 0):
                     end_ms = item.series.interval.end_time_ms(item.candle.open_time_ms)
@@ -244,25 +196,16 @@ class Journal:
         series, series_id = refill.series, self._id(refill.series)
         last = self._last_sequence(len(refill.candles))
         rows = [
-            (series_id, sequence, str(refill.origin), *_values_of(candle))
+            row_of(series_id, sequence, refill.origin, candle)
             for sequence, candle in enumerate(refill.candles, last + 1)
         ]
-        for nth in self._add(rows):
+        for nth in add_rows(self._connection, rows):
             self._note_revision(series, refill.candles[nth], refill.origin, is_newer_kept=False)
         times = [candle.open_time_ms for candle in refill.candles]
         for span in series.interval.runs(times):
             self._fill(series, span, refill.origin)
         for span in series.interval.gaps(refill.span, times):
             self._ledger.change(series, series_id, span, refill.after_asking)
-
-    def _add(self, rows: Sequence[tuple[object, ...]]) -> Iterator[int]:
-        """Adds the candles whose time is not taken, and names by number those that may not be."""
-        for begin in range(0, len(rows), _ROWS_A_STATEMENT):
-            some = rows[begin : begin + _ROWS_A_STATEMENT]
-            values = tuple(itertools.chain.from_iterable(some))
-            added = self._connection.execute(_add_statement(len(some)), values).rowcount
-            if added < len(some):
-                yield from range(begin, begin + len(some))
 
     def _last_sequence(self, count: int) -> int:
         """The last number given so far; so many more are given now."""
@@ -279,29 +222,18 @@ class Journal:
     def _note_revision(
         self, series: Series, newer: Candle, origin: Origin, *, is_newer_kept: bool
     ) -> None:
-        open_time_ms, *values = _values_of(newer)
-        key = (self._ids.get(series), open_time_ms)
-        older = self._connection.execute(_SAME_TIME, (*key, *values)).fetchone()
+        older = differing_row(self._connection, self._id(series), newer)
         if older is not None:
-            revision = Revision(series, Candle(*older), newer, origin, is_newer_kept)
+            revision = Revision(series, older, newer, origin, is_newer_kept)
             self._ledger.revise(self._id(series), revision)
 
     def pending(self) -> tuple[PendingSeries, ...]:
         """What waits for a merge, by series."""
-        return tuple(
-            PendingSeries(Series(trade_type, symbol, time_interval), rows, first_ms, last_ms)
-            for trade_type, symbol, time_interval, rows, first_ms, last_ms in (
-                self._connection.execute(_PENDING)
-            )
-        )
+        return pending_series(self._connection)
 
     def take(self, series: Series) -> tuple[PendingCandle, ...]:
         """The series' waiting candles by open time; they stay until `forget`."""
-        rows = self._connection.execute(_TAKE, [self._ids.get(series)])
-        return tuple(
-            PendingCandle(sequence, Candle(*values), Origin(origin))
-            for sequence, origin, *values in rows
-        )
+        return pending_candles(self._connection, self._ids.get(series))
 
     def forget(
         self, merged: MergedFile, taken: Iterable[PendingCandle], *, is_newest: bool = True
@@ -325,10 +257,7 @@ class Journal:
         """
         with self._transaction():
             series_id = self._id(merged.series)
-            self._connection.executemany(
-                _FORGET,
-                [(series_id, item.candle.open_time_ms, item.sequence) for item in taken],
-            )
+            remove_rows(self._connection, series_id, taken)
             return self._keep_file(merged, is_newest=is_newest)
 
     def keep_filled(
@@ -568,8 +497,3 @@ class Journal:
 
 def _status(file: MergedFile) -> tuple[int | None, int | None]:
     return file.modified_ns, file.inode
-
-
-@functools.cache
-def _add_statement(rows: int) -> str:
-    return f"INSERT OR IGNORE {_INTO}{', '.join([_ROW] * rows)}"

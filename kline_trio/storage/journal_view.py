@@ -15,7 +15,6 @@ from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile, merged_files
-from kline_trio.storage.journal import CANDLE_COLUMNS
 from kline_trio.storage.journal_tables import check_version
 from kline_trio.storage.ledger import (
     Absence,
@@ -28,6 +27,7 @@ from kline_trio.storage.ledger import (
     unfilled,
 )
 from kline_trio.storage.places import journal_path, lock_path
+from kline_trio.storage.waiting import CANDLE_COLUMNS
 
 __all__ = ["JournalView", "journal_view"]
 

@@ -22,7 +22,6 @@ from kline_trio.storage.disk import make_folders, sync_file, sync_folder
 from kline_trio.storage.file_list import MergedFile, is_as_listed
 from kline_trio.storage.files import open_parquet, owner_of, read_groups, status_of
 from kline_trio.storage.footer import Footer
-from kline_trio.storage.journal import PendingCandle
 from kline_trio.storage.kept import NOTHING, Kept, NotAsWrittenError, join, keep
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Origin, Revision
@@ -37,6 +36,7 @@ from kline_trio.storage.table import (
     values_of,
     without,
 )
+from kline_trio.storage.waiting import PendingCandle
 
 __all__ = ["FileMerge", "News", "bring_in", "by_file", "perform", "plan_merges"]
 

@@ -19,7 +19,7 @@ from kline_trio.storage.catalog import (
     stored_spans,
 )
 from kline_trio.storage.coverage import write_coverage
-from kline_trio.storage.damage import ChangedFile, LostCandles
+from kline_trio.storage.damage import ChangedFile, log_lost
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
@@ -32,17 +32,14 @@ from kline_trio.storage.disk import (
 from kline_trio.storage.file_list import MergedFile, Totals, is_as_listed
 from kline_trio.storage.files import status_of
 from kline_trio.storage.holes import Holdings
-from kline_trio.storage.journal import (
-    Journal,
-    PendingCandle,
-    PendingSeries,
-)
+from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout
 from kline_trio.storage.ledger import Absence, Account, Origin, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
-from kline_trio.storage.salvage import finish_salvage, salvage_journal
+from kline_trio.storage.salvage import open_journal
+from kline_trio.storage.waiting import PendingCandle, PendingSeries
 from kline_trio.storage.written import Standing, WrittenFiles
 
 __all__ = ["Store"]
@@ -91,7 +88,7 @@ class Store:
             # Only now: another writer's temporaries are not ours to sweep.
             for left_over in scratch(path).iterdir():
                 left_over.unlink()
-            journal = _open_journal(path)
+            journal = open_journal(path)
             undo.callback(journal.close)
             sync_folder(journal_path(path).parent)
             if layout is None:
@@ -233,7 +230,7 @@ class Store:
           DiskError: nothing was kept.
         """
         with disk_errors(journal_path(self.path)):
-            return _said(self._journal.adopt(changed))
+            return log_lost(self._journal.adopt(changed))
 
     def ledger_changes(self) -> int:
         """A number that differs after each change of what is absent; 0 while nothing ever was."""
@@ -338,7 +335,7 @@ class Store:
             there = () if standing is Standing.VOID else taken
             lost = self._journal.forget(merged, there, is_newest=is_newest)
         self._written.kept(merged)
-        return _said(lost)
+        return log_lost(lost)
 
     def take_in(self, new: pa.Table, path: PurePosixPath, series: Series) -> MergedFile:
         """Brings rows that never were in the journal into a file; they win over what it holds.
@@ -407,7 +404,7 @@ class Store:
             lost = self._journal.keep_filled(series, files, there, lacking)
         for one in merged:
             self._written.kept(one)
-        return _said(lost)
+        return log_lost(lost)
 
     def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
         """What merges wrote, by path: of all series, or of some.
@@ -492,30 +489,3 @@ class Store:
                 self._journal.close()
             finally:
                 os.close(self._lock)
-
-
-def _said(lost: Iterable[LostCandles]) -> int:
-    count = 0
-    for one in lost:
-        count += one.count
-        logger.warning(
-            "%s: %s candles are no longer in %s; they are gaps now",
-            one.series,
-            f"{one.count:,}",
-            one.path,
-        )
-    return count
-
-
-def _open_journal(store_path: Path) -> Journal:
-    path = journal_path(store_path)
-    with disk_errors(path):
-        finish_salvage(store_path)
-    try:
-        with disk_errors(path):
-            return Journal.open(path)
-    except DamagedError as error:
-        with disk_errors(path):
-            rescued, aside = salvage_journal(store_path)
-            logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
-            return Journal.open(path)
