@@ -145,3 +145,20 @@ def test_a_file_that_is_replaced_in_the_very_moment_is_linked_again(
     monkeypatch.setattr(Path, "hardlink_to", replaced)
     assert snapshot(tmp_path / "data", tmp_path / "copy").files == 1
     assert len(tries) == 3
+
+
+def test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is copied before the first file is looked at."""
+    store = write_minutes(tmp_path / "data", 5, 2)
+    link_to = Path.hardlink_to
+
+    def link_and_merge(link: Path, target: Path) -> None:
+        link_to(link, target)
+        merge_all(store)
+
+    monkeypatch.setattr(Path, "hardlink_to", link_and_merge)
+    snapshot(tmp_path / "data", tmp_path / "copy")
+    store.close()
+    assert len(read(tmp_path / "copy", "spot", "BTCUSDT", "1m")) == 7

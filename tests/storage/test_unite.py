@@ -107,17 +107,20 @@ def test_uniting_is_symmetric_and_is_what_dicts_would_do(
         reopened.close()
 
 
-def test_a_disagreement_names_both_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_disagreement_names_both_values(order: str, tmp_path: Path) -> None:
+    """As many trades are no win: the volume decides, whichever store is named first."""
     for name, value in (("a", 1.0), ("b", 2.0)):
         store = open_store(tmp_path / name)
         store.accept(minutes(0, 3))
         store.accept(minutes(1, 2, value))
         merge_all(store)
         store.close()
-    [one] = unite([tmp_path / "a", tmp_path / "b"], tmp_path / "c", Layout())
+    [one] = unite([tmp_path / name for name in order], tmp_path / "c", Layout())
     [found] = one.disagreements
     assert (found.kept["volume"], found.dropped["volume"]) == (2.0, 1.0)
     assert "trade_num" not in found.kept
+    assert list(read(tmp_path / "c", "spot", "BTCUSDT", "1m")["volume"]) == [1.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("template", LAYOUTS)
