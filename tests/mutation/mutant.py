@@ -12,7 +12,7 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["Mutant", "Verdict", "copied", "line_number", "run", "tests_pass"]
+__all__ = ["Mutant", "Verdict", "copied", "mutated", "run", "tests_pass"]
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("kline_trio", "tests", "pyproject.toml", "recorder.toml")
@@ -32,16 +32,16 @@ class Verdict(enum.Enum):
 
 @attrs.frozen
 class Mutant:
-    """One line of the package replaced by another, and the test that must fail because of it."""
+    """One change of the package, mostly of one line, and the test that must fail because of it."""
 
     name: str
     """Unique; says what goes wrong."""
     file: str
     """Relative to the package."""
     old: str
-    """The line, without its indentation; exactly one line of the file is equal to it."""
+    """The line, or lines that follow each other, without indentation; the file has them once."""
     new: str
-    """What stands in its place, at the same indentation."""
+    """What stands in its place; its first line is indented as the old one's."""
     test: str
     """The pytest node that must fail, relative to `tests`."""
     is_slow: bool = False
@@ -49,23 +49,35 @@ class Mutant:
 
 
 def line_number(mutant: Mutant, root: Path = ROOT) -> int:
-    """Return the index of the one line that the mutant replaces.
+    """Return the index of the first of the lines that the mutant replaces.
 
     Raises:
-      ValueError: no line of the file is equal to the old one, or several are.
+      ValueError: the file has the old lines not at all, or several times.
     """
-    lines = _lines(mutant, root)
-    found = [number for number, line in enumerate(lines) if line.strip() == mutant.old]
+    lines = [line.strip() for line in _lines(mutant, root)]
+    old = mutant.old.split("\n")
+    found = [n for n in range(len(lines)) if lines[n : n + len(old)] == old]
     if len(found) != 1:
         raise ValueError(
-            f"{mutant.name}: {len(found)} lines of kline_trio/{mutant.file} are {mutant.old!r},"
-            " not one: adapt the mutant"
+            f"{mutant.name}: kline_trio/{mutant.file} has {mutant.old!r} {len(found)} times,"
+            " not once: adapt the mutant"
         )
     return found[0]
 
 
+def mutated(mutant: Mutant, root: Path = ROOT) -> str:
+    """Return the file's text with the new lines in the place of the old ones."""
+    number, lines = line_number(mutant, root), _lines(mutant, root)
+    line = lines[number]
+    indentation = line[: len(line) - len(line.lstrip())]
+    new = [f"{indentation}{one}\n" for one in mutant.new.split("\n")]
+    lines[number : number + len(mutant.old.split("\n"))] = new
+    return "".join(lines)
+
+
 def _lines(mutant: Mutant, root: Path) -> list[str]:
-    return (root / "kline_trio" / mutant.file).read_text(encoding="utf-8").splitlines(True)
+    path = root / "kline_trio" / mutant.file
+    return path.read_text(encoding="utf-8").splitlines(keepends=True)
 
 
 @contextmanager
@@ -90,12 +102,8 @@ def copied() -> Iterator[Path]:
 def run(mutant: Mutant, folder: Path) -> Verdict:
     """Mutate the copy, run the test, and undo the change."""
     path = folder / "kline_trio" / mutant.file
-    number, lines = line_number(mutant, folder), _lines(mutant, folder)
     whole = path.read_bytes()
-    line = lines[number]
-    indentation = line[: len(line) - len(line.lstrip())]
-    lines[number] = f"{indentation}{mutant.new}\n"
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text(mutated(mutant, folder), encoding="utf-8")
     try:
         status = _pytest(folder, [mutant.test])
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.mutant import ROOT, Mutant, Verdict, copied, line_number, run
+from tests.mutation.mutant import ROOT, Mutant, Verdict, copied, mutated, run
 from tests.mutation.mutants import MUTANTS
 
 SAMPLE = random.Random(len(MUTANTS)).sample([one for one in MUTANTS if not one.is_slow], 4)
@@ -16,8 +16,7 @@ SAMPLE = random.Random(len(MUTANTS)).sample([one for one in MUTANTS if not one.i
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
 def test_a_mutant_names_one_line_and_a_test_that_is_there(mutant: Mutant) -> None:
-    line_number(mutant)
-    assert mutant.old == mutant.old.strip()
+    compile(mutated(mutant), mutant.file, "exec")
     assert mutant.new != mutant.old
     file, _, name = mutant.test.partition("::")
     text = (ROOT / "tests" / file).read_text(encoding="utf-8")
