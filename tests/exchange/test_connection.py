@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
-from wsproto.events import CloseConnection, Pong
+from wsproto.events import CloseConnection, Pong, TextMessage
 
 from kline_trio.candle import Series
 from kline_trio.exchange.connection import Connection
@@ -213,8 +213,9 @@ async def test_what_was_received_before_it_retires_is_still_delivered(
     async def script(peer: Peer) -> None:
         await peer.accept()
         await peer.subscribed()
-        for minute in range(5):
-            await peer.candle(BTC, open_time_ms=OPEN_MS + minute * MINUTE_MS)
+        frames = [kline_frame(BTC, open_time_ms=OPEN_MS + n * MINUTE_MS) for n in range(5)]
+        sent = [peer.protocol.send(TextMessage(data=frame)) for frame in frames]
+        await peer.stream.send_all(b"".join(sent))
         await peer.gone()
 
     life = Life(script)

@@ -20,6 +20,7 @@ _VIEW = "storage/test_journal_view.py"
 _UNIVERSE = "storage/test_universe.py"
 _KEPT = "storage/test_kept.py"
 _DISK = "storage/test_disk.py"
+_FILES = "storage/test_files.py"
 
 STORAGE = (
     # Files as they are read back
@@ -63,21 +64,21 @@ STORAGE = (
         "storage/files.py",
         "file = pq.ParquetFile(source, page_checksum_verification=True)",
         "file = pq.ParquetFile(source)",
-        f"{_PARQUET}::test_a_flipped_bit_in_a_page_is_noticed",
+        f"{_FILES}::test_no_flipped_bit_in_a_page_is_read",
     ),
     Mutant(
         "a sector that cannot be read is no damage",
         "storage/files.py",
         "if isinstance(error, OSError) and error.errno not in (None, errno.EIO):",
         "if isinstance(error, OSError) and error.errno is not None:",
-        f"{_CHECK}::test_a_file_that_the_disk_does_not_give_is_named",
+        f"{_FILES}::test_nonsense_and_sectors_that_cannot_be_read_are_damage",
     ),
     Mutant(
         "the CRC of a file forgets all but its last piece",
         "storage/files.py",
         "crc32 = zlib.crc32(chunk, crc32)",
         "crc32 = zlib.crc32(chunk)",
-        f"{_PARQUET}::test_the_result_tells_the_whole_file",
+        f"{_FILES}::test_a_crc_is_over_all_pieces",
     ),
     Mutant(
         "what is wrong with a seal passes",
@@ -241,7 +242,7 @@ STORAGE = (
         "storage/unite.py",
         "wins |= ~decided & (theirs_value > mine_value)",
         "wins |= theirs_value > mine_value",
-        f"{_UNITE}::test_uniting_is_symmetric_and_is_what_dicts_would_do",
+        f"{_UNITE}::test_more_trades_win_over_more_volume",
     ),
     Mutant(
         "of two values the lesser is kept",

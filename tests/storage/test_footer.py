@@ -5,7 +5,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kline_trio.storage.footer import Footer
@@ -23,6 +23,7 @@ def footer(groups: int, columns: int = 2, rows: int = 3, *, note: str = "note") 
 
 
 @settings(deadline=None)
+@example(groups=127, columns=1, rows=1)
 @given(groups=st.integers(0, 70), columns=st.integers(1, 20), rows=st.integers(1, 200))
 def test_its_parts_make_up_the_whole(groups: int, columns: int, rows: int) -> None:
     data = footer(groups, columns, rows)
