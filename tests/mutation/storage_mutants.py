@@ -287,13 +287,6 @@ STORAGE = (
         '" AND open_time_ms > ? AND open_time_ms < ? ORDER BY open_time_ms"',
         f"{_READER}::test_start_is_inclusive_and_end_is_not_and_naive_times_are_utc",
     ),
-    Mutant(
-        "a dead recorder's index is waited for",
-        "storage/journal_view.py",
-        "except ProcessLookupError:\nreturn True",
-        "except ProcessLookupError:\n    return False",
-        f"{_READER}::test_what_a_dead_recorder_left_of_the_index_is_not_waited_for",
-    ),
     # Reading
     Mutant(
         "a row group that ends with the first moment is left out",
