@@ -3,8 +3,9 @@
 from tests.mutation.exchange_mutants import EXCHANGE
 from tests.mutation.mutant import Mutant
 from tests.mutation.recorder_mutants import RECORDER
+from tests.mutation.row_mutants import ROWS
 from tests.mutation.storage_mutants import STORAGE
 
 __all__ = ["MUTANTS"]
 
-MUTANTS: tuple[Mutant, ...] = (*STORAGE, *EXCHANGE, *RECORDER)
+MUTANTS: tuple[Mutant, ...] = (*STORAGE, *ROWS, *EXCHANGE, *RECORDER)
