@@ -40,6 +40,9 @@ def test_a_success_ends_the_series_rest_and_begins_its_market_s_count_anew() -> 
     rests.failed(ETH, now)
     assert wait_of(rests, ETH, now) == 2
     assert wait_of(rests, BTC, now) == 1, "the market's first failure, and none of its own"
+    rests.succeeded(ETH)
+    rests.failed(BTC, now + 100)
+    assert wait_of(rests, BTC, now + 100) == 2, "its own count began anew, too"
 
 
 def test_a_success_that_was_asked_before_others_failed_does_not_cut_their_rest_short() -> None:
