@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from kline_trio.errors import DiskError
-from kline_trio.storage import journal_view as module
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.places import journal_path
 from tests.storage.support import BTC, child_environment, write_minutes
@@ -56,7 +55,7 @@ def test_a_copy_in_which_database_and_log_do_not_belong_together_is_made_again(
             known.append(known[-1] + 305)
         return copied
 
-    monkeypatch.setattr(module.shutil, "copyfile", copy_and_record)
+    monkeypatch.setattr(shutil, "copyfile", copy_and_record)
     with journal_view(tmp_path) as journal:
         candles = journal.candles(BTC, 0, 2**62)
         assert journal.faults() == []
@@ -76,6 +75,6 @@ def test_a_journal_that_never_stands_still_is_an_error(
         source.write_bytes(source.read_bytes() + bytes(4_096))
         return copied
 
-    monkeypatch.setattr(module.shutil, "copyfile", copy_and_touch)
+    monkeypatch.setattr(shutil, "copyfile", copy_and_touch)
     with pytest.raises(DiskError, match="changes too fast to be copied"), journal_view(tmp_path):
         pass
