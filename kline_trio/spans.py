@@ -15,7 +15,8 @@ def joined(spans: Iterable[Span]) -> list[Span]:
     found: list[Span] = []
     for span in sorted(spans):
         if found and span.from_ms <= found[-1].to_ms:
-            found[-1] = Span(found[-1].from_ms, max(found[-1].to_ms, span.to_ms))
+            if span.to_ms > found[-1].to_ms:
+                found[-1] = Span(found[-1].from_ms, span.to_ms)
         else:
             found.append(span)
     return found

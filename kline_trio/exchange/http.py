@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+import httpcore2
 import httpx2
 
 from kline_trio.errors import ConfigError
+from kline_trio.exchange.http_network import Network
 from kline_trio.exchange.proxies import Proxy, proxy_for
 from kline_trio.exchange.tls import tls_context
 from kline_trio.exchange.tunnel import require_socks
@@ -16,6 +18,10 @@ from kline_trio.exchange.tunnel import require_socks
 __all__ = ["http_client"]
 
 _HTTPS_PORT = 443
+_CONNECTIONS = 100
+_KEPT = 20
+_KEPT_SECONDS = 5.0
+"""The limits that httpx2 has by default."""
 
 
 def http_client(
@@ -69,21 +75,13 @@ class _Ways(httpx2.AsyncBaseTransport):
             transport = self._transport(proxy)
         except ConfigError as error:
             raise httpx2.ProxyError(str(error)) from None
-        if proxy is None or proxy.scheme == "http":
-            return await transport.handle_async_request(request)
-        import socksio
-
-        try:
-            return await transport.handle_async_request(request)
-        # httpcore2 asserts, and socksio refuses, what a server that is no SOCKS server may say.
-        except (AssertionError, ValueError, IndexError, socksio.SOCKSError) as error:
-            raise httpx2.ProxyError(f"{proxy.url}: {str(error) or 'no SOCKS5'}") from None
+        return await transport.handle_async_request(request)
 
     def _transport(self, proxy: Proxy | None) -> httpx2.AsyncHTTPTransport:
         if proxy not in self._by_proxy:
-            self._by_proxy[proxy] = httpx2.AsyncHTTPTransport(
-                verify=self.context, proxy=_theirs(proxy), trust_env=False
-            )
+            if proxy is not None and proxy.scheme != "http":
+                require_socks()
+            self._by_proxy[proxy] = _Way(self.context, proxy)
         return self._by_proxy[proxy]
 
     async def aclose(self) -> None:
@@ -92,11 +90,16 @@ class _Ways(httpx2.AsyncBaseTransport):
             await transport.aclose()
 
 
-def _theirs(proxy: Proxy | None) -> httpx2.Proxy | None:
-    if proxy is None:
-        return None
-    if proxy.scheme != "http":
-        require_socks()
-    if proxy.username is None:
-        return httpx2.Proxy(proxy.url)
-    return httpx2.Proxy(proxy.url, auth=(proxy.username, proxy.password or ""))
+class _Way(httpx2.AsyncHTTPTransport):
+    """httpx2's transport, over sockets of ours: directly, or through a tunnel of the proxy."""
+
+    def __init__(self, context: ssl.SSLContext, proxy: Proxy | None) -> None:
+        super().__init__(verify=context, trust_env=False)
+        # httpx2 has no parameter for it; `test_no_socket_left` fails where this has no effect.
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=_CONNECTIONS,
+            max_keepalive_connections=_KEPT,
+            keepalive_expiry=_KEPT_SECONDS,
+            network_backend=Network(proxy),
+        )

@@ -26,9 +26,8 @@ def require_socks() -> None:
     """
     try:
         import python_socks.async_.trio  # noqa: F401
-        import socksio  # noqa: F401 - httpx2's, for REST
     except ImportError:
-        problem = "a SOCKS proxy needs two more packages: pip install kline-trio[proxy]"
+        problem = "a SOCKS proxy needs one more package: pip install kline-trio[proxy]"
         raise ConfigError([problem]) from None
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
+from kline_trio.spans import joined
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import begins_ms, bounds_ms, damage
 from kline_trio.storage.journal_view import JournalView, journal_view
@@ -20,7 +21,7 @@ from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, State
 from kline_trio.storage.table import BEGIN, format_version, runs_of, values_of
 
-__all__ = ["Holdings", "common", "holdings", "joined", "unlisted_files"]
+__all__ = ["Holdings", "common", "holdings", "unlisted_files"]
 
 _SEALED_SINCE = 2
 """The first format whose files carry a seal: this package wrote them, in order, no time twice."""
@@ -72,18 +73,6 @@ class Holdings:
     def count(self, spans: Iterable[Span]) -> int:
         """Return how many candles of the series the spans have."""
         return sum(map(self.series.interval.count, spans))
-
-
-def joined(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans in order; make one span of spans that touch or overlap."""
-    found: list[Span] = []
-    for span in sorted(spans):
-        if found and span.from_ms <= found[-1].to_ms:
-            if span.to_ms > found[-1].to_ms:
-                found[-1] = Span(found[-1].from_ms, span.to_ms)
-        else:
-            found.append(span)
-    return found
 
 
 def common(some: Sequence[Span], others: Sequence[Span]) -> Iterator[Span]:

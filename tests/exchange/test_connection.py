@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
-from wsproto.events import CloseConnection, Pong
+from wsproto.events import CloseConnection, Pong, TextMessage
 
 from kline_trio.candle import Series
 from kline_trio.exchange.connection import Connection
@@ -203,6 +203,35 @@ async def test_a_slow_consumer_is_no_stall(autojump_clock: trio.testing.MockCloc
     assert (await life.live()).why is Why.STALLED
     assert len(life.delivered) == 3
     assert trio.current_time() == pytest.approx(3 * 100 + 30)
+
+
+async def test_what_was_received_before_it_retires_is_still_delivered(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Five candles come with one read; a slow consumer has one of them when it retires."""
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        frames = [kline_frame(BTC, open_time_ms=OPEN_MS + n * MINUTE_MS) for n in range(5)]
+        sent = [peer.protocol.send(TextMessage(data=frame)) for frame in frames]
+        await peer.stream.send_all(b"".join(sent))
+        await peer.gone()
+
+    life = Life(script)
+    life.slow_seconds = 1.0
+    ended: list[Ended] = []
+
+    async def live() -> None:
+        ended.append(await life.live())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live)
+        await trio.sleep(1.5)
+        assert len(life.delivered) == 1
+        await life.connection.retire()
+    assert [one.why for one in ended] == [Why.RETIRED]
+    assert len(life.delivered) == 5
 
 
 async def test_frames_that_cannot_be_taken_are_told_and_passed_over(

@@ -106,6 +106,7 @@ def test_the_candle_that_is_still_forming_is_left_out() -> None:
         (row(at0=True), "not a whole number"),
         (row(at0=FROM_MS * 1_000, at6=FROM_MS * 1_000), "grid"),
         (row(20), "outside"),
+        (row((SPAN.to_ms - FROM_MS) // 60_000), "outside"),
         (row(-1), "outside"),
         (row(at6=FROM_MS + 299_999), "another interval"),
         (row(at6=FROM_MS + 999), "another interval"),

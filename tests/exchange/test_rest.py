@@ -277,3 +277,20 @@ async def test_the_budget_is_read_from_the_exchange() -> None:
         rest = rest_market(client, "spot")
         await rest.listings()
         assert rest.pool.weight_per_minute == 1234
+
+
+async def test_each_host_that_is_tried_costs_the_weight(autojump_clock: object) -> None:
+    """The hosts of a market share the budget of an address."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "one":
+            return httpx2.Response(503)
+        return httpx2.Response(200, json={"symbols": []})
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        pool = WeightPool(40, 1.0)
+        hosts = ("https://one", "https://two")
+        await RestMarket(client, MARKETS["spot"], hosts, pool, ExchangeClock()).listings()
+        before = trio.current_time()
+        await pool.spend(1, 0.0)
+    assert trio.current_time() - before == pytest.approx(60), "twice 20 were spent"

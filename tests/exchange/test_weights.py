@@ -80,3 +80,18 @@ async def test_a_block_holds_everybody(autojump_clock: object) -> None:
     before = trio.current_time()
     await pool.spend(1, 0.0)
     assert trio.current_time() - before == pytest.approx(300)
+
+
+async def test_what_an_answer_says_is_used_only_adds_to_our_own_count(
+    autojump_clock: object,
+) -> None:
+    """An answer may be older than what was asked since."""
+    pool = WeightPool(100, 0.5)
+    await pool.spend(50, 0.0)
+    pool.learn_used(10)
+    before = trio.current_time()
+    await pool.spend(1, 0.0)
+    assert trio.current_time() - before == pytest.approx(60)
+    pool.learn_used(50)
+    await pool.spend(1, 0.0)
+    assert trio.current_time() - before == pytest.approx(120)

@@ -318,6 +318,33 @@ async def test_a_halted_symbol_is_recorded_again_when_it_trades_again(
     assert list(halted["is_trading"]) == [False]
 
 
+async def test_a_halt_of_a_whole_market_ends_no_series(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Most symbols stop at once: the series stay, and none of them is sealed as delisted."""
+    symbols = tuple(f"A{number}USDT" for number in range(24))
+    halts = [
+        StatusChange(trade_type="spot", symbol=symbol, at_ms=minute(at), status=status)
+        for at, status in ((30, "BREAK"), (70, "TRADING"))
+        for symbol in symbols
+    ]
+    exchange = Exchange(
+        start_ms=START_MS, listed={**LISTED, "spot": symbols, "coin_futures": ()}, faults=halts
+    )
+    config = config_in(tmp_path, '[streams.spot]\n1m = ["A2?USDT"]\n')
+    meant = tuple(spot(symbol) for symbol in symbols[20:])
+    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+        await trio.sleep(29)
+        assert recorder.series == meant
+        for _ in range(60):
+            await trio.sleep(1)
+            assert recorder.series == meant
+    for one in meant:
+        assert_traded(tmp_path, exchange, one, 85)
+        reasons = {absence.reason for absence in ledger(tmp_path, one)}
+        assert Reason.DELISTED not in reasons
+
+
 async def test_a_symbol_that_ends_while_its_market_is_silent_has_its_last_candle(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:

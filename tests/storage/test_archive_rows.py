@@ -80,6 +80,13 @@ def test_rows_of_other_days_are_left_out_and_order_is_made() -> None:
     assert begins(rows.table) == [1, 2, 3]
 
 
+def test_of_rows_of_one_time_the_first_in_the_file_counts() -> None:
+    lines = [line(3), line(1, at4="2.0"), line(2), line(1, at4="2.5"), line(1, at4="1.5")]
+    rows = read_csv("\n".join(lines).encode(), BTC, SPAN)
+    assert begins(rows.table) == [1, 2, 3]
+    assert [candle.close for candle in candles_of(rows.table)] == [2.0, 3.0, 3.0]
+
+
 DAYS = [Span(FROM_MS + day * DAY_MS, FROM_MS + (day + 1) * DAY_MS) for day in range(3)]
 
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from kline_trio.candle import Series
 from kline_trio.errors import NoRoomError
 from kline_trio.interval import Span
+from kline_trio.spans import joined
 from kline_trio.storage import catalog, parquet
-from kline_trio.storage.damage import due_span, joined, place_of
+from kline_trio.storage.damage import due_span, place_of
 from kline_trio.storage.disk import sync_file
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal_view import journal_view

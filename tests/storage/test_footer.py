@@ -5,7 +5,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kline_trio.storage.footer import Footer
@@ -23,6 +23,7 @@ def footer(groups: int, columns: int = 2, rows: int = 3, *, note: str = "note") 
 
 
 @settings(deadline=None)
+@example(groups=127, columns=1, rows=1)
 @given(groups=st.integers(0, 70), columns=st.integers(1, 20), rows=st.integers(1, 200))
 def test_its_parts_make_up_the_whole(groups: int, columns: int, rows: int) -> None:
     data = footer(groups, columns, rows)
@@ -32,15 +33,17 @@ def test_its_parts_make_up_the_whole(groups: int, columns: int, rows: int) -> No
     assert Footer.from_bytes(data + b"\x10\0\0\0PAR1") == parts
 
 
-@pytest.mark.parametrize("kept", [1, 13, 14, 15, 63, 64, 69])
-def test_row_groups_of_two_files_are_those_of_one(kept: int) -> None:
-    """Over the lengths at which a list is written otherwise."""
-    whole, later = Footer.from_bytes(footer(70)), Footer.from_bytes(footer(70 - kept))
-    both = later.with_groups(whole.groups[:kept], kept * 3)
-    file = io.BytesIO(b"PAR1" + both + len(both).to_bytes(4, "little") + b"PAR1")
-    metadata = pq.read_metadata(file)
-    assert (metadata.num_rows, metadata.num_row_groups) == (210, 70)
-    assert Footer.from_bytes(both).groups == (*whole.groups[:kept], *later.groups)
+@pytest.mark.parametrize("total", [2, 13, 14, 15, 16, 17, 63, 64, 65, 70])
+def test_row_groups_of_two_files_are_those_of_one(total: int) -> None:
+    """Over the lengths at which a list is written otherwise: from 15 elements on."""
+    whole = Footer.from_bytes(footer(total))
+    for kept in {1, total // 2, total - 1}:
+        later = Footer.from_bytes(footer(total - kept))
+        both = later.with_groups(whole.groups[:kept], kept * 3)
+        file = io.BytesIO(b"PAR1" + both + len(both).to_bytes(4, "little") + b"PAR1")
+        metadata = pq.read_metadata(file)
+        assert (metadata.num_rows, metadata.num_row_groups) == (total * 3, total)
+        assert Footer.from_bytes(both).groups == (*whole.groups[:kept], *later.groups)
 
 
 def test_a_row_group_that_tells_its_place_tells_the_new_one() -> None:

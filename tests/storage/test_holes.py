@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.holes import Holdings, common, holdings, joined, unlisted_files
+from kline_trio.spans import joined
+from kline_trio.storage.holes import Holdings, common, holdings, unlisted_files
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, Ledger, Reason, State

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, Series
-from kline_trio.errors import DiskError
+from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage import parquet
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import open_parquet, read_groups
@@ -214,23 +214,46 @@ def test_a_cut_file_is_left_alone(tmp_path: Path, target: Path, scratch: Path) -
 
 
 @pytest.mark.parametrize(
-    "table",
+    ("table", "reason"),
     [
-        pa.table({"a": [1, 2]}),
-        table_of(COIN, [make_candle(START_MS)]),
-        table_of(BTC, [make_candle(START_MS)]).drop_columns(["open"]),
-        table_of(BTC, [make_candle(START_MS), make_candle(START_MS)]),
-        table_of(BTC, [make_candle(START_MS + 60_000), make_candle(START_MS)]),
+        (pa.table({"a": [1, 2]}), "holds something else"),
+        (table_of(COIN, [make_candle(START_MS)]), "but holds coin_futures BTCUSD_PERP-3m"),
+        (
+            table_of(BTC, [make_candle(START_MS)]).drop_columns(["open"]),
+            "has not the columns of a file of spot BTCUSDT-1m",
+        ),
+        (
+            table_of(BTC, [make_candle(START_MS), make_candle(START_MS)]),
+            "does not hold its candles in order, each once",
+        ),
+        (
+            table_of(BTC, [make_candle(START_MS + 60_000), make_candle(START_MS)]),
+            "does not hold its candles in order, each once",
+        ),
     ],
     ids=["foreign", "other series", "a column short", "twice the same", "backwards"],
 )
 def test_a_file_of_something_else_is_left_alone(
-    table: pa.Table, tmp_path: Path, target: Path, scratch: Path
+    table: pa.Table, reason: str, tmp_path: Path, target: Path, scratch: Path
 ) -> None:
     """Candles are never mixed into what is not exactly a file of their series."""
+    metadata = table.schema.metadata
+    if metadata:
+        # The first format has no seal, so that the reason is not that it is missing.
+        table = table.replace_schema_metadata({**metadata, b"kline_trio_format": b"1"})
     pq.write_table(table, target)
     before = target.read_bytes()
-    with pytest.raises(DiskError, match=target.name):
+    with pytest.raises(DamagedError, match=f"{target.name} .*{reason}"):
+        perform(_one_merge(5, 6), tmp_path, scratch)
+    assert target.read_bytes() == before
+
+
+def test_a_file_that_lost_its_seal_is_left_alone(
+    tmp_path: Path, target: Path, scratch: Path
+) -> None:
+    pq.write_table(table_of(BTC, [make_candle(START_MS)]), target)
+    before = target.read_bytes()
+    with pytest.raises(DamagedError, match="its footer is not what was written"):
         perform(_one_merge(5, 6), tmp_path, scratch)
     assert target.read_bytes() == before
 

@@ -10,8 +10,11 @@ import sys
 import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -250,6 +253,35 @@ def test_what_is_read_before_a_merge_is_what_is_read_after_it(
     assert (before is None and after is None) or (
         before is not None and after is not None and before.equals(after)
     )
+
+
+def test_the_last_candle_of_a_file_is_found_by_its_own_time(tmp_path: Path) -> None:
+    write_minutes(tmp_path, 3, 0).close()
+    start, end = (
+        pd.Timestamp(START_MS + minute * 60_000, unit="ms", tz="UTC") for minute in (2, 3)
+    )
+    assert begins(read_btc(tmp_path, start=start)) == [2]
+    assert begins(read_btc(tmp_path, start=start, end=end)) == [2]
+    assert begins(read_btc(tmp_path, start=end)) == []
+
+
+def test_what_is_merged_while_it_is_read_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is looked at before the files: what leaves it meanwhile was seen in it."""
+    store = write_minutes(tmp_path, 3, 2)
+    read_row_groups = pq.ParquetFile.read_row_groups
+
+    def read_and_merge(file: pq.ParquetFile, *arguments: Any, **options: Any) -> pa.Table:  # noqa: ANN401
+        table = read_row_groups(file, *arguments, **options)
+        monkeypatch.undo()
+        merge_all(store)
+        return table
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", read_and_merge)
+    assert begins(read_btc(tmp_path)) == [0, 1, 2, 3, 4]
+    assert store.rows() == 0, "it was merged meanwhile"
+    store.close()
 
 
 def test_reading_changes_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from kline_trio.cli import main
 from kline_trio.errors import ConfigError
 from kline_trio.storage.check import check
+from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.places import universe_path
 from kline_trio.storage.reader import read
 from kline_trio.storage.snapshot import Snapshot, snapshot
@@ -145,3 +146,39 @@ def test_a_file_that_is_replaced_in_the_very_moment_is_linked_again(
     monkeypatch.setattr(Path, "hardlink_to", replaced)
     assert snapshot(tmp_path / "data", tmp_path / "copy").files == 1
     assert len(tries) == 3
+
+
+def test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is copied before the first file is looked at."""
+    store = write_minutes(tmp_path / "data", 5, 2)
+    link_to = Path.hardlink_to
+
+    def link_and_merge(link: Path, target: Path) -> None:
+        link_to(link, target)
+        merge_all(store)
+
+    monkeypatch.setattr(Path, "hardlink_to", link_and_merge)
+    snapshot(tmp_path / "data", tmp_path / "copy")
+    store.close()
+    assert len(read(tmp_path / "copy", "spot", "BTCUSDT", "1m")) == 7
+
+
+def test_a_file_that_is_newer_than_the_copy_of_the_journal_is_told_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its candles would be damage to a file that the journal knows otherwise."""
+    store = write_minutes(tmp_path / "data", 5, 2)
+    link_to = Path.hardlink_to
+
+    def merge_and_link(link: Path, target: Path) -> None:
+        merge_all(store)
+        link_to(link, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", merge_and_link)
+    snapshot(tmp_path / "data", tmp_path / "copy")
+    store.close()
+    assert [file for file in check(tmp_path / "copy") if file.faults] == []
+    with journal_view(tmp_path / "copy") as journal:
+        assert [file.rows for file in journal.files()] == [7]

@@ -21,13 +21,16 @@ from kline_trio.storage.unite import UnitedSeries, common_layout, unite
 from tests.storage.support import (
     BTC,
     LAYOUTS,
+    START_MS,
     Rows,
     apply,
     batches,
+    make_candle,
     merge_all,
     minutes,
     open_store,
     ordered,
+    receive,
     write_minutes,
 )
 from tests.storage.test_ledger import absent, at, candles, refill
@@ -107,17 +110,32 @@ def test_uniting_is_symmetric_and_is_what_dicts_would_do(
         reopened.close()
 
 
-def test_a_disagreement_names_both_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_disagreement_names_both_values(order: str, tmp_path: Path) -> None:
+    """As many trades are no win: the volume decides, whichever store is named first."""
     for name, value in (("a", 1.0), ("b", 2.0)):
         store = open_store(tmp_path / name)
         store.accept(minutes(0, 3))
         store.accept(minutes(1, 2, value))
         merge_all(store)
         store.close()
-    [one] = unite([tmp_path / "a", tmp_path / "b"], tmp_path / "c", Layout())
+    [one] = unite([tmp_path / name for name in order], tmp_path / "c", Layout())
     [found] = one.disagreements
     assert (found.kept["volume"], found.dropped["volume"]) == (2.0, 1.0)
     assert "trade_num" not in found.kept
+    assert list(read(tmp_path / "c", "spot", "BTCUSDT", "1m")["volume"]) == [1.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_more_trades_win_over_more_volume(order: str, tmp_path: Path) -> None:
+    for name, value, trades in (("a", 1.0, 9), ("b", 2.0, 8)):
+        store = open_store(tmp_path / name)
+        store.accept(receive(BTC, make_candle(START_MS, value, trades)))
+        store.close()
+    [one] = unite([tmp_path / name for name in order], tmp_path / "c", Layout())
+    [found] = one.disagreements
+    assert (found.kept["trade_num"], found.dropped["trade_num"]) == (9, 8)
+    assert list(read(tmp_path / "c", "spot", "BTCUSDT", "1m")["volume"]) == [1.0]
 
 
 @pytest.mark.parametrize("is_accounted", [False, True])

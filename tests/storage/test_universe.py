@@ -359,6 +359,20 @@ def test_two_who_saw_the_same_market_are_united_in_either_order(
         assert united.shape[0] <= sum(len(kline_trio.universe(folder / one)) for one in "ab")
 
 
+def test_what_two_saw_one_after_the_other_is_one_row(tmp_path: Path) -> None:
+    """The second look says nothing that the first has not said."""
+    halted = attrs.evolve(BTC, status="BREAK")
+    for name, seen in (("a", [(0, BTC), (50, halted)]), ("b", [(7, BTC), (60, halted)])):
+        scratch(tmp_path / name).mkdir(parents=True)
+        for after_ms, listing in seen:
+            see(UniverseFile.open(tmp_path / name), "spot", START_MS + after_ms, listing)
+    scratch(tmp_path / "c").mkdir(parents=True)
+    unite_universes([tmp_path / "a", tmp_path / "b"], UniverseFile.open(tmp_path / "c"))
+    frame = kline_trio.universe(tmp_path / "c")
+    assert list(frame["status"]) == ["TRADING", "BREAK"]
+    assert [moment.value // 1_000_000 - START_MS for moment in frame["time"]] == [0, 50]
+
+
 def test_a_store_that_is_laid_out_anew_keeps_what_the_symbols_were(tmp_path: Path) -> None:
     open_store(tmp_path / "old").close()
     see(UniverseFile.open(tmp_path / "old"), "spot", START_MS, BTC)

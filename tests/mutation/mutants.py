@@ -1,0 +1,11 @@
+"""All mutants. One that survives asks for a test; one whose line has moved, for a new line."""
+
+from tests.mutation.exchange_mutants import EXCHANGE
+from tests.mutation.mutant import Mutant
+from tests.mutation.recorder_mutants import RECORDER
+from tests.mutation.row_mutants import ROWS
+from tests.mutation.storage_mutants import STORAGE
+
+__all__ = ["MUTANTS"]
+
+MUTANTS: tuple[Mutant, ...] = (*STORAGE, *ROWS, *EXCHANGE, *RECORDER)

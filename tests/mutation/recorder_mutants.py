@@ -1,0 +1,110 @@
+"""Mutants of the recorder wing."""
+
+from tests.mutation.mutant import Mutant
+
+__all__ = ["RECORDER"]
+
+_RESTS = "recorder/test_rests.py"
+_ROSTER = "recorder/test_roster.py"
+
+RECORDER = (
+    Mutant(
+        "a halt of a whole market ends its series",
+        "recorder/universe.py",
+        "return most >= _A_MARKET and 2 * self._trading[trade_type] < most",
+        "return False",
+        "recorder/test_following.py::test_a_halt_of_a_whole_market_ends_no_series",
+        is_slow=True,
+    ),
+    Mutant(
+        "a list that lost most is believed at once",
+        "recorder/universe.py",
+        "lacks_much = bool(known) and (not seen or 2 * lost > len(known))",
+        "lacks_much = False",
+        "recorder/test_universe.py::test_a_list_that_lost_most_is_looked_at_twice",
+    ),
+    Mutant(
+        "a success leaves the market's count of failures",
+        "recorder/rests.py",
+        "self._markets[series.trade_type] = attrs.evolve(market, failures=0)",
+        "self._markets[series.trade_type] = market",
+        f"{_RESTS}::test_a_success_ends_the_series_rest_and_begins_its_market_s_count_anew",
+    ),
+    Mutant(
+        "a success leaves the series' count of failures",
+        "recorder/rests.py",
+        "self._series.pop(series, None)",
+        "pass",
+        f"{_RESTS}::test_a_success_ends_the_series_rest_and_begins_its_market_s_count_anew",
+    ),
+    Mutant(
+        "a success cuts short the rest that others' failures began",
+        "recorder/rests.py",
+        "self._markets[series.trade_type] = attrs.evolve(market, failures=0)",
+        "self._markets[series.trade_type] = _NONE",
+        f"{_RESTS}::test_a_success_that_was_asked_before_others_failed_does_not_cut_their_rest_short",
+    ),
+    Mutant(
+        "what fails together is several failures",
+        "recorder/rests.py",
+        "if market.until <= now:",
+        "if True:",
+        f"{_RESTS}::test_what_fails_while_the_market_rests_is_the_same_failure",
+    ),
+    Mutant(
+        "rests grow without end",
+        "recorder/rests.py",
+        "wait = min(_LONGEST_SECONDS, first_seconds * 2.0 ** min(self.failures, 10))",
+        "wait = first_seconds * 2.0 ** min(self.failures, 10)",
+        f"{_RESTS}::test_each_failure_in_a_row_doubles_the_rest_up_to_a_minute",
+    ),
+    Mutant(
+        "a connection retires before both have delivered the same stretch",
+        "recorder/roster.py",
+        "enough_ms = newest.ready_ms + _OVERLAP_MS",
+        "enough_ms = newest.ready_ms",
+        f"{_ROSTER}::test_a_new_life_that_lags_is_waited_for_too",
+    ),
+    Mutant(
+        "only the new connection's time counts before the old one retires",
+        "recorder/roster.py",
+        "and (min(life.newest_ms, newest.newest_ms) >= enough_ms or not patient)",
+        "and (newest.newest_ms >= enough_ms or not patient)",
+        f"{_ROSTER}::test_an_old_life_is_replaced_only_when_both_have_delivered_the_same_stretch_of_time",
+    ),
+    Mutant(
+        "a connection whose time stands still is waited for for ever",
+        "recorder/roster.py",
+        "and (min(life.newest_ms, newest.newest_ms) >= enough_ms or not patient)",
+        "and (min(life.newest_ms, newest.newest_ms) >= enough_ms)",
+        f"{_ROSTER}::test_an_old_life_whose_time_stands_still_is_not_waited_for_for_ever",
+    ),
+    Mutant(
+        "dials of other markets are not counted",
+        "recorder/roster.py",
+        "return max(self._dialled_at + _DIAL_SPACING_SECONDS, self.dials.next_at())",
+        "return self._dialled_at + _DIAL_SPACING_SECONDS",
+        f"{_ROSTER}::test_no_more_is_dialled_in_five_minutes_than_half_of_what_is_allowed",
+    ),
+    Mutant(
+        "of fewer copies the first stay, whatever they deliver",
+        "recorder/roster.py",
+        "shard.seats.sort(key=_seniority)",
+        "pass",
+        f"{_ROSTER}::test_of_fewer_copies_those_stay_that_deliver",
+    ),
+    Mutant(
+        "a life that was heard leaves its seat's failures",
+        "recorder/roster.py",
+        "seat.failures = seat.stalls = 0",
+        "pass",
+        "recorder/test_listener.py::test_data_resets_backoff_and_patience",
+    ),
+    Mutant(
+        "lives that began together end together",
+        "recorder/roster.py",
+        "age = self.max_age_seconds * (1 - next(chances) / 10)",
+        "age = self.max_age_seconds",
+        f"{_ROSTER}::test_lives_that_began_together_do_not_end_together",
+    ),
+)

@@ -1,0 +1,359 @@
+"""Mutants of what touches the disk."""
+
+from tests.mutation.mutant import Mutant
+
+__all__ = ["STORAGE"]
+
+_PARQUET = "storage/test_parquet.py"
+_OTHERS = f"{_PARQUET}::test_a_file_of_something_else_is_left_alone"
+_SYNCS = f"{_PARQUET}::test_every_rename_follows_a_sync_and_is_followed_by_two"
+_SEAL = "storage/test_seal.py"
+_FOOTER = "storage/test_footer.py::test_row_groups_of_two_files_are_those_of_one"
+_SNAPSHOT = "storage/test_snapshot.py"
+_UNITE = "storage/test_unite.py"
+_READER = "storage/test_reader.py"
+_VIEW = "storage/test_journal_view.py"
+_KEPT = "storage/test_kept.py"
+_DISK = "storage/test_disk.py"
+_FILES = "storage/test_files.py"
+
+STORAGE = (
+    # Files as they are read back
+    Mutant(
+        "a file of another owner is merged into",
+        "storage/parquet.py",
+        "if owner != series:",
+        "if False:",
+        _OTHERS,
+    ),
+    Mutant(
+        "a file with other columns is taken for one of ours",
+        "storage/files.py",
+        "if owner is not None and not columns.equals(schema(owner)):",
+        "if False:",
+        _OTHERS,
+    ),
+    Mutant(
+        "equal times within a row group pass",
+        "storage/files.py",
+        "if not pc.all(pc.less(begins[:-1], begins[1:]), min_count=0).as_py():",
+        "if not pc.all(pc.less_equal(begins[:-1], begins[1:]), min_count=0).as_py():",
+        _OTHERS,
+    ),
+    Mutant(
+        "the order within a row group is not looked at",
+        "storage/files.py",
+        "if not pc.all(pc.less(begins[:-1], begins[1:]), min_count=0).as_py():",
+        "if False:",
+        _OTHERS,
+    ),
+    Mutant(
+        "a seal that is missing is missed by nobody",
+        "storage/files.py",
+        "if not sealed and format_version(file.metadata.metadata) >= _SEALED_SINCE:",
+        "if False:",
+        f"{_PARQUET}::test_a_file_that_lost_its_seal_is_left_alone",
+    ),
+    Mutant(
+        "pages are read without their checksums",
+        "storage/files.py",
+        "file = pq.ParquetFile(source, page_checksum_verification=True)",
+        "file = pq.ParquetFile(source)",
+        f"{_FILES}::test_no_flipped_bit_in_a_page_is_read",
+    ),
+    Mutant(
+        "a sector that cannot be read is no damage",
+        "storage/files.py",
+        "if isinstance(error, OSError) and error.errno not in (None, errno.EIO):",
+        "if isinstance(error, OSError) and error.errno is not None:",
+        f"{_FILES}::test_nonsense_and_sectors_that_cannot_be_read_are_damage",
+    ),
+    Mutant(
+        "the CRC of a file forgets all but its last piece",
+        "storage/files.py",
+        "crc32 = zlib.crc32(chunk, crc32)",
+        "crc32 = zlib.crc32(chunk)",
+        f"{_FILES}::test_a_crc_is_over_all_pieces",
+    ),
+    Mutant(
+        "what is wrong with a seal passes",
+        "storage/seal.py",
+        'if footer[at : at + len(UNSEALED)] != b"%08x" % zlib.crc32(unsealed(footer)):',
+        "if False:",
+        f"{_SEAL}::test_a_flipped_bit_in_a_footer_is_named",
+    ),
+    Mutant(
+        "the seal is over the footer with the seal in it",
+        "storage/seal.py",
+        "return footer[:at] + UNSEALED.encode() + footer[at + len(UNSEALED) :]",
+        "return footer",
+        f"{_SEAL}::test_a_written_file_is_sealed",
+    ),
+    # Footers
+    Mutant(
+        "a list of fifteen is written as a short one",
+        "storage/footer.py",
+        "if length < _LONG_LIST:",
+        "if length <= _LONG_LIST:",
+        _FOOTER,
+    ),
+    Mutant(
+        "a list of fourteen is written as a long one",
+        "storage/footer.py",
+        "if length < _LONG_LIST:",
+        "if length < _LONG_LIST - 1:",
+        "storage/test_footer.py::test_its_parts_make_up_the_whole",
+    ),
+    Mutant(
+        "a number of seven bits takes two bytes",
+        "storage/footer.py",
+        "while value > 0x7F:",
+        "while value >= 0x7F:",
+        "storage/test_footer.py::test_its_parts_make_up_the_whole",
+    ),
+    Mutant(
+        "row groups are numbered from their own file's begin",
+        "storage/footer.py",
+        "groups = [*kept, *(_numbered(one, len(kept) + n) for n, one in enumerate(self.groups))]",
+        "groups = [*kept, *(_numbered(one, n) for n, one in enumerate(self.groups))]",
+        "storage/test_footer.py::test_a_row_group_that_tells_its_place_tells_the_new_one",
+    ),
+    Mutant(
+        "the rows of row groups that were kept are not counted",
+        "storage/footer.py",
+        "_varint(rows + self.rows << 1),",
+        "_varint(self.rows << 1),",
+        _FOOTER,
+    ),
+    # Merges
+    Mutant(
+        "a file is not synced before it gets its name",
+        "storage/parquet.py",
+        "seal(file)\nsync_file(file)",
+        "seal(file)",
+        _SYNCS,
+    ),
+    Mutant(
+        "the folder of a renamed file is not synced",
+        "storage/parquet.py",
+        "sync_folder(target.parent)",
+        "pass",
+        _SYNCS,
+    ),
+    Mutant(
+        "what was written is not read back",
+        "storage/parquet.py",
+        "crc32 = _verified(temporary, series, rows, kept)",
+        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(temporary)",
+        f"{_PARQUET}::test_a_write_that_went_wrong_is_noticed_before_the_rename",
+    ),
+    Mutant(
+        "what fills gaps replaces what is there",
+        "storage/parquet.py",
+        "held = overlay(held, table if wins else without(table, held))",
+        "held = overlay(held, table)",
+        "storage/test_ledger.py::test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight",
+    ),
+    Mutant(
+        "a temporary file is left behind",
+        "storage/parquet.py",
+        "temporary.unlink(missing_ok=True)",
+        "pass",
+        f"{_PARQUET}::test_a_failing_disk_leaves_the_old_file_or_the_new",
+    ),
+    Mutant(
+        "row groups of other bytes are copied",
+        "storage/kept.py",
+        "if (footer.head, footer.tail, whole) != (like.head, like.tail, known.crc32):",
+        "if (footer.head, footer.tail) != (like.head, like.tail):",
+        f"{_KEPT}::test_of_a_file_that_is_not_known_all_is_read",
+    ),
+    Mutant(
+        "a row group that the new rows touch is copied",
+        "storage/kept.py",
+        "if not is_full or bounds_ms(file, group, BEGIN)[1] >= before_ms:",
+        "if not is_full:",
+        f"{_KEPT}::test_a_late_row_has_all_from_its_row_group_on_read",
+    ),
+    # The disk
+    Mutant(
+        "the folder above a new folder is not synced",
+        "storage/disk.py",
+        "folder.mkdir(exist_ok=True)\nsync_folder(folder.parent)",
+        "folder.mkdir(exist_ok=True)",
+        f"{_DISK}::test_each_folder_that_is_made_is_synced_in_the_one_above",
+    ),
+    Mutant(
+        "a file is unlinked before its new name is durable",
+        "storage/disk.py",
+        "new.hardlink_to(old)\nsync_folder(new.parent)",
+        "new.hardlink_to(old)",
+        f"{_DISK}::test_a_file_that_is_moved_has_a_durable_name_at_every_moment",
+    ),
+    Mutant(
+        "a full disk is an error like others",
+        "storage/disk.py",
+        "kind = NoRoomError if error.errno in _NO_ROOM else DiskError",
+        "kind = DiskError",
+        f"{_DISK}::test_want_of_room_is_told_from_other_errors",
+    ),
+    # Snapshots, and stores into one
+    Mutant(
+        "a snapshot links files before it copies the journal",
+        "storage/snapshot.py",
+        "with journal_view(store_path) as journal:\n"
+        "journal.copy_to(journal_path(work))\n"
+        "for path in candle_files(store_path):\n"
+        "_link(path, work / path.relative_to(store_path))",
+        "for path in candle_files(store_path):\n"
+        "    _link(path, work / path.relative_to(store_path))\n"
+        "with journal_view(store_path) as journal:\n"
+        "    journal.copy_to(journal_path(work))",
+        f"{_SNAPSHOT}::test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal",
+    ),
+    Mutant(
+        "a snapshot inside its store is made",
+        "storage/snapshot.py",
+        "if into.is_relative_to(store_path):",
+        "if False:",
+        f"{_SNAPSHOT}::test_a_place_that_will_not_do_is_refused",
+    ),
+    Mutant(
+        "files younger than the journal's copy are not told to it",
+        "storage/snapshot.py",
+        "if known.get(merged.path) != merged:",
+        "if False:",
+        f"{_SNAPSHOT}::test_a_file_that_is_newer_than_the_copy_of_the_journal_is_told_to_it",
+    ),
+    Mutant(
+        "a tie wins when stores are united",
+        "storage/unite.py",
+        "wins |= ~decided & (theirs_value > mine_value)",
+        "wins |= ~decided & (theirs_value >= mine_value)",
+        f"{_UNITE}::test_a_disagreement_names_both_values",
+    ),
+    Mutant(
+        "a later column overrules an earlier one",
+        "storage/unite.py",
+        "wins |= ~decided & (theirs_value > mine_value)",
+        "wins |= theirs_value > mine_value",
+        f"{_UNITE}::test_more_trades_win_over_more_volume",
+    ),
+    Mutant(
+        "of two values the lesser is kept",
+        "storage/unite.py",
+        "new[pc.is_valid(at).to_numpy(zero_copy_only=False)] = wins",
+        "new[pc.is_valid(at).to_numpy(zero_copy_only=False)] = ~wins",
+        f"{_UNITE}::test_a_disagreement_names_both_values",
+    ),
+    Mutant(
+        "what is pending hides what another store has closed",
+        "storage/unite.py",
+        "for one in sorted(ledger, key=lambda one: one.state is State.PENDING)",
+        "for one in sorted(ledger, key=lambda one: one.state is not State.PENDING)",
+        f"{_UNITE}::test_the_ledger_goes_along",
+    ),
+    Mutant(
+        "a folder with something in it is replaced",
+        "storage/unite.py",
+        "if into.exists() and (not into.is_dir() or any(into.iterdir())):",
+        "if into.exists() and not into.is_dir():",
+        f"{_UNITE}::test_what_is_there_is_not_written_over",
+    ),
+    # The journal's readers
+    Mutant(
+        "a copy of a journal that changed meanwhile is read",
+        "storage/journal_view.py",
+        "if _generation(journal, wal) == before:",
+        "if True:",
+        f"{_VIEW}::test_a_copy_in_which_database_and_log_do_not_belong_together_is_made_again",
+    ),
+    Mutant(
+        "a log is copied before its database",
+        "storage/journal_view.py",
+        "shutil.copyfile(journal, copy)\nwal_copy.unlink(missing_ok=True)",
+        "wal_copy.unlink(missing_ok=True)",
+        f"{_VIEW}::test_a_copy_in_which_database_and_log_do_not_belong_together_is_made_again",
+    ),
+    Mutant(
+        "the last candle that was asked for is left out",
+        "storage/journal_view.py",
+        '" AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms"',
+        '" AND open_time_ms > ? AND open_time_ms < ? ORDER BY open_time_ms"',
+        f"{_READER}::test_start_is_inclusive_and_end_is_not_and_naive_times_are_utc",
+    ),
+    # Reading
+    Mutant(
+        "a row group that ends with the first moment is left out",
+        "storage/stored.py",
+        "if first_ms < end_ms and last_ms >= start_ms:",
+        "if first_ms < end_ms and last_ms > start_ms:",
+        f"{_READER}::test_the_last_candle_of_a_file_is_found_by_its_own_time",
+    ),
+    Mutant(
+        "the file wins over the journal",
+        "storage/stored.py",
+        "for piece in [*in_order, table_of(series, waiting)]:",
+        "for piece in [table_of(series, waiting), *in_order]:",
+        f"{_READER}::test_the_journal_wins_over_the_file",
+    ),
+    Mutant(
+        "files are looked at before the journal",
+        "storage/stored.py",
+        "with journal_view(store_path) as journal:\n"
+        "waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}\n"
+        "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
+        "for path, owner, file in open_files(_candidates(store_path, wanted)):\n"
+        "if owner in pieces:\n"
+        "pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))",
+        "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
+        "for path, owner, file in open_files(_candidates(store_path, wanted)):\n"
+        "    if owner in pieces:\n"
+        "        pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))\n"
+        "with journal_view(store_path) as journal:\n"
+        "    waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}",
+        f"{_READER}::test_what_is_merged_while_it_is_read_is_read",
+    ),
+    Mutant(
+        "a moment between two milliseconds is rounded down",
+        "storage/reader.py",
+        'stamp = stamp.ceil("ms")',
+        'stamp = stamp.floor("ms")',
+        f"{_READER}::test_start_is_inclusive_and_end_is_not_and_naive_times_are_utc",
+    ),
+    Mutant(
+        "of two tables the older one wins",
+        "storage/table.py",
+        "return pa.concat_tables([without(older, newer), newer]).sort_by(BEGIN)",
+        "return pa.concat_tables([older, without(newer, older)]).sort_by(BEGIN)",
+        "storage/test_table.py::test_overlay_is_dict_union",
+    ),
+    Mutant(
+        "tables that touch in one candle are put behind each other",
+        "storage/table.py",
+        "if older[BEGIN][-1].value < newer[BEGIN][0].value:",
+        "if older[BEGIN][-1].value <= newer[BEGIN][0].value:",
+        "storage/test_table.py::test_overlay_is_dict_union",
+    ),
+    Mutant(
+        "files of newer formats are read",
+        "storage/table.py",
+        "if version > FORMAT_VERSION:",
+        "if False:",
+        "storage/test_table.py::test_newer_formats_are_refused",
+    ),
+    Mutant(
+        "two placeholders may stand side by side",
+        "storage/layout.py",
+        "if before is not None and (not text or text.isalnum()):",
+        "if False:",
+        "storage/test_layout.py::test_unusable_templates_say_why",
+    ),
+    Mutant(
+        "parts of a path may begin with a dot",
+        "storage/layout.py",
+        'if part.startswith((".", "_")) or not part:',
+        "if not part:",
+        "storage/test_layout.py::test_unusable_templates_say_why",
+    ),
+)

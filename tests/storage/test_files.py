@@ -1,0 +1,58 @@
+"""Files as they are read back: CRCs over pieces, and damage told from a disk that refuses."""
+
+import errno
+import zlib
+from pathlib import Path
+
+import pytest
+
+from kline_trio.errors import DamagedError
+from kline_trio.storage.files import crc32_of, crc32_on, damage, open_parquet, read_groups
+from tests.storage.support import BTC, make_candle, merge_all, nth_open_time_ms, open_store, receive
+
+
+def test_a_crc_is_over_all_pieces(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "file").write_bytes(content)
+    assert crc32_of(tmp_path / "file") == zlib.crc32(content)
+    with (tmp_path / "file").open("rb") as file:
+        first = crc32_on(file, 1_500_000)
+        assert first == zlib.crc32(content[:1_500_000])
+        assert crc32_on(file, crc32=first) == zlib.crc32(content)
+
+
+@pytest.mark.parametrize("error", [OSError("nonsense"), OSError(errno.EIO, "sector"), ValueError()])
+def test_nonsense_and_sectors_that_cannot_be_read_are_damage(error: Exception) -> None:
+    with pytest.raises(DamagedError, match="name is damaged"), damage(Path("name")):
+        raise error
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EMFILE, errno.ENOSPC])
+def test_a_disk_that_refuses_is_no_damage(number: int) -> None:
+    with pytest.raises(OSError, match="refused") as caught, damage(Path("name")):
+        raise OSError(number, "refused")
+    assert not isinstance(caught.value, DamagedError)
+
+
+def test_no_flipped_bit_in_a_page_is_read(tmp_path: Path) -> None:
+    """Each page is compared with its CRC: without it, some of these bits change a value."""
+    store = open_store(tmp_path)
+    rows = [make_candle(nth_open_time_ms(BTC, n), 1.0 + n % 7, trade_num=n * n) for n in range(200)]
+    store.accept(receive(BTC, *rows))
+    merge_all(store)
+    store.close()
+    path = tmp_path / "spot_BTCUSDT_1m.pqt"
+    content = path.read_bytes()
+    with open_parquet(path) as file:
+        whole = read_groups(file, [0], path)
+        last = file.metadata.row_group(0).column(whole.num_columns - 1)
+    for at in range(4, int(last.data_page_offset + last.total_compressed_size)):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        try:
+            with open_parquet(path) as file:
+                table = read_groups(file, [0], path)
+        except DamagedError:
+            continue
+        assert table.equals(whole), f"byte {at}"
