@@ -103,7 +103,7 @@ async def joined(
         serving.cancel_scope.cancel()
 
 
-def _no_sync(*_: object) -> None:
+def no_sync(*_: object) -> None:
     """Stand in for a sync; a mock would remember each of its calls."""
 
 
@@ -124,8 +124,8 @@ def on_a_fast_disk(*, least_archive_candles: int | None = None) -> Iterator[None
     settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(journal_tables, "_SETTINGS", settings))
-        patches.enter_context(mock.patch.object(disk, "_sync", _no_sync))
-        patches.enter_context(mock.patch.object(os, "fsync", _no_sync))
+        patches.enter_context(mock.patch.object(disk, "_sync", no_sync))
+        patches.enter_context(mock.patch.object(os, "fsync", no_sync))
         if least_archive_candles is not None:
             module = _module_with("_LEAST_CANDLES", _ARCHIVE_MODULES)
             patches.enter_context(

@@ -1,6 +1,6 @@
 """What a storm left in a store, held against what the exchange knows of itself."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault, Refuse, RestFault
 from kline_trio.simulator.market import Market
 from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.status import SeriesStatus
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from kline_trio.storage.universe import UniverseFile
@@ -70,6 +71,32 @@ class Judgement:
             for line in found:
                 yield f"{series} {line}"
         yield from self._wrong_universe()
+
+    def wrong_status(self, told: Iterable[SeriesStatus]) -> Iterator[str]:
+        """Give a line for each series of which `status` does not tell the truth.
+
+        A series of which a hole is known is left to the other lines. As soon as `status` counts
+        what it cannot explain, this is to ask for that count, too.
+        """
+        by_series = {one.series: one for one in told}
+        for series, have in self.stored.items():
+            mine, account = by_series[series], self.accounts[series]
+            times = {one.open_time_ms for one in have}
+            rows = len(times)
+            absent = sum(
+                series.interval.count(one.span)
+                for one in self.absences(series)
+                if one.state is not State.FILLED
+            )
+            due = 0
+            if account.watermark_ms > account.first_ms:
+                due = series.interval.count(Span(account.first_ms, account.watermark_ms))
+            beyond = sum(not account.first_ms <= ms < account.watermark_ms for ms in times)
+            seen = (mine.rows, mine.due, sum(mine.absent.values()))
+            if seen != (rows, due, absent):
+                yield f"{series}: status says {seen}, and it is {(rows, due, absent)}"
+            if due != rows - beyond + absent:
+                yield f"{series}: {due} are due, {rows - beyond} stored and {absent} absent"
 
     def _wrong_universe(self) -> Iterator[str]:
         latest = UniverseFile.open(self.store).latest
@@ -207,9 +234,28 @@ class _OfSeries:
             for what, those in (("lost", lost), ("not what was traded", differ), ("never", never))
             if those
         ]
+        found += self._wrong_ledger(account, {one.open_time_ms for one in everything})
         if len(everything) > len({one.open_time_ms for one in everything}):
             found.append("some are there twice")
         return found
+
+    def _wrong_ledger(self, account: Account, stored: set[int]) -> Iterator[str]:
+        """Whether each due candle is a row or a gap of the ledger, and not both."""
+        interval = self.series.interval
+        gaps = {
+            open_ms
+            for one in self.whole.absences(self.series)
+            if one.state is not State.FILLED
+            for open_ms in interval.open_times_ms(one.span)
+        }
+        both = sorted(stored & gaps)
+        if both:
+            yield f"stored and absent: {len(both)}, first {both[0]}"
+        if account.watermark_ms > account.first_ms:
+            due = interval.open_times_ms(Span(account.first_ms, account.watermark_ms))
+            holes = [ms for ms in due if ms not in stored and ms not in gaps]
+            if holes:
+                yield f"without a row of the ledger: {len(holes)}, first {holes[0]}"
 
     def wrong_reasons(self) -> list[str]:
         """Whether each absence has the reason that the exchange's record and our lives give it."""

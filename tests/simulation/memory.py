@@ -31,8 +31,7 @@ from kline_trio.simulator.faults import Drop, Fault, Shutdown
 from kline_trio.storage import disk, journal_tables
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.memory import give_back, use_system_memory
-from tests.simulation.year import no_sync
-from tests.virtual import joined
+from tests.virtual import joined, no_sync
 
 START_MS = 1_704_067_200_000  # 2024-01-01
 DAY_MS = 86_400_000

@@ -8,7 +8,6 @@ trace, whose digest is in the line.
 import argparse
 import hashlib
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -21,8 +20,6 @@ from unittest import mock
 
 import attrs
 import trio
-import trio.testing
-from trio._core import _run
 
 from kline_trio.config import (
     CompletenessConfig,
@@ -31,23 +28,29 @@ from kline_trio.config import (
     StoreConfig,
     UniverseConfig,
 )
+<<<<<<< HEAD
 from kline_trio.recorder import archive_source
+=======
+>>>>>>> harness
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault
-from kline_trio.storage import disk, journal_tables, parquet
+from kline_trio.storage import parquet
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import State
+from kline_trio.storage.status import status
 from tests.simulation.judgement import Judgement
 from tests.simulation.weather import DAY_MS, LASTING, LISTED, NAMED, PATTERNS, START_MS, faults
-from tests.virtual import joined
+from tests.virtual import joined, on_a_fast_disk, run_seeded, slow_disk
 
 SPEED = 1_200.0
 _DAY_S = DAY_MS / 1_000 / SPEED
 _LIFE_S = 4 * _DAY_S
 """How long a recorder lives, in the mean."""
+_SHORT_SHARE = 0.25
+"""How many recorders are stopped within two seconds of their start."""
 _MONTHS = Layout("{trade_type}_{symbol}_{time_interval}.pqt/{month}.parquet")
 
 
@@ -90,31 +93,23 @@ class Storm:
     """From when to when, in the exchange's time, each recorder lived."""
 
 
-def no_sync(*_: object) -> None:
-    """In the place of a sync; a mock would remember each of its calls."""
-
-
 def simulate(seed: int, days: int, folder: Path) -> Result:
     """Records so many days of the exchange's time in the folder."""
     began = time.monotonic()
     result = Result(seed, days)
     # In memory, and without syncs: this run is about logic; crashes have tests of their own.
-    settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
     with (
-        mock.patch.object(journal_tables, "_SETTINGS", settings),
-        mock.patch.object(disk, "_sync", no_sync),
         # Files of a few days are worth their while here, where no series is of 1m.
+<<<<<<< HEAD
         mock.patch.object(archive_source, "_LEAST_CANDLES", 200),
         mock.patch.object(os, "fsync", no_sync),
+=======
+        on_a_fast_disk(least_archive_candles=200),
+>>>>>>> harness
         # And so that merges copy some of each file.
         mock.patch.object(parquet, "_ROWS_PER_GROUP", 256),
-        # As under pytest, by Hypothesis: the order of tasks follows from the seed.
-        mock.patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
     ):
-        _run._r.seed(seed)
-        storm = trio.run(
-            _record, seed, days, folder, clock=trio.testing.MockClock(autojump_threshold=0)
-        )
+        storm = run_seeded(seed, _record, seed, days, folder)
     _hold_against_the_truth(result, storm, folder)
     result.seconds = time.monotonic() - began
     return result
@@ -153,9 +148,15 @@ async def _record(seed: int, days: int, folder: Path) -> Storm:
             if not lives or chance.random() < 0.2:
                 # So long that the archive has files of the days between.
                 gap_s = chance.uniform(4.0, 6.0) * _DAY_S
+            disk_seconds = chance.choice((0.05, 0.05, chance.uniform(0.05, 0.15)))
+            if lives and chance.random() < _SHORT_SHARE:
+                # It is stopped while it starts; the next one starts soon after.
+                life_s, gap_s = chance.uniform(0.05, 2.0), chance.uniform(0.0, 5.0)
             is_last = left_s < life_s + gap_s + 2 * _DAY_S
+            on_disk = slow_disk(Random(f"{seed} {len(lives)}"), disk_seconds)
+            ways = attrs.evolve(seams, on_disk=on_disk)
             with trio.CancelScope() as life:
-                async with open_recorder(config, seams) as recorder:
+                async with open_recorder(config, ways) as recorder:
                     until = trio.current_time() + (left_s if is_last else life_s)
                     await _meddle(recorder, config, chance, until - 30.0)
                     await trio.sleep_until(until)
@@ -210,6 +211,7 @@ def _hold_against_the_truth(result: Result, storm: Storm, folder: Path) -> None:
     result.lives = len(storm.lives)
     result.series = len(accounts)
     result.wrong += judgement.wrong()
+    result.wrong += judgement.wrong_status(status(folder / "data"))
     result.wrong += [
         f"{file.path}: {fault.what}" for file in check(folder / "data") for fault in file.faults
     ]

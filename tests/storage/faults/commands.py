@@ -1,0 +1,226 @@
+"""Stop a command on stores at its n-th call of a file or of SQL, then repeat it.
+
+`python -m tests.storage.faults.commands MODE MOST`, where MODE is kill or interrupt, prints a line
+of JSON: how many points there were, how many were reached, and what was wrong with the first few.
+"""
+
+import gc
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any
+
+import attrs
+import pyarrow as pa
+
+from kline_trio.interval import Span
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.ledger import Absence, Account, Reason
+from kline_trio.storage.places import HOUSE
+from kline_trio.storage.stored import stored_table
+from kline_trio.storage.unite import unite
+from tests.storage.support import (
+    BTC,
+    CHINESE,
+    LAYOUTS,
+    make_candle,
+    merge_all,
+    minutes,
+    nth_open_time_ms,
+    open_store,
+    receive,
+)
+
+MODES = ("kill", "interrupt")
+_CALLS = {
+    *("open", "read", "write", "close", "flush", "fsync", "replace", "rename", "unlink", "remove"),
+    *("mkdir", "rmdir", "scandir", "stat", "utime", "copy_file_range", "sendfile", "link"),
+    *("execute", "executemany", "executescript", "commit", "rollback", "backup", "connect"),
+    "fetchone",
+    "fetchall",
+}
+"""The names of functions, written in C, of files and of SQL."""
+
+
+@attrs.define
+class Stopper:
+    """Act at the n-th call; made for `sys.setprofile`, which lets an exception pass."""
+
+    at: int
+    act: Callable[[], None]
+    count: int = 0
+
+    def __call__(self, _: FrameType, event: str, argument: Any) -> None:  # noqa: ANN401
+        """Count a call."""
+        if event == "c_call" and getattr(argument, "__name__", "") in _CALLS:
+            self.count += 1
+            if self.count == self.at:
+                self.act()
+
+
+@attrs.frozen
+class Command:
+    """Work that makes one store of others."""
+
+    name: str
+    inputs: Sequence[str]
+    layout: str
+
+    def run(self, folder: Path) -> None:
+        """Do the work."""
+        for _ in unite([folder / name for name in self.inputs], self.into(folder), self._layout):
+            pass
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.layout)
+
+    def into(self, folder: Path) -> Path:
+        """Return where the new store is to be."""
+        return folder / "new" / "store"
+
+
+COMMANDS = (
+    Command("merge", ("one", "two"), DEFAULT_LAYOUT),
+    Command("relayout", ("one",), LAYOUTS[1]),
+)
+
+
+def prepare(folder: Path) -> None:
+    """Make two stores that overlap; one has a gap, and candles that are not merged."""
+    for name, first, end, value in (("one", 0, 6, 1.0), ("two", 4, 9, 2.0)):
+        store = open_store(folder / name)
+        store.accept(minutes(first, end, value))
+        if name == "one":
+            store.accept(receive(CHINESE, make_candle(nth_open_time_ms(CHINESE, 2), 3.0)))
+        merge_all(store)
+        store.accept(minutes(end + 1, end + 3, value))
+        interval = BTC.interval
+        [gap_ms] = [one.candle.open_time_ms for one in minutes(end, end + 1)]
+        [first_ms] = [one.candle.open_time_ms for one in minutes(first, first + 1)]
+        gap = Span(gap_ms, interval.end_time_ms(gap_ms))
+        account = Account(first_ms, gap_ms + 3 * 60_000)
+        store.settle([Absence(BTC, gap, gap.to_ms, Reason.NOT_RECEIVED)], {BTC: account})
+        store.close()
+
+
+def _bytes_of(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _result_of(store: Path) -> object:
+    with journal_view(store) as journal:
+        ledger, accounts = tuple(journal.absences()), journal.accounts()
+    tables = [stored_table(store, series) for series in (BTC, CHINESE)]
+    files = sorted(
+        str(one.relative_to(store)) for one in store.rglob("*.p*q*") if HOUSE not in one.parts
+    )
+    return ledger, accounts, [None if one is None else one.to_pylist() for one in tables], files
+
+
+def _interrupted(command: Command, folder: Path, at: int) -> tuple[bool, int]:
+    """Run the command up to an interrupt; return whether it came, and how many calls there were."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    stopper = Stopper(at, interrupt)
+    sys.setprofile(stopper)
+    try:
+        command.run(folder)
+    except KeyboardInterrupt:
+        return True, stopper.count
+    finally:
+        sys.setprofile(None)
+    return False, stopper.count
+
+
+def _killed(command: Command, folder: Path, at: int) -> bool:
+    child = os.fork()
+    if not child:
+        sys.setprofile(Stopper(at, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        command.run(folder)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def _points(calls: int, most: int) -> Iterator[int]:
+    step = max(1.0, calls / most)
+    at = 1.0
+    while at <= calls:
+        yield int(at)
+        at += step
+
+
+def wrong_after(command: Command, folder: Path, inputs: str, result: object) -> str | None:
+    """Tell why what is left breaks the promise; None if it keeps it."""
+    into = command.into(folder)
+    if _bytes_of(folder / "in") != inputs:
+        return "the inputs have changed"
+    if into.exists() and any(into.iterdir()):
+        # It was stopped after the new store had got its name.
+        if _result_of(into) != result:
+            return "the new store has its name and is not whole"
+        shutil.rmtree(into)
+    command.run(folder)
+    if _result_of(into) != result:
+        return "the repeated command made something else"
+    if _bytes_of(folder / "in") != inputs:
+        return "the repeated command changed the inputs"
+    left = [path.name for path in into.parent.iterdir() if path != into]
+    return f"left behind: {left}" if left else None
+
+
+def campaign(mode: str, most: int) -> dict[str, object]:
+    """Stop each command at its calls; at most so many of them, evenly spread."""
+    # A child of a fork has none of its parent's threads.
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    points = stopped = 0
+    wrong: list[str] = []
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        base, folder = Path(name, "base"), Path(name, "work")
+        prepare(base / "in")
+        for command in COMMANDS:
+            here = attrs.evolve(command, inputs=[f"in/{one}" for one in command.inputs])
+            # Twice: the first run also imports, and fills caches.
+            for _ in range(2):
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.copytree(base, folder)
+                _, calls = _interrupted(here, folder, -1)
+            result, inputs = _result_of(here.into(folder)), _bytes_of(base / "in")
+            shutil.rmtree(folder)
+            for at in _points(calls, most):
+                shutil.copytree(base, folder)
+                points += 1
+                if mode == "kill":
+                    stopped += _killed(here, folder, at)
+                else:
+                    stopped += _interrupted(here, folder, at)[0]
+                    gc.collect()
+                try:
+                    why = wrong_after(here, folder, inputs, result)
+                except Exception as error:  # noqa: BLE001 - is reported
+                    why = f"{type(error).__name__}: {error}"
+                if why:
+                    wrong.append(f"{command.name}, {mode} at call {at} of {calls}: {why}")
+                shutil.rmtree(folder)
+    return {"points": points, "stopped": stopped, "wrong": len(wrong), "first": wrong[:20]}
+
+
+if __name__ == "__main__":
+    print(json.dumps(campaign(sys.argv[1], int(sys.argv[2]))))
