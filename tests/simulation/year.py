@@ -28,10 +28,6 @@ from kline_trio.config import (
     StoreConfig,
     UniverseConfig,
 )
-<<<<<<< HEAD
-from kline_trio.recorder import archive_source
-=======
->>>>>>> harness
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault
@@ -100,12 +96,7 @@ def simulate(seed: int, days: int, folder: Path) -> Result:
     # In memory, and without syncs: this run is about logic; crashes have tests of their own.
     with (
         # Files of a few days are worth their while here, where no series is of 1m.
-<<<<<<< HEAD
-        mock.patch.object(archive_source, "_LEAST_CANDLES", 200),
-        mock.patch.object(os, "fsync", no_sync),
-=======
         on_a_fast_disk(least_archive_candles=200),
->>>>>>> harness
         # And so that merges copy some of each file.
         mock.patch.object(parquet, "_ROWS_PER_GROUP", 256),
     ):
