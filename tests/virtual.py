@@ -23,6 +23,8 @@ from kline_trio.storage import disk, journal_tables
 
 _Result = TypeVar("_Result")
 
+WALL_CLOCK_MS = 1_719_759_600_000
+"""What the recorder's own clock says all the time."""
 MARKET_OF_HOST = {
     "stream.binance.com": "spot",
     "api.binance.com": "spot",
@@ -97,7 +99,7 @@ async def joined(
             dial=dial,
             http_transport=Transport(exchange),
             on_disk=slow_disk(Random(seed), disk_seconds),
-            wall_clock=lambda: 1_719_759_600.0,
+            wall_clock=lambda: WALL_CLOCK_MS / 1_000,
             random=Random(seed),
         )
         serving.cancel_scope.cancel()
