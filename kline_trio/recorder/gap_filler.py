@@ -7,7 +7,6 @@ series a worker is asking for, what the archive is fetching, and when to ask for
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
@@ -60,7 +59,7 @@ class Pool:
     trade_types: frozenset[str]
     one_reads: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     """The workers of a pool wait for the same rows."""
-    ready: deque[Absence] = attrs.field(init=False, factory=deque)
+    ready: list[Absence] = attrs.field(init=False, factory=list)
     """Rows of the queue that could be asked for when they were read, newest first."""
     until: float = attrs.field(init=False, default=-math.inf)
     """When another row can be asked for, on our own clock, if nothing happens before."""
@@ -113,10 +112,11 @@ class GapFiller:
           DiskError: the store could not be written; want of space is waited for.
         """
         while True:
-            series = await self._next(pool)
+            gaps = await self._next(pool)
+            series = gaps[0].series
             self._asking.add(series)
             try:
-                await self._ask(series)
+                await self._ask(series, gaps)
             finally:
                 self._asking.discard(series)
                 pool.is_outdated = True
@@ -170,8 +170,12 @@ class GapFiller:
 
     # Which gap is next.
 
-    async def _next(self, pool: Pool) -> Series:
-        """Wait for the newest gap of a pool that may be asked for now."""
+    async def _next(self, pool: Pool) -> list[Absence]:
+        """Wait for the newest gap of a pool that may be asked for now.
+
+        Return it with others of its series, by time. They may have been filled since they were
+        read: then the answer changes nothing.
+        """
         while True:
             async with pool.one_reads:
                 news = self.gaps_named.event
@@ -179,11 +183,12 @@ class GapFiller:
                 if pool.news.is_set() or (is_due and not pool.ready):
                     pool.news, pool.is_outdated = news, False
                     ready, pool.until = await self._read_queue(pool.trade_types)
-                    pool.ready = deque(ready)
-                while pool.ready:
-                    gap = pool.ready.popleft()
-                    if self._ready_at(gap, pool.trade_types) <= trio.current_time():
-                        return gap.series
+                    pool.ready = ready
+                if pool.ready:
+                    series = pool.ready[0].series
+                    gaps = [gap for gap in pool.ready if gap.series == series]
+                    pool.ready = [gap for gap in pool.ready if gap.series != series]
+                    return gaps[::-1]
             with trio.move_on_at(min(pool.until, trio.current_time() + _LOOK_SECONDS)):
                 await news.wait()
 
@@ -262,8 +267,7 @@ class GapFiller:
 
     # Asking.
 
-    async def _ask(self, series: Series) -> None:
-        rows = await self.storage.commit_door.run(self.storage.store.asked_for, [series])
+    async def _ask(self, series: Series, rows: Sequence[Absence]) -> None:
         now = trio.current_time()
         gaps = [
             attrs.evolve(row, span=piece)

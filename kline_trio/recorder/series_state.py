@@ -334,8 +334,9 @@ class SeriesState:
         gaps: tuple[Absence, ...] = ()
         ends_ms = mark_ms
         if not is_absent:
-            ends_ms = self.series.interval.end_time_ms(mark_ms)
-            span, seen_ms = Span(mark_ms, ends_ms), now_ms or ends_ms
+            first_ms = self._first_unknown_ms(mark_ms)
+            ends_ms = self.series.interval.end_time_ms(first_ms)
+            span, seen_ms = Span(first_ms, ends_ms), now_ms or ends_ms
             gaps = (Absence(self.series, span, seen_ms, Reason.DELISTED, GapState.CLOSED),)
         closed = Refill(self.series, Span(end.from_ms, mark_ms), (), Origin.REST, Reason.DELISTED)
         account = attrs.evolve(self.account, watermark_ms=ends_ms, retired_ms=ends_ms)
@@ -350,6 +351,12 @@ class SeriesState:
         in_flight = [Span(ms, interval.end_time_ms(ms)) for ms in self._in_flight]
         there = [*(self._durable if present is None else present), *in_flight]
         return list(Span(from_ms, until_ms).without(sorted(there)))
+
+    def _first_unknown_ms(self, open_time_ms: int) -> int:
+        """Return the first candle from this one on that is neither durable nor in flight."""
+        while self._durable.holds(open_time_ms) or open_time_ms in self._in_flight:
+            open_time_ms = self.series.interval.end_time_ms(open_time_ms)
+        return open_time_ms
 
     def _presence_after(self, known: Account, started_ms: int) -> Presence:
         """Derive why candles between the account's watermark and the start are absent."""

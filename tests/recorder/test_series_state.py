@@ -256,6 +256,17 @@ def test_where_flat_candles_go_on_the_next_one_is_the_first_that_is_not_recorded
     assert seal.account == Account(minute(0), minute(8), minute(8))
 
 
+def test_flat_candles_that_came_already_are_not_the_first_that_is_not_recorded() -> None:
+    state = ended(5.5)
+    for at in (5, 6, 7, 8):
+        state.committed(minute(at), 0)
+    state.received(minute(9))
+    state.confirm(state.due(minute(7.5), GRACE_MS), is_written=True)
+    seal = state.seal([], minute(8))
+    assert seal is not None
+    assert minutes_of(seal.gaps) == [(10, 11, Reason.DELISTED)]
+
+
 def test_a_trade_after_the_end_moves_it() -> None:
     state = ended(5.5)
     state.committed(minute(6), 5)
@@ -443,8 +454,7 @@ class SeriesLife(RuleBasedStateMachine):
                             one, state=GapState.CLOSED, reason=Reason.DELISTED
                         )
                 for one in seal.gaps:
-                    if one.span.from_ms not in self.disk.stored:
-                        self.disk.name(one)
+                    self.disk.name(one)
                 self.disk.account = seal.account
                 self.state.confirm_sealed()
 
