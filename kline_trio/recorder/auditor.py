@@ -34,6 +34,8 @@ _BEHIND_MS = 45_000
 """So far behind a connection may be until what it should have brought is asked for: connections
 have been 30 s late (nautilus_trader#1705)."""
 _EVER_MS = 2**62
+_SERIES_AT_ONCE = 250
+"""The gaps of as many are one transaction, of some 20 ms, for which candles may have to wait."""
 _FILES_AT_ONCE = 1_000
 """As many are adopted in one transaction, some 0.1 s at most."""
 _KEEP_SECONDS = 600.0
@@ -121,20 +123,29 @@ class Auditor:
     async def _judge(self) -> None:
         times = self._times_ms()
         dues = self.series.due(times)
-        if not any(due.gaps for due in dues):
-            # What is durable or in flight is no news to the disk, but for its watermarks.
-            self.series.confirm(dues, (), times)
+        # What is durable or in flight is no news to the disk, but for its watermarks.
+        self.series.confirm([due for due in dues if not due.gaps], (), times)
+        if all(not due.gaps for due in dues):
             return
+        while await self._write_gaps():
+            self.gaps_named()
+
+    async def _write_gaps(self) -> bool:
+        """Write the gaps of some series that have any; return whether there were some.
+
+        Of thousands of series that were cut at once it takes several transactions, between which
+        candles are committed.
+        """
         # At the door candles may have come late, so what is due is computed behind it.
         async with self.storage.commit_door.held() as run:
             times = self._times_ms()
-            dues = self.series.due(times)
+            dues = [due for due in self.series.due(times) if due.gaps][:_SERIES_AT_ONCE]
             gaps = [gap for due in dues for gap in due.gaps]
-            accounts = {due.series: due.account for due in dues if due.gaps}
+            accounts = {due.series: due.account for due in dues}
             if gaps:
                 await run(self.storage.store.settle, gaps, accounts)
-            self.series.confirm(dues, accounts, times)
-        self.gaps_named()
+                self.series.confirm(dues, accounts, times)
+        return bool(gaps)
 
     def _times_ms(self) -> dict[str, int]:
         """Up to when candles may be missed, by trade type: what a connection that is behind will

@@ -179,16 +179,19 @@ class GapFiller:
         while True:
             async with pool.one_reads:
                 news = self.gaps_named.event
+                await trio.sleep_until(self._rests.until_all(pool.trade_types))
                 is_due = pool.is_outdated or pool.until <= trio.current_time()
                 if pool.news.is_set() or (is_due and not pool.ready):
                     pool.news, pool.is_outdated = news, False
-                    ready, pool.until = await self._read_queue(pool.trade_types)
-                    pool.ready = ready
-                if pool.ready:
-                    series = pool.ready[0].series
-                    gaps = [gap for gap in pool.ready if gap.series == series]
-                    pool.ready = [gap for gap in pool.ready if gap.series != series]
-                    return gaps[::-1]
+                    pool.ready, pool.until = await self._read_queue(pool.trade_types)
+                now = trio.current_time()
+                # A market may have failed since they were read.
+                ready = [one for one in pool.ready if self._ready_at(one, pool.trade_types) <= now]
+                pool.ready = ready
+                if ready:
+                    series = ready[0].series
+                    pool.ready = [one for one in ready if one.series != series]
+                    return [one for one in reversed(ready) if one.series == series]
             with trio.move_on_at(min(pool.until, trio.current_time() + _LOOK_SECONDS)):
                 await news.wait()
 

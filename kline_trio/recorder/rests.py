@@ -1,6 +1,7 @@
 """For how long a market, or one series of it, that gave no candles is left alone (pure)."""
 
 import math
+from collections.abc import Iterable
 
 import attrs
 
@@ -39,6 +40,10 @@ class Rests:
         """When it may be asked for again."""
         market = self._markets.get(series.trade_type, _NONE)
         return max(market.until, self._series.get(series, _NONE).until)
+
+    def until_all(self, trade_types: Iterable[str]) -> float:
+        """When one of these markets may be asked."""
+        return min(self._markets.get(name, _NONE).until for name in trade_types)
 
     def failed(self, series: Series, now: float) -> bool:
         """It gave nothing; whether that begins, for it and for its market."""

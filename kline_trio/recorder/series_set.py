@@ -130,19 +130,24 @@ class SeriesSet:
             self._states[series].confirm_moved(account)
 
     def confirm(
-        self, dues: Iterable[Due], written: Collection[Series], now_ms: Mapping[str, int]
+        self, dues: Collection[Due], written: Collection[Series], now_ms: Mapping[str, int]
     ) -> None:
         """Adopt what was due, after the commit.
 
         Args:
-          dues: what fell due.
+          dues: what fell due, or some of it.
           written: the series whose accounts are in the journal with it.
           now_ms: what `due` was given; nothing for the first gaps of series that were scanned.
         """
+        adopted = {due.series for due in dues}
         for trade_type, moment_ms in now_ms.items():
             agenda = self._agenda.get(trade_type, {})
             for end_ms in [one for one in agenda if one <= moment_ms - self.grace_ms]:
-                del agenda[end_ms]
+                left = [one for one in agenda[end_ms] if one not in adopted and self._is_due(one)]
+                if left:
+                    agenda[end_ms] = left
+                else:
+                    del agenda[end_ms]
         for due in dues:
             state = self._states[due.series]
             state.confirm(due, is_written=due.series in written)
@@ -169,7 +174,8 @@ class SeriesSet:
                 for end_ms, several in agenda.items():
                     if end_ms <= until_ms:
                         found.update(several)
-        for series in found:
-            state = self._states.get(series)
-            if state is not None and state.state in (State.LIVE, State.ENDING, State.TRADING_AGAIN):
-                yield state
+        return (self._states[series] for series in found if self._is_due(series))
+
+    def _is_due(self, series: Series) -> bool:
+        """Whether candles of a series fall due, now that its scan is over."""
+        return self.state_of(series) in (State.LIVE, State.ENDING, State.TRADING_AGAIN)

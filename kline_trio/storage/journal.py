@@ -175,7 +175,7 @@ class Journal:
 
     def queue(self, most: int, skipped: int) -> list[Absence]:
         """Return pending absences of all series, the newest first; see `Ledger.queue`."""
-        return self._ledger.queue(most, skipped)
+        return self._ledger.queue(self._ids, most, skipped)
 
     def touching(self, series: Series, span: Span) -> list[Absence]:
         """Return the series' absences, of every state, that reach into a span, by time."""

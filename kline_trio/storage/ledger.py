@@ -5,7 +5,7 @@ A series' due candles up to its watermark are each stored or in here; nothing ov
 
 import enum
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -190,8 +190,7 @@ _PENDING = f"""
 SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER BY from_ms
 """  # noqa: S608 - ours
 _QUEUE = f"""
-SELECT trade_type, symbol, time_interval, {_COLUMNS}
-FROM absence INDEXED BY pending_absence JOIN series ON id = series_id
+SELECT series_id, {_COLUMNS} FROM absence INDEXED BY pending_absence
 WHERE state = 'pending' ORDER BY to_ms DESC, series_id LIMIT ? OFFSET ?
 """  # noqa: S608 - ours
 _LAST = "SELECT to_ms FROM absence WHERE series_id = ? ORDER BY from_ms DESC LIMIT 1"
@@ -280,15 +279,17 @@ class Ledger:
         for row in self._connection.execute(_PENDING, [series_id]):
             yield _absence(series, row)
 
-    def queue(self, most: int, skipped: int) -> list[Absence]:
+    def queue(self, ids: Mapping[Series, int], most: int, skipped: int) -> list[Absence]:
         """Return pending absences of all series, the newest first.
 
         Args:
+          ids: the series' numbers in the journal.
           most: how many rows at most.
           skipped: how many of the newest rows to leave out.
         """
+        series = {series_id: one for one, series_id in ids.items()}
         rows = self._connection.execute(_QUEUE, [most, skipped])
-        return [_absence(Series(*row[:3]), row[3:]) for row in rows]
+        return [_absence(series[row[0]], row[1:]) for row in rows]
 
     def touching(self, series: Series, series_id: int | None, span: Span) -> list[Absence]:
         """Return the series' absences that have a candle in common with a span, by time."""
