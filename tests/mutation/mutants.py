@@ -1,5 +1,6 @@
 """All mutants. One that survives asks for a test; one whose line has moved, for a new line."""
 
+from tests.mutation.completeness_mutants import COMPLETENESS
 from tests.mutation.exchange_mutants import EXCHANGE
 from tests.mutation.mutant import Mutant
 from tests.mutation.recorder_mutants import RECORDER
@@ -8,4 +9,10 @@ from tests.mutation.storage_mutants import STORAGE
 
 __all__ = ["MUTANTS"]
 
-MUTANTS: tuple[Mutant, ...] = (*STORAGE, *ROWS, *EXCHANGE, *RECORDER)
+MUTANTS: tuple[Mutant, ...] = (
+    *STORAGE,
+    *ROWS,
+    *EXCHANGE,
+    *RECORDER,
+    *COMPLETENESS,
+)

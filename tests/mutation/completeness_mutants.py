@@ -1,0 +1,184 @@
+"""Mutants of the way from a candle that does not come to its row in the ledger, and back."""
+
+from tests.mutation.mutant import Mutant
+
+__all__ = ["COMPLETENESS"]
+
+_AUDITOR = "recorder/test_auditor.py"
+_FILLER = "recorder/test_gap_filler.py"
+_MERGER = "recorder/test_merger.py"
+_STATE = "recorder/test_series_state.py"
+
+COMPLETENESS = (
+    Mutant(
+        "memory moves before the commit",
+        "recorder/auditor.py",
+        "if gaps:\n"
+        "await run(self.storage.store.settle, gaps, accounts)\n"
+        "self.series.confirm(dues, accounts, times)",
+        "self.series.confirm(dues, accounts, times)\n"
+        "            if gaps:\n"
+        "                await run(self.storage.store.settle, gaps, accounts)",
+        f"{_AUDITOR}::test_without_space_nothing_is_adopted_and_all_is_computed_anew",
+    ),
+    Mutant(
+        "a watermark moves without its gaps",
+        "recorder/auditor.py",
+        "await run(self.storage.store.settle, gaps, accounts)",
+        "await run(self.storage.store.settle, (), accounts)",
+        f"{_AUDITOR}::test_a_gap_and_its_watermark_are_one_transaction_of_that_series_only",
+    ),
+    Mutant(
+        "a scan's watermark moves without its gaps",
+        "recorder/auditor.py",
+        "await run(store.settle, gaps, {**gone, **begun})",
+        "await run(store.settle, (), {**gone, **begun})",
+        f"{_AUDITOR}::test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps",
+    ),
+    Mutant(
+        "gaps are computed before the door is held",
+        "recorder/auditor.py",
+        "times = self._times_ms()\n"
+        "dues = [due for due in self.series.due(times) if due.gaps][:_SERIES_AT_ONCE]",
+        "dues = [due for due in early if due.gaps][:_SERIES_AT_ONCE]",
+        f"{_AUDITOR}::test_a_candle_that_comes_while_the_door_is_waited_for_is_not_named",
+    ),
+    Mutant(
+        "gaps are named while candles wait for space",
+        "recorder/auditor.py",
+        "if self.may_judge():\n"
+        "# Ends first, so that what was named a moment ago was asked for by now.",
+        "if True:\n            # Ends first.",
+        f"{_AUDITOR}::test_no_gap_is_named_while_candles_wait_for_space",
+    ),
+    Mutant(
+        "a connection that is behind is waited for without end",
+        "recorder/auditor.py",
+        "times[name] = max(behind_ms, clock.now_ms - _BEHIND_MS)",
+        "times[name] = behind_ms",
+        f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
+    ),
+    Mutant(
+        "a connection that is behind is not waited for",
+        "recorder/auditor.py",
+        "times[name] = max(behind_ms, clock.now_ms - _BEHIND_MS)",
+        "times[name] = clock.now_ms",
+        f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
+    ),
+    Mutant(
+        "what a symbol lost as delisted is not asked for when it trades again",
+        "recorder/auditor.py",
+        "reopened = await run(self.storage.store.reopen, [one.series for one in again])",
+        "reopened = ()",
+        f"{_AUDITOR}::test_what_was_closed_as_delisted_is_pending_again_when_its_symbol_trades",
+    ),
+    Mutant(
+        "a series is sealed without asking",
+        "recorder/series_state.py",
+        "if one.state is GapState.PENDING and (one.span.from_ms < end.from_ms or is_new):\n"
+        "return None",
+        "pass",
+        f"{_STATE}::test_nothing_is_sealed_that_was_not_asked_for",
+    ),
+    Mutant(
+        "the end does not wait for one candle more",
+        "recorder/series_state.py",
+        "return self._end is not None and self.watermark_ms >= self._end.to_ms",
+        "return self._end is not None",
+        f"{_STATE}::test_the_end_waits_for_one_candle_more",
+    ),
+    Mutant(
+        "a watermark passes a candle in flight",
+        "recorder/series_state.py",
+        "return min([self._judged_ms, *self._in_flight, *self._lost])",
+        "return self._judged_ms",
+        f"{_STATE}::test_a_candle_in_flight_is_no_gap_and_no_watermark_passes_it",
+    ),
+    Mutant(
+        "a scan's watermark passes a candle in flight",
+        "recorder/series_state.py",
+        "account = Account(first_ms, min([until_ms, *self._in_flight]))",
+        "account = Account(first_ms, until_ms)",
+        f"{_STATE}::test_a_candle_in_flight_during_a_scan_holds_the_watermark_back",
+    ),
+    Mutant(
+        "a candle that was dropped is forgotten",
+        "recorder/series_state.py",
+        "self._lost.add(open_time_ms)",
+        "pass",
+        f"{_STATE}::test_a_candle_that_was_judged_as_in_flight_and_is_dropped_becomes_a_gap",
+    ),
+    Mutant(
+        "what comes during a scan is a gap",
+        "recorder/series_state.py",
+        "if self.state is State.SCANNING or open_time_ms >= self._judged_ms:",
+        "if open_time_ms >= self._judged_ms:",
+        f"{_STATE}::test_a_candle_committed_during_a_scan_is_no_gap",
+    ),
+    Mutant(
+        "events do not wait for a commit",
+        "recorder/series_state.py",
+        "while self._events and self.state in _SETTLED:",
+        "while self._events:",
+        f"{_STATE}::test_events_during_a_scan_count_after_it_in_their_order",
+    ),
+    Mutant(
+        "an asked series is never released",
+        "recorder/gap_filler.py",
+        "self._asking.discard(series)",
+        "pass",
+        f"{_FILLER}::test_a_series_is_released_when_its_question_fails",
+    ),
+    Mutant(
+        "a series is asked for twice at the same time",
+        "recorder/gap_filler.py",
+        "self._asking.add(series)",
+        "pass",
+        f"{_FILLER}::test_each_of_many_series_is_asked_for_once",
+    ),
+    Mutant(
+        "the oldest gap is asked for first",
+        "storage/ledger.py",
+        "WHERE state = 'pending' ORDER BY to_ms DESC, series_id LIMIT ? OFFSET ?",
+        "WHERE state = 'pending' ORDER BY to_ms ASC, series_id LIMIT ? OFFSET ?",
+        f"{_FILLER}::test_the_newest_gap_is_asked_for_first",
+    ),
+    Mutant(
+        "what the exchange does not have is asked for at once again",
+        "recorder/gap_filler.py",
+        "self._retries.put_off(series, span, now + seconds)",
+        "pass",
+        f"{_FILLER}::test_what_the_exchange_does_not_have_waits_and_others_go_on",
+    ),
+    Mutant(
+        "what is still forming is asked for",
+        "recorder/gap_filler.py",
+        "until_ms = min(end_ms, self.until_ms)",
+        "until_ms = self.until_ms",
+        f"{_FILLER}::test_what_is_not_recorded_or_not_closed_is_not_asked_for",
+    ),
+    Mutant(
+        "candles are told of before their commit",
+        "recorder/gap_filler.py",
+        "await with_room(self.storage.commit_door, self.storage.store.refill, outcome.refills)",
+        "self.committed([ReceivedCandle(series, one, self.now(), Source.REST)"
+        " for one in outcome.candles])\n"
+        "        await with_room("
+        "self.storage.commit_door, self.storage.store.refill, outcome.refills)",
+        f"{_FILLER}::test_a_stop_at_any_moment_of_a_question_leaves_the_gap_pending_or_filled",
+    ),
+    Mutant(
+        "a merge that had no space is tried again at once",
+        "recorder/merger.py",
+        "again.not_before = trio.current_time() + RETRY_SECONDS",
+        "pass",
+        f"{_MERGER}::test_a_merge_rests_after_want_of_room_whatever_comes_meanwhile",
+    ),
+    Mutant(
+        "a late candle beyond the watermark stays pending",
+        "storage/journal.py",
+        "self._last_absent_ms[absence.series] = max(last_ms, absence.span.to_ms)",
+        "pass",
+        "storage/test_ledger.py::test_a_late_candle_of_the_stream_fills_its_absence",
+    ),
+)
