@@ -7,7 +7,7 @@ nothing was adopted, and all is computed anew later.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import attrs
@@ -64,11 +64,11 @@ class Auditor:
     _exported: int = attrs.field(init=False, default=0)
     """Up to which of its changes the ledger was written out."""
 
-    async def run(self, sealed: Callable[[Series], None]) -> None:
+    async def run(self, sealed: Callable[[Sequence[Series]], None]) -> None:
         """Audit until cancelled.
 
         Args:
-          sealed: told which series has come to its end, and is in the ledger with it.
+          sealed: told which series have come to their end, and are in the ledger with it.
 
         Raises:
           DiskError: the store could not be read or written; want of space is waited for.
@@ -79,9 +79,9 @@ class Auditor:
             except NoRoomError:
                 # The writer says so already.
                 await trio.sleep(RETRY_SECONDS)
-            for one in self.series.in_state(State.SEALED):
-                if one.series in self.series:
-                    sealed(one.series)
+            over = [one.series for one in self.series.in_state(State.SEALED)]
+            if new := [one for one in over if one in self.series]:
+                sealed(new)
             if trio.current_time() >= self._export_at:
                 await self._export()
             await trio.sleep(_JUDGE_SECONDS)

@@ -135,9 +135,10 @@ class Recording:
             self._named.add(trade_type)
             self._name_unknown_symbols(trade_type)
 
-    def sealed(self, series: Series) -> None:
-        """A series has come to its end, and stands in the ledger with it."""
-        logger.info("%s: no longer traded; its last candle is in the ledger", series)
+    def sealed(self, series: Iterable[Series]) -> None:
+        """These have come to their end, and stand in the ledger with it."""
+        for one in series:
+            logger.info("%s: no longer traded; its last candle is in the ledger", one)
         self.settle()
 
     def add(self, series: Iterable[Series]) -> None:

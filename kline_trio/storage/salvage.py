@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from kline_trio.storage.disk import disk_errors, is_damage, make_folders, move_d
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Origin, Reason, State
+from kline_trio.storage.ledger import Absence, Origin, Reason, Refill, State
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
 from kline_trio.storage.waiting import CANDLE_COLUMNS
 
@@ -31,10 +31,11 @@ logger = logging.getLogger(__name__)
 
 _SUFFIXES = ("", "-wal", "-shm")
 _ONE_WAY = (
-    f"SELECT {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
-    " WHERE series_id = ? ORDER BY open_time_ms "
+    f"SELECT {{}}, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    " WHERE series_id = ? ORDER BY open_time_ms {}"
 )
 _FILES = "SELECT path, series_id, rows, size_bytes, crc32 FROM file"
+_ORIGINS = frozenset(map(str, Origin))
 _LABEL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,11 +76,9 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
         rescued = 0
         for series_id, one in series.items():
             candles = _candles(damaged, series_id, one)
-            journal.accept([ReceivedCandle(one, candle, _LABEL) for candle in candles])
+            _take_over(journal, one, candles)
             rescued += len(candles)
-        for path, series_id, *numbers in _readable(
-            damaged, "SELECT path, series_id, rows, size_bytes, crc32 FROM file", ()
-        ):
+        for path, series_id, *numbers in _readable(damaged, _FILES, ()):
             if series_id in series and isinstance(path, str):
                 merged = MergedFile(PurePosixPath(path), series[series_id], *numbers)
                 journal.forget(merged, ())
@@ -145,15 +144,32 @@ def _series(damaged: sqlite3.Connection) -> Iterator[tuple[int, Series]]:
             yield series_id, Series(*names)
 
 
-def _candles(damaged: sqlite3.Connection, series_id: int, series: Series) -> list[Candle]:
+def _candles(
+    damaged: sqlite3.Connection, series_id: int, series: Series
+) -> list[tuple[Origin, Candle]]:
     """The readable rows of a series: a damaged page ends the walk from either side."""
-    found: dict[int, Candle] = {}
+    columns = {row[1] for row in _readable(damaged, "PRAGMA table_info(candle)", ())}
+    # Before version 3 there was the stream only.
+    origin_column = "origin" if "origin" in columns else "'stream'"
+    found: dict[int, tuple[Origin, Candle]] = {}
     for direction in ("ASC", "DESC"):
-        for row in _readable(damaged, _ONE_WAY + direction, (series_id,)):
-            candle = Candle(*row)
-            if candle.is_possible(series.interval):
-                found.setdefault(candle.open_time_ms, candle)
+        sql = _ONE_WAY.format(origin_column, direction)
+        for origin, *values in _readable(damaged, sql, (series_id,)):
+            candle = Candle(*values)
+            if candle.is_possible(series.interval) and origin in _ORIGINS:
+                found.setdefault(candle.open_time_ms, (Origin(origin), candle))
     return [found[open_time_ms] for open_time_ms in sorted(found)]
+
+
+def _take_over(journal: Journal, series: Series, candles: Sequence[tuple[Origin, Candle]]) -> None:
+    """Puts candles into a new journal; what only filled gaps still replaces nothing."""
+    for origin in Origin:
+        mine = tuple(candle for one, candle in candles if one is origin)
+        if mine and origin.replaces:
+            journal.accept([ReceivedCandle(series, candle, _LABEL) for candle in mine], origin)
+        elif mine:
+            end_ms = series.interval.end_time_ms(mine[-1].open_time_ms)
+            journal.refill([Refill(series, Span(mine[0].open_time_ms, end_ms), mine, origin)])
 
 
 def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iterator[Absence]:

@@ -12,12 +12,10 @@ STOPS = int(os.environ.get("KLINE_TRIO_STOPS", "100"))
 """How many stops each test makes."""
 
 
-@pytest.mark.xfail(strict=False, reason="part 6a")
 def test_a_stop_soon_after_a_start_leaves_no_hole() -> None:
     assert stops.campaign(STOPS, SEED, jobs=1) == 0
 
 
-@pytest.mark.xfail(strict=False, reason="part 6a")
 @pytest.mark.parametrize("mode", steps.MODES)
 @pytest.mark.parametrize("life", LIVES)
 def test_after_a_stop_at_any_step_everything_is_stored_or_explained(life: str, mode: str) -> None:

@@ -1,6 +1,6 @@
 """What the auditor writes, and when the states adopt it: a real store, in virtual time."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -304,8 +304,8 @@ async def test_the_series_that_are_sealed_are_told_once(
 ) -> None:
     told: list[Series] = []
 
-    def sealed(series: Series) -> None:
-        told.append(series)
+    def sealed(series: Sequence[Series]) -> None:
+        told.extend(series)
         desk.series.set_series([], {})
 
     await begun(desk)
