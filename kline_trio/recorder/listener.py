@@ -86,6 +86,8 @@ class Listener:
     """Told of which market the exchange says that something about a contract has changed."""
     received: Callable[[Series, int], None]
     """Told the series and the open time of each closed candle, before it is sent on."""
+    dropped: Callable[[Series, int], None] = lambda *_: None
+    """Told the same of a candle that could not be sent on, since its connection was ended."""
 
     bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many frames could not be taken, by reason."""
@@ -236,15 +238,22 @@ class Listener:
         self._newest[event.series] = event.candle
         received = ReceivedCandle(event.series, event.candle, self.seams.now())
         self.received(event.series, event.candle.open_time_ms)
+        is_sent = False
         try:
             # send() lets all other tasks go first, each time; a minute's candles come together.
             try:
                 self.send.send_nowait(received)
             except trio.WouldBlock:
                 await self.send.send(received)
+            is_sent = True
         except trio.BrokenResourceError:
             # The receiver died: its own error is on its way up, and will cancel us.
             await trio.sleep_forever()
+        finally:
+            if not is_sent:
+                # The channel was full until the connection ended. Another one may bring it.
+                self._newest.pop(event.series, None)
+                self.dropped(event.series, event.candle.open_time_ms)
 
     def _hear_time(self, life: Life, event_time_ms: int) -> None:
         life.newest_ms = max(life.newest_ms, event_time_ms)

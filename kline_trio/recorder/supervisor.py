@@ -25,6 +25,7 @@ from kline_trio.recorder.progress import GIVE_UP_SECONDS, Backfilled, report_pro
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
 from kline_trio.recorder.seams import Seams, Storage
+from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.symbols import series_of
 from kline_trio.recorder.timekeeper import keep_time
 from kline_trio.recorder.universe import Hints, Universe, resolved
@@ -146,7 +147,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
                 hints = Hints()
-                listeners = _listeners(config, seams, http, send, core.series.received, hints.give)
+                listeners = _listeners(config, seams, http, send, core.series, hints.give)
                 filler = core.filler(
                     config,
                     seams,
@@ -323,10 +324,11 @@ def _listeners(
     seams: Seams,
     http: Http,
     send: trio.MemorySendChannel[ReceivedCandle],
-    received: Callable[[Series, int], None] = lambda *_: None,
+    series: SeriesSet | None = None,
     contract_changed: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Listener]:
     """One for each market, also for those that nothing is recorded of yet."""
+    told = series or SeriesSet(0)
     return {
         trade_type: Listener(
             rest.market,
@@ -337,7 +339,8 @@ def _listeners(
             send.clone(),
             rest.clock.hear,
             contract_changed,
-            received,
+            told.received,
+            told.dropped,
         )
         for trade_type, rest in http.markets.items()
     }

@@ -13,10 +13,10 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.markets import MARKETS, Market
-from kline_trio.exchange.protocol import stream_name
+from kline_trio.exchange.protocol import CandleClosed, stream_name
 from kline_trio.recorder.listener import Listener, backoff_seconds
 from kline_trio.recorder.seams import Seams
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, silence, vanish
@@ -107,6 +107,36 @@ async def test_candles_are_sent_with_their_series_and_receive_time(
     assert received.candle.open_time_ms == OPEN_MS
     assert received.receive_time.isoformat() == "2024-06-30T15:00:00.500000+00:00"
     assert received.receive_time.tzinfo is UTC
+
+
+async def test_a_candle_that_waits_for_a_full_channel_when_its_connection_ends_is_dropped_aloud(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Else it would be in flight for ever, and the copy of another connection left out."""
+    send, receive = trio.open_memory_channel[ReceivedCandle](0)
+    told: list[str] = []
+    listener = Listener(
+        MARKETS["spot"],
+        ("ws://one.test/stream",),
+        ConnectionConfig(),
+        ScriptedExchange([]).dial,
+        Seams(),
+        send,
+        lambda _: None,
+        lambda _: None,
+        lambda *_: told.append("received"),
+        lambda *_: told.append("dropped"),
+    )
+    listener.listen_to([BTC])
+    candle = Candle(OPEN_MS, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, 1.0, 1.0)
+    event = CandleClosed(BTC, OPEN_MS + MINUTE_MS, candle)
+    with trio.move_on_after(5):
+        await listener._deliver(event)
+    assert told == ["received", "dropped"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener._deliver, event)
+        assert (await receive.receive()).candle == event.candle
+    assert told == ["received", "dropped", "received"]
 
 
 async def test_a_lost_connection_is_opened_again(
