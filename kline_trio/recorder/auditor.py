@@ -17,7 +17,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import NoRoomError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
-from kline_trio.recorder.room import RETRY_SECONDS
+from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
@@ -90,6 +90,21 @@ class Auditor:
     def is_stock_taken(self) -> bool:
         """Whether of every series it is known what is stored."""
         return not self.series.in_state(State.WANTED, State.SCANNING)
+
+    async def take_stock(self) -> None:
+        """Audit until it is known of every series what is stored.
+
+        Raises:
+          DiskError: the store could not be read or written; want of space is waited for.
+        """
+        words = NoRoomWords()
+        while not self.is_stock_taken:
+            try:
+                await self.audit()
+            except NoRoomError as error:
+                words.no_room(error, "gaps are named later")
+                await trio.sleep(RETRY_SECONDS)
+            await trio.sleep(_JUDGE_SECONDS)
 
     async def audit(self) -> None:
         """Write what the states call for: first gaps, retirements, ends, and what falls due.

@@ -243,7 +243,8 @@ async def fill(
                 filler = core.filler(config, seams, http, Committed(core.subscribers))
                 if until_ms is not None:
                     filler.until_ms = until_ms
-                auditor = core.auditor(config, http)
+                # Nothing is received here: what closes meanwhile, the next recorder looks up.
+                auditor = core.auditor(config, http, lambda: False)
                 series = await resolved(config, http.markets)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
@@ -253,9 +254,7 @@ async def fill(
                     start_filling(network, filler)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
                     network.start_soon(report_progress, auditor, filler, give_up_seconds)
-                    while not auditor.is_stock_taken:
-                        await auditor.audit()
-                        await trio.sleep(_LOOK_SECONDS)
+                    await auditor.take_stock()
                     await filler.until_done()
                     network.cancel_scope.cancel()
                 await auditor.keep()
