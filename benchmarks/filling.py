@@ -9,8 +9,8 @@ from benchmarks.made_up import START_MS
 from kline_trio.candle import Series
 from kline_trio.exchange.archive import Archive
 from kline_trio.interval import Span
-from kline_trio.recorder.history import FETCHERS, History
-from kline_trio.recorder.seams import Door, Seams
+from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
+from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.store import Store
 
@@ -37,26 +37,28 @@ def fill_store(zips: Path, into: Path) -> int:
 async def _fill(zips: Path, days: dict[str, int], store: Store) -> int:
     seams = Seams()
     async with httpx2.AsyncClient(transport=_Shelf(zips)) as client:
-        history = History(
+        doors = [Door(seams.on_disk) for _ in range(3)]
+        archive = ArchiveSource(
             Archive(client, "https://archive.invalid"),
-            store,
-            Door(seams.on_disk),
-            Door(seams.on_disk),
-            Door(seams.on_disk),
+            Storage(store, doors[0], doors[1]),
+            doors[2],
             lambda _: None,
+            lambda: None,
         )
         for symbol, count in days.items():
             span = Span(START_MS, START_MS + count * _DAY_MS)
             # So soon after the month there is no monthly file yet.
+            now_ms = span.to_ms + 3 * _DAY_MS
             series = Series("spot", symbol, "1m")
-            claimed = history.claim(series, span, span.to_ms + 3 * _DAY_MS)
-            assert claimed == span, claimed
+            assert archive.share(series, span, now_ms) == span
+            archive.take(series, span, now_ms)
         async with trio.open_nursery() as nursery:
             for _ in range(FETCHERS):
-                nursery.start_soon(history.work)
-            await history.until_done()
+                nursery.start_soon(archive.work)
+            while not archive.is_done:  # noqa: ASYNC110 - a benchmark may poll
+                await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    return history.rows
+    return archive.rows
 
 
 class _Shelf(httpx2.AsyncBaseTransport):

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from kline_trio.candle import Candle as Candle
     from kline_trio.candle import ReceivedCandle as ReceivedCandle
     from kline_trio.candle import Series as Series
+    from kline_trio.candle import Source as Source
     from kline_trio.config import Config as Config
     from kline_trio.errors import ConfigError as ConfigError
     from kline_trio.errors import DiskError as DiskError
     from kline_trio.errors import KlineTrioError as KlineTrioError
     from kline_trio.errors import StoreInUseError as StoreInUseError
+    from kline_trio.recorder.broadcast import Filled as Filled
     from kline_trio.recorder.supervisor import open_recorder as open_recorder
     from kline_trio.storage.coverage import coverage as coverage
     from kline_trio.storage.coverage import revisions as revisions
@@ -30,9 +32,11 @@ _HOMES = {
     "Config": "config",
     "ConfigError": "errors",
     "DiskError": "errors",
+    "Filled": "recorder.broadcast",
     "KlineTrioError": "errors",
     "ReceivedCandle": "candle",
     "Series": "candle",
+    "Source": "candle",
     "StoreInUseError": "errors",
     "coverage": "storage.coverage",
     "open_recorder": "recorder.supervisor",
@@ -47,9 +51,11 @@ __all__ = [
     "Config",
     "ConfigError",
     "DiskError",
+    "Filled",
     "KlineTrioError",
     "ReceivedCandle",
     "Series",
+    "Source",
     "StoreInUseError",
     "coverage",
     "open_recorder",

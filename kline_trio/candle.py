@@ -1,5 +1,6 @@
-"""A series of candles, and one candle: what the whole house talks about."""
+"""A series of candles, one candle, and its source: what the whole house talks about."""
 
+import enum
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,8 @@ import attrs
 from kline_trio.errors import ProtocolError
 from kline_trio.interval import INTERVALS, Interval
 
-__all__ = ["MAX_TIME_MS", "TRADE_TYPES", "Candle", "ReceivedCandle", "Series", "check_symbol"]
-__all__ += ["upper_ascii"]
+__all__ = ["MAX_TIME_MS", "TRADE_TYPES", "Candle", "ReceivedCandle", "Series", "Source"]
+__all__ += ["check_symbol", "upper_ascii"]
 
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 """The three markets, in the original design's spelling."""
@@ -208,6 +209,21 @@ def _numbers(texts: Sequence[object]) -> Iterator[float]:
     return map(float, numbers)
 
 
+class Source(enum.StrEnum):
+    """Where the value of a candle came from. The journal stores these words."""
+
+    STREAM = "stream"
+    REST = "rest"
+    ARCHIVE = "archive"
+    REPAIR = "repair"
+    """The exchange's value, taken in place of ours by `check --repair`."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a value of this source replaces a stored value; if not, it only fills gaps."""
+        return self in (Source.STREAM, Source.REPAIR)
+
+
 @attrs.frozen
 class ReceivedCandle:
     """A closed candle as it goes through the channels, from a listener to the writer."""
@@ -216,6 +232,8 @@ class ReceivedCandle:
     candle: Candle
     receive_time: datetime = attrs.field()
     """When it came, by the local clock, UTC. A label only: nothing is decided by it."""
+    source: Source = Source.STREAM
+    """Where it came from."""
 
     @receive_time.validator
     def _check_aware(self, _: object, moment: datetime) -> None:

@@ -114,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         backfill.add_argument(
             f"--{name}", type=_moment_ms, metavar="DATE", help=f"{what}, ISO 8601, UTC"
         )
+    backfill.add_argument(
+        "--wait", action="store_true", help="go on if nothing can be asked for ten minutes"
+    )
     _add_simulated(backfill)
     _add_debug(backfill)
     backfill.set_defaults(run=_backfill)
@@ -161,7 +164,9 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     check.add_argument("--since", type=_moment_ms, metavar="DATE", help="from when on")
     check.add_argument("--sample", type=int, metavar="N", help="about so many candles a series")
     check.add_argument(
-        "--repair", action="store_true", help="take the exchange's values; each is a revision"
+        "--repair",
+        action="store_true",
+        help="write the gaps that the ledger lacks; with --against, take the exchange's values",
     )
     check.set_defaults(run=_check)
 
@@ -174,6 +179,18 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="a recorder.toml, or a store (default: recorder.toml)",
     )
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument(
+        "--max-age",
+        type=_duration,
+        metavar="5m",
+        help="exit 1 if a last candle is further behind than this and its interval",
+    )
+    status.add_argument(
+        "--min-complete",
+        type=_percent,
+        metavar="99.9",
+        help="exit 1 if a series, or all together, have less than this percentage",
+    )
     status.set_defaults(run=_upkeep)
 
     snapshot = commands.add_parser("snapshot", help="a store as it is now, made of hard links")
@@ -258,6 +275,16 @@ def _duration(text: str) -> float:
     return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
+def _percent(text: str) -> float:
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage, as 99.9")
+    return percent
+
+
 def _minutes(text: str) -> float:
     return _duration(f"{text}m") / 60
 
@@ -326,7 +353,7 @@ def _selftest(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    for name in ("since", "sample", "repair"):
+    for name in ("since", "sample"):
         if getattr(options, name) and not options.against:
             raise ConfigError([f"--{name} is for comparing: add --against rest or archive"])
     if not options.against:

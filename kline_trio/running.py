@@ -17,6 +17,7 @@ from kline_trio.config import Config, HistoryConfig
 from kline_trio.console import log_lines
 from kline_trio.errors import ConfigError
 from kline_trio.recorder.lifetimes import check_ways
+from kline_trio.recorder.progress import GIVE_UP_SECONDS
 from kline_trio.recorder.supervisor import Recorder, fill, open_recorder, open_tail
 from kline_trio.signals import Asked, listen_for
 from kline_trio.storage.memory import use_system_memory
@@ -58,8 +59,20 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
 
     async def main(asked: Asked) -> None:
         async with _exchange(config, options) as lead:
-            filled = await fill(lead(config), options.until, stop_asked=asked.wait_to_stop)
-            logger.info("done: %s candles filled in", f"{filled:,}")
+            done = await fill(
+                lead(config),
+                options.until,
+                stop_asked=asked.wait_to_stop,
+                give_up_seconds=math.inf if options.wait else GIVE_UP_SECONDS,
+            )
+            if done.absent:
+                logger.info(
+                    "stopped early: %s candles filled in, %s still absent",
+                    f"{done.filled:,}",
+                    f"{done.absent:,}",
+                )
+            else:
+                logger.info("done: %s candles filled in", f"{done.filled:,}")
 
     options.seconds = None
     _run(main, options)

@@ -2,41 +2,57 @@
 
 import argparse
 import json
-import math
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from kline_trio.candle import Series
+import attrs
+
 from kline_trio.config import Config
-from kline_trio.errors import ConfigError
+from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.check import CheckedFile, Fault
 from kline_trio.storage.check import check as check_files
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.holes import holdings
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.places import journal_path
 from kline_trio.storage.snapshot import snapshot as make_snapshot
-from kline_trio.storage.status import SeriesStatus
+from kline_trio.storage.status import DEFAULT_GRACE_MS, SeriesStatus
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.store import Store
 from kline_trio.storage.unite import Disagreement, common_layout, unite
+from kline_trio.telling import (
+    failures,
+    recorder_json,
+    series_json,
+    status_lines,
+    time_text,
+)
 
 __all__ = ["check", "merge", "relayout", "snapshot", "status"]
 
 _MOST_FAULTS_A_FILE = 20
 _MOST_DISAGREEMENTS = 100
+_SECOND_LOOK_SECONDS = 3.0
 
 
 def check(options: argparse.Namespace) -> int:
     """Print what is wrong with a store; 1 if anything is."""
+    path = options.path
+    if path.suffix == ".toml":
+        path, _ = _store_of(path)
     # Sums on stdout are for another program to read.
     out = sys.stderr if options.manifest == "-" else sys.stdout
     sums: list[bytes] = []
     total: Counter[str] = Counter()
-    for file in _shown(check_files(options.path)):
+    if options.repair:
+        _repair(path, out)
+    for file in _shown(check_files(path)):
         _tell_faults(file, out)
         total["faults"] += len(file.faults)
         total["rows"] += file.rows
@@ -45,7 +61,7 @@ def check(options: argparse.Namespace) -> int:
             total["foreign"] += 1
         elif file.sha256 is not None:
             total["files"] += 1
-            sums.append(_sum(file.sha256, file.path, options.path.absolute()))
+            sums.append(_sum(file.sha256, file.path, path.absolute()))
     if options.manifest is not None:
         _write_manifest(options.manifest, b"".join(sums))
     verdict = f"{total['faults']:,} faults" if total["faults"] else "all good"
@@ -56,6 +72,36 @@ def check(options: argparse.Namespace) -> int:
         file=out,
     )
     return 1 if total["faults"] else 0
+
+
+def _repair(path: Path, out: TextIO) -> None:
+    """Give gap rows to what is neither stored nor in the ledger: a recorder then asks for it.
+
+    Series by series, each in one transaction: whenever it is killed, it can be done again.
+    """
+    if not journal_path(path).exists():
+        raise ConfigError([f"there is no store {path}, and --repair is for stores"])
+
+    def tell(damaged: Path, error: DamagedError) -> None:
+        print(f"{error}; what it held counts as absent", file=out)
+
+    named = filled = 0
+    with ExitStack() as stack:
+        store = Store.open(path, None)
+        stack.callback(store.close)
+        with disk_errors(path):
+            looks = holdings(store.path, tell)
+        for look in looks:
+            count = store.compare(look) or 0
+            stored = look.count(look.stored_pending())
+            if count:
+                print(f"{look.series}: {count:,} candles are gaps of the ledger now", file=out)
+            if stored:
+                print(f"{look.series}: {stored:,} pending candles were stored", file=out)
+            named += count
+            filled += stored
+    asked = "; a recorder will ask for the gaps" if named else ""
+    print(f"repaired: {named:,} candles named, {filled:,} set to filled{asked}", file=out)
 
 
 def _sum(sha256: str, path: Path, checked: Path) -> bytes:
@@ -91,6 +137,11 @@ def _progress(text: str) -> None:
 
 
 def _tell_faults(file: CheckedFile, out: TextIO) -> None:
+    if file.series is not None:
+        # Each hole is named, however many there are.
+        for fault in file.faults:
+            print(f"{file.series}: {fault.what}", file=out)
+        return
     # A name may hold bytes that are no text, and line ends.
     name = ascii(str(file.path))[1:-1] if not str(file.path).isprintable() else str(file.path)
     for fault in file.faults[:_MOST_FAULTS_A_FILE]:
@@ -104,72 +155,51 @@ def _tell_faults(file: CheckedFile, out: TextIO) -> None:
 def _where(fault: Fault) -> str:
     if fault.row is None or fault.begin_time_ms is None:
         return ""
-    return f": row {fault.row:,} ({_time(fault.begin_time_ms)})"
-
-
-def _time(time_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
-    except (OverflowError, ValueError):
-        return f"{time_ms} ms"
+    return f": row {fault.row:,} ({time_text(fault.begin_time_ms)})"
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print how complete a store is, series by series, those that only are configured too."""
-    store, configured = _store_of(options.store)
-    found = {one.series: one for one in store_status(store)}
-    empty = [SeriesStatus(one, None, None, 0, 0, {}) for one in configured if one not in found]
-    every = sorted([*found.values(), *empty], key=lambda one: one.series)
+    """Print how complete a store is, series by series, those that only are configured too.
+
+    Returns:
+      1 if a candle is absent and nothing tells why, or if a limit of the options is not kept.
+    """
+    store, config = _store_of(options.store)
+    grace_ms = DEFAULT_GRACE_MS
+    if config is not None:
+        grace_ms = round(config.completeness.grace_seconds * 1_000)
+    found = store_status(store, round(time.time() * 1_000), grace_ms)
+    if found.recorder.pid is not None and any(one.unexplained for one in found.series):
+        # The recorder may be naming those in this moment.
+        time.sleep(_SECOND_LOOK_SECONDS)
+        found = store_status(store, round(time.time() * 1_000), grace_ms, found.clocks)
+    configured = () if config is None else config.streams
+    known = {one.series for one in found.series}
+    empty = [SeriesStatus(one, None, None, 0, 0, {}) for one in configured if one not in known]
+    every = tuple(sorted([*found.series, *empty], key=lambda one: one.series))
+    found = attrs.evolve(found, series=every)
     if options.json:
-        print(json.dumps([_status_json(one) for one in every], ensure_ascii=False))
-        return 0
-    if not every:
+        recorder = recorder_json(found.recorder)
+        told = [{**series_json(one), "recorder": recorder} for one in every]
+        print(json.dumps(told, ensure_ascii=False))
+    elif every:
+        print("\n".join(status_lines(found)))
+    else:
         print(f"{store}: nothing is stored there")
-    width = max((len(str(one.series)) for one in every), default=0)
-    for one in every:
-        print(f"{one.series!s:<{width}}  {_status_line(one)}")
-    return 0
+    failed = failures(found, options.max_age, options.min_complete)
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed or any(one.unexplained for one in every) else 0
 
 
-def _store_of(path: Path) -> tuple[Path, tuple[Series, ...]]:
-    """The store that is named, or that a recorder.toml names, with what is configured then."""
+def _store_of(path: Path) -> tuple[Path, Config | None]:
+    """The store that is named, or that a recorder.toml names, with what that file says."""
     if path.is_file() or path.suffix == ".toml":
         config = Config.from_toml(path)
-        return config.store.path, config.streams
+        return config.store.path, config
     if not path.is_dir():
         raise ConfigError([f"there is no store {path}"])
-    return path, ()
-
-
-def _status_json(one: SeriesStatus) -> dict[str, object]:
-    return {
-        "trade_type": one.series.trade_type,
-        "symbol": one.series.symbol,
-        "time_interval": one.series.time_interval,
-        "from": None if one.from_ms is None else _time(one.from_ms),
-        "to": None if one.to_ms is None else _time(one.to_ms),
-        "rows": one.rows,
-        "due": one.due,
-        "complete_percent": one.complete_percent,
-        "absent": one.absent,
-        "last_close": None if one.to_ms is None else _time(one.to_ms),
-    }
-
-
-def _status_line(one: SeriesStatus) -> str:
-    if one.from_ms is None or one.to_ms is None:
-        line = "nothing stored"
-    else:
-        line = f"{_short(one.from_ms)} to {_short(one.to_ms)}  {one.rows:>12,} rows"
-    if one.complete_percent is not None:
-        # Rounded down: 100 % means that nothing is absent.
-        line += f"  {math.floor(one.complete_percent * 1_000) / 1_000:7.3f} %"
-    told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(one.absent.items()))
-    return f"{line}  absent: {told}" if told else line
-
-
-def _short(time_ms: int) -> str:
-    return _time(time_ms).removesuffix("+00:00")
+    return path, None
 
 
 def snapshot(options: argparse.Namespace) -> int:
@@ -221,7 +251,7 @@ def _told(found: Disagreement) -> str:
         f"{name} {kept!r} kept, {found.dropped[name]!r} dropped"
         for name, kept in found.kept.items()
     )
-    return f"{found.series} {_time(found.begin_time_ms)}: {values}"
+    return f"{found.series} {time_text(found.begin_time_ms)}: {values}"
 
 
 def _layout(template: str) -> Layout:

@@ -80,3 +80,19 @@ def test_check_counts_series_and_patterns(
     file.write_text(f"[streams.spot]\n{streams}\n")
     assert cli.main([str(file), "--check"]) == 0
     assert capsys.readouterr().out == f"{file}: {words}\n"
+
+
+@pytest.mark.parametrize("text", ["", "-1", "101", "nan", "99 %"])
+def test_what_is_no_percentage_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["status", f"--min-complete={text}"])
+    assert "is no percentage, as 99.9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--since=2024-01-31", "--sample=5"])
+def test_options_of_a_comparison_need_one(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But --repair is for stores, too."""
+    assert cli.main(["check", str(tmp_path), "--repair", option]) == 2
+    assert "add --against rest or archive" in capsys.readouterr().err

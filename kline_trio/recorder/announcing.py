@@ -26,8 +26,8 @@ async def announce(recording: Recording, markets: Mapping[str, RestMarket]) -> N
         for trade_type in used:
             try:
                 now_ms = await markets[trade_type].confirm_time()
-            except UnavailableError as error:
-                logger.warning("%s: REST gives no answer: %s", trade_type, error)
+            except UnavailableError:
+                # `keep_time` says so.
                 continue
             if any(one.trade_type == trade_type for one in recording.config.patterns):
                 await recording.universe.until_seen(trade_type)

@@ -1,22 +1,54 @@
 """What is opened around the work, and closed after it, whatever becomes of the work."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
+import attrs
+import httpx2
 import trio
 
 from kline_trio.config import Config
 from kline_trio.errors import StoreInUseError
+from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.http import http_client
+from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.transport import Dialler
-from kline_trio.recorder.filling import Http, Storage
-from kline_trio.recorder.seams import Door, Seams
+from kline_trio.exchange.weights import WeightPool
+from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.storage.store import Store
 
-__all__ = ["check_ways", "lone_error_plain", "open_http", "open_store"]
+__all__ = ["Http", "check_ways", "lone_error_plain", "open_http", "open_store"]
 
 _REST_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
+
+
+@attrs.frozen(eq=False)
+class Http:
+    """What is asked over HTTP."""
+
+    client: httpx2.AsyncClient
+    markets: Mapping[str, RestMarket]
+    """By trade type, all three."""
+
+    @classmethod
+    def of(cls, config: Config, client: httpx2.AsyncClient) -> "Http":
+        """The markets of a configuration; those of one pool share its budget."""
+        pools: dict[str, WeightPool] = {}
+        markets = {}
+        for trade_type, market in MARKETS.items():
+            pool = pools.setdefault(
+                market.pool, WeightPool(market.weight_per_minute, config.rest.weight_share)
+            )
+            hosts = config.endpoints[trade_type].rest
+            markets[trade_type] = RestMarket(client, market, hosts, pool, ExchangeClock())
+        return cls(client, markets)
+
+    @property
+    def clocks(self) -> dict[str, ExchangeClock]:
+        """The clock of each market, by trade type."""
+        return {trade_type: rest.clock for trade_type, rest in self.markets.items()}
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.parquet import plan_merges
+from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
 
 __all__ = ["Merger"]
@@ -41,10 +41,11 @@ class Merger:
     commit_door: Door
     merge_door: Door
     rule: MergeRule
-    lost: Callable[[Series], None]
-    """Told of which series a file was damaged."""
+    gaps_named: Callable[[], None]
+    """Called when a merge has found that a file lost candles, and the ledger names them."""
 
     _newest_file: dict[Series, MergedFile] = attrs.field(init=False, factory=dict)
+    """Of each series the file with the newest candles, whatever file was merged last."""
     _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
     _waiting: dict[Series, _Waiting] = attrs.field(init=False, factory=dict)
     _agenda: list[tuple[float, Series]] = attrs.field(init=False, factory=list)
@@ -138,14 +139,14 @@ class Merger:
         # Three jobs: new candles are accepted while the file is written, and a revision accepted
         # meanwhile has another sequence number, so it is not forgotten.
         try:
-            taken = await self.commit_door.run(self.store.take, series)
-            for merge in plan_merges(self.store.layout, series, taken):
-                known = self._newest_file.get(series)
+            for merge, known in await self.commit_door.run(self._planned, series):
                 merged = await self.merge_door.run(self.store.write, merge, known)
-                await self.commit_door.run(self.store.forget, merged, merge.pending)
-                if merged.replaces_damaged:
-                    self.lost(series)
-                self._newest_file[series] = merged
+                gaps = await self.commit_door.run(self.store.forget, merged, merge.pending)
+                newest = self._newest_file.get(series)
+                if newest is None or merged.path >= newest.path:
+                    self._newest_file[series] = merged
+                if gaps:
+                    self.gaps_named()
             self._words.room("; merges go on")
         except NoRoomError as error:
             self._words.no_room(error, "what is accepted waits in the journal")
@@ -154,3 +155,9 @@ class Merger:
             again.rows += waiting.rows
             again.not_before = trio.current_time() + RETRY_SECONDS
             self._put_down(series)
+
+    def _planned(self, series: Series) -> list[tuple[FileMerge, MergedFile | None]]:
+        """What waits of a series, by file, each with the manifest's entry of that file."""
+        merges = plan_merges(self.store.layout, series, self.store.take(series))
+        listed = self.store.listed(merge.path for merge in merges)
+        return [(merge, listed.get(merge.path)) for merge in merges]

@@ -7,10 +7,12 @@ import attrs
 
 from kline_trio.candle import Series
 from kline_trio.config import Config
+from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import Dial
 from kline_trio.listing import TRADING, Listing
-from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.listener import Listener
+from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.recorder.series_state import State
 from kline_trio.recorder.symbols import unknown_symbols, wanted
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.ledger import Account
@@ -36,14 +38,12 @@ class Recording:
     config: Config
     listeners: Mapping[str, Listener]
     """By trade type, of all markets."""
-    auditor: Auditor
+    tracked: SeriesSet
     universe: Universe
+    clocks: Mapping[str, ExchangeClock]
 
     _added: dict[Series, None] = attrs.field(init=False, factory=dict)
     _removed: set[Series] = attrs.field(init=False, factory=set)
-    _unfinished: set[Series] = attrs.field(init=False, factory=set)
-    """What was recorded up to the last end."""
-    _sealed: set[Series] = attrs.field(init=False, factory=set)
     _series: tuple[Series, ...] = attrs.field(init=False, default=())
     _named: set[str] = attrs.field(init=False, factory=set)
     """The markets whose unknown symbols were named."""
@@ -66,7 +66,14 @@ class Recording:
 
     def go_on_with(self, accounts: Mapping[Series, Account]) -> None:
         """Begin, with what is known of the series that were recorded before."""
-        self._unfinished = {one for one, known in accounts.items() if known.retired_ms is None}
+        # A pattern does not mean what ended before the start and was not sealed then.
+        self._series = tuple(
+            sorted(
+                one
+                for one, known in accounts.items()
+                if known.retired_ms is None and self._was_meant(one)
+            )
+        )
         self.settle()
 
     def settle(self, trade_type: str = "", listed_ms: Mapping[str, int] = _NOTHING) -> None:
@@ -79,25 +86,20 @@ class Recording:
         named = (*self.config.streams, *self._added)
         chosen = wanted(named, self.config.patterns, self.universe.listings)
         ended = {one for one in (*chosen, *self._series) if self._has_ended(one)}
-        self._sealed = {
-            one for one in self._sealed if one in ended or self.universe.is_halted(one.trade_type)
-        }
-        # What has ended goes on until it is accounted for, though no pattern means it any more; and
-        # in a halt of the whole market patterns mean nothing.
+        # What has ended goes on until it is sealed, though no pattern means it any more. In a halt
+        # of the whole market, and before its list was seen, patterns mean nothing.
         kept = [
-            one for one in self._series if one in ended or self.universe.is_halted(one.trade_type)
-        ]
-        # Nor does a pattern mean what had ended before the start, and was not accounted for then.
-        kept += sorted(
             one
-            for one in self._unfinished.difference(chosen)
-            if not self.universe.is_seen(one.trade_type) and self._was_meant(one)
-        )
+            for one in self._series
+            if one in ended
+            or self.universe.is_halted(one.trade_type)
+            or (not self.universe.is_seen(one.trade_type) and self._was_meant(one))
+        ]
         had = frozenset(self._series)
         self._series = tuple(
             one
             for one in dict.fromkeys((*chosen, *kept))
-            if one not in self._removed and one not in self._sealed and not self._is_to_come(one)
+            if one not in self._removed and not self._is_sealed(one) and not self._is_to_come(one)
         )
         new_ms = {
             one: listed_ms[one.symbol]
@@ -108,14 +110,15 @@ class Recording:
             follows = any(one.trade_type == name for one in self.config.patterns)
             listener.hear_of_contracts(wanted=follows)
             listener.listen_to(self.series_on(name))
-        self.auditor.want(self._series, new_ms)
-        self.auditor.see(
+        now_ms = {name: clock.now_ms for name, clock in self.clocks.items()}
+        self.tracked.set_series(self._series, now_ms, new_ms)
+        self.tracked.on_listings(
             {
                 one: self.universe.changed_ms(one.trade_type, one.symbol)
                 for one in self._series
                 if one in ended
             },
-            [one for one in self._series if self._is_traded(one)],
+            frozenset(one for one in self._series if self._is_traded(one)),
         )
 
     def list_changed(self, trade_type: str, listed_ms: Mapping[str, int]) -> None:
@@ -135,7 +138,6 @@ class Recording:
     def sealed(self, series: Series) -> None:
         """A series has come to its end, and stands in the ledger with it."""
         logger.info("%s: no longer traded; its last candle is in the ledger", series)
-        self._sealed.add(series)
         self.settle()
 
     def add(self, series: Iterable[Series]) -> None:
@@ -203,6 +205,11 @@ class Recording:
         listing = self._listing(series) or Listing(symbol=series.symbol)
         traded = {series.symbol: attrs.evolve(listing, status=TRADING)}
         return series in wanted((), self.config.patterns, {series.trade_type: traded})
+
+    def _is_sealed(self, series: Series) -> bool:
+        """Whether its end is in the ledger, and its symbol does not trade again."""
+        is_over = self._has_ended(series) or self.universe.is_halted(series.trade_type)
+        return is_over and self.tracked.state_of(series) is State.SEALED
 
     def _is_traded(self, series: Series) -> bool:
         """Whether its symbol was seen to trade since the start."""

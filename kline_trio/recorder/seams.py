@@ -1,7 +1,8 @@
 """The four seams between the recorder and the world, so that tests can run months in seconds."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, ParamSpec, TypeVar
@@ -15,8 +16,9 @@ from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.lull import Lull
 from kline_trio.exchange.transport import Dialler
 from kline_trio.recorder.roster import Dials
+from kline_trio.storage.store import Store
 
-__all__ = ["Door", "Seams"]
+__all__ = ["Door", "Seams", "Storage"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -75,3 +77,24 @@ class Door:
         async with self._one_at_a_time:
             result: _Result = await self._on_disk(job, *arguments)
             return result
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+        """Hold the door while the body runs jobs by the function that this gives.
+
+        What the body computes before its first job, and after its last, no other job comes
+        between: so memory follows the disk, and a plan is not outdated when it is written.
+        """
+        async with self._one_at_a_time:
+            yield self._on_disk
+
+
+@attrs.frozen(eq=False)
+class Storage:
+    """An open store, and the two doors to it."""
+
+    store: Store
+    commit_door: Door
+    """To all that uses the journal."""
+    merge_door: Door
+    """To what uses the files alone."""

@@ -2,9 +2,8 @@
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import attrs
 import trio
@@ -12,28 +11,29 @@ import trio
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.recorder.announcing import announce
-from kline_trio.recorder.audience import Audience, Candles
-from kline_trio.recorder.completeness import Completeness
-from kline_trio.recorder.filling import Filling, Http, Storage
-from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
+from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
+from kline_trio.recorder.committed import Committed
+from kline_trio.recorder.core import Core, start_filling
+from kline_trio.recorder.healing import heal
+from kline_trio.recorder.heartbeat import end_heartbeat, keep_heartbeat
+from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.memory import keep_giving_back
-from kline_trio.recorder.merge_rule import MergeRule
 from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.progress import GIVE_UP_SECONDS, Backfilled, report_progress
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
-from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.seams import Seams, Storage
 from kline_trio.recorder.symbols import series_of
 from kline_trio.recorder.timekeeper import keep_time
-from kline_trio.recorder.universe import Universe, resolved
+from kline_trio.recorder.universe import Hints, Universe, resolved
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.universe import UniverseFile
 
 __all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
 
 logger = logging.getLogger(__name__)
-
-_Argument = TypeVar("_Argument")
 
 _LOOK_SECONDS = 1.0
 _CANDLES_IN_CHANNEL = 10_000
@@ -49,7 +49,7 @@ _FETCHES_ITSELF = (
 class Recorder:
     """A running recorder."""
 
-    _audience: Audience
+    _broadcast: Broadcast
     _recording: Recording
     _seams: Seams
 
@@ -59,12 +59,28 @@ class Recorder:
         return self._recording.series
 
     def candles(self, waiting: int = 1_000) -> Candles:
-        """The candles accepted from now on, as they come.
+        """Return the candles accepted from now on, as they come, in no promised order.
 
         Args:
-          waiting: how many may wait for the caller before further ones are lost to it.
+          waiting: how many candles of the stream, and how many refills, may wait for the caller.
+            If one more comes, the oldest is lost to the caller.
+
+        Raises:
+          ValueError: `waiting` is less than 1.
         """
-        return self._audience.join(waiting)
+        return self._broadcast.subscribe(waiting)
+
+    def fills(self, waiting: int = 1_000) -> Fills:
+        """Return what goes into the files from archives from now on; `candles` does not bring it.
+
+        Args:
+          waiting: how many announcements may wait for the caller. If one more comes, the oldest
+            is lost to the caller.
+
+        Raises:
+          ValueError: `waiting` is less than 1.
+        """
+        return self._broadcast.subscribe_fills(waiting)
 
     def add_symbols(self, trade_type: str, time_interval: str, *symbols: str) -> None:
         """Record these symbols too, from now on; the other streams go on untouched.
@@ -114,67 +130,62 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         read-only, is waited for.
     """
     seams = seams or Seams()
-    audience = Audience()
-    completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
     async with open_store(config, seams) as storage:
-
-        def accepted(batch: Sequence[ReceivedCandle]) -> None:
-            merger.accepted(batch)
-            filling.received(batch)
-
+        core = Core.of(config, storage)
+        broadcast = Broadcast()
+        committed = Committed((*core.subscribers, broadcast.publish))
         writer = Writer(
             storage.store,
             storage.commit_door,
-            audience,
             config.store.journal_rows_in_memory,
-            completeness,
-            accepted,
+            committed,
+            core.series.dropped,
         )
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
+                hints = Hints()
+                listeners = _listeners(config, seams, http, send, core.series.received, hints.give)
+                filler = core.filler(
+                    config,
+                    seams,
+                    http,
+                    committed,
+                    broadcast.publish_fill,
+                    lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
+                )
+                doors = storage.store, storage.commit_door, storage.merge_door
+                auditor = core.auditor(
+                    config,
+                    http,
+                    lambda: not writer.is_short_of_room,
+                    lambda trade_type: listeners[trade_type].told_ms(),
+                )
                 universe = Universe(
                     http.markets,
                     await storage.merge_door.run(UniverseFile.open, storage.store.path),
                     storage.merge_door,
                     config.universe.refresh_seconds,
-                    lambda *change: recording.list_changed(*change),
+                    hints,
                 )
-                listeners = _listeners(
-                    config, seams, http, send, completeness.receive, universe.hint
-                )
-                filling = Filling.of(
-                    config,
-                    seams,
-                    storage,
-                    http,
-                    completeness,
-                    lambda batch: merger.accepted(batch),
-                    may_judge=lambda: not writer.is_short_of_room,
-                    told_ms=lambda trade_type: listeners[trade_type].told_ms(),
-                    undelivered=lambda one, open_ms: listeners[one.trade_type].suspect(
-                        one, open_ms
-                    ),
-                    sealed=lambda series: recording.sealed(series),
-                )
-                recording = Recording(config, listeners, filling.auditor, universe)
+                recording = Recording(config, listeners, core.series, universe, http.clocks)
                 recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
-                merger = _merger(config, storage, filling)
-                outer.start_soon(merger.run)
-                outer.start_soon(
-                    _store, writer, filling, merger, receive, config.store.drain_seconds
-                )
+                outer.start_soon(core.merger.run)
+                outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with _open_network(listeners, send) as net:
-                    net.start_soon(filling.auditor.run)
-                    filling.start(net)
+                    net.start_soon(auditor.run, recording.sealed)
+                    net.start_soon(heal, *doors, core.gaps_named.ring)
+                    net.start_soon(keep_heartbeat, *doors[:2], http.clocks, seams.wall_clock)
+                    start_filling(net, filler)
                     _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(keep_giving_back, storage.merge_door)
-                    yield Recorder(audience, recording, seams)
+                    yield Recorder(broadcast, recording, seams)
                 watching.cancel()
-        await _say_stopped(storage, writer.recorded, filling.filled)
+            await end_heartbeat(*doors[:2], http.clocks, seams.wall_clock)
+        await _say_stopped(storage, writer.recorded, filler.filled)
 
 
 def _follow_markets(
@@ -182,7 +193,9 @@ def _follow_markets(
 ) -> None:
     for trade_type, rest in http.markets.items():
         net.start_soon(_once_used, recording, trade_type, keep_time, rest)
-        net.start_soon(_once_used, recording, trade_type, universe.follow, trade_type)
+        net.start_soon(
+            _once_used, recording, trade_type, universe.follow, trade_type, recording.list_changed
+        )
 
 
 async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:
@@ -202,7 +215,8 @@ async def fill(
     until_ms: int | None = None,
     seams: Seams | None = None,
     stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
-) -> int:
+    give_up_seconds: float = GIVE_UP_SECONDS,
+) -> Backfilled:
     """Fetch what is absent of the configured series, without recording; ends when that is done.
 
     If it is stopped or cancelled, what was fetched stays, and the rest is fetched next time.
@@ -212,42 +226,42 @@ async def fill(
       until_ms: up to when; None: now.
       seams: to the world.
       stop_asked: returns when it is to end early.
-
-    Returns:
-      how many candles were filled in.
+      give_up_seconds: how long to go on if nothing can be asked for.
 
     Raises:
+      UnavailableError: nothing could be asked for so long, or the list that patterns need is not
+        to be had.
       StoreInUseError: a recorder holds the store; it fetches the past itself, if it is told to.
       DiskError: the store cannot be made, read or written.
     """
     seams = seams or Seams()
-    completeness = Completeness(round(config.completeness.grace_seconds * 1_000))
     async with open_store(config, seams, _FETCHES_ITSELF) as storage:
+        core = Core.of(config, storage)
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                filling = Filling.of(
-                    config,
-                    seams,
-                    storage,
-                    http,
-                    completeness,
-                    lambda batch: merger.accepted(batch),
-                    until_ms=until_ms,
-                )
+                filler = core.filler(config, seams, http, Committed(core.subscribers))
+                if until_ms is not None:
+                    filler.until_ms = until_ms
+                auditor = core.auditor(config, http)
                 series = await resolved(config, http.markets)
-                filling.auditor.want(series)
-                merger = _merger(config, storage, filling)
-                outer.start_soon(merger.run)
+                core.series.set_series(series, {})
+                outer.start_soon(core.merger.run)
                 async with trio.open_nursery() as network:
                     for trade_type in sorted({one.trade_type for one in series}):
                         network.start_soon(keep_time, http.markets[trade_type])
-                    filling.start(network)
+                    start_filling(network, filler)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
-                    await filling.until_done()
+                    network.start_soon(report_progress, auditor, filler, give_up_seconds)
+                    while not auditor.is_stock_taken:
+                        await auditor.audit()
+                        await trio.sleep(_LOOK_SECONDS)
+                    await filler.until_done()
                     network.cancel_scope.cancel()
-                await filling.auditor.keep()
-                merger.finish(math.inf)
-        return filling.filled
+                await auditor.keep()
+                absent = await filler.pending()
+                core.merger.finish(math.inf)
+            await end_heartbeat(storage.store, storage.commit_door, http.clocks, seams.wall_clock)
+        return Backfilled(filler.filled, absent)
 
 
 async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
@@ -255,24 +269,21 @@ async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelSco
     scope.cancel()
 
 
-def _merger(config: Config, storage: Storage, filling: Filling) -> Merger:
-    rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-    return Merger(
-        storage.store, storage.commit_door, storage.merge_door, rule, filling.auditor.recount
-    )
-
-
 async def _store(
     writer: Writer,
-    filling: Filling,
+    auditor: Auditor,
     merger: Merger,
+    broadcast: Broadcast,
     receive: trio.MemoryReceiveChannel[ReceivedCandle],
-    drain_seconds: float,
+    config: Config,
 ) -> None:
-    await writer.run(receive)
-    writer.audience.leave()
-    await filling.auditor.keep()
-    merger.finish(drain_seconds)
+    try:
+        await writer.run(receive)
+    finally:
+        # Also if the recorder fails: a reader may live outside of the recorder's body.
+        broadcast.close()
+    await auditor.keep()
+    merger.finish(config.store.drain_seconds)
 
 
 async def _watch_room(watching: trio.CancelScope, storage: Storage, recording: Recording) -> None:
@@ -352,11 +363,11 @@ async def _open_network(
 async def _once_used(
     recording: Recording,
     trade_type: str,
-    job: Callable[[_Argument], Awaitable[None]],
-    argument: _Argument,
+    job: Callable[..., Awaitable[None]],
+    *arguments: object,
 ) -> None:
     """Do a market's job from when on something is recorded of it, which may be never."""
     while True:
         if recording.uses(trade_type):
-            return await job(argument)
+            return await job(*arguments)
         await trio.sleep(_LOOK_SECONDS)

@@ -1,5 +1,7 @@
 """Keeps a market's clock going where its frames do not."""
 
+import logging
+
 import trio
 
 from kline_trio.errors import UnavailableError
@@ -7,6 +9,8 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.rest import RestMarket
 
 __all__ = ["keep_time"]
+
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _WITHOUT_NEWS_SECONDS = 10.0
@@ -16,17 +20,25 @@ _LONGEST_WAIT_SECONDS = 60.0
 async def keep_time(rest: RestMarket) -> None:
     """Ask for the time when no frame has told it for a while, or one told what is doubtful.
 
-    Until cancelled. As long as no answer can be had, nothing of that market becomes due.
+    Until cancelled. As long as no answer can be had, nothing of that market becomes due. That is
+    said when it begins, and when it ends.
     """
-    wait = _LOOK_SECONDS
+    wait, is_silent = _LOOK_SECONDS, False
     while True:
         try:
             await rest.confirm_time()
-        except UnavailableError:
+        except UnavailableError as error:
+            if not is_silent:
+                is_silent = True
+                logger.warning(
+                    "%s: REST gives no answer: %s; trying again", rest.market.trade_type, error
+                )
             await trio.sleep(wait)
             wait = min(_LONGEST_WAIT_SECONDS, 2 * wait)
         else:
-            wait = _LOOK_SECONDS
+            if is_silent:
+                logger.info("%s: REST gives answers again", rest.market.trade_type)
+            wait, is_silent = _LOOK_SECONDS, False
             await _frames_stop_telling(rest.clock)
 
 

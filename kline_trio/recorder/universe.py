@@ -18,7 +18,7 @@ from kline_trio.recorder.seams import Door
 from kline_trio.recorder.symbols import wanted
 from kline_trio.storage.universe import Sighting, UniverseFile, changes
 
-__all__ = ["Universe", "resolved"]
+__all__ = ["Hints", "Universe", "resolved"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,31 @@ _A_MARKET = 20
 class _Market:
     """How far one market is followed."""
 
-    hint: trio.Event = attrs.field(factory=trio.Event)
     seen: trio.Event = attrs.field(factory=trio.Event)
     unsaved: list[Sighting] = attrs.field(factory=list)
     failures: int = 0
     is_doubted: bool = False
     """Whether the last answer lacked so much that it was not believed."""
+
+
+@attrs.define(eq=False)
+class Hints:
+    """What was told of the markets' lists by others: those are to be looked at soon."""
+
+    _events: dict[str, trio.Event] = attrs.field(init=False, factory=dict)
+    """By trade type."""
+
+    def of(self, trade_type: str) -> trio.Event:
+        """Return the event of the next hint for a market."""
+        return self._events.setdefault(trade_type, trio.Event())
+
+    def give(self, trade_type: str) -> None:
+        """Hint that a market's list has changed."""
+        self.of(trade_type).set()
+
+    def taken(self, trade_type: str) -> bool:
+        """Return whether there was a hint for a market; from now on only a new one counts."""
+        return self._events.pop(trade_type, trio.Event()).is_set()
 
 
 @attrs.define(eq=False)
@@ -57,9 +76,8 @@ class Universe:
     merge_door: Door
     """The file is no business of the journal's."""
     refresh_seconds: float
-    changed: Callable[[str, Mapping[str, int]], None]
-    """Called after a market's list was seen for the first time, or has changed, with the symbols
-    that have begun to trade since it was last seen, and when; it must not raise."""
+    hints: Hints
+    """By which others ask for a look."""
 
     listings: dict[str, Mapping[str, Listing]] = attrs.field(init=False)
     """Each market's list as it was last believed, by symbol; never changed in place."""
@@ -103,14 +121,15 @@ class Universe:
         """When a change of a symbol that is known was last seen, by the exchange's time."""
         return self._changed_ms[trade_type, symbol]
 
-    def hint(self, trade_type: str) -> None:
-        """Something was told of the market: look soon. Of a market not followed it is ignored."""
-        market = self._followed.get(trade_type)
-        if market is not None:
-            market.hint.set()
-
-    async def follow(self, trade_type: str) -> None:
+    async def follow(
+        self, trade_type: str, changed: Callable[[str, Mapping[str, int]], None]
+    ) -> None:
         """Look at a market's list again and again, until cancelled.
+
+        Args:
+          trade_type: the market.
+          changed: called after its list was seen for the first time, or has changed, with the
+            symbols that have begun to trade since it was last seen, and when; it must not raise.
 
         If cancelled, what is not in the file yet is not lost: the next start finds the same
         changes, and dates them later.
@@ -120,26 +139,30 @@ class Universe:
         """
         market = self._followed[trade_type]
         while True:
-            is_hinted = market.hint.is_set()
             # Before the question: what is hinted from now on, the answer may not know.
-            market.hint = trio.Event()
-            wait = await self._look(trade_type, market)
-            await self._pause(market, min(wait, _AGAIN_SECONDS) if is_hinted else wait)
+            is_hinted = self.hints.taken(trade_type)
+            wait, begun_ms = await self._look(trade_type, market)
+            if begun_ms is not None:
+                changed(trade_type, begun_ms)
+            wait = min(wait, _AGAIN_SECONDS) if is_hinted else wait
+            await self._pause(market, self.hints.of(trade_type), wait)
 
-    async def _pause(self, market: _Market, seconds: float) -> None:
+    async def _pause(self, market: _Market, hint: trio.Event, seconds: float) -> None:
         """Wait for the next look or a hint, and write down meanwhile what is new."""
         least = trio.current_time() + _LEAST_SECONDS
         until = max(least, trio.current_time() + seconds)
-        while not (market.hint.is_set() or trio.current_time() >= until):
+        while not (hint.is_set() or trio.current_time() >= until):
             is_saved = await self._save(market)
             retry = math.inf if is_saved else trio.current_time() + RETRY_SECONDS
             with trio.move_on_at(min(until, retry)):
-                await market.hint.wait()
+                await hint.wait()
         await self._save(market)
         await trio.sleep_until(least)
 
-    async def _look(self, trade_type: str, market: _Market) -> float:
-        """Ask for the list; how many seconds to wait until the next time."""
+    async def _look(self, trade_type: str, market: _Market) -> tuple[float, dict[str, int] | None]:
+        """Ask for the list; return how many seconds to wait until the next time, and the symbols
+        that have begun to trade, and when; None if nothing has changed.
+        """
         rest = self.markets[trade_type]
         try:
             seen = await rest.listings()
@@ -151,14 +174,13 @@ class Universe:
                 logger.warning("%s: its list of symbols is not to be had: %s", trade_type, error)
             market.failures += 1
             backoff = _LEAST_SECONDS * 2.0 ** min(market.failures - 1, 10)
-            return min(backoff, self.refresh_seconds, _LONGEST_BACKOFF_SECONDS)
+            return min(backoff, self.refresh_seconds, _LONGEST_BACKOFF_SECONDS), None
         if market.failures:
             market.failures = 0
             logger.info("%s: its list of symbols is to be had again", trade_type)
         if self._is_doubtful(trade_type, market, seen):
-            return _LEAST_SECONDS
-        self._believe(trade_type, market, seen, now_ms)
-        return self.refresh_seconds
+            return _LEAST_SECONDS, None
+        return self.refresh_seconds, self._believe(trade_type, market, seen, now_ms)
 
     def _is_doubtful(self, trade_type: str, market: _Market, seen: Mapping[str, Listing]) -> bool:
         """Whether too much is gone to be believed at the first look."""
@@ -178,7 +200,7 @@ class Universe:
 
     def _believe(
         self, trade_type: str, market: _Market, seen: Mapping[str, Listing], now_ms: int
-    ) -> None:
+    ) -> dict[str, int] | None:
         known = self.listings[trade_type]
         found = changes(trade_type, known, seen, now_ms)
         before_ms = self._looked_ms.get(trade_type)
@@ -188,9 +210,7 @@ class Universe:
         self._most_trading[trade_type] = max(trading, self._most_trading[trade_type])
         market.seen.set()
         if not found:
-            if before_ms is None:
-                self.changed(trade_type, {})
-            return
+            return {} if before_ms is None else None
         market.unsaved += found
         self.listings[trade_type] = seen
         logger.info(
@@ -203,7 +223,7 @@ class Universe:
             sum(one.listing.symbol in known and one.listing.symbol in seen for one in found),
         )
         self._changed_ms.update(((trade_type, one.listing.symbol), now_ms) for one in found)
-        self.changed(trade_type, _begun_ms(known, seen, before_ms, now_ms))
+        return _begun_ms(known, seen, before_ms, now_ms)
 
     async def _save(self, market: _Market) -> bool:
         """Write down what is new; False if there is no room for it."""

@@ -16,8 +16,7 @@ from kline_trio.exchange.archive import Archive, archive_files, unpacked
 from kline_trio.exchange.klines import newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
-from kline_trio.recorder.filling import Http
-from kline_trio.recorder.lifetimes import open_http, open_store
+from kline_trio.recorder.lifetimes import Http, open_http, open_store
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.universe import resolved
 from kline_trio.storage.archive_rows import read_csv

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from kline_trio.candle import ReceivedCandle
+from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import NoRoomError
-from kline_trio.recorder.audience import Audience
-from kline_trio.recorder.completeness import Completeness
+from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.store import Store
@@ -32,12 +31,11 @@ class Writer:
 
     store: Store
     commit_door: Door
-    audience: Audience
     rows_in_memory: int
     """How many candles wait at most for room."""
-    completeness: Completeness
-    accepted: Callable[[Sequence[ReceivedCandle]], None]
-    """Told which candles now wait for a merge."""
+    committed: Committed
+    dropped_candle: Callable[[Series, int], None]
+    """Told the open time of a candle that was received and is not kept."""
 
     recorded: int = attrs.field(init=False, default=0)
     """How many candles were accepted, revisions and duplicates included."""
@@ -79,10 +77,7 @@ class Writer:
         self._words.room(f"; {self.dropped:,} candles were dropped")
         self.recorded += len(batch)
         _log(batch)
-        for received in batch:
-            self.completeness.accept(received.series, received.candle.open_time_ms)
-        self.audience.publish(batch)
-        self.accepted(batch)
+        self.committed(batch)
 
     async def _wait_for_room(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> bool:
         """Receive for a while; False if the end has come."""
@@ -92,7 +87,7 @@ class Writer:
                     self._waiting.append(received)
                 else:
                     self.dropped += 1
-                    self.completeness.drop(received.series, received.candle.open_time_ms)
+                    self.dropped_candle(received.series, received.candle.open_time_ms)
         return patience.cancelled_caught
 
 

@@ -1,24 +1,45 @@
-"""What a store holds, by its files' own words: no layout and no journal is needed."""
+"""What a store holds, by its files' own words."""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
+import attrs
 import pyarrow.parquet as pq
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedError, KlineTrioError
 from kline_trio.interval import Span
+from kline_trio.spans import joined
+from kline_trio.storage.damage import ChangedFile, place_of
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import begins_ms, bounds_ms, open_parquet, owner_of
+from kline_trio.storage.file_list import MergedFile, is_as_listed
+from kline_trio.storage.files import (
+    begins_ms,
+    bounds_ms,
+    crc32_of,
+    open_parquet,
+    owner_of,
+    status_of,
+)
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.layout import SUFFIXES
+from kline_trio.storage.layout import SUFFIXES, Layout
 from kline_trio.storage.table import BEGIN, END, runs_of
 
-__all__ = ["candle_files", "last_end_ms", "open_files", "series", "stored_spans"]
+__all__ = [
+    "candle_files",
+    "changed_files",
+    "held_spans",
+    "last_end_ms",
+    "open_files",
+    "series",
+    "stored_spans",
+]
+
+_Damaged = Callable[[Path, DamagedError], None]
 
 
 def series(path: str | os.PathLike[str]) -> list[Series]:
@@ -57,13 +78,20 @@ def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:
 def stored_spans(
     store_path: Path,
     wanted: Mapping[Series, int],
-    on_damage: Callable[[Path, DamagedError], None],
+    files: Iterable[MergedFile],
+    layout: Layout,
+    on_damage: _Damaged,
 ) -> dict[Series, list[Span]]:
     """The stored candles of each series from an open time on, as spans, in order.
+
+    Only files that can hold such candles are opened: listed ones by their place in the layout, and
+    files that the manifest does not list, as a kill between rename and `forget` leaves them.
 
     Args:
       store_path: the store's folder.
       wanted: from where on, for each series.
+      files: what the manifest lists of these series.
+      layout: the store's.
       on_damage: told of each file that cannot be read, which is passed over.
 
     Raises:
@@ -76,7 +104,13 @@ def stored_spans(
             if owner in wanted:
                 later = (ms for _, ms in times if ms >= wanted[owner])
                 found[owner] += owner.interval.runs(later)
-    for path in candle_files(store_path):
+        listed = {store_path / file.path for file in journal.files()}
+    young = {
+        store_path / file.path
+        for file in files
+        if file.series in wanted and _may_hold(file, layout, wanted[file.series])
+    }
+    for path in sorted(young.union(candle_files(store_path)) - (listed - young)):
         try:
             for _, owner, file in open_files([path]):
                 from_ms = wanted.get(owner, MAX_TIME_MS)
@@ -86,18 +120,89 @@ def stored_spans(
                         found[owner] += runs_of(owner, begins[begins >= from_ms])
         except DamagedError as error:
             on_damage(path, error)
-    return {series: _joined(spans) for series, spans in found.items()}
+    return {series: joined(spans) for series, spans in found.items()}
 
 
-def _joined(spans: list[Span]) -> list[Span]:
-    """In order, and those that touch or overlap as one."""
-    joined: list[Span] = []
-    for span in sorted(spans):
-        if joined and span.from_ms <= joined[-1].to_ms:
-            joined[-1] = Span(joined[-1].from_ms, max(joined[-1].to_ms, span.to_ms))
-        else:
-            joined.append(span)
-    return joined
+def _may_hold(file: MergedFile, layout: Layout, from_ms: int) -> bool:
+    place = place_of(layout, file.series, file.path)
+    return place is None or place.to_ms > from_ms
+
+
+def held_spans(path: Path, owner: Series) -> tuple[Span, ...]:
+    """The candles in a file, as spans, in order.
+
+    Raises:
+      FileNotFoundError: there is none.
+      DamagedError: it cannot be read, or is not of this series.
+      OSError: the disk refused.
+    """
+    with open_parquet(path) as file:
+        return _spans(file, path, owner)
+
+
+def _spans(file: pq.ParquetFile, path: Path, owner: Series) -> tuple[Span, ...]:
+    _check_owner(file, path, owner)
+    spans: list[Span] = []
+    for group in range(file.num_row_groups):
+        spans += runs_of(owner, begins_ms(file, group, path))
+    return tuple(joined(spans))
+
+
+def _check_owner(file: pq.ParquetFile, path: Path, owner: Series) -> None:
+    found = owner_of(file, path)
+    if found != owner:
+        raise DamagedError(
+            f"{path} stands where the candles of {owner} belong, but holds"
+            f" {found or 'something else'}"
+        )
+
+
+def changed_files(
+    store_path: Path, listed: Iterable[MergedFile], on_damage: _Damaged
+) -> list[ChangedFile]:
+    """Return the listed files that are not as listed, with what is in their place.
+
+    Each file costs a `stat`; only those that differ are opened. Entries of earlier versions have
+    no modification time: such a file is opened once, and counts as right if its size, its number
+    of rows and the checksum of its footer agree. To read each of them whole for its CRC would cost
+    an hour for 100 GB at the first start; `check` does that.
+
+    Args:
+      store_path: the store's folder.
+      listed: entries of the manifest.
+      on_damage: told of each file that cannot be read, and moves it away.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    changed = []
+    for entry in listed:
+        path = store_path / entry.path
+        status = status_of(path)
+        if entry.modified_ns is None or not is_as_listed(entry, status):
+            now = None
+            try:
+                now = None if status is None else _looked_at(path, entry, status)
+            except FileNotFoundError:
+                pass  # deleted in this moment
+            except DamagedError as error:
+                on_damage(path, error)
+            changed.append(ChangedFile(entry, now))
+    return changed
+
+
+def _looked_at(path: Path, entry: MergedFile, status: os.stat_result) -> MergedFile:
+    now = attrs.evolve(entry, modified_ns=status.st_mtime_ns, inode=status.st_ino)
+    with open_parquet(path) as file:
+        _check_owner(file, path, entry.series)
+        rows = file.metadata.num_rows
+        is_alike = (status.st_size, rows) == (entry.size_bytes, entry.rows)
+        if is_alike and entry.modified_ns is None:
+            return now
+        spans = _spans(file, path, entry.series)
+    # The CRC of a copy as long as the original, as of a backup, stays: `check` verifies it.
+    crc32 = entry.crc32 if is_alike else crc32_of(path)
+    return attrs.evolve(now, rows=rows, size_bytes=status.st_size, crc32=crc32, held=spans)
 
 
 def candle_files(store_path: Path) -> list[Path]:

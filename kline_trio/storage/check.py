@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -14,10 +15,13 @@ import pyarrow.parquet as pq
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
+from kline_trio.interval import Span
+from kline_trio.storage.as_written import is_as_written
 from kline_trio.storage.catalog import candle_files
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import chunks, open_parquet, owner_of, read_group
+from kline_trio.storage.holes import common, holdings
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.places import journal_path
@@ -28,6 +32,7 @@ __all__ = ["CheckedFile", "Fault", "check"]
 
 _LOOKS = 5
 """How often a file is looked at that a recorder replaces meanwhile."""
+_OTHER_CRC = "its CRC is not the one that it was written with"
 _EVER_MS = (1 << 63) - 1
 _NONSENSE = (ValueError, TypeError, OverflowError)
 """What values raise that no journal of ours holds."""
@@ -45,6 +50,8 @@ class CheckedFile:
     """Of the bytes that were checked; None of what is no candle file of ours."""
     is_foreign: bool = False
     """It is no candle file of ours, which is no fault."""
+    series: Series | None = None
+    """The series whose holes the faults are; None: they are a file's."""
 
 
 @attrs.frozen
@@ -55,6 +62,8 @@ class _Known:
     layout: Layout | None = None
     waiting: dict[PurePosixPath, set[int]] = attrs.field(factory=dict)
     """The open times of the candles in the journal, by the file that they belong to."""
+    absent: dict[Series, int] = attrs.field(factory=dict)
+    """How many candles are pending or closed in the ledger."""
 
 
 @attrs.frozen
@@ -65,6 +74,7 @@ class _Look:
     crc32: int
     begins_ms: frozenset[int] = frozenset()
     """Of its rows, as far as they could be read."""
+    owner: Series | None = None
 
 
 def check(path: Path) -> Iterator[CheckedFile]:
@@ -72,7 +82,12 @@ def check(path: Path) -> Iterator[CheckedFile]:
 
     Of each file: its CRC in the journal, the footer's seal, every page's checksum, columns, order,
     the interval's grid, the numbers of every candle, and that its place is the layout's. Then
-    that every file which the journal knows is there, and the journal itself.
+    that every file which the journal knows is there, and the journal itself. Then, of each series,
+    that every candle that is due up to the watermark is a row, or pending or closed in the ledger.
+
+    A file that differs from the journal's list is no fault by itself: a kill can come after the
+    file is in place and before it is listed. It is one if it is not byte for byte what a merge of
+    its rows writes, or if it has fewer rows than are listed and the ledger does not tell why.
 
     Raises:
       ConfigError: there is nothing at the path, or a newer kline_trio wrote it.
@@ -92,6 +107,7 @@ def check(path: Path) -> Iterator[CheckedFile]:
         yield _checked(file, store_path, known)
     if path == store_path and journal_path(store_path).exists():
         yield _checked_journal(store_path, set(files))
+        yield from _checked_ledger(store_path)
 
 
 def _store_of(path: Path) -> Path:
@@ -109,12 +125,15 @@ def _known(store_path: Path) -> _Known:
         template = journal.layout()
         if template is None:
             return _Known(files)
+        absent: Counter[Series] = Counter()
+        for one in journal.unfilled():
+            absent[one.series] += one.series.interval.count(one.span)
         layout = Layout(template)
         waiting: dict[PurePosixPath, set[int]] = {}
         for series, open_time_ms in journal.open_times():
             place = layout.path(series, open_time_ms)
             waiting.setdefault(place, set()).add(open_time_ms)
-        return _Known(files, layout, waiting)
+        return _Known(files, layout, waiting, absent)
     return _Known()
 
 
@@ -130,6 +149,11 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
                 Layout(template)
             for series in journal.newest_ms():
                 faults += _waiting_faults(series, journal)
+            for series, account in journal.accounts().items():
+                series.interval.open_time_ms(account.first_ms)
+                series.interval.open_time_ms(account.watermark_ms)
+            for absence in journal.unfilled():
+                absence.series.interval.count(absence.span)
     except DiskError as error:
         return CheckedFile(path, (Fault(str(error)),))
     except _NONSENSE as error:
@@ -141,10 +165,39 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
     return CheckedFile(path, tuple(faults))
 
 
+def _checked_ledger(store_path: Path) -> Iterator[CheckedFile]:
+    """Give the holes of each series that has any, one fault a hole."""
+    # Damaged files are told already, and so is a journal that cannot be read or holds nonsense.
+    with contextlib.suppress(DiskError, *_NONSENSE):
+        found = _holes(store_path)
+        if found:
+            # Where a recorder sets a damaged file aside, its rows vanish before we see that the
+            # ledger names them.
+            again = _holes(store_path)
+            for series in sorted(found.keys() & again.keys()):
+                holes = list(common(found[series], again[series]))
+                if holes:
+                    faults = tuple(_hole_fault(series, hole) for hole in holes)
+                    yield CheckedFile(store_path, faults, series=series)
+
+
+def _holes(store_path: Path) -> dict[Series, tuple[Span, ...]]:
+    every = holdings(store_path, lambda *_: None)
+    return {one.series: holes for one in every if (holes := one.missing())}
+
+
+def _hole_fault(series: Series, hole: Span) -> Fault:
+    count = series.interval.count(hole)
+    return Fault(
+        f"{_time(hole.from_ms)} to {_time(hole.to_ms)}: {count:,}"
+        f" candle{'s are' if count > 1 else ' is'} neither stored nor in the ledger"
+    )
+
+
 def _waiting_faults(series: Series, journal: JournalView) -> list[Fault]:
     bad = [
         candle.open_time_ms
-        for candle in journal.candles(series, -_EVER_MS, _EVER_MS)
+        for candle, _ in journal.candles(series, -_EVER_MS, _EVER_MS)
         if not candle.is_possible(series.interval)
     ]
     more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""
@@ -153,6 +206,7 @@ def _waiting_faults(series: Series, journal: JournalView) -> list[Fault]:
 
 def _checked(path: Path, store_path: Path, known: _Known) -> CheckedFile:
     place = PurePosixPath(path.relative_to(store_path))
+    earlier = None
     for look in range(_LOOKS):
         if look:
             known = _known(store_path)
@@ -175,9 +229,30 @@ def _checked(path: Path, store_path: Path, known: _Known) -> CheckedFile:
             # Renamed into place, and not yet told to the journal: the next merge, or the next
             # start, repeats it.
             return seen.found
-    if replaced:
-        return _faulty(seen.found, "it never rests")
-    return _faulty(seen.found, "its CRC is not the one that it was written with")
+        if earlier == (told, seen.crc32):
+            # Nobody is at it.
+            return _not_as_listed(path, seen, told, known)
+        earlier = (told, seen.crc32)
+    return _faulty(seen.found, "it never rests")
+
+
+def _not_as_listed(path: Path, seen: _Look, told: MergedFile, known: _Known) -> CheckedFile:
+    """Judge a file that is not the one in the journal's list, and that nobody is changing."""
+    lost = told.rows - seen.found.rows
+    if seen.found.faults or seen.owner is None:
+        return _faulty(seen.found, _OTHER_CRC)
+    try:
+        is_merged = is_as_written(path, seen.owner, seen.crc32)
+    except (DiskError, OSError) as error:
+        return _faulty(seen.found, f"{_OTHER_CRC}, and whether it is whole is not known: {error}")
+    # None: by another version of pyarrow. More rows than listed are a merge's work.
+    if not (is_merged or (is_merged is None and lost < 0)):
+        return _faulty(seen.found, _OTHER_CRC)
+    if lost > known.absent.get(seen.owner, 0):
+        what = f"it had {told.rows:,} rows, and the ledger does not tell of {lost:,} that are gone"
+        return _faulty(seen.found, f"{_OTHER_CRC}: {what}")
+    # A kill or a stop came after it was put into place, and before it was listed.
+    return seen.found
 
 
 def _faulty(file: CheckedFile, what: str) -> CheckedFile:
@@ -192,7 +267,7 @@ def _look(path: Path, place: PurePosixPath, layout: Layout | None) -> _Look:
             sha256.update(chunk)
             size_bytes += len(chunk)
     faults: list[Fault] = []
-    rows, begins = 0, np.empty(0, np.int64)
+    rows, begins, owner = 0, np.empty(0, np.int64), None
     try:
         with open_parquet(path) as parquet:
             owner = owner_of(parquet, path)
@@ -205,7 +280,7 @@ def _look(path: Path, place: PurePosixPath, layout: Layout | None) -> _Look:
     except (DamagedError, ConfigError) as error:
         faults.append(Fault(_without_path(error, path)))
     found = CheckedFile(path, tuple(faults), rows, size_bytes, sha256.hexdigest())
-    return _Look(found, crc32, frozenset(begins.tolist()))
+    return _Look(found, crc32, frozenset(begins.tolist()), owner)
 
 
 def _without_path(error: Exception, path: Path) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "read_group",
     "read_groups",
     "read_whole",
+    "status_of",
 ]
 
 _SEALED_SINCE = 2
@@ -74,6 +75,18 @@ def damage(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EIO):
             raise
         raise DamagedError(f"{path} is damaged or no Parquet file: {error}") from error
+
+
+def status_of(path: Path) -> os.stat_result | None:
+    """Return what the system says of the file; None if there is none.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def crc32_of(path: Path) -> int:

@@ -1,19 +1,27 @@
 """Accepted candles that are not yet in a Parquet file: durable once `accept` returns."""
 
 import contextlib
-import functools
-import itertools
-import operator
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import attrs
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.interval import Span
-from kline_trio.storage.file_list import MergedFile, Totals, merged_files, newest_files, totals
+from kline_trio.storage.damage import ChangedFile, LostCandles
+from kline_trio.storage.file_list import (
+    MergedFile,
+    Totals,
+    listed_file,
+    listed_files,
+    newest_files,
+    put_file,
+    remove_file,
+    totals,
+)
 from kline_trio.storage.journal_tables import open_tables
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import (
     Absence,
     Account,
@@ -25,65 +33,29 @@ from kline_trio.storage.ledger import (
     State,
     accounts,
 )
-
-__all__ = [
-    "CANDLE_COLUMNS",
-    "Journal",
-    "PendingCandle",
-    "PendingSeries",
-]
-
-_FIELDS = tuple(field.name for field in attrs.fields(Candle))
-_values_of = operator.attrgetter(*_FIELDS)
-
-CANDLE_COLUMNS = ", ".join(_FIELDS)
-"""A candle's columns, in the order of `Candle`'s fields."""
-
-_INTO = f"INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS}) VALUES "
-_ROW = f"(?, ?, ?{', ?' * len(_FIELDS)})"
-_REPLACE = f"INSERT OR REPLACE {_INTO}{_ROW}"
-_ROWS_A_STATEMENT = 64
-"""Each statement gives up the interpreter's lock and has to get it back, so one is to do much.
-SQLite below 3.32 takes 999 values, which are no more than 76 rows."""
-_SAME_TIME = (
-    f"SELECT {CANDLE_COLUMNS} FROM candle WHERE series_id = ? AND open_time_ms = ?"  # noqa: S608
-    f" AND ({', '.join(_FIELDS[1:])}) IS NOT ({', '.join('?' * (len(_FIELDS) - 1))})"
+from kline_trio.storage.lost import gaps_left
+from kline_trio.storage.waiting import (
+    PendingCandle,
+    PendingSeries,
+    add_rows,
+    differing_row,
+    pending_candles,
+    pending_series,
+    remove_rows,
+    replace_row,
+    row_of,
 )
-_TAKE = (
-    f"SELECT sequence, origin, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
-    " WHERE series_id = ? ORDER BY open_time_ms"
-)
-_PENDING = """
-SELECT trade_type, symbol, time_interval, rows, oldest_ms, newest_ms FROM (
-  SELECT series_id, count(*) AS rows,
-    min(open_time_ms) AS oldest_ms, max(open_time_ms) AS newest_ms
-  FROM candle GROUP BY series_id
-) JOIN series ON id = series_id ORDER BY id
+
+__all__ = ["Journal"]
+
+_TIMES = """
+SELECT open_time_ms FROM candle
+WHERE series_id = ? AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms
 """
-_FORGET = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
-
-
-@attrs.frozen
-class PendingCandle:
-    """A candle in the journal."""
-
-    sequence: int
-    """Grows with every acceptance, so it tells a revision from what it revises."""
-    candle: Candle
-    origin: Origin = Origin.STREAM
-    """What did not come from the stream replaces nothing."""
-
-
-@attrs.frozen
-class PendingSeries:
-    """What the journal holds of one series."""
-
-    series: Series
-    rows: int
-    first_open_time_ms: int
-    """Inclusive."""
-    last_open_time_ms: int
-    """Inclusive."""
+_SEEN = """
+SELECT coalesce((SELECT exchange_ms FROM exchange_time WHERE trade_type = ?), watermark_ms, 0)
+FROM series WHERE id = ?
+"""
 
 
 @attrs.define(eq=False)
@@ -98,6 +70,8 @@ class Journal:
     _ledger: Ledger
     _last_absent_ms: dict[Series, int]
     """Nothing of a series is in the ledger from here on, so most candles need no look into it."""
+    _reached_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    """The end of the newest candle that this process brought into a file of the series."""
 
     @classmethod
     def open(cls, path: Path) -> "Journal":
@@ -126,13 +100,13 @@ class Journal:
         with self._transaction():
             last = self._last_sequence(len(received))
             rows = [
-                (self._id(item.series), sequence, str(origin), *_values_of(item.candle))
+                row_of(self._id(item.series), sequence, origin, item.candle)
                 for sequence, item in enumerate(received, last + 1)
             ]
-            for nth in self._add(rows):
+            for nth in add_rows(self._connection, rows):
                 item = received[nth]
                 self._note_revision(item.series, item.candle, origin, is_newer_kept=True)
-                self._connection.execute(_REPLACE, rows[nth])
+                replace_row(self._connection, rows[nth])
             for item in received:
                 if item.candle.open_time_ms < self._last_absent_ms.get(item.series, 0):
                     end_ms = item.series.interval.end_time_ms(item.candle.open_time_ms)
@@ -153,13 +127,22 @@ class Journal:
         found: Iterable[Absence],
         accounts: Mapping[Series, Account],
         revisions: Iterable[Revision] = (),
+        answers: Iterable[Refill] = (),
     ) -> None:
         """Takes down what is absent, up to where each series is accounted for, and revisions.
+
+        Args:
+          found: new absences.
+          accounts: what changes of them.
+          revisions: two values of one candle.
+          answers: what becomes of absences that are there already.
 
         Raises:
           sqlite3.Error: nothing was taken down.
         """
         with self._transaction():
+            for answer in answers:
+                self._refill(answer)
             for absence in found:
                 self._note(absence)
             for revision in revisions:
@@ -169,11 +152,11 @@ class Journal:
                 [(*attrs.astuple(one), self._id(series)) for series, one in accounts.items()],
             )
 
-    def _note(self, absence: Absence) -> None:
+    def _note(self, absence: Absence) -> tuple[Span, ...]:
         # Before the transaction ends, and also if it fails: too late a time costs a look only.
         last_ms = self._last_absent_ms.get(absence.series, 0)
         self._last_absent_ms[absence.series] = max(last_ms, absence.span.to_ms)
-        self._ledger.note(self._id(absence.series), absence)
+        return self._ledger.note(self._id(absence.series), absence)
 
     def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these was closed as delisted is asked for anew; gives what that was.
@@ -194,6 +177,10 @@ class Journal:
         """Return pending absences of all series, the newest first; see `Ledger.queue`."""
         return self._ledger.queue(most, skipped)
 
+    def touching(self, series: Series, span: Span) -> list[Absence]:
+        """Return the series' absences, of every state, that reach into a span, by time."""
+        return self._ledger.touching(series, self._ids.get(series), span)
+
     def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these series is absent and still asked for, by series as given, and by time."""
         return tuple(
@@ -209,25 +196,16 @@ class Journal:
         series, series_id = refill.series, self._id(refill.series)
         last = self._last_sequence(len(refill.candles))
         rows = [
-            (series_id, sequence, str(refill.origin), *_values_of(candle))
+            row_of(series_id, sequence, refill.origin, candle)
             for sequence, candle in enumerate(refill.candles, last + 1)
         ]
-        for nth in self._add(rows):
+        for nth in add_rows(self._connection, rows):
             self._note_revision(series, refill.candles[nth], refill.origin, is_newer_kept=False)
         times = [candle.open_time_ms for candle in refill.candles]
         for span in series.interval.runs(times):
             self._fill(series, span, refill.origin)
         for span in series.interval.gaps(refill.span, times):
             self._ledger.change(series, series_id, span, refill.after_asking)
-
-    def _add(self, rows: Sequence[tuple[object, ...]]) -> Iterator[int]:
-        """Adds the candles whose time is not taken, and names by number those that may not be."""
-        for begin in range(0, len(rows), _ROWS_A_STATEMENT):
-            some = rows[begin : begin + _ROWS_A_STATEMENT]
-            values = tuple(itertools.chain.from_iterable(some))
-            added = self._connection.execute(_add_statement(len(some)), values).rowcount
-            if added < len(some):
-                yield from range(begin, begin + len(some))
 
     def _last_sequence(self, count: int) -> int:
         """The last number given so far; so many more are given now."""
@@ -244,54 +222,61 @@ class Journal:
     def _note_revision(
         self, series: Series, newer: Candle, origin: Origin, *, is_newer_kept: bool
     ) -> None:
-        open_time_ms, *values = _values_of(newer)
-        key = (self._ids.get(series), open_time_ms)
-        older = self._connection.execute(_SAME_TIME, (*key, *values)).fetchone()
+        older = differing_row(self._connection, self._id(series), newer)
         if older is not None:
-            revision = Revision(series, Candle(*older), newer, origin, is_newer_kept)
+            revision = Revision(series, older, newer, origin, is_newer_kept)
             self._ledger.revise(self._id(series), revision)
 
     def pending(self) -> tuple[PendingSeries, ...]:
         """What waits for a merge, by series."""
-        return tuple(
-            PendingSeries(Series(trade_type, symbol, time_interval), rows, first_ms, last_ms)
-            for trade_type, symbol, time_interval, rows, first_ms, last_ms in (
-                self._connection.execute(_PENDING)
-            )
-        )
+        return pending_series(self._connection)
 
     def take(self, series: Series) -> tuple[PendingCandle, ...]:
         """The series' waiting candles by open time; they stay until `forget`."""
-        rows = self._connection.execute(_TAKE, [self._ids.get(series)])
-        return tuple(
-            PendingCandle(sequence, Candle(*values), Origin(origin))
-            for sequence, origin, *values in rows
-        )
+        return pending_candles(self._connection, self._ids.get(series))
 
-    def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> None:
+    def forget(
+        self, merged: MergedFile, taken: Iterable[PendingCandle], *, is_newest: bool = True
+    ) -> tuple[LostCandles, ...]:
         """Removes exactly these candles of the file's series, and keeps what the file is now.
 
-        A revision accepted after `take` has another sequence and stays.
+        A revision accepted after `take` has another sequence and stays. Due candles that the file
+        has lost become gaps in the same transaction.
+
+        Args:
+          merged: the file.
+          taken: the candles.
+          is_newest: whether the file has not been written anew since. If it has, the newer file's
+            adoption keeps the entry and names the gaps.
+
+        Returns:
+          what became gaps.
 
         Raises:
           sqlite3.Error: nothing was removed.
         """
         with self._transaction():
             series_id = self._id(merged.series)
-            self._connection.executemany(
-                _FORGET,
-                [(series_id, item.candle.open_time_ms, item.sequence) for item in taken],
-            )
-            self._keep_file(merged)
+            remove_rows(self._connection, series_id, taken)
+            return self._keep_file(merged, is_newest=is_newest)
 
     def keep_filled(
         self,
         series: Series,
-        merged: Iterable[MergedFile],
+        merged: Iterable[tuple[MergedFile, bool]],
         filled: Iterable[Span],
         lacking: Iterable[Span],
-    ) -> None:
+    ) -> tuple[LostCandles, ...]:
         """Keeps files that rows of the archive went into, and what it filled and lacks.
+
+        Args:
+          series: whose files they are.
+          merged: the files, each with whether it has not been written anew since.
+          filled: which candles the archive had, and the files have.
+          lacking: which it had not.
+
+        Returns:
+          what became gaps, as by `forget`.
 
         Raises:
           sqlite3.Error: nothing was kept.
@@ -302,36 +287,78 @@ class Journal:
                 return absence
             return attrs.evolve(absence, reason=Reason.ARCHIVE_LACKS)
 
+        lost: list[LostCandles] = []
         with self._transaction():
-            for one in merged:
+            for one, is_newest in merged:
                 changes = [attrs.evolve(item, origin=Origin.ARCHIVE) for item in one.revisions]
-                self._keep_file(attrs.evolve(one, revisions=tuple(changes)))
+                changed = attrs.evolve(one, revisions=tuple(changes))
+                lost += self._keep_file(changed, is_newest=is_newest)
             for span in filled:
                 self._fill(series, span, Origin.ARCHIVE)
             for span in lacking:
                 self._ledger.change(series, self._id(series), span, lacks)
+        return tuple(lost)
 
-    def _keep_file(self, merged: MergedFile) -> None:
+    def adopt(self, changed: Iterable[ChangedFile]) -> tuple[LostCandles, ...]:
+        """Keep what listed files are now; due candles that they have lost become gaps.
+
+        An entry that is not the listed one any more was kept anew meanwhile, gaps included.
+
+        Returns:
+          what became gaps.
+
+        Raises:
+          sqlite3.Error: nothing was kept.
+        """
+        lost: list[LostCandles] = []
+        with self._transaction():
+            for one in changed:
+                listed, now = one.listed, one.now
+                entry = listed_file(self._connection, listed.path)
+                if entry != listed or _status(entry) != _status(listed):
+                    continue
+                if now is None:
+                    remove_file(self._connection, listed.path)
+                    lost += self._name_lost(listed.series, listed.path, ())
+                else:
+                    lost += self._keep_file(now, is_newest=True)
+        return tuple(lost)
+
+    def _keep_file(self, merged: MergedFile, *, is_newest: bool) -> tuple[LostCandles, ...]:
         series_id = self._id(merged.series)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO file (path, series_id, rows, size_bytes, crc32)"
-            " VALUES (?, ?, ?, ?, ?)",
-            [str(merged.path), series_id, merged.rows, merged.size_bytes, merged.crc32],
-        )
         for revision in merged.revisions:
             self._ledger.revise(series_id, revision)
-        if merged.replaces_damaged:
-            # The account begins anew, so that a look through the files finds what is lost.
-            self._connection.execute(
-                "UPDATE series SET watermark_ms = first_ms WHERE id = ?", [series_id]
-            )
+        lost: tuple[LostCandles, ...] = ()
+        if is_newest:
+            put_file(self._connection, series_id, merged)
+            if merged.held is not None:
+                lost = self._name_lost(merged.series, merged.path, merged.held)
+        if merged.newest_ms is not None:
+            end_ms = merged.series.interval.end_time_ms(merged.newest_ms)
+            self._reached_ms[merged.series] = max(end_ms, self._reached_ms.get(merged.series, 0))
+        return lost
+
+    def _name_lost(
+        self, series: Series, path: PurePosixPath, held: Sequence[Span]
+    ) -> tuple[LostCandles, ...]:
+        """Name as gaps which due candles of a file are neither in it nor in the journal."""
+        layout = Layout(self.layout() or DEFAULT_LAYOUT)
+        reached_ms = self._reached_ms.get(series, 0)
+        gaps = gaps_left(self._connection, series, self._id(series), path, layout, held, reached_ms)
+        count = sum(series.interval.count(span) for gap in [*gaps] for span in self._note(gap))
+        return (LostCandles(path, series, count),) if count else ()
 
     def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
         """What merges wrote, by path: of all series, or of some."""
-        return merged_files(self._connection, among)
+        return listed_files(self._connection, among)
+
+    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, MergedFile]:
+        """Return the manifest's entries of these paths, where there are any."""
+        entries = (listed_file(self._connection, path) for path in paths)
+        return {entry.path: entry for entry in entries if entry is not None}
 
     def newest_files(self) -> dict[Series, MergedFile]:
-        """Of each series the file whose path is the last."""
+        """Return of each series the file with the newest candles."""
         return newest_files(self._connection)
 
     def totals(self) -> Totals:
@@ -371,6 +398,73 @@ class Journal:
         """Closes the file; SQLite folds the WAL in, and removes it, if no reader is at it."""
         self._connection.close()
 
+    def compare(
+        self,
+        series: Series,
+        missing: Iterable[Span],
+        stored: Iterable[Span],
+        listed: Iterable[tuple[str, int]],
+    ) -> int | None:
+        """Writes gap rows for what is missing, sets pending rows that are stored to filled, and
+        keeps that the series was compared with the ledger; all of it in one transaction.
+
+        Args:
+          series: which.
+          missing: due candles that a look at the store found neither stored nor in the ledger.
+          stored: pending candles that it found stored.
+          listed: path and CRC of the series' files then.
+
+        Returns:
+          how many candles the gap rows have; None: another file is in the list by now, so that
+          the look may be out of date, and nothing was changed.
+
+        Raises:
+          sqlite3.Error: nothing was changed.
+        """
+
+        def found(absence: Absence) -> Absence:
+            # By whom it was filled is not known any more.
+            is_pending = absence.state is State.PENDING
+            return attrs.evolve(absence, state=State.FILLED) if is_pending else absence
+
+        with self._transaction():
+            one = self._connection
+            for path, crc32 in listed:
+                row = one.execute("SELECT crc32 FROM file WHERE path = ?", [path]).fetchone()
+                if row != (crc32,):
+                    return None
+            series_id, count = self._id(series), 0
+            [seen_ms] = one.execute(_SEEN, [series.trade_type, series_id]).fetchone()
+            for span in missing:
+                times = one.execute(_TIMES, [series_id, span.from_ms, span.to_ms])
+                # What came since the look waits in here.
+                for gap in series.interval.gaps(span, (ms for (ms,) in times)):
+                    self._note(Absence(series, gap, seen_ms, Reason.FOUND_MISSING))
+                    count += series.interval.count(gap)
+            for span in stored:
+                self._ledger.change(series, series_id, span, found)
+            one.execute("UPDATE series SET is_compared = 1 WHERE id = ?", [series_id])
+            return count
+
+    def beat(self, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int) -> None:
+        """Keeps the recorder's pid, each market's exchange time, and the local time.
+
+        A market's local time stays as it is while its exchange time does: so a reader can tell
+        since when an exchange is silent.
+
+        Raises:
+          sqlite3.Error: nothing was kept.
+        """
+        with self._transaction():
+            self._connection.execute("UPDATE state SET pid = ?", [pid])
+            for trade_type, now_ms in {**exchange_ms, "": local_ms}.items():
+                key = "SELECT exchange_ms FROM exchange_time WHERE trade_type = ?"
+                if self._connection.execute(key, [trade_type]).fetchone() != (now_ms,):
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO exchange_time VALUES (?, ?, ?)",
+                        [trade_type, now_ms, local_ms],
+                    )
+
     def _id(self, series: Series) -> int:
         known = self._ids.get(series)
         if known is None:
@@ -401,6 +495,5 @@ class Journal:
             raise
 
 
-@functools.cache
-def _add_statement(rows: int) -> str:
-    return f"INSERT OR IGNORE {_INTO}{', '.join([_ROW] * rows)}"
+def _status(file: MergedFile) -> tuple[int | None, int | None]:
+    return file.modified_ns, file.inode

@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,24 @@ from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile, merged_files
-from kline_trio.storage.journal import CANDLE_COLUMNS
 from kline_trio.storage.journal_tables import check_version
-from kline_trio.storage.ledger import Absence, Account, Revision, absences, accounts, revisions
+from kline_trio.storage.ledger import (
+    Absence,
+    Account,
+    Origin,
+    Revision,
+    absences,
+    accounts,
+    revisions,
+    unfilled,
+)
 from kline_trio.storage.places import journal_path, lock_path
+from kline_trio.storage.waiting import CANDLE_COLUMNS
 
 __all__ = ["JournalView", "journal_view"]
 
 _CANDLES = (
-    f"SELECT {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    f"SELECT {{origin}}, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
     " WHERE series_id = (SELECT id FROM series"
     " WHERE trade_type = ? AND symbol = ? AND time_interval = ?)"
     " AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms"
@@ -38,10 +47,25 @@ SELECT trade_type, symbol, time_interval, newest FROM (
   FROM series
 ) WHERE newest IS NOT NULL
 """
+_WAITING = """
+SELECT open_time_ms FROM candle WHERE series_id = (SELECT id FROM series
+WHERE trade_type = ? AND symbol = ? AND time_interval = ?) ORDER BY open_time_ms
+"""
+_LISTED = """
+SELECT trade_type, symbol, time_interval, path, crc32
+FROM file JOIN series ON id = series_id ORDER BY path
+"""
+_TO_COMPARE = """
+SELECT trade_type, symbol, time_interval, NOT is_compared FROM series
+WHERE NOT is_compared OR id IN (SELECT series_id FROM absence WHERE state = 'pending')
+ORDER BY trade_type, symbol, time_interval
+"""
 _FILES_SINCE = 2
 """The first version of the journal that knows files and layout."""
 _LEDGER_SINCE = 3
-"""The first version that knows what is absent."""
+"""The first version that knows what is absent, and where candles came from."""
+_HEARTBEAT_SINCE = 4
+"""The first version in which a recorder keeps its pid and the exchange's time."""
 _NO_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
 _COPY_ATTEMPTS = 20
 _WAL_HEADER_BYTES = 32
@@ -54,11 +78,16 @@ class JournalView:
     _connection: sqlite3.Connection | None
     _version: int = 0
 
-    def candles(self, series: Series, start_ms: int, end_ms: int) -> list[Candle]:
-        """The series' candles with `start_ms <= open time < end_ms`, by open time."""
+    def candles(self, series: Series, start_ms: int, end_ms: int) -> list[tuple[Candle, Origin]]:
+        """Return the series' candles with `start_ms <= open time < end_ms`, by open time.
+
+        Only an origin that `replaces` makes a candle win over a file that has it too.
+        """
+        # Before version 3 only the stream brought candles, and the table has no such column.
+        origin = "origin" if self._version >= _LEDGER_SINCE else f"'{Origin.STREAM}'"
         names = (series.trade_type, series.symbol, series.time_interval)
-        rows = self._rows(_CANDLES, *names, start_ms, end_ms)
-        return [Candle(*row) for row in rows]
+        rows = self._rows(_CANDLES.format(origin=origin), *names, start_ms, end_ms)
+        return [(Candle(*values), Origin(name)) for name, *values in rows]
 
     def newest_ms(self) -> dict[Series, int]:
         """The latest open time of each series that is in the journal."""
@@ -99,6 +128,52 @@ class JournalView:
         if self._connection is None or self._version < _LEDGER_SINCE:
             return {}
         return accounts(self._connection)
+
+    def unfilled(self, among: Collection[Series] | None = None) -> Iterator[Absence]:
+        """Give the pending and the closed absences, of all series or of some."""
+        if self._connection is None or self._version < _LEDGER_SINCE:
+            return iter(())
+        return unfilled(self._connection, among)
+
+    def waiting_ms(self, series: Series) -> list[int]:
+        """Return the open times of the series' candles, in order."""
+        names = (series.trade_type, series.symbol, series.time_interval)
+        return [open_time_ms for (open_time_ms,) in self._rows(_WAITING, *names)]
+
+    def listed(
+        self, among: Collection[Series] | None = None
+    ) -> dict[Series, list[tuple[str, int]]]:
+        """Return path and CRC of each file that merges wrote, of all series or of some."""
+        found: dict[Series, list[tuple[str, int]]] = {}
+        if self._version >= _FILES_SINCE:
+            wanted = None if among is None else {_names(one) for one in among}
+            for *names, path, crc32 in self._rows(_LISTED):
+                if wanted is None or tuple(names) in wanted:
+                    found.setdefault(Series(*names), []).append((path, crc32))
+        return found
+
+    def to_compare(self) -> dict[Series, bool]:
+        """Return the series that have pending rows (False), or were never compared with the
+        ledger (True).
+        """
+        if self._version < _HEARTBEAT_SINCE:
+            return {}
+        return {Series(*names): bool(never) for *names, never in self._rows(_TO_COMPARE)}
+
+    def pid(self) -> int | None:
+        """Return the pid that a recorder keeps here while it runs."""
+        rows = self._rows("SELECT pid FROM state") if self._version >= _HEARTBEAT_SINCE else []
+        return next((pid for (pid,) in rows), None)
+
+    def exchange_times(self) -> dict[str, tuple[int, int]]:
+        """Return each market's last exchange time, and the local time when it was new.
+
+        The market `""` is the recorder itself: its local time is that of the last heartbeat.
+        """
+        if self._version < _HEARTBEAT_SINCE:
+            return {}
+        rows = self._rows("SELECT trade_type, exchange_ms, local_ms FROM exchange_time")
+        return {trade_type: (exchange_ms, local_ms) for trade_type, exchange_ms, local_ms in rows}
 
     def faults(self) -> list[str]:
         """What SQLite finds wrong with the journal."""
@@ -218,6 +293,10 @@ def _transaction(uri: str, stack: contextlib.ExitStack) -> sqlite3.Connection:
     # The first read decides which moment is seen, and whether it can be.
     connection.execute("PRAGMA user_version").fetchone()
     return connection
+
+
+def _names(series: Series) -> tuple[str, str, str]:
+    return series.trade_type, series.symbol, series.time_interval
 
 
 def _beside(journal: Path, suffix: str) -> Path:

@@ -3,6 +3,7 @@
 To read and write them again would give the same bytes, for a hundred times the work.
 """
 
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -17,10 +18,14 @@ from kline_trio.storage.footer import Footer
 from kline_trio.storage.seal import footer_of, unsealed
 from kline_trio.storage.table import BEGIN
 
-__all__ = ["NOTHING", "Kept", "join", "keep"]
+__all__ = ["NOTHING", "Kept", "NotAsWrittenError", "join", "keep"]
 
 _MAGIC = b"PAR1"
 """A file begins with it, and ends."""
+
+
+class NotAsWrittenError(Exception):
+    """What was copied is not byte for byte what a merge wrote: read and write the file whole."""
 
 
 @attrs.frozen
@@ -31,44 +36,59 @@ class Kept:
     """What the footer says of its row groups."""
     rows: int
     size_bytes: int
-    crc32: int
     last_ms: int
     """The last candle's open time."""
+    whole_crc32: int
+    """The CRC of the whole file, as it was written."""
 
-    def copy(self, path: Path, to: pa.NativeFile) -> None:
-        """Copies it behind the `_MAGIC` that a writer has begun with.
+    def copy(self, path: Path, to: pa.NativeFile) -> int:
+        """Copies it behind the `_MAGIC` that a writer has begun with; gives its CRC.
+
+        The bytes are verified while they are copied. Only the rest of the file, which is short, is
+        read for its CRC alone.
 
         Raises:
+          NotAsWrittenError: the file is not what was written; what was copied is worthless.
           OSError: the disk refused.
         """
-        with path.open("rb") as source:
-            source.seek(len(_MAGIC))
-            for chunk in chunks(source, self.size_bytes - len(_MAGIC)):
-                to.write(chunk)
+        try:
+            with damage(path), path.open("rb") as source:
+                crc32 = crc32_on(source, len(_MAGIC))
+                for chunk in chunks(source, self.size_bytes - len(_MAGIC)):
+                    to.write(chunk)
+                    crc32 = zlib.crc32(chunk, crc32)
+                whole = crc32_on(source, crc32=crc32)
+        except (DamagedError, FileNotFoundError) as error:
+            raise NotAsWrittenError(str(error)) from error
+        if whole != self.whole_crc32:
+            raise NotAsWrittenError(f"{path} is not what was written")
+        return crc32
 
-    def crc32_of(self, path: Path) -> int:
+    def crc32_of(self, path: Path, crc32: int) -> int:
         """The CRC of a whole file that begins like this.
+
+        Args:
+          path: the file.
+          crc32: of the beginning.
 
         Raises:
           DamagedError: it does not.
           OSError: the disk refused.
         """
         with path.open("rb") as file:
-            crc32 = crc32_on(file, self.size_bytes)
-            if crc32 != self.crc32:
+            if crc32_on(file, self.size_bytes) != crc32:
                 raise DamagedError(f"{path} is damaged: it is not what was copied")
             return crc32_on(file, crc32=crc32)
 
 
-NOTHING = Kept((), 0, 0, 0, -1)
+NOTHING = Kept((), 0, 0, -1, 0)
 
 
 def keep(known: MergedFile, path: Path, before_ms: int, full_rows: int, like: Footer) -> Kept:
-    """What of a file no new candle changes.
+    """What of a file no new candle changes, going by its footer; `Kept.copy` verifies the bytes.
 
-    Nothing is kept of a file that is not byte for byte what was written, and by this version of
-    pyarrow: that one is read and written as a whole. So damage is found, and a file's bytes follow
-    from its rows alone.
+    Nothing is kept of a file that another version of pyarrow wrote: that one is read and written
+    as a whole, so that a file's bytes follow from its rows alone.
 
     Args:
       known: what was written.
@@ -91,14 +111,11 @@ def keep(known: MergedFile, path: Path, before_ms: int, full_rows: int, like: Fo
             return NOTHING
         with damage(path), path.open("rb") as source:
             footer = Footer.from_bytes(unsealed(footer_of(source)[0]))
-            source.seek(0)
-            crc32 = crc32_on(source, size_bytes)
-            whole = crc32_on(source, crc32=crc32)
     except (DamagedError, FileNotFoundError):
         return NOTHING
-    if (footer.head, footer.tail, whole) != (like.head, like.tail, known.crc32):
+    if (footer.head, footer.tail) != (like.head, like.tail):
         return NOTHING
-    return Kept(footer.groups[:count], count * full_rows, size_bytes, crc32, last_ms)
+    return Kept(footer.groups[:count], count * full_rows, size_bytes, last_ms, known.crc32)
 
 
 def _count(file: pq.ParquetFile, before_ms: int, full_rows: int) -> int:

@@ -5,12 +5,13 @@ A series' due candles up to its watermark are each stored or in here; nothing ov
 
 import enum
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import attrs
 
 from kline_trio.candle import Candle, Series
+from kline_trio.candle import Source as Origin
 from kline_trio.interval import Span
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "absences",
     "accounts",
     "revisions",
+    "unfilled",
 ]
 
 
@@ -42,6 +44,8 @@ class Reason(enum.StrEnum):
     EXCHANGE_HAD_NONE = "the exchange had none"
     ARCHIVE_LACKS = "the archive lacks it"
     REFUSED = "refused"
+    FOUND_MISSING = "found missing"
+    """They were due, neither stored nor in the ledger, until somebody compared the two."""
 
 
 class State(enum.StrEnum):
@@ -52,21 +56,6 @@ class State(enum.StrEnum):
     FILLED = "filled"
     CLOSED = "closed"
     """It is asked for no more."""
-
-
-class Origin(enum.StrEnum):
-    """Where a value came from."""
-
-    STREAM = "stream"
-    REST = "rest"
-    ARCHIVE = "archive"
-    REPAIR = "repair"
-    """The exchange's value, taken by hand in the place of ours."""
-
-    @property
-    def replaces(self) -> bool:
-        """Whether such a value replaces one that is there; else it only fills gaps."""
-        return self in (Origin.STREAM, Origin.REPAIR)
 
 
 @attrs.frozen
@@ -192,6 +181,11 @@ _ALL = f"""
 SELECT trade_type, symbol, time_interval, {_COLUMNS} FROM absence JOIN series ON id = series_id
 ORDER BY trade_type, symbol, time_interval, from_ms
 """  # noqa: S608 - ours
+_UNFILLED = f"""
+SELECT trade_type, symbol, time_interval, {_COLUMNS} FROM absence JOIN series ON id = series_id
+WHERE state <> 'filled' {{}} ORDER BY trade_type, symbol, time_interval, from_ms
+"""  # noqa: S608 - ours
+_OF_SERIES = "AND trade_type = ? AND symbol = ? AND time_interval = ?"
 _PENDING = f"""
 SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER BY from_ms
 """  # noqa: S608 - ours
@@ -227,6 +221,20 @@ def absences(connection: sqlite3.Connection) -> Iterator[Absence]:
     """All of them, by series and time, as a connection to a present journal sees them."""
     for *names, from_ms, to_ms, seen_ms, reason, state, asked, by in connection.execute(_ALL):
         yield _absence(Series(*names), (from_ms, to_ms, seen_ms, reason, state, asked, by))
+
+
+def unfilled(
+    connection: sqlite3.Connection, among: Collection[Series] | None = None
+) -> Iterator[Absence]:
+    """Give the pending and the closed absences, of all series or of some, by series and time."""
+    if among is None:
+        rows = connection.execute(_UNFILLED.format(""))
+        yield from (_absence(Series(*row[:3]), row[3:]) for row in rows)
+        return
+    for one in sorted(among):
+        names = (one.trade_type, one.symbol, one.time_interval)
+        for row in connection.execute(_UNFILLED.format(_OF_SERIES), names):
+            yield _absence(one, row[3:])
 
 
 def revisions(connection: sqlite3.Connection) -> Iterator[Revision]:
@@ -282,13 +290,21 @@ class Ledger:
         rows = self._connection.execute(_QUEUE, [most, skipped])
         return [_absence(Series(*row[:3]), row[3:]) for row in rows]
 
+    def touching(self, series: Series, series_id: int | None, span: Span) -> list[Absence]:
+        """Return the series' absences that have a candle in common with a span, by time."""
+        return [_absence(series, row) for row in self._touched(series_id, span)]
+
     def last_ms(self, series_id: int | None) -> int:
         """Return the end of the series' newest absence; 0 if it has none."""
         row = self._connection.execute(_LAST, [series_id]).fetchone()
         return 0 if row is None else int(row[0])
 
-    def note(self, series_id: int, absence: Absence) -> None:
-        """Takes a new absence down; what of its span is absent already stays as it is."""
+    def note(self, series_id: int, absence: Absence) -> tuple[Span, ...]:
+        """Take a new absence down; what of its span is absent already stays as it is.
+
+        Returns:
+          what of the span is a gap only now.
+        """
         touched = [_absence(absence.series, row) for row in self._touched(series_id, absence.span)]
         # What filled these is gone again, as with a file that was damaged.
         filled = [old for old in touched if old.state is State.FILLED]
@@ -298,8 +314,10 @@ class Ledger:
             for span in old.span.without([absence.span]):
                 self._insert(series_id, attrs.evolve(old, span=span))
         taken = [old.span for old in touched if old.state is not State.FILLED]
-        for span in absence.span.without(taken):
+        named = tuple(absence.span.without(taken))
+        for span in named:
             self._insert(series_id, attrs.evolve(absence, span=span))
+        return named
 
     def change(
         self, series: Series, series_id: int, span: Span, how: Callable[[Absence], Absence]
@@ -342,7 +360,7 @@ class Ledger:
             ],
         )
 
-    def _touched(self, series_id: int, span: Span) -> list[tuple[Any, ...]]:
+    def _touched(self, series_id: int | None, span: Span) -> list[tuple[Any, ...]]:
         return self._connection.execute(_TOUCHED, [series_id, span.from_ms, span.to_ms]).fetchall()
 
     def _insert(self, series_id: int, absence: Absence) -> None:

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError, DiskError
+from kline_trio.storage.catalog import held_spans
 from kline_trio.storage.disk import make_folders, sync_file, sync_folder
-from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.files import open_parquet, owner_of, read_groups
+from kline_trio.storage.file_list import MergedFile, is_as_listed
+from kline_trio.storage.files import open_parquet, owner_of, read_groups, status_of
 from kline_trio.storage.footer import Footer
-from kline_trio.storage.journal import PendingCandle
-from kline_trio.storage.kept import NOTHING, Kept, join, keep
+from kline_trio.storage.kept import NOTHING, Kept, NotAsWrittenError, join, keep
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Origin, Revision
 from kline_trio.storage.seal import SEAL, UNSEALED, footer_of, seal
@@ -36,6 +36,7 @@ from kline_trio.storage.table import (
     values_of,
     without,
 )
+from kline_trio.storage.waiting import PendingCandle
 
 __all__ = ["FileMerge", "News", "bring_in", "by_file", "perform", "plan_merges"]
 
@@ -136,8 +137,9 @@ def bring_in(
       series: whose candles they are.
       store_path: the store's folder.
       scratch: for the temporary file; on the file system of `store_path`.
-      known: a file as it was written last. If it is this one, its row groups before the new rows
-        are copied as they are.
+      known: the manifest's entry of the file. If the file is still what was written, its row groups
+        before the new rows are copied as they are; if its status is another, the result tells
+        what the new file holds.
 
     Raises:
       DamagedError: the file that is there cannot be read, or is of something else.
@@ -145,18 +147,40 @@ def bring_in(
       OSError: the disk refused.
     """
     target = store_path / path
+    known = known if known is not None and known.path == path else None
     # The name is a function of the target's, so that one left behind is overwritten by the next.
     temporary = scratch / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.tmp"
     make_folders(target.parent)
     try:
+        before = status_of(target)
         kept = NOTHING
-        if known is not None and known.path == path and known.rows >= _ROWS_PER_GROUP:
+        if known is not None and known.rows >= _ROWS_PER_GROUP:
             kept = keep(known, target, news.first_ms, _ROWS_PER_GROUP, _like(series))
         revisions: list[Revision] = []
-        rows = kept.rows + _write(news, series, target, temporary, kept, revisions)
-        crc32 = _verified(temporary, series, rows, kept)
-        size_bytes = temporary.stat().st_size
-        merged = MergedFile(path, series, rows, size_bytes, crc32, tuple(revisions))
+        try:
+            rows, begin_crc32 = _write(news, series, target, temporary, kept, revisions)
+        except NotAsWrittenError:
+            kept = NOTHING
+            rows, begin_crc32 = _write(news, series, target, temporary, kept, revisions)
+        crc32, newest_ms = _verified(temporary, series, kept.rows + rows, kept, begin_crc32)
+        held = None
+        # Again, after it was read: whoever replaces or deletes it meanwhile is noticed.
+        if not (is_as_listed(known, before) and _is_same(before, status_of(target))):
+            held = held_spans(temporary, series)
+        status = temporary.stat()
+        merged = MergedFile(
+            path,
+            series,
+            kept.rows + rows,
+            status.st_size,
+            crc32,
+            tuple(revisions),
+            modified_ns=status.st_mtime_ns,
+            # A rename changes neither of the two.
+            inode=status.st_ino,
+            newest_ms=newest_ms,
+            held=held,
+        )
         os.replace(temporary, target)  # noqa: PTH105 - the word that design and tests look for
     finally:
         # A failure to clean up must not hide the failure itself; the next start sweeps.
@@ -165,6 +189,16 @@ def bring_in(
     sync_folder(target.parent)
     sync_folder(scratch)
     return merged
+
+
+def _is_same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.st_ino, one.st_size, one.st_mtime_ns) == (
+        other.st_ino,
+        other.st_size,
+        other.st_mtime_ns,
+    )
 
 
 @contextlib.contextmanager
@@ -200,15 +234,15 @@ def _write(
     temporary: Path,
     kept: Kept,
     revisions: list[Revision],
-) -> int:
-    """Writes what follows on what is kept; gives how many rows that is."""
-    rows = 0
+) -> tuple[int, int]:
+    """Writes what follows on what is kept; gives how many rows that is, and the CRC of what is."""
+    rows = crc32 = 0
     with temporary.open("w+b") as file:
         sink = pa.PythonFile(file, "w")
         with _writer(sink, series) as writer:
             if kept.groups:
                 # Past the writer, which asks the sink for the place of each thing it writes.
-                kept.copy(target, sink)
+                crc32 = kept.copy(target, sink)
             for piece in _pieces(target, series, news, len(kept.groups), revisions):
                 writer.write_table(piece, row_group_size=_ROWS_PER_GROUP)
                 rows += piece.num_rows
@@ -216,7 +250,7 @@ def _write(
             join(file, kept)
         seal(file)
         sync_file(file)
-    return rows
+    return rows, crc32
 
 
 def _pieces(
@@ -260,9 +294,11 @@ def _check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
         )
 
 
-def _verified(path: Path, series: Series, rows: int, kept: Kept) -> int:
+def _verified(
+    path: Path, series: Series, rows: int, kept: Kept, begin_crc32: int
+) -> tuple[int, int]:
     """Reads the written file back, all of it: what was kept against its CRC, and the rest page by
-    page against theirs. Gives the CRC of the whole.
+    page against theirs. Gives the CRC of the whole, and the newest candle's open time.
     """
     found, last_ms = kept.rows, kept.last_ms
     try:
@@ -274,10 +310,10 @@ def _verified(path: Path, series: Series, rows: int, kept: Kept) -> int:
                     raise DamagedError(f"{path} does not hold its candles in order, each once")
                 last_ms = begins[-1].value
                 found += len(begins)
-        crc32 = kept.crc32_of(path)
+        crc32 = kept.crc32_of(path, begin_crc32)
     except DamagedError as error:
         # Not the old file's damage: what was just written did not arrive.
         raise DiskError(f"the disk does not give back what was written to it: {error}") from error
     if found != rows:
         raise DiskError(f"{path} holds {found} rows after {rows} were written")
-    return crc32
+    return crc32, last_ms

@@ -5,6 +5,7 @@ under a name of its own before the damaged one is moved, and takes its name last
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import sqlite3
@@ -14,22 +15,47 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
+from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.disk import is_damage, make_folders, move_durably, sync_folder
+from kline_trio.storage.disk import disk_errors, is_damage, make_folders, move_durably, sync_folder
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.journal import CANDLE_COLUMNS, Journal
+from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Origin, Reason, State
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
+from kline_trio.storage.waiting import CANDLE_COLUMNS
 
-__all__ = ["finish_salvage", "salvage_journal"]
+__all__ = ["finish_salvage", "open_journal", "salvage_journal"]
+
+logger = logging.getLogger(__name__)
 
 _SUFFIXES = ("", "-wal", "-shm")
 _ONE_WAY = (
     f"SELECT {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
     " WHERE series_id = ? ORDER BY open_time_ms "
 )
+_FILES = "SELECT path, series_id, rows, size_bytes, crc32 FROM file"
 _LABEL = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def open_journal(store_path: Path) -> Journal:
+    """Opens the store's journal; what can be read of a damaged one goes on in a new one.
+
+    Raises:
+      ConfigError: a newer kline_trio wrote it.
+      DiskError: the disk refused.
+    """
+    path = journal_path(store_path)
+    with disk_errors(path):
+        finish_salvage(store_path)
+    try:
+        with disk_errors(path):
+            return Journal.open(path)
+    except DamagedError as error:
+        with disk_errors(path):
+            rescued, aside = salvage_journal(store_path)
+            logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
+            return Journal.open(path)
 
 
 def salvage_journal(store_path: Path) -> tuple[int, Path]:

@@ -1,21 +1,51 @@
-"""How complete a store is, series by series."""
+"""How complete a store is, series by series, measured against the exchange's time of now."""
 
-from collections import Counter
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
 from kline_trio.candle import Series
+from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import bounds_ms
+from kline_trio.storage.holes import Holdings, common, holdings
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Account, State
-from kline_trio.storage.table import BEGIN
+from kline_trio.storage.ledger import State
+from kline_trio.storage.places import lock_path
 
-__all__ = ["SeriesStatus", "status"]
+__all__ = ["DEFAULT_GRACE_MS", "Clock", "RecorderState", "SeriesStatus", "StoreStatus", "status"]
+
+DEFAULT_GRACE_MS = 5_000
+_LATE_MS = 45_000
+"""So far behind a connection may be until the recorder names what it has not brought."""
+_SILENT_MS = 150_000
+"""Two heartbeats and a half: an exchange time that was not renewed for so long stands still."""
+_EARLIEST_MS = -(1 << 62)
+_LOCKS = Path("/proc/locks")
+"""Linux lists all locks here."""
+
+
+@attrs.frozen
+class Clock:
+    """What time it is on a market, and who says so."""
+
+    now_ms: int
+    source: str
+    grace_ms: int
+    """A candle that closed no longer ago than this is in flight."""
+
+
+@attrs.frozen
+class RecorderState:
+    """Whether a recorder holds the store."""
+
+    pid: int | None
+    """None: none runs."""
+    heard_ms: int | None
+    """The local time of the last heartbeat, if there ever was one."""
 
 
 @attrs.frozen
@@ -28,80 +58,174 @@ class SeriesStatus:
     to_ms: int | None
     """The end of the last stored candle, exclusive."""
     rows: int
+    """Stored candles, each open time once."""
     due: int
-    """How many candles there should be, from the first that counts to the watermark."""
+    """How many candles there should be by now, from the first that counts."""
     absent: dict[str, int]
-    """How many of them there are not, by reason; those that are still asked for as pending."""
+    """How many due candles are absent by the ledger, by reason; `pending` if still asked for."""
+    stored: int = 0
+    """How many due candles are stored."""
+    unaccounted: int = 0
+    """How many due candles after the watermark are neither stored nor in the ledger: no recorder
+    has accounted for them yet."""
+    holes: int = 0
+    """The same before the watermark: these were lost in silence."""
+    watermark_ms: int | None = None
+    """Up to when a recorder has accounted for the series."""
+    clock: Clock | None = None
+    """None: no exchange time is known, and due is counted up to the watermark."""
+    is_retired: bool = False
+    """It is recorded no more, and due up to its watermark only."""
+
+    @property
+    def unexplained(self) -> int:
+        """How far rows and absences are from what is due."""
+        return self.unaccounted + self.holes
 
     @property
     def complete_percent(self) -> float | None:
         """How much of what is due is there; None if nothing is due yet."""
-        if not self.due:
+        return 100.0 * self.stored / self.due if self.due else None
+
+    @property
+    def behind_ms(self) -> int | None:
+        """How long ago the last candle ended; None if there is none, or no clock."""
+        if self.to_ms is None or self.clock is None:
             return None
-        return 100.0 * (self.due - sum(self.absent.values())) / self.due
+        return max(0, self.clock.now_ms - self.to_ms)
 
 
-@attrs.define
-class _Stored:
-    rows: int = 0
-    first_ms: int | None = None
-    last_ms: int | None = None
+@attrs.frozen
+class StoreStatus:
+    """What a store has."""
 
-    def add(self, first_ms: int, last_ms: int, rows: int) -> None:
-        self.rows += rows
-        self.first_ms = first_ms if self.first_ms is None else min(self.first_ms, first_ms)
-        self.last_ms = last_ms if self.last_ms is None else max(self.last_ms, last_ms)
+    recorder: RecorderState
+    clocks: dict[str, Clock]
+    """By trade type."""
+    series: tuple[SeriesStatus, ...]
+
+    @property
+    def due(self) -> int:
+        """How many candles of all series are due."""
+        return sum(one.due for one in self.series)
+
+    @property
+    def complete_percent(self) -> float | None:
+        """How much of what is due is there, of all series; None if nothing is due."""
+        return 100.0 * sum(one.stored for one in self.series) / self.due if self.due else None
 
 
-def status(store_path: Path) -> Iterator[SeriesStatus]:
+def status(
+    store_path: Path,
+    local_ms: int = 0,
+    grace_ms: int = DEFAULT_GRACE_MS,
+    clocks: Mapping[str, Clock] | None = None,
+) -> StoreStatus:
     """How complete each series of the store is, also while a recorder writes it.
+
+    While a recorder runs, the exchange's time is the one that it kept last: never older than a
+    minute. While none runs, or an exchange tells it no time, the local time that has passed since
+    is added. Without any time, due is counted up to the watermark.
+
+    Args:
+      store_path: the store's folder.
+      local_ms: what time it is by the local clock.
+      grace_ms: how long after its close a candle may take to come.
+      clocks: measure against these, of an earlier look; None: by the journal.
 
     Raises:
       KlineTrioError: the journal or a file cannot be read.
     """
+
+    def fail(_: Path, error: DamagedError) -> None:
+        raise error
+
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
-            absences, accounts = tuple(journal.absences()), journal.accounts()
-            waiting: dict[Series, list[int]] = {}
-            for series, open_time_ms in journal.open_times():
-                waiting.setdefault(series, []).append(open_time_ms)
-        stored: dict[Series, _Stored] = {}
-        for _, owner, file in open_files(candle_files(store_path)):
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                stored.setdefault(owner, _Stored()).add(*bounds_ms(file, group, BEGIN), rows)
-    for series, times in waiting.items():
-        mine = stored.setdefault(series, _Stored())
-        # A candle that waits and lies within the files revises one of them, or fills a gap: only
-        # those after the files' end are sure to be more.
-        later = [ms for ms in times if mine.last_ms is None or ms > mine.last_ms]
-        if later:
-            mine.add(later[0], later[-1], len(later))
-    for series in sorted({*stored, *accounts}):
-        yield _status_of(series, stored.get(series), accounts.get(series), absences)
-
-
-def _status_of(
-    series: Series,
-    stored: _Stored | None,
-    account: Account | None,
-    absences: tuple[Absence, ...],
-) -> SeriesStatus:
-    interval = series.interval
-    absent: Counter[str] = Counter()
-    for one in absences:
-        if one.series == series and one.state is not State.FILLED:
-            reason = str(one.state if one.state is State.PENDING else one.reason)
-            absent[reason] += interval.count(one.span)
-    due = 0
-    if account is not None and account.watermark_ms > account.first_ms:
-        due = interval.count(Span(account.first_ms, account.watermark_ms))
-    last_ms = stored.last_ms if stored else None
-    return SeriesStatus(
-        series,
-        stored.first_ms if stored else None,
-        None if last_ms is None else interval.end_time_ms(last_ms),
-        stored.rows if stored else 0,
-        due,
-        dict(absent),
+            times, pid = journal.exchange_times(), journal.pid()
+        _, heard_ms = times.pop("", (0, None))
+        recorder = RecorderState(pid if _runs(store_path, pid) else None, heard_ms)
+        if clocks is None:
+            clocks = {
+                name: _clock(*time, local_ms, grace_ms, is_running=recorder.pid is not None)
+                for name, time in times.items()
+            }
+        found = holdings(store_path, fail)
+    return StoreStatus(
+        recorder,
+        dict(clocks),
+        tuple(_status_of(one, clocks.get(one.series.trade_type)) for one in found),
     )
+
+
+def _clock(
+    exchange_ms: int, told_ms: int, local_ms: int, grace_ms: int, *, is_running: bool
+) -> Clock:
+    passed_ms = max(0, local_ms - told_ms)
+    if is_running and passed_ms <= _SILENT_MS:
+        source = "the exchange's time, kept by the recorder less than a minute ago"
+        return Clock(exchange_ms, source, max(grace_ms, _LATE_MS))
+    if is_running:
+        source = "the exchange's last time, and the local time since: it tells no later one"
+    else:
+        source = "the exchange's time of the last recorder, and the local time since"
+    return Clock(exchange_ms + passed_ms, source, grace_ms)
+
+
+def _status_of(one: Holdings, clock: Clock | None) -> SeriesStatus:
+    account = one.account
+    is_retired = account is not None and account.retired_ms is not None
+    until_ms = None
+    if account is not None and clock is not None and not is_retired:
+        # A recorder that was killed may have written more than its last heartbeat tells.
+        until_ms = max(account.watermark_ms, clock.now_ms - clock.grace_ms)
+    due = one.due(until_ms)
+    reasons: dict[str, list[Span]] = {}
+    for absence in one.absences:
+        reason = str(absence.state if absence.state is State.PENDING else absence.reason)
+        reasons.setdefault(reason, []).append(absence.span)
+    absent = {}
+    for reason, spans in reasons.items():
+        named = list(common(spans, due))
+        # What came since the ledger was read is stored.
+        absent[reason] = one.count(named) - one.count(common(named, one.rows))
+    missing = one.missing(until_ms)
+    watermark_ms = account.watermark_ms if account is not None else _EARLIEST_MS
+    holes = one.count(common(missing, [Span(_EARLIEST_MS, watermark_ms)])) if missing else 0
+    return SeriesStatus(
+        one.series,
+        one.rows[0].from_ms if one.rows else None,
+        one.rows[-1].to_ms if one.rows else None,
+        one.count(one.rows),
+        one.count(due),
+        {reason: count for reason, count in absent.items() if count},
+        one.count(common(one.rows, due)),
+        one.count(missing) - holes,
+        holes,
+        account.watermark_ms if account is not None else None,
+        clock,
+        is_retired,
+    )
+
+
+def _runs(store_path: Path, pid: int | None) -> bool:
+    """Whether the recorder with this pid is alive, and holds the store.
+
+    The lock itself is not asked for: that would keep out a recorder that starts just now. Where
+    the system lists its locks, the list is looked at: after a crash another process may have
+    the pid.
+    """
+    lock = lock_path(store_path)
+    try:
+        if pid is None or int(lock.read_text(encoding="utf-8")) != pid:
+            return False
+        with contextlib.suppress(PermissionError):  # of another user, and alive
+            os.kill(pid, 0)
+        inode = lock.stat().st_ino
+    except (OSError, ValueError, OverflowError):
+        return False
+    try:
+        locks = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return True
+    return any("FLOCK" in line and f":{inode} " in line for line in locks)

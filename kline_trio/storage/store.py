@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -12,10 +11,15 @@ import attrs
 import pyarrow as pa
 
 from kline_trio.candle import ReceivedCandle, Series
-from kline_trio.errors import ConfigError, DamagedError
+from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import candle_files, open_files, stored_spans
+from kline_trio.storage.catalog import (
+    changed_files,
+    held_spans,
+    stored_spans,
+)
 from kline_trio.storage.coverage import write_coverage
+from kline_trio.storage.damage import ChangedFile, log_lost
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
@@ -25,19 +29,18 @@ from kline_trio.storage.disk import (
     refuse_network_disk,
     sync_folder,
 )
-from kline_trio.storage.file_list import MergedFile, Totals
-from kline_trio.storage.files import bounds_ms
-from kline_trio.storage.journal import (
-    Journal,
-    PendingCandle,
-    PendingSeries,
-)
+from kline_trio.storage.file_list import MergedFile, Totals, is_as_listed
+from kline_trio.storage.files import status_of
+from kline_trio.storage.holes import Holdings
+from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.layout_check import settle_layout
 from kline_trio.storage.ledger import Absence, Account, Origin, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
-from kline_trio.storage.salvage import finish_salvage, salvage_journal
-from kline_trio.storage.table import BEGIN
+from kline_trio.storage.salvage import open_journal
+from kline_trio.storage.waiting import PendingCandle, PendingSeries
+from kline_trio.storage.written import Standing, WrittenFiles
 
 __all__ = ["Store"]
 
@@ -48,8 +51,9 @@ logger = logging.getLogger(__name__)
 class Store:
     """A folder of candles, held by this process alone until `close`.
 
-    All but `write`, `look_through` and `free_bytes` share the journal's connection: one of them
-    at a time, from any thread. Those three may run beside them, in another thread.
+    All but `write`, `fill_in`, `changed_files`, `look_through`, `write_coverage` and `free_bytes`
+    share the journal's connection: one of them at a time, from any thread. Those may run beside
+    them, in another thread, one at a time.
     """
 
     path: Path
@@ -57,6 +61,7 @@ class Store:
     layout: Layout
     _journal: Journal
     _lock: int
+    _written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
 
     @classmethod
     def open(cls, path: Path, layout: Layout | None) -> "Store":
@@ -83,13 +88,13 @@ class Store:
             # Only now: another writer's temporaries are not ours to sweep.
             for left_over in scratch(path).iterdir():
                 left_over.unlink()
-            journal = _open_journal(path)
+            journal = open_journal(path)
             undo.callback(journal.close)
             sync_folder(journal_path(path).parent)
             if layout is None:
                 layout = Layout(journal.layout() or DEFAULT_LAYOUT)
             else:
-                _settle_layout(path, layout, journal)
+                settle_layout(path, layout, journal)
             undo.pop_all()
         return cls(path, layout, journal, lock)
 
@@ -116,14 +121,21 @@ class Store:
         found: Iterable[Absence],
         accounts: Mapping[Series, Account],
         revisions: Iterable[Revision] = (),
+        answers: Iterable[Refill] = (),
     ) -> None:
         """Takes down what is absent, up to where each series is accounted for, and revisions.
+
+        Args:
+          found: new absences.
+          accounts: what changes of them.
+          revisions: two values of one candle.
+          answers: what becomes of absences that are there already.
 
         Raises:
           DiskError: nothing was taken down.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.settle(found, accounts, revisions)
+            self._journal.settle(found, accounts, revisions, answers)
 
     def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these was closed as delisted is asked for anew; gives what that was.
@@ -156,6 +168,15 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.queue(most, skipped)
 
+    def touching(self, series: Series, span: Span) -> list[Absence]:
+        """Return the series' absences, of every state, that reach into a span, by time.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.touching(series, span)
+
     def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
         """What of these series is absent and still asked for.
 
@@ -167,22 +188,49 @@ class Store:
 
     def look_through(
         self, wanted: Mapping[Series, int], files: Iterable[MergedFile]
-    ) -> tuple[dict[Series, list[Span]], set[Series]]:
-        """Which candles are stored, and which series have lost a file.
+    ) -> dict[Series, list[Span]]:
+        """Which candles are stored; files that can only hold older ones stay closed.
 
-        A file that cannot be read is moved to the quarantine. It may run beside what uses the
-        journal, as `write` does, and not beside that.
+        A file that cannot be read is moved to the quarantine; its entry stays, so that the next
+        merge of it, or the next start, names what is lost. It may run beside what uses the journal,
+        as `write` does, and not beside that.
 
         Args:
           wanted: of which series, and from which open time on.
-          files: what merges wrote, by the journal.
+          files: what the manifest lists of these series.
 
         Raises:
           DiskError: the disk refuses.
         """
         with disk_errors(self.path):
-            spans = stored_spans(self.path, wanted, self._set_aside)
-            return spans, {file.series for file in files if not (self.path / file.path).exists()}
+            return stored_spans(self.path, wanted, files, self.layout, self._set_aside)
+
+    def changed_files(self, listed: Iterable[MergedFile]) -> list[ChangedFile]:
+        """Return the listed files that differ from their entries or are gone, for `adopt`.
+
+        A file that cannot be read is moved to the quarantine. It may run beside what uses the
+        journal, as `write` does, and not beside that.
+
+        Args:
+          listed: entries of the manifest, as `files` gives them.
+
+        Raises:
+          DiskError: the disk refuses.
+        """
+        with disk_errors(self.path):
+            return changed_files(self.path, listed, self._set_aside)
+
+    def adopt(self, changed: Iterable[ChangedFile]) -> int:
+        """Keep in one transaction what these files are now; what they have lost becomes gaps.
+
+        Returns:
+          how many candles became gaps.
+
+        Raises:
+          DiskError: nothing was kept.
+        """
+        with disk_errors(journal_path(self.path)):
+            return log_lost(self._journal.adopt(changed))
 
     def ledger_changes(self) -> int:
         """A number that differs after each change of what is absent; 0 while nothing ever was."""
@@ -227,35 +275,67 @@ class Store:
         """Brings the merge's candles into their file; after it they may be forgotten.
 
         A file that is damaged, or is not of this series, is moved to the quarantine, and the
-        candles go into a new one.
+        candles go into a new one. Where the file was not as the manifest lists it, the result says
+        what the new one holds, so that `forget` finds what is lost.
 
         Args:
           merge: what to bring where.
-          known: a file of the series as a merge left it; if it is this one, this costs less.
+          known: the manifest's entry of the file; None: it has none.
 
         Raises:
           DiskError: the file is as it was.
         """
         folder = scratch(self.path)
-        return self._replaced(merge.path, lambda: perform(merge, self.path, folder, known))
+        return self._replaced(
+            merge.path,
+            merge.series,
+            known,
+            lambda entry: perform(merge, self.path, folder, entry),
+        )
 
-    def _replaced(self, path: PurePosixPath, job: Callable[[], MergedFile]) -> MergedFile:
+    def _replaced(
+        self,
+        path: PurePosixPath,
+        series: Series,
+        known: MergedFile | None,
+        job: Callable[[MergedFile | None], MergedFile],
+    ) -> MergedFile:
         """Does a merge of a file; once more without the file that is there, if that is damaged."""
-        with disk_errors(self.path / path):
+        target = self.path / path
+        with disk_errors(target):
+            # What we wrote ourselves a moment ago is known as well as what the manifest lists.
+            before = self._written.newest(path)
+            if not is_as_listed(before, status_of(target)):
+                before = None
+            may_lack = before is not None and before.held is not None
             try:
-                return job()
+                merged = job(before or known)
             except DamagedError as error:
-                self._set_aside(self.path / path, error)
-                return attrs.evolve(job(), replaces_damaged=True)
+                self._set_aside(target, error)
+                before, may_lack = None, True
+                merged = job(known)
+            if may_lack and merged.held is None:
+                merged = attrs.evolve(merged, held=held_spans(target, series))
+            self._written.add(merged, before)
+        return merged
 
-    def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> None:
+    def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> int:
         """Removes exactly these from the journal; what was revised since `take` stays.
+
+        Returns:
+          how many candles became gaps, since the file has lost them.
 
         Raises:
           DiskError: the journal is as it was.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.forget(merged, taken)
+            standing = self._written.standing(merged)
+            is_newest = standing is Standing.NEWEST
+            # Of a file that vanished before the next one was made the journal is the only copy.
+            there = () if standing is Standing.VOID else taken
+            lost = self._journal.forget(merged, there, is_newest=is_newest)
+        self._written.kept(merged)
+        return log_lost(lost)
 
     def take_in(self, new: pa.Table, path: PurePosixPath, series: Series) -> MergedFile:
         """Brings rows that never were in the journal into a file; they win over what it holds.
@@ -272,10 +352,13 @@ class Store:
         with disk_errors(self.path / path):
             news = News(new, new.slice(0, 0))
             merged = bring_in(news, path, series, self.path, scratch(self.path))
+            self._written.add(merged, None)
         self.forget(merged, ())
         return merged
 
-    def fill_in(self, new: pa.Table, series: Series) -> list[MergedFile]:
+    def fill_in(
+        self, new: pa.Table, series: Series, known: Iterable[MergedFile] = ()
+    ) -> list[MergedFile]:
         """Brings rows that never were in the journal into their files, where they fill gaps.
 
         What the files hold wins. It may run beside what uses the journal, as `write` does; the
@@ -284,37 +367,44 @@ class Store:
         Args:
           new: by open time, and unique.
           series: whose candles they are.
+          known: the manifest's entries of the series, or of these files.
 
         Raises:
-          DiskError: some of the files are as they were.
+          DiskError: some of the files are as they were. Done again, it does the rest.
         """
+        entries = {entry.path: entry for entry in known}
         merged = []
         for path, piece in by_file(new, series, self.layout):
-            job = partial(
-                bring_in,
-                News(piece.slice(0, 0), piece),
-                path,
-                series,
-                self.path,
-                scratch(self.path),
-            )
-            merged.append(self._replaced(path, job))
+            news = News(piece.slice(0, 0), piece)
+            job = partial(bring_in, news, path, series, self.path, scratch(self.path))
+            merged.append(self._replaced(path, series, entries.get(path), job))
         return merged
 
     def keep_filled(
         self,
         series: Series,
-        merged: Iterable[MergedFile],
+        merged: Sequence[MergedFile],
         filled: Iterable[Span],
         lacking: Iterable[Span],
-    ) -> None:
+    ) -> int:
         """Keeps what `fill_in` made, and that the archive filled these spans and lacks those.
+
+        Returns:
+          how many candles became gaps, since their files have lost them.
 
         Raises:
           DiskError: nothing was kept.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.keep_filled(series, merged, filled, lacking)
+            standings = [self._written.standing(one) for one in merged]
+            newest = [standing is Standing.NEWEST for standing in standings]
+            # Of a file that vanished before the next one was made nothing is filled.
+            there = () if Standing.VOID in standings else filled
+            files = zip(merged, newest, strict=True)
+            lost = self._journal.keep_filled(series, files, there, lacking)
+        for one in merged:
+            self._written.kept(one)
+        return log_lost(lost)
 
     def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
         """What merges wrote, by path: of all series, or of some.
@@ -325,8 +415,17 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.files(among)
 
+    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, MergedFile]:
+        """Return the manifest's entries of these paths, where there are any.
+
+        Raises:
+          DiskError: the journal could not be read.
+        """
+        with disk_errors(journal_path(self.path)):
+            return self._journal.listed(paths)
+
     def newest_files(self) -> dict[Series, MergedFile]:
-        """Of each series the file whose path is the last.
+        """Return of each series the file with the newest candles.
 
         Raises:
           DiskError: the journal could not be read.
@@ -361,6 +460,28 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.rows()
 
+    def compare(self, look: Holdings) -> int | None:
+        """Writes gap rows for what a look found missing, and sets stored pending rows to filled.
+
+        Returns:
+          how many candles the gap rows have; None: look again, the files have changed since.
+
+        Raises:
+          DiskError: nothing was changed.
+        """
+        found = look.missing(), look.stored_pending(), look.listed
+        with disk_errors(journal_path(self.path)):
+            return self._journal.compare(look.series, *found)
+
+    def beat(self, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int) -> None:
+        """Keeps the recorder's pid, None at its end, and what time it is by each market's clock.
+
+        Raises:
+          DiskError: nothing was kept.
+        """
+        with disk_errors(journal_path(self.path)):
+            self._journal.beat(pid, exchange_ms, local_ms)
+
     def close(self) -> None:
         """Closes the journal and lets go of the lock."""
         with disk_errors(journal_path(self.path)):
@@ -368,43 +489,3 @@ class Store:
                 self._journal.close()
             finally:
                 os.close(self._lock)
-
-
-def _open_journal(store_path: Path) -> Journal:
-    path = journal_path(store_path)
-    with disk_errors(path):
-        finish_salvage(store_path)
-    try:
-        with disk_errors(path):
-            return Journal.open(path)
-    except DamagedError as error:
-        with disk_errors(path):
-            rescued, aside = salvage_journal(store_path)
-            logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
-            return Journal.open(path)
-
-
-def _settle_layout(store_path: Path, layout: Layout, journal: Journal) -> None:
-    known = journal.layout()
-    if known is None:
-        for path, owner, file in open_files(candle_files(store_path)):
-            if file.num_row_groups:
-                first_ms, _ = bounds_ms(file, 0, BEGIN)
-                place = PurePosixPath(path.relative_to(store_path))
-                if layout.path(owner, first_ms) != place:
-                    raise _other_layout(store_path, f"has a file {place}", layout)
-        journal.remember_layout(layout.template)
-    elif known != layout.template:
-        raise _other_layout(store_path, f"is laid out as {known!r}", layout)
-
-
-def _other_layout(store_path: Path, how: str, layout: Layout) -> ConfigError:
-    into = store_path.with_name(f"{store_path.name}-relayout")
-    command = shlex.join(
-        ["relayout", str(store_path), "--layout", layout.template, "--into", str(into)]
-    )
-    problem = (
-        f"{store_path} {how}, which is not {layout.template!r}. Change the layout back, or"
-        f" write the store anew and swap the two: python -m kline_trio {command}"
-    )
-    return ConfigError([problem])

@@ -1,9 +1,10 @@
 """What is stored of a series as one table: the journal and the files seen as one."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,11 +13,49 @@ from kline_trio.candle import Candle, Series
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.table import BEGIN, overlay, schema, table_of, without_rows
+from kline_trio.storage.ledger import Origin, Revision
+from kline_trio.storage.table import (
+    BEGIN,
+    differing,
+    overlay,
+    schema,
+    table_of,
+    without,
+    without_rows,
+)
 
-__all__ = ["EARLIEST_MS", "LATEST_MS", "stored_table", "stored_tables"]
+__all__ = ["EARLIEST_MS", "LATEST_MS", "Stored", "stored", "stored_table", "stored_tables"]
 
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
+
+
+@attrs.frozen
+class Stored:
+    """What one look found of a series, in the files and in the journal."""
+
+    series: Series
+    filed: pa.Table
+    """The files' rows by begin."""
+    filling: pa.Table
+    """The journal's rows that only fill what the files lack, as REST's."""
+    replacing: pa.Table
+    """The journal's rows that win over the files', as the stream's."""
+    origins: Mapping[int, Origin]
+    """Of the journal's rows, by open time."""
+
+    def table(self) -> pa.Table:
+        """Return the rows as the merge of what waits will leave them."""
+        # If REST's value won over the file's here, readers would see it until the merge.
+        filled = overlay(self.filed, without(self.filling, self.filed))
+        return overlay(filled, self.replacing)
+
+    def revisions(self) -> list[Revision]:
+        """Return what the merge of what waits will note: values that differ from the files'."""
+        return [
+            Revision(self.series, old, new, self.origins[new.open_time_ms], is_newer_kept)
+            for news, is_newer_kept in ((self.filling, False), (self.replacing, True))
+            for old, new in differing(self.filed, news)
+        ]
 
 
 def stored_table(
@@ -27,7 +66,8 @@ def stored_table(
     Raises:
       KlineTrioError: a file or the journal cannot be read.
     """
-    return stored_tables(store_path, [wanted], start_ms, end_ms)[wanted]
+    found = stored(store_path, [wanted], start_ms, end_ms)[wanted]
+    return None if found is None else found.table()
 
 
 def stored_tables(
@@ -41,6 +81,21 @@ def stored_tables(
     Raises:
       KlineTrioError: a file or the journal cannot be read.
     """
+    found = stored(store_path, wanted, start_ms, end_ms)
+    return {one: None if what is None else what.table() for one, what in found.items()}
+
+
+def stored(
+    store_path: Path,
+    wanted: Collection[Series],
+    start_ms: int = EARLIEST_MS,
+    end_ms: int = LATEST_MS,
+) -> dict[Series, Stored | None]:
+    """Look the store through once for these series, in the files and in the journal.
+
+    Raises:
+      KlineTrioError: a file or the journal cannot be read.
+    """
     # The journal first: a candle leaves it only after the file that holds it is in place. So one
     # that this look misses is in the files by now; files first would lose what is merged between.
     with journal_view(store_path) as journal:
@@ -49,7 +104,25 @@ def stored_tables(
     for path, owner, file in open_files(_candidates(store_path, wanted)):
         if owner in pieces:
             pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))
-    return {one: _joined(one, pieces[one], waiting[one]) for one in wanted}
+    return {one: _stored(one, pieces[one], waiting[one]) for one in wanted}
+
+
+def _stored(
+    series: Series, pieces: list[pa.Table], waiting: Sequence[tuple[Candle, Origin]]
+) -> Stored | None:
+    if not pieces and not waiting:
+        return None
+    # Two files hold the same candle only after a change of layout; what begins later is newer.
+    filed = without_rows(series)
+    for piece in sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value):
+        filed = overlay(filed, piece)
+    return Stored(
+        series,
+        filed,
+        table_of(series, [candle for candle, origin in waiting if not origin.replaces]),
+        table_of(series, [candle for candle, origin in waiting if origin.replaces]),
+        {candle.open_time_ms: origin for candle, origin in waiting},
+    )
 
 
 def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:
@@ -62,17 +135,6 @@ def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:
         if symbol in name and any(kind in name and interval in name for kind, interval in few):
             found.append(path)
     return found
-
-
-def _joined(series: Series, pieces: list[pa.Table], waiting: Sequence[Candle]) -> pa.Table | None:
-    if not pieces and not waiting:
-        return None
-    # Two files hold the same candle only after a change of layout; what begins later is newer.
-    in_order = sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value)
-    table = without_rows(series)
-    for piece in [*in_order, table_of(series, waiting)]:
-        table = overlay(table, piece)
-    return table
 
 
 def _rows(file: pq.ParquetFile, path: Path, start_ms: int, end_ms: int) -> pa.Table:

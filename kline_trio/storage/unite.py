@@ -25,7 +25,7 @@ from kline_trio.storage.ledger import Absence, Account, Reason, Revision, State
 from kline_trio.storage.parquet import by_file
 from kline_trio.storage.places import HOUSE
 from kline_trio.storage.store import Store
-from kline_trio.storage.stored import stored_table
+from kline_trio.storage.stored import stored
 from kline_trio.storage.table import BEGIN, END, begins_of, overlay, without_rows
 from kline_trio.storage.universe import UniverseFile, unite_universes
 
@@ -135,20 +135,29 @@ def work_folder(into: Path) -> Path:
 def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSeries:
     table = without_rows(series)
     disagreements: list[Disagreement] = []
+    # Of what waits in the journals: their own merges would have noted these.
+    revisions: list[Revision] = []
     for path in stores:
         with disk_errors(path):
-            other = stored_table(path, series)
+            other = stored(path, [series])[series]
         if other is not None:
-            better, found = _better(series, table, other)
+            revisions += other.revisions()
+            better, found = _better(series, table, other.table())
             disagreements += found
             table = overlay(table, better)
     for place, piece in by_file(table, series, store.layout):
         store.take_in(piece, place, series)
-    _unite_ledgers(series, stores, store, table)
+    _unite_ledgers(series, stores, store, table, revisions)
     return UnitedSeries(series, table.num_rows, tuple(disagreements))
 
 
-def _unite_ledgers(series: Series, stores: Sequence[Path], store: Store, table: pa.Table) -> None:
+def _unite_ledgers(
+    series: Series,
+    stores: Sequence[Path],
+    store: Store,
+    table: pa.Table,
+    waiting: Sequence[Revision],
+) -> None:
     """What one of the stores accounts for is accounted for; what none has, is absent."""
     accounts: list[Account] = []
     ledger: list[Absence] = []
@@ -158,7 +167,9 @@ def _unite_ledgers(series: Series, stores: Sequence[Path], store: Store, table: 
             accounts += filter(None, [journal.accounts().get(series)])
             ledger += [one for one in journal.absences() if one.series == series]
             revisions += [one for one in journal.revisions() if one.series == series]
+    revisions += waiting
     if not accounts:
+        store.settle([], {}, revisions)
         return
     whole = Span(min(one.first_ms for one in accounts), max(one.watermark_ms for one in accounts))
     interval = series.interval
@@ -176,8 +187,8 @@ def _unite_ledgers(series: Series, stores: Sequence[Path], store: Store, table: 
         attrs.evolve(one, span=piece)
         for one in ledger
         if one.state is State.FILLED
-        for stored in interval.runs(times)
-        for piece in one.span.common_with(stored)
+        for run in interval.runs(times)
+        for piece in one.span.common_with(run)
     ]
     retired = [one.retired_ms for one in accounts]
     account = Account(

@@ -14,6 +14,7 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.config import HistoryConfig
 from kline_trio.interval import Span
+from kline_trio.recorder.progress import Backfilled
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import fill, open_recorder
 from kline_trio.simulator.exchange import Exchange
@@ -142,7 +143,7 @@ async def test_years_of_an_unknown_symbol_are_a_few_questions(
     config = attrs.evolve(config_in(tmp_path, unknown), history=history)
     async with faulty(exchange, lambda _: None) as (seams, wire):
         with trio.fail_after(300):
-            assert await fill(config, seams=seams) == 0
+            assert await fill(config, seams=seams) == Backfilled(0, 0)
     assert len(wire.asked) < 4 * config.completeness.attempts
     [refused] = [one for one in ledger(tmp_path, unknown) if one.span.from_ms < START_MS]
     assert (refused.span, refused.state) == (Span(since, START_MS), State.CLOSED)

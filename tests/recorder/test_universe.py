@@ -24,7 +24,7 @@ from kline_trio.exchange.weights import WeightPool
 from kline_trio.listing import Listing
 from kline_trio.recorder.seams import Door
 from kline_trio.recorder.symbols import wanted
-from kline_trio.recorder.universe import Universe
+from kline_trio.recorder.universe import Hints, Universe
 from kline_trio.storage.places import scratch, universe_path
 from kline_trio.storage.universe import UniverseFile, changes
 from tests.virtual import slow_disk
@@ -89,11 +89,15 @@ async def following(
             UniverseFile.open(house),
             Door(slow_disk(Random(0))),
             refresh_seconds,
-            lambda trade_type, _: told.append((trade_type, trio.current_time())),
+            Hints(),
         )
+
+        def changed(trade_type: str, _: object) -> None:
+            told.append((trade_type, trio.current_time()))
+
         async with trio.open_nursery() as nursery:
             for name in lists.symbols:
-                nursery.start_soon(universe.follow, name)
+                nursery.start_soon(universe.follow, name, changed)
             yield Following(universe, lists, told, nursery)
             nursery.cancel_scope.cancel()
 
@@ -145,8 +149,8 @@ async def test_a_hint_is_followed_at_once_and_hints_are_gathered(
     async with following(house, lists, refresh_seconds=3_600) as follow:
         await trio.sleep(1_000)
         for _ in range(50):
-            follow.universe.hint("usdt_futures")
-            follow.universe.hint("spot")
+            follow.universe.hints.give("usdt_futures")
+            follow.universe.hints.give("spot")
         lists.symbols["usdt_futures"] = trading("A", "币安人生USDT")
         await trio.sleep(1)
         assert set(follow.universe.listings["usdt_futures"]) == {"A", "币安人生USDT"}
@@ -154,7 +158,7 @@ async def test_a_hint_is_followed_at_once_and_hints_are_gathered(
         await trio.sleep(500)
         assert lists.asked["usdt_futures"] == pytest.approx([0, 1_000, 1_060.5])
         for _ in range(300):
-            follow.universe.hint("usdt_futures")
+            follow.universe.hints.give("usdt_futures")
             await trio.sleep(0.1)
     asked = lists.asked["usdt_futures"][3:]
     assert len(asked) == 3
@@ -167,7 +171,7 @@ async def test_a_hint_while_the_list_is_asked_for_is_not_lost(
     lists = Lists({"usdt_futures": trading("A")})
     async with following(house, lists) as follow:
         await trio.sleep(0.2)
-        follow.universe.hint("usdt_futures")
+        follow.universe.hints.give("usdt_futures")
         await trio.sleep(30)
     assert lists.asked["usdt_futures"] == pytest.approx([0, 10.5])
 
@@ -209,7 +213,7 @@ async def test_a_list_that_lost_most_is_looked_at_twice(
         await trio.sleep(5)
         for is_true in (False, True):
             lists.symbols["spot"] = trading(*left)
-            follow.universe.hint("spot")
+            follow.universe.hints.give("spot")
             await trio.sleep(8)
             assert set(follow.universe.listings["spot"]) == {"A", "B", "C"}
             assert "spot: " in caplog.text
@@ -226,7 +230,7 @@ async def test_half_a_list_is_believed(house: Path, autojump_clock: trio.testing
     async with following(house, lists) as follow:
         await trio.sleep(5)
         lists.symbols["spot"] = trading("A")
-        follow.universe.hint("spot")
+        follow.universe.hints.give("spot")
         await trio.sleep(8)
         assert set(follow.universe.listings["spot"]) == {"A"}
 

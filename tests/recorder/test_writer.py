@@ -9,8 +9,7 @@ from pathlib import Path
 import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.recorder.audience import Audience
-from kline_trio.recorder.completeness import Completeness
+from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.layout import Layout
@@ -34,10 +33,9 @@ async def commits(store: Store, waiting: Sequence[ReceivedCandle]) -> list[int]:
     writer = Writer(
         store,
         Door(Seams().on_disk),
-        Audience(),
         100_000,
-        Completeness(0),
-        lambda batch: sizes.append(len(batch)),
+        Committed((lambda batch: sizes.append(len(batch)),)),
+        lambda *_: None,
     )
     await writer.run(receive)
     assert writer.recorded == len(waiting)

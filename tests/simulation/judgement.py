@@ -75,28 +75,27 @@ class Judgement:
     def wrong_status(self, told: Iterable[SeriesStatus]) -> Iterator[str]:
         """Give a line for each series of which `status` does not tell the truth.
 
-        A series of which a hole is known is left to the other lines. As soon as `status` counts
-        what it cannot explain, this is to ask for that count, too.
+        Args:
+          told: measured up to the watermarks.
         """
         by_series = {one.series: one for one in told}
         for series, have in self.stored.items():
-            mine, account = by_series[series], self.accounts[series]
+            mine, account, interval = by_series[series], self.accounts[series], series.interval
             times = {one.open_time_ms for one in have}
-            rows = len(times)
+            span = Span(account.first_ms, account.watermark_ms)
+            due = interval.count(span) if span.from_ms < span.to_ms else 0
+            stored = sum(span.from_ms <= ms < span.to_ms for ms in times)
             absent = sum(
-                series.interval.count(one.span)
+                interval.count(piece)
                 for one in self.absences(series)
                 if one.state is not State.FILLED
+                for piece in one.span.common_with(span)
             )
-            due = 0
-            if account.watermark_ms > account.first_ms:
-                due = series.interval.count(Span(account.first_ms, account.watermark_ms))
-            beyond = sum(not account.first_ms <= ms < account.watermark_ms for ms in times)
-            seen = (mine.rows, mine.due, sum(mine.absent.values()))
-            if seen != (rows, due, absent):
-                yield f"{series}: status says {seen}, and it is {(rows, due, absent)}"
-            if due != rows - beyond + absent:
-                yield f"{series}: {due} are due, {rows - beyond} stored and {absent} absent"
+            seen = (mine.rows, mine.due, mine.stored, sum(mine.absent.values()))
+            if seen != (len(times), due, stored, absent):
+                yield f"{series}: status says {seen}, not {(len(times), due, stored, absent)}"
+            if mine.unexplained or due != stored + absent:
+                yield f"{series}: {due} due, {stored} stored, {absent} absent: {mine.unexplained}"
 
     def _wrong_universe(self) -> Iterator[str]:
         latest = UniverseFile.open(self.store).latest

@@ -88,7 +88,7 @@ def merge_all(store: Store) -> None:
     for waiting in store.pending():
         taken = store.take(waiting.series)
         for merge in plan_merges(store.layout, waiting.series, taken):
-            known = store.newest_files().get(waiting.series)
+            known = store.listed([merge.path]).get(merge.path)
             store.forget(store.write(merge, known), merge.pending)
 
 

@@ -19,7 +19,9 @@ import pytest
 from kline_trio.candle import Candle, Series
 from kline_trio.cli import main
 from kline_trio.errors import ConfigError
+from kline_trio.interval import Span
 from kline_trio.storage.check import CheckedFile, check
+from kline_trio.storage.ledger import Absence, Account, Reason
 from kline_trio.storage.table import END, table_of
 from tests.storage.support import (
     BTC,
@@ -288,10 +290,16 @@ def test_an_older_copy_is_named_while_candles_wait(tmp_path: Path) -> None:
         "UPDATE series SET symbol = 'b.t/c'",
         "UPDATE state SET layout = 'nonsense'",
         "DROP TABLE file",
+        "UPDATE absence SET reason = 'nonsense'",
+        "UPDATE absence SET to_ms = 'nonsense'",
+        "UPDATE series SET watermark_ms = 'nonsense'",
     ],
 )
 def test_nonsense_in_the_journal_is_named(damage: str, tmp_path: Path) -> None:
-    write_minutes(tmp_path, 5, 5).close()
+    store = write_minutes(tmp_path, 5, 5)
+    gap = Absence(BTC, Span(START_MS, START_MS + 60_000), START_MS, Reason.NOT_RECEIVED)
+    store.settle([gap], {BTC: Account(START_MS, START_MS)})
+    store.close()
     journal = tmp_path / ".kline_trio" / "journal.sqlite"
     with contextlib.closing(sqlite3.connect(journal)) as connection:
         connection.execute(damage)

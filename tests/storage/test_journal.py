@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.file_list import Totals
-from kline_trio.storage.journal import Journal, PendingCandle, PendingSeries
+from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_tables import JOURNAL_VERSION
 from kline_trio.storage.ledger import revisions
+from kline_trio.storage.waiting import PendingCandle, PendingSeries
 from tests.storage.support import (
     BTC,
     COIN,

@@ -3,7 +3,8 @@
 import errno
 import math
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import attrs
@@ -12,13 +13,13 @@ import pytest
 
 from kline_trio.candle import Series
 from kline_trio.errors import DiskError
-from kline_trio.storage import kept, parquet
+from kline_trio.storage import files, kept, parquet
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import crc32_on, read_groups
 from kline_trio.storage.footer import Footer
-from kline_trio.storage.journal import PendingCandle
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.parquet import perform, plan_merges
+from kline_trio.storage.waiting import PendingCandle
 from tests.storage.support import BTC, START_MS, make_candle, nth_open_time_ms, torn
 
 ROWS = 4
@@ -82,7 +83,7 @@ def test_a_late_row_has_all_from_its_row_group_on_read(
     "other",
     [
         {"crc32": 0},
-        {"path": Path("another.pqt")},
+        {"path": PurePosixPath("another.pqt")},
         {"series": attrs.evolve(BTC, symbol="ETHUSDT")},
     ],
     ids=["other bytes", "another file", "another series"],
@@ -113,6 +114,24 @@ def test_of_a_file_by_another_writer_all_is_read(
     read.clear()
     assert merge(tmp_path, 14, 17, known).rows == 17
     assert [group for is_old, group in read if is_old] == [0, 1, 2, 3]
+
+
+def test_the_old_file_is_read_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is copied is verified while it is copied."""
+    known = merge(tmp_path, 0, 40)
+    sizes: list[int] = []
+    chunks = files.chunks
+
+    def note(file: IO[bytes], most_bytes: float = math.inf) -> Iterator[bytes]:
+        for chunk in chunks(file, most_bytes):
+            if str(file.name).endswith(".pqt"):
+                sizes.append(len(chunk))
+            yield chunk
+
+    monkeypatch.setattr(kept, "chunks", note)
+    monkeypatch.setattr(files, "chunks", note)
+    merge(tmp_path, 40, 41, known)
+    assert sum(sizes) == known.size_bytes
 
 
 def test_damage_in_what_would_be_copied_is_noticed(tmp_path: Path) -> None:

@@ -297,8 +297,8 @@ def test_each_change_of_the_ledger_can_be_told(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_damaged_file_opens_its_account_anew(tmp_path: Path) -> None:
-    store = opened(tmp_path)
+def test_what_a_damaged_file_held_is_absent_and_its_account_stays(tmp_path: Path) -> None:
+    store = opened(tmp_path, watermark=51)
     store.accept(minutes(0, 50))
     merge_all(store)
     file = tmp_path / "spot_BTCUSDT_1m.pqt"
@@ -306,26 +306,26 @@ def test_a_damaged_file_opens_its_account_anew(tmp_path: Path) -> None:
     store.accept(minutes(50, 51))
     [merge] = plan_merges(store.layout, BTC, store.take(BTC))
     merged = store.write(merge)
-    assert merged.replaces_damaged
-    store.forget(merged, merge.pending)
-    assert store.accounts() == {BTC: Account(at(0), at(0))}
-    spans, lost = store.look_through({BTC: at(0)}, store.files())
-    assert spans == {BTC: [span(50, 51)]}
-    assert lost == set()
+    assert merged.held == (span(50, 51),)
+    assert store.forget(merged, merge.pending) == 50
+    assert store.accounts() == {BTC: Account(at(0), at(51))}
+    assert rows(store) == [(0, 50, "not received", "pending", 0, None)]
+    assert store.look_through({BTC: at(0)}, store.files()) == {BTC: [span(50, 51)]}
     store.close()
 
 
-def test_a_look_through_sets_damaged_files_aside_and_names_lost_ones(tmp_path: Path) -> None:
-    store = opened(tmp_path)
+def test_a_look_through_sets_damaged_files_aside(tmp_path: Path) -> None:
+    """The entry stays, so that what is lost is named at the next merge or start."""
+    store = opened(tmp_path, watermark=52)
     store.accept(minutes(0, 50))
     merge_all(store)
     store.accept(minutes(50, 52))
     file = tmp_path / "spot_BTCUSDT_1m.pqt"
     file.write_bytes(file.read_bytes()[:-50])
-    spans, lost = store.look_through({BTC: at(10)}, store.files())
-    assert spans == {BTC: [span(50, 52)]}
-    assert lost == {BTC}
+    assert store.look_through({BTC: at(10)}, store.files()) == {BTC: [span(50, 52)]}
     assert not file.exists()
+    assert store.adopt(store.changed_files(store.files())) == 50
+    assert store.files() == ()
     store.close()
 
 
@@ -336,12 +336,11 @@ def test_a_look_through_gives_years_as_a_few_spans(tmp_path: Path) -> None:
     store.accept([*minutes(0, 1_500), *minutes(1_502, 1_600), *receive(MONTHLY, *month)])
     merge_all(store)
     store.accept([*minutes(1_500, 1_501), *minutes(1_600, 1_605)])
-    spans, lost = store.look_through({BTC: at(100), MONTHLY: 0}, store.files())
+    spans = store.look_through({BTC: at(100), MONTHLY: 0}, store.files())
     store.close()
     assert spans[BTC] == [span(100, 1_501), span(1_502, 1_605)]
     times = [nth_open_time_ms(MONTHLY, n) for n in range(5)]
     assert spans[MONTHLY] == [Span(times[0], times[2]), Span(times[3], times[4])]
-    assert lost == set()
 
 
 def test_status_tells_rows_and_what_is_absent_by_reason(tmp_path: Path) -> None:
@@ -351,9 +350,9 @@ def test_status_tells_rows_and_what_is_absent_by_reason(tmp_path: Path) -> None:
     store.accept(minutes(12, 18))
     store.settle([absent(10, 12), absent(18, 20)], {})
     store.refill([refill(10, 12, closes=Reason.EXCHANGE_HAD_NONE)])
-    [one] = status(tmp_path)
+    [one] = status(tmp_path).series
     store.close()
     assert (one.rows, one.due, one.from_ms, one.to_ms) == (16, 20, at(0), at(18))
     assert one.absent == {"the exchange had none": 2, "pending": 2}
     assert one.complete_percent == 80.0
-    assert [row.series for row in status(tmp_path)] == [BTC]
+    assert [row.series for row in status(tmp_path).series] == [BTC]

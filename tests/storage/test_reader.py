@@ -1,8 +1,10 @@
 """Reading: files and journal as one, whoever asks, while the recorder runs and after it."""
 
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,8 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kline_trio
-from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.errors import KlineTrioError
+from kline_trio.interval import Span
+from kline_trio.storage import journal_tables
+from kline_trio.storage.ledger import Refill
+from kline_trio.storage.stored import stored_table
+from kline_trio.storage.table import begins_of, table_of
 from tests.storage.support import (
     BTC,
     LAYOUTS,
@@ -30,6 +37,7 @@ from tests.storage.support import (
     make_candle,
     merge_all,
     minutes,
+    nth_open_time_ms,
     open_store,
     ordered,
     receive,
@@ -139,6 +147,109 @@ def test_the_journal_wins_over_the_file(tmp_path: Path) -> None:
     merge_all(store)
     store.close()
     assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
+
+
+def test_what_rest_says_of_a_stored_candle_is_never_shown(tmp_path: Path) -> None:
+    """The merge keeps the stream's value, so a reader must not see another one until then."""
+    store = open_store(tmp_path)
+    store.accept(minutes(0, 3, value=1.5))
+    merge_all(store)
+    there = tuple(make_candle(START_MS + n * 60_000, 1.7) for n in range(1, 4))
+    span = Span(START_MS, START_MS + 4 * 60_000)
+    store.refill([Refill(BTC, span, there, Source.REST)])
+    assert list(read_btc(tmp_path)["close"]) == [1.5, 1.5, 1.5, 1.7]
+    merge_all(store)
+    store.close()
+    assert list(read_btc(tmp_path)["close"]) == [1.5, 1.5, 1.5, 1.7]
+
+
+def test_a_waiting_repair_is_shown(tmp_path: Path) -> None:
+    store = write_minutes(tmp_path, 3, 0)
+    store.accept(minutes(1, 2, value=9.0), Source.REPAIR)
+    assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
+    merge_all(store)
+    store.close()
+    assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
+
+
+def test_journals_without_sources_are_read(tmp_path: Path) -> None:
+    """Before version 3 only the stream brought candles."""
+    write_minutes(tmp_path, 3, 0).close()
+    path = tmp_path / ".kline_trio" / "journal.sqlite"
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for step in journal_tables._STEPS[:2]:
+            connection.executescript(step)
+        connection.execute("PRAGMA user_version = 2")
+        connection.execute("INSERT INTO series VALUES (1, 'spot', 'BTCUSDT', '1m')")
+        value = (START_MS + 60_000, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 7, 9.0, 9.0)
+        connection.execute(f"INSERT INTO candle VALUES (1, 1{', ?' * 10})", value)
+    assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
+
+
+_deeds = st.lists(
+    st.tuples(
+        st.sampled_from([*Source, "merge", "reopen"]),
+        st.integers(0, 4),
+        st.integers(1, 4),
+        st.sampled_from([1.0, 1.5, 1.7]),
+    ),
+    max_size=7,
+)
+"""What is done to a store: a source brings this value of so many minutes from the n-th on."""
+
+
+def shown(filed: dict[int, float], waiting: dict[int, tuple[float, bool]]) -> dict[int, float]:
+    """What a reader sees of files and of what waits: values, and whether they replace."""
+    filling = {ms: value for ms, (value, replaces) in waiting.items() if not replaces}
+    replacing = {ms: value for ms, (value, replaces) in waiting.items() if replaces}
+    return {**filling, **filed, **replacing}
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(layout=st.sampled_from(LAYOUTS), deeds=_deeds)
+def test_what_is_read_before_a_merge_is_what_is_read_after_it(
+    tmp_path_factory: pytest.TempPathFactory,
+    layout: str,
+    deeds: list[tuple[Source | str, int, int, float]],
+) -> None:
+    path = tmp_path_factory.mktemp("store")
+    store = open_store(path, layout)
+    filed: dict[int, float] = {}
+    waiting: dict[int, tuple[float, bool]] = {}
+    for deed, first, count, value in deeds:
+        times = [nth_open_time_ms(BTC, 1_438 + n) for n in range(first, first + count)]
+        brought = [make_candle(ms, value) for ms in times]
+        span = Span(times[0], times[-1] + 60_000)
+        expected = shown(filed, waiting)
+        if deed == "merge":
+            merge_all(store)
+            filed, waiting = expected, {}
+        elif deed == "reopen":
+            store.close()
+            store = open_store(path, layout)
+        elif deed in (Source.STREAM, Source.REPAIR):
+            store.accept(receive(BTC, *brought), Source(deed))
+            waiting |= dict.fromkeys(times, (value, True))
+        elif deed == Source.ARCHIVE:
+            merged = store.fill_in(table_of(BTC, brought), BTC)
+            store.keep_filled(BTC, merged, [span], [])
+            filed = dict.fromkeys(times, value) | filed
+        else:
+            store.refill([Refill(BTC, span, tuple(brought), Source.REST)])
+            waiting = dict.fromkeys(times, (value, False)) | waiting
+        table = stored_table(path, BTC)
+        found = [] if table is None else [begins_of(table), table["close"].to_pylist()]
+        assert dict(zip(*found, strict=True)) == shown(filed, waiting)
+    before = stored_table(path, BTC)
+    merge_all(store)
+    store.close()
+    after = stored_table(path, BTC)
+    assert (before is None and after is None) or (
+        before is not None and after is not None and before.equals(after)
+    )
 
 
 def test_reading_changes_nothing(tmp_path: Path) -> None:

@@ -120,6 +120,32 @@ def test_a_disagreement_names_both_values(tmp_path: Path) -> None:
     assert "trade_num" not in found.kept
 
 
+@pytest.mark.parametrize("is_accounted", [False, True])
+def test_what_waits_for_a_merge_is_united_as_the_merge_would_leave_it(
+    tmp_path: Path, is_accounted: bool
+) -> None:
+    """Values and revisions: of REST, which gives way, and of the stream, which does not."""
+    for name in ("waiting", "merged"):
+        store = open_store(tmp_path / name)
+        if is_accounted:
+            store.settle([], {BTC: Account(at(0), at(6))})
+        store.accept(minutes(0, 4, value=1.5))
+        merge_all(store)
+        store.refill([refill(0, 6, *candles(0, 6, 1.7))])
+        store.accept(minutes(3, 5, value=1.9))
+        if name == "merged":
+            merge_all(store)
+        store.close()
+        list(unite([tmp_path / name], tmp_path / f"{name} united", Layout()))
+    waiting, merged = tmp_path / "waiting united", tmp_path / "merged united"
+    assert contents(waiting) == contents(merged)
+    assert list(read(waiting, "spot", "BTCUSDT")["close"]) == [1.5, 1.5, 1.5, 1.9, 1.9, 1.7]
+    noted = kline_trio.revisions(merged)
+    assert len(noted)
+    assert noted.equals(kline_trio.revisions(waiting))
+    assert noted.equals(kline_trio.revisions(tmp_path / "merged"))
+
+
 @pytest.mark.parametrize("template", LAYOUTS)
 def test_a_layout_and_back_gives_the_same_bytes(template: str, tmp_path: Path) -> None:
     store = open_store(tmp_path / "a")
@@ -244,5 +270,5 @@ def test_the_ledger_goes_along(tmp_path: Path) -> None:
             (13, 14, "not received", "pending"),
         ]
         assert len(kline_trio.revisions(into)) > 0
-        [one] = status(into)
+        [one] = status(into).series
         assert (one.rows, one.due) == (8, 14)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kline_trio.errors import DiskError
-from kline_trio.storage import disk, journal, journal_tables, parquet
+from kline_trio.storage import disk, journal_tables, parquet, waiting
 from kline_trio.storage import store as storage
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.parquet import FileMerge
@@ -51,7 +51,7 @@ def _forget_before_rename() -> None:
 
 
 def _forget_by_key() -> None:
-    journal._FORGET = (
+    waiting._REMOVE = (
         "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND ? IS NOT NULL"
     )
 

@@ -1,26 +1,26 @@
-"""Fetches what is long past from the published archives: whole files, straight into Parquet."""
+"""Fetches long and old gaps from the published archives: whole files, straight into Parquet."""
 
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from itertools import groupby
 
 import attrs
 import pyarrow as pa
 import trio
 
-from kline_trio.candle import Series
+from kline_trio.candle import Series, Source
 from kline_trio.errors import DamagedArchiveError, UnavailableError
 from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unpacked
 from kline_trio.interval import Span
+from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.room import with_room
-from kline_trio.recorder.seams import Door
+from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
-from kline_trio.storage.ledger import Absence, Reason
-from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
 
-__all__ = ["FETCHERS", "History"]
+__all__ = ["FETCHERS", "ArchiveSource"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,6 @@ class _Batch:
     """What is still to be read."""
     readers: int = 0
     found: dict[ArchiveFile, ArchiveRows] = attrs.field(factory=dict)
-    unpublished: list[Span] = attrs.field(factory=list)
-    """Of files that are not there."""
 
     @property
     def is_worth_reading(self) -> bool:
@@ -65,71 +63,86 @@ class _Batch:
 
 
 @attrs.define(eq=False)
-class History:
-    """Fills long absences from the archives, by workers that share the files."""
+class ArchiveSource:
+    """The archives as a source for gaps, by workers that share the files."""
 
     archive: Archive
-    store: Store
-    commit_door: Door
-    merge_door: Door
+    storage: Storage
     parse_door: Door
-    lacking: Callable[[Iterable[Absence]], None]
-    """Told what the archives do not have; it is asked for elsewhere."""
+    filled: Callable[[Filled], None]
+    """Told of candles that went into the files past the journal."""
+    gaps_named: Callable[[], None]
+    """Told when a span is not taken any more: what is absent of it is for REST."""
 
     rows: int = attrs.field(init=False, default=0)
-    """How many were fetched."""
-    _batches: deque[_Batch] = attrs.field(init=False, factory=deque)
-    _under_way: set[_Batch] = attrs.field(init=False, factory=set)
+    """How many candles were fetched."""
+    resting_until: float = attrs.field(init=False, default=-math.inf)
+    """Nothing is asked of a host that failed before this time, on our own clock."""
+    _batches: list[_Batch] = attrs.field(init=False, factory=list)
+    """What is taken and not stored yet, in the order in which it was taken."""
+    _unpublished: set[ArchiveFile] = attrs.field(init=False, factory=set)
+    """Files that are not there, though they should be: they are asked for once in each run."""
     _files: int = attrs.field(init=False, default=0)
     _files_done: int = attrs.field(init=False, default=0)
     _began: float = attrs.field(init=False, default=math.inf)
     _said_at: float = attrs.field(init=False, default=-math.inf)
-    _resting_until: float = attrs.field(init=False, default=-math.inf)
     _bad_rows: Counter[str] = attrs.field(init=False, factory=Counter)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to fetch."""
-        return not self._batches and not self._under_way
+        return not self._batches
 
-    async def until_done(self) -> None:
-        """Wait until nothing is left to fetch."""
-        while not self.is_done:
+    async def wait_for_work(self) -> None:
+        """Wait until there are fewer files to fetch than workers."""
+        while sum(len(batch.to_fetch) for batch in self._batches) >= FETCHERS:
             await self._news.wait()
 
-    def claim(self, series: Series, span: Span, now_ms: int) -> Span | None:
-        """Takes over what of a span the archives should have by now; None if that is not worth it.
+    def spans_of(self, series: Series) -> list[Span]:
+        """Return what of a series is being fetched."""
+        return [batch.span for batch in self._batches if batch.series == series]
+
+    def share(self, series: Series, span: Span, now_ms: int) -> Span | None:
+        """Return what of a gap the archives should have by now; None if that is not worth it.
+
+        Args:
+          series: whose gap.
+          span: the gap.
+          now_ms: the exchange's time.
+        """
+        if series.interval.count(span) < _LEAST_CANDLES or trio.current_time() < self.resting_until:
+            return None
+        # Between files that are not there, the longest stretch of those that may be.
+        files = archive_files(series, span, now_ms)
+        stretches = [
+            list(some) for is_out, some in groupby(files, self._unpublished.__contains__)
+            if not is_out
+        ]  # fmt: skip
+        for stretch in reversed(stretches):
+            whole = Span(stretch[0].span.from_ms, stretch[-1].span.to_ms)
+            for wanted in whole.common_with(span):
+                if series.interval.count(wanted) >= _LEAST_CANDLES:
+                    return wanted
+        return None
+
+    def take(self, series: Series, span: Span, now_ms: int) -> None:
+        """Fetch a span, which `share` has named.
 
         Args:
           series: whose candles are absent.
-          span: which of them.
+          span: which.
           now_ms: the exchange's time.
         """
-        if trio.current_time() < self._resting_until:
-            return None
-        if series.interval.count(span) < _LEAST_CANDLES:
-            return None
         files = list(archive_files(series, span, now_ms))
-        if not files:
-            return None
-        claimed = Span(span.from_ms, min(span.to_ms, files[-1].span.to_ms))
-        if claimed.from_ms >= claimed.to_ms or series.interval.count(claimed) < _LEAST_CANDLES:
-            return None
-        self._queue(series, claimed, files)
-        return claimed
-
-    def _queue(self, series: Series, claimed: Span, files: list[ArchiveFile]) -> None:
         self._began = min(self._began, trio.current_time())
         self._files += len(files)
-        at_ms = claimed.from_ms
-        batch: list[ArchiveFile] = []
-        rows = 0
+        at_ms, batch, rows = span.from_ms, list[ArchiveFile](), 0
         for file in files:
             batch.append(file)
             rows += series.interval.count(file.span)
             if rows >= _ROWS_IN_A_BATCH or file is files[-1]:
-                to_ms = claimed.to_ms if file is files[-1] else file.span.to_ms
+                to_ms = span.to_ms if file is files[-1] else file.span.to_ms
                 self._batches.append(_Batch(series, Span(at_ms, to_ms), deque(batch), len(batch)))
                 at_ms, batch, rows = to_ms, [], 0
         self._tell()
@@ -146,17 +159,15 @@ class History:
                 await self._news.wait()
                 continue
             file = batch.to_fetch.popleft()
-            if not batch.to_fetch:
-                self._batches.remove(batch)
-            self._under_way.add(batch)
+            self._tell()
             await self._fetch(batch, file)
             if batch.is_worth_reading:
                 await self._read(batch)
             if batch.is_read:
                 await self._store(batch)
-                self._under_way.discard(batch)
+                self._batches.remove(batch)
                 self._say()
-                self._tell()
+                self.gaps_named()
 
     def _tell(self) -> None:
         self._news.set()
@@ -165,15 +176,15 @@ class History:
     async def _fetch(self, batch: _Batch, file: ArchiveFile) -> None:
         content = None
         try:
-            if trio.current_time() >= self._resting_until:
+            if trio.current_time() >= self.resting_until:
                 content = await self.archive.fetch(file)
                 if content is None:
-                    batch.unpublished.append(file.span)
+                    self._unpublished.add(file)
         except DamagedArchiveError as error:
             self._damaged(batch, file, error)
         except UnavailableError as error:
             logger.warning("the archive gives no files: %s; REST is asked instead", error)
-            self._resting_until = trio.current_time() + _REST_SECONDS
+            self.resting_until = trio.current_time() + _REST_SECONDS
         batch.unfetched -= 1
         self._files_done += 1
         if content is not None:
@@ -213,26 +224,22 @@ class History:
             if batch.found[file].table.num_rows
         ]
         whole = pa.concat_tables(tables) if tables else without_rows(batch.series)
-        merged = await with_room(self.merge_door, self.store.fill_in, whole, batch.series)
-        self.rows += whole.num_rows
+        store, commit_door = self.storage.store, self.storage.commit_door
+        known = await commit_door.run(store.files, frozenset([batch.series]))
+        merge_door = self.storage.merge_door
+        merged = await with_room(merge_door, store.fill_in, whole, batch.series, known)
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
-        gaps = tuple(batch.span.without(filled))
         # What no file was to be had for may be in one that is published later.
         lacking = [
-            piece for file in batch.found for gap in gaps for piece in gap.common_with(file.span)
-        ]
-        await with_room(
-            self.commit_door, self.store.keep_filled, batch.series, merged, filled, lacking
-        )
-        asked_for = await self.commit_door.run(self.store.asked_for, [batch.series])
-        unpublished = sorted(batch.unpublished)
-        self.lacking(
             piece
-            for one in asked_for
-            for gap in gaps
-            for span in gap.common_with(one.span)
-            for piece in _for_rest(attrs.evolve(one, span=span), unpublished)
-        )
+            for file in batch.found
+            for gap in batch.span.without(filled)
+            for piece in gap.common_with(file.span)
+        ]
+        await with_room(commit_door, store.keep_filled, batch.series, merged, filled, lacking)
+        self.rows += whole.num_rows
+        for span in filled:
+            self.filled(Filled(batch.series, span, Source.ARCHIVE))
 
     def _say(self) -> None:
         now = trio.current_time()
@@ -242,26 +249,13 @@ class History:
         seconds = max(now - self._began, 1e-9)
         left = (self._files - self._files_done) * seconds / max(1, self._files_done)
         logger.info(
-            "history: %s of %s files, %s candles, %s a second, %s left",
+            "archive: %s of %s files, %s candles, %s a second, %s left",
             f"{self._files_done:,}",
             f"{self._files:,}",
             f"{self.rows:,}",
             f"{self.rows / seconds:,.0f}",
             f"{left:,.0f} s",
         )
-
-
-def _for_rest(absent: Absence, unpublished: list[Span]) -> Iterator[Absence]:
-    """What is to be asked for elsewhere.
-
-    Of files that are not there as if they lacked it: it would come back at once, and so for ever.
-    In the ledger its reason stays what it is.
-    """
-    for span in unpublished:
-        for piece in span.common_with(absent.span):
-            yield attrs.evolve(absent, span=piece, reason=Reason.ARCHIVE_LACKS)
-    for piece in absent.span.without(unpublished):
-        yield attrs.evolve(absent, span=piece)
 
 
 def _parsed(

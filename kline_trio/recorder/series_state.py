@@ -1,0 +1,419 @@
+"""One series as a state machine: from being wanted to being sealed (pure).
+
+    state          event                   next           what is written before
+    -------------  ----------------------  -------------  --------------------------------------
+    retired        added                   wanted         -
+    wanted         exchange time known     scanning       -
+    wanted         removed                 retired        -
+    scanning       scan committed          live           the first gaps, and the account
+    live           symbol ended            ending         -
+    live, ending   symbol trades           trading again  -
+    live, ending   removed                 retiring       -
+    ending         list says neither       live           -
+    ending         a trade after the end   ending         - (the end moves behind the trade)
+    ending         past its end, asked     sealing        -
+    sealing        end committed           sealed         the delisted row, and the account
+    sealing        a trade after the end   ending         -
+    trading again  reopening committed     live           rows closed as delisted, pending anew
+    retiring       retirement committed    retired        due gaps, and the account
+    sealed         added, symbol trades    wanted         -
+
+Every other pair of state and event changes nothing. A transition with a write takes two phases:
+`begin`, `due`, `retirement` and `seal` return what is to be written and change nothing, and a
+`confirm` is called after the commit. Events that arrive between the two wait, in order.
+
+Candles come at any time. A candle is in flight from `received` to `committed`; what is in flight
+is no gap, and no watermark passes it. All times are the exchange's.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+
+from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.interval import Span
+from kline_trio.spans import SpanSet, joined
+from kline_trio.storage.ledger import Absence, Account, Origin, Reason, Refill
+from kline_trio.storage.ledger import State as GapState
+
+__all__ = ["Added", "Due", "Listed", "Removed", "Seal", "SeriesState", "State"]
+
+_ON_ITS_WAY_MS = 10_000
+"""An answer of REST may take so long: a series of 1s always has a gap that waits for one."""
+
+
+class State(enum.Enum):
+    """Where a series stands; the table above says how it gets on."""
+
+    WANTED = "wanted"
+    SCANNING = "scanning"
+    LIVE = "live"
+    ENDING = "ending"
+    SEALING = "sealing"
+    TRADING_AGAIN = "trading again"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+    SEALED = "sealed"
+
+
+@attrs.frozen
+class Added:
+    """The series is to be recorded."""
+
+    now_ms: int | None = None
+    """When; None if the exchange's time is not known."""
+    listed_ms: int | None = None
+    """Since when its symbol trades, if that was seen: its candles are due from there on."""
+
+
+@attrs.frozen
+class Removed:
+    """The series is not to be recorded any more."""
+
+
+@attrs.frozen
+class Listed:
+    """What the exchange's list says of the symbol."""
+
+    trades: bool = False
+    ended_ms: int | None = None
+    """When it was seen that the symbol trades no more."""
+
+
+@attrs.frozen
+class Presence:
+    """When the series was recorded, which says why a candle is absent. All are open times."""
+
+    down_ms: int
+    """From here on, and before `retired_ms`, no recorder ran."""
+    retired_ms: int
+    """From here on, and before `started_ms`, the series was not wanted."""
+    started_ms: int
+
+    def explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Absence]:
+        """Give the gaps with their reasons: who was not there cannot have received anything."""
+        reasons = (
+            (Reason.RECORDER_DOWN, 0, self.retired_ms),
+            (Reason.NOT_CONFIGURED, self.retired_ms, self.started_ms),
+            (Reason.NOT_RECEIVED, self.started_ms, MAX_TIME_MS),
+        )
+        for span in spans:
+            for reason, from_ms, to_ms in reasons:
+                if from_ms < to_ms:
+                    for piece in span.common_with(Span(from_ms, to_ms)):
+                        yield Absence(series, piece, now_ms, reason)
+
+
+@attrs.frozen
+class Due:
+    """What is to be written of a series, and what its state becomes with the commit."""
+
+    series: Series
+    gaps: tuple[Absence, ...]
+    judged_ms: int
+    """Each due candle that opens before is durable, in flight or a gap."""
+    account: Account
+    presence: Presence
+    stored: tuple[Span, ...] = ()
+    """What a scan found."""
+
+
+@attrs.frozen
+class Seal:
+    """The end of a series as it is to be written."""
+
+    closed: Refill
+    """Gaps after the end become `delisted`."""
+    gaps: tuple[Absence, ...]
+    """The first candle that is not recorded, where flat candles go on."""
+    account: Account
+
+
+_SETTLED = (State.LIVE, State.ENDING, State.SEALED, State.RETIRED)
+"""In the others a transition is under way, and events wait for its end."""
+_FORGOTTEN = (State.SEALED, State.RETIRED)
+
+
+@attrs.define(eq=False)
+class SeriesState:
+    """The state of one series."""
+
+    series: Series
+    state: State = attrs.field(init=False, default=State.RETIRED)
+    account: Account | None = attrs.field(init=False, default=None)
+    """As the journal has it; None until the series is live."""
+    started_ms: int | None = attrs.field(init=False, default=None)
+    """When recording began, as far as it is known."""
+    listed: Listed | None = attrs.field(init=False, default=None)
+    """What the exchange's list said last."""
+
+    _events: deque[Added | Removed | Listed] = attrs.field(init=False, factory=deque)
+    _listed_ms: int | None = attrs.field(init=False, default=None)
+    _end: Span | None = attrs.field(init=False, default=None)
+    """Of what is ending: the candle after the one in which that was seen. A list is some minutes
+    old when it is looked at again, so one candle more is waited for."""
+    _presence: Presence | None = attrs.field(init=False, default=None)
+    _judged_ms: int = attrs.field(init=False, default=MAX_TIME_MS)
+    _durable: SpanSet = attrs.field(init=False, factory=SpanSet)
+    """Of what is not judged yet."""
+    _in_flight: set[int] = attrs.field(init=False, factory=set)
+    _lost: set[int] = attrs.field(init=False, factory=set)
+    """Judged as in flight, and dropped since for want of disk space."""
+
+    # Events.
+
+    def handle(self, event: Added | Removed | Listed) -> None:
+        """Take an event in; it counts after those before it, and after a commit under way."""
+        if isinstance(event, Listed):
+            self.listed = event
+        if self.state is State.WANTED and isinstance(event, Removed):
+            self._events.clear()
+            self._forget(State.RETIRED)
+            return
+        self._events.append(event)
+        self._settle()
+
+    def start(self, now_ms: int) -> None:
+        """The exchange's time is known: what is stored of a wanted series can be looked up."""
+        if self.state is State.WANTED:
+            self.state = State.SCANNING
+            self.started_ms = now_ms if self.started_ms is None else self.started_ms
+
+    def received(self, open_time_ms: int) -> None:
+        """A candle is on its way to the disk."""
+        if self.state not in _FORGOTTEN:
+            self._in_flight.add(open_time_ms)
+
+    def committed(self, open_time_ms: int, trade_num: int) -> None:
+        """A candle is durable."""
+        self._in_flight.discard(open_time_ms)
+        self._lost.discard(open_time_ms)
+        # What was durable before a scan began, the scan finds.
+        if self.state is State.SCANNING or open_time_ms >= self._judged_ms:
+            self._durable.add(Span(open_time_ms, self.series.interval.end_time_ms(open_time_ms)))
+        if self._end is not None and open_time_ms >= self._end.from_ms and trade_num:
+            self._end = self._candle_after(open_time_ms)
+
+    def dropped(self, open_time_ms: int) -> None:
+        """A received candle will not become durable: the disk had no space for it."""
+        if open_time_ms in self._in_flight:
+            self._in_flight.discard(open_time_ms)
+            if open_time_ms < self._judged_ms and self.account is not None:
+                self._lost.add(open_time_ms)
+
+    def _settle(self) -> None:
+        while self._events and self.state in _SETTLED:
+            self._adopt(self._events.popleft())
+
+    def _adopt(self, event: Added | Removed | Listed) -> None:
+        match self.state, event:
+            case ((State.RETIRED | State.SEALED), Added(now_ms, listed_ms)):
+                self.state = State.WANTED
+                self.started_ms, self._listed_ms = now_ms, listed_ms
+            case State.SEALED, Listed(trades=True):
+                self.state, self.started_ms, self._listed_ms = State.WANTED, None, None
+            case ((State.LIVE | State.ENDING), Removed()):
+                self.state = State.RETIRING
+            case ((State.LIVE | State.ENDING), Listed(trades=True)):
+                self.state, self._end = State.TRADING_AGAIN, None
+            case State.LIVE, Listed(ended_ms=int(seen_ms)):
+                self.state, self._end = State.ENDING, self._candle_after(seen_ms)
+            case State.ENDING, Listed(ended_ms=None):
+                self.state, self._end = State.LIVE, None
+            case _:
+                pass
+
+    # What is to be written. Nothing here changes anything.
+
+    @property
+    def watermark_ms(self) -> int:
+        """Each due candle that opens before is durable or in the ledger."""
+        return min([self._judged_ms, *self._in_flight, *self._lost])
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether a candle was dropped that was judged as in flight."""
+        return bool(self._lost)
+
+    @property
+    def next_due_ms(self) -> int:
+        """The end of the next candle to be judged."""
+        return self.series.interval.end_time_ms(self._judged_ms)
+
+    @property
+    def is_past_its_end(self) -> bool:
+        """Whether the candle was judged of which the exchange is to say that there is none."""
+        return self._end is not None and self.watermark_ms >= self._end.to_ms
+
+    def moved(self) -> Account | None:
+        """Return the account with its present watermark; None if the journal has that one."""
+        if self.account is None or self.watermark_ms == self.account.watermark_ms:
+            return None
+        return attrs.evolve(self.account, watermark_ms=self.watermark_ms)
+
+    def due(self, now_ms: int, grace_ms: int) -> Due:
+        """Return the gaps up to a grace before now, and the account with its watermark there."""
+        assert self.account is not None
+        assert self._presence is not None
+        interval = self.series.interval
+        until_ms = max(self._judged_ms, interval.open_time_ms(now_ms - grace_ms))
+        spans = [*interval.runs(sorted(self._lost)), *self._gaps(self._judged_ms, until_ms)]
+        account = attrs.evolve(self.account, watermark_ms=min([until_ms, *self._in_flight]))
+        gaps = tuple(self._presence.explained(self.series, spans, now_ms))
+        return Due(self.series, gaps, until_ms, account, self._presence)
+
+    def begin(
+        self, known: Account | None, stored: Iterable[Span], since_ms: int | None, grace_ms: int
+    ) -> Due:
+        """Return the first gaps and the account of a series that was scanned.
+
+        Args:
+          known: its account in the journal.
+          stored: its candles from that account's watermark on.
+          since_ms: from when on its past is wanted; None: not at all.
+          grace_ms: how long after its close a candle may take to come.
+        """
+        assert self.started_ms is not None
+        interval, now_ms = self.series.interval, self.started_ms
+        present = joined([*stored, *self._durable])
+        if known is None:
+            first_ms = present[0].from_ms if present else interval.open_time_ms(now_ms)
+            known = Account(first_ms, first_ms)
+        presence = self._presence_after(known, interval.open_time_ms(now_ms))
+        judged_ms = known.watermark_ms
+        until_ms = max(judged_ms, interval.open_time_ms(now_ms - grace_ms))
+        spans = self._gaps(judged_ms, until_ms, present)
+        gaps = [*presence.explained(self.series, spans, now_ms)]
+        first_ms = known.first_ms
+        since = [ms for ms in (since_ms, self._listed_ms) if ms is not None]
+        if since and interval.open_time_ms(min(since)) < first_ms:
+            past = Span(interval.open_time_ms(min(since)), first_ms)
+            gaps.append(Absence(self.series, past, now_ms, Reason.NOT_CONFIGURED))
+            first_ms = past.from_ms
+        account = Account(first_ms, min([until_ms, *self._in_flight]))
+        return Due(self.series, tuple(gaps), until_ms, account, presence, tuple(present))
+
+    def retirement(self, now_ms: int | None, grace_ms: int) -> Due:
+        """Return the last gaps, and the account that ends where the series was judged.
+
+        Args:
+          now_ms: the exchange's time; None: nothing more may be judged.
+          grace_ms: how long after its close a candle may take to come.
+        """
+        assert self.account is not None
+        assert self._presence is not None
+        if now_ms is None:
+            account = attrs.evolve(self.account, watermark_ms=self.watermark_ms)
+            due = Due(self.series, (), self._judged_ms, account, self._presence)
+        else:
+            due = self.due(now_ms, grace_ms)
+        retired = attrs.evolve(due.account, retired_ms=due.account.watermark_ms)
+        return attrs.evolve(due, account=retired)
+
+    def seal(self, ledger: Sequence[Absence], now_ms: int | None) -> Seal | None:
+        """Return the end of a series that is past it; None as long as a gap is to be asked for.
+
+        Args:
+          ledger: its pending rows, and all its rows after the end.
+          now_ms: the exchange's time, if it is known.
+        """
+        assert self.account is not None
+        assert self._end is not None
+        end, mark_ms = self._end, self.watermark_ms
+        for one in ledger:
+            is_new = not one.asked and one.span.from_ms < mark_ms - _ON_ITS_WAY_MS
+            if one.state is GapState.PENDING and (one.span.from_ms < end.from_ms or is_new):
+                return None
+        is_absent = any(
+            one.span.from_ms < mark_ms <= one.span.to_ms
+            and (one.state is GapState.PENDING or one.reason is Reason.DELISTED)
+            for one in ledger
+        )
+        gaps: tuple[Absence, ...] = ()
+        ends_ms = mark_ms
+        if not is_absent:
+            ends_ms = self.series.interval.end_time_ms(mark_ms)
+            span, seen_ms = Span(mark_ms, ends_ms), now_ms or ends_ms
+            gaps = (Absence(self.series, span, seen_ms, Reason.DELISTED, GapState.CLOSED),)
+        closed = Refill(self.series, Span(end.from_ms, mark_ms), (), Origin.REST, Reason.DELISTED)
+        account = attrs.evolve(self.account, watermark_ms=ends_ms, retired_ms=ends_ms)
+        return Seal(closed, gaps, account)
+
+    def _gaps(
+        self, from_ms: int, until_ms: int, present: Iterable[Span] | None = None
+    ) -> list[Span]:
+        if from_ms >= until_ms:
+            return []
+        interval = self.series.interval
+        in_flight = [Span(ms, interval.end_time_ms(ms)) for ms in self._in_flight]
+        there = [*(self._durable if present is None else present), *in_flight]
+        return list(Span(from_ms, until_ms).without(sorted(there)))
+
+    def _presence_after(self, known: Account, started_ms: int) -> Presence:
+        """Derive why candles between the account's watermark and the start are absent."""
+        down_ms = min(started_ms, known.watermark_ms)
+        retired_ms = started_ms
+        if known.retired_ms is not None:
+            retired_ms = min(started_ms, self.series.interval.open_time_ms(known.retired_ms))
+        return Presence(down_ms, max(down_ms, retired_ms), started_ms)
+
+    def _candle_after(self, moment_ms: int) -> Span:
+        interval = self.series.interval
+        from_ms = interval.end_time_ms(interval.open_time_ms(moment_ms))
+        return Span(from_ms, interval.end_time_ms(from_ms))
+
+    # After the commit.
+
+    def confirm(self, due: Due, *, is_written: bool) -> None:
+        """Adopt what was due; with it a scan ends.
+
+        Args:
+          due: what `due` or `begin` returned.
+          is_written: whether its account is in the journal. One without gaps need not be.
+        """
+        self._judged_ms, self._presence = due.judged_ms, due.presence
+        self._lost = {ms for ms in self._lost if not _is_in(ms, due.gaps)}
+        if is_written:
+            self.account = due.account
+        for span in due.stored:
+            self._durable.add(span)
+        self._durable.remove_before(due.judged_ms)
+        if self.state is State.SCANNING:
+            self.state = State.LIVE
+            self._settle()
+
+    def confirm_moved(self, account: Account) -> None:
+        """Adopt an account whose watermark is in the journal."""
+        if self.account is not None:
+            self.account = account
+
+    def confirm_reopened(self) -> None:
+        """Go on: what was closed as delisted is pending anew."""
+        self.state = State.LIVE
+        self._settle()
+
+    def confirm_retired(self) -> None:
+        """Forget the series; it may have been added again meanwhile."""
+        self._forget(State.RETIRED)
+        self._settle()
+
+    def set_sealing(self, *, is_over: bool) -> None:
+        """Hold events back until the end is committed; or go on, if there is no end yet."""
+        self.state = State.SEALING if is_over else State.ENDING
+        self._settle()
+
+    def confirm_sealed(self) -> None:
+        """Forget all of the series but that it is sealed."""
+        self._forget(State.SEALED)
+        self._settle()
+
+    def _forget(self, state: State) -> None:
+        self.state, self._judged_ms = state, MAX_TIME_MS
+        self.account = self.listed = self._end = self._presence = None
+        self._durable, self._in_flight, self._lost = SpanSet(), set(), set()
+
+
+def _is_in(open_time_ms: int, gaps: Iterable[Absence]) -> bool:
+    return any(gap.span.from_ms <= open_time_ms < gap.span.to_ms for gap in gaps)

@@ -1,0 +1,133 @@
+"""The candles that wait in the journal for a merge: a table of it."""
+
+import functools
+import itertools
+import operator
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+
+from kline_trio.candle import Candle, Series, Source
+
+__all__ = [
+    "CANDLE_COLUMNS",
+    "PendingCandle",
+    "PendingSeries",
+    "add_rows",
+    "differing_row",
+    "pending_candles",
+    "pending_series",
+    "remove_rows",
+    "replace_row",
+    "row_of",
+]
+
+_FIELDS = tuple(field.name for field in attrs.fields(Candle))
+_values_of = operator.attrgetter(*_FIELDS)
+
+CANDLE_COLUMNS = ", ".join(_FIELDS)
+"""A candle's columns, in the order of `Candle`'s fields."""
+
+_INTO = f"INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS}) VALUES "
+_ROW = f"(?, ?, ?{', ?' * len(_FIELDS)})"
+_REPLACE = f"INSERT OR REPLACE {_INTO}{_ROW}"
+_ROWS_A_STATEMENT = 64
+"""Each statement gives up the interpreter's lock and has to get it back, so one is to do much.
+SQLite below 3.32 takes 999 values, which are no more than 76 rows."""
+_SAME_TIME = (
+    f"SELECT {CANDLE_COLUMNS} FROM candle WHERE series_id = ? AND open_time_ms = ?"  # noqa: S608
+    f" AND ({', '.join(_FIELDS[1:])}) IS NOT ({', '.join('?' * (len(_FIELDS) - 1))})"
+)
+_TAKE = (
+    f"SELECT sequence, origin, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    " WHERE series_id = ? ORDER BY open_time_ms"
+)
+_PENDING = """
+SELECT trade_type, symbol, time_interval, rows, oldest_ms, newest_ms FROM (
+  SELECT series_id, count(*) AS rows,
+    min(open_time_ms) AS oldest_ms, max(open_time_ms) AS newest_ms
+  FROM candle GROUP BY series_id
+) JOIN series ON id = series_id ORDER BY id
+"""
+_REMOVE = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
+
+
+@attrs.frozen
+class PendingCandle:
+    """A candle in the journal."""
+
+    sequence: int
+    """Grows with every acceptance, so it tells a revision from what it revises."""
+    candle: Candle
+    origin: Source = Source.STREAM
+    """What did not come from the stream replaces nothing."""
+
+
+@attrs.frozen
+class PendingSeries:
+    """What the journal holds of one series."""
+
+    series: Series
+    rows: int
+    first_open_time_ms: int
+    """Inclusive."""
+    last_open_time_ms: int
+    """Inclusive."""
+
+
+def row_of(series_id: int, sequence: int, source: Source, candle: Candle) -> tuple[object, ...]:
+    """Return the row of a candle."""
+    return (series_id, sequence, str(source), *_values_of(candle))
+
+
+def add_rows(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> Iterator[int]:
+    """Add the rows whose time is not taken; give the numbers of those that may not be added."""
+    for begin in range(0, len(rows), _ROWS_A_STATEMENT):
+        some = rows[begin : begin + _ROWS_A_STATEMENT]
+        values = tuple(itertools.chain.from_iterable(some))
+        added = connection.execute(_add_statement(len(some)), values).rowcount
+        if added < len(some):
+            yield from range(begin, begin + len(some))
+
+
+def replace_row(connection: sqlite3.Connection, row: tuple[object, ...]) -> None:
+    """Put a row in the place of the one of its time."""
+    connection.execute(_REPLACE, row)
+
+
+def differing_row(connection: sqlite3.Connection, series_id: int, candle: Candle) -> Candle | None:
+    """Return the candle that waits at the same time, if it differs."""
+    open_time_ms, *values = _values_of(candle)
+    older = connection.execute(_SAME_TIME, (series_id, open_time_ms, *values)).fetchone()
+    return None if older is None else Candle(*older)
+
+
+def pending_series(connection: sqlite3.Connection) -> tuple[PendingSeries, ...]:
+    """Return what waits, by series."""
+    return tuple(PendingSeries(Series(*row[:3]), *row[3:]) for row in connection.execute(_PENDING))
+
+
+def pending_candles(
+    connection: sqlite3.Connection, series_id: int | None
+) -> tuple[PendingCandle, ...]:
+    """Return the candles of a series that wait, by open time."""
+    rows = connection.execute(_TAKE, [series_id])
+    return tuple(
+        PendingCandle(sequence, Candle(*values), Source(source))
+        for sequence, source, *values in rows
+    )
+
+
+def remove_rows(
+    connection: sqlite3.Connection, series_id: int, taken: Iterable[PendingCandle]
+) -> None:
+    """Remove exactly these candles; what was revised since they were read stays."""
+    connection.executemany(
+        _REMOVE, [(series_id, item.candle.open_time_ms, item.sequence) for item in taken]
+    )
+
+
+@functools.cache
+def _add_statement(rows: int) -> str:
+    return f"INSERT OR IGNORE {_INTO}{', '.join([_ROW] * rows)}"

@@ -1,0 +1,302 @@
+"""Which gap is asked for when: the ledger is the queue. In virtual time, with a real store."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import attrs
+import httpx2
+import pytest
+import trio
+import trio.testing
+
+from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Source
+from kline_trio.errors import RefusedError, UnavailableError
+from kline_trio.exchange.archive import Archive
+from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rest import RestMarket
+from kline_trio.exchange.weights import WeightPool
+from kline_trio.interval import Span
+from kline_trio.recorder.archive_source import ArchiveSource
+from kline_trio.recorder.committed import Committed
+from kline_trio.recorder.gap_filler import Bell, GapFiller, Pool
+from kline_trio.recorder.rest_source import Outcome, RestSource
+from kline_trio.recorder.seams import Door, Storage
+from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.storage.layout import Layout
+from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
+from kline_trio.storage.store import Store
+from tests.virtual import slow_disk
+
+MINUTE_MS = 60_000
+NOW_MS = 1_719_759_600_000  # 2024-06-30 15:00
+BTC, ETH, LTC = (Series("spot", f"{name}USDT", "1m") for name in ("BTC", "ETH", "LTC"))
+
+Answer = Callable[[Series, Sequence[Absence]], Outcome]
+
+
+def ago(minutes: int) -> int:
+    return NOW_MS - minutes * MINUTE_MS
+
+
+def gap(series: Series, from_ago: int, to_ago: int) -> Absence:
+    span = Span(ago(from_ago), ago(to_ago))
+    return Absence(series, span, NOW_MS, Reason.NOT_RECEIVED)
+
+
+def candle(open_time_ms: int) -> Candle:
+    return Candle(open_time_ms, 1.5, 2.0, 1.0, 1.25, 3.0, 4.0, 5, 1.0, 2.0)
+
+
+def filled(gaps: Sequence[Absence]) -> Outcome:
+    """The exchange has it all."""
+    return Outcome(
+        tuple(
+            Refill(
+                one.series,
+                one.span,
+                tuple(candle(ms) for ms in one.series.interval.open_times_ms(one.span)),
+                Source.REST,
+            )
+            for one in gaps
+        )
+    )
+
+
+def lacking(gaps: Sequence[Absence], seconds: float) -> Outcome:
+    """The exchange has nothing, and is to be asked again after so long."""
+    refills = tuple(Refill(one.series, one.span, (), Source.REST) for one in gaps)
+    return Outcome(refills, {one.span: seconds for one in gaps})
+
+
+@attrs.define(eq=False)
+class Scripted(RestSource):
+    """Answers as a test says, after a tenth of a second, and keeps what was asked, and when."""
+
+    answer: Answer = lambda _, gaps: filled(gaps)
+    asked: list[tuple[float, Series, list[Span]]] = attrs.field(factory=list)
+    under_way: list[Series] = attrs.field(factory=list)
+
+    async def ask(self, series: Series, gaps: Sequence[Absence]) -> Outcome:
+        assert series not in self.under_way, "a series is asked for twice at the same time"
+        self.asked.append((trio.current_time(), series, [one.span for one in gaps]))
+        self.under_way.append(series)
+        try:
+            await trio.sleep(0.1)
+            return self.answer(series, gaps)
+        finally:
+            self.under_way.remove(series)
+
+    async def before_the_first(self, series: Series, gaps: object) -> Outcome:
+        return Outcome(())
+
+
+@attrs.define(eq=False)
+class Bench:
+    filler: GapFiller
+    rest: Scripted
+    store: Store
+    pool: Pool
+    committed: list[ReceivedCandle]
+    reads: int = 0
+
+    def name(self, *gaps: Absence) -> None:
+        accounts = {one.series: Account(0, NOW_MS) for one in gaps}
+        self.store.settle(gaps, accounts)
+        self.filler.gaps_named.ring()
+
+    def asked(self) -> list[Series]:
+        return [series for _, series, _ in self.rest.asked]
+
+    def states(self, series: Series) -> set[State]:
+        span = Span(0, MAX_TIME_MS)
+        return {one.state for one in self.store.touching(series, span)}
+
+
+@asynccontextmanager
+async def working(
+    folder: Path, answer: Answer | None = None, *, workers: int = 4, recorded: Sequence[Series] = ()
+) -> AsyncIterator[Bench]:
+    store = Store.open(folder, Layout())
+    on_disk = slow_disk(Random(0), 0.01)
+    storage = Storage(store, Door(on_disk), Door(on_disk))
+    series = SeriesSet(5_000)
+    series.set_series(recorded or (BTC, ETH, LTC), {})
+    clock = ExchangeClock()
+    clock.hear(NOW_MS)
+    clock.confirm(NOW_MS)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(_nothing)) as client:
+        market = MARKETS["spot"]
+        rest = Scripted(
+            {"spot": RestMarket(client, market, ("https://a",), WeightPool(6_000, 1.0), clock)},
+            attempts=4,
+            attempt_seconds=10.0,
+        )
+        if answer is not None:
+            rest.answer = answer
+        bell = Bell()
+        archive = ArchiveSource(
+            Archive(client, "https://archive"), storage, Door(on_disk), lambda _: None, bell.ring
+        )
+        got: list[ReceivedCandle] = []
+        filler = GapFiller(
+            storage,
+            series,
+            rest,
+            archive,
+            Committed((got.extend,)),
+            lambda *_: None,
+            lambda: datetime(2024, 7, 1, tzinfo=UTC),
+            bell,
+        )
+        bench = Bench(filler, rest, store, Pool(frozenset(["spot"])), got)
+        async with trio.open_nursery() as nursery:
+            for _ in range(workers):
+                nursery.start_soon(filler.work, bench.pool)
+            yield bench
+            nursery.cancel_scope.cancel()
+    store.close()
+
+
+def _nothing(_: httpx2.Request) -> httpx2.Response:
+    return httpx2.Response(404)
+
+
+async def test_the_newest_gap_is_asked_for_first(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    async with working(tmp_path, workers=1) as bench:
+        bench.name(gap(BTC, 9, 8), gap(ETH, 3, 2), gap(LTC, 6, 5))
+        await trio.sleep(3)
+        assert bench.asked() == [ETH, LTC, BTC]
+        # Also those that are named while others wait.
+        bench.name(gap(BTC, 90, 80), gap(ETH, 80, 70))
+        await trio.sleep(0.05)
+        bench.name(gap(LTC, 20, 10))
+        await trio.sleep(3)
+        assert bench.asked()[3:] == [ETH, LTC, BTC]
+
+
+async def test_gaps_that_are_filled_are_told_once_with_their_source(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    async with working(tmp_path) as bench:
+        bench.name(gap(BTC, 9, 7))
+        await trio.sleep(3)
+        assert [one.candle.open_time_ms for one in bench.committed] == [ago(9), ago(8)]
+        assert {one.source for one in bench.committed} == {Source.REST}
+        assert bench.states(BTC) == {State.FILLED}
+        assert bench.filler.refilled == 2
+        assert await bench.filler.pending() == 0
+        with trio.fail_after(2):
+            await bench.filler.until_done()
+
+
+async def test_a_series_is_released_when_its_question_fails(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    failures = iter([UnavailableError("HTTP 500"), UnavailableError("HTTP 500")])
+
+    def answer(_: Series, gaps: Sequence[Absence]) -> Outcome:
+        for error in failures:
+            raise error
+        return filled(gaps)
+
+    async with working(tmp_path, answer) as bench:
+        bench.name(gap(BTC, 9, 7))
+        await trio.sleep(0.5)
+        assert bench.filler.problem == f"{BTC}: HTTP 500"
+        await trio.sleep(30)
+        assert bench.asked() == [BTC, BTC, BTC]
+        assert bench.states(BTC) == {State.FILLED}
+        assert bench.filler.problem is None
+
+
+async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    def answer(series: Series, gaps: Sequence[Absence]) -> Outcome:
+        return lacking(gaps, 60.0) if series == BTC else filled(gaps)
+
+    async with working(tmp_path, answer, workers=1) as bench:
+        bench.name(gap(BTC, 3, 2), gap(ETH, 9, 8))
+        await trio.sleep(50)
+        assert bench.asked() == [BTC, ETH]
+        assert bench.filler.next_attempt_at(trio.current_time()) == pytest.approx(60, abs=1)
+        # A newer gap of the same series does not wait.
+        bench.name(gap(BTC, 2, 1))
+        await trio.sleep(5)
+        assert [spans for _, _, spans in bench.rest.asked][2:] == [[Span(ago(2), ago(1))]]
+        await trio.sleep(20)
+        assert bench.rest.asked[3][2][0] == Span(ago(3), ago(2))
+
+
+async def test_a_refusal_is_believed_when_it_stays(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    def answer(_: Series, __: Sequence[Absence]) -> Outcome:
+        raise RefusedError("HTTP 400: -1121 Invalid symbol.", code=-1121)
+
+    async with working(tmp_path, answer) as bench:
+        bench.name(gap(BTC, 9, 7))
+        await trio.sleep(1_000)
+        assert len(bench.asked()) == 4
+        [row] = bench.store.touching(BTC, Span(0, MAX_TIME_MS))
+        assert (row.state, row.reason, row.asked) == (State.CLOSED, Reason.REFUSED, 4)
+
+
+async def test_what_is_not_recorded_or_not_closed_is_not_asked_for(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    async with working(tmp_path, recorded=[BTC]) as bench:
+        bench.filler.until_ms = ago(5)
+        bench.name(gap(ETH, 9, 8), gap(BTC, 7, -1))
+        await trio.sleep(100)
+        assert [spans for _, _, spans in bench.rest.asked] == [[Span(ago(7), ago(5))]]
+        assert await bench.filler.pending() == 0
+
+
+async def test_each_of_many_series_is_asked_for_once(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """More than one read of the queue gives; no worker waits for another's series."""
+    many = [Series("spot", f"COIN{n}USDT", "1m") for n in range(250)]
+    async with working(tmp_path, recorded=many) as bench:
+        bench.name(*(gap(one, 3 + n % 7, 2) for n, one in enumerate(many)))
+        await trio.sleep(30)
+        assert sorted(bench.asked()) == sorted(many)
+        assert await bench.filler.pending() == 0
+
+
+async def test_a_stop_at_any_moment_of_a_question_leaves_the_gap_pending_or_filled(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    for step in range(30):
+        folder = tmp_path / str(step)
+        async with working(folder) as bench:
+            bench.name(gap(BTC, 9, 7))
+            await trio.sleep(step * 0.01)
+            told = [*bench.committed]
+        store = Store.open(folder, Layout())
+        [row] = store.touching(BTC, Span(0, MAX_TIME_MS))
+        assert (row.state is State.FILLED) == bool(store.rows())
+        assert not told or row.state is State.FILLED
+        store.close()
+
+
+async def test_a_long_and_old_gap_is_the_archives_and_rest_is_not_asked_for_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    day = 1_440
+    async with working(tmp_path) as bench:
+        bench.name(gap(BTC, 10 * day, 0))
+        await trio.sleep(5)
+        newest_asked = {spans[0].from_ms for _, _, spans in bench.rest.asked}
+        share = bench.filler.archive.share(BTC, Span(ago(10 * day), ago(0)), NOW_MS)
+        assert share is not None
+        assert min(newest_asked) == share.to_ms
+        [*_, rest_of_it] = bench.store.touching(BTC, Span(0, share.to_ms))
+        assert rest_of_it.state is State.PENDING

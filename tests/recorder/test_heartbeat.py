@@ -1,0 +1,124 @@
+"""Once a minute the journal learns that a recorder runs, and what time it is on each exchange."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+import trio.testing
+
+from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.recorder.heartbeat import end_heartbeat, keep_heartbeat
+from kline_trio.recorder.seams import Door
+from kline_trio.storage.journal import Journal
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.store import Store
+from tests.storage.support import open_store
+from tests.virtual import slow_disk
+
+EXCHANGE_MS = 1_719_759_600_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path)
+
+
+def kept(store: Store) -> tuple[int | None, dict[str, tuple[int, int]]]:
+    with journal_view(store.path) as journal:
+        return journal.pid(), journal.exchange_times()
+
+
+def told(clock: ExchangeClock, now_ms: int) -> None:
+    clock.confirm(now_ms)
+    clock.confirm(now_ms)
+
+
+def wall_clock() -> float:
+    return 1_000.0 + trio.current_time()
+
+
+async def test_the_first_comes_at_once_and_one_when_a_markets_time_is_known(
+    store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    clocks = {"spot": ExchangeClock(), "usdt_futures": ExchangeClock()}
+    started_ms = round(wall_clock() * 1_000)
+    door = Door(slow_disk(Random(1)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_heartbeat, store, door, clocks, wall_clock)
+        await trio.sleep(0.5)
+        assert kept(store) == (os.getpid(), {"": (started_ms, started_ms)})
+        told(clocks["spot"], EXCHANGE_MS)
+        await trio.sleep(2.5)
+        pid, times = kept(store)
+        assert pid == os.getpid()
+        assert times["spot"][0] == EXCHANGE_MS
+        assert set(times) == {"", "spot"}
+        first = times["spot"]
+        for _ in range(58):
+            await trio.sleep(1)
+            clocks["spot"].hear(clocks["spot"].now_ms + 60_000 if clocks["spot"].now_ms else 0)
+        assert kept(store)[1]["spot"] == first
+        await trio.sleep(5)
+        later = kept(store)[1]["spot"]
+        assert later[0] == EXCHANGE_MS + 58 * 60_000
+        assert later[1] - first[1] == pytest.approx(60_000, abs=3_000)
+        nursery.cancel_scope.cancel()
+    store.close()
+
+
+async def test_a_time_that_stands_still_keeps_the_local_time_when_it_was_new(
+    store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    clock = ExchangeClock()
+    told(clock, EXCHANGE_MS)
+    with trio.move_on_after(605):
+        await keep_heartbeat(store, Door(slow_disk(Random(1))), {"spot": clock}, wall_clock)
+    _, times = kept(store)
+    assert times["spot"][0] == EXCHANGE_MS
+    assert times[""][1] - times["spot"][1] == pytest.approx(600_000, abs=5_000)
+    store.close()
+
+
+async def test_an_orderly_end_leaves_the_times_and_no_pid(
+    store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    clock, door = ExchangeClock(), Door(slow_disk(Random(1)))
+    told(clock, EXCHANGE_MS)
+    with trio.move_on_after(10):
+        await keep_heartbeat(store, door, {"spot": clock}, wall_clock)
+    clock.hear(EXCHANGE_MS + 7_000)
+    end_ms = round(wall_clock() * 1_000)
+    await end_heartbeat(store, door, {"spot": clock}, wall_clock)
+    assert kept(store) == (None, {"spot": (EXCHANGE_MS + 7_000, end_ms), "": (end_ms, end_ms)})
+    store.close()
+
+
+def broken(code: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = code
+        raise error
+
+    return fail
+
+
+async def test_a_full_disk_is_passed_over_until_the_next_minute(
+    store: Store, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ExchangeClock()
+    told(clock, EXCHANGE_MS)
+    async with trio.open_nursery() as nursery:
+        door = Door(slow_disk(Random(1)))
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "beat", broken(sqlite3.SQLITE_FULL))
+            nursery.start_soon(keep_heartbeat, store, door, {"spot": clock}, wall_clock)
+            await trio.sleep(30)
+            assert kept(store) == (None, {})
+        await trio.sleep(35)
+        assert kept(store)[0] == os.getpid()
+        nursery.cancel_scope.cancel()
+    store.close()
