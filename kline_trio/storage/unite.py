@@ -124,11 +124,16 @@ def work_folder(into: Path) -> Path:
             raise ConfigError([f"{into} is there already: name a folder that is not, or is empty"])
         make_folders(into.parent)
         work = into.with_name(f"{into.name}.unfinished")
-        if work.exists():
-            if not (work / HOUSE).is_dir():
-                raise ConfigError([f"{work} is in the way: move it away"])
-            shutil.rmtree(work)
-        make_folders(work / HOUSE)
+        # Ours are empty, or have the house: it is made first, and swept last.
+        house = work / HOUSE
+        if work.exists() and any(work.iterdir()) and not house.is_dir():
+            raise ConfigError([f"{work} is in the way: move it away"])
+        if house.is_dir():
+            for path in work.iterdir():
+                if path != house:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(house)
+        make_folders(house)
         return work
 
 

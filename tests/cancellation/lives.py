@@ -159,7 +159,8 @@ async def _everything(recorder: Recorder, config: Config) -> None:
     await trio.sleep(0.3)
     ways = attrs.evolve(config.connection, redundancy=2)
     recorder.reconfigure(attrs.evolve(config, connection=ways))
-    await trio.sleep(1.4)
+    # Until the ended series is sealed.
+    await trio.sleep(10.0)
 
 
 async def _record(config: Config, seams: Seams, stops: Stops) -> None:

@@ -158,9 +158,10 @@ def try_one(stop: Stop, prepared: Prepared, folder: Path) -> list[str]:
             await live(seams, stop.last_life_s, 0.0, is_cancelled=False)
 
     run_seeded(stop.seed, both)
-    # The candle that forms and its grace; then up to when the last life hears what time it is.
-    slack_ms = 75_000 + round(0.5 * 1_000 * stop.speed)
-    lives = Lives(spans, slack_ms, slack_ms)
+    # The candle that forms and its grace; then, of each life, some jobs on its disk.
+    begin_ms = 75_000 + round((0.5 + 8 * stop.disk_seconds) * 1_000 * stop.speed)
+    end_ms = 75_000 + round(0.5 * 1_000 * stop.speed)
+    lives = Lives(spans, begin_ms, end_ms)
     wrong = list(wrong_in(Contents.of(folder / "data"), lives, prepared.first_ms))
     shutil.rmtree(folder)
     return wrong

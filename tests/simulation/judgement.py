@@ -75,18 +75,27 @@ class Judgement:
     def wrong_status(self, told: Iterable[SeriesStatus]) -> Iterator[str]:
         """Give a line for each series of which `status` does not tell the truth.
 
-        What closed right before the end may not be accounted for yet, but is not lost in silence.
+        Args:
+          told: measured up to the watermarks.
         """
         by_series = {one.series: one for one in told}
         for series, have in self.stored.items():
-            mine = by_series[series]
-            rows = len({one.open_time_ms for one in have})
-            if mine.rows != rows:
-                yield f"{series}: status says {mine.rows} rows, and there are {rows}"
-            if mine.holes:
-                yield f"{series}: status finds {mine.holes} candles that nothing explains"
-            if mine.due != mine.stored + sum(mine.absent.values()) + mine.unaccounted:
-                yield f"{series}: the parts of {mine} are not its whole"
+            mine, account, interval = by_series[series], self.accounts[series], series.interval
+            times = {one.open_time_ms for one in have}
+            span = Span(account.first_ms, account.watermark_ms)
+            due = interval.count(span) if span.from_ms < span.to_ms else 0
+            stored = sum(span.from_ms <= ms < span.to_ms for ms in times)
+            absent = sum(
+                interval.count(piece)
+                for one in self.absences(series)
+                if one.state is not State.FILLED
+                for piece in one.span.common_with(span)
+            )
+            seen = (mine.rows, mine.due, mine.stored, sum(mine.absent.values()))
+            if seen != (len(times), due, stored, absent):
+                yield f"{series}: status says {seen}, not {(len(times), due, stored, absent)}"
+            if mine.unexplained or due != stored + absent:
+                yield f"{series}: {due} due, {stored} stored, {absent} absent: {mine.unexplained}"
 
     def _wrong_universe(self) -> Iterator[str]:
         latest = UniverseFile.open(self.store).latest
