@@ -11,7 +11,6 @@ from tests.storage.support import child_environment
 
 
 # A folder that was made and is still empty is then "in the way".
-@pytest.mark.xfail(strict=False, reason="part 6a")
 @pytest.mark.parametrize("mode", MODES)
 def test_merge_and_relayout_can_be_stopped_at_any_call(mode: str) -> None:
     done = subprocess.run(
