@@ -65,14 +65,13 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
                 stop_asked=asked.wait_to_stop,
                 give_up_seconds=math.inf if options.wait else GIVE_UP_SECONDS,
             )
-            if done.absent:
-                logger.info(
-                    "stopped early: %s candles filled in, %s still absent",
-                    f"{done.filled:,}",
-                    f"{done.absent:,}",
-                )
+            filled = f"{done.filled:,} candles filled in"
+            if done.absent is None:
+                logger.info("stopped early: %s; what is absent is not known yet", filled)
+            elif done.absent:
+                logger.info("stopped early: %s, %s still absent", filled, f"{done.absent:,}")
             else:
-                logger.info("done: %s candles filled in", f"{done.filled:,}")
+                logger.info("done: %s", filled)
 
     options.seconds = None
     _run(main, options)

@@ -26,8 +26,9 @@ class Backfilled:
 
     filled: int
     """How many candles were filled in."""
-    absent: int
-    """How many candles are still asked for: it was stopped early."""
+    absent: int | None
+    """How many candles are still asked for, if it was stopped early; None: it was stopped before
+    that was known."""
 
 
 async def report_progress(auditor: Auditor, filler: GapFiller, give_up_seconds: float) -> None:

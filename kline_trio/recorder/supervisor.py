@@ -258,7 +258,7 @@ async def fill(
                     await filler.until_done()
                     network.cancel_scope.cancel()
                 await auditor.keep()
-                absent = await filler.pending()
+                absent = await filler.pending() if auditor.is_stock_taken else None
                 core.merger.finish(math.inf)
             await end_heartbeat(storage.store, storage.commit_door, http.clocks, seams.wall_clock)
         return Backfilled(filler.filled, absent)
