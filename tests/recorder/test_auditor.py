@@ -186,6 +186,30 @@ async def test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45
     assert desk.ledger(BTC) == [(0, 2, "not received", "pending")]
 
 
+async def test_gaps_of_many_series_let_candles_through_between(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    """As after a cut of all connections: each series has a gap in the same second."""
+    many = [Series("spot", f"COIN{n}USDT", "1m") for n in range(1_000)]
+    await begun(desk, *many)
+    desk.tell(1.5)
+    jobs: list[str] = []
+    desk.before_job = jobs.append
+
+    async def commit_candles() -> None:
+        door = desk.auditor.storage.commit_door
+        for count in range(20):
+            await door.run(desk.store.accept, [ReceivedCandle(BTC, candle(count), LABEL)])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.auditor.audit)
+        nursery.start_soon(commit_candles)
+    assert jobs.count("settle") == 4
+    first, last = jobs.index("settle"), len(jobs) - 1 - jobs[::-1].index("settle")
+    assert jobs[first:last].count("accept") >= 3
+    assert all(desk.ledger(one) == [(0, 1, "not received", "pending")] for one in many)
+
+
 async def test_without_space_nothing_is_adopted_and_all_is_computed_anew(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
