@@ -1,0 +1,205 @@
+"""What becomes of gaps by what REST answers, over a scripted transport."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import httpx2
+import pytest
+import trio
+import trio.testing
+
+from kline_trio.candle import Series
+from kline_trio.errors import UnavailableError
+from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rest import RestMarket
+from kline_trio.exchange.weights import WeightPool
+from kline_trio.interval import Span
+from kline_trio.recorder.rest_source import RestSource
+from kline_trio.storage.ledger import Absence, Reason
+
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
+NOW_MS = 1_719_759_600_000  # 2024-06-30 15:00
+BTC = Series("spot", "BTCUSDT", "1m")
+COIN = Series("coin_futures", "BTCUSD_PERP", "1m")
+
+
+def gap(
+    from_ms: int, to_ms: int, asked: int = 0, reason: Reason = Reason.NOT_RECEIVED, of: Series = BTC
+) -> Absence:
+    return Absence(of, Span(from_ms, to_ms), NOW_MS, reason, asked=asked)
+
+
+def recent(minutes: int = 3, asked: int = 0) -> Absence:
+    return gap(NOW_MS - (minutes + 1) * MINUTE_MS, NOW_MS - MINUTE_MS, asked)
+
+
+def row(open_ms: int, trades: int = 5) -> list[object]:
+    end_ms = open_ms + MINUTE_MS - 1
+    return [open_ms, "1", "2", "1", "1.5", "3", end_ms, "4", trades, "1", "2", "0"]
+
+
+@attrs.define(eq=False)
+class Wire:
+    """A market as a test wants it, and how often each endpoint was asked."""
+
+    rows: dict[int, list[object]] = attrs.field(factory=dict)
+    listed: dict[str, str] = attrs.field(factory=dict)
+    onboard_ms: int | None = None
+    asked: Counter[str] = attrs.field(factory=Counter)
+    is_down: bool = False
+
+    async def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        what = request.url.path.rsplit("/", 1)[1]
+        self.asked[what] += 1
+        await trio.sleep(0.1)
+        if self.is_down:
+            return httpx2.Response(503)
+        if what == "exchangeInfo":
+            symbols = [
+                {"symbol": name, "status": status, "contractStatus": status,
+                 "onboardDate": self.onboard_ms}
+                for name, status in self.listed.items()
+            ]  # fmt: skip
+            return httpx2.Response(200, json={"symbols": symbols})
+        query = request.url.params
+        from_ms, to_ms = int(query.get("startTime", 0)), int(query.get("endTime", 2**60))
+        found = [self.rows[ms] for ms in sorted(self.rows) if from_ms <= ms <= to_ms]
+        limit = int(query["limit"])
+        newest_first = "startTime" not in query
+        return httpx2.Response(200, json=found[-limit:] if newest_first else found[:limit])
+
+
+@asynccontextmanager
+async def source(wire: Wire, attempts: int = 4) -> AsyncIterator[RestSource]:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(wire)) as client:
+        markets = {}
+        for name in ("spot", "coin_futures"):
+            clock = ExchangeClock()
+            clock.hear(NOW_MS)
+            clock.confirm(NOW_MS)
+            pool = WeightPool(6_000, 1.0)
+            markets[name] = RestMarket(client, MARKETS[name], ("https://a",), pool, clock)
+        yield RestSource(markets, attempts, attempt_seconds=10.0)
+
+
+async def test_what_is_there_fills_and_tells_what_the_stream_should_have_brought(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    one = recent(3)
+    wire = Wire({ms: row(ms) for ms in BTC.interval.open_times_ms(one.span)})
+    wire.rows[one.span.to_ms - MINUTE_MS] = row(one.span.to_ms - MINUTE_MS, trades=0)
+    async with source(wire) as rest:
+        outcome = await rest.ask(BTC, [one])
+    assert [candle.open_time_ms for candle in outcome.candles] == sorted(wire.rows)
+    [refill] = outcome.refills
+    assert (refill.span, refill.closes) == (one.span, None)
+    assert outcome.undelivered_ms == one.span.to_ms - 2 * MINUTE_MS, "the last without trades"
+
+
+@pytest.mark.parametrize(("asked", "wait_seconds"), [(0, 10.0), (1, 60.0), (2, 360.0), (3, None)])
+async def test_a_new_gap_is_asked_for_each_time_after_longer(
+    autojump_clock: trio.testing.MockClock, asked: int, wait_seconds: float | None
+) -> None:
+    one = recent(asked=asked)
+    async with source(Wire(listed={"BTCUSDT": "TRADING"})) as rest:
+        outcome = await rest.ask(BTC, [one])
+    [refill] = outcome.refills
+    if wait_seconds is None:
+        assert (refill.closes, outcome.wait_seconds) == (Reason.EXCHANGE_HAD_NONE, {})
+    else:
+        assert (refill.closes, outcome.wait_seconds) == (None, {one.span: wait_seconds})
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+async def test_of_a_gap_of_long_ago_two_answers_are_enough(
+    autojump_clock: trio.testing.MockClock, asked: int
+) -> None:
+    one = gap(NOW_MS - 3 * DAY_MS, NOW_MS - 2 * DAY_MS, asked)
+    wire = Wire({0: row(0)}, {"BTCUSDT": "TRADING"})
+    async with source(wire) as rest:
+        outcome = await rest.ask(BTC, [one])
+    assert [refill.closes for refill in outcome.refills] == [
+        Reason.EXCHANGE_HAD_NONE if asked else None
+    ]
+    assert list(outcome.wait_seconds.values()) == ([] if asked else [10.0])
+
+
+async def test_what_lies_behind_the_end_of_a_symbol_is_delisted(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    one = recent(asked=3)
+    last_ms = one.span.from_ms - MINUTE_MS
+    async with source(Wire({last_ms: row(last_ms)}, {"BTCUSDT": "BREAK"})) as rest:
+        [refill] = (await rest.ask(BTC, [one])).refills
+    assert refill.closes is Reason.DELISTED
+
+
+async def test_a_list_of_before_the_first_attempt_is_not_believed_and_one_of_after_it_is(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    wire = Wire(listed={"BTCUSDT": "TRADING"})
+    async with source(wire) as rest:
+        await rest.ask(BTC, [recent(asked=3)])
+        await trio.sleep(400)
+        await rest.ask(BTC, [recent(asked=3)])
+        assert wire.asked["exchangeInfo"] == 1
+        await trio.sleep(31)
+        await rest.ask(BTC, [recent(asked=3)])
+        assert wire.asked["exchangeInfo"] == 2
+
+
+async def test_workers_that_need_the_list_at_the_same_time_ask_for_it_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Spot's has 15 MB."""
+    wire = Wire(listed={"BTCUSDT": "TRADING"})
+    async with source(wire) as rest, trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(rest.ask, BTC, [recent(asked=3)])
+    assert wire.asked["exchangeInfo"] == 1
+
+
+async def test_what_is_older_than_the_first_candle_is_closed_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    first_ms = NOW_MS - 5 * DAY_MS
+    one = gap(NOW_MS - 900 * DAY_MS, NOW_MS, reason=Reason.NOT_CONFIGURED)
+    async with source(Wire({first_ms: row(first_ms)})) as rest:
+        [refill] = (await rest.ask(BTC, [one])).refills
+    assert refill.closes is Reason.NOT_LISTED
+    assert refill.span == Span(one.span.from_ms, first_ms)
+
+
+async def test_coin_m_pages_backwards_so_that_its_list_tells_the_first_candle(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    first_ms = NOW_MS - 5 * DAY_MS
+    one = gap(NOW_MS - 900 * DAY_MS, NOW_MS, reason=Reason.NOT_CONFIGURED, of=COIN)
+    wire = Wire(listed={"BTCUSD_PERP": "TRADING"}, onboard_ms=first_ms)
+    async with source(wire) as rest:
+        [refill] = (await rest.ask(COIN, [one])).refills
+        assert refill.span == Span(one.span.from_ms, first_ms)
+        await rest.before_the_first(COIN, [one])
+    assert (wire.asked["exchangeInfo"], wire.asked["klines"]) == (1, 0)
+
+
+async def test_without_an_answer_nothing_becomes_of_a_gap(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with source(Wire(is_down=True)) as rest:
+        with pytest.raises(UnavailableError, match="503"):
+            await rest.ask(BTC, [recent(asked=3)])
+
+
+@pytest.mark.parametrize(("asked", "closes"), [(0, None), (3, Reason.REFUSED)])
+async def test_a_refusal_is_believed_at_the_last_attempt(
+    autojump_clock: trio.testing.MockClock, asked: int, closes: Reason | None
+) -> None:
+    gaps: Sequence[Absence] = [recent(asked=asked)]
+    async with source(Wire()) as rest:
+        outcome = rest.refused(gaps)
+    assert [refill.closes for refill in outcome.refills] == [closes]
+    assert bool(outcome.wait_seconds) == (closes is None)
