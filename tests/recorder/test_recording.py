@@ -1,0 +1,168 @@
+"""What is recorded, by the configuration, the exchange's lists, and what was said since."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+import attrs
+import pytest
+
+from kline_trio.candle import Series
+from kline_trio.config import Config
+from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.listing import PENDING, TRADING, Listing
+from kline_trio.recorder.recording import Recording
+from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.recorder.series_state import State
+from kline_trio.selection import Rule, Selection
+from kline_trio.storage.ledger import Account
+
+if TYPE_CHECKING:
+    from kline_trio.recorder.listener import Listener
+    from kline_trio.recorder.universe import Universe
+
+NOW_MS = 1_719_759_600_000
+BTC, ETH, LTC = (Series("spot", f"{name}USDT", "1m") for name in ("BTC", "ETH", "LTC"))
+PATTERN = Selection("spot", "1m", (Rule(pattern="*USDT"),))
+
+
+@attrs.define
+class FakeListener:
+    """Keeps what it is to listen to."""
+
+    series: tuple[Series, ...] = ()
+
+    def listen_to(self, series: Iterable[Series]) -> None:
+        self.series = tuple(series)
+
+    def hear_of_contracts(self, *, wanted: bool) -> None:
+        pass
+
+
+@attrs.define
+class FakeUniverse:
+    """What the exchange lists, as a test wants it."""
+
+    listings: dict[str, dict[str, Listing]] = attrs.field(factory=lambda: {"spot": {}})
+    seen: bool = True
+    halted: bool = False
+    known: set[str] = attrs.field(factory=set)
+
+    def list_symbols(self, **statuses: str) -> None:
+        self.known |= statuses.keys()
+        self.listings["spot"] = {
+            symbol: Listing(symbol=symbol, status=status, quote="USDT")
+            for symbol, status in statuses.items()
+        }
+
+    def is_seen(self, trade_type: str) -> bool:
+        return self.seen and trade_type == "spot"
+
+    def is_halted(self, _: str) -> bool:
+        return self.halted
+
+    def knew(self, _: str, symbol: str) -> bool:
+        return symbol in self.known
+
+    def changed_ms(self, _: str, __: str) -> int:
+        return NOW_MS
+
+
+@attrs.define
+class House:
+    recording: Recording
+    universe: FakeUniverse
+    listener: FakeListener
+    tracked: SeriesSet
+
+    def lists(self, **statuses: str) -> None:
+        self.universe.list_symbols(**statuses)
+        self.recording.list_changed("spot", {})
+
+
+def house(*streams: Series, patterns: tuple[Selection, ...] = (PATTERN,)) -> House:
+    universe, listener = FakeUniverse(), FakeListener()
+    tracked = SeriesSet(5_000)
+    recording = Recording(
+        Config(streams=streams, patterns=patterns),
+        {"spot": cast("Listener", listener)},
+        tracked,
+        cast("Universe", universe),
+        {"spot": ExchangeClock()},
+    )
+    return House(recording, universe, listener, tracked)
+
+
+def seal(tracked: SeriesSet, series: Series) -> None:
+    """Go all the way: stock is taken, and the end is written."""
+    [state] = [one for one in tracked.in_state(State.WANTED) if one.series == series]
+    state.start(NOW_MS)
+    state.confirm(state.begin(None, [], None, 5_000), is_written=True)
+    state.set_sealing(is_over=True)
+    state.confirm_sealed()
+
+
+def test_patterns_mean_what_is_listed_and_listener_and_states_know() -> None:
+    here = house(LTC)
+    here.lists(BTCUSDT=TRADING, ETHUSDT=PENDING, LTCUSDT=TRADING)
+    assert here.recording.series == (LTC, BTC)
+    assert here.listener.series == (LTC, BTC)
+    assert BTC in here.tracked
+    assert ETH not in here.tracked, "it is announced, and not traded yet"
+
+
+def test_what_has_ended_goes_on_until_it_is_sealed_though_no_pattern_means_it() -> None:
+    here = house()
+    here.lists(BTCUSDT=TRADING, ETHUSDT=TRADING)
+    here.lists(BTCUSDT=TRADING, ETHUSDT="BREAK")
+    assert set(here.recording.series) == {BTC, ETH}
+    seal(here.tracked, ETH)
+    here.recording.sealed([ETH])
+    assert here.recording.series == (BTC,)
+    here.lists(BTCUSDT=TRADING)
+    assert here.recording.series == (BTC,)
+
+
+def test_what_trades_again_after_it_was_sealed_is_wanted_again() -> None:
+    here = house()
+    here.lists(BTCUSDT=TRADING, ETHUSDT=TRADING)
+    here.lists(BTCUSDT=TRADING, ETHUSDT="BREAK")
+    seal(here.tracked, ETH)
+    here.recording.sealed([ETH])
+    here.lists(BTCUSDT=TRADING, ETHUSDT=TRADING)
+    assert set(here.recording.series) == {BTC, ETH}
+    assert here.tracked.state_of(ETH) is State.WANTED
+
+
+def test_a_halt_of_the_whole_market_ends_nothing() -> None:
+    here = house()
+    here.lists(BTCUSDT=TRADING, ETHUSDT=TRADING)
+    here.universe.halted = True
+    here.lists(BTCUSDT="HALT", ETHUSDT="HALT")
+    assert set(here.recording.series) == {BTC, ETH}
+
+
+def test_what_ended_while_no_recorder_ran_is_gone_on_with() -> None:
+    """Of the list of before the stop no pattern means it; it is to be sealed all the same."""
+    here = house()
+    here.universe.seen = False
+    here.universe.list_symbols(BTCUSDT=TRADING, ETHUSDT="BREAK")
+    here.recording.go_on_with({ETH: Account(0, NOW_MS), LTC: Account(0, NOW_MS, NOW_MS)})
+    assert set(here.recording.series) == {BTC, ETH}
+
+
+def test_what_no_pattern_ever_meant_is_not_gone_on_with() -> None:
+    here = house(patterns=())
+    here.recording.go_on_with({ETH: Account(0, NOW_MS)})
+    assert here.recording.series == ()
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_what_a_program_adds_and_removes(is_removed: bool) -> None:
+    here = house(BTC, patterns=())
+    here.recording.settle()
+    here.recording.add([ETH])
+    assert list(here.recording.series) == [BTC, ETH]
+    here.recording.remove([ETH if is_removed else BTC])
+    assert list(here.recording.series) == [BTC if is_removed else ETH]
+    here.recording.add([BTC])
+    assert BTC in here.recording.series
