@@ -35,6 +35,8 @@ WORKERS = 4
 _ROWS_AT_ONCE = 100
 """So many rows of the queue are read by one job: some 0.5 ms, which a commit may have to wait."""
 _REFUSED_REST_SECONDS = 300.0
+_DONE_SECONDS = 1.0
+"""How often the whole queue is read to see whether anything is left."""
 _LOOK_SECONDS = 60.0
 """How often the queue is looked at without news, in case a row moved between two reads of it."""
 
@@ -98,7 +100,6 @@ class GapFiller:
     _rests: Rests = attrs.field(init=False, factory=Rests)
     _retries: Retries = attrs.field(init=False, factory=Retries)
     _refused: set[Series] = attrs.field(init=False, factory=set)
-    _progress: Bell = attrs.field(init=False, factory=Bell)
 
     @property
     def filled(self) -> int:
@@ -120,7 +121,6 @@ class GapFiller:
             finally:
                 self._asking.discard(series)
                 pool.is_outdated = True
-                self._progress.ring()
 
     async def plan_archive(self) -> None:
         """Give long and old gaps to the archive, until cancelled.
@@ -162,11 +162,9 @@ class GapFiller:
     async def until_done(self) -> None:
         """Wait until nothing is left to ask for."""
         while True:
-            progress = self._progress.event
             if not await self.pending() and self.archive.is_done:
                 return
-            with trio.move_on_after(1.0):
-                await progress.wait()
+            await trio.sleep(_DONE_SECONDS)
 
     # Which gap is next.
 
@@ -186,7 +184,7 @@ class GapFiller:
                     pool.ready, pool.until = await self._read_queue(pool.trade_types)
                 now = trio.current_time()
                 # A market may have failed since they were read.
-                ready = [one for one in pool.ready if self._ready_at(one, pool.trade_types) <= now]
+                ready = [one for one in pool.ready if self._rests.until(one.series) <= now]
                 pool.ready = ready
                 if ready:
                     series = ready[0].series
@@ -203,7 +201,8 @@ class GapFiller:
             times = [self._ready_at(gap, trade_types) for gap in rows]
             now = trio.current_time()
             if ready := [gap for gap, at in zip(rows, times, strict=True) if at <= now]:
-                return ready, math.inf
+                # There may be more behind them, for workers that find these taken.
+                return ready, now
             until = min([until, *times])
         return [], until
 

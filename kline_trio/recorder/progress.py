@@ -43,10 +43,13 @@ async def report_progress(auditor: Auditor, filler: GapFiller, give_up_seconds: 
       UnavailableError: there was none for so long.
     """
     say_at = trio.current_time() + _SAY_SECONDS
+    filled, filled_at = filler.filled, trio.current_time()
     while True:
         await trio.sleep(_LOOK_SECONDS)
         now = trio.current_time()
-        silent_seconds = now - filler.answered_at
+        if filler.filled != filled:
+            filled, filled_at = filler.filled, now
+        silent_seconds = now - max(filler.answered_at, filled_at)
         is_waiting_in_vain = filler.problem is not None or not auditor.is_stock_taken
         if is_waiting_in_vain and silent_seconds >= give_up_seconds:
             problem = filler.problem or "the exchange's time is not to be had"

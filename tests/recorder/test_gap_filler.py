@@ -271,6 +271,17 @@ async def test_each_of_many_series_is_asked_for_once(
         assert await bench.filler.pending() == 0
 
 
+async def test_a_series_with_many_gaps_keeps_no_worker_from_the_others(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Its rows fill the first page of the queue."""
+    async with working(tmp_path) as bench:
+        scattered = [gap(BTC, n, n - 1) for n in range(400, 100, -2)]
+        bench.name(*scattered, gap(ETH, 900, 899), gap(LTC, 950, 949))
+        await trio.sleep(0.3)
+        assert set(bench.asked()) == {BTC, ETH, LTC}
+
+
 async def test_a_stop_at_any_moment_of_a_question_leaves_the_gap_pending_or_filled(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
