@@ -30,9 +30,7 @@ async def keep_time(rest: RestMarket) -> None:
         except UnavailableError as error:
             if not is_silent:
                 is_silent = True
-                logger.warning(
-                    "%s: REST gives no answer: %s; trying again", rest.market.trade_type, error
-                )
+                logger.warning("%s: REST gives no answer: %s", rest.market.trade_type, error)
             await trio.sleep(wait)
             wait = min(_LONGEST_WAIT_SECONDS, 2 * wait)
         else:
