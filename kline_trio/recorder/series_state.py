@@ -248,10 +248,18 @@ class SeriesState:
         return self._end is not None and self.watermark_ms >= self._end.to_ms
 
     def moved(self) -> Account | None:
-        """Return the account with its present watermark; None if the journal has that one."""
-        if self.account is None or self.watermark_ms == self.account.watermark_ms:
+        """Return the account with its present watermark; None if the journal has that one.
+
+        Durable candles that are not due yet are accounted for, too.
+        """
+        if self.account is None:
             return None
-        return attrs.evolve(self.account, watermark_ms=self.watermark_ms)
+        mark_ms = self.watermark_ms
+        while self._durable.holds(mark_ms):
+            mark_ms = self.series.interval.end_time_ms(mark_ms)
+        if mark_ms <= self.account.watermark_ms:
+            return None
+        return attrs.evolve(self.account, watermark_ms=mark_ms)
 
     def due(self, now_ms: int, grace_ms: int) -> Due:
         """Return the gaps up to a grace before now, and the account with its watermark there."""
@@ -260,7 +268,9 @@ class SeriesState:
         interval = self.series.interval
         until_ms = max(self._judged_ms, interval.open_time_ms(now_ms - grace_ms))
         spans = [*interval.runs(sorted(self._lost)), *self._gaps(self._judged_ms, until_ms)]
-        account = attrs.evolve(self.account, watermark_ms=min([until_ms, *self._in_flight]))
+        # What is in flight before the old watermark is durable, or pending, and comes once more.
+        mark_ms = max(self.account.watermark_ms, min([until_ms, *self._in_flight]))
+        account = attrs.evolve(self.account, watermark_ms=mark_ms)
         gaps = tuple(self._presence.explained(self.series, spans, now_ms))
         return Due(self.series, gaps, until_ms, account, self._presence)
 

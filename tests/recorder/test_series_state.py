@@ -125,6 +125,22 @@ def test_a_candle_in_flight_is_no_gap_and_no_watermark_passes_it() -> None:
     assert state.moved() == Account(minute(0), minute(3))
 
 
+def test_durable_candles_that_are_not_due_yet_are_accounted_for() -> None:
+    """So that a file which loses them while no recorder runs is found out by its watermark."""
+    state = live()
+    for at in (0, 1, 2):
+        state.committed(minute(at), 5)
+    state.received(minute(4))
+    state.confirm(state.due(minute(1.5), GRACE_MS), is_written=False)
+    moved = state.moved()
+    assert moved == Account(minute(0), minute(3))
+    state.confirm_moved(moved)
+    due = state.due(minute(4.5), GRACE_MS)
+    assert minutes_of(due.gaps) == [(3, 4, Reason.NOT_RECEIVED)]
+    state.received(minute(1))
+    assert state.due(minute(2.5), GRACE_MS).account.watermark_ms == minute(3), "never back"
+
+
 def test_a_candle_that_was_judged_as_in_flight_and_is_dropped_becomes_a_gap() -> None:
     state = live()
     for at in (0, 1, 2):
