@@ -17,8 +17,8 @@ COMPLETENESS = (
         "await run(self.storage.store.settle, gaps, accounts)\n"
         "self.series.confirm(dues, accounts, times)",
         "self.series.confirm(dues, accounts, times)\n"
-        "            if gaps:\n"
-        "                await run(self.storage.store.settle, gaps, accounts)",
+        "if gaps:\n"
+        "    await run(self.storage.store.settle, gaps, accounts)",
         f"{_AUDITOR}::test_without_space_nothing_is_adopted_and_all_is_computed_anew",
     ),
     Mutant(
@@ -48,7 +48,7 @@ COMPLETENESS = (
         "recorder/auditor.py",
         "if self.may_judge():\n"
         "# Ends first, so that what was named a moment ago was asked for by now.",
-        "if True:\n            # Ends first.",
+        "if True:\n    # Ends first.",
         f"{_AUDITOR}::test_no_gap_is_named_while_candles_wait_for_space",
     ),
     Mutant(
@@ -163,7 +163,7 @@ COMPLETENESS = (
         "await with_room(self.storage.commit_door, self.storage.store.refill, outcome.refills)",
         "self.committed([ReceivedCandle(series, one, self.now(), Source.REST)"
         " for one in outcome.candles])\n"
-        "        await with_room("
+        "await with_room("
         "self.storage.commit_door, self.storage.store.refill, outcome.refills)",
         f"{_FILLER}::test_a_stop_at_any_moment_of_a_question_leaves_the_gap_pending_or_filled",
     ),

@@ -145,7 +145,7 @@ STORAGE = (
         "storage/parquet.py",
         "crc32, newest_ms = _verified(temporary, series, kept.rows + rows, kept, begin_crc32)",
         "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(temporary)\n"
-        "        newest_ms = news.first_ms",
+        "newest_ms = news.first_ms",
         f"{_PARQUET}::test_a_write_that_went_wrong_is_noticed_before_the_rename",
     ),
     Mutant(
