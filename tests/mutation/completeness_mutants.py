@@ -38,9 +38,12 @@ COMPLETENESS = (
     Mutant(
         "gaps are computed before the door is held",
         "recorder/auditor.py",
+        "async with self.storage.commit_door.held() as run:\n"
         "times = self._times_ms()\n"
         "dues = [due for due in self.series.due(times) if due.gaps][:_SERIES_AT_ONCE]",
-        "dues = [due for due in early if due.gaps][:_SERIES_AT_ONCE]",
+        "times = self._times_ms()\n"
+        "dues = [due for due in self.series.due(times) if due.gaps][:_SERIES_AT_ONCE]\n"
+        "async with self.storage.commit_door.held() as run:",
         f"{_AUDITOR}::test_a_candle_that_comes_while_the_door_is_waited_for_is_not_named",
     ),
     Mutant(
@@ -155,7 +158,7 @@ COMPLETENESS = (
         "recorder/gap_filler.py",
         "until_ms = min(end_ms, self.until_ms)",
         "until_ms = self.until_ms",
-        f"{_FILLER}::test_what_is_not_recorded_or_not_closed_is_not_asked_for",
+        f"{_FILLER}::test_of_a_gap_that_still_forms_only_what_has_closed_is_asked_for",
     ),
     Mutant(
         "candles are told of before their commit",
@@ -165,7 +168,7 @@ COMPLETENESS = (
         " for one in outcome.candles])\n"
         "await with_room("
         "self.storage.commit_door, self.storage.store.refill, outcome.refills)",
-        f"{_FILLER}::test_a_stop_at_any_moment_of_a_question_leaves_the_gap_pending_or_filled",
+        f"{_FILLER}::test_candles_are_told_of_after_their_commit",
     ),
     Mutant(
         "a merge that had no space is tried again at once",

@@ -259,6 +259,16 @@ async def test_what_is_not_recorded_or_not_closed_is_not_asked_for(
         assert await bench.filler.pending() == 0
 
 
+async def test_of_a_gap_that_still_forms_only_what_has_closed_is_asked_for(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """As of a symbol that trades again: no answer proves that such a candle does not come."""
+    async with working(tmp_path) as bench:
+        bench.name(gap(BTC, 2, -3))
+        await trio.sleep(5)
+        assert [spans for _, _, spans in bench.rest.asked] == [[Span(ago(2), ago(0))]]
+
+
 async def test_each_of_many_series_is_asked_for_once(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
@@ -282,14 +292,28 @@ async def test_a_series_with_many_gaps_keeps_no_worker_from_the_others(
         assert set(bench.asked()) == {BTC, ETH, LTC}
 
 
+async def test_candles_are_told_of_after_their_commit(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    async with working(tmp_path) as bench:
+        bench.name(gap(BTC, 9, 7))
+        await trio.sleep(0.05)
+        async with bench.filler.storage.commit_door.held():
+            await trio.sleep(1)
+            assert bench.committed == []
+        await trio.sleep(1)
+        assert len(bench.committed) == 2
+
+
 async def test_a_stop_at_any_moment_of_a_question_leaves_the_gap_pending_or_filled(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    for step in range(30):
+    for step in range(60):
         folder = tmp_path / str(step)
         async with working(folder) as bench:
             bench.name(gap(BTC, 9, 7))
-            await trio.sleep(step * 0.01)
+            # The answer comes after a tenth of a second.
+            await trio.sleep(0.09 + step * 0.001)
             told = [*bench.committed]
         store = Store.open(folder, Layout())
         [row] = store.touching(BTC, Span(0, MAX_TIME_MS))
