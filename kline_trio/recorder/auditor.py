@@ -58,6 +58,8 @@ class Auditor:
     """False as long as candles that came wait for space on the disk."""
     told_ms: Callable[[str], int | None]
     """Up to which time of the exchange a market's connections have delivered, if any lives."""
+    retires: bool = True
+    """Whether what is not recorded any more is retired. A backfill does not know what ended."""
 
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
     _export_at: float = attrs.field(init=False, default=-math.inf)
@@ -153,6 +155,8 @@ class Auditor:
         """
         # At the door candles may have come late, so what is due is computed behind it.
         async with self.storage.commit_door.held() as run:
+            if not self.may_judge():
+                return False
             times = self._times_ms()
             dues = [due for due in self.series.due(times) if due.gaps][:_SERIES_AT_ONCE]
             gaps = [gap for due in dues for gap in due.gaps]
@@ -224,7 +228,8 @@ class Auditor:
             ]
             gaps = [gap for due in dues for gap in due.gaps]
             begun = {due.series: due.account for due in dues}
-            gone = self._not_recorded(accounts, max(due.judged_ms for due in dues))
+            now_ms = max(due.judged_ms for due in dues)
+            gone = self._not_recorded(accounts, now_ms) if self.retires else {}
             await run(store.settle, gaps, {**gone, **begun})
             self.series.confirm(dues, begun, {})
         self.gaps_named()
@@ -266,23 +271,26 @@ class Auditor:
     async def _seal(self) -> None:
         """Write the ends of series whose symbols are traded no more, when all was asked for."""
         for one in self.series.in_state(State.ENDING, State.SEALING):
-            if one.is_past_its_end or one.state is State.SEALING:
-                await self._seal_one(one)
+            await self._seal_one(one)
 
     async def _seal_one(self, one: SeriesState) -> None:
+        if not (one.is_past_its_end or one.state is State.SEALING):
+            return
         store = self.storage.store
         async with self.storage.commit_door.held() as run:
+            # From here on events wait: they may come while the ledger is read.
+            if not one.begin_sealing():
+                return
             ledger: list[Absence] = [
                 *await run(store.asked_for, [one.series]),
                 *await run(store.touching, one.series, Span(one.watermark_ms - 1, _EVER_MS)),
             ]
-            now_ms = self.clocks[one.series.trade_type].now_ms
-            seal = one.seal(ledger, now_ms) if one.is_past_its_end else None
-            one.set_sealing(is_over=seal is not None)
-            if seal is not None:
-                accounts = {one.series: seal.account}
-                await run(store.settle, seal.gaps, accounts, (), [seal.closed])
-                one.confirm_sealed()
+            seal = one.seal(ledger, self.clocks[one.series.trade_type].now_ms)
+            if seal is None:
+                one.confirm_not_over()
+                return
+            await run(store.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed])
+            one.confirm_sealed()
 
     async def _export(self) -> None:
         # Through the door, where no change is under way that a reader does not see yet.

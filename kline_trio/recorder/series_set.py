@@ -28,6 +28,8 @@ class SeriesSet:
     """How long after its close a candle may take to come."""
     _states: dict[Series, SeriesState] = attrs.field(init=False, factory=dict)
     _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
+    _told: dict[Series, Listed] = attrs.field(init=False, factory=dict)
+    """What the exchange's lists said last, of what was added since."""
     _agenda: dict[str, dict[int, list[Series]]] = attrs.field(init=False, factory=dict)
     """By trade type, and by when the next candle to be judged ends: thousands of series share a few
     moments. To look at all of them each second would cost some percent of a core, and so would a
@@ -65,6 +67,7 @@ class SeriesSet:
         before, self._wanted = self._wanted, frozenset(wanted)
         for series in sorted(self._wanted - before, key=_NAMES):
             state = self._states.setdefault(series, SeriesState(series))
+            self._told.pop(series, None)
             state.handle(Added(now_ms.get(series.trade_type), listed_ms.get(series)))
         for series in before - self._wanted:
             self._states[series].handle(Removed())
@@ -80,9 +83,10 @@ class SeriesSet:
         for series in self._wanted:
             state = self._states[series]
             told = Listed(series in trading, ended_ms.get(series))
-            known = state.listed or Listed()
+            known = self._told.get(series, Listed())
             is_news = (told.trades, told.ended_ms is None) != (known.trades, known.ended_ms is None)
             if is_news:
+                self._told[series] = told
                 state.handle(told)
 
     def received(self, series: Series, open_time_ms: int) -> None:
@@ -151,7 +155,7 @@ class SeriesSet:
         for due in dues:
             state = self._states[due.series]
             state.confirm(due, is_written=due.series in written)
-            self._note(due.series, state.next_due_ms)
+            self._note(due.series, 0 if state.has_lost else state.next_due_ms)
 
     def confirm_retired(self, series: Iterable[Series]) -> None:
         """Forget series, after the commit of their ends."""

@@ -11,9 +11,9 @@
     live, ending   removed                 retiring       -
     ending         list says neither       live           -
     ending         a trade after the end   ending         - (the end moves behind the trade)
-    ending         past its end, asked     sealing        -
+    ending         past its end            sealing        -
     sealing        end committed           sealed         the delisted row, and the account
-    sealing        a trade after the end   ending         -
+    sealing        not all was asked for   ending         -
     trading again  reopening committed     live           rows closed as delisted, pending anew
     retiring       retirement committed    retired        due gaps, and the account
     sealed         added, symbol trades    wanted         -
@@ -86,10 +86,9 @@ class Listed:
 class Presence:
     """When the series was recorded, which says why a candle is absent. All are open times."""
 
-    down_ms: int
-    """From here on, and before `retired_ms`, no recorder ran."""
     retired_ms: int
-    """From here on, and before `started_ms`, the series was not wanted."""
+    """Before this no recorder ran; from here on, and before `started_ms`, the series was not
+    wanted."""
     started_ms: int
 
     def explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Absence]:
@@ -116,6 +115,8 @@ class Due:
     """Each due candle that opens before is durable, in flight or a gap."""
     account: Account
     presence: Presence
+    in_flight: frozenset[int]
+    """Open times that were left out, since they were on their way then."""
     stored: tuple[Span, ...] = ()
     """What a scan found."""
 
@@ -146,8 +147,6 @@ class SeriesState:
     """As the journal has it; None until the series is live."""
     started_ms: int | None = attrs.field(init=False, default=None)
     """When recording began, as far as it is known."""
-    listed: Listed | None = attrs.field(init=False, default=None)
-    """What the exchange's list said last."""
 
     _events: deque[Added | Removed | Listed] = attrs.field(init=False, factory=deque)
     _listed_ms: int | None = attrs.field(init=False, default=None)
@@ -166,8 +165,6 @@ class SeriesState:
 
     def handle(self, event: Added | Removed | Listed) -> None:
         """Take an event in; it counts after those before it, and after a commit under way."""
-        if isinstance(event, Listed):
-            self.listed = event
         if self.state is State.WANTED and isinstance(event, Removed):
             self._events.clear()
             self._forget(State.RETIRED)
@@ -182,8 +179,13 @@ class SeriesState:
             self.started_ms = now_ms if self.started_ms is None else self.started_ms
 
     def received(self, open_time_ms: int) -> None:
-        """A candle is on its way to the disk."""
-        if self.state not in _FORGOTTEN:
+        """A candle is on its way to the disk.
+
+        What was judged is durable, in the ledger or lost by now, and may come once more.
+        """
+        if self.state not in _FORGOTTEN and (
+            self.account is None or open_time_ms >= self._judged_ms
+        ):
             self._in_flight.add(open_time_ms)
 
     def committed(self, open_time_ms: int, trade_num: int) -> None:
@@ -214,8 +216,10 @@ class SeriesState:
                 self.started_ms, self._listed_ms = now_ms, listed_ms
             case State.SEALED, Listed(trades=True):
                 self.state, self.started_ms, self._listed_ms = State.WANTED, None, None
+                # It counts once more, when the series is live: its closed gaps are reopened then.
+                self._events.appendleft(event)
             case ((State.LIVE | State.ENDING), Removed()):
-                self.state = State.RETIRING
+                self.state, self._end = State.RETIRING, None
             case ((State.LIVE | State.ENDING), Listed(trades=True)):
                 self.state, self._end = State.TRADING_AGAIN, None
             case State.LIVE, Listed(ended_ms=int(seen_ms)):
@@ -272,7 +276,8 @@ class SeriesState:
         mark_ms = max(self.account.watermark_ms, min([until_ms, *self._in_flight]))
         account = attrs.evolve(self.account, watermark_ms=mark_ms)
         gaps = tuple(self._presence.explained(self.series, spans, now_ms))
-        return Due(self.series, gaps, until_ms, account, self._presence)
+        in_flight = frozenset(self._in_flight)
+        return Due(self.series, gaps, until_ms, account, self._presence, in_flight)
 
     def begin(
         self, known: Account | None, stored: Iterable[Span], since_ms: int | None, grace_ms: int
@@ -303,7 +308,8 @@ class SeriesState:
             gaps.append(Absence(self.series, past, now_ms, Reason.NOT_CONFIGURED))
             first_ms = past.from_ms
         account = Account(first_ms, min([until_ms, *self._in_flight]))
-        return Due(self.series, tuple(gaps), until_ms, account, presence, tuple(present))
+        in_flight = frozenset(self._in_flight)
+        return Due(self.series, tuple(gaps), until_ms, account, presence, in_flight, tuple(present))
 
     def retirement(self, now_ms: int | None, grace_ms: int) -> Due:
         """Return the last gaps, and the account that ends where the series was judged.
@@ -316,14 +322,16 @@ class SeriesState:
         assert self._presence is not None
         if now_ms is None:
             account = attrs.evolve(self.account, watermark_ms=self.watermark_ms)
-            due = Due(self.series, (), self._judged_ms, account, self._presence)
+            due = Due(self.series, (), self._judged_ms, account, self._presence, frozenset())
         else:
             due = self.due(now_ms, grace_ms)
         retired = attrs.evolve(due.account, retired_ms=due.account.watermark_ms)
         return attrs.evolve(due, account=retired)
 
     def seal(self, ledger: Sequence[Absence], now_ms: int | None) -> Seal | None:
-        """Return the end of a series that is past it; None as long as a gap is to be asked for.
+        """Return the end of a series; None as long as a gap is to be asked for.
+
+        What is in flight may be a trade after the end, so it is waited for.
 
         Args:
           ledger: its pending rows, and all its rows after the end.
@@ -332,6 +340,8 @@ class SeriesState:
         assert self.account is not None
         assert self._end is not None
         end, mark_ms = self._end, self.watermark_ms
+        if not self.is_past_its_end or self._in_flight or self._lost:
+            return None
         for one in ledger:
             is_new = not one.asked and one.span.from_ms < mark_ms - _ON_ITS_WAY_MS
             if one.state is GapState.PENDING and (one.span.from_ms < end.from_ms or is_new):
@@ -363,8 +373,8 @@ class SeriesState:
         return list(Span(from_ms, until_ms).without(sorted(there)))
 
     def _first_unknown_ms(self, open_time_ms: int) -> int:
-        """Return the first candle from this one on that is neither durable nor in flight."""
-        while self._durable.holds(open_time_ms) or open_time_ms in self._in_flight:
+        """Return the first candle from this one on that is not durable."""
+        while self._durable.holds(open_time_ms):
             open_time_ms = self.series.interval.end_time_ms(open_time_ms)
         return open_time_ms
 
@@ -374,7 +384,7 @@ class SeriesState:
         retired_ms = started_ms
         if known.retired_ms is not None:
             retired_ms = min(started_ms, self.series.interval.open_time_ms(known.retired_ms))
-        return Presence(down_ms, max(down_ms, retired_ms), started_ms)
+        return Presence(max(down_ms, retired_ms), started_ms)
 
     def _candle_after(self, moment_ms: int) -> Span:
         interval = self.series.interval
@@ -392,6 +402,12 @@ class SeriesState:
         """
         self._judged_ms, self._presence = due.judged_ms, due.presence
         self._lost = {ms for ms in self._lost if not _is_in(ms, due.gaps)}
+        # What was in flight then, and is neither durable now nor on its way, was dropped between.
+        self._lost |= {
+            ms
+            for ms in due.in_flight - self._in_flight
+            if ms < due.judged_ms and not self._durable.holds(ms)
+        }
         if is_written:
             self.account = due.account
         for span in due.stored:
@@ -416,9 +432,15 @@ class SeriesState:
         self._forget(State.RETIRED)
         self._settle()
 
-    def set_sealing(self, *, is_over: bool) -> None:
-        """Hold events back until the end is committed; or go on, if there is no end yet."""
-        self.state = State.SEALING if is_over else State.ENDING
+    def begin_sealing(self) -> bool:
+        """Hold events back from now on, if the end can be looked at; return whether it can."""
+        if self.state is State.ENDING and self.is_past_its_end:
+            self.state = State.SEALING
+        return self.state is State.SEALING
+
+    def confirm_not_over(self) -> None:
+        """Go on: something is to be asked for before the end can be written."""
+        self.state = State.ENDING
         self._settle()
 
     def confirm_sealed(self) -> None:
@@ -428,7 +450,7 @@ class SeriesState:
 
     def _forget(self, state: State) -> None:
         self.state, self._judged_ms = state, MAX_TIME_MS
-        self.account = self.listed = self._end = self._presence = None
+        self.account = self._end = self._presence = None
         self._durable, self._in_flight, self._lost = SpanSet(), set(), set()
 
 

@@ -245,6 +245,7 @@ async def fill(
                     filler.until_ms = until_ms
                 # Nothing is received here: what closes meanwhile, the next recorder looks up.
                 auditor = core.auditor(config, http, lambda: False)
+                auditor.retires = False
                 series = await resolved(config, http.markets)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)

@@ -97,7 +97,7 @@ def seal(tracked: SeriesSet, series: Series) -> None:
     [state] = [one for one in tracked.in_state(State.WANTED) if one.series == series]
     state.start(NOW_MS)
     state.confirm(state.begin(None, [], None, 5_000), is_written=True)
-    state.set_sealing(is_over=True)
+    state.state = State.SEALING
     state.confirm_sealed()
 
 

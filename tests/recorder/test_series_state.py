@@ -125,6 +125,75 @@ def test_a_candle_in_flight_is_no_gap_and_no_watermark_passes_it() -> None:
     assert state.moved() == Account(minute(0), minute(3))
 
 
+def test_a_candle_that_is_dropped_while_its_gaps_are_written_becomes_one() -> None:
+    """A connection that is ended while the channel is full drops its candle at any moment."""
+    state = live()
+    state.committed(minute(0), 5)
+    state.received(minute(1))
+    due = state.due(minute(3.5), GRACE_MS)
+    assert minutes_of(due.gaps) == [(2, 3, Reason.NOT_RECEIVED)]
+    state.dropped(minute(1))
+    state.confirm(due, is_written=True)
+    assert state.watermark_ms == minute(1)
+    assert minutes_of(state.due(minute(3.5), GRACE_MS).gaps) == [(1, 2, Reason.NOT_RECEIVED)]
+
+
+def test_a_candle_that_comes_once_more_after_it_was_judged_is_no_news() -> None:
+    """Dropped, it is not to be named: it is durable."""
+    state = live()
+    for at in (0, 1, 2):
+        state.committed(minute(at), 5)
+    state.confirm(state.due(minute(3.5), GRACE_MS), is_written=False)
+    state.received(minute(1))
+    state.dropped(minute(1))
+    assert state.due(minute(3.5), GRACE_MS).gaps == ()
+    assert state.watermark_ms == minute(3)
+
+
+def test_nothing_is_sealed_while_a_candle_is_on_its_way() -> None:
+    state = ended(5.5)
+    for at in (5, 6, 7):
+        state.committed(minute(at), 0)
+    state.confirm(state.due(minute(7.5), GRACE_MS), is_written=True)
+    state.received(minute(8))
+    assert state.seal([], minute(8)) is None
+    state.committed(minute(8), 0)
+    assert state.seal([], minute(8)) is not None
+
+
+@pytest.mark.parametrize(
+    ("event", "then"),
+    [
+        (Removed(), State.RETIRING),
+        (Listed(trades=True), State.TRADING_AGAIN),
+        (Listed(), State.LIVE),
+    ],
+)
+def test_what_happens_while_the_ledger_is_read_for_an_end_counts_after_it(
+    event: Removed | Listed, then: State
+) -> None:
+    state = ended(5.5)
+    state.confirm(state.due(minute(7.5), GRACE_MS), is_written=True)
+    assert state.begin_sealing()
+    state.handle(event)
+    assert stands(state) is State.SEALING
+    state.confirm_not_over()
+    assert stands(state) is then
+    assert not state.is_past_its_end
+
+
+def test_a_symbol_that_trades_again_after_its_seal_has_its_closed_gaps_reopened() -> None:
+    state = ended(5.5)
+    state.confirm(state.due(minute(7.5), GRACE_MS), is_written=True)
+    assert state.begin_sealing()
+    state.confirm_sealed()
+    state.handle(Listed(trades=True))
+    assert stands(state) is State.WANTED
+    state.start(minute(20.5))
+    state.confirm(state.begin(None, [], None, GRACE_MS), is_written=True)
+    assert stands(state) is State.TRADING_AGAIN
+
+
 def test_durable_candles_that_are_not_due_yet_are_accounted_for() -> None:
     """So that a file which loses them while no recorder runs is found out by its watermark."""
     state = live()
@@ -274,9 +343,8 @@ def test_where_flat_candles_go_on_the_next_one_is_the_first_that_is_not_recorded
 
 def test_flat_candles_that_came_already_are_not_the_first_that_is_not_recorded() -> None:
     state = ended(5.5)
-    for at in (5, 6, 7, 8):
+    for at in (5, 6, 7, 8, 9):
         state.committed(minute(at), 0)
-    state.received(minute(9))
     state.confirm(state.due(minute(7.5), GRACE_MS), is_written=True)
     seal = state.seal([], minute(8))
     assert seal is not None
@@ -293,7 +361,7 @@ def test_a_trade_after_the_end_moves_it() -> None:
 def test_a_symbol_that_trades_again_while_its_end_is_written_is_wanted_again() -> None:
     state = ended(5.5)
     state.confirm(state.due(minute(7.5), GRACE_MS), is_written=True)
-    state.set_sealing(is_over=True)
+    assert state.begin_sealing()
     state.handle(Listed(trades=True))
     assert stands(state) is State.SEALING
     state.confirm_sealed()
@@ -310,6 +378,7 @@ def test_a_symbol_that_trades_is_reopened(was: State) -> None:
     assert stands(state) is State.LIVE
 
 
+MEANWHILE = st.sampled_from(["nothing", "dropped", "received"])
 RARELY = st.integers(0, 4)
 """What happens at 0 only. Else most lives would end before anything was judged."""
 
@@ -424,23 +493,34 @@ class SeriesLife(RuleBasedStateMachine):
             spans = [p for s in self.disk.spans() for p in s.common_with(Span(from_ms, 2**60))]
             self.looked = self.disk.account, spans
 
-    @rule(has_space=st.booleans())
-    def commit_scan(self, has_space: bool) -> None:
+    @rule(has_space=st.booleans(), meanwhile=MEANWHILE)
+    def commit_scan(self, has_space: bool, meanwhile: str = "nothing") -> None:
         if self.state.state is State.SCANNING and self.looked is not None and has_space:
             due = self.state.begin(*self.looked, None, GRACE_MS)
             self.disk.write(due)
+            self.happen(meanwhile)
             self.state.confirm(due, is_written=True)
             self.looked = None
 
-    @rule(has_space=st.booleans())
-    def judge(self, has_space: bool) -> None:
+    @rule(has_space=st.booleans(), meanwhile=MEANWHILE)
+    def judge(self, has_space: bool, meanwhile: str) -> None:
         if self.state.state in (State.LIVE, State.ENDING, State.TRADING_AGAIN):
             due = self.state.due(minute(self.now), GRACE_MS)
             if due.gaps and not has_space:
                 return
             if due.gaps:
                 self.disk.write(due)
+                self.happen(meanwhile)
             self.state.confirm(due, is_written=bool(due.gaps))
+
+    def happen(self, meanwhile: str) -> None:
+        """Between a plan and its confirmation, while the disk works."""
+        if self.in_channel and meanwhile == "dropped":
+            open_ms = self.in_channel.pop(0)
+            if open_ms not in self.in_channel:
+                self.state.dropped(open_ms)
+        elif meanwhile == "received":
+            self.receive(0)
 
     @rule()
     def keep(self) -> None:
@@ -458,10 +538,12 @@ class SeriesLife(RuleBasedStateMachine):
         elif self.state.state is State.TRADING_AGAIN and has_space:
             self.state.confirm_reopened()
         elif self.state.state in (State.ENDING, State.SEALING):
+            if not self.state.begin_sealing():
+                return
             ledger = [one for one in self.disk.ledger.values() if one.state is not GapState.FILLED]
-            over = self.state.is_past_its_end
-            seal = self.state.seal(ledger, minute(self.now)) if over else None
-            self.state.set_sealing(is_over=seal is not None)
+            seal = self.state.seal(ledger, minute(self.now))
+            if seal is None:
+                self.state.confirm_not_over()
             if seal is not None and has_space:
                 for open_ms, one in self.disk.ledger.items():
                     inside = seal.closed.span.from_ms <= open_ms < seal.closed.span.to_ms
