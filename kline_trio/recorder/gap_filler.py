@@ -37,6 +37,8 @@ _ROWS_AT_ONCE = 100
 _REFUSED_REST_SECONDS = 300.0
 _DONE_SECONDS = 1.0
 """How often the whole queue is read to see whether anything is left."""
+_FORMING_SECONDS = 1.0
+"""How often a gap is looked at whose candles have not closed yet."""
 _LOOK_SECONDS = 60.0
 """How often the queue is looked at without news, in case a row moved between two reads of it."""
 
@@ -133,7 +135,8 @@ class GapFiller:
             news = self.gaps_named.event
             gap = await self._first_of_queue(self._archive_share)
             if gap is None:
-                with trio.move_on_at(max(trio.current_time() + 1.0, self.archive.resting_until)):
+                look_at = trio.current_time() + _LOOK_SECONDS
+                with trio.move_on_at(max(look_at, self.archive.resting_until)):
                     await news.wait()
                 continue
             try:
@@ -147,9 +150,9 @@ class GapFiller:
 
     async def pending(self) -> int:
         """Return how many candles are still asked for, but for those that are still forming."""
-        count = skipped = 0
-        while rows := await self._read_rows(skipped):
-            skipped += len(rows)
+        count, last = 0, None
+        while rows := await self._read_rows(last):
+            last = rows[-1]
             count += sum(
                 gap.series.interval.count(span) for gap in rows for span in self._closed(gap)
             )
@@ -195,9 +198,9 @@ class GapFiller:
 
     async def _read_queue(self, trade_types: frozenset[str]) -> tuple[list[Absence], float]:
         """Read the queue up to rows that may be asked for; return them, or when to look again."""
-        until, skipped = math.inf, 0
-        while rows := await self._read_rows(skipped):
-            skipped += len(rows)
+        until, last = math.inf, None
+        while rows := await self._read_rows(last):
+            last = rows[-1]
             times = [self._ready_at(gap, trade_types) for gap in rows]
             now = trio.current_time()
             if ready := [gap for gap, at in zip(rows, times, strict=True) if at <= now]:
@@ -206,14 +209,14 @@ class GapFiller:
             until = min([until, *times])
         return [], until
 
-    async def _read_rows(self, skipped: int) -> list[Absence]:
+    async def _read_rows(self, after: Absence | None) -> list[Absence]:
         store = self.storage.store
-        return await self.storage.commit_door.run(store.queue, _ROWS_AT_ONCE, skipped)
+        return await self.storage.commit_door.run(store.queue, _ROWS_AT_ONCE, after)
 
     async def _first_of_queue(self, share: Callable[[Absence], Span | None]) -> Absence | None:
-        skipped = 0
-        while rows := await self._read_rows(skipped):
-            skipped += len(rows)
+        last = None
+        while rows := await self._read_rows(last):
+            last = rows[-1]
             for gap in rows:
                 if share(gap) is not None:
                     return gap
@@ -230,8 +233,10 @@ class GapFiller:
         spans = self._of_rest(gap)
         if spans:
             return min(self._retries.ready_at(series, span, now) for span in spans)
-        # It is still forming, or the archive fetches it.
-        return now + 1.0 if series in self.series and gap.span.from_ms < self.until_ms else math.inf
+        if self._closed(gap) or series not in self.series or gap.span.from_ms >= self.until_ms:
+            # The archive fetches it, and rings when that is over; or nobody is to ask for it.
+            return math.inf
+        return now + _FORMING_SECONDS
 
     def _of_rest(self, gap: Absence) -> list[Span]:
         """Return what of a gap is to be asked of REST, whether now or later."""

@@ -31,6 +31,12 @@ _FILES = f"SELECT {_NAMES} FROM file JOIN series ON id = series_id ORDER BY path
 _FILES_WITH_STATUS = f"""
 SELECT {_NAMES}, {_STATUS} FROM file JOIN series ON id = series_id ORDER BY path
 """  # noqa: S608 - ours
+_FILES_OF_SERIES = f"""
+SELECT {_NAMES}, {_STATUS} FROM file JOIN series ON id = series_id
+WHERE trade_type = ? AND symbol = ? AND time_interval = ? ORDER BY path
+"""  # noqa: S608 - ours
+_FEW = 100
+"""Of so many series each is looked up by itself: the whole list can have 100,000 files."""
 _FILE = f"""
 SELECT {_NAMES}, {_STATUS} FROM file JOIN series ON id = series_id WHERE path = ?
 """  # noqa: S608 - ours
@@ -107,7 +113,16 @@ def listed_files(
     connection: sqlite3.Connection, among: Collection[Series] | None = None
 ) -> tuple[MergedFile, ...]:
     """Return what merges wrote, by path, as a connection to a present journal sees it."""
-    return tuple(_among(connection.execute(_FILES_WITH_STATUS), among))
+    if among is None or len(among) > _FEW:
+        return tuple(_among(connection.execute(_FILES_WITH_STATUS), among))
+    found = [
+        _merged(one, row)
+        for one in among
+        for row in connection.execute(
+            _FILES_OF_SERIES, [one.trade_type, one.symbol, one.time_interval]
+        )
+    ]
+    return tuple(sorted(found, key=lambda file: str(file.path)))
 
 
 def _among(

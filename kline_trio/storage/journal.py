@@ -173,9 +173,9 @@ class Journal:
         """Those of all series that have one."""
         return accounts(self._connection)
 
-    def queue(self, most: int, skipped: int) -> list[Absence]:
+    def queue(self, most: int, after: Absence | None) -> list[Absence]:
         """Return pending absences of all series, the newest first; see `Ledger.queue`."""
-        return self._ledger.queue(self._ids, most, skipped)
+        return self._ledger.queue(self._ids, most, after)
 
     def touching(self, series: Series, span: Span) -> list[Absence]:
         """Return the series' absences, of every state, that reach into a span, by time."""

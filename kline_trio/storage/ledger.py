@@ -152,6 +152,7 @@ columns of values have no type, so that numbers stay as they are."""
 
 QUEUE_TABLES = """
 CREATE INDEX pending_absence ON absence (to_ms DESC, series_id) WHERE state = 'pending';
+CREATE INDEX file_of_series ON file (series_id);
 ALTER TABLE file ADD COLUMN modified_ns INTEGER;
 ALTER TABLE file ADD COLUMN inode INTEGER;
 ALTER TABLE series ADD COLUMN is_compared INTEGER NOT NULL DEFAULT 0;
@@ -191,8 +192,10 @@ SELECT {_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER B
 """  # noqa: S608 - ours
 _QUEUE = f"""
 SELECT series_id, {_COLUMNS} FROM absence INDEXED BY pending_absence
-WHERE state = 'pending' ORDER BY to_ms DESC, series_id LIMIT ? OFFSET ?
+WHERE state = 'pending' AND to_ms <= ?1 AND (to_ms < ?1 OR series_id > ?2)
+ORDER BY to_ms DESC, series_id LIMIT ?3
 """  # noqa: S608 - ours
+_EVER_MS = 2**62
 _LAST = "SELECT to_ms FROM absence WHERE series_id = ? ORDER BY from_ms DESC LIMIT 1"
 _DELISTED = f"""
 SELECT {_COLUMNS} FROM absence
@@ -279,16 +282,17 @@ class Ledger:
         for row in self._connection.execute(_PENDING, [series_id]):
             yield _absence(series, row)
 
-    def queue(self, ids: Mapping[Series, int], most: int, skipped: int) -> list[Absence]:
+    def queue(self, ids: Mapping[Series, int], most: int, after: Absence | None) -> list[Absence]:
         """Return pending absences of all series, the newest first.
 
         Args:
           ids: the series' numbers in the journal.
           most: how many rows at most.
-          skipped: how many of the newest rows to leave out.
+          after: the last row of the read before; None: from the newest row on.
         """
         series = {series_id: one for one, series_id in ids.items()}
-        rows = self._connection.execute(_QUEUE, [most, skipped])
+        key = (_EVER_MS, -1) if after is None else (after.span.to_ms, ids[after.series])
+        rows = self._connection.execute(_QUEUE, [*key, most])
         return [_absence(series[row[0]], row[1:]) for row in rows]
 
     def touching(self, series: Series, series_id: int | None, span: Span) -> list[Absence]:

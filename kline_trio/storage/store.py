@@ -155,18 +155,18 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.accounts()
 
-    def queue(self, most: int, skipped: int = 0) -> list[Absence]:
+    def queue(self, most: int, after: Absence | None = None) -> list[Absence]:
         """Return pending absences of all series, the newest first.
 
         Args:
           most: how many rows at most.
-          skipped: how many of the newest rows to leave out.
+          after: the last row of the read before; None: from the newest row on.
 
         Raises:
           DiskError: the journal could not be read.
         """
         with disk_errors(journal_path(self.path)):
-            return self._journal.queue(most, skipped)
+            return self._journal.queue(most, after)
 
     def touching(self, series: Series, span: Span) -> list[Absence]:
         """Return the series' absences, of every state, that reach into a span, by time.

@@ -142,8 +142,8 @@ COMPLETENESS = (
     Mutant(
         "the oldest gap is asked for first",
         "storage/ledger.py",
-        "WHERE state = 'pending' ORDER BY to_ms DESC, series_id LIMIT ? OFFSET ?",
-        "WHERE state = 'pending' ORDER BY to_ms ASC, series_id LIMIT ? OFFSET ?",
+        "ORDER BY to_ms DESC, series_id LIMIT ?3",
+        "ORDER BY to_ms ASC, series_id LIMIT ?3",
         f"{_FILLER}::test_the_newest_gap_is_asked_for_first",
     ),
     Mutant(
