@@ -58,8 +58,8 @@ class Auditor:
     """False as long as candles that came wait for space on the disk."""
     told_ms: Callable[[str], int | None]
     """Up to which time of the exchange a market's connections have delivered, if any lives."""
-    retires: bool = True
-    """Whether what is not recorded any more is retired. A backfill does not know what ended."""
+    is_recorder: bool = True
+    """False for a backfill: it receives nothing, and does not know which series have ended."""
 
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
     _export_at: float = attrs.field(init=False, default=-math.inf)
@@ -212,9 +212,8 @@ class Auditor:
         store, commit_door = self.storage.store, self.storage.commit_door
         await self._adopt_changed_files(mine)
         accounts = await commit_door.run(store.accounts)
-        files = await commit_door.run(store.files, frozenset(mine))
         wanted = {one: accounts[one].watermark_ms if one in accounts else 0 for one in mine}
-        stored = await self.storage.merge_door.run(store.look_through, wanted, files)
+        stored = await self.storage.merge_door.run(store.look_through, wanted)
         async with commit_door.held() as run:
             dues = [
                 one.begin(
@@ -222,6 +221,7 @@ class Auditor:
                     stored[one.series],
                     self.since_ms,
                     self.series.grace_ms,
+                    is_recorder=self.is_recorder,
                 )
                 for one in self.series.in_state(State.SCANNING)
                 if one.series in stored
@@ -229,7 +229,7 @@ class Auditor:
             gaps = [gap for due in dues for gap in due.gaps]
             begun = {due.series: due.account for due in dues}
             now_ms = max(due.judged_ms for due in dues)
-            gone = self._not_recorded(accounts, now_ms) if self.retires else {}
+            gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}
             await run(store.settle, gaps, {**gone, **begun})
             self.series.confirm(dues, begun, {})
         self.gaps_named()

@@ -280,7 +280,13 @@ class SeriesState:
         return Due(self.series, gaps, until_ms, account, self._presence, in_flight)
 
     def begin(
-        self, known: Account | None, stored: Iterable[Span], since_ms: int | None, grace_ms: int
+        self,
+        known: Account | None,
+        stored: Iterable[Span],
+        since_ms: int | None,
+        grace_ms: int,
+        *,
+        is_recorder: bool = True,
     ) -> Due:
         """Return the first gaps and the account of a series that was scanned.
 
@@ -289,6 +295,7 @@ class SeriesState:
           stored: its candles from that account's watermark on.
           since_ms: from when on its past is wanted; None: not at all.
           grace_ms: how long after its close a candle may take to come.
+          is_recorder: whether its candles are received from now on.
         """
         assert self.started_ms is not None
         interval, now_ms = self.series.interval, self.started_ms

@@ -243,9 +243,8 @@ async def fill(
                 filler = core.filler(config, seams, http, Committed(core.subscribers))
                 if until_ms is not None:
                     filler.until_ms = until_ms
-                # Nothing is received here: what closes meanwhile, the next recorder looks up.
-                auditor = core.auditor(config, http, lambda: False)
-                auditor.retires = False
+                auditor = core.auditor(config, http)
+                auditor.is_recorder = False
                 series = await resolved(config, http.markets)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
@@ -258,8 +257,9 @@ async def fill(
                     await auditor.take_stock()
                     await filler.until_done()
                     network.cancel_scope.cancel()
-                await auditor.keep()
                 absent = await filler.pending() if auditor.is_stock_taken else None
+                # What has closed meanwhile is named too: the next recorder asks for it.
+                await auditor.keep()
                 core.merger.finish(math.inf)
             await end_heartbeat(storage.store, storage.commit_door, http.clocks, seams.wall_clock)
         return Backfilled(filler.filled, absent)

@@ -78,7 +78,6 @@ def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:
 def stored_spans(
     store_path: Path,
     wanted: Mapping[Series, int],
-    files: Iterable[MergedFile],
     layout: Layout,
     on_damage: _Damaged,
 ) -> dict[Series, list[Span]]:
@@ -90,7 +89,6 @@ def stored_spans(
     Args:
       store_path: the store's folder.
       wanted: from where on, for each series.
-      files: what the manifest lists of these series.
       layout: the store's.
       on_damage: told of each file that cannot be read, which is passed over.
 
@@ -104,13 +102,13 @@ def stored_spans(
             if owner in wanted:
                 later = (ms for _, ms in times if ms >= wanted[owner])
                 found[owner] += owner.interval.runs(later)
-        listed = {store_path / file.path for file in journal.files()}
-    young = {
-        store_path / file.path
-        for file in files
-        if file.series in wanted and _may_hold(file, layout, wanted[file.series])
-    }
-    for path in sorted(young.union(candle_files(store_path)) - (listed - young)):
+        # By the same moment of the journal: a candle that has left it is in a file listed here.
+        old = {
+            store_path / file.path
+            for file in journal.files()
+            if not (file.series in wanted and _may_hold(file, layout, wanted[file.series]))
+        }
+    for path in sorted({*candle_files(store_path)} - old):
         try:
             for _, owner, file in open_files([path]):
                 from_ms = wanted.get(owner, MAX_TIME_MS)

@@ -186,9 +186,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.asked_for(series)
 
-    def look_through(
-        self, wanted: Mapping[Series, int], files: Iterable[MergedFile]
-    ) -> dict[Series, list[Span]]:
+    def look_through(self, wanted: Mapping[Series, int]) -> dict[Series, list[Span]]:
         """Which candles are stored; files that can only hold older ones stay closed.
 
         A file that cannot be read is moved to the quarantine; its entry stays, so that the next
@@ -197,13 +195,12 @@ class Store:
 
         Args:
           wanted: of which series, and from which open time on.
-          files: what the manifest lists of these series.
 
         Raises:
           DiskError: the disk refuses.
         """
         with disk_errors(self.path):
-            return stored_spans(self.path, wanted, files, self.layout, self._set_aside)
+            return stored_spans(self.path, wanted, self.layout, self._set_aside)
 
     def changed_files(self, listed: Iterable[MergedFile]) -> list[ChangedFile]:
         """Return the listed files that differ from their entries or are gone, for `adopt`.

@@ -489,14 +489,14 @@ def test_a_look_through_opens_only_files_that_can_hold_what_is_wanted(
         return open_files(paths)
 
     monkeypatch.setattr(catalog, "open_files", note)
-    spans = store.look_through({BTC: at(1_900)}, store.files())
+    spans = store.look_through({BTC: at(1_900)})
     assert seen == ["2024-02", "2024-06"]
     assert spans == {BTC: [span(1_900, 2_000), span(200_000, 200_001)]}
     seen.clear()
-    store.look_through({BTC: at(0)}, store.files())
+    store.look_through({BTC: at(0)})
     assert seen == ["2024-01", "2024-02", "2024-06"]
     seen.clear()
-    assert store.look_through({}, ()) == {}
+    assert store.look_through({}) == {}
     assert seen == ["2024-06"]
     store.close()
 
@@ -568,7 +568,7 @@ class _Life:
             event("a loss was found at a start")
         mark_ms = self.store.accounts()[BTC].watermark_ms
         # It sets aside what no entry lists and nobody can read: a reader would stumble over it.
-        stored = self.store.look_through({BTC: mark_ms}, self.store.files())[BTC]
+        stored = self.store.look_through({BTC: mark_ms})[BTC]
         assert holes(self.path) == []
         # What is due before the mark is stored or in the ledger.
         self.received = {ms for one in stored for ms in BTC.interval.open_times_ms(one)}

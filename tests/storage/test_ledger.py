@@ -310,7 +310,7 @@ def test_what_a_damaged_file_held_is_absent_and_its_account_stays(tmp_path: Path
     assert store.forget(merged, merge.pending) == 50
     assert store.accounts() == {BTC: Account(at(0), at(51))}
     assert rows(store) == [(0, 50, "not received", "pending", 0, None)]
-    assert store.look_through({BTC: at(0)}, store.files()) == {BTC: [span(50, 51)]}
+    assert store.look_through({BTC: at(0)}) == {BTC: [span(50, 51)]}
     store.close()
 
 
@@ -322,7 +322,7 @@ def test_a_look_through_sets_damaged_files_aside(tmp_path: Path) -> None:
     store.accept(minutes(50, 52))
     file = tmp_path / "spot_BTCUSDT_1m.pqt"
     file.write_bytes(file.read_bytes()[:-50])
-    assert store.look_through({BTC: at(10)}, store.files()) == {BTC: [span(50, 52)]}
+    assert store.look_through({BTC: at(10)}) == {BTC: [span(50, 52)]}
     assert not file.exists()
     assert store.adopt(store.changed_files(store.files())) == 50
     assert store.files() == ()
@@ -336,7 +336,7 @@ def test_a_look_through_gives_years_as_a_few_spans(tmp_path: Path) -> None:
     store.accept([*minutes(0, 1_500), *minutes(1_502, 1_600), *receive(MONTHLY, *month)])
     merge_all(store)
     store.accept([*minutes(1_500, 1_501), *minutes(1_600, 1_605)])
-    spans = store.look_through({BTC: at(100), MONTHLY: 0}, store.files())
+    spans = store.look_through({BTC: at(100), MONTHLY: 0})
     store.close()
     assert spans[BTC] == [span(100, 1_501), span(1_502, 1_605)]
     times = [nth_open_time_ms(MONTHLY, n) for n in range(5)]
