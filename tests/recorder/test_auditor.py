@@ -273,6 +273,19 @@ async def test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps(
         await stop_at(step * 0.003)
 
 
+async def test_no_gap_is_named_if_space_runs_out_while_the_door_is_waited_for(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    await begun(desk)
+    desk.tell(2.5)
+    async with trio.open_nursery() as nursery:
+        async with desk.auditor.storage.commit_door.held():
+            nursery.start_soon(desk.auditor.audit)
+            await trio.sleep(1)
+            desk.may_judge = False
+    assert desk.ledger(BTC) == []
+
+
 async def test_a_series_that_is_taken_out_keeps_since_when(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
