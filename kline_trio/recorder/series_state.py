@@ -258,9 +258,7 @@ class SeriesState:
         """
         if self.account is None:
             return None
-        mark_ms = self.watermark_ms
-        while self._durable.holds(mark_ms):
-            mark_ms = self.series.interval.end_time_ms(mark_ms)
+        mark_ms = self._first_unknown_ms(self.watermark_ms)
         if mark_ms <= self.account.watermark_ms:
             return None
         return attrs.evolve(self.account, watermark_ms=mark_ms)

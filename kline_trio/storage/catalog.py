@@ -20,6 +20,7 @@ from kline_trio.storage.file_list import MergedFile, is_as_listed
 from kline_trio.storage.files import (
     begins_ms,
     bounds_ms,
+    check_owner,
     crc32_of,
     open_parquet,
     owner_of,
@@ -139,20 +140,11 @@ def held_spans(path: Path, owner: Series) -> tuple[Span, ...]:
 
 
 def _spans(file: pq.ParquetFile, path: Path, owner: Series) -> tuple[Span, ...]:
-    _check_owner(file, path, owner)
+    check_owner(file, path, owner)
     spans: list[Span] = []
     for group in range(file.num_row_groups):
         spans += runs_of(owner, begins_ms(file, group, path))
     return tuple(joined(spans))
-
-
-def _check_owner(file: pq.ParquetFile, path: Path, owner: Series) -> None:
-    found = owner_of(file, path)
-    if found != owner:
-        raise DamagedError(
-            f"{path} stands where the candles of {owner} belong, but holds"
-            f" {found or 'something else'}"
-        )
 
 
 def changed_files(
@@ -192,7 +184,7 @@ def changed_files(
 def _looked_at(path: Path, entry: MergedFile, status: os.stat_result) -> MergedFile:
     now = attrs.evolve(entry, modified_ns=status.st_mtime_ns, inode=status.st_ino)
     with open_parquet(path) as file:
-        _check_owner(file, path, entry.series)
+        check_owner(file, path, entry.series)
         rows = file.metadata.num_rows
         is_alike = (status.st_size, rows) == (entry.size_bytes, entry.rows)
         if is_alike and entry.modified_ns is None:

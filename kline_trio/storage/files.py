@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "begins_ms",
     "bounds_ms",
+    "check_owner",
     "chunks",
     "crc32_of",
     "crc32_on",
@@ -137,6 +138,21 @@ def owner_of(file: pq.ParquetFile, path: Path) -> Series | None:
     if owner is not None and not columns.equals(schema(owner)):
         raise DamagedError(f"{path} has not the columns of a file of {owner}")
     return owner
+
+
+def check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
+    """Refuse a file that stands where the candles of a series belong, and holds others.
+
+    Raises:
+      ConfigError: a newer kline_trio wrote it.
+      DamagedError: it is not of this series.
+    """
+    owner = owner_of(file, path)
+    if owner != series:
+        raise DamagedError(
+            f"{path} stands where the candles of {series} belong, but holds"
+            f" {owner or 'something else'}"
+        )
 
 
 def read_groups(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:

@@ -44,14 +44,11 @@ from kline_trio.storage.waiting import (
     remove_rows,
     replace_row,
     row_of,
+    waiting_times_ms,
 )
 
 __all__ = ["Journal"]
 
-_TIMES = """
-SELECT open_time_ms FROM candle
-WHERE series_id = ? AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms
-"""
 _SEEN = """
 SELECT coalesce((SELECT exchange_ms FROM exchange_time WHERE trade_type = ?), watermark_ms, 0)
 FROM series WHERE id = ?
@@ -436,9 +433,9 @@ class Journal:
             series_id, count = self._id(series), 0
             [seen_ms] = one.execute(_SEEN, [series.trade_type, series_id]).fetchone()
             for span in missing:
-                times = one.execute(_TIMES, [series_id, span.from_ms, span.to_ms])
                 # What came since the look waits in here.
-                for gap in series.interval.gaps(span, (ms for (ms,) in times)):
+                waiting = waiting_times_ms(one, series_id, span)
+                for gap in series.interval.gaps(span, waiting):
                     self._note(Absence(series, gap, seen_ms, Reason.FOUND_MISSING))
                     count += series.interval.count(gap)
             for span in stored:

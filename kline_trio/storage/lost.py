@@ -9,13 +9,10 @@ from kline_trio.interval import Span
 from kline_trio.storage.damage import due_span, lost_spans, place_of
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, Reason
+from kline_trio.storage.waiting import waiting_times_ms
 
 __all__ = ["gaps_left"]
 
-_WAITING = """
-SELECT open_time_ms FROM candle WHERE series_id = ? AND open_time_ms >= ? AND open_time_ms < ?
-ORDER BY open_time_ms
-"""
 _ACCOUNT = """
 SELECT first_ms, watermark_ms, retired_ms FROM series WHERE id = ? AND watermark_ms IS NOT NULL
 """
@@ -51,7 +48,6 @@ def gaps_left(
     due = due_span(series, place, account, reached_ms)
     if due is None:
         return
-    times = connection.execute(_WAITING, [series_id, due.from_ms, due.to_ms])
-    waiting = series.interval.runs(ms for (ms,) in times)
+    waiting = series.interval.runs(waiting_times_ms(connection, series_id, due))
     for span in lost_spans(due, held, waiting):
         yield Absence(series, span, account.watermark_ms, Reason.NOT_RECEIVED)

@@ -20,7 +20,7 @@ from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.catalog import held_spans
 from kline_trio.storage.disk import make_folders, sync_file, sync_folder
 from kline_trio.storage.file_list import MergedFile, is_as_listed
-from kline_trio.storage.files import open_parquet, owner_of, read_groups, status_of
+from kline_trio.storage.files import check_owner, open_parquet, read_groups, status_of
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.kept import NOTHING, Kept, NotAsWrittenError, join, keep
 from kline_trio.storage.layout import Layout
@@ -266,7 +266,7 @@ def _pieces(
         except FileNotFoundError:
             file = None
         if file is not None:
-            _check_owner(file, target, series)
+            check_owner(file, target, series)
             for group in range(skipped, file.num_row_groups):
                 piece = read_groups(file, [group], target).cast(schema(series))
                 if not piece.num_rows:
@@ -285,15 +285,6 @@ def _pieces(
     yield held
 
 
-def _check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
-    owner = owner_of(file, path)
-    if owner != series:
-        raise DamagedError(
-            f"{path} stands where the candles of {series} belong, but holds"
-            f" {owner or 'something else'}"
-        )
-
-
 def _verified(
     path: Path, series: Series, rows: int, kept: Kept, begin_crc32: int
 ) -> tuple[int, int]:
@@ -303,7 +294,7 @@ def _verified(
     found, last_ms = kept.rows, kept.last_ms
     try:
         with open_parquet(path) as file:
-            _check_owner(file, path, series)
+            check_owner(file, path, series)
             for group in range(len(kept.groups), file.num_row_groups):
                 begins = read_groups(file, [group], path)[BEGIN]
                 if begins[0].value <= last_ms:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from kline_trio.candle import Candle, Series, Source
+from kline_trio.interval import Span
 
 __all__ = [
     "CANDLE_COLUMNS",
@@ -21,6 +22,7 @@ __all__ = [
     "remove_rows",
     "replace_row",
     "row_of",
+    "waiting_times_ms",
 ]
 
 _FIELDS = tuple(field.name for field in attrs.fields(Candle))
@@ -49,6 +51,10 @@ SELECT trade_type, symbol, time_interval, rows, oldest_ms, newest_ms FROM (
     min(open_time_ms) AS oldest_ms, max(open_time_ms) AS newest_ms
   FROM candle GROUP BY series_id
 ) JOIN series ON id = series_id ORDER BY id
+"""
+_TIMES = """
+SELECT open_time_ms FROM candle
+WHERE series_id = ? AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms
 """
 _REMOVE = "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND sequence = ?"
 
@@ -106,6 +112,12 @@ def differing_row(connection: sqlite3.Connection, series_id: int, candle: Candle
 def pending_series(connection: sqlite3.Connection) -> tuple[PendingSeries, ...]:
     """Return what waits, by series."""
     return tuple(PendingSeries(Series(*row[:3]), *row[3:]) for row in connection.execute(_PENDING))
+
+
+def waiting_times_ms(connection: sqlite3.Connection, series_id: int, span: Span) -> Iterator[int]:
+    """Give the open times of a series' candles in a span that wait, in order."""
+    rows = connection.execute(_TIMES, [series_id, span.from_ms, span.to_ms])
+    return (open_time_ms for (open_time_ms,) in rows)
 
 
 def pending_candles(

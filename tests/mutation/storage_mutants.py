@@ -21,7 +21,7 @@ STORAGE = (
     # Files as they are read back
     Mutant(
         "a file of another owner is merged into",
-        "storage/parquet.py",
+        "storage/files.py",
         "if owner != series:",
         "if False:",
         _OTHERS,
