@@ -141,7 +141,7 @@ class Auditor:
         times = self._times_ms()
         dues = self.series.due(times)
         # What is durable or in flight is no news to the disk, but for its watermarks.
-        self.series.confirm([due for due in dues if not due.gaps], (), times)
+        self.series.confirm([due for due in dues if not due.gaps], ())
         if all(not due.gaps for due in dues):
             return
         while await self._write_gaps():
@@ -163,7 +163,7 @@ class Auditor:
             accounts = {due.series: due.account for due in dues}
             if gaps:
                 await run(self.storage.store.settle, gaps, accounts)
-                self.series.confirm(dues, accounts, times)
+                self.series.confirm(dues, accounts)
         return bool(gaps)
 
     def _times_ms(self) -> dict[str, int]:
@@ -231,7 +231,7 @@ class Auditor:
             now_ms = max(due.judged_ms for due in dues)
             gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}
             await run(store.settle, gaps, {**gone, **begun})
-            self.series.confirm(dues, begun, {})
+            self.series.confirm(dues, begun)
         self.gaps_named()
 
     async def _adopt_changed_files(self, mine: Collection[Series]) -> None:
@@ -264,7 +264,7 @@ class Auditor:
             again = self.series.in_state(State.TRADING_AGAIN)
             reopened = await run(self.storage.store.reopen, [one.series for one in again])
             for one in again:
-                one.confirm_reopened()
+                one.confirm_transition()
         if reopened:
             self.gaps_named()
 
@@ -287,10 +287,10 @@ class Auditor:
             ]
             seal = one.seal(ledger, self.clocks[one.series.trade_type].now_ms)
             if seal is None:
-                one.confirm_not_over()
+                one.put_off_sealing()
                 return
             await run(store.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed])
-            one.confirm_sealed()
+            one.confirm_transition()
 
     async def _export(self) -> None:
         # Through the door, where no change is under way that a reader does not see yet.

@@ -16,7 +16,7 @@ from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
 from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.core import Core, start_filling
 from kline_trio.recorder.healing import heal
-from kline_trio.recorder.heartbeat import end_heartbeat, keep_heartbeat
+from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.memory import keep_giving_back
@@ -172,20 +172,21 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 )
                 recording = Recording(config, listeners, core.series, universe, http.clocks)
                 recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
+                heartbeat = Heartbeat(storage, http.clocks, seams.wall_clock)
                 outer.start_soon(core.merger.run)
                 outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with _open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
                     net.start_soon(heal, *doors, core.gaps_named.ring)
-                    net.start_soon(keep_heartbeat, *doors[:2], http.clocks, seams.wall_clock)
+                    net.start_soon(heartbeat.run)
                     start_filling(net, filler)
                     _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(keep_giving_back, storage.merge_door)
                     yield Recorder(broadcast, recording, seams)
                 watching.cancel()
-            await end_heartbeat(*doors[:2], http.clocks, seams.wall_clock)
+            await heartbeat.end()
         await _say_stopped(storage, writer.recorded, filler.filled)
 
 
@@ -261,7 +262,7 @@ async def fill(
                 # What has closed meanwhile is named too: the next recorder asks for it.
                 await auditor.keep()
                 core.merger.finish(math.inf)
-            await end_heartbeat(storage.store, storage.commit_door, http.clocks, seams.wall_clock)
+            await Heartbeat(storage, http.clocks, seams.wall_clock).end()
         return Backfilled(filler.filled, absent)
 
 

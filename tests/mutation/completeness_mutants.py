@@ -15,8 +15,8 @@ COMPLETENESS = (
         "recorder/auditor.py",
         "if gaps:\n"
         "await run(self.storage.store.settle, gaps, accounts)\n"
-        "self.series.confirm(dues, accounts, times)",
-        "self.series.confirm(dues, accounts, times)\n"
+        "self.series.confirm(dues, accounts)",
+        "self.series.confirm(dues, accounts)\n"
         "if gaps:\n"
         "    await run(self.storage.store.settle, gaps, accounts)",
         f"{_AUDITOR}::test_without_space_nothing_is_adopted_and_all_is_computed_anew",
@@ -70,6 +70,27 @@ COMPLETENESS = (
         f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
     ),
     Mutant(
+        "a backfill retires what it does not fetch",
+        "recorder/auditor.py",
+        "gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}",
+        "gone = self._not_recorded(accounts, now_ms)",
+        f"{_AUDITOR}::test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence",
+    ),
+    Mutant(
+        "a backfill says that it should have received what closes meanwhile",
+        "recorder/series_state.py",
+        "if not is_recorder:\npresence = attrs.evolve(presence, since_then=Reason.RECORDER_DOWN)",
+        "pass",
+        f"{_STATE}::test_what_closes_while_a_backfill_runs_is_the_recorders_absence",
+    ),
+    Mutant(
+        "a watermark goes back to a candle that comes once more",
+        "recorder/series_state.py",
+        "mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))",
+        "mark_ms = min([until_ms, *self._in_flight])",
+        f"{_STATE}::test_what_comes_once_more_during_a_scan_moves_no_watermark_back",
+    ),
+    Mutant(
         "what a symbol lost as delisted is not asked for when it trades again",
         "recorder/auditor.py",
         "reopened = await run(self.storage.store.reopen, [one.series for one in again])",
@@ -101,8 +122,8 @@ COMPLETENESS = (
     Mutant(
         "a scan's watermark passes a candle in flight",
         "recorder/series_state.py",
-        "account = Account(first_ms, min([until_ms, *self._in_flight]))",
-        "account = Account(first_ms, until_ms)",
+        "mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))",
+        "mark_ms = max(account.watermark_ms, until_ms)",
         f"{_STATE}::test_a_candle_in_flight_during_a_scan_holds_the_watermark_back",
     ),
     Mutant(

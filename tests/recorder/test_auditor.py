@@ -307,6 +307,19 @@ async def test_a_series_that_is_not_configured_any_more_is_retired_at_the_next_s
     assert desk.store.accounts()[ETH] == Account(minute(-60), minute(-30), minute(0.5))
 
 
+async def test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    known = Account(minute(-60), minute(-30))
+    desk.store.settle([], {ETH: known})
+    desk.auditor.is_recorder = False
+    await begun(desk)
+    assert desk.store.accounts()[ETH] == known
+    desk.tell(2.5)
+    await desk.auditor.keep()
+    assert desk.ledger(BTC) == [(0, 2, "recorder was down", "pending")]
+
+
 async def test_the_end_is_written_when_the_exchange_was_asked(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
