@@ -91,7 +91,7 @@ class Presence:
     """Before this no recorder ran; from here on, and before `started_ms`, the series was not
     wanted."""
     started_ms: int
-    since_then: Reason = Reason.NOT_RECEIVED
+    since_then: Reason
     """Why a candle is absent that closes later."""
 
     def explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Absence]:
@@ -310,9 +310,12 @@ class SeriesState:
         if known is None:
             first_ms = present[0].from_ms if present else interval.open_time_ms(now_ms)
             known = Account(first_ms, first_ms)
-        presence = self._presence_after(known, interval.open_time_ms(now_ms))
-        if not is_recorder:
-            presence = attrs.evolve(presence, since_then=Reason.RECORDER_DOWN)
+        started_ms = retired_ms = interval.open_time_ms(now_ms)
+        if known.retired_ms is not None:
+            last_ms = max(known.watermark_ms, interval.open_time_ms(known.retired_ms))
+            retired_ms = min(started_ms, last_ms)
+        since_then = Reason.NOT_RECEIVED if is_recorder else Reason.RECORDER_DOWN
+        presence = Presence(retired_ms, started_ms, since_then)
         judged_ms = known.watermark_ms
         until_ms = max(judged_ms, interval.open_time_ms(now_ms - grace_ms))
         spans = self._gaps(judged_ms, until_ms, present)
@@ -402,14 +405,6 @@ class SeriesState:
         while self._durable.holds(open_time_ms):
             open_time_ms = self.series.interval.end_time_ms(open_time_ms)
         return open_time_ms
-
-    def _presence_after(self, known: Account, started_ms: int) -> Presence:
-        """Derive why candles between the account's watermark and the start are absent."""
-        down_ms = min(started_ms, known.watermark_ms)
-        retired_ms = started_ms
-        if known.retired_ms is not None:
-            retired_ms = min(started_ms, self.series.interval.open_time_ms(known.retired_ms))
-        return Presence(max(down_ms, retired_ms), started_ms)
 
     def _candle_after(self, moment_ms: int) -> Span:
         interval = self.series.interval

@@ -79,8 +79,8 @@ COMPLETENESS = (
     Mutant(
         "a backfill says that it should have received what closes meanwhile",
         "recorder/series_state.py",
-        "if not is_recorder:\npresence = attrs.evolve(presence, since_then=Reason.RECORDER_DOWN)",
-        "pass",
+        "since_then = Reason.NOT_RECEIVED if is_recorder else Reason.RECORDER_DOWN",
+        "since_then = Reason.NOT_RECEIVED",
         f"{_STATE}::test_what_closes_while_a_backfill_runs_is_the_recorders_absence",
     ),
     Mutant(
