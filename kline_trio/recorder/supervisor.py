@@ -177,7 +177,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with _open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
-                    net.start_soon(heal, *doors, core.gaps_named.ring)
+                    net.start_soon(heal, storage, core.gaps_named.ring)
                     net.start_soon(keep_heartbeat, *doors[:2], http.clocks, seams.wall_clock)
                     start_filling(net, filler)
                     _follow_markets(net, recording, universe, http)

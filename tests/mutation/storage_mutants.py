@@ -16,6 +16,7 @@ _VIEW = "storage/test_journal_view.py"
 _KEPT = "storage/test_kept.py"
 _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
+_COMPARISON = "storage/test_ledger_comparison.py"
 
 STORAGE = (
     # Files as they are read back
@@ -197,6 +198,14 @@ STORAGE = (
         "kind = NoRoomError if error.errno in _NO_ROOM else DiskError",
         "kind = DiskError",
         f"{_DISK}::test_want_of_room_is_told_from_other_errors",
+    ),
+    # Rows against the ledger
+    Mutant(
+        "candles of files that stay closed count as missing",
+        "storage/ledger_comparison.py",
+        "return [attrs.evolve(look, account=None) for look in looks]",
+        "return looks",
+        f"{_COMPARISON}::test_a_later_look_is_only_at_files_with_pending_candles",
     ),
     # Snapshots, and stores into one
     Mutant(
