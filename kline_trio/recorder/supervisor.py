@@ -289,7 +289,7 @@ async def _store(
 
 async def _watch_room(watching: trio.CancelScope, storage: Storage, recording: Recording) -> None:
     with watching:
-        await watch_room(storage.store, storage.commit_door, lambda: recording.series)
+        await watch_room(storage, lambda: recording.series)
 
 
 @asynccontextmanager
