@@ -9,7 +9,7 @@ import attrs
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.interval import Span
-from kline_trio.storage.damage import ChangedFile, LostCandles
+from kline_trio.storage.damage import ChangedFile, LostCandles, gaps_left
 from kline_trio.storage.file_list import (
     MergedFile,
     Totals,
@@ -33,7 +33,6 @@ from kline_trio.storage.ledger import (
     State,
     accounts,
 )
-from kline_trio.storage.lost import gaps_left
 from kline_trio.storage.waiting import (
     PendingCandle,
     PendingSeries,

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 import attrs
@@ -14,16 +14,15 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kline_trio.candle import Series
 from kline_trio.errors import NoRoomError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage import catalog, parquet
-from kline_trio.storage.damage import due_span, place_of
+from kline_trio.storage.damage import due_span
 from kline_trio.storage.disk import sync_file
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.layout import DEFAULT_LAYOUT
 from kline_trio.storage.ledger import Absence, Account, Origin, Reason, Refill, State
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
@@ -33,7 +32,6 @@ from tests.storage.support import (
     BTC,
     COIN,
     LAYOUTS,
-    MONTHLY,
     START_MS,
     make_candle,
     merge_all,
@@ -113,32 +111,6 @@ def cut(file: Path) -> None:
 
 def table(first: int, end: int) -> Any:  # noqa: ANN401 - Arrow's
     return table_of(BTC, [item.candle for item in minutes(first, end)])
-
-
-@pytest.mark.parametrize("template", [*LAYOUTS, "{trade_type}_{symbol}_{time_interval}_{year}.pqt"])
-@pytest.mark.parametrize("series", [BTC, MONTHLY, COIN])
-@given(minute=st.integers(0, 2_000_000), seed=st.integers(-2, 2))
-def test_a_place_is_where_the_layout_puts_a_candle(
-    template: str, series: Series, minute: int, seed: int
-) -> None:
-    """Its ends are the first candle that does, and the first that does not any more."""
-    layout = Layout(template)
-    open_ms = series.interval.open_time_ms(at(minute))
-    path = layout.path(series, open_ms)
-    place = place_of(layout, series, path)
-    assert place is not None
-    assert place.from_ms <= open_ms < place.to_ms
-    near_ms = series.interval.open_time_ms(place.to_ms + seed * MINUTE_MS)
-    if "{" in template.partition("{time_interval}")[2]:
-        assert (layout.path(series, near_ms) == path) == (place.from_ms <= near_ms < place.to_ms)
-
-
-@pytest.mark.parametrize(
-    "path", ["spot_BTCUSDT_1m.pqt/2024-13.parquet", "spot_BTCUSDT_1m.pqt", "a/2024-01.parquet"]
-)
-def test_a_path_of_another_layout_has_no_place(path: str) -> None:
-    assert place_of(Layout(MONTHS), BTC, PurePosixPath(path)) is None
-    assert place_of(Layout(DEFAULT_LAYOUT), BTC, PurePosixPath("x") / path) is None
 
 
 def test_nothing_is_due_before_the_first_candle_or_beyond_what_was_reached() -> None:
