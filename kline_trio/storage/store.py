@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import attrs
 import pyarrow as pa
 
-from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.candle import ReceivedCandle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import (
@@ -35,7 +35,7 @@ from kline_trio.storage.holes import Holdings
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout
-from kline_trio.storage.ledger import Absence, Account, Origin, Refill, Revision
+from kline_trio.storage.ledger import Absence, Account, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.room import Room
@@ -99,7 +99,7 @@ class Store:
             undo.pop_all()
         return cls(path, layout, journal, lock)
 
-    def accept(self, received: Sequence[ReceivedCandle], origin: Origin = Origin.STREAM) -> None:
+    def accept(self, received: Sequence[ReceivedCandle], origin: Source = Source.STREAM) -> None:
         """Commits the candles: when it returns, they survive whatever happens to this process.
 
         Raises:

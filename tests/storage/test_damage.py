@@ -14,6 +14,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from kline_trio.candle import Source
 from kline_trio.errors import NoRoomError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
@@ -23,7 +24,7 @@ from kline_trio.storage.disk import sync_file
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT
-from kline_trio.storage.ledger import Absence, Account, Origin, Reason, Refill, State
+from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored_table
@@ -243,8 +244,8 @@ def test_what_waits_or_is_in_the_ledger_is_not_lost(tmp_path: Path) -> None:
     found = tuple(item.candle for item in minutes(20, 22))
     store.refill(
         [
-            Refill(BTC, span(20, 22), found, Origin.REST),
-            Refill(BTC, span(30, 32), (), Origin.REST, Reason.EXCHANGE_HAD_NONE),
+            Refill(BTC, span(20, 22), found, Source.REST),
+            Refill(BTC, span(30, 32), (), Source.REST, Reason.EXCHANGE_HAD_NONE),
         ]
     )
     there = [item for item in minutes(0, 50) if not at(10) <= item.candle.open_time_ms < at(12)]
@@ -500,7 +501,7 @@ class _Life:
             times = [*BTC.interval.open_times_ms(one.span)][: 0 if closes else 2]
             found = tuple(make_candle(ms) for ms in times)
             reason = Reason.EXCHANGE_HAD_NONE if closes else None
-            self.store.refill([Refill(BTC, one.span, found, Origin.REST, reason)])
+            self.store.refill([Refill(BTC, one.span, found, Source.REST, reason)])
 
     def fill(self) -> None:
         for one in self.store.asked_for([BTC])[:1]:
