@@ -16,6 +16,7 @@ _VIEW = "storage/test_journal_view.py"
 _KEPT = "storage/test_kept.py"
 _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
+_DAMAGE = "storage/test_damage.py"
 _COMPARISON = "storage/test_ledger_comparison.py"
 
 STORAGE = (
@@ -200,6 +201,34 @@ STORAGE = (
         f"{_DISK}::test_want_of_room_is_told_from_other_errors",
     ),
     # Rows against the ledger
+    Mutant(
+        "a file that an older list of files lacks is not looked through",
+        "storage/catalog.py",
+        "with journal_view(store_path) as journal:\n"
+        "for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
+        "if owner in wanted:\n"
+        "later = (ms for _, ms in times if ms >= wanted[owner])\n"
+        "found[owner] += owner.interval.runs(later)\n"
+        "# By the same moment of the journal: a candle that has left it is in a file listed here.\n"
+        "old = {\n"
+        "store_path / file.path\n"
+        "for file in journal.files()\n"
+        "if not (file.series in wanted and _may_hold(file, layout, wanted[file.series]))\n"
+        "}",
+        "with journal_view(store_path) as earlier:\n"
+        "    young = {\n"
+        "        store_path / file.path\n"
+        "        for file in earlier.files()\n"
+        "        if file.series in wanted and _may_hold(file, layout, wanted[file.series])\n"
+        "    }\n"
+        "with journal_view(store_path) as journal:\n"
+        "    for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
+        "        if owner in wanted:\n"
+        "            later = (ms for _, ms in times if ms >= wanted[owner])\n"
+        "            found[owner] += owner.interval.runs(later)\n"
+        "    old = {store_path / file.path for file in journal.files()} - young",
+        f"{_DAMAGE}::test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored",
+    ),
     Mutant(
         "candles of files that stay closed count as missing",
         "storage/ledger_comparison.py",

@@ -22,7 +22,7 @@ from kline_trio.storage import catalog, parquet
 from kline_trio.storage.damage import due_span
 from kline_trio.storage.disk import sync_file
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT
 from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
 from kline_trio.storage.parquet import FileMerge, plan_merges
@@ -471,6 +471,37 @@ def test_a_look_through_opens_only_files_that_can_hold_what_is_wanted(
     seen.clear()
     assert store.look_through({}) == {}
     assert seen == ["2024-06"]
+    store.close()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first read, be it of the waiting candles or of the list of files: the candle leaves
+    the journal for a file that the list did not have then.
+    """
+    store = recorded(tmp_path, 10, layout)
+    store.accept(minutes(1_500, 1_505))
+    reads: list[str] = []
+
+    def read_by(name: str) -> Callable[[JournalView], Any]:
+        real = getattr(JournalView, name)
+
+        def read(view: JournalView) -> Any:  # noqa: ANN401
+            found = [*real(view)]
+            if not reads:
+                merge_all(store)
+            reads.append(name)
+            return iter(found)
+
+        return read
+
+    for name in ("open_times", "files"):
+        monkeypatch.setattr(JournalView, name, read_by(name))
+    assert store.look_through({BTC: at(5)}) == {BTC: [span(5, 10), span(1_500, 1_505)]}
+    assert {*reads} == {"open_times", "files"}
+    assert store.rows() == 0
     store.close()
 
 
