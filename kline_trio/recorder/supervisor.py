@@ -156,7 +156,6 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     broadcast.publish_fill,
                     lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
                 )
-                doors = storage.store, storage.commit_door, storage.merge_door
                 auditor = core.auditor(
                     config,
                     http,
@@ -178,7 +177,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with _open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
-                    net.start_soon(heal, *doors, core.gaps_named.ring)
+                    net.start_soon(heal, storage, core.gaps_named.ring)
                     net.start_soon(heartbeat.run)
                     start_filling(net, filler)
                     _follow_markets(net, recording, universe, http)
@@ -290,7 +289,7 @@ async def _store(
 
 async def _watch_room(watching: trio.CancelScope, storage: Storage, recording: Recording) -> None:
     with watching:
-        await watch_room(storage.store, storage.commit_door, lambda: recording.series)
+        await watch_room(storage, lambda: recording.series)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.candle import Source as Origin
 from kline_trio.interval import Span
 
@@ -70,7 +70,7 @@ class Absence:
     state: State = State.PENDING
     asked: int = 0
     """How often the exchange was asked for them."""
-    filled_by: Origin | None = None
+    filled_by: Source | None = None
 
 
 @attrs.frozen
@@ -92,7 +92,7 @@ class Revision:
     series: Series
     older: Candle
     newer: Candle
-    origin: Origin
+    origin: Source
     """Of the newer value."""
     is_newer_kept: bool
 
@@ -106,7 +106,7 @@ class Refill:
     """Which candles were asked for."""
     candles: tuple[Candle, ...]
     """By open time, and all of the span."""
-    origin: Origin
+    origin: Source
     closes: Reason | None = None
     """Why what the answer lacks is not to be asked for again; None: it is."""
 
@@ -248,7 +248,7 @@ def revisions(connection: sqlite3.Connection) -> Iterator[Revision]:
             Series(*names),
             Candle(open_time_ms, *older),
             Candle(open_time_ms, *newer),
-            Origin(origin),
+            Source(origin),
             bool(is_newer_kept),
         )
 
@@ -262,7 +262,7 @@ def _absence(series: Series, row: Sequence[Any]) -> Absence:
         Reason(reason),
         State(state),
         asked,
-        Origin(filled_by) if filled_by else None,
+        Source(filled_by) if filled_by else None,
     )
 
 

@@ -9,6 +9,13 @@ _ROSTER = "recorder/test_roster.py"
 
 RECORDER = (
     Mutant(
+        "a look that a merge has outdated is compared again as it is",
+        "recorder/healing.py",
+        "look = await storage.merge_door.run(some.look_again, look.series)",
+        "await storage.merge_door.run(some.look_again, look.series)",
+        "recorder/test_healing.py::test_a_look_that_a_merge_has_outdated_is_replaced_by_another",
+    ),
+    Mutant(
         "a halt of a whole market ends its series",
         "recorder/universe.py",
         "return most >= _A_MARKET and 2 * self._trading[trade_type] < most",

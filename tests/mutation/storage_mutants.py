@@ -16,6 +16,8 @@ _VIEW = "storage/test_journal_view.py"
 _KEPT = "storage/test_kept.py"
 _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
+_DAMAGE = "storage/test_damage.py"
+_COMPARISON = "storage/test_ledger_comparison.py"
 
 STORAGE = (
     # Files as they are read back
@@ -197,6 +199,42 @@ STORAGE = (
         "kind = NoRoomError if error.errno in _NO_ROOM else DiskError",
         "kind = DiskError",
         f"{_DISK}::test_want_of_room_is_told_from_other_errors",
+    ),
+    # Rows against the ledger
+    Mutant(
+        "a file that an older list of files lacks is not looked through",
+        "storage/catalog.py",
+        "with journal_view(store_path) as journal:\n"
+        "for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
+        "if owner in wanted:\n"
+        "later = (ms for _, ms in times if ms >= wanted[owner])\n"
+        "found[owner] += owner.interval.runs(later)\n"
+        "# By the same moment of the journal: a candle that has left it is in a file listed here.\n"
+        "old = {\n"
+        "store_path / file.path\n"
+        "for file in journal.files()\n"
+        "if not (file.series in wanted and _may_hold(file, layout, wanted[file.series]))\n"
+        "}",
+        "with journal_view(store_path) as earlier:\n"
+        "    young = {\n"
+        "        store_path / file.path\n"
+        "        for file in earlier.files()\n"
+        "        if file.series in wanted and _may_hold(file, layout, wanted[file.series])\n"
+        "    }\n"
+        "with journal_view(store_path) as journal:\n"
+        "    for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
+        "        if owner in wanted:\n"
+        "            later = (ms for _, ms in times if ms >= wanted[owner])\n"
+        "            found[owner] += owner.interval.runs(later)\n"
+        "    old = {store_path / file.path for file in journal.files()} - young",
+        f"{_DAMAGE}::test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored",
+    ),
+    Mutant(
+        "candles of files that stay closed count as missing",
+        "storage/ledger_comparison.py",
+        "return [attrs.evolve(look, account=None) for look in looks]",
+        "return looks",
+        f"{_COMPARISON}::test_a_later_look_is_only_at_files_with_pending_candles",
     ),
     # Snapshots, and stores into one
     Mutant(
