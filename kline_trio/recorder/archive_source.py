@@ -4,6 +4,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 
@@ -66,7 +67,7 @@ class ArchiveSource:
 
     rows: int = attrs.field(init=False, default=0)
     """How many candles were fetched."""
-    resting_until: float = attrs.field(init=False, default=-math.inf)
+    _resting_until: float = attrs.field(init=False, default=-math.inf)
     """Nothing is asked of a host that failed before this time, on our own clock."""
     _batches: list[_Batch] = attrs.field(init=False, factory=list)
     """What is taken and not stored yet, in the order in which it was taken."""
@@ -103,7 +104,10 @@ class ArchiveSource:
           span: the gap.
           now_ms: the exchange's time.
         """
-        if series.interval.count(span) < _LEAST_CANDLES or trio.current_time() < self.resting_until:
+        if (
+            series.interval.count(span) < _LEAST_CANDLES
+            or trio.current_time() < self._resting_until
+        ):
             return None
         # Between files that are not there, the longest stretch of those that may be.
         files = archive_files(series, span, now_ms)
@@ -153,6 +157,7 @@ class ArchiveSource:
             file = batch.to_fetch.popleft()
             self._idle.unpark_all()
             await self._fetch(batch, file)
+            self._files_done += 1
             if sum(map(len, batch.fetched.values())) >= _BYTES_AT_ONCE:
                 await self._read(batch)
             batch.workers -= 1
@@ -164,20 +169,20 @@ class ArchiveSource:
                 self.gaps_named()
 
     async def _fetch(self, batch: _Batch, file: ArchiveFile) -> None:
-        content = None
+        if trio.current_time() < self._resting_until:
+            return
         try:
-            if trio.current_time() >= self.resting_until:
-                content = await self.archive.fetch(file)
-                if content is None:
-                    self._unpublished.add(file)
+            content = await self.archive.fetch(file)
         except DamagedArchiveError as error:
             self._damaged(batch, file, error)
         except UnavailableError as error:
             logger.warning("the archive gives no files: %s; REST is asked instead", error)
-            self.resting_until = trio.current_time() + _REST_SECONDS
-        self._files_done += 1
-        if content is not None:
-            batch.fetched[file] = content
+            self._resting_until = trio.current_time() + _REST_SECONDS
+        else:
+            if content is None:
+                self._unpublished.add(file)
+            else:
+                batch.fetched[file] = content
 
     async def _read(self, batch: _Batch) -> None:
         """Read what was fetched; of small files many at once."""
@@ -210,8 +215,8 @@ class ArchiveSource:
         filled_tables = [table for table in tables if table.num_rows]
         whole = pa.concat_tables(filled_tables or [without_rows(batch.series)])
         store, commit_door = self.storage.store, self.storage.commit_door
-        known = await commit_door.run(store.files, frozenset([batch.series]))
         merge_door = self.storage.merge_door
+        known = await commit_door.run(store.files, frozenset([batch.series]))
         merged = await with_room(merge_door, store.fill_in, whole, batch.series, known)
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
         # What no file was to be had for may be in one that is published later.
@@ -233,14 +238,9 @@ class ArchiveSource:
         self._said_at = now
         seconds = max(now - self._began, 1e-9)
         left = (self._files - self._files_done) * seconds / max(1, self._files_done)
-        logger.info(
-            "archive: %s of %s files, %s candles, %s a second, %s left",
-            f"{self._files_done:,}",
-            f"{self._files:,}",
-            f"{self.rows:,}",
-            f"{self.rows / seconds:,.0f}",
-            f"{left:,.0f} s",
-        )
+        candles = f"{self.rows:,} candles, {self.rows / seconds:,.0f} a second"
+        files = f"{self._files_done:,} of {self._files:,} files"
+        logger.info("archive: %s, %s, %s s left", files, candles, f"{left:,.0f}")
 
 
 def _whole(files: Sequence[ArchiveFile]) -> Span:
@@ -251,12 +251,9 @@ def _parsed(
     contents: list[bytes], series: Series, spans: list[Span]
 ) -> list[ArchiveRows | DamagedArchiveError]:
     """What is in each of the files, which are in order."""
-    try:
-        together = read_csvs([unpacked(content) for content in contents], series, spans)
-    except DamagedArchiveError:
-        together = None
-    if together is not None:
-        return [*together]
+    with suppress(DamagedArchiveError):
+        if together := read_csvs([unpacked(content) for content in contents], series, spans):
+            return [*together]
     return [_parsed_alone(*one, series) for one in zip(contents, spans, strict=True)]
 
 

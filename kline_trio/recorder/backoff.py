@@ -71,29 +71,30 @@ class Backoff:
 
     def put_off(self, series: Series, wait_seconds: Mapping[Span, float], now: float) -> None:
         """Do not ask for spans of a series again before so many seconds have passed."""
-        waiting = [one for one in self._waiting.get(series, ()) if one[1] > now]
-        waiting += [(span, now + seconds) for span, seconds in wait_seconds.items()]
-        self._waiting[series] = waiting
+        new = [(span, now + seconds) for span, seconds in wait_seconds.items()]
+        self._waiting[series] = self._still_waiting(series, now) + new
 
     def ready(self, series: Series, span: Span, now: float) -> list[Span]:
         """Return what of a span may be asked for now."""
         if self._resting_until(series) > now:
             return []
-        waiting = self._waiting.get(series, ())
-        return list(span.without(sorted(one for one, until in waiting if until > now)))
+        return list(span.without(sorted(one for one, _ in self._still_waiting(series, now))))
 
     def ready_at(self, series: Series, span: Span, now: float) -> float:
         """Return when something of a span may be asked for."""
         if self.ready(series, span, now):
             return now
-        waiting = self._waiting.get(series, ())
-        touching = [until for one, until in waiting if until > now and one.common_with(span)]
+        waiting = self._still_waiting(series, now)
+        touching = [until for one, until in waiting if one.common_with(span)]
         return max(self._resting_until(series), min(touching, default=now))
 
     def next_at(self, now: float) -> float:
         """Return when the first span that waits may be asked for; infinity if none waits."""
-        times = (until for spans in self._waiting.values() for _, until in spans if until > now)
-        return min(times, default=math.inf)
+        waiting = (one for series in self._waiting for one in self._still_waiting(series, now))
+        return min((until for _, until in waiting), default=math.inf)
+
+    def _still_waiting(self, series: Series, now: float) -> list[tuple[Span, float]]:
+        return [one for one in self._waiting.get(series, ()) if one[1] > now]
 
     def _resting_until(self, series: Series) -> float:
         return max(self._rests[series].until, self._rests[series.trade_type].until)

@@ -41,13 +41,8 @@ class Core:
         """Make them for a store."""
         gaps_named = Bell()
         rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-        merger = Merger(
-            storage.store,
-            storage.commit_door,
-            storage.merge_door,
-            rule,
-            gaps_named.ring,
-        )
+        doors = storage.store, storage.commit_door, storage.merge_door
+        merger = Merger(*doors, rule, gaps_named.ring)
         series = SeriesSet(round(config.completeness.grace_seconds * 1_000))
         return cls(storage, series, merger, gaps_named, publish)
 

@@ -95,8 +95,9 @@ class GapFiller:
     """When an answer came last, on our own clock; at first, when this began."""
     problem: str | None = attrs.field(init=False, default=None)
     """Why the last request had no answer; None if it had one."""
+    backoff: Backoff = attrs.field(init=False, factory=Backoff)
+    """When REST may be asked for what again."""
     _asking: set[Series] = attrs.field(init=False, factory=set)
-    _backoff: Backoff = attrs.field(init=False, factory=Backoff)
     _refused: set[Series] = attrs.field(init=False, factory=set)
 
     @property
@@ -123,13 +124,9 @@ class GapFiller:
         while rows := await self._read_rows(last):
             last = rows[-1]
             count += sum(
-                gap.series.interval.count(span) for gap in rows for span in self._closed(gap)
+                gap.series.interval.count(one) for gap in rows for one in self._closed(gap)
             )
         return count
-
-    def next_attempt_at(self, now: float) -> float:
-        """Return when a gap that the exchange did not have is asked for again, on our own clock."""
-        return self._backoff.next_at(now)
 
     async def until_done(self) -> None:
         """Wait until nothing is left to ask for."""
@@ -209,7 +206,7 @@ class GapFiller:
         if not is_of_pool or series in self._asking or series not in self.series:
             return math.inf
         if spans := self._split(gap)[1]:
-            return min(self._backoff.ready_at(series, span, now) for span in spans)
+            return min(self.backoff.ready_at(series, span, now) for span in spans)
         # If the archive is to fetch it all, or does, it rings when that is over.
         is_forming = not self._closed(gap) and gap.span.from_ms < self.until_ms
         return now + _FORMING_SECONDS if is_forming else math.inf
@@ -248,7 +245,7 @@ class GapFiller:
             attrs.evolve(row, span=piece)
             for row in rows
             for span in self._split(row)[1]
-            for piece in self._backoff.ready(series, span, now)
+            for piece in self.backoff.ready(series, span, now)
         ]
         if not gaps:
             return
@@ -264,14 +261,14 @@ class GapFiller:
                 logger.warning("%s: the exchange refuses to answer: %s", series, error)
             outcome = self.rest.refused(gaps)
         else:
-            self._backoff.succeeded(series)
+            self.backoff.succeeded(series)
             self.problem = None
         self.answered_at = trio.current_time()
         await self._commit(series, outcome)
 
     async def _commit(self, series: Series, outcome: Outcome) -> None:
         await with_room(self.storage.commit_door, self.storage.store.refill, outcome.refills)
-        self._backoff.put_off(series, outcome.wait_seconds, trio.current_time())
+        self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
         candles = outcome.candles
         if candles:
             label = self.now()
@@ -285,8 +282,8 @@ class GapFiller:
         """Let the series rest, and its market; say so when that begins, not each time."""
         now = trio.current_time()
         if isinstance(error, RefusedError):
-            begins = self._backoff.market_failed(series.trade_type, now, _REFUSED_REST_SECONDS)
+            begins = self.backoff.market_failed(series.trade_type, now, _REFUSED_REST_SECONDS)
         else:
-            begins = self._backoff.failed(series, now)
+            begins = self.backoff.failed(series, now)
         if begins:
             logger.warning("%s: REST gives no candles: %s; trying again", series, error)

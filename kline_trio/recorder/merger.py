@@ -127,8 +127,8 @@ class Merger:
         """Put into the agenda when a series is due by now, and wake up for it."""
         waiting, file = self._waiting[series], self._newest_file.get(series)
         patience = self.rule.due_after_seconds(waiting.rows, file.rows if file else 0)
-        at = -math.inf if self._is_finishing else waiting.since + patience
-        due_at = max(at, waiting.not_before)
+        due_at = -math.inf if self._is_finishing else waiting.since + patience
+        due_at = max(due_at, waiting.not_before)
         if due_at != waiting.due_at:
             waiting.due_at = due_at
             heapq.heappush(self._agenda, (due_at, series))
@@ -143,11 +143,8 @@ class Merger:
             if waiting and waiting.due_at == due_at:
                 due.add(series)
         # Cheapest first, so that what the end cuts off is as little as can be.
-        return sorted(due, key=lambda one: (self._size_bytes(one), one))
-
-    def _size_bytes(self, series: Series) -> int:
-        file = self._newest_file.get(series)
-        return file.size_bytes if file else 0
+        sizes = {one: self._newest_file[one].size_bytes for one in due & self._newest_file.keys()}
+        return sorted(due, key=lambda one: (sizes.get(one, 0), one))
 
     async def _merge(self, series: Series, waiting: _Waiting) -> None:
         # Three jobs: new candles are accepted while the file is written, and a revision accepted

@@ -223,7 +223,7 @@ async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
         bench.name(gap(BTC, 3, 2), gap(ETH, 9, 8))
         await trio.sleep(50)
         assert bench.asked() == [BTC, ETH]
-        assert bench.filler.next_attempt_at(trio.current_time()) == pytest.approx(60, abs=1)
+        assert bench.filler.backoff.next_at(trio.current_time()) == pytest.approx(60, abs=1)
         # A newer gap of the same series does not wait.
         bench.name(gap(BTC, 2, 1))
         await trio.sleep(5)
