@@ -3,24 +3,21 @@
 from collections.abc import Callable, Sequence
 
 import attrs
-import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.exchange.archive import Archive
-from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
+from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Filled
-from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.gap_filler import WORKERS, Bell, GapFiller, Pool
+from kline_trio.recorder.gap_filler import Bell, GapFiller
 from kline_trio.recorder.lifetimes import Http
-from kline_trio.recorder.merge_rule import MergeRule
-from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.merger import Merger, MergeRule
 from kline_trio.recorder.rest_source import RestSource
 from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
 
-__all__ = ["Core", "start_filling"]
+__all__ = ["Core"]
 
 
 @attrs.frozen(eq=False)
@@ -31,26 +28,33 @@ class Core:
     series: SeriesSet
     merger: Merger
     gaps_named: Bell
+    publish: Callable[[Sequence[ReceivedCandle]], None]
+    """Told of each commit after them."""
 
     @classmethod
-    def of(cls, config: Config, storage: Storage) -> "Core":
+    def of(
+        cls,
+        config: Config,
+        storage: Storage,
+        publish: Callable[[Sequence[ReceivedCandle]], None] = lambda _: None,
+    ) -> "Core":
         """Make them for a store."""
         gaps_named = Bell()
         rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-        merger = Merger(
-            storage.store,
-            storage.commit_door,
-            storage.merge_door,
-            rule,
-            gaps_named.ring,
-        )
+        doors = storage.store, storage.commit_door, storage.merge_door
+        merger = Merger(*doors, rule, gaps_named.ring)
         series = SeriesSet(round(config.completeness.grace_seconds * 1_000))
-        return cls(storage, series, merger, gaps_named)
+        return cls(storage, series, merger, gaps_named, publish)
 
-    @property
-    def subscribers(self) -> tuple[Callable[[Sequence[ReceivedCandle]], None], ...]:
-        """Who is told of each commit before all others."""
-        return self.series.committed, self.merger.accepted
+    def committed(self, batch: Sequence[ReceivedCandle]) -> None:
+        """Tell all who track commits that candles are durable, whichever source they are of.
+
+        Call this right after the commit, without a checkpoint between. Those who are told are
+        synchronous, and never wait for a door.
+        """
+        self.series.committed(batch)
+        self.merger.accepted(batch)
+        self.publish(batch)
 
     def auditor(
         self,
@@ -83,7 +87,6 @@ class Core:
         config: Config,
         seams: Seams,
         http: Http,
-        committed: Committed,
         filled: Callable[[Filled], None] = lambda _: None,
         undelivered: Callable[[Series, int], None] = lambda *_: None,
     ) -> GapFiller:
@@ -93,7 +96,6 @@ class Core:
           config: how patiently gaps are asked for.
           seams: to the world.
           http: where from.
-          committed: told of candles that are durable.
           filled: told of candles that went into the files past the journal.
           undelivered: told of a candle that no stream brought though there were trades in it.
         """
@@ -111,21 +113,8 @@ class Core:
             self.series,
             rest,
             archive,
-            committed,
+            self.committed,
             undelivered,
             seams.now,
             self.gaps_named,
         )
-
-
-def start_filling(network: trio.Nursery, filler: GapFiller) -> None:
-    """Let the workers of a gap filler run as long as the network."""
-    markets = filler.rest.markets.values()
-    for name in sorted({rest.market.pool for rest in markets}):
-        names = frozenset(one.market.trade_type for one in markets if one.market.pool == name)
-        pool = Pool(names)
-        for _ in range(WORKERS):
-            network.start_soon(filler.work, pool)
-    network.start_soon(filler.plan_archive)
-    for _ in range(FETCHERS):
-        network.start_soon(filler.archive.work)

@@ -66,7 +66,7 @@ async def _progress(auditor: Auditor, filler: GapFiller, now: float) -> str:
     if not auditor.is_stock_taken:
         return "waiting for the exchange's time, to find what is absent"
     text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
-    again_at = filler.next_attempt_at(now)
+    again_at = filler.backoff.next_at(now)
     if filler.problem is not None:
         minutes = (now - filler.answered_at) / 60
         text += f"; no answer for {minutes:.0f} minutes: {filler.problem}; trying again"

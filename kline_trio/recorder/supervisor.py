@@ -13,23 +13,22 @@ from kline_trio.config import Config
 from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
-from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.core import Core, start_filling
+from kline_trio.recorder.core import Core
 from kline_trio.recorder.healing import heal
 from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
-from kline_trio.recorder.memory import keep_giving_back
 from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.progress import GIVE_UP_SECONDS, Backfilled, report_progress
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
-from kline_trio.recorder.seams import Seams, Storage
+from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.symbols import series_of
 from kline_trio.recorder.timekeeper import keep_time
 from kline_trio.recorder.universe import Hints, Universe, resolved
 from kline_trio.recorder.writer import Writer
+from kline_trio.storage.memory import give_back
 from kline_trio.storage.universe import UniverseFile
 
 __all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
@@ -37,6 +36,7 @@ __all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_GIVE_BACK_SECONDS = 60.0
 _CANDLES_IN_CHANNEL = 10_000
 """All candles of four thousand series that close in one second, twice over; some 5 MB."""
 
@@ -134,14 +134,13 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
     watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
     async with open_store(config, seams) as storage:
-        core = Core.of(config, storage)
         broadcast = Broadcast()
-        committed = Committed((*core.subscribers, broadcast.publish))
+        core = Core.of(config, storage, broadcast.publish)
         writer = Writer(
             storage.store,
             storage.commit_door,
             config.store.journal_rows_in_memory,
-            committed,
+            core.committed,
             core.series.dropped,
         )
         with lone_error_plain():
@@ -152,7 +151,6 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     config,
                     seams,
                     http,
-                    committed,
                     broadcast.publish_fill,
                     lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
                 )
@@ -179,10 +177,11 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     net.start_soon(auditor.run, recording.sealed)
                     net.start_soon(heal, storage, core.gaps_named.ring)
                     net.start_soon(heartbeat.run)
-                    start_filling(net, filler)
+                    for job in filler.jobs():
+                        net.start_soon(job)
                     _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
-                    net.start_soon(keep_giving_back, storage.merge_door)
+                    net.start_soon(_keep_giving_back, storage.merge_door)
                     yield Recorder(broadcast, recording, seams)
                 watching.cancel()
             await heartbeat.end()
@@ -240,7 +239,7 @@ async def fill(
         core = Core.of(config, storage)
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                filler = core.filler(config, seams, http, Committed(core.subscribers))
+                filler = core.filler(config, seams, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
                 auditor = core.auditor(config, http)
@@ -251,7 +250,8 @@ async def fill(
                 async with trio.open_nursery() as network:
                     for trade_type in sorted({one.trade_type for one in series}):
                         network.start_soon(keep_time, http.markets[trade_type])
-                    start_filling(network, filler)
+                    for job in filler.jobs():
+                        network.start_soon(job)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
                     network.start_soon(report_progress, auditor, filler, give_up_seconds)
                     await auditor.take_stock()
@@ -290,6 +290,13 @@ async def _store(
 async def _watch_room(watching: trio.CancelScope, storage: Storage, recording: Recording) -> None:
     with watching:
         await watch_room(storage, lambda: recording.series)
+
+
+async def _keep_giving_back(door: Door) -> None:
+    """Give freed memory back to the system now and then, until cancelled."""
+    while True:
+        await trio.sleep(_GIVE_BACK_SECONDS)
+        await door.run(give_back)
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import NoRoomError
-from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door
 from kline_trio.storage.store import Store
@@ -33,7 +32,8 @@ class Writer:
     commit_door: Door
     rows_in_memory: int
     """How many candles wait at most for room."""
-    committed: Committed
+    committed: Callable[[Sequence[ReceivedCandle]], None]
+    """Told of candles that are durable."""
     dropped_candle: Callable[[Series, int], None]
     """Told the open time of a candle that was received and is not kept."""
 

@@ -171,7 +171,7 @@ COMPLETENESS = (
     Mutant(
         "what the exchange does not have is asked for at once again",
         "recorder/gap_filler.py",
-        "self._retries.put_off(series, span, now + seconds)",
+        "self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())",
         "pass",
         f"{_FILLER}::test_what_the_exchange_does_not_have_waits_and_others_go_on",
     ),

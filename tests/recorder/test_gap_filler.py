@@ -21,8 +21,7 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
-from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.gap_filler import Bell, GapFiller, Pool
+from kline_trio.recorder.gap_filler import Bell, GapFiller
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.seams import Door, Storage
 from kline_trio.recorder.series_set import SeriesSet
@@ -99,7 +98,6 @@ class Bench:
     filler: GapFiller
     rest: Scripted
     store: Store
-    pool: Pool
     committed: list[ReceivedCandle]
     reads: int = 0
 
@@ -147,15 +145,15 @@ async def working(
             series,
             rest,
             archive,
-            Committed((got.extend,)),
+            got.extend,
             lambda *_: None,
             lambda: datetime(2024, 7, 1, tzinfo=UTC),
             bell,
         )
-        bench = Bench(filler, rest, store, Pool(frozenset(["spot"])), got)
+        bench = Bench(filler, rest, store, got)
         async with trio.open_nursery() as nursery:
-            for _ in range(workers):
-                nursery.start_soon(filler.work, bench.pool)
+            for ask_rest in filler.jobs(workers)[:workers]:
+                nursery.start_soon(ask_rest)
             yield bench
             nursery.cancel_scope.cancel()
     store.close()
@@ -225,7 +223,7 @@ async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
         bench.name(gap(BTC, 3, 2), gap(ETH, 9, 8))
         await trio.sleep(50)
         assert bench.asked() == [BTC, ETH]
-        assert bench.filler.next_attempt_at(trio.current_time()) == pytest.approx(60, abs=1)
+        assert bench.filler.backoff.next_at(trio.current_time()) == pytest.approx(60, abs=1)
         # A newer gap of the same series does not wait.
         bench.name(gap(BTC, 2, 1))
         await trio.sleep(5)

@@ -9,7 +9,6 @@ from pathlib import Path
 import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.seams import Door, Seams
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.layout import Layout
@@ -34,7 +33,7 @@ async def commits(store: Store, waiting: Sequence[ReceivedCandle]) -> list[int]:
         store,
         Door(Seams().on_disk),
         100_000,
-        Committed((lambda batch: sizes.append(len(batch)),)),
+        lambda batch: sizes.append(len(batch)),
         lambda *_: None,
     )
     await writer.run(receive)
