@@ -62,8 +62,6 @@ class ArchiveSource:
     parse_door: Door
     filled: Callable[[Filled], None]
     """Told of candles that went into the files past the journal."""
-    gaps_named: Callable[[], None]
-    """Told when a span is not taken any more: what is absent of it is for REST."""
 
     rows: int = attrs.field(init=False, default=0)
     """How many candles were fetched."""
@@ -166,7 +164,8 @@ class ArchiveSource:
                 await self._store(batch)
                 self._batches.remove(batch)
                 self._say()
-                self.gaps_named()
+                # What is absent of it is for REST.
+                self.storage.gaps_named.ring()
 
     async def _fetch(self, batch: _Batch, file: ArchiveFile) -> None:
         if trio.current_time() < self._resting_until:

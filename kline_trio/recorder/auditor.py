@@ -52,13 +52,11 @@ class Auditor:
     """By trade type."""
     since_ms: int | None
     """From when on the past is fetched; None: not at all."""
-    gaps_named: Callable[[], None]
-    """Told when the ledger has new pending rows."""
     may_judge: Callable[[], bool]
     """False as long as candles that came wait for space on the disk."""
     told_ms: Callable[[str], int | None]
     """Up to which time of the exchange a market's connections have delivered, if any lives."""
-    is_recorder: bool = True
+    is_recorder: bool
     """False for a backfill: it receives nothing, and does not know which series have ended."""
 
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
@@ -145,7 +143,7 @@ class Auditor:
         if all(not due.gaps for due in dues):
             return
         while await self._write_gaps():
-            self.gaps_named()
+            self.storage.gaps_named.ring()
 
     async def _write_gaps(self) -> bool:
         """Write the gaps of some series that have any; return whether there were some.
@@ -232,7 +230,7 @@ class Auditor:
             gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}
             await run(store.settle, gaps, {**gone, **begun})
             self.series.confirm(dues, begun)
-        self.gaps_named()
+        self.storage.gaps_named.ring()
 
     async def _adopt_changed_files(self, mine: Collection[Series]) -> None:
         """Name what files have lost that are not as they were written, or are gone."""
@@ -266,7 +264,7 @@ class Auditor:
             for one in again:
                 one.confirm_transition()
         if reopened:
-            self.gaps_named()
+            self.storage.gaps_named.ring()
 
     async def _seal(self) -> None:
         """Write the ends of series whose symbols are traded no more, when all was asked for."""

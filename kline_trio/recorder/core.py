@@ -10,7 +10,7 @@ from kline_trio.exchange.archive import Archive
 from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Filled
-from kline_trio.recorder.gap_filler import Bell, GapFiller
+from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.lifetimes import Http
 from kline_trio.recorder.merger import Merger, MergeRule
 from kline_trio.recorder.rest_source import RestSource
@@ -27,7 +27,6 @@ class Core:
     storage: Storage
     series: SeriesSet
     merger: Merger
-    gaps_named: Bell
     publish: Callable[[Sequence[ReceivedCandle]], None]
     """Told of each commit after them."""
 
@@ -39,12 +38,9 @@ class Core:
         publish: Callable[[Sequence[ReceivedCandle]], None] = lambda _: None,
     ) -> "Core":
         """Make them for a store."""
-        gaps_named = Bell()
         rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-        doors = storage.store, storage.commit_door, storage.merge_door
-        merger = Merger(*doors, rule, gaps_named.ring)
         series = SeriesSet(round(config.completeness.grace_seconds * 1_000))
-        return cls(storage, series, merger, gaps_named, publish)
+        return cls(storage, series, Merger(storage, rule), publish)
 
     def committed(self, batch: Sequence[ReceivedCandle]) -> None:
         """Tell all who track commits that candles are durable, whichever source they are of.
@@ -62,6 +58,8 @@ class Core:
         http: Http,
         may_judge: Callable[[], bool] = lambda: True,
         told_ms: Callable[[str], int | None] = lambda _: None,
+        *,
+        is_recorder: bool,
     ) -> Auditor:
         """Make the auditor.
 
@@ -70,6 +68,7 @@ class Core:
           http: whose clocks decide what is due.
           may_judge: False as long as candles that came wait for space on the disk.
           told_ms: up to when a market's connections have delivered, if any lives.
+          is_recorder: False for a backfill, which receives nothing.
         """
         since = config.history.since
         return Auditor(
@@ -77,9 +76,9 @@ class Core:
             self.series,
             http.clocks,
             round(since.timestamp() * 1_000) if since else None,
-            self.gaps_named.ring,
             may_judge,
             told_ms,
+            is_recorder,
         )
 
     def filler(
@@ -104,7 +103,6 @@ class Core:
             self.storage,
             Door(seams.on_disk),
             filled,
-            self.gaps_named.ring,
         )
         patience = config.completeness
         rest = RestSource(http.markets, patience.attempts, patience.attempt_seconds)
@@ -116,5 +114,4 @@ class Core:
             self.committed,
             undelivered,
             seams.now,
-            self.gaps_named,
         )

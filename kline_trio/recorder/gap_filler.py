@@ -25,7 +25,7 @@ from kline_trio.recorder.seams import Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.ledger import Absence, Reason
 
-__all__ = ["Bell", "GapFiller"]
+__all__ = ["GapFiller"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +40,6 @@ _FORMING_SECONDS = 1.0
 """How often a gap is looked at whose candles have not closed yet."""
 _LOOK_SECONDS = 60.0
 """How often the queue is looked at without news, in case a row moved between two reads of it."""
-
-
-@attrs.define(eq=False)
-class Bell:
-    """An event that happens again and again."""
-
-    event: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """The next time that it happens."""
-
-    def ring(self) -> None:
-        """Wake all that wait now."""
-        self.event.set()
-        self.event = trio.Event()
 
 
 @attrs.define(eq=False)
@@ -84,8 +71,6 @@ class GapFiller:
     """Told the open time of a candle that no stream brought though there were trades in it."""
     now: Callable[[], datetime]
     """The wall clock, for labels."""
-    gaps_named: Bell
-    """Rings when the ledger has new pending rows."""
     until_ms: int = MAX_TIME_MS
     """What opens later is not asked for."""
 
@@ -185,7 +170,7 @@ class GapFiller:
 
     async def _read_queue(self, choice: _Choice) -> None:
         """Read the queue up to rows that a choice is ready for."""
-        choice.news, choice.ready = self.gaps_named.event, []
+        choice.news, choice.ready = self.storage.gaps_named.event, []
         choice.look_at, last = trio.current_time() + _LOOK_SECONDS, None
         while not choice.ready and (rows := await self._read_rows(last)):
             last, now = rows[-1], trio.current_time()

@@ -1,7 +1,6 @@
 """Compares stores of earlier versions with their ledger, once, beside the recording."""
 
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from kline_trio.recorder.room import with_room
@@ -17,7 +16,7 @@ _MOST_LOOKS = 10
 """A merge between look and transaction makes a look worthless; merges are a minute apart."""
 
 
-async def heal(storage: Storage, named: Callable[[], None]) -> None:
+async def heal(storage: Storage) -> None:
     """Give every due candle that is neither stored nor in the ledger a gap row.
 
     An earlier version could lose such candles in silence. Each series is compared once; the
@@ -26,7 +25,6 @@ async def heal(storage: Storage, named: Callable[[], None]) -> None:
 
     Args:
       storage: without room behind the commit door, wait.
-      named: called after gap rows were written, to wake whoever asks for them.
 
     Raises:
       DiskError: the store cannot be read or written, for another reason than want of room.
@@ -38,7 +36,7 @@ async def heal(storage: Storage, named: Callable[[], None]) -> None:
             count = await _compare(storage, some, look)
             if count:
                 total += count
-                named()
+                storage.gaps_named.ring()
         if some.is_first:
             compared += len(some.series)
     if compared:

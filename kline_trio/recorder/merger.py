@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import attrs
 import trio
@@ -11,10 +11,9 @@ import trio
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import NoRoomError
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
-from kline_trio.recorder.seams import Door
+from kline_trio.recorder.seams import Storage
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.parquet import FileMerge, plan_merges
-from kline_trio.storage.store import Store
 
 __all__ = ["SHARE", "MergeRule", "Merger"]
 
@@ -64,12 +63,8 @@ class _Waiting:
 class Merger:
     """Merges each series when the rule says so."""
 
-    store: Store
-    commit_door: Door
-    merge_door: Door
+    storage: Storage
     rule: MergeRule
-    gaps_named: Callable[[], None]
-    """Called when a merge has found that a file lost candles, and the ledger names them."""
 
     _newest_file: dict[Series, MergedFile] = attrs.field(init=False, factory=dict)
     """Of each series the file with the newest candles, whatever file was merged last."""
@@ -104,8 +99,8 @@ class Merger:
         Raises:
           DiskError: a file or the journal could not be read or written.
         """
-        self._newest_file |= await self.commit_door.run(self.store.newest_files)
-        for left_over in await self.commit_door.run(self.store.pending):
+        self._newest_file |= await self.storage.commit_door.run(self.storage.store.newest_files)
+        for left_over in await self.storage.commit_door.run(self.storage.store.pending):
             self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
         for series in self._waiting:
             self._plan(series)
@@ -150,14 +145,16 @@ class Merger:
         # Three jobs: new candles are accepted while the file is written, and a revision accepted
         # meanwhile has another sequence number, so it is not forgotten.
         try:
-            for merge, known in await self.commit_door.run(self._planned, series):
-                merged = await self.merge_door.run(self.store.write, merge, known)
-                gaps = await self.commit_door.run(self.store.forget, merged, merge.pending)
+            for merge, known in await self.storage.commit_door.run(self._planned, series):
+                merged = await self.storage.merge_door.run(self.storage.store.write, merge, known)
+                gaps = await self.storage.commit_door.run(
+                    self.storage.store.forget, merged, merge.pending
+                )
                 newest = self._newest_file.get(series)
                 if newest is None or merged.path >= newest.path:
                     self._newest_file[series] = merged
                 if gaps:
-                    self.gaps_named()
+                    self.storage.gaps_named.ring()
             self._words.room("; merges go on")
         except NoRoomError as error:
             self._words.no_room(error, "what is accepted waits in the journal")
@@ -171,6 +168,6 @@ class Merger:
 
     def _planned(self, series: Series) -> list[tuple[FileMerge, MergedFile | None]]:
         """What waits of a series, by file, each with the manifest's entry of that file."""
-        merges = plan_merges(self.store.layout, series, self.store.take(series))
-        listed = self.store.listed(merge.path for merge in merges)
+        merges = plan_merges(self.storage.store.layout, series, self.storage.store.take(series))
+        listed = self.storage.store.listed(merge.path for merge in merges)
         return [(merge, listed.get(merge.path)) for merge in merges]

@@ -137,8 +137,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         broadcast = Broadcast()
         core = Core.of(config, storage, broadcast.publish)
         writer = Writer(
-            storage.store,
-            storage.commit_door,
+            storage,
             config.store.journal_rows_in_memory,
             core.committed,
             core.series.dropped,
@@ -159,6 +158,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     http,
                     lambda: not writer.is_short_of_room,
                     lambda trade_type: listeners[trade_type].told_ms(),
+                    is_recorder=True,
                 )
                 universe = Universe(
                     http.markets,
@@ -175,7 +175,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with _open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
-                    net.start_soon(heal, storage, core.gaps_named.ring)
+                    net.start_soon(heal, storage)
                     net.start_soon(heartbeat.run)
                     for job in filler.jobs():
                         net.start_soon(job)
@@ -242,8 +242,7 @@ async def fill(
                 filler = core.filler(config, seams, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
-                auditor = core.auditor(config, http)
-                auditor.is_recorder = False
+                auditor = core.auditor(config, http, is_recorder=False)
                 series = await resolved(config, http.markets)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)

@@ -9,8 +9,7 @@ import trio
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import NoRoomError
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
-from kline_trio.recorder.seams import Door
-from kline_trio.storage.store import Store
+from kline_trio.recorder.seams import Storage
 
 __all__ = ["Writer"]
 
@@ -28,8 +27,7 @@ class Writer:
     what it can; what it drops is absent, as if it had never come.
     """
 
-    store: Store
-    commit_door: Door
+    storage: Storage
     rows_in_memory: int
     """How many candles wait at most for room."""
     committed: Callable[[Sequence[ReceivedCandle]], None]
@@ -63,7 +61,7 @@ class Writer:
     async def _commit(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         batch = self._waiting[:_MOST_IN_A_COMMIT]
         try:
-            await self.commit_door.run(self.store.accept, batch)
+            await self.storage.commit_door.run(self.storage.store.accept, batch)
         except NoRoomError as error:
             self._words.no_room(
                 error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"

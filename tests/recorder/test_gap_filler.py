@@ -21,7 +21,7 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
-from kline_trio.recorder.gap_filler import Bell, GapFiller
+from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.seams import Door, Storage
 from kline_trio.recorder.series_set import SeriesSet
@@ -104,7 +104,7 @@ class Bench:
     def name(self, *gaps: Absence) -> None:
         accounts = {one.series: Account(0, NOW_MS) for one in gaps}
         self.store.settle(gaps, accounts)
-        self.filler.gaps_named.ring()
+        self.filler.storage.gaps_named.ring()
 
     def asked(self) -> list[Series]:
         return [series for _, series, _ in self.rest.asked]
@@ -135,9 +135,8 @@ async def working(
         )
         if answer is not None:
             rest.answer = answer
-        bell = Bell()
         archive = ArchiveSource(
-            Archive(client, "https://archive"), storage, Door(on_disk), lambda _: None, bell.ring
+            Archive(client, "https://archive"), storage, Door(on_disk), lambda _: None
         )
         got: list[ReceivedCandle] = []
         filler = GapFiller(
@@ -148,7 +147,6 @@ async def working(
             got.extend,
             lambda *_: None,
             lambda: datetime(2024, 7, 1, tzinfo=UTC),
-            bell,
         )
         bench = Bench(filler, rest, store, got)
         async with trio.open_nursery() as nursery:

@@ -22,6 +22,7 @@ from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Account, Reason
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
+from tests.fakes import CountedBell
 from tests.storage.support import (
     BTC,
     CHINESE,
@@ -80,10 +81,10 @@ def healed(series: Series) -> list[tuple[Span, str, str]]:
 
 async def run(store: Store, seed: int = 1) -> int:
     """Heal it to the end; how often the gap filler was woken."""
-    woken: list[None] = []
+    bell = CountedBell()
     doors = Door(slow_disk(Random(seed))), Door(slow_disk(Random(seed)))
-    await heal(Storage(store, *doors), lambda: woken.append(None))
-    return len(woken)
+    await heal(Storage(store, *doors, bell))
+    return len(bell.rings)
 
 
 def holes(path: Path) -> int:
@@ -205,7 +206,7 @@ async def test_candles_that_come_meanwhile_are_no_gaps(
         store = old_store(tmp_path / f"{seed}")
         commit_door, merge_door = Door(slow_disk(Random(seed))), Door(slow_disk(Random(-seed)))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(heal, Storage(store, commit_door, merge_door), lambda: None)
+            nursery.start_soon(heal, Storage(store, commit_door, merge_door))
             for series in SERIES:
                 await commit_door.run(store.accept, receive(series, make_candle(at(series, 5))))
                 await merge_door.run(merge_all, store)
@@ -238,12 +239,12 @@ async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
         return result
 
     storage = Storage(store, Door(with_merges), Door(with_merges))
-    await heal(storage, lambda: None)
+    await heal(storage)
     too_fast = f"{BTC}: its files change too fast, it is compared at the next start"
     assert (too_fast in caplog.messages) == (merges == 10)
     if merges == 10:
         assert ledger(store, BTC) == []
-        await heal(storage, lambda: None)
+        await heal(storage)
     assert ledger(store, BTC) == [(span(BTC, 5, 7), "found missing", "pending")]
     store.close()
 

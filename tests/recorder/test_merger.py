@@ -17,13 +17,14 @@ from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import DiskError, NoRoomError
 from kline_trio.recorder.merger import SHARE, Merger, MergeRule
 from kline_trio.recorder.room import RETRY_SECONDS
-from kline_trio.recorder.seams import Door
+from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import Account
 from kline_trio.storage.parquet import FileMerge
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
+from tests.fakes import CountedBell
 
 BTC, ETH, SOL = (Series("spot", f"{name}USDT", "1m") for name in ("BTC", "ETH", "SOL"))
 START_MS = 1_706_659_200_000  # 2024-01-31: the month ends within the first day of candles
@@ -137,17 +138,13 @@ class Bench:
     disk: Disk = attrs.field(factory=Disk)
     store: Store = attrs.field(init=False)
     merger: Merger = attrs.field(init=False)
-    named: list[float] = attrs.field(factory=list)
+    bell: CountedBell = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.store = Store.open(self.path, Layout(self.layout))
-        self.merger = Merger(
-            self.store,
-            Door(self.disk.run),
-            Door(self.disk.run),
-            RULE,
-            lambda: self.named.append(trio.current_time()),
-        )
+        self.bell = CountedBell()
+        doors = Door(self.disk.run), Door(self.disk.run)
+        self.merger = Merger(Storage(self.store, *doors, self.bell), RULE)
 
     def accept(self, series: Series, first: int, count: int = 1) -> None:
         """As the writer does."""
@@ -209,7 +206,7 @@ async def test_a_first_candle_is_merged_at_once_and_later_ones_by_the_rule(
             bench.merger.finish(10)
         assert [(write.at, write.rows) for write in bench.disk.writes] == [(10, 1), (80, 2)]
         assert bench.store.rows() == 0
-        assert bench.named == []
+        assert bench.bell.rings == []
 
 
 async def test_a_large_file_waits_for_a_share_or_for_the_longest(
@@ -378,7 +375,7 @@ async def test_gaps_that_a_merge_names_are_told_of_after_they_are_in_the_ledger(
             bench.accept(BTC, 20)
             bench.accept(ETH, 20)
             await trio.sleep(100)
-            assert bench.named == [61]
+            assert bench.bell.rings == [61]
             [gap] = bench.store.asked_for([BTC, ETH])
             assert (gap.series, gap.span.from_ms) == (BTC, START_MS)
             bench.merger.finish(10)
