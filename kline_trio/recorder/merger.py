@@ -144,12 +144,11 @@ class Merger:
     async def _merge(self, series: Series, waiting: _Waiting) -> None:
         # Three jobs: new candles are accepted while the file is written, and a revision accepted
         # meanwhile has another sequence number, so it is not forgotten.
+        store, commit_door = self.storage.store, self.storage.commit_door
         try:
-            for merge, known in await self.storage.commit_door.run(self._planned, series):
-                merged = await self.storage.merge_door.run(self.storage.store.write, merge, known)
-                gaps = await self.storage.commit_door.run(
-                    self.storage.store.forget, merged, merge.pending
-                )
+            for merge, known in await commit_door.run(self._planned, series):
+                merged = await self.storage.merge_door.run(store.write, merge, known)
+                gaps = await commit_door.run(store.forget, merged, merge.pending)
                 newest = self._newest_file.get(series)
                 if newest is None or merged.path >= newest.path:
                     self._newest_file[series] = merged
