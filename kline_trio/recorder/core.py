@@ -29,7 +29,7 @@ class Core:
     merger: Merger
     gaps_named: Bell
     publish: Callable[[Sequence[ReceivedCandle]], None]
-    """Told of each commit after them."""
+    """Called with the candles of each commit, after the states and the merger."""
 
     @classmethod
     def of(
