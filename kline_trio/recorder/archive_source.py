@@ -51,6 +51,7 @@ class _Batch:
     fetched: dict[ArchiveFile, bytes] = attrs.field(factory=dict)
     """What is still to be read."""
     found: dict[ArchiveFile, pa.Table] = attrs.field(factory=dict)
+    """What was read of each file; a damaged one has no rows."""
 
 
 @attrs.define(eq=False)

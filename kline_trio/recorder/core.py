@@ -28,7 +28,7 @@ class Core:
     series: SeriesSet
     merger: Merger
     publish: Callable[[Sequence[ReceivedCandle]], None]
-    """Told of each commit after them."""
+    """Called with the candles of each commit, after the states and the merger."""
 
     @classmethod
     def of(

@@ -44,13 +44,13 @@ _LOOK_SECONDS = 60.0
 
 @attrs.define(eq=False)
 class _Choice:
-    """The rows of the queue that workers who choose alike have read together."""
+    """Rows of the queue, read once for all workers that choose alike."""
 
     ready_at: Callable[[Absence], float]
-    """Returns when something of a row is for them; infinity: not before news."""
+    """Return when a worker may take something of a row; infinity: not before news."""
     one_reads: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     ready: list[Absence] = attrs.field(init=False, factory=list)
-    """Those that were for them when they were read, newest first."""
+    """Those that a worker could take when they were read, newest first."""
     look_at: float = attrs.field(init=False, default=-math.inf)
     """When to read the queue again, on our own clock, if nothing happens before."""
     news: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -150,7 +150,7 @@ class GapFiller:
                 self.archive.take(gap.series, share, self._now_ms(gap.series))
 
     async def _next(self, choice: _Choice) -> list[Absence]:
-        """Wait for the newest row that a choice is ready for.
+        """Wait for the newest row that a worker may take now.
 
         Return it with others of its series, by time. They may have been filled since they were
         read: then the answer changes nothing.
@@ -169,7 +169,7 @@ class GapFiller:
                 await news.wait()
 
     async def _read_queue(self, choice: _Choice) -> None:
-        """Read the queue up to rows that a choice is ready for."""
+        """Read the queue up to rows that a worker may take now."""
         choice.news, choice.ready = self.storage.gaps_named.event, []
         choice.look_at, last = trio.current_time() + _LOOK_SECONDS, None
         while not choice.ready and (rows := await self._read_rows(last)):
@@ -197,7 +197,7 @@ class GapFiller:
         return now + _FORMING_SECONDS if is_forming else math.inf
 
     def _split(self, gap: Absence) -> tuple[Span | None, list[Span]]:
-        """Return what of a gap to ask the archive for, and what REST, whether now or later."""
+        """Return what of a gap to ask the archive for, and what to ask REST for, now or later."""
         taken = sorted(self.archive.spans_of(gap.series))
         open_spans = [piece for span in self._closed(gap) for piece in span.without(taken)]
         # What REST was asked for already, it is asked for again.

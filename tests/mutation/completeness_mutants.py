@@ -176,6 +176,20 @@ COMPLETENESS = (
         f"{_FILLER}::test_what_the_exchange_does_not_have_waits_and_others_go_on",
     ),
     Mutant(
+        "the queue is not read without news",
+        "recorder/gap_filler.py",
+        "choice.look_at, last = trio.current_time() + _LOOK_SECONDS, None",
+        "choice.look_at, last = math.inf, None",
+        f"{_FILLER}::test_a_row_that_no_bell_told_of_is_found_within_a_minute",
+    ),
+    Mutant(
+        "a released series is not looked at again",
+        "recorder/gap_filler.py",
+        "choice.look_at = -math.inf",
+        "pass",
+        f"{_FILLER}::test_a_long_gap_is_asked_for_page_after_page_without_a_pause",
+    ),
+    Mutant(
         "what is still forming is asked for",
         "recorder/gap_filler.py",
         "until_ms = min(end_ms, self.until_ms)",

@@ -255,6 +255,33 @@ async def test_what_is_not_recorded_or_not_closed_is_not_asked_for(
         assert await bench.filler.pending() == 0
 
 
+async def test_a_long_gap_is_asked_for_page_after_page_without_a_pause(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Other workers have read the queue meanwhile, and passed over the series."""
+
+    def newest_candle(_: Series, gaps: Sequence[Absence]) -> Outcome:
+        to_ms = gaps[-1].span.to_ms
+        return filled([attrs.evolve(gaps[-1], span=Span(to_ms - MINUTE_MS, to_ms))])
+
+    async with working(tmp_path, newest_candle) as bench:
+        bench.name(gap(BTC, 9, 4))
+        await trio.sleep(3)
+        assert bench.asked() == [BTC] * 5
+        assert bench.states(BTC) == {State.FILLED}
+
+
+async def test_a_row_that_no_bell_told_of_is_found_within_a_minute(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """One that moved between two reads of the queue."""
+    async with working(tmp_path) as bench:
+        await trio.sleep(5)
+        bench.store.settle([gap(BTC, 9, 8)], {BTC: Account(0, NOW_MS)})
+        await trio.sleep(61)
+        assert bench.asked() == [BTC]
+
+
 async def test_of_a_gap_that_still_forms_only_what_has_closed_is_asked_for(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
