@@ -236,6 +236,18 @@ STORAGE = (
         "return looks",
         f"{_COMPARISON}::test_a_later_look_is_only_at_files_with_pending_candles",
     ),
+    Mutant(
+        "gap rows and filled rows of a comparison are two transactions",
+        "storage/journal.py",
+        "for span in stored:\nself._ledger.change(series, series_id, span, found)",
+        'one.execute("COMMIT")\n'
+        'one.execute("BEGIN IMMEDIATE")\n'
+        "for span in stored:\n"
+        "    self._ledger.change(series, series_id, span, found)",
+        "storage/faults/test_commands.py"
+        "::test_merge_relayout_and_repair_can_be_stopped_at_any_call[kill]",
+        is_slow=True,
+    ),
     # Snapshots, and stores into one
     Mutant(
         "a snapshot links files before it copies the journal",
