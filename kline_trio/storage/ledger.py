@@ -44,6 +44,9 @@ class Reason(enum.StrEnum):
     EXCHANGE_HAD_NONE = "the exchange had none"
     ARCHIVE_LACKS = "the archive lacks it"
     REFUSED = "refused"
+    LOST_FROM_FILE = "lost from its file"
+    """Their file was damaged, deleted or replaced after the series was retired. Nobody asks for
+    them until the series is recorded again."""
     FOUND_MISSING = "found missing"
     """They were due, neither stored nor in the ledger, until somebody compared the two."""
 

@@ -210,7 +210,8 @@ class Store:
         journal, as `write` does, and not beside that.
 
         Args:
-          listed: entries of the manifest, as `files` gives them.
+          listed: entries of the manifest, as `files` gives them. Each costs a `stat`, so all files
+            of a store may be given, also those of retired series.
 
         Raises:
           DiskError: the disk refuses.

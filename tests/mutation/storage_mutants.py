@@ -202,6 +202,13 @@ STORAGE = (
     ),
     # Rows against the ledger
     Mutant(
+        "what a file of a retired series has lost is laid to the stream",
+        "storage/damage.py",
+        "reason = Reason.LOST_FROM_FILE if is_retired else Reason.NOT_RECEIVED",
+        "reason = Reason.NOT_RECEIVED",
+        f"{_DAMAGE}::test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start",
+    ),
+    Mutant(
         "a file that an older list of files lacks is not looked through",
         "storage/catalog.py",
         "with journal_view(store_path) as journal:\n"
@@ -235,6 +242,18 @@ STORAGE = (
         "return [attrs.evolve(look, account=None) for look in looks]",
         "return looks",
         f"{_COMPARISON}::test_a_later_look_is_only_at_files_with_pending_candles",
+    ),
+    Mutant(
+        "gap rows and filled rows of a comparison are two transactions",
+        "storage/journal.py",
+        "for span in stored:\nself._ledger.change(series, series_id, span, found)",
+        'one.execute("COMMIT")\n'
+        'one.execute("BEGIN IMMEDIATE")\n'
+        "for span in stored:\n"
+        "    self._ledger.change(series, series_id, span, found)",
+        "storage/faults/test_commands.py"
+        "::test_merge_relayout_and_repair_can_be_stopped_at_any_call[kill]",
+        is_slow=True,
     ),
     # Snapshots, and stores into one
     Mutant(

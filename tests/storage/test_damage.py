@@ -19,6 +19,7 @@ from kline_trio.errors import NoRoomError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage import catalog, parquet
+from kline_trio.storage.check import check
 from kline_trio.storage.damage import due_span
 from kline_trio.storage.disk import sync_file
 from kline_trio.storage.file_list import MergedFile
@@ -37,7 +38,9 @@ from tests.storage.support import (
     make_candle,
     merge_all,
     minutes,
+    nth_open_time_ms,
     open_store,
+    receive,
 )
 
 MINUTE_MS = 60_000
@@ -192,6 +195,56 @@ def test_what_a_harmed_file_has_lost_is_named_at_once(
     merge_all(store)
     store.close()
     assert holes(tmp_path / "store") == []
+
+
+@pytest.mark.parametrize("harm", ["deleted", "cut", "replaced by an older copy"])
+def test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start(
+    harm: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a reason of its own, up to its last watermark; a recorded series is named as ever."""
+    store = recorded(tmp_path / "store", 30)
+    file = tmp_path / "store" / "coin_futures_BTCUSD_PERP_3m.pqt"
+    times = [nth_open_time_ms(COIN, n) for n in range(21)]
+    store.settle([], {COIN: Account(times[0], times[20], retired_ms=times[20])})
+    for first, end in ((0, 8), (8, 20)):
+        store.accept(receive(COIN, *map(make_candle, times[first:end])))
+        merge_all(store)
+        if first == 0:
+            shutil.copy2(file, tmp_path / "older")
+    store.accept(receive(COIN, make_candle(times[2])))
+    store.close()
+    lost_from = 0
+    if harm == "deleted":
+        file.unlink()
+    elif harm == "cut":
+        cut(file)
+    else:
+        lost_from = 8
+        shutil.copy2(tmp_path / "older", file)
+    (tmp_path / "store" / SINGLE).unlink()
+    store = open_store(tmp_path / "store")
+    # At the start of a recorder that looks only at what it records, nothing is known of it.
+    assert store.adopt(store.changed_files(store.files([BTC]))) == 30
+    assert list(store.asked_for([COIN])) == []
+    count = 12 if lost_from else 19
+    assert adopt(store) == count
+    named = store.asked_for([BTC, COIN])
+    assert [(one.series, one.reason) for one in named if one.series == BTC] == [
+        (BTC, Reason.NOT_RECEIVED)
+    ]
+    gaps = [one for one in named if one.series == COIN]
+    assert {one.reason for one in gaps} == {Reason.LOST_FROM_FILE}
+    # One of them waits in the journal.
+    lost = [ms for ms in times[lost_from:20] if ms != times[2]]
+    assert [one.span for one in gaps] == [*COIN.interval.runs(lost)]
+    assert f"coin_futures BTCUSD_PERP-3m: {count} candles are no longer in" in caplog.text
+    assert store.accounts()[COIN].retired_ms == times[20]
+    # Once is enough, and the store is in order again.
+    assert store.changed_files(store.files()) == []
+    merge_all(store)
+    assert len(store.asked_for([COIN])) == len(gaps)
+    store.close()
+    assert [one.faults for one in check(tmp_path / "store") if one.faults] == []
 
 
 def test_a_fill_that_is_done_again_after_want_of_room_names_what_its_first_file_lost(
