@@ -7,7 +7,7 @@ nothing was adopted, and all is computed anew later.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import attrs
@@ -59,6 +59,9 @@ class Auditor:
     is_recorder: bool
     """False for a backfill: it receives nothing, and does not know which series have ended."""
 
+    _has_seen_files: bool = attrs.field(init=False, default=False)
+    """Whether all files were held against the manifest since the start. While this process holds
+    the store, each is held against it before its merges."""
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
     _export_at: float = attrs.field(init=False, default=-math.inf)
     _exported: int = attrs.field(init=False, default=0)
@@ -208,7 +211,9 @@ class Auditor:
         if not mine:
             return
         store, commit_door = self.storage.store, self.storage.commit_door
-        await self._adopt_changed_files(mine)
+        if not self._has_seen_files:
+            await self._adopt_changed_files()
+            self._has_seen_files = True
         accounts = await commit_door.run(store.accounts)
         wanted = {one: accounts[one].watermark_ms if one in accounts else 0 for one in mine}
         stored = await self.storage.merge_door.run(store.look_through, wanted)
@@ -232,10 +237,13 @@ class Auditor:
             self.series.confirm(dues, begun)
         self.storage.gaps_named.ring()
 
-    async def _adopt_changed_files(self, mine: Collection[Series]) -> None:
-        """Name what files have lost that are not as they were written, or are gone."""
+    async def _adopt_changed_files(self) -> None:
+        """Name what files have lost that are not as they were written, or are gone.
+
+        Of retired series, too: who reads them is to know.
+        """
         store = self.storage.store
-        files = await self.storage.commit_door.run(store.files, frozenset(mine))
+        files = await self.storage.commit_door.run(store.files)
         changed = await self.storage.merge_door.run(store.changed_files, files)
         for begin in range(0, len(changed), _FILES_AT_ONCE):
             some = changed[begin : begin + _FILES_AT_ONCE]

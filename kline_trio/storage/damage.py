@@ -18,8 +18,8 @@ entry. Only a candle that is really absent becomes a gap:
       due candles of the file − held − journal − ledger (pending or closed) = new gaps
 
 A `filled` row says that there is a row in a file, so that its candles become gaps again. The
-watermark never moves back. Gaps of a retired series have a reason of their own: no stream was to
-bring them, and they wait until the series is recorded again.
+watermark never moves back. The gaps have a reason of their own: the stream did bring them. Those of
+a retired series wait until it is recorded again.
 """
 
 import logging
@@ -95,10 +95,8 @@ def gaps_left(
     if due is None:
         return
     waiting = series.interval.runs(waiting_times_ms(connection, series_id, due))
-    is_retired = account.retired_ms is not None
-    reason = Reason.LOST_FROM_FILE if is_retired else Reason.NOT_RECEIVED
     for span in due.without(joined([*held, *waiting])):
-        yield Absence(series, span, account.watermark_ms, reason)
+        yield Absence(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)
 
 
 def due_span(series: Series, place: Span, account: Account, reached_ms: int) -> Span | None:

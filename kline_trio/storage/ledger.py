@@ -45,8 +45,7 @@ class Reason(enum.StrEnum):
     ARCHIVE_LACKS = "the archive lacks it"
     REFUSED = "refused"
     LOST_FROM_FILE = "lost from its file"
-    """Their file was damaged, deleted or replaced after the series was retired. Nobody asks for
-    them until the series is recorded again."""
+    """Their file was damaged, deleted or replaced."""
     FOUND_MISSING = "found missing"
     """They were due, neither stored nor in the ledger, until somebody compared the two."""
 

@@ -202,10 +202,10 @@ STORAGE = (
     ),
     # Rows against the ledger
     Mutant(
-        "what a file of a retired series has lost is laid to the stream",
+        "what a file has lost is laid to the stream",
         "storage/damage.py",
-        "reason = Reason.LOST_FROM_FILE if is_retired else Reason.NOT_RECEIVED",
-        "reason = Reason.NOT_RECEIVED",
+        "yield Absence(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)",
+        "yield Absence(series, span, account.watermark_ms, Reason.NOT_RECEIVED)",
         f"{_DAMAGE}::test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start",
     ),
     Mutant(

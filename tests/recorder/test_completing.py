@@ -242,7 +242,7 @@ async def test_a_damaged_file_is_absent_again_and_comes_back(
     await record_for(exchange, config_in(tmp_path, SPOT), 60)
     assert_complete(tmp_path, exchange, SPOT, START_MS, minute(85))
     [lost, *_] = ledger(tmp_path, SPOT)
-    assert (lost.reason, lost.filled_by) == (Reason.NOT_RECEIVED, Origin.REST)
+    assert (lost.reason, lost.filled_by) == (Reason.LOST_FROM_FILE, Origin.REST)
     assert list((tmp_path / "data" / ".kline_trio" / "quarantine").glob("*/*.pqt"))
 
 

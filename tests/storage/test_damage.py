@@ -88,7 +88,7 @@ def adopt(store: Store) -> int:
 def pending(store: Store) -> list[tuple[int, int]]:
     with journal_view(store.path) as view:
         rows = [one for one in view.absences() if one.state is State.PENDING]
-    assert all(one.reason is Reason.NOT_RECEIVED for one in rows)
+    assert all(one.reason is Reason.LOST_FROM_FILE for one in rows)
     return [
         ((one.span.from_ms - START_MS) // MINUTE_MS, (one.span.to_ms - START_MS) // MINUTE_MS)
         for one in rows
@@ -230,7 +230,7 @@ def test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start(
     assert adopt(store) == count
     named = store.asked_for([BTC, COIN])
     assert [(one.series, one.reason) for one in named if one.series == BTC] == [
-        (BTC, Reason.NOT_RECEIVED)
+        (BTC, Reason.LOST_FROM_FILE)
     ]
     gaps = [one for one in named if one.series == COIN]
     assert {one.reason for one in gaps} == {Reason.LOST_FROM_FILE}
@@ -313,12 +313,12 @@ def test_what_waits_or_is_in_the_ledger_is_not_lost(tmp_path: Path) -> None:
             for one in view.absences()
         ]
     assert rows == [
-        (0, "not received", "pending"),
+        (0, "lost from its file", "pending"),
         (10, "recorder was down", "pending"),
-        (12, "not received", "pending"),
+        (12, "lost from its file", "pending"),
         (30, "the exchange had none", "closed"),
-        (32, "not received", "pending"),
-        (43, "not received", "pending"),
+        (32, "lost from its file", "pending"),
+        (43, "lost from its file", "pending"),
     ]
     store.close()
     assert holes(tmp_path) == []
