@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_streams": {*VOCABULARY, "config_values", "exchange"},
     "config_values": {"storage"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config"},
+    "commands": {*VOCABULARY, "config", "console", "exchange", "recorder", "storage"},
     "console": set(),
     "signals": set(),
     "running": {
@@ -42,9 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "simulating": {*VOCABULARY, "config", "exchange", "simulator", "storage"},
     "telling": {"storage"},
     "upkeep": {*VOCABULARY, "config", "storage", "telling"},
-    "comparing": {*VOCABULARY, "config", "console", "recorder", "storage"},
     "selftest": {*VOCABULARY, "simulator", "storage"},
-    "cli": {"errors", "selftest", "comparing", "config", "running", "upkeep"},
+    "cli": {"errors", "commands", "selftest", "config", "running", "upkeep"},
     "__main__": {"cli"},
     "__init__": {*VOCABULARY, "config", "recorder", "storage"},
 }  # fmt: skip

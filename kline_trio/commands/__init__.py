@@ -1,0 +1,1 @@
+"""Commands that are made of the recorder's parts; the recorder knows nothing of them."""
