@@ -1,1 +1,1 @@
-"""Commands that are made of the recorder's parts; the recorder knows nothing of them."""
+"""Commands that are made of parts of the recorder, which never imports them."""
