@@ -1,6 +1,6 @@
 """What one more minute costs in CPU and bytes written, against the history that a series has.
 
-The store accepts and merges as the recorder does, by `kline_trio.recorder.merge_rule`; the
+The store accepts and merges as the recorder does, by `kline_trio.recorder.merger`; the
 original design reads the file, appends, drops duplicates, and writes it anew for every candle.
 Peers do what their users have them do for each new candle: freqtrade's `download-data`, and a
 write into nautilus_trader's catalog, with and without a consolidation each hour.

@@ -13,7 +13,7 @@ from benchmarks.made_up import BTC, made_table, minutes, received
 from benchmarks.spent import spending
 from kline_trio.candle import Candle
 from kline_trio.config import StoreConfig
-from kline_trio.recorder.merge_rule import MergeRule
+from kline_trio.recorder.merger import MergeRule
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges

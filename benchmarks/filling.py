@@ -43,7 +43,6 @@ async def _fill(zips: Path, days: dict[str, int], store: Store) -> int:
             Storage(store, doors[0], doors[1]),
             doors[2],
             lambda _: None,
-            lambda: None,
         )
         for symbol, count in days.items():
             span = Span(START_MS, START_MS + count * _DAY_MS)

@@ -22,6 +22,7 @@ from wsproto.events import (
 
 from kline_trio.candle import Series
 from kline_trio.exchange.protocol import stream_name
+from kline_trio.recorder.seams import Bell
 
 MINUTE_MS = 60_000
 OPEN_MS = 1_700_000_040_000
@@ -191,6 +192,17 @@ class ScriptedExchange:
                 while self._waiting:
                     served.start_soon(_play, script, self._waiting.pop(0))
                     script = next(scripts, script)
+
+
+@attrs.define(eq=False)
+class CountedBell(Bell):
+    """Keeps when it was rung, by Trio's clock."""
+
+    rings: list[float] = attrs.field(init=False, factory=list)
+
+    def ring(self) -> None:
+        self.rings.append(trio.current_time())
+        super().ring()
 
 
 async def _play(script: Script, peer: Peer) -> None:

@@ -10,10 +10,9 @@ import trio
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
 from kline_trio.recorder.auditor import Auditor
-from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.core import Core, start_filling
+from kline_trio.recorder.core import Core
 from kline_trio.recorder.gap_filler import GapFiller
-from kline_trio.recorder.heartbeat import end_heartbeat
+from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.timekeeper import keep_time
@@ -73,18 +72,18 @@ async def fill(
         core = Core.of(config, storage)
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                filler = core.filler(config, seams, http, Committed(core.subscribers))
+                filler = core.filler(config, seams, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
-                auditor = core.auditor(config, http)
-                auditor.is_recorder = False
+                auditor = core.auditor(config, http, is_recorder=False)
                 series = await resolved(config, http.markets)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
                 async with trio.open_nursery() as network:
                     for trade_type in sorted({one.trade_type for one in series}):
                         network.start_soon(keep_time, http.markets[trade_type])
-                    start_filling(network, filler)
+                    for job in filler.jobs():
+                        network.start_soon(job)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
                     network.start_soon(_report_progress, auditor, filler, give_up_seconds)
                     await auditor.take_stock()
@@ -94,7 +93,7 @@ async def fill(
                 # What has closed meanwhile is named too: the next recorder asks for it.
                 await auditor.keep()
                 core.merger.finish(math.inf)
-            await end_heartbeat(storage.store, storage.commit_door, http.clocks, seams.wall_clock)
+            await Heartbeat(storage, http.clocks, seams.wall_clock).end()
         return Backfilled(filler.filled, absent)
 
 
@@ -138,7 +137,7 @@ async def _progress(auditor: Auditor, filler: GapFiller, now: float) -> str:
     if not auditor.is_stock_taken:
         return "waiting for the exchange's time, to find what is absent"
     text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
-    again_at = filler.next_attempt_at(now)
+    again_at = filler.backoff.next_at(now)
     if filler.problem is not None:
         minutes = (now - filler.answered_at) / 60
         text += f"; no answer for {minutes:.0f} minutes: {filler.problem}; trying again"

@@ -2,9 +2,11 @@
 
 import logging
 import math
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
+from operator import attrgetter
 
 import attrs
 import pyarrow as pa
@@ -44,22 +46,12 @@ class _Batch:
     series: Series
     span: Span
     to_fetch: deque[ArchiveFile]
-    unfetched: int
+    workers: int = 0
+    """How many fetch or read its files now."""
     fetched: dict[ArchiveFile, bytes] = attrs.field(factory=dict)
     """What is still to be read."""
-    readers: int = 0
-    found: dict[ArchiveFile, ArchiveRows] = attrs.field(factory=dict)
-
-    @property
-    def is_worth_reading(self) -> bool:
-        """Whether so much is fetched that it is read at once, or no more will come."""
-        size_bytes = sum(map(len, self.fetched.values()))
-        return bool(self.fetched) and (not self.unfetched or size_bytes >= _BYTES_AT_ONCE)
-
-    @property
-    def is_read(self) -> bool:
-        """Whether nothing is left to fetch or to read."""
-        return not (self.unfetched or self.fetched or self.readers)
+    found: dict[ArchiveFile, pa.Table] = attrs.field(factory=dict)
+    """What was read of each file; a damaged one has no rows."""
 
 
 @attrs.define(eq=False)
@@ -71,12 +63,10 @@ class ArchiveSource:
     parse_door: Door
     filled: Callable[[Filled], None]
     """Told of candles that went into the files past the journal."""
-    gaps_named: Callable[[], None]
-    """Told when a span is not taken any more: what is absent of it is for REST."""
 
     rows: int = attrs.field(init=False, default=0)
     """How many candles were fetched."""
-    resting_until: float = attrs.field(init=False, default=-math.inf)
+    _resting_until: float = attrs.field(init=False, default=-math.inf)
     """Nothing is asked of a host that failed before this time, on our own clock."""
     _batches: list[_Batch] = attrs.field(init=False, factory=list)
     """What is taken and not stored yet, in the order in which it was taken."""
@@ -86,8 +76,10 @@ class ArchiveSource:
     _files_done: int = attrs.field(init=False, default=0)
     _began: float = attrs.field(init=False, default=math.inf)
     _said_at: float = attrs.field(init=False, default=-math.inf)
-    _bad_rows: Counter[str] = attrs.field(init=False, factory=Counter)
-    _news: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _bad_rows: set[str] = attrs.field(init=False, factory=set)
+    """The faults of rows that were logged: each is named once."""
+    _idle: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
+    """Who waits for files to fetch, or for fewer of them."""
 
     @property
     def is_done(self) -> bool:
@@ -97,7 +89,7 @@ class ArchiveSource:
     async def wait_for_work(self) -> None:
         """Wait until there are fewer files to fetch than workers."""
         while sum(len(batch.to_fetch) for batch in self._batches) >= FETCHERS:
-            await self._news.wait()
+            await self._idle.park()
 
     def spans_of(self, series: Series) -> list[Span]:
         """Return what of a series is being fetched."""
@@ -111,7 +103,10 @@ class ArchiveSource:
           span: the gap.
           now_ms: the exchange's time.
         """
-        if series.interval.count(span) < _LEAST_CANDLES or trio.current_time() < self.resting_until:
+        if (
+            series.interval.count(span) < _LEAST_CANDLES
+            or trio.current_time() < self._resting_until
+        ):
             return None
         # Between files that are not there, the longest stretch of those that may be.
         files = archive_files(series, span, now_ms)
@@ -120,8 +115,7 @@ class ArchiveSource:
             if not is_out
         ]  # fmt: skip
         for stretch in reversed(stretches):
-            whole = Span(stretch[0].span.from_ms, stretch[-1].span.to_ms)
-            for wanted in whole.common_with(span):
+            for wanted in _whole(stretch).common_with(span):
                 if series.interval.count(wanted) >= _LEAST_CANDLES:
                     return wanted
         return None
@@ -137,15 +131,15 @@ class ArchiveSource:
         files = list(archive_files(series, span, now_ms))
         self._began = min(self._began, trio.current_time())
         self._files += len(files)
-        at_ms, batch, rows = span.from_ms, list[ArchiveFile](), 0
+        batch, rows = deque[ArchiveFile](), 0
         for file in files:
             batch.append(file)
             rows += series.interval.count(file.span)
             if rows >= _ROWS_IN_A_BATCH or file is files[-1]:
-                to_ms = span.to_ms if file is files[-1] else file.span.to_ms
-                self._batches.append(_Batch(series, Span(at_ms, to_ms), deque(batch), len(batch)))
-                at_ms, batch, rows = to_ms, [], 0
-        self._tell()
+                for part in _whole(batch).common_with(span):
+                    self._batches.append(_Batch(series, part, batch))
+                batch, rows = deque[ArchiveFile](), 0
+        self._idle.unpark_all()
 
     async def work(self) -> None:
         """Fetch files until cancelled; what was stored stays, and the rest is fetched next time.
@@ -156,48 +150,48 @@ class ArchiveSource:
         while True:
             batch = next((one for one in self._batches if one.to_fetch), None)
             if batch is None:
-                await self._news.wait()
+                await self._idle.park()
                 continue
+            batch.workers += 1
             file = batch.to_fetch.popleft()
-            self._tell()
+            self._idle.unpark_all()
             await self._fetch(batch, file)
-            if batch.is_worth_reading:
+            self._files_done += 1
+            if sum(map(len, batch.fetched.values())) >= _BYTES_AT_ONCE:
                 await self._read(batch)
-            if batch.is_read:
+            batch.workers -= 1
+            if not (batch.to_fetch or batch.workers):
+                await self._read(batch)
                 await self._store(batch)
                 self._batches.remove(batch)
                 self._say()
-                self.gaps_named()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+                # What is absent of it is for REST.
+                self.storage.gaps_named.ring()
 
     async def _fetch(self, batch: _Batch, file: ArchiveFile) -> None:
-        content = None
+        if trio.current_time() < self._resting_until:
+            return
         try:
-            if trio.current_time() >= self.resting_until:
-                content = await self.archive.fetch(file)
-                if content is None:
-                    self._unpublished.add(file)
+            content = await self.archive.fetch(file)
         except DamagedArchiveError as error:
             self._damaged(batch, file, error)
         except UnavailableError as error:
             logger.warning("the archive gives no files: %s; REST is asked instead", error)
-            self.resting_until = trio.current_time() + _REST_SECONDS
-        batch.unfetched -= 1
-        self._files_done += 1
-        if content is not None:
-            batch.fetched[file] = content
+            self._resting_until = trio.current_time() + _REST_SECONDS
+        else:
+            if content is None:
+                self._unpublished.add(file)
+            else:
+                batch.fetched[file] = content
 
     async def _read(self, batch: _Batch) -> None:
         """Read what was fetched; of small files many at once."""
-        files = sorted(batch.fetched, key=lambda file: file.span)
+        if not batch.fetched:
+            return
+        files = sorted(batch.fetched, key=attrgetter("span"))
         contents = [batch.fetched.pop(file) for file in files]
         spans = [span for file in files for span in file.span.common_with(batch.span)]
-        batch.readers += 1
         found = await self.parse_door.run(_parsed, contents, batch.series, spans)
-        batch.readers -= 1
         for file, rows in zip(files, found, strict=True):
             if isinstance(rows, DamagedArchiveError):
                 self._damaged(batch, file, rows)
@@ -207,26 +201,22 @@ class ArchiveSource:
                 # (binance-public-data#395).
                 self._damaged(batch, file, DamagedArchiveError("rows without a single trade"))
                 continue
-            batch.found[file] = rows
-            for reason, count in rows.bad_rows.items():
-                if reason not in self._bad_rows:
-                    logger.warning("%s: passed over %s", file.path, reason)
-                self._bad_rows[reason] += count
+            batch.found[file] = rows.table
+            for reason in rows.bad_rows.keys() - self._bad_rows:
+                self._bad_rows.add(reason)
+                logger.warning("%s: passed over %s", file.path, reason)
 
     def _damaged(self, batch: _Batch, file: ArchiveFile, error: DamagedArchiveError) -> None:
         logger.warning("%s: %s; REST is asked instead", file.path, error)
-        batch.found[file] = ArchiveRows(without_rows(batch.series), Counter())
+        batch.found[file] = without_rows(batch.series)
 
     async def _store(self, batch: _Batch) -> None:
-        tables = [
-            batch.found[file].table
-            for file in sorted(batch.found, key=lambda file: file.span)
-            if batch.found[file].table.num_rows
-        ]
-        whole = pa.concat_tables(tables) if tables else without_rows(batch.series)
+        tables = [batch.found[file] for file in sorted(batch.found, key=attrgetter("span"))]
+        filled_tables = [table for table in tables if table.num_rows]
+        whole = pa.concat_tables(filled_tables or [without_rows(batch.series)])
         store, commit_door = self.storage.store, self.storage.commit_door
-        known = await commit_door.run(store.files, frozenset([batch.series]))
         merge_door = self.storage.merge_door
+        known = await commit_door.run(store.files, frozenset([batch.series]))
         merged = await with_room(merge_door, store.fill_in, whole, batch.series, known)
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
         # What no file was to be had for may be in one that is published later.
@@ -248,26 +238,22 @@ class ArchiveSource:
         self._said_at = now
         seconds = max(now - self._began, 1e-9)
         left = (self._files - self._files_done) * seconds / max(1, self._files_done)
-        logger.info(
-            "archive: %s of %s files, %s candles, %s a second, %s left",
-            f"{self._files_done:,}",
-            f"{self._files:,}",
-            f"{self.rows:,}",
-            f"{self.rows / seconds:,.0f}",
-            f"{left:,.0f} s",
-        )
+        candles = f"{self.rows:,} candles, {self.rows / seconds:,.0f} a second"
+        files = f"{self._files_done:,} of {self._files:,} files"
+        logger.info("archive: %s, %s, %s s left", files, candles, f"{left:,.0f}")
+
+
+def _whole(files: Sequence[ArchiveFile]) -> Span:
+    return Span(files[0].span.from_ms, files[-1].span.to_ms)
 
 
 def _parsed(
     contents: list[bytes], series: Series, spans: list[Span]
 ) -> list[ArchiveRows | DamagedArchiveError]:
     """What is in each of the files, which are in order."""
-    try:
-        together = read_csvs([unpacked(content) for content in contents], series, spans)
-    except DamagedArchiveError:
-        together = None
-    if together is not None:
-        return [*together]
+    with suppress(DamagedArchiveError):
+        if together := read_csvs([unpacked(content) for content in contents], series, spans):
+            return [*together]
     return [_parsed_alone(*one, series) for one in zip(contents, spans, strict=True)]
 
 

@@ -52,13 +52,11 @@ class Auditor:
     """By trade type."""
     since_ms: int | None
     """From when on the past is fetched; None: not at all."""
-    gaps_named: Callable[[], None]
-    """Told when the ledger has new pending rows."""
     may_judge: Callable[[], bool]
     """False as long as candles that came wait for space on the disk."""
     told_ms: Callable[[str], int | None]
     """Up to which time of the exchange a market's connections have delivered, if any lives."""
-    is_recorder: bool = True
+    is_recorder: bool
     """False for a backfill: it receives nothing, and does not know which series have ended."""
 
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
@@ -141,11 +139,11 @@ class Auditor:
         times = self._times_ms()
         dues = self.series.due(times)
         # What is durable or in flight is no news to the disk, but for its watermarks.
-        self.series.confirm([due for due in dues if not due.gaps], (), times)
+        self.series.confirm([due for due in dues if not due.gaps], ())
         if all(not due.gaps for due in dues):
             return
         while await self._write_gaps():
-            self.gaps_named()
+            self.storage.gaps_named.ring()
 
     async def _write_gaps(self) -> bool:
         """Write the gaps of some series that have any; return whether there were some.
@@ -163,7 +161,7 @@ class Auditor:
             accounts = {due.series: due.account for due in dues}
             if gaps:
                 await run(self.storage.store.settle, gaps, accounts)
-                self.series.confirm(dues, accounts, times)
+                self.series.confirm(dues, accounts)
         return bool(gaps)
 
     def _times_ms(self) -> dict[str, int]:
@@ -231,8 +229,8 @@ class Auditor:
             now_ms = max(due.judged_ms for due in dues)
             gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}
             await run(store.settle, gaps, {**gone, **begun})
-            self.series.confirm(dues, begun, {})
-        self.gaps_named()
+            self.series.confirm(dues, begun)
+        self.storage.gaps_named.ring()
 
     async def _adopt_changed_files(self, mine: Collection[Series]) -> None:
         """Name what files have lost that are not as they were written, or are gone."""
@@ -264,9 +262,9 @@ class Auditor:
             again = self.series.in_state(State.TRADING_AGAIN)
             reopened = await run(self.storage.store.reopen, [one.series for one in again])
             for one in again:
-                one.confirm_reopened()
+                one.confirm_transition()
         if reopened:
-            self.gaps_named()
+            self.storage.gaps_named.ring()
 
     async def _seal(self) -> None:
         """Write the ends of series whose symbols are traded no more, when all was asked for."""
@@ -287,10 +285,10 @@ class Auditor:
             ]
             seal = one.seal(ledger, self.clocks[one.series.trade_type].now_ms)
             if seal is None:
-                one.confirm_not_over()
+                one.put_off_sealing()
                 return
             await run(store.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed])
-            one.confirm_sealed()
+            one.confirm_transition()
 
     async def _export(self) -> None:
         # Through the door, where no change is under way that a reader does not see yet.

@@ -3,24 +3,21 @@
 from collections.abc import Callable, Sequence
 
 import attrs
-import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.exchange.archive import Archive
-from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
+from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Filled
-from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.gap_filler import WORKERS, Bell, GapFiller, Pool
+from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.lifetimes import Http
-from kline_trio.recorder.merge_rule import MergeRule
-from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.merger import Merger, MergeRule
 from kline_trio.recorder.rest_source import RestSource
 from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
 
-__all__ = ["Core", "start_filling"]
+__all__ = ["Core"]
 
 
 @attrs.frozen(eq=False)
@@ -30,27 +27,30 @@ class Core:
     storage: Storage
     series: SeriesSet
     merger: Merger
-    gaps_named: Bell
+    publish: Callable[[Sequence[ReceivedCandle]], None]
+    """Called with the candles of each commit, after the states and the merger."""
 
     @classmethod
-    def of(cls, config: Config, storage: Storage) -> "Core":
+    def of(
+        cls,
+        config: Config,
+        storage: Storage,
+        publish: Callable[[Sequence[ReceivedCandle]], None] = lambda _: None,
+    ) -> "Core":
         """Make them for a store."""
-        gaps_named = Bell()
         rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-        merger = Merger(
-            storage.store,
-            storage.commit_door,
-            storage.merge_door,
-            rule,
-            gaps_named.ring,
-        )
         series = SeriesSet(round(config.completeness.grace_seconds * 1_000))
-        return cls(storage, series, merger, gaps_named)
+        return cls(storage, series, Merger(storage, rule), publish)
 
-    @property
-    def subscribers(self) -> tuple[Callable[[Sequence[ReceivedCandle]], None], ...]:
-        """Who is told of each commit before all others."""
-        return self.series.committed, self.merger.accepted
+    def committed(self, batch: Sequence[ReceivedCandle]) -> None:
+        """Tell all who track commits that candles are durable, whichever source they are of.
+
+        Call this right after the commit, without a checkpoint between. Those who are told are
+        synchronous, and never wait for a door.
+        """
+        self.series.committed(batch)
+        self.merger.accepted(batch)
+        self.publish(batch)
 
     def auditor(
         self,
@@ -58,6 +58,8 @@ class Core:
         http: Http,
         may_judge: Callable[[], bool] = lambda: True,
         told_ms: Callable[[str], int | None] = lambda _: None,
+        *,
+        is_recorder: bool,
     ) -> Auditor:
         """Make the auditor.
 
@@ -66,6 +68,7 @@ class Core:
           http: whose clocks decide what is due.
           may_judge: False as long as candles that came wait for space on the disk.
           told_ms: up to when a market's connections have delivered, if any lives.
+          is_recorder: False for a backfill, which receives nothing.
         """
         since = config.history.since
         return Auditor(
@@ -73,9 +76,9 @@ class Core:
             self.series,
             http.clocks,
             round(since.timestamp() * 1_000) if since else None,
-            self.gaps_named.ring,
             may_judge,
             told_ms,
+            is_recorder,
         )
 
     def filler(
@@ -83,7 +86,6 @@ class Core:
         config: Config,
         seams: Seams,
         http: Http,
-        committed: Committed,
         filled: Callable[[Filled], None] = lambda _: None,
         undelivered: Callable[[Series, int], None] = lambda *_: None,
     ) -> GapFiller:
@@ -93,7 +95,6 @@ class Core:
           config: how patiently gaps are asked for.
           seams: to the world.
           http: where from.
-          committed: told of candles that are durable.
           filled: told of candles that went into the files past the journal.
           undelivered: told of a candle that no stream brought though there were trades in it.
         """
@@ -102,7 +103,6 @@ class Core:
             self.storage,
             Door(seams.on_disk),
             filled,
-            self.gaps_named.ring,
         )
         patience = config.completeness
         rest = RestSource(http.markets, patience.attempts, patience.attempt_seconds)
@@ -111,21 +111,7 @@ class Core:
             self.series,
             rest,
             archive,
-            committed,
+            self.committed,
             undelivered,
             seams.now,
-            self.gaps_named,
         )
-
-
-def start_filling(network: trio.Nursery, filler: GapFiller) -> None:
-    """Let the workers of a gap filler run as long as the network."""
-    markets = filler.rest.markets.values()
-    for name in sorted({rest.market.pool for rest in markets}):
-        names = frozenset(one.market.trade_type for one in markets if one.market.pool == name)
-        pool = Pool(names)
-        for _ in range(WORKERS):
-            network.start_soon(filler.work, pool)
-    network.start_soon(filler.plan_archive)
-    for _ in range(FETCHERS):
-        network.start_soon(filler.archive.work)

@@ -7,8 +7,9 @@ series a worker is asking for, what the archive is fetching, and when to ask for
 
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 import attrs
 import trio
@@ -16,22 +17,20 @@ import trio
 from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series, Source
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.interval import Span
-from kline_trio.recorder.archive_source import ArchiveSource
+from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
+from kline_trio.recorder.backoff import Backoff
 from kline_trio.recorder.rest_source import Outcome, RestSource
-from kline_trio.recorder.rests import Rests
-from kline_trio.recorder.retries import Retries
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.ledger import Absence, Reason
 
-__all__ = ["WORKERS", "Bell", "GapFiller", "Pool"]
+__all__ = ["GapFiller"]
 
 logger = logging.getLogger(__name__)
 
-WORKERS = 4
+_WORKERS = 4
 """For each pool: the exchange answers slowly, and there is no hurry that more would serve."""
-
 _ROWS_AT_ONCE = 100
 """So many rows of the queue are read by one job: some 0.5 ms, which a commit may have to wait."""
 _REFUSED_REST_SECONDS = 300.0
@@ -44,33 +43,18 @@ _LOOK_SECONDS = 60.0
 
 
 @attrs.define(eq=False)
-class Bell:
-    """An event that happens again and again."""
+class _Choice:
+    """Rows of the queue, read once for all workers that choose alike."""
 
-    event: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """The next time that it happens."""
-
-    def ring(self) -> None:
-        """Wake all that wait now."""
-        self.event.set()
-        self.event = trio.Event()
-
-
-@attrs.define(eq=False)
-class Pool:
-    """Markets that share a rate limit and workers, and the rows that were read for them."""
-
-    trade_types: frozenset[str]
+    ready_at: Callable[[Absence], float]
+    """Return when a worker may take something of a row; infinity: not before news."""
     one_reads: trio.Lock = attrs.field(init=False, factory=trio.Lock)
-    """The workers of a pool wait for the same rows."""
     ready: list[Absence] = attrs.field(init=False, factory=list)
-    """Rows of the queue that could be asked for when they were read, newest first."""
-    until: float = attrs.field(init=False, default=-math.inf)
-    """When another row can be asked for, on our own clock, if nothing happens before."""
+    """Those that a worker could take when they were read, newest first."""
+    look_at: float = attrs.field(init=False, default=-math.inf)
+    """When to read the queue again, on our own clock, if nothing happens before."""
     news: trio.Event = attrs.field(init=False, factory=trio.Event)
     """When the ledger has newer rows than those that were read."""
-    is_outdated: bool = attrs.field(init=False, default=True)
-    """Whether a series was asked for since the queue was read."""
 
 
 @attrs.define(eq=False)
@@ -87,8 +71,6 @@ class GapFiller:
     """Told the open time of a candle that no stream brought though there were trades in it."""
     now: Callable[[], datetime]
     """The wall clock, for labels."""
-    gaps_named: Bell
-    """Rings when the ledger has new pending rows."""
     until_ms: int = MAX_TIME_MS
     """What opens later is not asked for."""
 
@@ -98,9 +80,9 @@ class GapFiller:
     """When an answer came last, on our own clock; at first, when this began."""
     problem: str | None = attrs.field(init=False, default=None)
     """Why the last request had no answer; None if it had one."""
+    backoff: Backoff = attrs.field(init=False, factory=Backoff)
+    """When REST may be asked for what again."""
     _asking: set[Series] = attrs.field(init=False, factory=set)
-    _rests: Rests = attrs.field(init=False, factory=Rests)
-    _retries: Retries = attrs.field(init=False, factory=Retries)
     _refused: set[Series] = attrs.field(init=False, factory=set)
 
     @property
@@ -108,45 +90,18 @@ class GapFiller:
         """How many candles were filled in, from all sources."""
         return self.refilled + self.archive.rows
 
-    async def work(self, pool: Pool) -> None:
-        """Ask REST for gaps of a pool's markets, until cancelled.
+    def jobs(self, workers: int = _WORKERS) -> list[Callable[[], Awaitable[None]]]:
+        """Return the jobs that fill gaps until they are cancelled; those that ask REST come first.
 
-        Raises:
-          DiskError: the store could not be written; want of space is waited for.
+        Each raises DiskError if the store could not be written, and waits for want of space.
+
+        Args:
+          workers: how many jobs ask REST for the markets that share a rate limit.
         """
-        while True:
-            gaps = await self._next(pool)
-            series = gaps[0].series
-            self._asking.add(series)
-            try:
-                await self._ask(series, gaps)
-            finally:
-                self._asking.discard(series)
-                pool.is_outdated = True
-
-    async def plan_archive(self) -> None:
-        """Give long and old gaps to the archive, until cancelled.
-
-        Raises:
-          DiskError: the store could not be written; want of space is waited for.
-        """
-        while True:
-            await self.archive.wait_for_work()
-            news = self.gaps_named.event
-            gap = await self._first_of_queue(self._archive_share)
-            if gap is None:
-                look_at = trio.current_time() + _LOOK_SECONDS
-                with trio.move_on_at(max(look_at, self.archive.resting_until)):
-                    await news.wait()
-                continue
-            try:
-                outcome = await self.rest.before_the_first(gap.series, [gap])
-            except UnavailableError:
-                outcome = Outcome(())
-            if outcome.refills:
-                await self._commit(gap.series, outcome)
-            elif span := self._archive_share(gap):
-                self.archive.take(gap.series, span, self._now_ms(gap.series))
+        pools = sorted({rest.market.pool for rest in self.rest.markets.values()})
+        choices = [_Choice(partial(self._ready_at, pool)) for pool in pools]
+        rest = [partial(self._work, choice) for choice in choices for _ in range(workers)]
+        return [*rest, self._plan_archive, *[self.archive.work] * FETCHERS]
 
     async def pending(self) -> int:
         """Return how many candles are still asked for, but for those that are still forming."""
@@ -154,13 +109,9 @@ class GapFiller:
         while rows := await self._read_rows(last):
             last = rows[-1]
             count += sum(
-                gap.series.interval.count(span) for gap in rows for span in self._closed(gap)
+                gap.series.interval.count(one) for gap in rows for one in self._closed(gap)
             )
         return count
-
-    def next_attempt_at(self, now: float) -> float:
-        """Return when a gap that the exchange did not have is asked for again, on our own clock."""
-        return self._retries.next_at(now)
 
     async def until_done(self) -> None:
         """Wait until nothing is left to ask for."""
@@ -171,91 +122,90 @@ class GapFiller:
 
     # Which gap is next.
 
-    async def _next(self, pool: Pool) -> list[Absence]:
-        """Wait for the newest gap of a pool that may be asked for now.
+    async def _work(self, choice: _Choice) -> None:
+        """Ask REST for the gaps of a choice."""
+        while True:
+            gaps = await self._next(choice)
+            series = gaps[0].series
+            self._asking.add(series)
+            try:
+                await self._ask(series, gaps)
+            finally:
+                self._asking.discard(series)
+                choice.look_at = -math.inf
+
+    async def _plan_archive(self) -> None:
+        """Give long and old gaps to the archive."""
+        while True:
+            await self.archive.wait_for_work()
+            choice = _Choice(lambda gap: -math.inf if self._split(gap)[0] else math.inf)
+            *_, gap = await self._next(choice)
+            try:
+                outcome = await self.rest.before_the_first(gap.series, [gap])
+            except UnavailableError:
+                outcome = Outcome(())
+            if outcome.refills:
+                await self._commit(gap.series, outcome)
+            elif share := self._split(gap)[0]:
+                self.archive.take(gap.series, share, self._now_ms(gap.series))
+
+    async def _next(self, choice: _Choice) -> list[Absence]:
+        """Wait for the newest row that a worker may take now.
 
         Return it with others of its series, by time. They may have been filled since they were
         read: then the answer changes nothing.
         """
         while True:
-            async with pool.one_reads:
-                news = self.gaps_named.event
-                await trio.sleep_until(self._rests.until_all(pool.trade_types))
-                is_due = pool.is_outdated or pool.until <= trio.current_time()
-                if pool.news.is_set() or (is_due and not pool.ready):
-                    pool.news, pool.is_outdated = news, False
-                    pool.ready, pool.until = await self._read_queue(pool.trade_types)
-                now = trio.current_time()
-                # A market may have failed since they were read.
-                ready = [one for one in pool.ready if self._rests.until(one.series) <= now]
-                pool.ready = ready
-                if ready:
+            async with choice.one_reads:
+                is_due = not choice.ready and choice.look_at <= trio.current_time()
+                if is_due or choice.news.is_set():
+                    await self._read_queue(choice)
+                if ready := choice.ready:
                     series = ready[0].series
-                    pool.ready = [one for one in ready if one.series != series]
+                    choice.ready = [one for one in ready if one.series != series]
                     return [one for one in reversed(ready) if one.series == series]
-            with trio.move_on_at(min(pool.until, trio.current_time() + _LOOK_SECONDS)):
+                news, look_at = choice.news, choice.look_at
+            with trio.move_on_at(look_at):
                 await news.wait()
 
-    async def _read_queue(self, trade_types: frozenset[str]) -> tuple[list[Absence], float]:
-        """Read the queue up to rows that may be asked for; return them, or when to look again."""
-        until, last = math.inf, None
-        while rows := await self._read_rows(last):
-            last = rows[-1]
-            times = [self._ready_at(gap, trade_types) for gap in rows]
-            now = trio.current_time()
-            if ready := [gap for gap, at in zip(rows, times, strict=True) if at <= now]:
-                # There may be more behind them, for workers that find these taken.
-                return ready, now
-            until = min([until, *times])
-        return [], until
+    async def _read_queue(self, choice: _Choice) -> None:
+        """Read the queue up to rows that a worker may take now."""
+        choice.news, choice.ready = self.storage.gaps_named.event, []
+        choice.look_at, last = trio.current_time() + _LOOK_SECONDS, None
+        while not choice.ready and (rows := await self._read_rows(last)):
+            last, now = rows[-1], trio.current_time()
+            times = [choice.ready_at(gap) for gap in rows]
+            choice.ready = [gap for gap, at in zip(rows, times, strict=True) if at <= now]
+            # There may be more behind those that are ready, for workers that find them taken; and a
+            # series that was released while others were read is looked at again at once.
+            choice.look_at = min([choice.look_at, *times])
 
     async def _read_rows(self, after: Absence | None) -> list[Absence]:
         store = self.storage.store
         return await self.storage.commit_door.run(store.queue, _ROWS_AT_ONCE, after)
 
-    async def _first_of_queue(self, share: Callable[[Absence], Span | None]) -> Absence | None:
-        last = None
-        while rows := await self._read_rows(last):
-            last = rows[-1]
-            for gap in rows:
-                if share(gap) is not None:
-                    return gap
-        return None
-
-    def _ready_at(self, gap: Absence, trade_types: Collection[str]) -> float:
-        """Return when something of a gap may be asked of REST; infinity: not before news."""
+    def _ready_at(self, pool: str, gap: Absence) -> float:
+        """Return when something of a gap may be asked of a pool's markets over REST."""
         series, now = gap.series, trio.current_time()
-        if series.trade_type not in trade_types or series in self._asking:
+        is_of_pool = self.rest.markets[series.trade_type].market.pool == pool
+        if not is_of_pool or series in self._asking or series not in self.series:
             return math.inf
-        resting_until = self._rests.until(series)
-        if resting_until > now:
-            return resting_until if series in self.series else math.inf
-        spans = self._of_rest(gap)
-        if spans:
-            return min(self._retries.ready_at(series, span, now) for span in spans)
-        if self._closed(gap) or series not in self.series or gap.span.from_ms >= self.until_ms:
-            # The archive fetches it, and rings when that is over; or nobody is to ask for it.
-            return math.inf
-        return now + _FORMING_SECONDS
+        if spans := self._split(gap)[1]:
+            return min(self.backoff.ready_at(series, span, now) for span in spans)
+        # If the archive is to fetch it all, or does, it rings when that is over.
+        is_forming = not self._closed(gap) and gap.span.from_ms < self.until_ms
+        return now + _FORMING_SECONDS if is_forming else math.inf
 
-    def _of_rest(self, gap: Absence) -> list[Span]:
-        """Return what of a gap is to be asked of REST, whether now or later."""
-        share = self._archive_share(gap)
-        taken = [*self.archive.spans_of(gap.series), *([share] if share else [])]
-        return [piece for span in self._closed(gap) for piece in span.without(sorted(taken))]
-
-    def _archive_share(self, gap: Absence) -> Span | None:
-        """Return what of a gap the archive is to be asked for."""
-        # What REST was asked for already, it is asked for again.
-        if gap.asked or gap.reason is Reason.ARCHIVE_LACKS:
-            return None
+    def _split(self, gap: Absence) -> tuple[Span | None, list[Span]]:
+        """Return what of a gap to ask the archive for, and what to ask REST for, now or later."""
         taken = sorted(self.archive.spans_of(gap.series))
-        for span in self._closed(gap):
-            for piece in span.without(taken):
-                share = self.archive.share(gap.series, piece, self._now_ms(gap.series))
-                if share is not None:
-                    return share
-        return None
+        open_spans = [piece for span in self._closed(gap) for piece in span.without(taken)]
+        # What REST was asked for already, it is asked for again.
+        if not gap.asked and gap.reason is not Reason.ARCHIVE_LACKS:
+            for span in open_spans:
+                if share := self.archive.share(gap.series, span, self._now_ms(gap.series)):
+                    return share, [piece for one in open_spans for piece in one.without([share])]
+        return None, open_spans
 
     def _closed(self, gap: Absence) -> tuple[Span, ...]:
         """Return the candles of a recorded series' gap that have closed, and are wanted.
@@ -279,8 +229,8 @@ class GapFiller:
         gaps = [
             attrs.evolve(row, span=piece)
             for row in rows
-            for span in self._of_rest(row)
-            for piece in self._retries.ready(series, span, now)
+            for span in self._split(row)[1]
+            for piece in self.backoff.ready(series, span, now)
         ]
         if not gaps:
             return
@@ -296,16 +246,14 @@ class GapFiller:
                 logger.warning("%s: the exchange refuses to answer: %s", series, error)
             outcome = self.rest.refused(gaps)
         else:
-            self._rests.succeeded(series)
+            self.backoff.succeeded(series)
             self.problem = None
         self.answered_at = trio.current_time()
         await self._commit(series, outcome)
 
     async def _commit(self, series: Series, outcome: Outcome) -> None:
         await with_room(self.storage.commit_door, self.storage.store.refill, outcome.refills)
-        now = trio.current_time()
-        for span, seconds in outcome.wait_seconds.items():
-            self._retries.put_off(series, span, now + seconds)
+        self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
         candles = outcome.candles
         if candles:
             label = self.now()
@@ -319,8 +267,8 @@ class GapFiller:
         """Let the series rest, and its market; say so when that begins, not each time."""
         now = trio.current_time()
         if isinstance(error, RefusedError):
-            begins = self._rests.market_failed(series.trade_type, now, _REFUSED_REST_SECONDS)
+            begins = self.backoff.market_failed(series.trade_type, now, _REFUSED_REST_SECONDS)
         else:
-            begins = self._rests.failed(series, now)
+            begins = self.backoff.failed(series, now)
         if begins:
             logger.warning("%s: REST gives no candles: %s; trying again", series, error)

@@ -4,72 +4,61 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import attrs
 import trio
 
 from kline_trio.errors import NoRoomError
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.recorder.seams import Door
-from kline_trio.storage.store import Store
+from kline_trio.recorder.seams import Storage
 
-__all__ = ["end_heartbeat", "keep_heartbeat"]
+__all__ = ["Heartbeat"]
 
 _SECONDS = 60
 """Between two heartbeats."""
 
 
-async def keep_heartbeat(
-    store: Store,
-    commit_door: Door,
-    clocks: Mapping[str, ExchangeClock],
-    wall_clock: Callable[[], float],
-) -> None:
-    """Keep pid, exchange times and local time once a minute, until cancelled.
+@attrs.frozen(eq=False)
+class Heartbeat:
+    """What `status` knows of a recorder: whether it runs, and what time it is for it."""
 
-    Do so at once at the start, and as soon as a market's time becomes known. Without room on the
-    disk, skip it until the next minute.
+    storage: Storage
+    clocks: Mapping[str, ExchangeClock]
+    """By trade type."""
+    wall_clock: Callable[[], float]
+    """Seconds since 1970. It only labels: nothing is decided by it in the recorder."""
 
-    Args:
-      store: where to.
-      commit_door: the way to its journal.
-      clocks: by trade type.
-      wall_clock: seconds since 1970. It only labels: nothing is decided by it in the recorder.
+    async def run(self) -> None:
+        """Keep pid, exchange times and local time once a minute, until cancelled.
 
-    Raises:
-      DiskError: the journal cannot be written, for another reason than want of room.
-    """
-    while True:
-        times = _known(clocks)
-        await _beat(store, commit_door, os.getpid(), times, wall_clock)
-        for _ in range(_SECONDS):
-            await trio.sleep(1)
-            if _known(clocks).keys() != times.keys():
-                break
+        Do so at once at the start, and as soon as a market's time becomes known. Without space on
+        the disk, skip it until the next minute.
 
+        Raises:
+          DiskError: the journal cannot be written, for another reason than want of space.
+        """
+        while True:
+            known = self._times_ms().keys()
+            await self._keep(os.getpid())
+            for _ in range(_SECONDS):
+                await trio.sleep(1)
+                if self._times_ms().keys() != known:
+                    break
 
-async def end_heartbeat(
-    store: Store,
-    commit_door: Door,
-    clocks: Mapping[str, ExchangeClock],
-    wall_clock: Callable[[], float],
-) -> None:
-    """Keep that the recorder ends, and the last times, so that `status` can count on from them.
+    async def end(self) -> None:
+        """Keep that the recorder ends, and the last times, so that `status` can count on from them.
 
-    Raises:
-      DiskError: as for `keep_heartbeat`.
-    """
-    await _beat(store, commit_door, None, _known(clocks), wall_clock)
+        Raises:
+          DiskError: as for `run`.
+        """
+        await self._keep(None)
 
+    async def _keep(self, pid: int | None) -> None:
+        local_ms = round(self.wall_clock() * 1_000)
+        with suppress(NoRoomError):
+            store = self.storage.store
+            await self.storage.commit_door.run(store.beat, pid, self._times_ms(), local_ms)
 
-async def _beat(
-    store: Store,
-    commit_door: Door,
-    pid: int | None,
-    times: Mapping[str, int],
-    wall_clock: Callable[[], float],
-) -> None:
-    with suppress(NoRoomError):
-        await commit_door.run(store.beat, pid, times, round(wall_clock() * 1_000))
-
-
-def _known(clocks: Mapping[str, ExchangeClock]) -> dict[str, int]:
-    return {name: clock.now_ms for name, clock in clocks.items() if clock.now_ms is not None}
+    def _times_ms(self) -> dict[str, int]:
+        return {
+            name: clock.now_ms for name, clock in self.clocks.items() if clock.now_ms is not None
+        }

@@ -137,9 +137,11 @@ class Recording:
 
     def sealed(self, series: Iterable[Series]) -> None:
         """These have come to their end, and stand in the ledger with it."""
-        for one in series:
+        over = [one for one in series if self._is_sealed(one)]
+        for one in over:
             logger.info("%s: no longer traded; its last candle is in the ledger", one)
-        self.settle()
+        if over:
+            self.settle()
 
     def add(self, series: Iterable[Series]) -> None:
         """Record these too."""

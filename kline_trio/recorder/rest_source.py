@@ -2,14 +2,14 @@
 
 import logging
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import trio
 
 from kline_trio.candle import Candle, Series
-from kline_trio.exchange.klines import Answer, newest_page
+from kline_trio.exchange.klines import newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
@@ -63,7 +63,8 @@ class RestSource:
         init=False, factory=lambda: defaultdict(trio.Lock)
     )
     """One task at a time asks a market for its list: spot's has 15 MB."""
-    _bad_rows: Counter[str] = attrs.field(init=False, factory=Counter)
+    _bad_rows: set[str] = attrs.field(init=False, factory=set)
+    """The faults of rows that were logged: each is named once."""
 
     async def ask(self, series: Series, gaps: Sequence[Absence]) -> Outcome:
         """Ask for the newest of the gaps, and for as many before it as fit on the same page.
@@ -85,31 +86,40 @@ class RestSource:
         if is_long and (unlisted := await self.before_the_first(series, gaps)).refills:
             return unlisted
         answer = await rest.klines(series, page, float(-page.span.to_ms))
-        self._count_bad_rows(series, answer)
+        for reason in answer.bad_rows.keys() - self._bad_rows:
+            self._bad_rows.add(reason)
+            logger.warning("%s: REST: passed over %s", series, reason)
         inside = [
             attrs.evolve(gap, span=span) for gap in gaps for span in gap.span.common_with(page.span)
         ]
-        refills = [await self._refill(gap, answer) for gap in inside]
-        undelivered = [
-            candle.open_time_ms
-            for gap, refill in zip(inside, refills, strict=True)
-            for candle in refill.candles
-            if gap.reason is Reason.NOT_RECEIVED and candle.trade_num
-        ]
-        return Outcome(tuple(refills), self._waits(inside), max(undelivered, default=None))
+        waits = self._waits(inside)
+        last_ms: float | None = None
+        refills, undelivered = [], []
+        for gap in inside:
+            span, closes = gap.span, None
+            found = [one for one in answer.candles if span.from_ms <= one.open_time_ms < span.to_ms]
+            if span not in waits and len(found) < series.interval.count(span):
+                if last_ms is None:
+                    given_up = [one for one in inside if one.span not in waits]
+                    last_ms = await self._last_ms(series, given_up)
+                closes = Reason.DELISTED if last_ms < span.from_ms else Reason.EXCHANGE_HAD_NONE
+            refills.append(Refill(series, span, tuple(found), Origin.REST, closes))
+            if gap.reason is Reason.NOT_RECEIVED:
+                undelivered += [one.open_time_ms for one in found if one.trade_num]
+        return Outcome(tuple(refills), waits, max(undelivered, default=None))
 
-    def refused(self, gaps: Iterable[Absence]) -> Outcome:
+    def refused(self, gaps: Sequence[Absence]) -> Outcome:
         """Derive what becomes of gaps that the exchange will not answer for, whatever the page.
 
         Like an absence, a refusal is believed when it stays the same over all attempts.
         """
-        asked = list(gaps)
+        waits = self._waits(gaps)
         refills = [
             Refill(gap.series, gap.span, (), Origin.REST, Reason.REFUSED if is_last else None)
-            for gap in asked
-            for is_last in [self._is_last(gap)]
+            for gap in gaps
+            for is_last in [gap.span not in waits]
         ]
-        return Outcome(tuple(refills), self._waits(asked))
+        return Outcome(tuple(refills), waits)
 
     async def before_the_first(self, series: Series, gaps: Iterable[Absence]) -> Outcome:
         """Close what is older than the series' first candle, rather than ask for years of it.
@@ -123,41 +133,26 @@ class RestSource:
             if oldest_ms is None:
                 return Outcome(())
             self._first_ms[series] = oldest_ms
-        first_ms = self._first_ms[series]
-        before = [
-            Span(gap.span.from_ms, min(gap.span.to_ms, first_ms))
+        before = Span(0, self._first_ms[series])
+        refills = [
+            Refill(series, span, (), Origin.REST, Reason.NOT_LISTED)
             for gap in gaps
-            if gap.span.from_ms < first_ms
+            for span in gap.span.common_with(before)
         ]
-        return Outcome(
-            tuple(Refill(series, span, (), Origin.REST, Reason.NOT_LISTED) for span in before)
-        )
-
-    async def _refill(self, gap: Absence, answer: Answer) -> Refill:
-        span = gap.span
-        found = tuple(
-            one for one in answer.candles if span.from_ms <= one.open_time_ms < span.to_ms
-        )
-        closes = None
-        if len(found) < gap.series.interval.count(span) and self._is_last(gap):
-            is_over = await self._is_over(gap)
-            closes = Reason.DELISTED if is_over else Reason.EXCHANGE_HAD_NONE
-        return Refill(gap.series, span, found, Origin.REST, closes)
-
-    def _is_old(self, gap: Absence) -> bool:
-        now_ms = self.markets[gap.series.trade_type].clock.now_ms
-        return now_ms is not None and gap.span.to_ms < now_ms - _OLD_MS
-
-    def _is_last(self, gap: Absence) -> bool:
-        """Whether what this attempt does not bring is taken as not there."""
-        attempts = min(_OLD_ATTEMPTS, self.attempts) if self._is_old(gap) else self.attempts
-        return gap.asked + 1 >= attempts
+        return Outcome(tuple(refills))
 
     def _waits(self, gaps: Iterable[Absence]) -> dict[Span, float]:
-        return {gap.span: self._wait_seconds(gap) for gap in gaps if not self._is_last(gap)}
+        """Return after how long to ask again for those gaps that are not given up."""
+        waits = ((gap.span, self._wait_seconds(gap)) for gap in gaps)
+        return {span: seconds for span, seconds in waits if seconds is not None}
 
-    def _wait_seconds(self, gap: Absence) -> float:
-        if self._is_old(gap):
+    def _wait_seconds(self, gap: Absence) -> float | None:
+        """Return when to ask again; None: what this attempt does not bring is not there."""
+        now_ms = self.markets[gap.series.trade_type].clock.now_ms
+        is_old = now_ms is not None and gap.span.to_ms < now_ms - _OLD_MS
+        if gap.asked + 1 >= (min(_OLD_ATTEMPTS, self.attempts) if is_old else self.attempts):
+            return None
+        if is_old:
             return min(self.attempt_seconds, _OLD_WAIT_SECONDS)
         return self.attempt_seconds * float(_LONGER) ** min(gap.asked, 6)
 
@@ -179,19 +174,15 @@ class RestSource:
             return None
         return series.interval.open_time_ms(listing.onboard_ms)
 
-    async def _is_over(self, gap: Absence) -> bool:
-        """Return whether the series had ended before the gap: its symbol is traded no more."""
-        rest = self.markets[gap.series.trade_type]
+    async def _last_ms(self, series: Series, gaps: Iterable[Absence]) -> float:
+        """Return after which candle of a series none comes; infinity while its symbol is traded."""
+        waited = [
+            sum(self._wait_seconds(attrs.evolve(gap, asked=n)) or 0.0 for n in range(gap.asked))
+            for gap in gaps
+        ]
         # A list of before the first attempt might not know of the end.
-        waited = [self._wait_seconds(attrs.evolve(gap, asked=n)) for n in range(gap.asked)]
-        listing = await self._listing(gap.series, trio.current_time() - sum(waited))
+        listing = await self._listing(series, trio.current_time() - min(waited))
         if listing is not None and listing.is_trading:
-            return False
-        newest_ms = await rest.newest_open_time_ms(gap.series)
-        return newest_ms is None or newest_ms < gap.span.from_ms
-
-    def _count_bad_rows(self, series: Series, answer: Answer) -> None:
-        for reason, count in answer.bad_rows.items():
-            if reason not in self._bad_rows:
-                logger.warning("%s: REST: passed over %s", series, reason)
-            self._bad_rows[reason] += count
+            return math.inf
+        newest_ms = await self.markets[series.trade_type].newest_open_time_ms(series)
+        return -math.inf if newest_ms is None else newest_ms

@@ -10,10 +10,9 @@ import trio
 
 from kline_trio.candle import Series
 from kline_trio.errors import DiskError, NoRoomError
-from kline_trio.recorder.seams import Door
-from kline_trio.storage.store import Store
+from kline_trio.recorder.seams import Door, Storage
 
-__all__ = ["RETRY_SECONDS", "NoRoomWords", "days_left", "watch_room", "with_room"]
+__all__ = ["RETRY_SECONDS", "NoRoomWords", "watch_room", "with_room"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +24,6 @@ RETRY_SECONDS = 5.0
 _SAY_SECONDS = 60.0
 _DAY_SECONDS = 86_400.0
 _FEW_DAYS = 30
-_BYTES_A_ROW = 48.0
-"""Where no file has been written yet; real ones take 25 to 50."""
-_FEW_ROWS = 1_000
-"""Files of fewer rows are mostly footers, and say little of the bytes that a row takes."""
-_MONTH_SECONDS = 2_629_746.0
 
 
 @attrs.define(eq=False)
@@ -71,33 +65,24 @@ async def with_room(door: Door, job: Callable[..., _Result], *arguments: Any) ->
             return result
 
 
-def days_left(free_bytes: int, series: Iterable[Series], bytes_a_row: float) -> float:
-    """How long the room lasts for candles of these series; for ever, if there are none."""
-    a_second = sum(
-        1_000 / one.interval.duration_ms if one.interval.duration_ms else 1 / _MONTH_SECONDS
-        for one in series
-    )
-    return free_bytes / (a_second * bytes_a_row * _DAY_SECONDS) if a_second else math.inf
+async def watch_room(storage: Storage, series: Callable[[], Iterable[Series]]) -> None:
+    """Say once a day, until cancelled, how long the room lasts; warn where that is not long.
 
-
-async def watch_room(
-    store: Store, commit_door: Door, series: Callable[[], Iterable[Series]]
-) -> None:
-    """Say once a day, until cancelled, how long the room lasts; warn where that is not long."""
+    Args:
+      storage: whose room.
+      series: returns what is recorded now.
+    """
     while True:
         try:
-            totals = await commit_door.run(store.totals)
-            free_bytes = await commit_door.run(store.free_bytes)
+            room = await storage.commit_door.run(storage.store.room)
         except DiskError as error:
             logger.warning("the room on the disk is not known: %s", error)
         else:
-            enough = totals.rows >= _FEW_ROWS * totals.files > 0
-            bytes_a_row = totals.size_bytes / totals.rows if enough else _BYTES_A_ROW
-            days = days_left(free_bytes, series(), bytes_a_row)
+            days = room.days_left(series())
             logger.log(
                 logging.WARNING if days < _FEW_DAYS else logging.INFO,
                 "room: %.1f GB free%s",
-                free_bytes / 1e9,
+                room.free_bytes / 1e9,
                 f", enough for {days:,.0f} days" if days < math.inf else "",
             )
         await trio.sleep(_DAY_SECONDS)

@@ -18,7 +18,7 @@ from kline_trio.exchange.transport import Dialler
 from kline_trio.recorder.roster import Dials
 from kline_trio.storage.store import Store
 
-__all__ = ["Door", "Seams", "Storage"]
+__all__ = ["Bell", "Door", "Seams", "Storage"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -89,6 +89,19 @@ class Door:
             yield self._on_disk
 
 
+@attrs.define(eq=False)
+class Bell:
+    """An event that happens again and again."""
+
+    event: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """The next time that it happens."""
+
+    def ring(self) -> None:
+        """Wake all that wait now."""
+        self.event.set()
+        self.event = trio.Event()
+
+
 @attrs.frozen(eq=False)
 class Storage:
     """An open store, and the two doors to it."""
@@ -98,3 +111,5 @@ class Storage:
     """To all that uses the journal."""
     merge_door: Door
     """To what uses the files alone."""
+    gaps_named: Bell = attrs.field(factory=Bell)
+    """Rings when the ledger has new pending rows, or a span is free to be asked for."""

@@ -4,12 +4,13 @@ Events of candles, of the configuration and of the exchange's lists come in by s
 The auditor asks what is due, writes it, and confirms it.
 """
 
+import math
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
-from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series
 from kline_trio.recorder.series_state import Added, Due, Listed, Removed, SeriesState, State
 from kline_trio.storage.ledger import Account
 
@@ -18,6 +19,8 @@ __all__ = ["SeriesSet"]
 _NAMES = operator.attrgetter("trade_type", "symbol", "time_interval")
 """Orders as Series do, and several times faster."""
 _NOTHING: Mapping[Series, int] = {}
+_JUDGED = (State.LIVE, State.ENDING, State.TRADING_AGAIN)
+"""In these states candles fall due."""
 
 
 @attrs.define(eq=False)
@@ -30,10 +33,9 @@ class SeriesSet:
     _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
     _told: dict[Series, Listed] = attrs.field(init=False, factory=dict)
     """What the exchange's lists said last, of what was added since."""
-    _agenda: dict[str, dict[int, list[Series]]] = attrs.field(init=False, factory=dict)
-    """By trade type, and by when the next candle to be judged ends: thousands of series share a few
-    moments. To look at all of them each second would cost some percent of a core, and so would a
-    heap, which compares those of one moment with each other."""
+    _next_due_ms: dict[tuple[str, str], int] = attrs.field(init=False, factory=dict)
+    """By market and interval, when the first candle to be judged ends: thousands of series share a
+    few moments. To look at all of them each second would cost some percent of a core."""
 
     def __contains__(self, series: Series) -> bool:
         """Return whether the series is to be recorded."""
@@ -107,8 +109,9 @@ class SeriesSet:
         state = self._states.get(series)
         if state is not None:
             state.dropped(open_time_ms)
-            if state.has_lost:
-                self._note(series, 0)
+            # A batch may drop thousands: the others of the group are not looked at.
+            known_ms = self._next_due_ms.get(_group(state), MAX_TIME_MS)
+            self._next_due_ms[_group(state)] = min(known_ms, state.next_due_ms)
 
     # What falls due.
 
@@ -118,9 +121,18 @@ class SeriesSet:
         Args:
           now_ms: the exchange's time, by trade type. Markets without one are left out.
         """
+        until_ms = {name: moment_ms - self.grace_ms for name, moment_ms in now_ms.items()}
+        groups = {
+            group
+            for group, due_ms in self._next_due_ms.items()
+            if due_ms <= until_ms.get(group[0], -math.inf)
+        }
+        if not groups:
+            return []
         return [
             state.due(now_ms[state.series.trade_type], self.grace_ms)
-            for state in sorted(self._falling_due(now_ms), key=lambda one: _NAMES(one.series))
+            for state in self.in_state(*_JUDGED)
+            if _group(state) in groups and state.next_due_ms <= until_ms[state.series.trade_type]
         ]
 
     def moved(self) -> dict[Series, Account]:
@@ -133,53 +145,35 @@ class SeriesSet:
         for series, account in accounts.items():
             self._states[series].confirm_moved(account)
 
-    def confirm(
-        self, dues: Collection[Due], written: Collection[Series], now_ms: Mapping[str, int]
-    ) -> None:
+    def confirm(self, dues: Collection[Due], written: Collection[Series]) -> None:
         """Adopt what was due, after the commit.
 
         Args:
           dues: what fell due, or some of it.
           written: the series whose accounts are in the journal with it.
-          now_ms: what `due` was given; nothing for the first gaps of series that were scanned.
         """
-        adopted = {due.series for due in dues}
-        for trade_type, moment_ms in now_ms.items():
-            agenda = self._agenda.get(trade_type, {})
-            for end_ms in [one for one in agenda if one <= moment_ms - self.grace_ms]:
-                left = [one for one in agenda[end_ms] if one not in adopted and self._is_due(one)]
-                if left:
-                    agenda[end_ms] = left
-                else:
-                    del agenda[end_ms]
-        for due in dues:
-            state = self._states[due.series]
+        adopted = [self._states[due.series] for due in dues]
+        for state, due in zip(adopted, dues, strict=True):
             state.confirm(due, is_written=due.series in written)
-            self._note(due.series, 0 if state.has_lost else state.next_due_ms)
+        for group in {_group(state) for state in adopted}:
+            self._look_ahead(group)
 
     def confirm_retired(self, series: Iterable[Series]) -> None:
         """Forget series, after the commit of their ends."""
         for one in series:
-            self._states[one].confirm_retired()
+            state = self._states[one]
+            state.confirm_transition()
             self._drop_if_retired(one)
+            self._look_ahead(_group(state))
 
     def _drop_if_retired(self, series: Series) -> None:
         if self._states[series].state is State.RETIRED:
             del self._states[series]
 
-    def _note(self, series: Series, end_ms: int) -> None:
-        self._agenda.setdefault(series.trade_type, {}).setdefault(end_ms, []).append(series)
+    def _look_ahead(self, group: tuple[str, str]) -> None:
+        ends_ms = (one.next_due_ms for one in self._states.values() if _group(one) == group)
+        self._next_due_ms[group] = min(ends_ms, default=MAX_TIME_MS)
 
-    def _falling_due(self, now_ms: Mapping[str, int]) -> Iterator[SeriesState]:
-        found: set[Series] = set()
-        for trade_type, agenda in self._agenda.items():
-            if trade_type in now_ms:
-                until_ms = now_ms[trade_type] - self.grace_ms
-                for end_ms, several in agenda.items():
-                    if end_ms <= until_ms:
-                        found.update(several)
-        return (self._states[series] for series in found if self._is_due(series))
 
-    def _is_due(self, series: Series) -> bool:
-        """Whether candles of a series fall due, now that its scan is over."""
-        return self.state_of(series) in (State.LIVE, State.ENDING, State.TRADING_AGAIN)
+def _group(state: SeriesState) -> tuple[str, str]:
+    return state.series.trade_type, state.series.time_interval

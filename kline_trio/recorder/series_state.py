@@ -19,8 +19,9 @@
     sealed         added, symbol trades    wanted         -
 
 Every other pair of state and event changes nothing. A transition with a write takes two phases:
-`begin`, `due`, `retirement` and `seal` return what is to be written and change nothing, and a
-`confirm` is called after the commit. Events that arrive between the two wait, in order.
+`begin`, `due`, `retirement` and `seal` return what is to be written and change nothing, and
+`confirm` or `confirm_transition` is called after the commit. Events that arrive between the two
+wait, in order.
 
 Candles come at any time. A candle is in flight from `received` to `committed`; what is in flight
 is no gap, and no watermark passes it. All times are the exchange's.
@@ -90,13 +91,15 @@ class Presence:
     """Before this no recorder ran; from here on, and before `started_ms`, the series was not
     wanted."""
     started_ms: int
+    since_then: Reason
+    """Why a candle is absent that closes later."""
 
     def explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Absence]:
         """Give the gaps with their reasons: who was not there cannot have received anything."""
         reasons = (
             (Reason.RECORDER_DOWN, 0, self.retired_ms),
             (Reason.NOT_CONFIGURED, self.retired_ms, self.started_ms),
-            (Reason.NOT_RECEIVED, self.started_ms, MAX_TIME_MS),
+            (self.since_then, self.started_ms, MAX_TIME_MS),
         )
         for span in spans:
             for reason, from_ms, to_ms in reasons:
@@ -135,6 +138,12 @@ class Seal:
 _SETTLED = (State.LIVE, State.ENDING, State.SEALED, State.RETIRED)
 """In the others a transition is under way, and events wait for its end."""
 _FORGOTTEN = (State.SEALED, State.RETIRED)
+_AFTER_THE_COMMIT = {
+    State.SCANNING: State.LIVE,
+    State.SEALING: State.SEALED,
+    State.TRADING_AGAIN: State.LIVE,
+    State.RETIRING: State.RETIRED,
+}
 
 
 @attrs.define(eq=False)
@@ -167,10 +176,10 @@ class SeriesState:
         """Take an event in; it counts after those before it, and after a commit under way."""
         if self.state is State.WANTED and isinstance(event, Removed):
             self._events.clear()
-            self._forget(State.RETIRED)
-            return
-        self._events.append(event)
-        self._settle()
+            self._enter(State.RETIRED)
+        else:
+            self._events.append(event)
+            self._enter(self.state)
 
     def start(self, now_ms: int) -> None:
         """The exchange's time is known: what is stored of a wanted series can be looked up."""
@@ -205,7 +214,12 @@ class SeriesState:
             if open_time_ms < self._judged_ms and self.account is not None:
                 self._lost.add(open_time_ms)
 
-    def _settle(self) -> None:
+    def _enter(self, state: State) -> None:
+        self.state = state
+        if state in _FORGOTTEN:
+            self._judged_ms = MAX_TIME_MS
+            self.account = self._end = self._presence = None
+            self._durable, self._in_flight, self._lost = SpanSet(), set(), set()
         while self._events and self.state in _SETTLED:
             self._adopt(self._events.popleft())
 
@@ -237,14 +251,11 @@ class SeriesState:
         return min([self._judged_ms, *self._in_flight, *self._lost])
 
     @property
-    def has_lost(self) -> bool:
-        """Whether a candle was dropped that was judged as in flight."""
-        return bool(self._lost)
-
-    @property
     def next_due_ms(self) -> int:
-        """The end of the next candle to be judged."""
-        return self.series.interval.end_time_ms(self._judged_ms)
+        """The end of the next candle to be judged; 0 if one was dropped that was in flight."""
+        if self.account is None:
+            return MAX_TIME_MS
+        return 0 if self._lost else self.series.interval.end_time_ms(self._judged_ms)
 
     @property
     def is_past_its_end(self) -> bool:
@@ -270,9 +281,7 @@ class SeriesState:
         interval = self.series.interval
         until_ms = max(self._judged_ms, interval.open_time_ms(now_ms - grace_ms))
         spans = [*interval.runs(sorted(self._lost)), *self._gaps(self._judged_ms, until_ms)]
-        # What is in flight before the old watermark is durable, or pending, and comes once more.
-        mark_ms = max(self.account.watermark_ms, min([until_ms, *self._in_flight]))
-        account = attrs.evolve(self.account, watermark_ms=mark_ms)
+        account = self._marked(self.account, until_ms)
         gaps = tuple(self._presence.explained(self.series, spans, now_ms))
         in_flight = frozenset(self._in_flight)
         return Due(self.series, gaps, until_ms, account, self._presence, in_flight)
@@ -301,7 +310,12 @@ class SeriesState:
         if known is None:
             first_ms = present[0].from_ms if present else interval.open_time_ms(now_ms)
             known = Account(first_ms, first_ms)
-        presence = self._presence_after(known, interval.open_time_ms(now_ms))
+        started_ms = retired_ms = interval.open_time_ms(now_ms)
+        if known.retired_ms is not None:
+            last_ms = max(known.watermark_ms, interval.open_time_ms(known.retired_ms))
+            retired_ms = min(started_ms, last_ms)
+        since_then = Reason.NOT_RECEIVED if is_recorder else Reason.RECORDER_DOWN
+        presence = Presence(retired_ms, started_ms, since_then)
         judged_ms = known.watermark_ms
         until_ms = max(judged_ms, interval.open_time_ms(now_ms - grace_ms))
         spans = self._gaps(judged_ms, until_ms, present)
@@ -312,7 +326,7 @@ class SeriesState:
             past = Span(interval.open_time_ms(min(since)), first_ms)
             gaps.append(Absence(self.series, past, now_ms, Reason.NOT_CONFIGURED))
             first_ms = past.from_ms
-        account = Account(first_ms, min([until_ms, *self._in_flight]))
+        account = self._marked(Account(first_ms, known.watermark_ms), until_ms)
         in_flight = frozenset(self._in_flight)
         return Due(self.series, tuple(gaps), until_ms, account, presence, in_flight, tuple(present))
 
@@ -326,7 +340,7 @@ class SeriesState:
         assert self.account is not None
         assert self._presence is not None
         if now_ms is None:
-            account = attrs.evolve(self.account, watermark_ms=self.watermark_ms)
+            account = self._marked(self.account, self.watermark_ms)
             due = Due(self.series, (), self._judged_ms, account, self._presence, frozenset())
         else:
             due = self.due(now_ms, grace_ms)
@@ -367,6 +381,15 @@ class SeriesState:
         account = attrs.evolve(self.account, watermark_ms=ends_ms, retired_ms=ends_ms)
         return Seal(closed, gaps, account)
 
+    def _marked(self, account: Account, until_ms: int) -> Account:
+        """Return an account with its watermark there, or before the first candle in flight.
+
+        It never goes back: what is in flight before the old one is durable, or pending, and comes
+        once more.
+        """
+        mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))
+        return attrs.evolve(account, watermark_ms=mark_ms)
+
     def _gaps(
         self, from_ms: int, until_ms: int, present: Iterable[Span] | None = None
     ) -> list[Span]:
@@ -382,14 +405,6 @@ class SeriesState:
         while self._durable.holds(open_time_ms):
             open_time_ms = self.series.interval.end_time_ms(open_time_ms)
         return open_time_ms
-
-    def _presence_after(self, known: Account, started_ms: int) -> Presence:
-        """Derive why candles between the account's watermark and the start are absent."""
-        down_ms = min(started_ms, known.watermark_ms)
-        retired_ms = started_ms
-        if known.retired_ms is not None:
-            retired_ms = min(started_ms, self.series.interval.open_time_ms(known.retired_ms))
-        return Presence(max(down_ms, retired_ms), started_ms)
 
     def _candle_after(self, moment_ms: int) -> Span:
         interval = self.series.interval
@@ -419,23 +434,12 @@ class SeriesState:
             self._durable.add(span)
         self._durable.remove_before(due.judged_ms)
         if self.state is State.SCANNING:
-            self.state = State.LIVE
-            self._settle()
+            self.confirm_transition()
 
     def confirm_moved(self, account: Account) -> None:
         """Adopt an account whose watermark is in the journal."""
         if self.account is not None:
             self.account = account
-
-    def confirm_reopened(self) -> None:
-        """Go on: what was closed as delisted is pending anew."""
-        self.state = State.LIVE
-        self._settle()
-
-    def confirm_retired(self) -> None:
-        """Forget the series; it may have been added again meanwhile."""
-        self._forget(State.RETIRED)
-        self._settle()
 
     def begin_sealing(self) -> bool:
         """Hold events back from now on, if the end can be looked at; return whether it can."""
@@ -443,20 +447,13 @@ class SeriesState:
             self.state = State.SEALING
         return self.state is State.SEALING
 
-    def confirm_not_over(self) -> None:
+    def put_off_sealing(self) -> None:
         """Go on: something is to be asked for before the end can be written."""
-        self.state = State.ENDING
-        self._settle()
+        self._enter(State.ENDING)
 
-    def confirm_sealed(self) -> None:
-        """Forget all of the series but that it is sealed."""
-        self._forget(State.SEALED)
-        self._settle()
-
-    def _forget(self, state: State) -> None:
-        self.state, self._judged_ms = state, MAX_TIME_MS
-        self.account = self._end = self._presence = None
-        self._durable, self._in_flight, self._lost = SpanSet(), set(), set()
+    def confirm_transition(self) -> None:
+        """End the transition under way; events that waited for it count from here."""
+        self._enter(_AFTER_THE_COMMIT[self.state])
 
 
 def _is_in(open_time_ms: int, gaps: Iterable[Absence]) -> bool:

@@ -12,22 +12,21 @@ from kline_trio.config import Config
 from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
-from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.core import Core, start_filling
+from kline_trio.recorder.core import Core
 from kline_trio.recorder.healing import heal
-from kline_trio.recorder.heartbeat import end_heartbeat, keep_heartbeat
+from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
-from kline_trio.recorder.memory import keep_giving_back
 from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
-from kline_trio.recorder.seams import Seams, Storage
+from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.symbols import series_of
 from kline_trio.recorder.timekeeper import keep_time
 from kline_trio.recorder.universe import Hints, Universe
 from kline_trio.recorder.writer import Writer
+from kline_trio.storage.memory import give_back
 from kline_trio.storage.universe import UniverseFile
 
 __all__ = ["CANDLES_IN_CHANNEL", "Recorder", "listeners_of", "open_network", "open_recorder"]
@@ -37,6 +36,7 @@ logger = logging.getLogger(__name__)
 CANDLES_IN_CHANNEL = 10_000
 """All candles of four thousand series that close in one second, twice over; some 5 MB."""
 _LOOK_SECONDS = 1.0
+_GIVE_BACK_SECONDS = 60.0
 
 
 @attrs.frozen(eq=False)
@@ -127,14 +127,12 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
     watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
     async with open_store(config, seams) as storage:
-        core = Core.of(config, storage)
         broadcast = Broadcast()
-        committed = Committed((*core.subscribers, broadcast.publish))
+        core = Core.of(config, storage, broadcast.publish)
         writer = Writer(
-            storage.store,
-            storage.commit_door,
+            storage,
             config.store.journal_rows_in_memory,
-            committed,
+            core.committed,
             core.series.dropped,
         )
         with lone_error_plain():
@@ -145,16 +143,15 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     config,
                     seams,
                     http,
-                    committed,
                     broadcast.publish_fill,
                     lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
                 )
-                doors = storage.store, storage.commit_door, storage.merge_door
                 auditor = core.auditor(
                     config,
                     http,
                     lambda: not writer.is_short_of_room,
                     lambda trade_type: listeners[trade_type].told_ms(),
+                    is_recorder=True,
                 )
                 universe = Universe(
                     http.markets,
@@ -165,20 +162,22 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 )
                 recording = Recording(config, listeners, core.series, universe, http.clocks)
                 recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
+                heartbeat = Heartbeat(storage, http.clocks, seams.wall_clock)
                 outer.start_soon(core.merger.run)
                 outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
                 outer.start_soon(_watch_room, watching, storage, recording)
                 async with open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
-                    net.start_soon(heal, *doors, core.gaps_named.ring)
-                    net.start_soon(keep_heartbeat, *doors[:2], http.clocks, seams.wall_clock)
-                    start_filling(net, filler)
+                    net.start_soon(heal, storage)
+                    net.start_soon(heartbeat.run)
+                    for job in filler.jobs():
+                        net.start_soon(job)
                     _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
-                    net.start_soon(keep_giving_back, storage.merge_door)
+                    net.start_soon(_keep_giving_back, storage.merge_door)
                     yield Recorder(broadcast, recording, seams)
                 watching.cancel()
-            await end_heartbeat(*doors[:2], http.clocks, seams.wall_clock)
+            await heartbeat.end()
         await _say_stopped(storage, writer.recorded, filler.filled)
 
 
@@ -223,7 +222,14 @@ async def _store(
 
 async def _watch_room(watching: trio.CancelScope, storage: Storage, recording: Recording) -> None:
     with watching:
-        await watch_room(storage.store, storage.commit_door, lambda: recording.series)
+        await watch_room(storage, lambda: recording.series)
+
+
+async def _keep_giving_back(door: Door) -> None:
+    """Give freed memory back to the system now and then, until cancelled."""
+    while True:
+        await trio.sleep(_GIVE_BACK_SECONDS)
+        await door.run(give_back)
 
 
 def listeners_of(

@@ -8,10 +8,8 @@ import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import NoRoomError
-from kline_trio.recorder.committed import Committed
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
-from kline_trio.recorder.seams import Door
-from kline_trio.storage.store import Store
+from kline_trio.recorder.seams import Storage
 
 __all__ = ["Writer"]
 
@@ -29,11 +27,11 @@ class Writer:
     what it can; what it drops is absent, as if it had never come.
     """
 
-    store: Store
-    commit_door: Door
+    storage: Storage
     rows_in_memory: int
     """How many candles wait at most for room."""
-    committed: Committed
+    committed: Callable[[Sequence[ReceivedCandle]], None]
+    """Told of candles that are durable."""
     dropped_candle: Callable[[Series, int], None]
     """Told the open time of a candle that was received and is not kept."""
 
@@ -63,7 +61,7 @@ class Writer:
     async def _commit(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         batch = self._waiting[:_MOST_IN_A_COMMIT]
         try:
-            await self.commit_door.run(self.store.accept, batch)
+            await self.storage.commit_door.run(self.storage.store.accept, batch)
         except NoRoomError as error:
             self._words.no_room(
                 error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"

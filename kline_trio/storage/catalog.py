@@ -14,7 +14,7 @@ from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedError, KlineTrioError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
-from kline_trio.storage.damage import ChangedFile, place_of
+from kline_trio.storage.damage import ChangedFile
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile, is_as_listed
 from kline_trio.storage.files import (
@@ -123,7 +123,7 @@ def stored_spans(
 
 
 def _may_hold(file: MergedFile, layout: Layout, from_ms: int) -> bool:
-    place = place_of(layout, file.series, file.path)
+    place = layout.place(file.series, file.path)
     return place is None or place.to_ms > from_ms
 
 

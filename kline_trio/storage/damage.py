@@ -1,4 +1,4 @@
-"""Which candles a changed file has lost: derived each time, never remembered (pure).
+"""Which candles a changed file has lost: derived each time, never remembered.
 
 The manifest keeps each file's size, modification time and inode. A file that differs, or is gone,
 is no damage by itself: a kill between a rename and `forget` leaves a file that is newer than its
@@ -18,32 +18,32 @@ entry. Only a candle that is really absent becomes a gap:
       due candles of the file − held − journal − ledger (pending or closed) = new gaps
 
 A `filled` row says that there is a row in a file, so that its candles become gaps again. The
-watermark never moves back.
+watermark never moves back. Gaps of a retired series have a reason of their own: no stream was to
+bring them, and they wait until the series is recorded again.
 """
 
 import logging
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+import sqlite3
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 import attrs
 
-from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Account
+from kline_trio.storage.ledger import Absence, Account, Reason
+from kline_trio.storage.waiting import waiting_times_ms
 
-__all__ = ["ChangedFile", "LostCandles", "due_span", "log_lost", "lost_spans", "place_of"]
+__all__ = ["ChangedFile", "LostCandles", "due_span", "gaps_left", "log_lost"]
 
 logger = logging.getLogger(__name__)
 
-_WIDTHS = {"date": 10, "month": 7, "year": 4}
-"""The placeholders of time, finest first, and how many characters each becomes."""
-_FIRST_DAY = "0000-01-01"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EVER = Span(0, MAX_TIME_MS)
+_ACCOUNT = """
+SELECT first_ms, watermark_ms, retired_ms FROM series WHERE id = ? AND watermark_ms IS NOT NULL
+"""
 
 
 @attrs.frozen
@@ -64,50 +64,41 @@ class LostCandles:
     count: int
 
 
-def place_of(layout: Layout, series: Series, path: PurePosixPath) -> Span | None:
-    """Return the stretch of open times whose candles live in this file.
+def gaps_left(
+    connection: sqlite3.Connection,
+    series: Series,
+    series_id: int,
+    path: PurePosixPath,
+    layout: Layout,
+    held: Iterable[Span],
+    reached_ms: int,
+) -> Iterator[Absence]:
+    """Give the due candles of a file that are neither in it nor in the journal.
 
-    The ends need not be open times of the series.
+    `Ledger.note` leaves out what the ledger has as pending or closed.
 
     Args:
-      layout: the store's.
+      connection: to the journal.
       series: whose file it is.
-      path: relative to the store's folder.
-
-    Returns:
-      None if the path is not one that the layout gives to the series.
+      series_id: the series' number in the journal.
+      path: of the file, relative to the store's folder.
+      layout: the store's.
+      held: the candles in the file.
+      reached_ms: as of `due_span`.
     """
-    finest = next((name for name in _WIDTHS if f"{{{name}}}" in layout.template), None)
-    if finest is None:
-        return _EVER if layout.path(series, 0) == path else None
-    # Whatever the time is, its texts have these widths: the place of the finest is known.
-    before = layout.template.partition(f"{{{finest}}}")[0].format_map(
-        {
-            "trade_type": series.trade_type,
-            "symbol": series.symbol,
-            "time_interval": series.interval.file_name,
-            **{name: "?" * width for name, width in _WIDTHS.items()},
-        }
-    )
-    text = str(path)[len(before) :][: _WIDTHS[finest]]
-    try:
-        first = date.fromisoformat(text + _FIRST_DAY[len(text) :])
-        span = Span(_ms(first), _ms(_next(first, finest)))
-        return span if layout.path(series, span.from_ms) == path else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _next(first: date, period: str) -> date:
-    days = {"date": 1, "month": 31, "year": 366}[period]
-    later = first + timedelta(days=days)
-    return {"date": later, "month": later.replace(day=1), "year": later.replace(month=1, day=1)}[
-        period
-    ]
-
-
-def _ms(day: date) -> int:
-    return int((datetime(day.year, day.month, day.day, tzinfo=UTC) - _EPOCH).total_seconds()) * 1000
+    row = connection.execute(_ACCOUNT, [series_id]).fetchone()
+    place = layout.place(series, path)
+    if row is None or place is None:
+        return
+    account = Account(*row)
+    due = due_span(series, place, account, reached_ms)
+    if due is None:
+        return
+    waiting = series.interval.runs(waiting_times_ms(connection, series_id, due))
+    is_retired = account.retired_ms is not None
+    reason = Reason.LOST_FROM_FILE if is_retired else Reason.NOT_RECEIVED
+    for span in due.without(joined([*held, *waiting])):
+        yield Absence(series, span, account.watermark_ms, reason)
 
 
 def due_span(series: Series, place: Span, account: Account, reached_ms: int) -> Span | None:
@@ -115,7 +106,7 @@ def due_span(series: Series, place: Span, account: Account, reached_ms: int) -> 
 
     Args:
       series: whose.
-      place: of the file, as `place_of` gives it.
+      place: of the file, as `Layout.place` gives it.
       account: as it is stored.
       reached_ms: the end of the newest candle that was merged by this process. The stored
         watermark may lag by minutes, and candles behind it were in the file that is lost.
@@ -132,17 +123,6 @@ def _first_open_ms(series: Series, time_ms: int) -> int:
     """The first open time that is not before this moment."""
     open_ms = series.interval.open_time_ms(time_ms)
     return open_ms if open_ms == time_ms else series.interval.end_time_ms(open_ms)
-
-
-def lost_spans(due: Span, held: Iterable[Span], waiting: Iterable[Span]) -> tuple[Span, ...]:
-    """Return the due candles that are neither in the file nor in the journal.
-
-    Args:
-      due: which candles live in the file.
-      held: which candles it holds.
-      waiting: which candles the journal holds.
-    """
-    return tuple(due.without(joined([*held, *waiting])))
 
 
 def log_lost(lost: Iterable[LostCandles]) -> int:

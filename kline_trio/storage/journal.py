@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.interval import Span
-from kline_trio.storage.damage import ChangedFile, LostCandles
+from kline_trio.storage.damage import ChangedFile, LostCandles, gaps_left
 from kline_trio.storage.file_list import (
     MergedFile,
     Totals,
@@ -26,14 +26,12 @@ from kline_trio.storage.ledger import (
     Absence,
     Account,
     Ledger,
-    Origin,
     Reason,
     Refill,
     Revision,
     State,
     accounts,
 )
-from kline_trio.storage.lost import gaps_left
 from kline_trio.storage.waiting import (
     PendingCandle,
     PendingSeries,
@@ -85,7 +83,7 @@ class Journal:
         last_ms = {series: ledger.last_ms(series_id) for series, series_id in ids.items()}
         return cls(connection, ids, ledger, last_ms)
 
-    def accept(self, received: Sequence[ReceivedCandle], origin: Origin = Origin.STREAM) -> None:
+    def accept(self, received: Sequence[ReceivedCandle], origin: Source = Source.STREAM) -> None:
         """Commits the candles in one transaction; the last of equal series and open time wins.
 
         A value that replaces another one, also of these, is a revision, and what was absent is
@@ -210,14 +208,14 @@ class Journal:
         self._connection.execute("UPDATE state SET last_sequence = ?", [last + count])
         return int(last)
 
-    def _fill(self, series: Series, span: Span, origin: Origin) -> None:
+    def _fill(self, series: Series, span: Span, origin: Source) -> None:
         def filled(absence: Absence) -> Absence:
             return attrs.evolve(absence, state=State.FILLED, filled_by=origin)
 
         self._ledger.change(series, self._id(series), span, filled)
 
     def _note_revision(
-        self, series: Series, newer: Candle, origin: Origin, *, is_newer_kept: bool
+        self, series: Series, newer: Candle, origin: Source, *, is_newer_kept: bool
     ) -> None:
         older = differing_row(self._connection, self._id(series), newer)
         if older is not None:
@@ -287,11 +285,11 @@ class Journal:
         lost: list[LostCandles] = []
         with self._transaction():
             for one, is_newest in merged:
-                changes = [attrs.evolve(item, origin=Origin.ARCHIVE) for item in one.revisions]
+                changes = [attrs.evolve(item, origin=Source.ARCHIVE) for item in one.revisions]
                 changed = attrs.evolve(one, revisions=tuple(changes))
                 lost += self._keep_file(changed, is_newest=is_newest)
             for span in filled:
-                self._fill(series, span, Origin.ARCHIVE)
+                self._fill(series, span, Source.ARCHIVE)
             for span in lacking:
                 self._ledger.change(series, self._id(series), span, lacks)
         return tuple(lost)

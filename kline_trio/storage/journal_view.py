@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.errors import DiskError
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile, merged_files
@@ -19,7 +19,6 @@ from kline_trio.storage.journal_tables import check_version
 from kline_trio.storage.ledger import (
     Absence,
     Account,
-    Origin,
     Revision,
     absences,
     accounts,
@@ -78,16 +77,16 @@ class JournalView:
     _connection: sqlite3.Connection | None
     _version: int = 0
 
-    def candles(self, series: Series, start_ms: int, end_ms: int) -> list[tuple[Candle, Origin]]:
+    def candles(self, series: Series, start_ms: int, end_ms: int) -> list[tuple[Candle, Source]]:
         """Return the series' candles with `start_ms <= open time < end_ms`, by open time.
 
         Only an origin that `replaces` makes a candle win over a file that has it too.
         """
         # Before version 3 only the stream brought candles, and the table has no such column.
-        origin = "origin" if self._version >= _LEDGER_SINCE else f"'{Origin.STREAM}'"
+        origin = "origin" if self._version >= _LEDGER_SINCE else f"'{Source.STREAM}'"
         names = (series.trade_type, series.symbol, series.time_interval)
         rows = self._rows(_CANDLES.format(origin=origin), *names, start_ms, end_ms)
-        return [(Candle(*values), Origin(name)) for name, *values in rows]
+        return [(Candle(*values), Source(name)) for name, *values in rows]
 
     def newest_ms(self) -> dict[Series, int]:
         """The latest open time of each series that is in the journal."""

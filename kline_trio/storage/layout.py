@@ -1,13 +1,14 @@
-"""Which file a candle lives in: a template filled with the candle's series and time."""
+"""Which file a candle lives in, a template filled with its series and time; and the way back."""
 
 import itertools
 import string
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
 
 import attrs
 
-from kline_trio.candle import Series
+from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.interval import Span
 
 __all__ = ["DEFAULT_LAYOUT", "SUFFIXES", "Layout"]
 
@@ -19,7 +20,11 @@ SUFFIXES = (".pqt", ".parquet")
 
 _DEMANDED = ("trade_type", "symbol", "time_interval")
 _KNOWN = (*_DEMANDED, "year", "month", "date")
+_WIDTHS = {"date": 10, "month": 7, "year": 4}
+"""The placeholders of time, finest first, and how many characters each becomes."""
+_FIRST_DAY = "0000-01-01"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EVER = Span(0, MAX_TIME_MS)
 
 _Pieces = list[tuple[str, str | None]]
 """Each piece is a literal text and the placeholder that follows it, if one does."""
@@ -76,16 +81,60 @@ class Layout:
 
     def path(self, series: Series, open_time_ms: int) -> PurePosixPath:
         """The file, relative to the store's folder, of the candle that opens then."""
-        date = (_EPOCH + timedelta(milliseconds=open_time_ms)).date().isoformat()
+        day = (_EPOCH + timedelta(milliseconds=open_time_ms)).date().isoformat()
         values = {
             "trade_type": series.trade_type,
             "symbol": series.symbol,
             "time_interval": series.interval.file_name,
-            "year": date[:4],
-            "month": date[:7],
-            "date": date,
+            "year": day[:4],
+            "month": day[:7],
+            "date": day,
         }
         path = PurePosixPath(self.template.format_map(values))
         assert not path.is_absolute(), path
         assert ".." not in path.parts, path
         return path
+
+    def place(self, series: Series, path: PurePosixPath) -> Span | None:
+        """Return the stretch of open times whose candles live in this file.
+
+        The ends need not be open times of the series.
+
+        Args:
+          series: whose file it is.
+          path: relative to the store's folder.
+
+        Returns:
+          None if the path is not one that the layout gives to the series.
+        """
+        finest = next((name for name in _WIDTHS if f"{{{name}}}" in self.template), None)
+        if finest is None:
+            return _EVER if self.path(series, 0) == path else None
+        # Whatever the time is, its texts have these widths: the place of the finest is known.
+        before = self.template.partition(f"{{{finest}}}")[0].format_map(
+            {
+                "trade_type": series.trade_type,
+                "symbol": series.symbol,
+                "time_interval": series.interval.file_name,
+                **{name: "?" * width for name, width in _WIDTHS.items()},
+            }
+        )
+        text = str(path)[len(before) :][: _WIDTHS[finest]]
+        try:
+            first = date.fromisoformat(text + _FIRST_DAY[len(text) :])
+            span = Span(_ms(first), _ms(_next(first, finest)))
+            return span if self.path(series, span.from_ms) == path else None
+        except (ValueError, OverflowError):
+            return None
+
+
+def _next(first: date, period: str) -> date:
+    days = {"date": 1, "month": 31, "year": 366}[period]
+    later = first + timedelta(days=days)
+    return {"date": later, "month": later.replace(day=1), "year": later.replace(month=1, day=1)}[
+        period
+    ]
+
+
+def _ms(day: date) -> int:
+    return int((datetime(day.year, day.month, day.day, tzinfo=UTC) - _EPOCH).total_seconds()) * 1000

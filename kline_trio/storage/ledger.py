@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.candle import Source as Origin
 from kline_trio.interval import Span
 
@@ -44,6 +44,9 @@ class Reason(enum.StrEnum):
     EXCHANGE_HAD_NONE = "the exchange had none"
     ARCHIVE_LACKS = "the archive lacks it"
     REFUSED = "refused"
+    LOST_FROM_FILE = "lost from its file"
+    """Their file was damaged, deleted or replaced after the series was retired. Nobody asks for
+    them until the series is recorded again."""
     FOUND_MISSING = "found missing"
     """They were due, neither stored nor in the ledger, until somebody compared the two."""
 
@@ -70,7 +73,7 @@ class Absence:
     state: State = State.PENDING
     asked: int = 0
     """How often the exchange was asked for them."""
-    filled_by: Origin | None = None
+    filled_by: Source | None = None
 
 
 @attrs.frozen
@@ -92,7 +95,7 @@ class Revision:
     series: Series
     older: Candle
     newer: Candle
-    origin: Origin
+    origin: Source
     """Of the newer value."""
     is_newer_kept: bool
 
@@ -106,7 +109,7 @@ class Refill:
     """Which candles were asked for."""
     candles: tuple[Candle, ...]
     """By open time, and all of the span."""
-    origin: Origin
+    origin: Source
     closes: Reason | None = None
     """Why what the answer lacks is not to be asked for again; None: it is."""
 
@@ -248,7 +251,7 @@ def revisions(connection: sqlite3.Connection) -> Iterator[Revision]:
             Series(*names),
             Candle(open_time_ms, *older),
             Candle(open_time_ms, *newer),
-            Origin(origin),
+            Source(origin),
             bool(is_newer_kept),
         )
 
@@ -262,7 +265,7 @@ def _absence(series: Series, row: Sequence[Any]) -> Absence:
         Reason(reason),
         State(state),
         asked,
-        Origin(filled_by) if filled_by else None,
+        Source(filled_by) if filled_by else None,
     )
 
 

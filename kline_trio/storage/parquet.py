@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kline_trio.candle import Series
+from kline_trio.candle import Series, Source
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.catalog import held_spans
 from kline_trio.storage.disk import make_folders, sync_file, sync_folder
@@ -24,7 +24,7 @@ from kline_trio.storage.files import check_owner, open_parquet, read_groups, sta
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.kept import NOTHING, Kept, NotAsWrittenError, join, keep
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Origin, Revision
+from kline_trio.storage.ledger import Revision
 from kline_trio.storage.seal import SEAL, UNSEALED, footer_of, seal
 from kline_trio.storage.table import (
     BEGIN,
@@ -279,7 +279,7 @@ def _pieces(
     held = pa.concat_tables(touched)
     for table, wins in ((news.filling, False), (news.replacing, True)):
         revisions += [
-            Revision(series, old, new, Origin.STREAM, wins) for old, new in differing(held, table)
+            Revision(series, old, new, Source.STREAM, wins) for old, new in differing(held, table)
         ]
         held = overlay(held, table if wins else without(table, held))
     yield held

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
+from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.disk import disk_errors, is_damage, make_folders, move_durably, sync_folder
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Origin, Reason, Refill, State
+from kline_trio.storage.ledger import Absence, Reason, Refill, State
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
 from kline_trio.storage.waiting import CANDLE_COLUMNS
 
@@ -35,7 +35,7 @@ _ONE_WAY = (
     " WHERE series_id = ? ORDER BY open_time_ms {}"
 )
 _FILES = "SELECT path, series_id, rows, size_bytes, crc32 FROM file"
-_ORIGINS = frozenset(map(str, Origin))
+_ORIGINS = frozenset(map(str, Source))
 _LABEL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -146,24 +146,24 @@ def _series(damaged: sqlite3.Connection) -> Iterator[tuple[int, Series]]:
 
 def _candles(
     damaged: sqlite3.Connection, series_id: int, series: Series
-) -> list[tuple[Origin, Candle]]:
+) -> list[tuple[Source, Candle]]:
     """The readable rows of a series: a damaged page ends the walk from either side."""
     columns = {row[1] for row in _readable(damaged, "PRAGMA table_info(candle)", ())}
     # Before version 3 there was the stream only.
     origin_column = "origin" if "origin" in columns else "'stream'"
-    found: dict[int, tuple[Origin, Candle]] = {}
+    found: dict[int, tuple[Source, Candle]] = {}
     for direction in ("ASC", "DESC"):
         sql = _ONE_WAY.format(origin_column, direction)
         for origin, *values in _readable(damaged, sql, (series_id,)):
             candle = Candle(*values)
             if candle.is_possible(series.interval) and origin in _ORIGINS:
-                found.setdefault(candle.open_time_ms, (Origin(origin), candle))
+                found.setdefault(candle.open_time_ms, (Source(origin), candle))
     return [found[open_time_ms] for open_time_ms in sorted(found)]
 
 
-def _take_over(journal: Journal, series: Series, candles: Sequence[tuple[Origin, Candle]]) -> None:
+def _take_over(journal: Journal, series: Series, candles: Sequence[tuple[Source, Candle]]) -> None:
     """Puts candles into a new journal; what only filled gaps still replaces nothing."""
-    for origin in Origin:
+    for origin in Source:
         mine = tuple(candle for one, candle in candles if one is origin)
         if mine and origin.replaces:
             journal.accept([ReceivedCandle(series, candle, _LABEL) for candle in mine], origin)
@@ -183,7 +183,7 @@ def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iter
             interval = one.interval
             on_grid = interval.is_open_time(from_ms) and interval.is_open_time(to_ms)
             with contextlib.suppress(ValueError):
-                told = (Reason(reason), State(state), asked, Origin(by) if by else None)
+                told = (Reason(reason), State(state), asked, Source(by) if by else None)
                 if on_grid and 0 <= from_ms < to_ms < MAX_TIME_MS:
                     yield Absence(one, Span(from_ms, to_ms), seen_ms, *told)
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import attrs
 import pyarrow as pa
 
-from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.candle import ReceivedCandle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import (
@@ -35,9 +35,10 @@ from kline_trio.storage.holes import Holdings
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout
-from kline_trio.storage.ledger import Absence, Account, Origin, Refill, Revision
+from kline_trio.storage.ledger import Absence, Account, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
+from kline_trio.storage.room import Room
 from kline_trio.storage.salvage import open_journal
 from kline_trio.storage.waiting import PendingCandle, PendingSeries
 from kline_trio.storage.written import Standing, WrittenFiles
@@ -51,9 +52,9 @@ logger = logging.getLogger(__name__)
 class Store:
     """A folder of candles, held by this process alone until `close`.
 
-    All but `write`, `fill_in`, `changed_files`, `look_through`, `write_coverage` and `free_bytes`
-    share the journal's connection: one of them at a time, from any thread. Those may run beside
-    them, in another thread, one at a time.
+    All but `write`, `fill_in`, `changed_files`, `look_through` and `write_coverage` share the
+    journal's connection: one of them at a time, from any thread. Those may run beside them, in
+    another thread, one at a time.
     """
 
     path: Path
@@ -98,7 +99,7 @@ class Store:
             undo.pop_all()
         return cls(path, layout, journal, lock)
 
-    def accept(self, received: Sequence[ReceivedCandle], origin: Origin = Origin.STREAM) -> None:
+    def accept(self, received: Sequence[ReceivedCandle], origin: Source = Source.STREAM) -> None:
         """Commits the candles: when it returns, they survive whatever happens to this process.
 
         Raises:
@@ -209,7 +210,8 @@ class Store:
         journal, as `write` does, and not beside that.
 
         Args:
-          listed: entries of the manifest, as `files` gives them.
+          listed: entries of the manifest, as `files` gives them. Each costs a `stat`, so all files
+            of a store may be given, also those of retired series.
 
         Raises:
           DiskError: the disk refuses.
@@ -439,14 +441,15 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.totals()
 
-    def free_bytes(self) -> int:
-        """How much room the disk has left.
+    def room(self) -> Room:
+        """Return the space on the disk, and how much of it a row takes.
 
         Raises:
-          DiskError: it does not say.
+          DiskError: the journal could not be read, or the disk does not say.
         """
+        totals = self.totals()
         with disk_errors(self.path):
-            return free_bytes(self.path)
+            return Room.beside(totals, free_bytes(self.path))
 
     def rows(self) -> int:
         """How many accepted candles wait for a merge.

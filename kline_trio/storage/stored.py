@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Origin, Revision
+from kline_trio.storage.ledger import Revision
 from kline_trio.storage.table import (
     BEGIN,
     differing,
@@ -40,7 +40,7 @@ class Stored:
     """The journal's rows that only fill what the files lack, as REST's."""
     replacing: pa.Table
     """The journal's rows that win over the files', as the stream's."""
-    origins: Mapping[int, Origin]
+    origins: Mapping[int, Source]
     """Of the journal's rows, by open time."""
 
     def table(self) -> pa.Table:
@@ -108,7 +108,7 @@ def stored(
 
 
 def _stored(
-    series: Series, pieces: list[pa.Table], waiting: Sequence[tuple[Candle, Origin]]
+    series: Series, pieces: list[pa.Table], waiting: Sequence[tuple[Candle, Source]]
 ) -> Stored | None:
     if not pieces and not waiting:
         return None

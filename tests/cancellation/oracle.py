@@ -68,6 +68,8 @@ class Lives:
     """How long a recorder may take to begin to listen."""
     end_slack_ms: int
     """How long it may take to name what it lacks."""
+    unnamed_ms: int = 0
+    """What one that is cancelled had no time to name, the next one cannot tell from its absence."""
 
     @property
     def end_ms(self) -> int:
@@ -80,6 +82,7 @@ class Lives:
         begin_ms, end_ms = self.begin_slack_ms, self.end_slack_ms
         if any(one.from_ms <= close_ms <= one.to_ms + end_ms for one in self.spans):
             reasons.add(Reason.NOT_RECEIVED)
+        end_ms += self.unnamed_ms
         if not any(one.from_ms + begin_ms < close_ms < one.to_ms - end_ms for one in self.spans):
             reasons.add(Reason.RECORDER_DOWN)
         return reasons

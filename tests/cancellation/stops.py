@@ -161,7 +161,9 @@ def try_one(stop: Stop, prepared: Prepared, folder: Path) -> list[str]:
     # The candle that forms and its grace; then, of each life, some jobs on its disk.
     begin_ms = 75_000 + round((0.5 + 8 * stop.disk_seconds) * 1_000 * stop.speed)
     end_ms = 75_000 + round(0.5 * 1_000 * stop.speed)
-    lives = Lives(spans, begin_ms, end_ms)
+    # The auditor looks once a second, and then waits for the disk.
+    unnamed_ms = round((1 + 4 * stop.disk_seconds) * 1_000 * stop.speed) if stop.is_cancelled else 0
+    lives = Lives(spans, begin_ms, end_ms, unnamed_ms)
     wrong = list(wrong_in(Contents.of(folder / "data"), lives, prepared.first_ms))
     shutil.rmtree(folder)
     return wrong

@@ -15,8 +15,8 @@ COMPLETENESS = (
         "recorder/auditor.py",
         "if gaps:\n"
         "await run(self.storage.store.settle, gaps, accounts)\n"
-        "self.series.confirm(dues, accounts, times)",
-        "self.series.confirm(dues, accounts, times)\n"
+        "self.series.confirm(dues, accounts)",
+        "self.series.confirm(dues, accounts)\n"
         "if gaps:\n"
         "    await run(self.storage.store.settle, gaps, accounts)",
         f"{_AUDITOR}::test_without_space_nothing_is_adopted_and_all_is_computed_anew",
@@ -70,6 +70,27 @@ COMPLETENESS = (
         f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
     ),
     Mutant(
+        "a backfill retires what it does not fetch",
+        "recorder/auditor.py",
+        "gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}",
+        "gone = self._not_recorded(accounts, now_ms)",
+        f"{_AUDITOR}::test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence",
+    ),
+    Mutant(
+        "a backfill says that it should have received what closes meanwhile",
+        "recorder/series_state.py",
+        "since_then = Reason.NOT_RECEIVED if is_recorder else Reason.RECORDER_DOWN",
+        "since_then = Reason.NOT_RECEIVED",
+        f"{_STATE}::test_what_closes_while_a_backfill_runs_is_the_recorders_absence",
+    ),
+    Mutant(
+        "a watermark goes back to a candle that comes once more",
+        "recorder/series_state.py",
+        "mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))",
+        "mark_ms = min([until_ms, *self._in_flight])",
+        f"{_STATE}::test_what_comes_once_more_during_a_scan_moves_no_watermark_back",
+    ),
+    Mutant(
         "what a symbol lost as delisted is not asked for when it trades again",
         "recorder/auditor.py",
         "reopened = await run(self.storage.store.reopen, [one.series for one in again])",
@@ -101,8 +122,8 @@ COMPLETENESS = (
     Mutant(
         "a scan's watermark passes a candle in flight",
         "recorder/series_state.py",
-        "account = Account(first_ms, min([until_ms, *self._in_flight]))",
-        "account = Account(first_ms, until_ms)",
+        "mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))",
+        "mark_ms = max(account.watermark_ms, until_ms)",
         f"{_STATE}::test_a_candle_in_flight_during_a_scan_holds_the_watermark_back",
     ),
     Mutant(
@@ -150,9 +171,23 @@ COMPLETENESS = (
     Mutant(
         "what the exchange does not have is asked for at once again",
         "recorder/gap_filler.py",
-        "self._retries.put_off(series, span, now + seconds)",
+        "self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())",
         "pass",
         f"{_FILLER}::test_what_the_exchange_does_not_have_waits_and_others_go_on",
+    ),
+    Mutant(
+        "the queue is not read without news",
+        "recorder/gap_filler.py",
+        "choice.look_at, last = trio.current_time() + _LOOK_SECONDS, None",
+        "choice.look_at, last = math.inf, None",
+        f"{_FILLER}::test_a_row_that_no_bell_told_of_is_found_within_a_minute",
+    ),
+    Mutant(
+        "a released series is not looked at again",
+        "recorder/gap_filler.py",
+        "choice.look_at = -math.inf",
+        "pass",
+        f"{_FILLER}::test_a_long_gap_is_asked_for_page_after_page_without_a_pause",
     ),
     Mutant(
         "what is still forming is asked for",

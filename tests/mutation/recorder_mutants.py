@@ -4,10 +4,17 @@ from tests.mutation.mutant import Mutant
 
 __all__ = ["RECORDER"]
 
-_RESTS = "recorder/test_rests.py"
+_BACKOFF = "recorder/test_backoff.py"
 _ROSTER = "recorder/test_roster.py"
 
 RECORDER = (
+    Mutant(
+        "a look that a merge has outdated is compared again as it is",
+        "recorder/healing.py",
+        "look = await storage.merge_door.run(some.look_again, look.series)",
+        "await storage.merge_door.run(some.look_again, look.series)",
+        "recorder/test_healing.py::test_a_look_that_a_merge_has_outdated_is_replaced_by_another",
+    ),
     Mutant(
         "a halt of a whole market ends its series",
         "recorder/universe.py",
@@ -25,38 +32,38 @@ RECORDER = (
     ),
     Mutant(
         "a success leaves the market's count of failures",
-        "recorder/rests.py",
-        "self._markets[series.trade_type] = attrs.evolve(market, failures=0)",
-        "self._markets[series.trade_type] = market",
-        f"{_RESTS}::test_a_success_ends_the_series_rest_and_begins_its_market_s_count_anew",
+        "recorder/backoff.py",
+        "for one in (series, series.trade_type):",
+        "for one in (series,):",
+        f"{_BACKOFF}::test_a_success_ends_the_series_rest_and_begins_its_market_s_count_anew",
     ),
     Mutant(
         "a success leaves the series' count of failures",
-        "recorder/rests.py",
-        "self._series.pop(series, None)",
-        "pass",
-        f"{_RESTS}::test_a_success_ends_the_series_rest_and_begins_its_market_s_count_anew",
+        "recorder/backoff.py",
+        "for one in (series, series.trade_type):",
+        "for one in (series.trade_type,):",
+        f"{_BACKOFF}::test_a_success_ends_the_series_rest_and_begins_its_market_s_count_anew",
     ),
     Mutant(
         "a success cuts short the rest that others' failures began",
-        "recorder/rests.py",
-        "self._markets[series.trade_type] = attrs.evolve(market, failures=0)",
-        "self._markets[series.trade_type] = _NONE",
-        f"{_RESTS}::test_a_success_that_was_asked_before_others_failed_does_not_cut_their_rest_short",
+        "recorder/backoff.py",
+        "self._rests[one].failures = 0",
+        "self._rests[one] = _Rest()",
+        f"{_BACKOFF}::test_a_success_that_was_asked_before_others_failed_does_not_cut_their_rest_short",
     ),
     Mutant(
         "what fails together is several failures",
-        "recorder/rests.py",
-        "if market.until <= now:",
+        "recorder/backoff.py",
+        "if self.until <= now:",
         "if True:",
-        f"{_RESTS}::test_what_fails_while_the_market_rests_is_the_same_failure",
+        f"{_BACKOFF}::test_what_fails_while_the_market_rests_is_the_same_failure",
     ),
     Mutant(
         "rests grow without end",
-        "recorder/rests.py",
+        "recorder/backoff.py",
         "wait = min(_LONGEST_SECONDS, first_seconds * 2.0 ** min(self.failures, 10))",
         "wait = first_seconds * 2.0 ** min(self.failures, 10)",
-        f"{_RESTS}::test_each_failure_in_a_row_doubles_the_rest_up_to_a_minute",
+        f"{_BACKOFF}::test_each_failure_in_a_row_doubles_the_rest_up_to_a_minute",
     ),
     Mutant(
         "a connection retires before both have delivered the same stretch",

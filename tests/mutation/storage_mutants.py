@@ -16,6 +16,8 @@ _VIEW = "storage/test_journal_view.py"
 _KEPT = "storage/test_kept.py"
 _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
+_DAMAGE = "storage/test_damage.py"
+_COMPARISON = "storage/test_ledger_comparison.py"
 
 STORAGE = (
     # Files as they are read back
@@ -197,6 +199,61 @@ STORAGE = (
         "kind = NoRoomError if error.errno in _NO_ROOM else DiskError",
         "kind = DiskError",
         f"{_DISK}::test_want_of_room_is_told_from_other_errors",
+    ),
+    # Rows against the ledger
+    Mutant(
+        "what a file of a retired series has lost is laid to the stream",
+        "storage/damage.py",
+        "reason = Reason.LOST_FROM_FILE if is_retired else Reason.NOT_RECEIVED",
+        "reason = Reason.NOT_RECEIVED",
+        f"{_DAMAGE}::test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start",
+    ),
+    Mutant(
+        "a file that an older list of files lacks is not looked through",
+        "storage/catalog.py",
+        "with journal_view(store_path) as journal:\n"
+        "for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
+        "if owner in wanted:\n"
+        "later = (ms for _, ms in times if ms >= wanted[owner])\n"
+        "found[owner] += owner.interval.runs(later)\n"
+        "# By the same moment of the journal: a candle that has left it is in a file listed here.\n"
+        "old = {\n"
+        "store_path / file.path\n"
+        "for file in journal.files()\n"
+        "if not (file.series in wanted and _may_hold(file, layout, wanted[file.series]))\n"
+        "}",
+        "with journal_view(store_path) as earlier:\n"
+        "    young = {\n"
+        "        store_path / file.path\n"
+        "        for file in earlier.files()\n"
+        "        if file.series in wanted and _may_hold(file, layout, wanted[file.series])\n"
+        "    }\n"
+        "with journal_view(store_path) as journal:\n"
+        "    for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
+        "        if owner in wanted:\n"
+        "            later = (ms for _, ms in times if ms >= wanted[owner])\n"
+        "            found[owner] += owner.interval.runs(later)\n"
+        "    old = {store_path / file.path for file in journal.files()} - young",
+        f"{_DAMAGE}::test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored",
+    ),
+    Mutant(
+        "candles of files that stay closed count as missing",
+        "storage/ledger_comparison.py",
+        "return [attrs.evolve(look, account=None) for look in looks]",
+        "return looks",
+        f"{_COMPARISON}::test_a_later_look_is_only_at_files_with_pending_candles",
+    ),
+    Mutant(
+        "gap rows and filled rows of a comparison are two transactions",
+        "storage/journal.py",
+        "for span in stored:\nself._ledger.change(series, series_id, span, found)",
+        'one.execute("COMMIT")\n'
+        'one.execute("BEGIN IMMEDIATE")\n'
+        "for span in stored:\n"
+        "    self._ledger.change(series, series_id, span, found)",
+        "storage/faults/test_commands.py"
+        "::test_merge_relayout_and_repair_can_be_stopped_at_any_call[kill]",
+        is_slow=True,
     ),
     # Snapshots, and stores into one
     Mutant(

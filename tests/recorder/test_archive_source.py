@@ -24,6 +24,7 @@ from kline_trio.storage.check import check
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, Reason, State
 from kline_trio.storage.store import Store
+from tests.fakes import CountedBell
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 TODAY_MS = 1_719_705_600_000  # 2024-06-30
@@ -84,7 +85,7 @@ class Bench:
     source: ArchiveSource
     store: Store
     filled: list[Filled]
-    rung: int = 0
+    bell: CountedBell
 
     def name(self, span: Span) -> None:
         gap = Absence(BTC, span, NOW_MS, Reason.NOT_CONFIGURED)
@@ -110,26 +111,20 @@ async def fetching(folder: Path, shelf: Shelf, stop_after: str = "") -> AsyncIte
             scope.cancel()
         return result
 
-    bench: list[Bench] = []
-
-    def ring() -> None:
-        bench[0].rung += 1
-
+    bell = CountedBell()
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(shelf)) as client:
         filled: list[Filled] = []
         source = ArchiveSource(
             Archive(client, "https://archive"),
-            Storage(store, Door(on_disk), Door(on_disk)),
+            Storage(store, Door(on_disk), Door(on_disk), bell),
             Door(on_disk),
             filled.append,
-            ring,
         )
-        bench.append(Bench(source, store, filled))
         with scope:
             async with trio.open_nursery() as nursery:
                 for _ in range(FETCHERS):
                     nursery.start_soon(source.work)
-                yield bench[0]
+                yield Bench(source, store, filled, bell)
                 nursery.cancel_scope.cancel()
     store.close()
 
@@ -165,7 +160,7 @@ async def test_what_it_has_is_filled_in_and_announced(
         assert bench.states() == {(span, Reason.NOT_CONFIGURED, State.FILLED)}
         assert bench.filled == [Filled(BTC, span, Source.ARCHIVE)]
         assert bench.source.rows == BTC.interval.count(span)
-        assert bench.rung == 1
+        assert len(bench.bell.rings) == 1
 
 
 async def test_a_file_that_is_not_there_is_asked_for_once_and_splits_the_share(

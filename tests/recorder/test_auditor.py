@@ -21,6 +21,7 @@ from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, Reason, Refill
 from kline_trio.storage.ledger import State as GapState
 from kline_trio.storage.store import Store
+from tests.fakes import CountedBell
 
 MINUTE_MS = 60_000
 START_MS = 1_719_759_600_000  # 2024-06-30 15:00
@@ -45,25 +46,21 @@ class Desk:
     clock: ExchangeClock
     may_judge: bool = True
     told_ms: int | None = None
-    named: int = 0
+    bell: CountedBell = attrs.field(factory=CountedBell)
     before_job: Callable[[str], None] = lambda _: None
     """Called before each job on the disk, with its name."""
     auditor: Auditor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         door = Door(self._on_disk)
-
-        def count() -> None:
-            self.named += 1
-
         self.auditor = Auditor(
-            Storage(self.store, door, door),
+            Storage(self.store, door, door, self.bell),
             self.series,
             {"spot": self.clock},
             None,
-            count,
             lambda: self.may_judge,
             lambda _: self.told_ms,
+            is_recorder=True,
         )
 
     async def _on_disk(self, job: Callable[..., object], *arguments: object) -> object:
@@ -135,7 +132,7 @@ async def test_a_gap_and_its_watermark_are_one_transaction_of_that_series_only(
     assert desk.ledger(BTC) == []
     assert desk.ledger(ETH) == [(1, 2, "not received", "pending")]
     assert (desk.watermark(BTC), desk.watermark(ETH)) == (0, 3)
-    assert desk.named == 2, "once for the scan, once for the gap"
+    assert len(desk.bell.rings) == 2, "once for the scan, once for the gap"
 
 
 async def test_watermarks_are_written_every_ten_minutes_and_at_the_end(
@@ -305,6 +302,19 @@ async def test_a_series_that_is_not_configured_any_more_is_retired_at_the_next_s
     desk.store.settle([], {ETH: Account(minute(-60), minute(-30))})
     await begun(desk)
     assert desk.store.accounts()[ETH] == Account(minute(-60), minute(-30), minute(0.5))
+
+
+async def test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    known = Account(minute(-60), minute(-30))
+    desk.store.settle([], {ETH: known})
+    desk.auditor.is_recorder = False
+    await begun(desk)
+    assert desk.store.accounts()[ETH] == known
+    desk.tell(2.5)
+    await desk.auditor.keep()
+    assert desk.ledger(BTC) == [(0, 2, "recorder was down", "pending")]
 
 
 async def test_the_end_is_written_when_the_exchange_was_asked(

@@ -21,8 +21,7 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
-from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.gap_filler import Bell, GapFiller, Pool
+from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.seams import Door, Storage
 from kline_trio.recorder.series_set import SeriesSet
@@ -99,14 +98,13 @@ class Bench:
     filler: GapFiller
     rest: Scripted
     store: Store
-    pool: Pool
     committed: list[ReceivedCandle]
     reads: int = 0
 
     def name(self, *gaps: Absence) -> None:
         accounts = {one.series: Account(0, NOW_MS) for one in gaps}
         self.store.settle(gaps, accounts)
-        self.filler.gaps_named.ring()
+        self.filler.storage.gaps_named.ring()
 
     def asked(self) -> list[Series]:
         return [series for _, series, _ in self.rest.asked]
@@ -137,9 +135,8 @@ async def working(
         )
         if answer is not None:
             rest.answer = answer
-        bell = Bell()
         archive = ArchiveSource(
-            Archive(client, "https://archive"), storage, Door(on_disk), lambda _: None, bell.ring
+            Archive(client, "https://archive"), storage, Door(on_disk), lambda _: None
         )
         got: list[ReceivedCandle] = []
         filler = GapFiller(
@@ -147,15 +144,14 @@ async def working(
             series,
             rest,
             archive,
-            Committed((got.extend,)),
+            got.extend,
             lambda *_: None,
             lambda: datetime(2024, 7, 1, tzinfo=UTC),
-            bell,
         )
-        bench = Bench(filler, rest, store, Pool(frozenset(["spot"])), got)
+        bench = Bench(filler, rest, store, got)
         async with trio.open_nursery() as nursery:
-            for _ in range(workers):
-                nursery.start_soon(filler.work, bench.pool)
+            for ask_rest in filler.jobs(workers)[:workers]:
+                nursery.start_soon(ask_rest)
             yield bench
             nursery.cancel_scope.cancel()
     store.close()
@@ -225,7 +221,7 @@ async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
         bench.name(gap(BTC, 3, 2), gap(ETH, 9, 8))
         await trio.sleep(50)
         assert bench.asked() == [BTC, ETH]
-        assert bench.filler.next_attempt_at(trio.current_time()) == pytest.approx(60, abs=1)
+        assert bench.filler.backoff.next_at(trio.current_time()) == pytest.approx(60, abs=1)
         # A newer gap of the same series does not wait.
         bench.name(gap(BTC, 2, 1))
         await trio.sleep(5)
@@ -257,6 +253,33 @@ async def test_what_is_not_recorded_or_not_closed_is_not_asked_for(
         await trio.sleep(100)
         assert [spans for _, _, spans in bench.rest.asked] == [[Span(ago(7), ago(5))]]
         assert await bench.filler.pending() == 0
+
+
+async def test_a_long_gap_is_asked_for_page_after_page_without_a_pause(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Other workers have read the queue meanwhile, and passed over the series."""
+
+    def newest_candle(_: Series, gaps: Sequence[Absence]) -> Outcome:
+        to_ms = gaps[-1].span.to_ms
+        return filled([attrs.evolve(gaps[-1], span=Span(to_ms - MINUTE_MS, to_ms))])
+
+    async with working(tmp_path, newest_candle) as bench:
+        bench.name(gap(BTC, 9, 4))
+        await trio.sleep(3)
+        assert bench.asked() == [BTC] * 5
+        assert bench.states(BTC) == {State.FILLED}
+
+
+async def test_a_row_that_no_bell_told_of_is_found_within_a_minute(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """One that moved between two reads of the queue."""
+    async with working(tmp_path) as bench:
+        await trio.sleep(5)
+        bench.store.settle([gap(BTC, 9, 8)], {BTC: Account(0, NOW_MS)})
+        await trio.sleep(61)
+        assert bench.asked() == [BTC]
 
 
 async def test_of_a_gap_that_still_forms_only_what_has_closed_is_asked_for(

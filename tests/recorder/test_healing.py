@@ -3,8 +3,10 @@
 import logging
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import trio
@@ -13,13 +15,14 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.recorder.healing import heal
-from kline_trio.recorder.seams import Door
+from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.check import check
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Account, Reason
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
+from tests.fakes import CountedBell
 from tests.storage.support import (
     BTC,
     CHINESE,
@@ -78,10 +81,10 @@ def healed(series: Series) -> list[tuple[Span, str, str]]:
 
 async def run(store: Store, seed: int = 1) -> int:
     """Heal it to the end; how often the gap filler was woken."""
-    woken: list[None] = []
-    commit_door, merge_door = Door(slow_disk(Random(seed))), Door(slow_disk(Random(seed)))
-    await heal(store, commit_door, merge_door, lambda: woken.append(None))
-    return len(woken)
+    bell = CountedBell()
+    doors = Door(slow_disk(Random(seed))), Door(slow_disk(Random(seed)))
+    await heal(Storage(store, *doors, bell))
+    return len(bell.rings)
 
 
 def holes(path: Path) -> int:
@@ -203,7 +206,7 @@ async def test_candles_that_come_meanwhile_are_no_gaps(
         store = old_store(tmp_path / f"{seed}")
         commit_door, merge_door = Door(slow_disk(Random(seed))), Door(slow_disk(Random(-seed)))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(heal, store, commit_door, merge_door, lambda: None)
+            nursery.start_soon(heal, Storage(store, commit_door, merge_door))
             for series in SERIES:
                 await commit_door.run(store.accept, receive(series, make_candle(at(series, 5))))
                 await merge_door.run(merge_all, store)
@@ -212,6 +215,38 @@ async def test_candles_that_come_meanwhile_are_no_gaps(
                 (span(series, 6, 7), "found missing", "pending")
             ]
         store.close()
+
+
+@pytest.mark.parametrize("merges", [1, 9, 10])
+async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
+    merges: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A merge follows each of the first looks at the files; the tenth look is the last."""
+    store = open_store(tmp_path)
+    store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in range(20) if n not in (5, 6))))
+    merge_all(store)
+    store.settle([], {BTC: Account(at(BTC, 0), at(BTC, 20))})
+    store._journal._connection.execute("UPDATE series SET is_compared = 0")
+    merged = 0
+
+    async def with_merges(job: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+        nonlocal merged
+        result = job(*arguments)
+        if job.__name__.startswith("look") and merged < merges:
+            merged += 1
+            store.accept(receive(BTC, make_candle(at(BTC, 19 + merged))))
+            merge_all(store)
+        return result
+
+    storage = Storage(store, Door(with_merges), Door(with_merges))
+    await heal(storage)
+    too_fast = f"{BTC}: its files change too fast, it is compared at the next start"
+    assert (too_fast in caplog.messages) == (merges == 10)
+    if merges == 10:
+        assert ledger(store, BTC) == []
+        await heal(storage)
+    assert ledger(store, BTC) == [(span(BTC, 5, 7), "found missing", "pending")]
+    store.close()
 
 
 async def test_want_of_room_is_waited_for(

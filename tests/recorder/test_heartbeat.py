@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.recorder.heartbeat import end_heartbeat, keep_heartbeat
-from kline_trio.recorder.seams import Door
+from kline_trio.recorder.heartbeat import Heartbeat
+from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.store import Store
@@ -46,9 +46,8 @@ async def test_the_first_comes_at_once_and_one_when_a_markets_time_is_known(
 ) -> None:
     clocks = {"spot": ExchangeClock(), "usdt_futures": ExchangeClock()}
     started_ms = round(wall_clock() * 1_000)
-    door = Door(slow_disk(Random(1)))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keep_heartbeat, store, door, clocks, wall_clock)
+        nursery.start_soon(heartbeat(store, **clocks).run)
         await trio.sleep(0.5)
         assert kept(store) == (os.getpid(), {"": (started_ms, started_ms)})
         told(clocks["spot"], EXCHANGE_MS)
@@ -76,7 +75,7 @@ async def test_a_time_that_stands_still_keeps_the_local_time_when_it_was_new(
     clock = ExchangeClock()
     told(clock, EXCHANGE_MS)
     with trio.move_on_after(605):
-        await keep_heartbeat(store, Door(slow_disk(Random(1))), {"spot": clock}, wall_clock)
+        await heartbeat(store, spot=clock).run()
     _, times = kept(store)
     assert times["spot"][0] == EXCHANGE_MS
     assert times[""][1] - times["spot"][1] == pytest.approx(600_000, abs=5_000)
@@ -86,15 +85,20 @@ async def test_a_time_that_stands_still_keeps_the_local_time_when_it_was_new(
 async def test_an_orderly_end_leaves_the_times_and_no_pid(
     store: Store, autojump_clock: trio.testing.MockClock
 ) -> None:
-    clock, door = ExchangeClock(), Door(slow_disk(Random(1)))
+    clock = ExchangeClock()
     told(clock, EXCHANGE_MS)
     with trio.move_on_after(10):
-        await keep_heartbeat(store, door, {"spot": clock}, wall_clock)
+        await heartbeat(store, spot=clock).run()
     clock.hear(EXCHANGE_MS + 7_000)
     end_ms = round(wall_clock() * 1_000)
-    await end_heartbeat(store, door, {"spot": clock}, wall_clock)
+    await heartbeat(store, spot=clock).end()
     assert kept(store) == (None, {"spot": (EXCHANGE_MS + 7_000, end_ms), "": (end_ms, end_ms)})
     store.close()
+
+
+def heartbeat(store: Store, **clocks: ExchangeClock) -> Heartbeat:
+    on_disk = slow_disk(Random(1))
+    return Heartbeat(Storage(store, Door(on_disk), Door(on_disk)), clocks, wall_clock)
 
 
 def broken(code: int) -> Callable[..., None]:
@@ -112,10 +116,9 @@ async def test_a_full_disk_is_passed_over_until_the_next_minute(
     clock = ExchangeClock()
     told(clock, EXCHANGE_MS)
     async with trio.open_nursery() as nursery:
-        door = Door(slow_disk(Random(1)))
         with monkeypatch.context() as patch:
             patch.setattr(Journal, "beat", broken(sqlite3.SQLITE_FULL))
-            nursery.start_soon(keep_heartbeat, store, door, {"spot": clock}, wall_clock)
+            nursery.start_soon(heartbeat(store, spot=clock).run)
             await trio.sleep(30)
             assert kept(store) == (None, {})
         await trio.sleep(35)

@@ -10,19 +10,21 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import DiskError, NoRoomError
-from kline_trio.recorder.merge_rule import MergeRule
-from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.merger import SHARE, Merger, MergeRule
 from kline_trio.recorder.room import RETRY_SECONDS
-from kline_trio.recorder.seams import Door
+from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import Account
 from kline_trio.storage.parquet import FileMerge
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
+from tests.fakes import CountedBell
 
 BTC, ETH, SOL = (Series("spot", f"{name}USDT", "1m") for name in ("BTC", "ETH", "SOL"))
 START_MS = 1_706_659_200_000  # 2024-01-31: the month ends within the first day of candles
@@ -31,6 +33,53 @@ RULE = MergeRule(merge_seconds=60, max_merge_seconds=3_600)
 MONTHS = DEFAULT_LAYOUT + "/{month}.parquet"
 _MOST_WRITES = 400
 """More is a loop that does not wait."""
+
+# The rule: what it promises, and what it costs over years.
+
+_rows = st.integers(1, 10_000_000)
+
+
+@given(new_rows=_rows, file_rows=_rows)
+def test_a_merge_waits_at_least_and_at_most(new_rows: int, file_rows: int) -> None:
+    assert 60 <= RULE.due_after_seconds(new_rows, file_rows) <= 3_600
+
+
+@given(new_rows=_rows)
+def test_a_series_first_candle_is_due_at_once(new_rows: int) -> None:
+    assert RULE.due_after_seconds(new_rows, 0) == 0
+
+
+@given(new_rows=_rows, file_rows=_rows)
+def test_more_rows_are_never_due_later(new_rows: int, file_rows: int) -> None:
+    later = RULE.due_after_seconds(new_rows, file_rows)
+    assert RULE.due_after_seconds(new_rows + 1, file_rows) <= later
+
+
+@given(file_rows=_rows)
+def test_a_share_of_the_file_is_due_as_soon_as_may_be(file_rows: int) -> None:
+    enough = int(SHARE * file_rows) + 1
+    assert RULE.due_after_seconds(enough, file_rows) == 60
+
+
+def test_a_cap_below_the_least_wait_is_no_cap() -> None:
+    assert MergeRule(merge_seconds=90, max_merge_seconds=10).due_after_seconds(1, 10_000) == 90
+
+
+def test_a_minute_is_written_64_times_at_most_until_the_cap() -> None:
+    """Rows written per new row, for 1m candles, over the first days of a file."""
+    file_rows, new_rows, written = 1, 0, 0
+    minutes = 3_600
+    for _ in range(minutes):
+        new_rows += 1
+        # Candles come a minute apart: the rule is asked when one came, and then each minute.
+        if RULE.due_after_seconds(new_rows, file_rows) <= (new_rows - 1) * 60:
+            file_rows += new_rows
+            written += file_rows
+            new_rows = 0
+    assert written <= (1 / SHARE + 2) * minutes
+
+
+# The merger.
 
 
 @attrs.frozen
@@ -89,17 +138,13 @@ class Bench:
     disk: Disk = attrs.field(factory=Disk)
     store: Store = attrs.field(init=False)
     merger: Merger = attrs.field(init=False)
-    named: list[float] = attrs.field(factory=list)
+    bell: CountedBell = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.store = Store.open(self.path, Layout(self.layout))
-        self.merger = Merger(
-            self.store,
-            Door(self.disk.run),
-            Door(self.disk.run),
-            RULE,
-            lambda: self.named.append(trio.current_time()),
-        )
+        self.bell = CountedBell()
+        doors = Door(self.disk.run), Door(self.disk.run)
+        self.merger = Merger(Storage(self.store, *doors, self.bell), RULE)
 
     def accept(self, series: Series, first: int, count: int = 1) -> None:
         """As the writer does."""
@@ -161,7 +206,7 @@ async def test_a_first_candle_is_merged_at_once_and_later_ones_by_the_rule(
             bench.merger.finish(10)
         assert [(write.at, write.rows) for write in bench.disk.writes] == [(10, 1), (80, 2)]
         assert bench.store.rows() == 0
-        assert bench.named == []
+        assert bench.bell.rings == []
 
 
 async def test_a_large_file_waits_for_a_share_or_for_the_longest(
@@ -330,7 +375,7 @@ async def test_gaps_that_a_merge_names_are_told_of_after_they_are_in_the_ledger(
             bench.accept(BTC, 20)
             bench.accept(ETH, 20)
             await trio.sleep(100)
-            assert bench.named == [61]
+            assert bench.bell.rings == [61]
             [gap] = bench.store.asked_for([BTC, ETH])
             assert (gap.series, gap.span.from_ms) == (BTC, START_MS)
             bench.merger.finish(10)

@@ -1,5 +1,6 @@
 """What is recorded, by the configuration, the exchange's lists, and what was said since."""
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
@@ -98,7 +99,7 @@ def seal(tracked: SeriesSet, series: Series) -> None:
     state.start(NOW_MS)
     state.confirm(state.begin(None, [], None, 5_000), is_written=True)
     state.state = State.SEALING
-    state.confirm_sealed()
+    state.confirm_transition()
 
 
 def test_patterns_mean_what_is_listed_and_listener_and_states_know() -> None:
@@ -120,6 +121,19 @@ def test_what_has_ended_goes_on_until_it_is_sealed_though_no_pattern_means_it() 
     assert here.recording.series == (BTC,)
     here.lists(BTCUSDT=TRADING)
     assert here.recording.series == (BTC,)
+
+
+def test_what_was_sealed_and_no_list_calls_ended_is_not_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its list may say nothing at all. The auditor asks each second."""
+    here = house(LTC)
+    here.lists(LTCUSDT=TRADING)
+    seal(here.tracked, LTC)
+    here.lists(LTCUSDT="")
+    with caplog.at_level(logging.INFO):
+        here.recording.sealed([LTC])
+    assert caplog.messages == []
 
 
 def test_what_trades_again_after_it_was_sealed_is_wanted_again() -> None:

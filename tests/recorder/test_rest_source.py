@@ -137,6 +137,20 @@ async def test_what_lies_behind_the_end_of_a_symbol_is_delisted(
     assert refill.closes is Reason.DELISTED
 
 
+async def test_whether_a_series_is_over_is_asked_once_for_all_gaps_of_a_page(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each is judged by itself: what lies before the end is no delisting."""
+    before, last_ms, behind = (NOW_MS - n * MINUTE_MS for n in (9, 8, 4))
+    gaps = [gap(ms, ms + MINUTE_MS, asked=3) for ms in (before, behind)]
+    wire = Wire({ms: row(ms) for ms in (before - MINUTE_MS, last_ms)}, {"BTCUSDT": "BREAK"})
+    async with source(wire) as rest:
+        outcome = await rest.ask(BTC, gaps)
+    closes = [refill.closes for refill in outcome.refills]
+    assert closes == [Reason.EXCHANGE_HAD_NONE, Reason.DELISTED]
+    assert (wire.asked["klines"], wire.asked["exchangeInfo"]) == (3, 1), "first, page and newest"
+
+
 async def test_a_list_of_before_the_first_attempt_is_not_believed_and_one_of_after_it_is(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

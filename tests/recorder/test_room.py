@@ -3,12 +3,10 @@
 import errno
 import itertools
 import logging
-import math
 import sqlite3
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pandas as pd
 import pytest
 import trio
@@ -17,7 +15,6 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig
 from kline_trio.errors import DiskError, NoRoomError
-from kline_trio.recorder.room import days_left
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage import store as storage
@@ -168,11 +165,3 @@ async def test_the_room_is_told_daily_and_warned_of_when_it_is_little(
     told = [record for record in caplog.records if record.message.startswith("room: ")]
     assert [record.levelno for record in told] == [logging.INFO, logging.WARNING]
     assert told[0].message == "room: 1.0 GB free, enough for 14,468 days"
-
-
-def test_days_follow_from_rows_a_day() -> None:
-    minute, month = SPOT, attrs.evolve(SPOT, time_interval="1M")
-    assert days_left(1_440 * 40, [minute], 40) == pytest.approx(1)
-    assert days_left(1_440 * 40 * 10, [minute, minute], 40) == pytest.approx(5)
-    assert days_left(400, [month], 40) == pytest.approx(10 * 30.44, rel=0.01)
-    assert days_left(400, [], 40) == math.inf

@@ -77,6 +77,21 @@ def test_what_closed_while_the_series_was_not_wanted_has_that_reason() -> None:
     ]
 
 
+def test_what_closes_while_a_backfill_runs_is_the_recorders_absence() -> None:
+    state = SeriesState(SERIES)
+    state.handle(Added())
+    state.start(minute(20.5))
+    known = Account(minute(0), minute(10), retired_ms=minute(14))
+    first = state.begin(known, [], None, GRACE_MS, is_recorder=False)
+    assert minutes_of(first.gaps) == [
+        (10, 14, Reason.RECORDER_DOWN),
+        (14, 20, Reason.NOT_CONFIGURED),
+    ]
+    state.confirm(first, is_written=True)
+    later = state.due(minute(23.5), GRACE_MS)
+    assert minutes_of(later.gaps) == [(20, 23, Reason.RECORDER_DOWN)]
+
+
 def test_the_wanted_past_is_a_gap_once() -> None:
     known = Account(minute(0), minute(10))
     stored = Span(minute(10), minute(20))
@@ -177,7 +192,7 @@ def test_what_happens_while_the_ledger_is_read_for_an_end_counts_after_it(
     assert state.begin_sealing()
     state.handle(event)
     assert stands(state) is State.SEALING
-    state.confirm_not_over()
+    state.put_off_sealing()
     assert stands(state) is then
     assert not state.is_past_its_end
 
@@ -186,7 +201,7 @@ def test_a_symbol_that_trades_again_after_its_seal_has_its_closed_gaps_reopened(
     state = ended(5.5)
     state.confirm(state.due(minute(7.5), GRACE_MS), is_written=True)
     assert state.begin_sealing()
-    state.confirm_sealed()
+    state.confirm_transition()
     state.handle(Listed(trades=True))
     assert stands(state) is State.WANTED
     state.start(minute(20.5))
@@ -223,6 +238,26 @@ def test_a_candle_that_was_judged_as_in_flight_and_is_dropped_becomes_a_gap() ->
     assert minutes_of(due.gaps) == [(1, 2, Reason.NOT_RECEIVED)]
     state.confirm(due, is_written=True)
     assert state.watermark_ms == minute(3)
+
+
+def test_what_comes_once_more_during_a_scan_moves_no_watermark_back() -> None:
+    state = SeriesState(SERIES)
+    state.handle(Added())
+    state.received(minute(2))
+    state.start(minute(5.5))
+    due = state.begin(Account(minute(0), minute(4)), [], None, GRACE_MS)
+    assert due.account.watermark_ms == minute(4)
+
+
+def test_what_comes_once_more_during_a_retirement_moves_no_watermark_back() -> None:
+    state = live(Account(minute(0), minute(4)), now=4.5)
+    state.committed(minute(4), 5)
+    state.confirm(state.due(minute(5.5), GRACE_MS), is_written=True)
+    moved = state.moved()
+    assert moved is None
+    state.handle(Removed())
+    state.received(minute(2))
+    assert state.retirement(None, GRACE_MS).account == Account(minute(0), minute(5), minute(5))
 
 
 def test_a_candle_committed_during_a_scan_is_no_gap() -> None:
@@ -266,7 +301,7 @@ def test_events_during_a_scan_count_after_it_in_their_order() -> None:
     assert stands(state) is State.SCANNING
     state.confirm(due, is_written=True)
     assert stands(state) is State.RETIRING
-    state.confirm_retired()
+    state.confirm_transition()
     assert stands(state) is State.WANTED
     assert state.started_ms == minute(5)
 
@@ -364,7 +399,7 @@ def test_a_symbol_that_trades_again_while_its_end_is_written_is_wanted_again() -
     assert state.begin_sealing()
     state.handle(Listed(trades=True))
     assert stands(state) is State.SEALING
-    state.confirm_sealed()
+    state.confirm_transition()
     assert stands(state) is State.WANTED
 
 
@@ -374,7 +409,7 @@ def test_a_symbol_that_trades_is_reopened(was: State) -> None:
     assert stands(state) is was
     state.handle(Listed(trades=True))
     assert stands(state) is State.TRADING_AGAIN
-    state.confirm_reopened()
+    state.confirm_transition()
     assert stands(state) is State.LIVE
 
 
@@ -534,16 +569,16 @@ class SeriesLife(RuleBasedStateMachine):
         """Retire, reopen or seal, whatever the state calls for."""
         if self.state.state is State.RETIRING and has_space:
             self.disk.write(self.state.retirement(minute(self.now), GRACE_MS))
-            self.state.confirm_retired()
+            self.state.confirm_transition()
         elif self.state.state is State.TRADING_AGAIN and has_space:
-            self.state.confirm_reopened()
+            self.state.confirm_transition()
         elif self.state.state in (State.ENDING, State.SEALING):
             if not self.state.begin_sealing():
                 return
             ledger = [one for one in self.disk.ledger.values() if one.state is not GapState.FILLED]
             seal = self.state.seal(ledger, minute(self.now))
             if seal is None:
-                self.state.confirm_not_over()
+                self.state.put_off_sealing()
             if seal is not None and has_space:
                 for open_ms, one in self.disk.ledger.items():
                     inside = seal.closed.span.from_ms <= open_ms < seal.closed.span.to_ms
@@ -554,7 +589,7 @@ class SeriesLife(RuleBasedStateMachine):
                 for one in seal.gaps:
                     self.disk.name(one)
                 self.disk.account = seal.account
-                self.state.confirm_sealed()
+                self.state.confirm_transition()
 
     @rule(dice=RARELY, has_time=st.booleans())
     def crash(self, dice: int, has_time: bool) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.recorder.committed import Committed
-from kline_trio.recorder.seams import Door, Seams
+from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.store import Store
@@ -31,10 +30,9 @@ async def commits(store: Store, waiting: Sequence[ReceivedCandle]) -> list[int]:
         send.send_nowait(received)
     send.close()
     writer = Writer(
-        store,
-        Door(Seams().on_disk),
+        Storage(store, Door(Seams().on_disk), Door(Seams().on_disk)),
         100_000,
-        Committed((lambda batch: sizes.append(len(batch)),)),
+        lambda batch: sizes.append(len(batch)),
         lambda *_: None,
     )
     await writer.run(receive)

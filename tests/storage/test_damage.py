@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 import attrs
@@ -14,17 +14,18 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kline_trio.candle import Series
+from kline_trio.candle import Source
 from kline_trio.errors import NoRoomError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage import catalog, parquet
-from kline_trio.storage.damage import due_span, place_of
+from kline_trio.storage.check import check
+from kline_trio.storage.damage import due_span
 from kline_trio.storage.disk import sync_file
 from kline_trio.storage.file_list import MergedFile
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Absence, Account, Origin, Reason, Refill, State
+from kline_trio.storage.journal_view import JournalView, journal_view
+from kline_trio.storage.layout import DEFAULT_LAYOUT
+from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored_table
@@ -33,12 +34,13 @@ from tests.storage.support import (
     BTC,
     COIN,
     LAYOUTS,
-    MONTHLY,
     START_MS,
     make_candle,
     merge_all,
     minutes,
+    nth_open_time_ms,
     open_store,
+    receive,
 )
 
 MINUTE_MS = 60_000
@@ -113,32 +115,6 @@ def cut(file: Path) -> None:
 
 def table(first: int, end: int) -> Any:  # noqa: ANN401 - Arrow's
     return table_of(BTC, [item.candle for item in minutes(first, end)])
-
-
-@pytest.mark.parametrize("template", [*LAYOUTS, "{trade_type}_{symbol}_{time_interval}_{year}.pqt"])
-@pytest.mark.parametrize("series", [BTC, MONTHLY, COIN])
-@given(minute=st.integers(0, 2_000_000), seed=st.integers(-2, 2))
-def test_a_place_is_where_the_layout_puts_a_candle(
-    template: str, series: Series, minute: int, seed: int
-) -> None:
-    """Its ends are the first candle that does, and the first that does not any more."""
-    layout = Layout(template)
-    open_ms = series.interval.open_time_ms(at(minute))
-    path = layout.path(series, open_ms)
-    place = place_of(layout, series, path)
-    assert place is not None
-    assert place.from_ms <= open_ms < place.to_ms
-    near_ms = series.interval.open_time_ms(place.to_ms + seed * MINUTE_MS)
-    if "{" in template.partition("{time_interval}")[2]:
-        assert (layout.path(series, near_ms) == path) == (place.from_ms <= near_ms < place.to_ms)
-
-
-@pytest.mark.parametrize(
-    "path", ["spot_BTCUSDT_1m.pqt/2024-13.parquet", "spot_BTCUSDT_1m.pqt", "a/2024-01.parquet"]
-)
-def test_a_path_of_another_layout_has_no_place(path: str) -> None:
-    assert place_of(Layout(MONTHS), BTC, PurePosixPath(path)) is None
-    assert place_of(Layout(DEFAULT_LAYOUT), BTC, PurePosixPath("x") / path) is None
 
 
 def test_nothing_is_due_before_the_first_candle_or_beyond_what_was_reached() -> None:
@@ -221,6 +197,56 @@ def test_what_a_harmed_file_has_lost_is_named_at_once(
     assert holes(tmp_path / "store") == []
 
 
+@pytest.mark.parametrize("harm", ["deleted", "cut", "replaced by an older copy"])
+def test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start(
+    harm: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a reason of its own, up to its last watermark; a recorded series is named as ever."""
+    store = recorded(tmp_path / "store", 30)
+    file = tmp_path / "store" / "coin_futures_BTCUSD_PERP_3m.pqt"
+    times = [nth_open_time_ms(COIN, n) for n in range(21)]
+    store.settle([], {COIN: Account(times[0], times[20], retired_ms=times[20])})
+    for first, end in ((0, 8), (8, 20)):
+        store.accept(receive(COIN, *map(make_candle, times[first:end])))
+        merge_all(store)
+        if first == 0:
+            shutil.copy2(file, tmp_path / "older")
+    store.accept(receive(COIN, make_candle(times[2])))
+    store.close()
+    lost_from = 0
+    if harm == "deleted":
+        file.unlink()
+    elif harm == "cut":
+        cut(file)
+    else:
+        lost_from = 8
+        shutil.copy2(tmp_path / "older", file)
+    (tmp_path / "store" / SINGLE).unlink()
+    store = open_store(tmp_path / "store")
+    # At the start of a recorder that looks only at what it records, nothing is known of it.
+    assert store.adopt(store.changed_files(store.files([BTC]))) == 30
+    assert list(store.asked_for([COIN])) == []
+    count = 12 if lost_from else 19
+    assert adopt(store) == count
+    named = store.asked_for([BTC, COIN])
+    assert [(one.series, one.reason) for one in named if one.series == BTC] == [
+        (BTC, Reason.NOT_RECEIVED)
+    ]
+    gaps = [one for one in named if one.series == COIN]
+    assert {one.reason for one in gaps} == {Reason.LOST_FROM_FILE}
+    # One of them waits in the journal.
+    lost = [ms for ms in times[lost_from:20] if ms != times[2]]
+    assert [one.span for one in gaps] == [*COIN.interval.runs(lost)]
+    assert f"coin_futures BTCUSD_PERP-3m: {count} candles are no longer in" in caplog.text
+    assert store.accounts()[COIN].retired_ms == times[20]
+    # Once is enough, and the store is in order again.
+    assert store.changed_files(store.files()) == []
+    merge_all(store)
+    assert len(store.asked_for([COIN])) == len(gaps)
+    store.close()
+    assert [one.faults for one in check(tmp_path / "store") if one.faults] == []
+
+
 def test_a_fill_that_is_done_again_after_want_of_room_names_what_its_first_file_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,8 +297,8 @@ def test_what_waits_or_is_in_the_ledger_is_not_lost(tmp_path: Path) -> None:
     found = tuple(item.candle for item in minutes(20, 22))
     store.refill(
         [
-            Refill(BTC, span(20, 22), found, Origin.REST),
-            Refill(BTC, span(30, 32), (), Origin.REST, Reason.EXCHANGE_HAD_NONE),
+            Refill(BTC, span(20, 22), found, Source.REST),
+            Refill(BTC, span(30, 32), (), Source.REST, Reason.EXCHANGE_HAD_NONE),
         ]
     )
     there = [item for item in minutes(0, 50) if not at(10) <= item.candle.open_time_ms < at(12)]
@@ -501,6 +527,37 @@ def test_a_look_through_opens_only_files_that_can_hold_what_is_wanted(
     store.close()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first read, be it of the waiting candles or of the list of files: the candle leaves
+    the journal for a file that the list did not have then.
+    """
+    store = recorded(tmp_path, 10, layout)
+    store.accept(minutes(1_500, 1_505))
+    reads: list[str] = []
+
+    def read_by(name: str) -> Callable[[JournalView], Any]:
+        real = getattr(JournalView, name)
+
+        def read(view: JournalView) -> Any:  # noqa: ANN401
+            found = [*real(view)]
+            if not reads:
+                merge_all(store)
+            reads.append(name)
+            return iter(found)
+
+        return read
+
+    for name in ("open_times", "files"):
+        monkeypatch.setattr(JournalView, name, read_by(name))
+    assert store.look_through({BTC: at(5)}) == {BTC: [span(5, 10), span(1_500, 1_505)]}
+    assert {*reads} == {"open_times", "files"}
+    assert store.rows() == 0
+    store.close()
+
+
 @attrs.define
 class _Life:
     """A recorder as far as the store sees one, that keeps in memory what it has received."""
@@ -528,7 +585,7 @@ class _Life:
             times = [*BTC.interval.open_times_ms(one.span)][: 0 if closes else 2]
             found = tuple(make_candle(ms) for ms in times)
             reason = Reason.EXCHANGE_HAD_NONE if closes else None
-            self.store.refill([Refill(BTC, one.span, found, Origin.REST, reason)])
+            self.store.refill([Refill(BTC, one.span, found, Source.REST, reason)])
 
     def fill(self) -> None:
         for one in self.store.asked_for([BTC])[:1]:

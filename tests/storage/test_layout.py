@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from kline_trio.candle import TRADE_TYPES, Series
 from kline_trio.interval import INTERVALS
 from kline_trio.storage.layout import DEFAULT_LAYOUT, SUFFIXES, Layout
-from tests.storage.support import BTC, CHINESE, MONTHLY, SERIES, START_MS
+from tests.storage.support import BTC, CHINESE, COIN, LAYOUTS, MONTHLY, SERIES, START_MS
 
+MINUTE_MS = 60_000
 HIVE = "k/trade_type={trade_type}/time_interval={time_interval}/symbol={symbol}/{month}.parquet"
 
 _letters = st.sampled_from(string.ascii_uppercase + string.digits + "_币安人生")
@@ -125,3 +126,29 @@ def test_all_series_of_the_tests_are_apart() -> None:
     """The tests' own series include the pair that differs in case only."""
     paths = {str(Layout().path(series, START_MS)).lower() for series in SERIES}
     assert len(paths) == len(SERIES)
+
+
+@pytest.mark.parametrize("template", [*LAYOUTS, "{trade_type}_{symbol}_{time_interval}_{year}.pqt"])
+@pytest.mark.parametrize("series", [BTC, MONTHLY, COIN])
+@given(minute=st.integers(0, 2_000_000), seed=st.integers(-2, 2))
+def test_a_place_is_where_the_layout_puts_a_candle(
+    template: str, series: Series, minute: int, seed: int
+) -> None:
+    """Its ends are the first candle that does, and the first that does not any more."""
+    layout = Layout(template)
+    open_ms = series.interval.open_time_ms(START_MS + minute * MINUTE_MS)
+    path = layout.path(series, open_ms)
+    place = layout.place(series, path)
+    assert place is not None
+    assert place.from_ms <= open_ms < place.to_ms
+    near_ms = series.interval.open_time_ms(place.to_ms + seed * MINUTE_MS)
+    if "{" in template.partition("{time_interval}")[2]:
+        assert (layout.path(series, near_ms) == path) == (place.from_ms <= near_ms < place.to_ms)
+
+
+@pytest.mark.parametrize(
+    "path", ["spot_BTCUSDT_1m.pqt/2024-13.parquet", "spot_BTCUSDT_1m.pqt", "a/2024-01.parquet"]
+)
+def test_a_path_of_another_layout_has_no_place(path: str) -> None:
+    assert Layout(LAYOUTS[1]).place(BTC, PurePosixPath(path)) is None
+    assert Layout().place(BTC, PurePosixPath("x") / path) is None

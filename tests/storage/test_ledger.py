@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kline_trio
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal import Journal
@@ -18,7 +18,6 @@ from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import (
     Absence,
     Account,
-    Origin,
     Reason,
     Refill,
     Revision,
@@ -61,7 +60,7 @@ def candles(first: int, end: int, value: float = 1.0) -> tuple[Candle, ...]:
 
 
 def refill(
-    first: int, end: int, *found: Candle, closes: Reason | None = None, by: Origin = Origin.REST
+    first: int, end: int, *found: Candle, closes: Reason | None = None, by: Source = Source.REST
 ) -> Refill:
     return Refill(BTC, span(first, end), found, by, closes)
 
@@ -193,7 +192,7 @@ def test_what_was_closed_as_delisted_is_asked_for_anew_and_nothing_else(tmp_path
 def test_a_revision_is_given_back_bit_for_bit(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "journal")
     older, newer = make_candle(at(0), 0.1 + 0.2), make_candle(at(0), 5e-324)
-    revision = Revision(BTC, older, newer, Origin.ARCHIVE, is_newer_kept=False)
+    revision = Revision(BTC, older, newer, Source.ARCHIVE, is_newer_kept=False)
     merged = MergedFile(PurePosixPath("a.pqt"), BTC, 1, 1, 1, (revision,))
     journal.forget(merged, ())
     assert list(revisions(journal._connection)) == [revision]

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from kline_trio.candle import Series
+from kline_trio.candle import Source as From
 from kline_trio.cli import main
 from kline_trio.interval import Span
 from kline_trio.storage import status as module
 from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
-from kline_trio.storage.ledger import Origin as From
 from kline_trio.storage.status import StoreStatus, status
 from kline_trio.storage.store import Store
 from tests.storage.support import (

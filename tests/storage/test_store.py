@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kline_trio.candle import Series
+from kline_trio.candle import Series, Source
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 from kline_trio.interval import Span
 from kline_trio.storage import salvage
 from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.file_list import MergedFile  # noqa: TC001 - only locals are of it
-from kline_trio.storage.ledger import Origin, Refill
+from kline_trio.storage.ledger import Refill
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.reader import read
 from kline_trio.storage.table import table_of
@@ -308,14 +308,14 @@ def test_what_waited_from_rest_replaces_nothing_after_its_journal_was_damaged(
     store = write_minutes(tmp_path, 3, 0)
     there = tuple(make_candle(START_MS + n * 60_000, 9.0) for n in range(2, 5))
     span = Span(START_MS + 2 * 60_000, START_MS + 5 * 60_000)
-    store.refill([Refill(BTC, span, there, Origin.REST)])
+    store.refill([Refill(BTC, span, there, Source.REST)])
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / ".kline_trio/journal.sqlite")) as journal:
         journal.execute("DELETE FROM state")
         journal.commit()
     store = open_store(tmp_path)
     assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
-    assert {item.origin for item in store.take(BTC)} == {Origin.REST}
+    assert {item.origin for item in store.take(BTC)} == {Source.REST}
     merge_all(store)
     store.close()
     assert list(read(tmp_path, "spot", "BTCUSDT", "1m")["open"]) == [1.0, 1.0, 1.0, 9.0, 9.0]

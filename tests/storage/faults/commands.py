@@ -4,8 +4,10 @@
 of JSON: how many points there were, how many were reached, and what was wrong with the first few.
 """
 
+import contextlib
 import gc
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -20,11 +22,13 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
+from kline_trio.candle import Series
+from kline_trio.cli import main
 from kline_trio.interval import Span
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import Absence, Account, Reason
-from kline_trio.storage.places import HOUSE
+from kline_trio.storage.places import HOUSE, scratch
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.unite import unite
 from tests.storage.support import (
@@ -40,6 +44,9 @@ from tests.storage.support import (
 )
 
 MODES = ("kill", "interrupt")
+_INTERRUPTED = 130
+"""The exit status of a command that a KeyboardInterrupt has ended."""
+_FAILED = 1
 _CALLS = {
     *("open", "read", "write", "close", "flush", "fsync", "replace", "rename", "unlink", "remove"),
     *("mkdir", "rmdir", "scandir", "stat", "utime", "copy_file_range", "sendfile", "link"),
@@ -67,34 +74,100 @@ class Stopper:
 
 
 @attrs.frozen
-class Command:
-    """Work that makes one store of others."""
+class Making:
+    """A command that makes one store of others: merge or relayout."""
 
     name: str
     inputs: Sequence[str]
     layout: str
+    needs_process: bool = False
 
     def run(self, folder: Path) -> None:
         """Do the work."""
-        for _ in unite([folder / name for name in self.inputs], self.into(folder), self._layout):
+        stores = [folder / "in" / name for name in self.inputs]
+        for _ in unite(stores, self._into(folder), Layout(self.layout)):
             pass
 
-    @property
-    def _layout(self) -> Layout:
-        return Layout(self.layout)
-
-    def into(self, folder: Path) -> Path:
-        """Return where the new store is to be."""
+    def _into(self, folder: Path) -> Path:
         return folder / "new" / "store"
 
+    def result(self, folder: Path) -> object:
+        """Return what the command made."""
+        return _result_of(self._into(folder))
 
-COMMANDS = (
-    Command("merge", ("one", "two"), DEFAULT_LAYOUT),
-    Command("relayout", ("one",), LAYOUTS[1]),
+    def wrong_after(self, folder: Path, base: Path, result: object) -> str | None:
+        """Tell why what is left breaks the promise; None if it keeps it."""
+        into, inputs = self._into(folder), _bytes_of(base / "in")
+        if _bytes_of(folder / "in") != inputs:
+            return "the inputs have changed"
+        if into.exists() and any(into.iterdir()):
+            # It was stopped after the new store had got its name.
+            if _result_of(into) != result:
+                return "the new store has its name and is not whole"
+            shutil.rmtree(into)
+        self.run(folder)
+        if _result_of(into) != result:
+            return "the repeated command made something else"
+        if _bytes_of(folder / "in") != inputs:
+            return "the repeated command changed the inputs"
+        left = [path.name for path in into.parent.iterdir() if path != into]
+        return f"left behind: {left}" if left else None
+
+
+@attrs.frozen
+class Repair:
+    """`check --repair`, which writes the gap rows that a store's ledger lacks."""
+
+    name: str = "repair"
+    needs_process: bool = True
+    """An interrupt while the lock is taken leaves it to the end of the process."""
+
+    def run(self, folder: Path) -> None:
+        """Do the work."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            status = main(["check", str(folder / "holed"), "--repair"])
+        if status == _INTERRUPTED:
+            raise KeyboardInterrupt
+        assert status == 0, status
+
+    def result(self, folder: Path) -> object:
+        """Return what the store is then."""
+        return _result_of(folder / "holed")
+
+    def wrong_after(self, folder: Path, base: Path, result: object) -> str | None:
+        """Tell why what is left breaks the promise; None if it keeps it."""
+        store = folder / "holed"
+        before, now = _ledger_of(base / "holed"), _ledger_of(store)
+        candles = _candles_of(base / "holed")
+        if _candles_of(store) != candles:
+            return "candles have changed"
+        self.run(folder)
+        after = _ledger_of(store)
+        torn = [str(one) for one in after if now[one] not in (before[one], after[one])]
+        if torn:
+            return f"the ledger is neither the old one nor the new one: {torn}"
+        if self.result(folder) != result or _candles_of(store) != candles:
+            return "the repeated command made something else"
+        left = [path.name for path in (store / HOUSE).rglob("*.tmp")]
+        left += [path.name for path in scratch(store).iterdir()]
+        return f"left behind: {left}" if left else None
+
+
+Command = Making | Repair
+COMMANDS: tuple[Command, ...] = (
+    Making("merge", ("one", "two"), DEFAULT_LAYOUT),
+    Making("relayout", ("one",), LAYOUTS[1]),
+    Repair(),
 )
 
 
 def prepare(folder: Path) -> None:
+    """Make the stores that the commands work on."""
+    _prepare_inputs(folder / "in")
+    _prepare_holed(folder / "holed")
+
+
+def _prepare_inputs(folder: Path) -> None:
     """Make two stores that overlap; one has a gap, and candles that are not merged."""
     for name, first, end, value in (("one", 0, 6, 1.0), ("two", 4, 9, 2.0)):
         store = open_store(folder / name)
@@ -110,6 +183,21 @@ def prepare(folder: Path) -> None:
         account = Account(first_ms, gap_ms + 3 * 60_000)
         store.settle([Absence(BTC, gap, gap.to_ms, Reason.NOT_RECEIVED)], {BTC: account})
         store.close()
+
+
+def _prepare_holed(folder: Path) -> None:
+    """Make a store of two series: of each, 2 and 5 were lost in silence, and 1 is pending and
+    stored.
+    """
+    store = open_store(folder)
+    for series in (BTC, CHINESE):
+        at = [nth_open_time_ms(series, n) for n in range(9)]
+        store.accept(receive(series, *(make_candle(at[n]) for n in (0, 1, 3, 4))))
+        merge_all(store)
+        store.accept(receive(series, *(make_candle(at[n]) for n in (6, 7))))
+        pending = Absence(series, Span(at[1], at[2]), at[2], Reason.RECORDER_DOWN)
+        store.settle([pending], {series: Account(at[0], at[8])})
+    store.close()
 
 
 def _bytes_of(folder: Path) -> str:
@@ -130,6 +218,18 @@ def _result_of(store: Path) -> object:
     return ledger, accounts, [None if one is None else one.to_pylist() for one in tables], files
 
 
+def _candles_of(store: Path) -> str:
+    files = {path: path.read_bytes() for path in store.glob("*.p*q*")}
+    waiting = [str(stored_table(store, series)) for series in (BTC, CHINESE)]
+    return repr((sorted((path.name, content) for path, content in files.items()), waiting))
+
+
+def _ledger_of(store: Path) -> dict[Series, list[Absence]]:
+    with journal_view(store) as journal:
+        every = list(journal.absences())
+    return {series: [one for one in every if one.series == series] for series in (BTC, CHINESE)}
+
+
 def _interrupted(command: Command, folder: Path, at: int) -> tuple[bool, int]:
     """Run the command up to an interrupt; return whether it came, and how many calls there were."""
 
@@ -147,14 +247,24 @@ def _interrupted(command: Command, folder: Path, at: int) -> tuple[bool, int]:
     return False, stopper.count
 
 
-def _killed(command: Command, folder: Path, at: int) -> bool:
+def _ended_child(command: Command, folder: Path, mode: str, at: int) -> bool:
+    """Run the command in a child up to a kill or an interrupt; return whether it came."""
     child = os.fork()
     if not child:
-        sys.setprofile(Stopper(at, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-        command.run(folder)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+        status = _FAILED
+        try:
+            if mode == "kill":
+                sys.setprofile(Stopper(at, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+                command.run(folder)
+                status = 0
+            else:
+                status = _INTERRUPTED if _interrupted(command, folder, at)[0] else 0
+        finally:
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    status = os.waitstatus_to_exitcode(ended)
+    assert status in (0, _INTERRUPTED, -signal.SIGKILL), f"{command.name} failed at call {at}"
+    return status != 0
 
 
 def _points(calls: int, most: int) -> Iterator[int]:
@@ -163,25 +273,6 @@ def _points(calls: int, most: int) -> Iterator[int]:
     while at <= calls:
         yield int(at)
         at += step
-
-
-def wrong_after(command: Command, folder: Path, inputs: str, result: object) -> str | None:
-    """Tell why what is left breaks the promise; None if it keeps it."""
-    into = command.into(folder)
-    if _bytes_of(folder / "in") != inputs:
-        return "the inputs have changed"
-    if into.exists() and any(into.iterdir()):
-        # It was stopped after the new store had got its name.
-        if _result_of(into) != result:
-            return "the new store has its name and is not whole"
-        shutil.rmtree(into)
-    command.run(folder)
-    if _result_of(into) != result:
-        return "the repeated command made something else"
-    if _bytes_of(folder / "in") != inputs:
-        return "the repeated command changed the inputs"
-    left = [path.name for path in into.parent.iterdir() if path != into]
-    return f"left behind: {left}" if left else None
 
 
 def campaign(mode: str, most: int) -> dict[str, object]:
@@ -194,26 +285,25 @@ def campaign(mode: str, most: int) -> dict[str, object]:
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         base, folder = Path(name, "base"), Path(name, "work")
-        prepare(base / "in")
+        prepare(base)
         for command in COMMANDS:
-            here = attrs.evolve(command, inputs=[f"in/{one}" for one in command.inputs])
             # Twice: the first run also imports, and fills caches.
             for _ in range(2):
                 shutil.rmtree(folder, ignore_errors=True)
                 shutil.copytree(base, folder)
-                _, calls = _interrupted(here, folder, -1)
-            result, inputs = _result_of(here.into(folder)), _bytes_of(base / "in")
+                _, calls = _interrupted(command, folder, -1)
+            result = command.result(folder)
             shutil.rmtree(folder)
             for at in _points(calls, most):
                 shutil.copytree(base, folder)
                 points += 1
-                if mode == "kill":
-                    stopped += _killed(here, folder, at)
+                if mode == "kill" or command.needs_process:
+                    stopped += _ended_child(command, folder, mode, at)
                 else:
-                    stopped += _interrupted(here, folder, at)[0]
+                    stopped += _interrupted(command, folder, at)[0]
                     gc.collect()
                 try:
-                    why = wrong_after(here, folder, inputs, result)
+                    why = command.wrong_after(folder, base, result)
                 except Exception as error:  # noqa: BLE001 - is reported
                     why = f"{type(error).__name__}: {error}"
                 if why:

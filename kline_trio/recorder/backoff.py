@@ -1,0 +1,100 @@
+"""What REST must not be asked before when (pure).
+
+Times are seconds on our own clock. None of this survives a restart: then all that is pending may be
+asked for at once, at the rate limit.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+
+import attrs
+
+from kline_trio.candle import Series
+from kline_trio.interval import Span
+
+__all__ = ["Backoff"]
+
+_FIRST_SECONDS = 1.0
+_FIRST_OF_SERIES_SECONDS = 2.0
+"""Longer than its market's: the others get their turn before a bad series has its next."""
+_LONGEST_SECONDS = 60.0
+
+
+@attrs.define
+class _Rest:
+    """How long a market, or one series of it, that gave no candles is left alone."""
+
+    failures: int = 0
+    """One after the other."""
+    until: float = -math.inf
+
+    def fail(self, now: float, first_seconds: float) -> bool:
+        """Rest for longer after each failure. Return whether failures begin."""
+        begins = not self.failures
+        # What workers asked for at the same time fails at the same time: that is one failure.
+        if self.until <= now:
+            wait = min(_LONGEST_SECONDS, first_seconds * 2.0 ** min(self.failures, 10))
+            self.failures += 1
+            self.until = now + wait
+        return begins
+
+
+@attrs.define(eq=False)
+class Backoff:
+    """The markets and series that failed, and the spans that the exchange did not have."""
+
+    _rests: defaultdict[str | Series, _Rest] = attrs.field(
+        init=False, factory=lambda: defaultdict(_Rest)
+    )
+    """By trade type for what concerns all of a market, and by series for its own fault."""
+    _waiting: dict[Series, list[tuple[Span, float]]] = attrs.field(init=False, factory=dict)
+    """By span, and until when. An entry that is over stays until its series is put off again."""
+
+    def failed(self, series: Series, now: float) -> bool:
+        """Let a series that gave nothing rest, and its market. Return whether failures begin."""
+        begins = self._rests[series].fail(now, _FIRST_OF_SERIES_SECONDS)
+        return self.market_failed(series.trade_type, now) and begins
+
+    def market_failed(self, trade_type: str, now: float, least_seconds: float = 0.0) -> bool:
+        """Let a market that gave nothing rest. Return whether failures begin."""
+        market = self._rests[trade_type]
+        begins = market.fail(now, _FIRST_SECONDS)
+        market.until = max(market.until, now + least_seconds)
+        return begins
+
+    def succeeded(self, series: Series) -> None:
+        """Count the failures of a series and of its market anew."""
+        for one in (series, series.trade_type):
+            # What was asked before others failed does not cut their rest short.
+            self._rests[one].failures = 0
+
+    def put_off(self, series: Series, wait_seconds: Mapping[Span, float], now: float) -> None:
+        """Do not ask for spans of a series again before so many seconds have passed."""
+        new = [(span, now + seconds) for span, seconds in wait_seconds.items()]
+        self._waiting[series] = self._still_waiting(series, now) + new
+
+    def ready(self, series: Series, span: Span, now: float) -> list[Span]:
+        """Return what of a span may be asked for now."""
+        if self._resting_until(series) > now:
+            return []
+        return list(span.without(sorted(one for one, _ in self._still_waiting(series, now))))
+
+    def ready_at(self, series: Series, span: Span, now: float) -> float:
+        """Return when something of a span may be asked for."""
+        if self.ready(series, span, now):
+            return now
+        waiting = self._still_waiting(series, now)
+        touching = [until for one, until in waiting if one.common_with(span)]
+        return max(self._resting_until(series), min(touching, default=now))
+
+    def next_at(self, now: float) -> float:
+        """Return when the first span that waits may be asked for; infinity if none waits."""
+        waiting = (one for series in self._waiting for one in self._still_waiting(series, now))
+        return min((until for _, until in waiting), default=math.inf)
+
+    def _still_waiting(self, series: Series, now: float) -> list[tuple[Span, float]]:
+        return [one for one in self._waiting.get(series, ()) if one[1] > now]
+
+    def _resting_until(self, series: Series) -> float:
+        return max(self._rests[series].until, self._rests[series.trade_type].until)
