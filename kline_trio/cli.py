@@ -358,7 +358,7 @@ def _check(options: argparse.Namespace) -> int:
             raise ConfigError([f"--{name} is for comparing: add --against rest or archive"])
     if not options.against:
         return _upkeep(options)
-    from kline_trio.comparing import check_against
+    from kline_trio.commands.compare import check_against
     from kline_trio.config import Config
 
     return check_against(Config.from_toml(options.path), options)

@@ -12,13 +12,13 @@ from pathlib import Path
 import attrs
 import trio
 
-from kline_trio.candle import ReceivedCandle
+from kline_trio.commands.backfill import GIVE_UP_SECONDS, fill
+from kline_trio.commands.tail import open_tail
 from kline_trio.config import Config, HistoryConfig
 from kline_trio.console import log_lines
 from kline_trio.errors import ConfigError
 from kline_trio.recorder.lifetimes import check_ways
-from kline_trio.recorder.progress import GIVE_UP_SECONDS
-from kline_trio.recorder.supervisor import Recorder, fill, open_recorder, open_tail
+from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.signals import Asked, listen_for
 from kline_trio.storage.memory import use_system_memory
 
@@ -81,7 +81,7 @@ def tail(config: Config, options: argparse.Namespace) -> None:
     """Print closed candles until SIGINT, SIGTERM or the end of `--for`; nothing is stored."""
 
     async def main(asked: Asked) -> None:
-        async with _exchange(config, options) as lead, open_tail(lead(config), _print):
+        async with _exchange(config, options) as lead, open_tail(lead(config)):
             await asked.wait_to_stop()
 
     _run(main, options)
@@ -134,14 +134,3 @@ def _run(
     # (trio-websocket#184): a recorder that stops unasked must never look like one that was asked.
     if not ended_as_asked:
         raise RuntimeError("it ended without having been asked to")
-
-
-def _print(received: ReceivedCandle) -> None:
-    series, candle = received.series, received.candle
-    end_seconds = series.interval.end_time_ms(candle.open_time_ms) // 1_000
-    print(
-        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {candle.open:g}"
-        f" high {candle.high:g} low {candle.low:g} close {candle.close:g}"
-        f" volume {candle.volume:g} trades {candle.trade_num}",
-        flush=True,
-    )

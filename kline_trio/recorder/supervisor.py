@@ -1,7 +1,6 @@
 """The recorder as a whole: storage outside, network inside, each ended in its turn."""
 
 import logging
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -19,31 +18,25 @@ from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.merger import Merger
-from kline_trio.recorder.progress import GIVE_UP_SECONDS, Backfilled, report_progress
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
 from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.symbols import series_of
 from kline_trio.recorder.timekeeper import keep_time
-from kline_trio.recorder.universe import Hints, Universe, resolved
+from kline_trio.recorder.universe import Hints, Universe
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.memory import give_back
 from kline_trio.storage.universe import UniverseFile
 
-__all__ = ["Recorder", "fill", "open_recorder", "open_tail"]
+__all__ = ["CANDLES_IN_CHANNEL", "Recorder", "listeners_of", "open_network", "open_recorder"]
 
 logger = logging.getLogger(__name__)
 
+CANDLES_IN_CHANNEL = 10_000
+"""All candles of four thousand series that close in one second, twice over; some 5 MB."""
 _LOOK_SECONDS = 1.0
 _GIVE_BACK_SECONDS = 60.0
-_CANDLES_IN_CHANNEL = 10_000
-"""All candles of four thousand series that close in one second, twice over; some 5 MB."""
-
-_FETCHES_ITSELF = (
-    "; it fetches the past itself: set `since` under [history] in its recorder.toml and start it"
-    " again"
-)
 
 
 @attrs.frozen(eq=False)
@@ -132,7 +125,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
     """
     seams = seams or Seams()
     watching = trio.CancelScope()
-    send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
+    send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
     async with open_store(config, seams) as storage:
         broadcast = Broadcast()
         core = Core.of(config, storage, broadcast.publish)
@@ -145,7 +138,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
                 hints = Hints()
-                listeners = _listeners(config, seams, http, send, core.series, hints.give)
+                listeners = listeners_of(config, seams, http, send, core.series, hints.give)
                 filler = core.filler(
                     config,
                     seams,
@@ -173,7 +166,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 outer.start_soon(core.merger.run)
                 outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
                 outer.start_soon(_watch_room, watching, storage, recording)
-                async with _open_network(listeners, send) as net:
+                async with open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
                     net.start_soon(heal, storage)
                     net.start_soon(heartbeat.run)
@@ -210,65 +203,6 @@ async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:
     )
 
 
-async def fill(
-    config: Config,
-    until_ms: int | None = None,
-    seams: Seams | None = None,
-    stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
-    give_up_seconds: float = GIVE_UP_SECONDS,
-) -> Backfilled:
-    """Fetch what is absent of the configured series, without recording; ends when that is done.
-
-    If it is stopped or cancelled, what was fetched stays, and the rest is fetched next time.
-
-    Args:
-      config: as for the recorder; `history.since` is from when on.
-      until_ms: up to when; None: now.
-      seams: to the world.
-      stop_asked: returns when it is to end early.
-      give_up_seconds: how long to go on if nothing can be asked for.
-
-    Raises:
-      UnavailableError: nothing could be asked for so long, or the list that patterns need is not
-        to be had.
-      StoreInUseError: a recorder holds the store; it fetches the past itself, if it is told to.
-      DiskError: the store cannot be made, read or written.
-    """
-    seams = seams or Seams()
-    async with open_store(config, seams, _FETCHES_ITSELF) as storage:
-        core = Core.of(config, storage)
-        with lone_error_plain():
-            async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                filler = core.filler(config, seams, http)
-                if until_ms is not None:
-                    filler.until_ms = until_ms
-                auditor = core.auditor(config, http, is_recorder=False)
-                series = await resolved(config, http.markets)
-                core.series.set_series(series, {})
-                outer.start_soon(core.merger.run)
-                async with trio.open_nursery() as network:
-                    for trade_type in sorted({one.trade_type for one in series}):
-                        network.start_soon(keep_time, http.markets[trade_type])
-                    for job in filler.jobs():
-                        network.start_soon(job)
-                    network.start_soon(_stop, stop_asked, network.cancel_scope)
-                    network.start_soon(report_progress, auditor, filler, give_up_seconds)
-                    await auditor.take_stock()
-                    await filler.until_done()
-                    network.cancel_scope.cancel()
-                absent = await filler.pending() if auditor.is_stock_taken else None
-                # What has closed meanwhile is named too: the next recorder asks for it.
-                await auditor.keep()
-                core.merger.finish(math.inf)
-            await Heartbeat(storage, http.clocks, seams.wall_clock).end()
-        return Backfilled(filler.filled, absent)
-
-
-async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
-    await stop_asked()
-    scope.cancel()
-
-
 async def _store(
     writer: Writer,
     auditor: Auditor,
@@ -298,34 +232,7 @@ async def _keep_giving_back(door: Door) -> None:
         await door.run(give_back)
 
 
-@asynccontextmanager
-async def open_tail(
-    config: Config, show: Callable[[ReceivedCandle], None], seams: Seams | None = None
-) -> AsyncIterator[None]:
-    """Show each closed candle as it comes, while the body runs; nothing is stored."""
-    send, receive = trio.open_memory_channel[ReceivedCandle](_CANDLES_IN_CHANNEL)
-    with lone_error_plain():
-        async with trio.open_nursery() as showing:
-            showing.start_soon(_show_all, receive, show)
-            seams = seams or Seams()
-            async with open_http(config, seams) as http:
-                series = await resolved(config, http.markets)
-                listeners = _listeners(config, seams, http, send)
-                for trade_type, listener in listeners.items():
-                    listener.listen_to([one for one in series if one.trade_type == trade_type])
-                async with _open_network(listeners, send):
-                    yield
-
-
-async def _show_all(
-    receive: trio.MemoryReceiveChannel[ReceivedCandle], show: Callable[[ReceivedCandle], None]
-) -> None:
-    with receive:
-        async for received in receive:
-            show(received)
-
-
-def _listeners(
+def listeners_of(
     config: Config,
     seams: Seams,
     http: Http,
@@ -333,7 +240,16 @@ def _listeners(
     series: SeriesSet | None = None,
     contract_changed: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Listener]:
-    """One for each market, also for those that nothing is recorded of yet."""
+    """Return a listener for each market, also for those that nothing is recorded of yet.
+
+    Args:
+      config: where the markets are, and how to connect to them.
+      seams: to the world.
+      http: whose clocks take the event times.
+      send: to where candles go; each listener closes a clone of its own.
+      series: takes note of what connections have delivered and dropped.
+      contract_changed: called with the trade type of a market one of whose contracts has changed.
+    """
     told = series or SeriesSet(0)
     return {
         trade_type: Listener(
@@ -353,7 +269,7 @@ def _listeners(
 
 
 @asynccontextmanager
-async def _open_network(
+async def open_network(
     listeners: Mapping[str, Listener], send: trio.MemorySendChannel[ReceivedCandle]
 ) -> AsyncIterator[trio.Nursery]:
     """Listen while the body runs; `send` is closed with it.

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from kline_trio.candle import Series
+from kline_trio.commands.backfill import fill
 from kline_trio.config import (
     CompletenessConfig,
     Config,
@@ -23,7 +24,7 @@ from kline_trio.config import (
 )
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.seams import Seams
-from kline_trio.recorder.supervisor import Recorder, fill, open_recorder
+from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.selection import Rule, Selection
 from kline_trio.simulator import archive, market
 from kline_trio.simulator.exchange import Exchange

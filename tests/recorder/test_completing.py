@@ -12,11 +12,11 @@ import trio
 import trio.testing
 
 from kline_trio.candle import Candle, Series
+from kline_trio.commands.backfill import fill
 from kline_trio.config import CompletenessConfig, Config, HistoryConfig, StoreConfig
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.interval import Span
-from kline_trio.recorder.progress import Backfilled
-from kline_trio.recorder.supervisor import fill, open_recorder
+from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import (
     ArchiveHole,
@@ -354,27 +354,6 @@ async def test_a_file_that_is_not_in_the_archive_is_asked_for_once_and_then_rest
     assert_complete(tmp_path, exchange, SPOT, since, START_MS - 180_000)
     mine = [one for one in ledger(tmp_path, SPOT) if one.span.common_with(day)]
     assert {(one.state, one.filled_by) for one in mine} == {(State.FILLED, Origin.REST)}
-
-
-async def test_backfill_alone_ends_when_all_is_fetched(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
-    exchange = Exchange(start_ms=START_MS)
-    since = minute(-60 * 24 * 5)
-    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
-    config = attrs.evolve(config_in(tmp_path), history=history)
-    async with joined(exchange) as seams:
-        filled = (await fill(config, seams=seams)).filled
-    for series in ALL:
-        assert_complete(tmp_path, exchange, series, since, START_MS - 180_000)
-    assert filled == 2 * 5 * 1_440 + 5 * 480
-    async with joined(Exchange(start_ms=START_MS)) as seams:
-        assert await fill(config, seams=seams) == Backfilled(0, 0)
-    until = minute(-60 * 24 * 7)
-    history = HistoryConfig(since=datetime.fromtimestamp(minute(-60 * 24 * 9) / 1_000, UTC))
-    async with joined(Exchange(start_ms=START_MS)) as seams:
-        done = await fill(attrs.evolve(config, history=history), until, seams)
-        assert done.filled == (2 * 2 * 1_440 + 2 * 480)
 
 
 async def test_a_symbol_that_is_delisted_is_told_from_an_outage(

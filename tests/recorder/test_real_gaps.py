@@ -11,6 +11,7 @@ import trio.testing
 
 import kline_trio
 from kline_trio.candle import Series
+from kline_trio.commands.backfill import fill
 from kline_trio.config import (
     CompletenessConfig,
     Config,
@@ -18,7 +19,7 @@ from kline_trio.config import (
     HistoryConfig,
     StoreConfig,
 )
-from kline_trio.recorder.supervisor import fill, open_recorder
+from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator import Exchange, Replay
 from kline_trio.simulator.faults import Drop, Fault, OmitClose, RestFault, Silence, Stall
 from kline_trio.storage.journal_view import journal_view

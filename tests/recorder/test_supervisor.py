@@ -14,7 +14,7 @@ from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import Config, StoreConfig
 from kline_trio.errors import DiskError, StoreInUseError
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.supervisor import Recorder, open_recorder, open_tail
+from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Drop, Garbage, OmitClose, RepeatClose, Stall
 from tests.virtual import joined
@@ -302,14 +302,3 @@ async def test_a_reader_that_is_behind_loses_its_oldest_copies_and_never_the_sto
     have = stored(tmp_path, SPOT)
     assert have[-3:] == seen
     assert candles.lost == len(have) - 3
-
-
-async def test_tail_shows_closed_candles_and_stores_nothing(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
-    exchange = Exchange(start_ms=START_MS)
-    shown: list[ReceivedCandle] = []
-    async with joined(exchange) as seams, open_tail(config_in(tmp_path), shown.append, seams):
-        await trio.sleep(10)
-    assert {received.series for received in shown} == {SPOT, USDT, COIN}
-    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a test may block

@@ -9,8 +9,8 @@ import trio.testing
 
 import kline_trio
 from kline_trio.candle import Series
+from kline_trio.commands.compare import Verified, repair, verify
 from kline_trio.config import Config, StoreConfig
-from kline_trio.recorder.verification import Verified, compared, repair
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import RestFault
 from kline_trio.storage.comparison import summed_mismatches
@@ -50,11 +50,8 @@ def damaged(config: Config, series: Series) -> None:
 async def found(
     exchange: Exchange, config: Config, against: str, sample: int | None = None
 ) -> list[Verified]:
-    async with (
-        joined(exchange) as seams,
-        compared(config, against=against, sample=sample, seams=seams) as stretches,
-    ):
-        return [one async for one in stretches]
+    async with joined(exchange) as seams:
+        return await verify(config, against=against, sample=sample, seams=seams)
 
 
 @pytest.mark.parametrize("against", ["rest", "archive"])

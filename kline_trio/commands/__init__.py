@@ -1,0 +1,1 @@
+"""Commands that are made of parts of the recorder, which never imports them."""

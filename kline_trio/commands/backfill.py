@@ -1,0 +1,149 @@
+"""The command `backfill`: fetch what is absent, without recording, and say how far that is."""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+
+import attrs
+import trio
+
+from kline_trio.config import Config
+from kline_trio.errors import UnavailableError
+from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.core import Core
+from kline_trio.recorder.gap_filler import GapFiller
+from kline_trio.recorder.heartbeat import Heartbeat
+from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
+from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.timekeeper import keep_time
+from kline_trio.recorder.universe import resolved
+
+__all__ = ["GIVE_UP_SECONDS", "Backfilled", "fill"]
+
+logger = logging.getLogger(__name__)
+
+GIVE_UP_SECONDS = 600.0
+"""After so long without any answer a backfill ends, unless it is to wait."""
+_SAY_SECONDS = 60.0
+_LOOK_SECONDS = 5.0
+_FETCHES_ITSELF = (
+    "; it fetches the past itself: set `since` under [history] in its recorder.toml and start it"
+    " again"
+)
+
+
+@attrs.frozen
+class Backfilled:
+    """What a backfill has done."""
+
+    filled: int
+    """How many candles were filled in."""
+    absent: int | None
+    """How many candles are still asked for, if it was stopped early; None: it was stopped before
+    that was known."""
+
+
+async def fill(
+    config: Config,
+    until_ms: int | None = None,
+    seams: Seams | None = None,
+    stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    give_up_seconds: float = GIVE_UP_SECONDS,
+) -> Backfilled:
+    """Fetch what is absent of the configured series, without recording; ends when that is done.
+
+    If it is stopped or cancelled, what was fetched stays, and the rest is fetched next time.
+
+    Args:
+      config: as for the recorder; `history.since` is from when on.
+      until_ms: up to when; None: now.
+      seams: to the world.
+      stop_asked: returns when it is to end early.
+      give_up_seconds: how long to go on if nothing can be asked for.
+
+    Raises:
+      UnavailableError: nothing could be asked for so long, or the list that patterns need is not
+        to be had.
+      StoreInUseError: a recorder holds the store; it fetches the past itself, if it is told to.
+      DiskError: the store cannot be made, read or written.
+    """
+    seams = seams or Seams()
+    async with open_store(config, seams, _FETCHES_ITSELF) as storage:
+        core = Core.of(config, storage)
+        with lone_error_plain():
+            async with open_http(config, seams) as http, trio.open_nursery() as outer:
+                filler = core.filler(config, seams, http)
+                if until_ms is not None:
+                    filler.until_ms = until_ms
+                auditor = core.auditor(config, http, is_recorder=False)
+                series = await resolved(config, http.markets)
+                core.series.set_series(series, {})
+                outer.start_soon(core.merger.run)
+                async with trio.open_nursery() as network:
+                    for trade_type in sorted({one.trade_type for one in series}):
+                        network.start_soon(keep_time, http.markets[trade_type])
+                    for job in filler.jobs():
+                        network.start_soon(job)
+                    network.start_soon(_stop, stop_asked, network.cancel_scope)
+                    network.start_soon(_report_progress, auditor, filler, give_up_seconds)
+                    await auditor.take_stock()
+                    await filler.until_done()
+                    network.cancel_scope.cancel()
+                absent = await filler.pending() if auditor.is_stock_taken else None
+                # What has closed meanwhile is named too: the next recorder asks for it.
+                await auditor.keep()
+                core.merger.finish(math.inf)
+            await Heartbeat(storage, http.clocks, seams.wall_clock).end()
+        return Backfilled(filler.filled, absent)
+
+
+async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+    await stop_asked()
+    scope.cancel()
+
+
+async def _report_progress(auditor: Auditor, filler: GapFiller, give_up_seconds: float) -> None:
+    """Log once a minute how far a backfill is, until cancelled.
+
+    Args:
+      auditor: knows whether it is known yet what is absent.
+      filler: fills it.
+      give_up_seconds: how long to go on without any answer.
+
+    Raises:
+      UnavailableError: there was none for so long.
+    """
+    say_at = trio.current_time() + _SAY_SECONDS
+    filled, filled_at = filler.filled, trio.current_time()
+    while True:
+        await trio.sleep(_LOOK_SECONDS)
+        now = trio.current_time()
+        if filler.filled != filled:
+            filled, filled_at = filler.filled, now
+        silent_seconds = now - max(filler.answered_at, filled_at)
+        is_waiting_in_vain = filler.problem is not None or not auditor.is_stock_taken
+        if is_waiting_in_vain and silent_seconds >= give_up_seconds:
+            problem = filler.problem or "the exchange's time is not to be had"
+            raise UnavailableError(
+                f"nothing could be asked for {silent_seconds / 60:.0f} minutes: {problem};"
+                " what was fetched stays, and --wait goes on"
+            )
+        if now >= say_at:
+            say_at = now + _SAY_SECONDS
+            logger.info("backfill: %s", await _progress(auditor, filler, now))
+
+
+async def _progress(auditor: Auditor, filler: GapFiller, now: float) -> str:
+    if not auditor.is_stock_taken:
+        return "waiting for the exchange's time, to find what is absent"
+    text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
+    again_at = filler.backoff.next_at(now)
+    if filler.problem is not None:
+        minutes = (now - filler.answered_at) / 60
+        text += f"; no answer for {minutes:.0f} minutes: {filler.problem}; trying again"
+    elif again_at < math.inf:
+        text += (
+            "; candles that the exchange did not have are asked for again in"
+            f" {again_at - now:.0f} s"
+        )
+    return text

@@ -1,0 +1,63 @@
+"""The command `tail`: show closed candles as they come, and store nothing."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import trio
+
+from kline_trio.candle import ReceivedCandle
+from kline_trio.config import Config
+from kline_trio.recorder.lifetimes import lone_error_plain, open_http
+from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
+from kline_trio.recorder.universe import resolved
+
+__all__ = ["open_tail"]
+
+
+def _print(received: ReceivedCandle) -> None:
+    series, candle = received.series, received.candle
+    end_seconds = series.interval.end_time_ms(candle.open_time_ms) // 1_000
+    print(
+        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {candle.open:g}"
+        f" high {candle.high:g} low {candle.low:g} close {candle.close:g}"
+        f" volume {candle.volume:g} trades {candle.trade_num}",
+        flush=True,
+    )
+
+
+@asynccontextmanager
+async def open_tail(
+    config: Config, show: Callable[[ReceivedCandle], None] = _print, seams: Seams | None = None
+) -> AsyncIterator[None]:
+    """Show each closed candle as it comes, while the body runs; store nothing.
+
+    Args:
+      config: as for the recorder; its store is not touched.
+      show: called with each candle; by default, print one line.
+      seams: to the world.
+
+    Raises:
+      UnavailableError: the list that patterns need is not to be had.
+    """
+    seams = seams or Seams()
+    send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
+    with lone_error_plain():
+        async with trio.open_nursery() as showing:
+            showing.start_soon(_show_all, receive, show)
+            async with open_http(config, seams) as http:
+                series = await resolved(config, http.markets)
+                listeners = listeners_of(config, seams, http, send)
+                for trade_type, listener in listeners.items():
+                    listener.listen_to([one for one in series if one.trade_type == trade_type])
+                async with open_network(listeners, send):
+                    yield
+
+
+async def _show_all(
+    receive: trio.MemoryReceiveChannel[ReceivedCandle], show: Callable[[ReceivedCandle], None]
+) -> None:
+    with receive:
+        async for received in receive:
+            show(received)
