@@ -90,6 +90,11 @@ class HistoryConfig:
     since: datetime | None = None
     """From when on, UTC; None: nothing."""
 
+    @property
+    def since_ms(self) -> int | None:
+        """The same in milliseconds since 1970."""
+        return round(self.since.timestamp() * 1_000) if self.since else None
+
 
 @attrs.frozen(kw_only=True)
 class ConnectionConfig:

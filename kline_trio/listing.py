@@ -1,10 +1,12 @@
 """What the exchange says of one symbol: pure, and the same on the three markets."""
 
+from collections.abc import Mapping
+
 import attrs
 
 from kline_trio.candle import check_symbol
 
-__all__ = ["GONE", "PENDING", "TRADING", "Listing"]
+__all__ = ["GONE", "PENDING", "TRADING", "Listing", "begun_ms"]
 
 TRADING = "TRADING"
 """The one status in which candles come; every other word, known or new, is another one."""
@@ -62,3 +64,24 @@ class Listing:
     def is_trading(self) -> bool:
         """Whether it trades at the moment of the list."""
         return self.status == TRADING
+
+
+def begun_ms(
+    known: Mapping[str, Listing], seen: Mapping[str, Listing], before_ms: int | None, now_ms: int
+) -> dict[str, int]:
+    """Since when symbols trade that did not at the look before.
+
+    At the first look it is known of contracts only, those among them that were announced before:
+    of spot's symbols nobody tells.
+    """
+    begun = {}
+    for symbol, listing in seen.items():
+        if not listing.is_trading or (symbol in known and known[symbol].is_trading):
+            continue
+        if before_ms is not None:
+            begun[symbol] = min(now_ms, max(before_ms, listing.onboard_ms or 0))
+        elif not known or listing.onboard_ms is None:
+            continue
+        elif symbol not in known or known[symbol].is_to_come:
+            begun[symbol] = min(now_ms, listing.onboard_ms)
+    return begun

@@ -9,13 +9,13 @@ import trio
 
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
+from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.core import Core
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
 from kline_trio.recorder.seams import Seams
-from kline_trio.recorder.timekeeper import keep_time
 from kline_trio.recorder.universe import resolved
 
 __all__ = ["GIVE_UP_SECONDS", "Backfilled", "fill"]
@@ -75,13 +75,15 @@ async def fill(
                 filler = core.filler(config, seams, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
-                auditor = core.auditor(config, http, is_recorder=False)
+                auditor = Auditor(
+                    storage, core.series, http.clocks, config.history.since_ms, is_recorder=False
+                )
                 series = await resolved(config, http.markets)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
                 async with trio.open_nursery() as network:
                     for trade_type in sorted({one.trade_type for one in series}):
-                        network.start_soon(keep_time, http.markets[trade_type])
+                        network.start_soon(sync_clock, http.markets[trade_type])
                     for job in filler.jobs():
                         network.start_soon(job)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)

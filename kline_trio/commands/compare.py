@@ -11,7 +11,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.config import Config
 from kline_trio.console import log_lines
 from kline_trio.errors import RefusedError, UnavailableError
@@ -24,7 +24,6 @@ from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.universe import resolved
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.comparison import Comparison, compare, summed_mismatches
-from kline_trio.storage.ledger import Origin
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 
@@ -156,7 +155,7 @@ async def repair(config: Config, found: Sequence[Verified], seams: Seams | None 
     ]
     if wanted:
         async with open_store(config, seams) as storage:
-            await storage.commit_door.run(storage.store.accept, wanted, Origin.REPAIR)
+            await storage.commit_door.run(storage.store.accept, wanted, Source.REPAIR)
     return len(wanted)
 
 

@@ -8,7 +8,7 @@ import trio
 from kline_trio.errors import UnavailableError
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.recorder.recording import Recording
-from kline_trio.recorder.symbols import seconds_to_next_close
+from kline_trio.symbols import seconds_to_next_close
 
 __all__ = ["announce"]
 
@@ -27,7 +27,7 @@ async def announce(recording: Recording, markets: Mapping[str, RestMarket]) -> N
             try:
                 now_ms = await markets[trade_type].confirm_time()
             except UnavailableError:
-                # `keep_time` says so.
+                # `sync_clock` says so.
                 continue
             if any(one.trade_type == trade_type for one in recording.config.patterns):
                 await recording.universe.until_seen(trade_type)

@@ -52,11 +52,11 @@ class Auditor:
     """By trade type."""
     since_ms: int | None
     """From when on the past is fetched; None: not at all."""
-    may_judge: Callable[[], bool]
+    may_judge: Callable[[], bool] = lambda: True
     """False as long as candles that came wait for space on the disk."""
-    told_ms: Callable[[str], int | None]
+    told_ms: Callable[[str], int | None] = lambda _: None
     """Up to which time of the exchange a market's connections have delivered, if any lives."""
-    is_recorder: bool
+    is_recorder: bool = True
     """False for a backfill: it receives nothing, and does not know which series have ended."""
 
     _has_seen_files: bool = attrs.field(init=False, default=False)
@@ -143,9 +143,7 @@ class Auditor:
         dues = self.series.due(times)
         # What is durable or in flight is no news to the disk, but for its watermarks.
         self.series.confirm([due for due in dues if not due.gaps], ())
-        if all(not due.gaps for due in dues):
-            return
-        while await self._write_gaps():
+        while any(due.gaps for due in dues) and await self._write_gaps():
             self.storage.gaps_named.ring()
 
     async def _write_gaps(self) -> bool:
@@ -277,11 +275,10 @@ class Auditor:
     async def _seal(self) -> None:
         """Write the ends of series whose symbols are traded no more, when all was asked for."""
         for one in self.series.in_state(State.ENDING, State.SEALING):
-            await self._seal_one(one)
+            if one.is_past_its_end or one.state is State.SEALING:
+                await self._seal_one(one)
 
     async def _seal_one(self, one: SeriesState) -> None:
-        if not (one.is_past_its_end or one.state is State.SEALING):
-            return
         store = self.storage.store
         async with self.storage.commit_door.held() as run:
             # From here on events wait: they may come while the ledger is read.

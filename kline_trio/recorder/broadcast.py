@@ -7,7 +7,7 @@ reader, and counted. Publishing is synchronous and never waits.
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import attrs
 import trio
@@ -57,8 +57,8 @@ class _Reader(Generic[_Copy]):
 
     _queues: tuple[_Queue[_Copy], ...]
     """The reader takes from the first one that is not empty."""
+    _is_closed: bool
     _waiting: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
-    _is_closed: bool = attrs.field(init=False, default=False)
 
     @property
     def lost(self) -> int:
@@ -148,10 +148,8 @@ class Broadcast:
         Raises:
           ValueError: `waiting` is less than 1.
         """
-        candles = Candles((_queue(waiting), _queue(waiting)))
+        candles = Candles((_queue(waiting), _queue(waiting)), self._is_closed)
         self._candles[candles] = None
-        if self._is_closed:
-            candles.close()
         return candles
 
     def subscribe_fills(self, waiting: int) -> Fills:
@@ -163,10 +161,8 @@ class Broadcast:
         Raises:
           ValueError: `waiting` is less than 1.
         """
-        fills = Fills((_queue(waiting),))
+        fills = Fills((_queue(waiting),), self._is_closed)
         self._fills[fills] = None
-        if self._is_closed:
-            fills.close()
         return fills
 
     def publish(self, batch: Sequence[ReceivedCandle]) -> None:
@@ -186,10 +182,9 @@ class Broadcast:
     def close(self) -> None:
         """End each reader, after it has taken all that waits for it; new ones end at once."""
         self._is_closed = True
-        for candles in self._candles:
-            candles.close()
-        for fills in self._fills:
-            fills.close()
+        readers: list[_Reader[Any]] = [*self._candles, *self._fills]
+        for reader in readers:
+            reader.close()
 
 
 def _queue(waiting: int) -> _Queue[_Copy]:

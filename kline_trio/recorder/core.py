@@ -8,7 +8,6 @@ from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.exchange.archive import Archive
 from kline_trio.recorder.archive_source import ArchiveSource
-from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.lifetimes import Http
@@ -51,35 +50,6 @@ class Core:
         self.series.committed(batch)
         self.merger.accepted(batch)
         self.publish(batch)
-
-    def auditor(
-        self,
-        config: Config,
-        http: Http,
-        may_judge: Callable[[], bool] = lambda: True,
-        told_ms: Callable[[str], int | None] = lambda _: None,
-        *,
-        is_recorder: bool,
-    ) -> Auditor:
-        """Make the auditor.
-
-        Args:
-          config: from when on the past is wanted.
-          http: whose clocks decide what is due.
-          may_judge: False as long as candles that came wait for space on the disk.
-          told_ms: up to when a market's connections have delivered, if any lives.
-          is_recorder: False for a backfill, which receives nothing.
-        """
-        since = config.history.since
-        return Auditor(
-            self.storage,
-            self.series,
-            http.clocks,
-            round(since.timestamp() * 1_000) if since else None,
-            may_judge,
-            told_ms,
-            is_recorder,
-        )
 
     def filler(
         self,

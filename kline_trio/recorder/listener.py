@@ -12,6 +12,7 @@ import trio
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Connection, Dial
+from kline_trio.exchange.connection_log import ConnectionLog
 from kline_trio.exchange.happenings import (
     BadFrame,
     Ended,
@@ -25,7 +26,6 @@ from kline_trio.exchange.happenings import (
 )
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import CandleClosed, ContractChanged, stream_name
-from kline_trio.recorder.line_words import LineWords
 from kline_trio.recorder.roster import Life, Roster, Seat, Shard
 from kline_trio.recorder.seams import Seams
 
@@ -97,7 +97,9 @@ class Listener:
     _newest: dict[Series, Candle] = attrs.field(init=False, factory=dict)
     """The last candle that was sent on, of each series."""
     _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
-    _voices: WeakKeyDictionary[Seat, LineWords] = attrs.field(init=False, factory=WeakKeyDictionary)
+    _logs: WeakKeyDictionary[Seat, ConnectionLog] = attrs.field(
+        init=False, factory=WeakKeyDictionary
+    )
     _suspicions: dict[str, _Suspicion] = attrs.field(init=False, factory=dict)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
@@ -211,7 +213,7 @@ class Listener:
         if not life.is_retired:
             goes_on = any(one.delivers for other in seat.shard.seats for one in other.lives)
             down = not any(one.delivers for one in seat.lives)
-            self._words(seat).lost(ended, now, down=down, goes_on=goes_on)
+            self._log(seat).lost(ended, now, down=down, goes_on=goes_on)
             wait = self._wait_seconds(ended, seat.failures)
             seat.not_before = max(seat.not_before, now + wait)
         self._tell()
@@ -220,7 +222,7 @@ class Listener:
         connection = self._connections.get(life)
         if connection is not None:
             if life.seat.lives and life.seat.shard in self._roster.shards:
-                self._words(life.seat).retired(trio.current_time() - life.began_at)
+                self._log(life.seat).retired(trio.current_time() - life.began_at)
             await connection.retire()
 
     def _wait_seconds(self, ended: Ended, failures: int) -> float:
@@ -262,7 +264,7 @@ class Listener:
             self._tell()
 
     def _report(self, life: Life, happening: Happening) -> None:
-        words = self._words(life.seat)
+        words = self._log(life.seat)
         match happening:
             case Heard():
                 life.is_heard = True
@@ -299,10 +301,10 @@ class Listener:
         if name not in shard.streams or (count & (count - 1) and count % _RARELY):
             return
         if count == 1:
-            self._words(life.seat).revived(name, "subscribed anew")
+            self._log(life.seat).revived(name, "subscribed anew")
             self._connections[life].renew(name)
             return
-        self._words(life.seat).revived(name, "moved to another connection")
+        self._log(life.seat).revived(name, "moved to another connection")
         old, new = self._roster.move(name)
         for connection in self._carrying(old):
             connection.unsubscribe([name])
@@ -326,13 +328,13 @@ class Listener:
             if not life.is_retired
         ]
 
-    def _words(self, seat: Seat) -> LineWords:
-        if seat not in self._voices:
+    def _log(self, seat: Seat) -> ConnectionLog:
+        if seat not in self._logs:
             name = self.market.trade_type
             part = str(seat.shard.number) if self._roster.is_split else ""
             copy = chr(ord("a") + seat.copy) if self._roster.redundancy > 1 else ""
-            self._voices[seat] = LineWords(f"{name}/{part}{copy}" if part or copy else name)
-        return self._voices[seat]
+            self._logs[seat] = ConnectionLog(f"{name}/{part}{copy}" if part or copy else name)
+        return self._logs[seat]
 
     def _tell(self) -> None:
         self._news.set()

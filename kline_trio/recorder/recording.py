@@ -13,9 +13,9 @@ from kline_trio.listing import TRADING, Listing
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
-from kline_trio.recorder.symbols import unknown_symbols, wanted
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.ledger import Account
+from kline_trio.symbols import unknown_symbols, wanted
 
 __all__ = ["Recording"]
 
@@ -222,8 +222,7 @@ class Recording:
     def _is_to_come(self, series: Series) -> bool:
         """Whether its symbol is announced, and not traded yet."""
         listing = self._listing(series)
-        seen = self.universe.is_seen(series.trade_type)
-        return seen and listing is not None and listing.is_to_come
+        return self.universe.is_seen(series.trade_type) and bool(listing and listing.is_to_come)
 
     def _name_unknown_symbols(self, trade_type: str) -> None:
         listed = self.universe.listings[trade_type]

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 import trio
 
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.exchange.klines import newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
-from kline_trio.storage.ledger import Absence, Origin, Reason, Refill
+from kline_trio.storage.ledger import Absence, Reason, Refill
 
 __all__ = ["Outcome", "RestSource"]
 
@@ -103,7 +103,7 @@ class RestSource:
                     given_up = [one for one in inside if one.span not in waits]
                     last_ms = await self._last_ms(series, given_up)
                 closes = Reason.DELISTED if last_ms < span.from_ms else Reason.EXCHANGE_HAD_NONE
-            refills.append(Refill(series, span, tuple(found), Origin.REST, closes))
+            refills.append(Refill(series, span, tuple(found), Source.REST, closes))
             if gap.reason is Reason.NOT_RECEIVED:
                 undelivered += [one.open_time_ms for one in found if one.trade_num]
         return Outcome(tuple(refills), waits, max(undelivered, default=None))
@@ -115,7 +115,7 @@ class RestSource:
         """
         waits = self._waits(gaps)
         refills = [
-            Refill(gap.series, gap.span, (), Origin.REST, Reason.REFUSED if is_last else None)
+            Refill(gap.series, gap.span, (), Source.REST, Reason.REFUSED if is_last else None)
             for gap in gaps
             for is_last in [gap.span not in waits]
         ]
@@ -135,7 +135,7 @@ class RestSource:
             self._first_ms[series] = oldest_ms
         before = Span(0, self._first_ms[series])
         refills = [
-            Refill(series, span, (), Origin.REST, Reason.NOT_LISTED)
+            Refill(series, span, (), Source.REST, Reason.NOT_LISTED)
             for gap in gaps
             for span in gap.span.common_with(before)
         ]

@@ -33,10 +33,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.candle import MAX_TIME_MS, Series, Source
 from kline_trio.interval import Span
 from kline_trio.spans import SpanSet, joined
-from kline_trio.storage.ledger import Absence, Account, Origin, Reason, Refill
+from kline_trio.storage.ledger import Absence, Account, Reason, Refill
 from kline_trio.storage.ledger import State as GapState
 
 __all__ = ["Added", "Due", "Listed", "Removed", "Seal", "SeriesState", "State"]
@@ -377,7 +377,7 @@ class SeriesState:
             ends_ms = self.series.interval.end_time_ms(first_ms)
             span, seen_ms = Span(first_ms, ends_ms), now_ms or ends_ms
             gaps = (Absence(self.series, span, seen_ms, Reason.DELISTED, GapState.CLOSED),)
-        closed = Refill(self.series, Span(end.from_ms, mark_ms), (), Origin.REST, Reason.DELISTED)
+        closed = Refill(self.series, Span(end.from_ms, mark_ms), (), Source.REST, Reason.DELISTED)
         account = attrs.evolve(self.account, watermark_ms=ends_ms, retired_ms=ends_ms)
         return Seal(closed, gaps, account)
 

@@ -1,14 +1,16 @@
 """The recorder as a whole: storage outside, network inside, each ended in its turn."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
+from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
@@ -20,14 +22,13 @@ from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.room import watch_room
-from kline_trio.recorder.seams import Door, Seams, Storage
+from kline_trio.recorder.seams import Bell, Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
-from kline_trio.recorder.symbols import series_of
-from kline_trio.recorder.timekeeper import keep_time
-from kline_trio.recorder.universe import Hints, Universe
+from kline_trio.recorder.universe import Universe
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.memory import give_back
 from kline_trio.storage.universe import UniverseFile
+from kline_trio.symbols import series_of
 
 __all__ = ["CANDLES_IN_CHANNEL", "Recorder", "listeners_of", "open_network", "open_recorder"]
 
@@ -124,7 +125,6 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         read-only, is waited for.
     """
     seams = seams or Seams()
-    watching = trio.CancelScope()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
     async with open_store(config, seams) as storage:
         broadcast = Broadcast()
@@ -137,8 +137,10 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
         )
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                hints = Hints()
-                listeners = listeners_of(config, seams, http, send, core.series, hints.give)
+                hints = {name: Bell() for name in http.markets}
+                listeners = listeners_of(
+                    config, seams, http, send, core.series, lambda name: hints[name].ring()
+                )
                 filler = core.filler(
                     config,
                     seams,
@@ -146,12 +148,13 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     broadcast.publish_fill,
                     lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
                 )
-                auditor = core.auditor(
-                    config,
-                    http,
+                auditor = Auditor(
+                    storage,
+                    core.series,
+                    http.clocks,
+                    config.history.since_ms,
                     lambda: not writer.is_short_of_room,
                     lambda trade_type: listeners[trade_type].told_ms(),
-                    is_recorder=True,
                 )
                 universe = Universe(
                     http.markets,
@@ -165,30 +168,28 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                 heartbeat = Heartbeat(storage, http.clocks, seams.wall_clock)
                 outer.start_soon(core.merger.run)
                 outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
-                outer.start_soon(_watch_room, watching, storage, recording)
                 async with open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
                     net.start_soon(heal, storage)
+                    net.start_soon(watch_room, storage, lambda: recording.series)
                     net.start_soon(heartbeat.run)
-                    for job in filler.jobs():
+                    for job in (*filler.jobs(), *_market_jobs(recording, universe, http)):
                         net.start_soon(job)
-                    _follow_markets(net, recording, universe, http)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(_keep_giving_back, storage.merge_door)
                     yield Recorder(broadcast, recording, seams)
-                watching.cancel()
             await heartbeat.end()
         await _say_stopped(storage, writer.recorded, filler.filled)
 
 
-def _follow_markets(
-    net: trio.Nursery, recording: Recording, universe: Universe, http: Http
-) -> None:
-    for trade_type, rest in http.markets.items():
-        net.start_soon(_once_used, recording, trade_type, keep_time, rest)
-        net.start_soon(
-            _once_used, recording, trade_type, universe.follow, trade_type, recording.list_changed
-        )
+def _market_jobs(
+    recording: Recording, universe: Universe, http: Http
+) -> Iterator[Callable[[], Awaitable[None]]]:
+    """Give the jobs that each market needs once something is recorded of it."""
+    for name, rest in http.markets.items():
+        yield partial(_once_used, recording, name, sync_clock, rest)
+        follow = universe.follow
+        yield partial(_once_used, recording, name, follow, name, recording.list_changed)
 
 
 async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:
@@ -218,11 +219,6 @@ async def _store(
         broadcast.close()
     await auditor.keep()
     merger.finish(config.store.drain_seconds)
-
-
-async def _watch_room(watching: trio.CancelScope, storage: Storage, recording: Recording) -> None:
-    with watching:
-        await watch_room(storage, lambda: recording.series)
 
 
 async def _keep_giving_back(door: Door) -> None:

@@ -12,13 +12,13 @@ from kline_trio.candle import Series
 from kline_trio.config import Config
 from kline_trio.errors import NoRoomError, UnavailableError
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.listing import Listing
+from kline_trio.listing import Listing, begun_ms
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
-from kline_trio.recorder.seams import Door
-from kline_trio.recorder.symbols import wanted
+from kline_trio.recorder.seams import Bell, Door
 from kline_trio.storage.universe import Sighting, UniverseFile, changes
+from kline_trio.symbols import wanted
 
-__all__ = ["Hints", "Universe", "resolved"]
+__all__ = ["Universe", "resolved"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,26 +43,6 @@ class _Market:
 
 
 @attrs.define(eq=False)
-class Hints:
-    """What was told of the markets' lists by others: those are to be looked at soon."""
-
-    _events: dict[str, trio.Event] = attrs.field(init=False, factory=dict)
-    """By trade type."""
-
-    def of(self, trade_type: str) -> trio.Event:
-        """Return the event of the next hint for a market."""
-        return self._events.setdefault(trade_type, trio.Event())
-
-    def give(self, trade_type: str) -> None:
-        """Hint that a market's list has changed."""
-        self.of(trade_type).set()
-
-    def taken(self, trade_type: str) -> bool:
-        """Return whether there was a hint for a market; from now on only a new one counts."""
-        return self._events.pop(trade_type, trio.Event()).is_set()
-
-
-@attrs.define(eq=False)
 class Universe:
     """What the markets list, as it is seen; one task follows each market.
 
@@ -76,8 +56,8 @@ class Universe:
     merge_door: Door
     """The file is no business of the journal's."""
     refresh_seconds: float
-    hints: Hints
-    """By which others ask for a look."""
+    hints: Mapping[str, Bell]
+    """By trade type; who rings asks for a look at that market's list."""
 
     listings: dict[str, Mapping[str, Listing]] = attrs.field(init=False)
     """Each market's list as it was last believed, by symbol; never changed in place."""
@@ -137,15 +117,15 @@ class Universe:
         Raises:
           DiskError: the file could not be written, and not for want of room.
         """
-        market = self._followed[trade_type]
+        market, is_hinted = self._followed[trade_type], False
         while True:
             # Before the question: what is hinted from now on, the answer may not know.
-            is_hinted = self.hints.taken(trade_type)
-            wait, begun_ms = await self._look(trade_type, market)
-            if begun_ms is not None:
-                changed(trade_type, begun_ms)
-            wait = min(wait, _AGAIN_SECONDS) if is_hinted else wait
-            await self._pause(market, self.hints.of(trade_type), wait)
+            hint = self.hints[trade_type].event
+            wait, begun = await self._look(trade_type, market)
+            if begun is not None:
+                changed(trade_type, begun)
+            await self._pause(market, hint, min(wait, _AGAIN_SECONDS) if is_hinted else wait)
+            is_hinted = hint.is_set()
 
     async def _pause(self, market: _Market, hint: trio.Event, seconds: float) -> None:
         """Wait for the next look or a hint, and write down meanwhile what is new."""
@@ -223,7 +203,7 @@ class Universe:
             sum(one.listing.symbol in known and one.listing.symbol in seen for one in found),
         )
         self._changed_ms.update(((trade_type, one.listing.symbol), now_ms) for one in found)
-        return _begun_ms(known, seen, before_ms, now_ms)
+        return begun_ms(known, seen, before_ms, now_ms)
 
     async def _save(self, market: _Market) -> bool:
         """Write down what is new; False if there is no room for it."""
@@ -237,27 +217,6 @@ class Universe:
         market.unsaved.clear()
         self._words.room("; changes of symbols are kept")
         return True
-
-
-def _begun_ms(
-    known: Mapping[str, Listing], seen: Mapping[str, Listing], before_ms: int | None, now_ms: int
-) -> dict[str, int]:
-    """Since when symbols trade that did not at the look before.
-
-    At the first look it is known of contracts only, those among them that were announced before:
-    of spot's symbols nobody tells.
-    """
-    begun = {}
-    for symbol, listing in seen.items():
-        if not listing.is_trading or (symbol in known and known[symbol].is_trading):
-            continue
-        if before_ms is not None:
-            begun[symbol] = min(now_ms, max(before_ms, listing.onboard_ms or 0))
-        elif not known or listing.onboard_ms is None:
-            continue
-        elif symbol not in known or known[symbol].is_to_come:
-            begun[symbol] = min(now_ms, listing.onboard_ms)
-    return begun
 
 
 async def resolved(config: Config, markets: Mapping[str, RestMarket]) -> tuple[Series, ...]:

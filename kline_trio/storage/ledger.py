@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 
 from kline_trio.candle import Candle, Series, Source
-from kline_trio.candle import Source as Origin
 from kline_trio.interval import Span
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "Absence",
     "Account",
     "Ledger",
-    "Origin",
     "Reason",
     "Refill",
     "Revision",

@@ -60,7 +60,6 @@ class Desk:
             None,
             lambda: self.may_judge,
             lambda _: self.told_ms,
-            is_recorder=True,
         )
 
     async def _on_disk(self, job: Callable[..., object], *arguments: object) -> object:

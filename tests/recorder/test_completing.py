@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.commands.backfill import fill
 from kline_trio.config import CompletenessConfig, Config, HistoryConfig, StoreConfig
 from kline_trio.exchange.protocol import stream_name
@@ -31,7 +31,7 @@ from kline_trio.simulator.faults import (
     Stall,
 )
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Origin, Reason, State
+from kline_trio.storage.ledger import Absence, Reason, State
 from tests.recorder.test_supervisor import stored, truth
 from tests.virtual import Transport, joined
 
@@ -131,7 +131,7 @@ async def test_whatever_the_streams_do_the_store_has_it_all(
         rows = ledger(tmp_path, series)
         assert {one.reason for one in rows} == {Reason.NOT_RECEIVED}
         assert {one.state for one in rows if one.span.to_ms < minute(130)} == {State.FILLED}
-        by_rest = [one.span for one in rows if one.filled_by is Origin.REST]
+        by_rest = [one.span for one in rows if one.filled_by is Source.REST]
         assert any(span.from_ms <= minute(9) < span.to_ms for span in by_rest)
 
 
@@ -178,7 +178,7 @@ async def test_what_closed_while_the_recorder_was_down_is_fetched_at_the_next_st
         assert_complete(tmp_path, exchange, series, START_MS, minute(117))
         down = [one for one in ledger(tmp_path, series) if one.reason is Reason.RECORDER_DOWN]
         assert {one.state for one in down} == {State.FILLED}
-        assert {one.filled_by for one in down} == {Origin.REST}
+        assert {one.filled_by for one in down} == {Source.REST}
         assert sum(series.interval.count(one.span) for one in down) >= 59 * 60_000 / (
             series.interval.duration_ms or 1
         )
@@ -242,7 +242,7 @@ async def test_a_damaged_file_is_absent_again_and_comes_back(
     await record_for(exchange, config_in(tmp_path, SPOT), 60)
     assert_complete(tmp_path, exchange, SPOT, START_MS, minute(85))
     [lost, *_] = ledger(tmp_path, SPOT)
-    assert (lost.reason, lost.filled_by) == (Reason.LOST_FROM_FILE, Origin.REST)
+    assert (lost.reason, lost.filled_by) == (Reason.LOST_FROM_FILE, Source.REST)
     assert list((tmp_path / "data" / ".kline_trio" / "quarantine").glob("*/*.pqt"))
 
 
@@ -282,17 +282,17 @@ async def test_the_long_past_comes_from_the_archive_and_what_it_lacks_from_rest(
         one for one in truth(exchange, SPOT, since, minute(50)) if one.open_time_ms not in out
     ]
     rows = ledger(tmp_path, SPOT)
-    by_archive = [one for one in rows if one.filled_by is Origin.ARCHIVE]
+    by_archive = [one for one in rows if one.filled_by is Source.ARCHIVE]
     # June 18 15:00 to June 28, less the day whose file is bad, the hole and the outage.
     assert sum(SPOT.interval.count(one.span) for one in by_archive) == 13_500 - 1_440 - 5 - 80
     [lacked] = [one for one in rows if one.span == Span(minute(-9_000), minute(-8_995))]
-    assert (lacked.reason, lacked.filled_by) == (Reason.ARCHIVE_LACKS, Origin.REST)
+    assert (lacked.reason, lacked.filled_by) == (Reason.ARCHIVE_LACKS, Source.REST)
     [none] = [one for one in rows if one.state is State.CLOSED]
     assert none.span == Span(minute(-7_000), minute(-6_920))
     assert none.reason is Reason.EXCHANGE_HAD_NONE
     day = Span(1_719_360_000_000, 1_719_446_400_000)
     refused = [one for one in rows if one.span.common_with(day)]
-    assert {(one.reason, one.filled_by) for one in refused} == {(Reason.ARCHIVE_LACKS, Origin.REST)}
+    assert {(one.reason, one.filled_by) for one in refused} == {(Reason.ARCHIVE_LACKS, Source.REST)}
 
 
 @attrs.define
@@ -327,7 +327,7 @@ async def test_a_file_without_a_single_trade_is_not_believed(
         await fill(config, seams=seams)
     assert_complete(tmp_path, exchange, USDT, since, START_MS - 180_000)
     mine = [one for one in ledger(tmp_path, USDT) if one.span.common_with(day)]
-    assert {(one.reason, one.filled_by) for one in mine} == {(Reason.ARCHIVE_LACKS, Origin.REST)}
+    assert {(one.reason, one.filled_by) for one in mine} == {(Reason.ARCHIVE_LACKS, Source.REST)}
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -353,7 +353,7 @@ async def test_a_file_that_is_not_in_the_archive_is_asked_for_once_and_then_rest
     assert set(transport.files.values()) - {0} == {1}
     assert_complete(tmp_path, exchange, SPOT, since, START_MS - 180_000)
     mine = [one for one in ledger(tmp_path, SPOT) if one.span.common_with(day)]
-    assert {(one.state, one.filled_by) for one in mine} == {(State.FILLED, Origin.REST)}
+    assert {(one.state, one.filled_by) for one in mine} == {(State.FILLED, Source.REST)}
 
 
 async def test_a_symbol_that_is_delisted_is_told_from_an_outage(

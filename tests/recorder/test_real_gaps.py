@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 import kline_trio
-from kline_trio.candle import Series
+from kline_trio.candle import Series, Source
 from kline_trio.commands.backfill import fill
 from kline_trio.config import (
     CompletenessConfig,
@@ -23,7 +23,7 @@ from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator import Exchange, Replay
 from kline_trio.simulator.faults import Drop, Fault, OmitClose, RestFault, Silence, Stall
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Origin, Reason, State
+from kline_trio.storage.ledger import Absence, Reason, State
 from tests.end_to_end.expected import archive_truth
 from tests.virtual import joined
 
@@ -116,7 +116,7 @@ async def test_the_minute_that_the_archive_of_solusdt_lacks(
     exchange = Exchange(start_ms=start_ms, speed=1, past=past, archive_files=files, faults=faults)
     await filled(tmp_path, exchange, "SOLUSDT", "2023-02-13", "2023-02-17")
     [lacked] = [one for one in ledger(tmp_path, "2023-02-17") if one.span.from_ms == lacked_ms]
-    assert (lacked.reason, lacked.filled_by) == (Reason.ARCHIVE_LACKS, Origin.REST)
+    assert (lacked.reason, lacked.filled_by) == (Reason.ARCHIVE_LACKS, Source.REST)
     assert lacked.span.to_ms == lacked_ms + MINUTE_MS
     frame = kline_trio.read(
         tmp_path / "data", "spot", "SOLUSDT", "1m", "2023-02-13", "2023-02-17", missing="raise"
@@ -146,7 +146,7 @@ async def test_a_daily_file_that_holds_230_rows_is_completed(
         tmp_path / "data", "spot", "ARBUSDT", "1m", "2023-07-26", "2023-07-29", missing="raise"
     )
     assert len(frame) == 3 * 1_440
-    by_rest = [one for one in ledger(tmp_path, "2023-07-29") if one.filled_by is Origin.REST]
+    by_rest = [one for one in ledger(tmp_path, "2023-07-29") if one.filled_by is Source.REST]
     assert sum((one.span.to_ms - one.span.from_ms) // MINUTE_MS for one in by_rest) == 1_210
     assert {one.reason for one in by_rest} == {Reason.ARCHIVE_LACKS}
 

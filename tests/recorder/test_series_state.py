@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kline_trio.candle import Series
+from kline_trio.candle import Series, Source
 from kline_trio.interval import Span
 from kline_trio.recorder.series_state import Added, Due, Listed, Removed, SeriesState, State
-from kline_trio.storage.ledger import Absence, Account, Origin, Reason
+from kline_trio.storage.ledger import Absence, Account, Reason
 from kline_trio.storage.ledger import State as GapState
 
 SERIES = Series("spot", "BTCUSDT", "1m")
@@ -443,7 +443,7 @@ class Disk:
         self.stored.add(open_ms)
         if open_ms in self.ledger:
             self.ledger[open_ms] = attrs.evolve(
-                self.ledger[open_ms], state=GapState.FILLED, filled_by=Origin.STREAM
+                self.ledger[open_ms], state=GapState.FILLED, filled_by=Source.STREAM
             )
 
     def spans(self) -> list[Span]:

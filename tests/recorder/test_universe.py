@@ -22,11 +22,11 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.weights import WeightPool
 from kline_trio.listing import Listing
-from kline_trio.recorder.seams import Door
-from kline_trio.recorder.symbols import wanted
-from kline_trio.recorder.universe import Hints, Universe
+from kline_trio.recorder.seams import Bell, Door
+from kline_trio.recorder.universe import Universe
 from kline_trio.storage.places import scratch, universe_path
 from kline_trio.storage.universe import UniverseFile, changes
+from kline_trio.symbols import wanted
 from tests.virtual import slow_disk
 
 START_MS = 1_719_759_600_000
@@ -89,7 +89,7 @@ async def following(
             UniverseFile.open(house),
             Door(slow_disk(Random(0))),
             refresh_seconds,
-            Hints(),
+            {name: Bell() for name in MARKETS},
         )
 
         def changed(trade_type: str, _: object) -> None:
@@ -149,8 +149,8 @@ async def test_a_hint_is_followed_at_once_and_hints_are_gathered(
     async with following(house, lists, refresh_seconds=3_600) as follow:
         await trio.sleep(1_000)
         for _ in range(50):
-            follow.universe.hints.give("usdt_futures")
-            follow.universe.hints.give("spot")
+            follow.universe.hints["usdt_futures"].ring()
+            follow.universe.hints["spot"].ring()
         lists.symbols["usdt_futures"] = trading("A", "币安人生USDT")
         await trio.sleep(1)
         assert set(follow.universe.listings["usdt_futures"]) == {"A", "币安人生USDT"}
@@ -158,7 +158,7 @@ async def test_a_hint_is_followed_at_once_and_hints_are_gathered(
         await trio.sleep(500)
         assert lists.asked["usdt_futures"] == pytest.approx([0, 1_000, 1_060.5])
         for _ in range(300):
-            follow.universe.hints.give("usdt_futures")
+            follow.universe.hints["usdt_futures"].ring()
             await trio.sleep(0.1)
     asked = lists.asked["usdt_futures"][3:]
     assert len(asked) == 3
@@ -171,7 +171,7 @@ async def test_a_hint_while_the_list_is_asked_for_is_not_lost(
     lists = Lists({"usdt_futures": trading("A")})
     async with following(house, lists) as follow:
         await trio.sleep(0.2)
-        follow.universe.hints.give("usdt_futures")
+        follow.universe.hints["usdt_futures"].ring()
         await trio.sleep(30)
     assert lists.asked["usdt_futures"] == pytest.approx([0, 10.5])
 
@@ -213,7 +213,7 @@ async def test_a_list_that_lost_most_is_looked_at_twice(
         await trio.sleep(5)
         for is_true in (False, True):
             lists.symbols["spot"] = trading(*left)
-            follow.universe.hints.give("spot")
+            follow.universe.hints["spot"].ring()
             await trio.sleep(8)
             assert set(follow.universe.listings["spot"]) == {"A", "B", "C"}
             assert "spot: " in caplog.text
@@ -230,7 +230,7 @@ async def test_half_a_list_is_believed(house: Path, autojump_clock: trio.testing
     async with following(house, lists) as follow:
         await trio.sleep(5)
         lists.symbols["spot"] = trading("A")
-        follow.universe.hints.give("spot")
+        follow.universe.hints["spot"].ring()
         await trio.sleep(8)
         assert set(follow.universe.listings["spot"]) == {"A"}
 

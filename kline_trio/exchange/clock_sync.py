@@ -8,7 +8,7 @@ from kline_trio.errors import UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.rest import RestMarket
 
-__all__ = ["keep_time"]
+__all__ = ["sync_clock"]
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _WITHOUT_NEWS_SECONDS = 10.0
 _LONGEST_WAIT_SECONDS = 60.0
 
 
-async def keep_time(rest: RestMarket) -> None:
+async def sync_clock(rest: RestMarket) -> None:
     """Ask for the time when no frame has told it for a while, or one told what is doubtful.
 
     Until cancelled. As long as no answer can be had, nothing of that market becomes due. That is

@@ -8,7 +8,7 @@ import attrs
 
 from kline_trio.exchange.happenings import BadFrame, Ended, RefusedStream, SilentStreams, Why
 
-__all__ = ["LineWords"]
+__all__ = ["ConnectionLog"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _ADVICE = {
 
 
 @attrs.define(eq=False)
-class LineWords:
+class ConnectionLog:
     """The voice of one line to the exchange, over all of its connections."""
 
     name: str

@@ -2,8 +2,8 @@
 
 from kline_trio.candle import Series
 from kline_trio.listing import Listing
-from kline_trio.recorder.symbols import seconds_to_next_close, unknown_symbols, wanted
 from kline_trio.selection import Rule, Selection
+from kline_trio.symbols import seconds_to_next_close, unknown_symbols, wanted
 
 BTC = Series("spot", "BTCUSDT", "1m")
 
