@@ -173,8 +173,10 @@ class GapFiller:
         choice.news, choice.ready = self.storage.gaps_named.event, []
         choice.look_at, last = trio.current_time() + _LOOK_SECONDS, None
         while not choice.ready and (rows := await self._read_rows(last)):
-            last, now = rows[-1], trio.current_time()
+            last = rows[-1]
             times = [choice.ready_at(gap) for gap in rows]
+            # After them: each of them has looked at the clock for itself.
+            now = trio.current_time()
             choice.ready = [gap for gap, at in zip(rows, times, strict=True) if at <= now]
             # There may be more behind those that are ready, for workers that find them taken; and a
             # series that was released while others were read is looked at again at once.

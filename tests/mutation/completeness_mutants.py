@@ -190,6 +190,16 @@ COMPLETENESS = (
         f"{_FILLER}::test_a_long_gap_is_asked_for_page_after_page_without_a_pause",
     ),
     Mutant(
+        "rows are held against a time of before they were looked at",
+        "recorder/gap_filler.py",
+        "last = rows[-1]\n"
+        "times = [choice.ready_at(gap) for gap in rows]\n"
+        "# After them: each of them has looked at the clock for itself.\n"
+        "now = trio.current_time()",
+        "last, now = rows[-1], trio.current_time()\ntimes = [choice.ready_at(gap) for gap in rows]",
+        f"{_FILLER}::test_a_gap_is_asked_for_on_a_clock_that_runs_on_between_two_looks",
+    ),
+    Mutant(
         "what is still forming is asked for",
         "recorder/gap_filler.py",
         "until_ms = min(end_ms, self.until_ms)",

@@ -176,6 +176,17 @@ async def test_the_newest_gap_is_asked_for_first(
         assert bench.asked()[3:] == [ETH, LTC, BTC]
 
 
+async def test_a_gap_is_asked_for_on_a_clock_that_runs_on_between_two_looks(
+    tmp_path: Path,
+) -> None:
+    """Virtual time stands still while a task works, and the real one does not."""
+    with trio.fail_after(5):
+        async with working(tmp_path) as bench:
+            bench.name(gap(BTC, 9, 7))
+            await bench.filler.until_done()
+            assert bench.asked() == [BTC]
+
+
 async def test_gaps_that_are_filled_are_told_once_with_their_source(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
