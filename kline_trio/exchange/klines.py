@@ -15,9 +15,9 @@ from kline_trio.errors import ProtocolError, UnavailableError
 from kline_trio.exchange.markets import Market
 from kline_trio.interval import Interval, Span
 
-__all__ = ["Answer", "Page", "newest_page", "read_rows"]
+__all__ = ["MAX_SPAN_MS", "Answer", "Page", "newest_page", "read_rows"]
 
-_MAX_SPAN_MS = 200 * 86_400_000
+MAX_SPAN_MS = 200 * 86_400_000
 """COIN-M answers no more than 200 days at once."""
 
 _DECODER = msgspec.json.Decoder(list[list[object]])
@@ -25,21 +25,29 @@ _DECODER = msgspec.json.Decoder(list[list[object]])
 
 @attrs.frozen
 class Page:
-    """One request."""
+    """One request. It asks for one candle more than is wanted: that later row proves, if it is
+    there, that those before it have closed.
+    """
 
     span: Span
+    """What is wanted."""
     limit: int
+    """With the candle after it."""
     weight: int
 
     def query(self, series: Series) -> dict[str, str]:
-        """Its parameters: always both ends and a limit, so that no default decides anything."""
+        """Return the parameters: always both ends and a limit, so that no default decides."""
         return {
             "symbol": series.symbol,
             "interval": series.time_interval,
             "startTime": str(self.span.from_ms),
-            "endTime": str(self.span.to_ms - 1),
+            "endTime": str(self.asked(series.interval).to_ms - 1),
             "limit": str(self.limit),
         }
+
+    def asked(self, interval: Interval) -> Span:
+        """Return what is asked for: what is wanted, and one candle more."""
+        return Span(self.span.from_ms, interval.end_time_ms(self.span.to_ms))
 
 
 @attrs.frozen
@@ -48,8 +56,16 @@ class Answer:
 
     candles: tuple[Candle, ...]
     """By open time, unique, closed, and all within the page's span."""
-    bad_rows: Counter[str]
+    bad_rows: Counter[str] = attrs.field(factory=Counter)
     """How many rows could not be taken, by reason."""
+    spoiled_ms: frozenset[int] = frozenset()
+    """The open times of wanted candles for which there are only bad rows."""
+    unproven_ms: frozenset[int] = frozenset()
+    """The open times of wanted candles that may still be forming: nothing proves their close."""
+    is_complete: bool = True
+    """Whether it is about exactly what was asked. If not, it says nothing of what it lacks."""
+    host: str = ""
+    """Who gave it."""
 
 
 def newest_page(market: Market, interval: Interval, spans: Sequence[Span]) -> Page:
@@ -70,30 +86,34 @@ def newest_page(market: Market, interval: Interval, spans: Sequence[Span]) -> Pa
         if span.to_ms > earliest_ms:
             from_ms = max(span.from_ms, earliest_ms)
     page = Span(from_ms, to_ms)
-    limit = interval.count(page)
+    limit = interval.count(page) + 1
     return Page(page, limit, market.kline_weight(limit))
 
 
 def _earliest_ms(market: Market, interval: Interval, span: Span) -> int:
-    """The earliest open time that fits on a page which ends with the span."""
-    least_ms = span.to_ms - _MAX_SPAN_MS if market.pages_end_first else 0
+    """Return the earliest open time that fits on a page which ends after the span."""
+    asked_ms = interval.end_time_ms(span.to_ms)
+    least_ms = asked_ms - MAX_SPAN_MS if market.pages_end_first else 0
     if interval.duration_ms is not None:
-        least_ms = max(least_ms, span.to_ms - market.klines_per_page * interval.duration_ms)
+        least_ms = max(least_ms, asked_ms - market.klines_per_page * interval.duration_ms)
         return least_ms + (span.to_ms - least_ms) % interval.duration_ms
     # There are not as many months as fit on a page.
     last_ms = max(interval.open_times_ms(Span(span.from_ms, span.to_ms)))
     return min((ms for ms in interval.open_times_ms(span) if ms >= least_ms), default=last_ms)
 
 
-def read_rows(body: bytes, series: Series, span: Span, now_ms: int) -> Answer:
-    """The closed candles of an answer; bad rows are counted, and harm no other row.
+def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, told_ms: int) -> Answer:
+    """Return the closed candles of an answer. A bad row is counted, and spoils only its own time.
+
+    A row proves that all before it have closed. So does a time that the same host told before it
+    was asked: no mark tells a candle that is still forming from one that has closed.
 
     Args:
       body: of a status 200.
       series: whose candles were asked for.
-      span: which of them.
-      now_ms: the exchange's time when it was asked: a candle that ends later is still forming,
-        though no mark says so.
+      wanted: which of them.
+      asked: with what was asked for along with them.
+      told_ms: the exchange's time in the host's own words, of before it was asked.
 
     Raises:
       UnavailableError: it is not a list of rows.
@@ -103,17 +123,35 @@ def read_rows(body: bytes, series: Series, span: Span, now_ms: int) -> Answer:
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise UnavailableError(f"an answer that is no list of rows: {error}") from None
     candles: dict[int, Candle] = {}
+    spoiled: set[int] = set()
     bad: Counter[str] = Counter()
+    is_complete = True
     for row in rows:
+        fault, open_time_ms = None, row[0] if row else None
         try:
             candle = Candle.from_rest(row, series.interval)
         except ProtocolError as error:
-            bad[str(error)] += 1
-            continue
-        if not span.from_ms <= candle.open_time_ms < span.to_ms:
-            bad["a row outside of what was asked for"] += 1
-        elif candles.setdefault(candle.open_time_ms, candle) != candle:
-            bad["two rows of one time that differ"] += 1
-        elif series.interval.end_time_ms(candle.open_time_ms) > now_ms:
-            del candles[candle.open_time_ms]
-    return Answer(tuple(candles[ms] for ms in sorted(candles)), bad)
+            fault = str(error)
+        if type(open_time_ms) is not int or not asked.from_ms <= open_time_ms < asked.to_ms:
+            is_complete = False
+            fault = fault or "a row outside of what was asked for"
+        elif fault:
+            spoiled.add(series.interval.open_time_ms(open_time_ms))
+        elif candles.setdefault(open_time_ms, candle) != candle:
+            spoiled.add(open_time_ms)
+            fault = "two rows of one time that differ"
+        if fault:
+            bad[fault] += 1
+    last_ms = max(candles, default=0)
+    unproven = {
+        ms
+        for ms in candles
+        if ms == last_ms and wanted.from_ms <= ms < wanted.to_ms
+        and series.interval.end_time_ms(ms) > told_ms
+    }  # fmt: skip
+    taken = [
+        candles[ms]
+        for ms in sorted(candles.keys() - spoiled - unproven)
+        if wanted.from_ms <= ms < wanted.to_ms
+    ]
+    return Answer(tuple(taken), bad, frozenset(spoiled), frozenset(unproven), is_complete)

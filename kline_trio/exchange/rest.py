@@ -16,7 +16,7 @@ import trio
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.exchange.klines import Answer, Page, read_rows
+from kline_trio.exchange.klines import MAX_SPAN_MS, Answer, Page, read_rows
 from kline_trio.exchange.listings import read_exchange_info
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.weights import WeightPool
@@ -71,6 +71,8 @@ class RestMarket:
         init=False, default=attrs.Factory(lambda self: deque(self.hosts), takes_self=True)
     )
     """The hosts, from the one on that answered last."""
+    _told_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    """What time each host told last."""
     _passed_over: set[str] = attrs.field(init=False, factory=set)
     """What was said once to be no symbol."""
 
@@ -82,9 +84,14 @@ class RestMarket:
         Raises:
           UnavailableError: no host gave an answer that can be used, or each gives another time.
         """
-        read = msgspec.json.Decoder(_Time).decode
+        decode = msgspec.json.Decoder(_Time).decode
+
+        def read(body: bytes, host: str) -> int:
+            self._told_ms[host] = decode(body).serverTime
+            return self._told_ms[host]
+
         for _ in range(_TIMES_ASKED):
-            time_ms = (await self._get("time", {}, 1, -math.inf, read)).serverTime
+            time_ms = await self._get("time", {}, 1, -math.inf, read)
             if self.clock.confirm(time_ms) and self.clock.now_ms is not None:
                 return self.clock.now_ms
         raise UnavailableError(f"{_TIMES_ASKED} answers about the time that differ by hours")
@@ -99,7 +106,9 @@ class RestMarket:
           UnavailableError: no host gave an answer that can be used.
         """
         weight = 20 if self.market.pool == "spot" else 1
-        info = await self._get("exchangeInfo", {}, weight, -math.inf, read_exchange_info)
+        info = await self._get(
+            "exchangeInfo", {}, weight, -math.inf, lambda body, _: read_exchange_info(body)
+        )
         if info.weight_per_minute is not None:
             self.pool.learn_limit(info.weight_per_minute)
         odd = [symbol for symbol in info.odd if symbol not in self._passed_over]
@@ -126,24 +135,54 @@ class RestMarket:
           UnavailableError: no host gave an answer that can be used.
         """
         # Of before it was asked: what closes meanwhile may still change.
-        now_ms = self.clock.now_ms or 0
+        told_ms = dict(self._told_ms)
 
-        def read(body: bytes) -> Answer:
-            return read_rows(body, series, page.span, now_ms)
+        def read(body: bytes, host: str) -> Answer:
+            asked = page.asked(series.interval)
+            answer = read_rows(body, series, page.span, asked, told_ms.get(host, 0))
+            return attrs.evolve(answer, host=host)
 
         return await self._get("klines", page.query(series), page.weight, urgency, read)
 
-    async def oldest_open_time_ms(self, series: Series) -> int | None:
+    async def oldest_open_time_ms(self, series: Series, hint_ms: int | None = None) -> int | None:
         """The open time of the first candle there is of a series; None if there is none yet.
 
-        Only where pages begin at their start: COIN-M's cannot, but it tells a contract's listing.
+        COIN-M counts back from the end of what is asked for, so its first candle is found by
+        bisecting.
+
+        Args:
+          series: whose.
+          hint_ms: when it may have begun. If that is wrong, it takes more questions.
 
         Raises:
           RefusedError: the exchange will not answer this question.
           UnavailableError: no host gave an answer that can be used.
         """
-        query = {"startTime": "0", "endTime": str(MAX_TIME_MS)}
-        return await self._lone_open_time_ms(series, query)
+        if not self.market.pages_end_first:
+            query = {"startTime": "0", "endTime": str(MAX_TIME_MS)}
+            return await self._lone_open_time_ms(series, query)
+        first_ms = await self.newest_open_time_ms(series)
+        if first_ms is None:
+            return None
+        interval = series.interval
+        at_ms = interval.open_time_ms(first_ms if hint_ms is None else min(hint_ms, first_ms))
+        # Back to where nothing was; what is there comes before what the answers have shown.
+        while (found_ms := await self._newest_before(series, at_ms)) is not None:
+            first_ms, at_ms = found_ms, interval.open_time_ms(found_ms - MAX_SPAN_MS // 2)
+        while at_ms < first_ms:
+            middle_ms = interval.end_time_ms(interval.open_time_ms((at_ms + first_ms) // 2))
+            found_ms = await self._newest_before(series, middle_ms)
+            if found_ms is None:
+                at_ms = middle_ms
+            else:
+                first_ms = found_ms
+        return first_ms
+
+    async def _newest_before(self, series: Series, moment_ms: int) -> int | None:
+        """Return the newest candle that opens before a moment, and at most 200 days before."""
+        begin_ms = max(0, moment_ms - MAX_SPAN_MS)
+        query = {"startTime": str(begin_ms), "endTime": str(moment_ms - 1)}
+        return await self._lone_open_time_ms(series, query) if moment_ms > 0 else None
 
     async def newest_open_time_ms(self, series: Series) -> int | None:
         """The open time of the last candle there is of a series; None if there is none.
@@ -163,7 +202,7 @@ class RestMarket:
             query,
             self.market.kline_weight(1),
             -math.inf,
-            lambda body: read_rows(body, series, whole, MAX_TIME_MS),
+            lambda body, _: read_rows(body, series, whole, whole, MAX_TIME_MS),
         )
         return answer.candles[0].open_time_ms if answer.candles else None
 
@@ -173,7 +212,7 @@ class RestMarket:
         query: Mapping[str, str],
         weight: int,
         urgency: float,
-        read: Callable[[bytes], _Answer],
+        read: Callable[[bytes, str], _Answer],
     ) -> _Answer:
         tried = []
         refused = 0
@@ -182,7 +221,7 @@ class RestMarket:
             await self.pool.spend(weight, urgency)
             try:
                 with trio.fail_after(_ANSWER_SECONDS):
-                    return read(await self._body(url, query))
+                    return read(await self._body(url, query), host)
             except RefusedError as error:
                 if error.code is not None:
                     raise

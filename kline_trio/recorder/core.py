@@ -15,6 +15,7 @@ from kline_trio.recorder.merger import Merger, MergeRule
 from kline_trio.recorder.rest_source import RestSource
 from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.storage.catalog import first_stored_ms
 
 __all__ = ["Core"]
 
@@ -75,7 +76,9 @@ class Core:
             filled,
         )
         patience = config.completeness
-        rest = RestSource(http.markets, patience.attempts, patience.attempt_seconds)
+        rest = RestSource(
+            http.markets, patience.attempts, patience.attempt_seconds, self._first_stored_ms
+        )
         return GapFiller(
             self.storage,
             self.series,
@@ -85,3 +88,7 @@ class Core:
             undelivered,
             seams.now,
         )
+
+    async def _first_stored_ms(self, series: Series) -> int | None:
+        door, store = self.storage.merge_door, self.storage.store
+        return await door.run(first_stored_ms, store.path, series)

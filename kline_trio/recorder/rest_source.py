@@ -3,16 +3,17 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import attrs
 import trio
 
-from kline_trio.candle import Candle, Series, Source
-from kline_trio.exchange.klines import newest_page
+from kline_trio.candle import MAX_TIME_MS, Candle, Series, Source
+from kline_trio.exchange.klines import Answer, newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
+from kline_trio.recorder.witnesses import APART_SECONDS, Witnesses
 from kline_trio.storage.ledger import Absence, Reason, Refill
 
 __all__ = ["Outcome", "RestSource"]
@@ -23,8 +24,10 @@ _LONGER = 6
 """Each wait between two attempts for the same gap is so many times the one before."""
 _OLD_MS = 86_400_000
 """Patience suits a gap that closed just now. Of an older one than this, two answers are enough."""
-_OLD_ATTEMPTS = 2
-_OLD_WAIT_SECONDS = 10.0
+_LEAST_ATTEMPTS = 2
+"""One answer may be wrong."""
+_UNPROVEN_WAIT_SECONDS = 2.0
+"""The time is asked for at once where a candle's close is not proven."""
 
 
 @attrs.frozen
@@ -43,6 +46,17 @@ class Outcome:
         return [candle for refill in self.refills for candle in refill.candles]
 
 
+@attrs.frozen
+class _First:
+    """What the exchange says of a series' first candle."""
+
+    open_time_ms: int
+    at: float
+    """When it said so, on our own clock."""
+    is_sure: bool
+    """Whether it has said so twice."""
+
+
 @attrs.define(eq=False)
 class RestSource:
     """The REST interfaces of the markets, as a source for gaps."""
@@ -53,8 +67,9 @@ class RestSource:
     """How often a gap is asked for that the exchange does not have."""
     attempt_seconds: float
     """Between the first two attempts."""
-    _first_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
-    """The open time of a series' first candle on the exchange."""
+    first_stored_ms: Callable[[Series], Awaitable[int | None]]
+    """Returns the open time of the first stored candle of a series."""
+    _first: dict[Series, _First] = attrs.field(init=False, factory=dict)
     _listings: dict[str, tuple[float, Mapping[str, Listing]]] = attrs.field(
         init=False, factory=dict
     )
@@ -63,6 +78,10 @@ class RestSource:
         init=False, factory=lambda: defaultdict(trio.Lock)
     )
     """One task at a time asks a market for its list: spot's has 15 MB."""
+    _absent: Witnesses = attrs.field(init=False, factory=Witnesses)
+    """Complete answers, which tell what the exchange does not have."""
+    _spoiled: Witnesses = attrs.field(init=False, factory=Witnesses)
+    """Answers with rows that cannot be."""
     _bad_rows: set[str] = attrs.field(init=False, factory=set)
     """The faults of rows that were logged: each is named once."""
 
@@ -89,24 +108,72 @@ class RestSource:
         for reason in answer.bad_rows.keys() - self._bad_rows:
             self._bad_rows.add(reason)
             logger.warning("%s: REST: passed over %s", series, reason)
+        if answer.unproven_ms:
+            rest.clock.is_doubted = True
         inside = [
             attrs.evolve(gap, span=span) for gap in gaps for span in gap.span.common_with(page.span)
         ]
-        waits = self._waits(inside)
-        last_ms: float | None = None
-        refills, undelivered = [], []
-        for gap in inside:
-            span, closes = gap.span, None
-            found = [one for one in answer.candles if span.from_ms <= one.open_time_ms < span.to_ms]
-            if span not in waits and len(found) < series.interval.count(span):
-                if last_ms is None:
-                    given_up = [one for one in inside if one.span not in waits]
-                    last_ms = await self._last_ms(series, given_up)
-                closes = Reason.DELISTED if last_ms < span.from_ms else Reason.EXCHANGE_HAD_NONE
-            refills.append(Refill(series, span, tuple(found), Source.REST, closes))
-            if gap.reason is Reason.NOT_RECEIVED:
-                undelivered += [one.open_time_ms for one in found if one.trade_num]
+        undelivered = [
+            one.open_time_ms
+            for gap in inside
+            if gap.reason is Reason.NOT_RECEIVED
+            for one in answer.candles
+            if one.trade_num and gap.span.from_ms <= one.open_time_ms < gap.span.to_ms
+        ]
+        refills, waits = await self._judged(series, inside, answer)
         return Outcome(tuple(refills), waits, max(undelivered, default=None))
+
+    async def _judged(
+        self, series: Series, gaps: Sequence[Absence], answer: Answer
+    ) -> tuple[list[Refill], dict[Span, float]]:
+        """Return what becomes of gaps by an answer, and after how long to ask for what again.
+
+        What the answer says nothing of, it does not count for: candles whose close is not proven,
+        and whatever an answer about something else lacks.
+        """
+        now, interval = trio.current_time(), series.interval
+        spoiled = list(interval.runs(sorted(answer.spoiled_ms)))
+        unsaid = list(interval.runs(sorted(answer.unproven_ms)))
+        if not answer.is_complete:
+            there = list(interval.runs(one.open_time_ms for one in answer.candles))
+            unsaid = [piece for gap in gaps for piece in gap.span.without(there)]
+        waits = dict.fromkeys(
+            unsaid, _UNPROVEN_WAIT_SECONDS if answer.is_complete else APART_SECONDS
+        )
+        left_out = sorted({*unsaid, *spoiled})
+        refills, closing = [], []
+        for gap in gaps:
+            for span in gap.span.without(left_out):
+                found = [
+                    ms for ms in answer.candles if span.from_ms <= ms.open_time_ms < span.to_ms
+                ]
+                refill = Refill(series, span, tuple(found), Source.REST)
+                wait = self._wait_seconds(gap)
+                if len(found) == interval.count(span):
+                    refills.append(refill)
+                elif wait is None and self._absent.agree(series, span, answer.host, now):
+                    closing.append((gap, refill))
+                else:
+                    refills.append(refill)
+                    waits[span] = APART_SECONDS if wait is None else wait
+            for bad in spoiled:
+                for span in gap.span.common_with(bad):
+                    is_sure = self._spoiled.agree(series, span, answer.host, now)
+                    closes = Reason.OFF_THE_GRID if is_sure else None
+                    refills.append(Refill(series, span, (), Source.REST, closes))
+                    if not is_sure:
+                        waits[span] = APART_SECONDS
+        for said in (piece for gap in gaps for piece in gap.span.without(left_out)):
+            self._absent.hear(series, said, answer.host, now)
+        for bad in spoiled:
+            self._spoiled.hear(series, bad, answer.host, now)
+        if closing:
+            last_ms = await self._last_ms(series, [gap for gap, _ in closing])
+            for _, refill in closing:
+                is_over = last_ms < refill.span.from_ms
+                closes = Reason.DELISTED if is_over else Reason.EXCHANGE_HAD_NONE
+                refills.append(attrs.evolve(refill, closes=closes))
+        return refills, waits
 
     def refused(self, gaps: Sequence[Absence]) -> Outcome:
         """Derive what becomes of gaps that the exchange will not answer for, whatever the page.
@@ -124,22 +191,28 @@ class RestSource:
     async def before_the_first(self, series: Series, gaps: Iterable[Absence]) -> Outcome:
         """Close what is older than the series' first candle, rather than ask for years of it.
 
+        Two answers about the first candle must agree, 10 seconds apart. What is stored is no
+        answer's to deny.
+
         Raises:
           RefusedError: the exchange will not answer, or not this question.
           UnavailableError: no host gave an answer that can be used.
         """
-        if series not in self._first_ms:
+        now = trio.current_time()
+        said = self._first.get(series)
+        if said is None or (not said.is_sure and now - said.at >= APART_SECONDS):
             oldest_ms = await self._oldest_ms(series)
             if oldest_ms is None:
                 return Outcome(())
-            self._first_ms[series] = oldest_ms
-        before = Span(0, self._first_ms[series])
-        refills = [
-            Refill(series, span, (), Source.REST, Reason.NOT_LISTED)
-            for gap in gaps
-            for span in gap.span.common_with(before)
-        ]
-        return Outcome(tuple(refills))
+            is_sure = said is not None and said.open_time_ms == oldest_ms
+            said = self._first[series] = _First(oldest_ms, trio.current_time(), is_sure)
+        stored_ms = await self.first_stored_ms(series)
+        before = Span(0, min(said.open_time_ms, MAX_TIME_MS if stored_ms is None else stored_ms))
+        closes = Reason.NOT_LISTED if said.is_sure else None
+        spans = [span for gap in gaps for span in gap.span.common_with(before)]
+        waits = {} if said.is_sure else dict.fromkeys(spans, APART_SECONDS)
+        refills = [Refill(series, span, (), Source.REST, closes) for span in spans]
+        return Outcome(tuple(refills), waits)
 
     def _waits(self, gaps: Iterable[Absence]) -> dict[Span, float]:
         """Return after how long to ask again for those gaps that are not given up."""
@@ -150,10 +223,11 @@ class RestSource:
         """Return when to ask again; None: what this attempt does not bring is not there."""
         now_ms = self.markets[gap.series.trade_type].clock.now_ms
         is_old = now_ms is not None and gap.span.to_ms < now_ms - _OLD_MS
-        if gap.asked + 1 >= (min(_OLD_ATTEMPTS, self.attempts) if is_old else self.attempts):
+        attempts = _LEAST_ATTEMPTS if is_old else max(_LEAST_ATTEMPTS, self.attempts)
+        if gap.asked + 1 >= attempts:
             return None
         if is_old:
-            return min(self.attempt_seconds, _OLD_WAIT_SECONDS)
+            return min(self.attempt_seconds, APART_SECONDS)
         return self.attempt_seconds * float(_LONGER) ** min(gap.asked, 6)
 
     async def _listing(self, series: Series, since: float) -> Listing | None:
@@ -166,13 +240,11 @@ class RestSource:
         return known[1].get(series.symbol)
 
     async def _oldest_ms(self, series: Series) -> int | None:
-        rest = self.markets[series.trade_type]
-        if not rest.market.pages_end_first:
-            return await rest.oldest_open_time_ms(series)
-        listing = await self._listing(series, -math.inf)
-        if listing is None or listing.onboard_ms is None:
-            return None
-        return series.interval.open_time_ms(listing.onboard_ms)
+        rest, hint_ms = self.markets[series.trade_type], None
+        if rest.market.pages_end_first:
+            listing = await self._listing(series, -math.inf)
+            hint_ms = listing.onboard_ms if listing else None
+        return await rest.oldest_open_time_ms(series, hint_ms)
 
     async def _last_ms(self, series: Series, gaps: Iterable[Absence]) -> float:
         """Return after which candle of a series none comes; infinity while its symbol is traded."""

@@ -33,6 +33,7 @@ from kline_trio.storage.table import BEGIN, END, runs_of
 __all__ = [
     "candle_files",
     "changed_files",
+    "first_stored_ms",
     "held_spans",
     "last_end_ms",
     "open_files",
@@ -120,6 +121,29 @@ def stored_spans(
         except DamagedError as error:
             on_damage(path, error)
     return {series: joined(spans) for series, spans in found.items()}
+
+
+def first_stored_ms(store_path: Path, series: Series) -> int | None:
+    """Return the open time of the first stored candle of a series; None if there is none.
+
+    A file that cannot be read does not count.
+
+    Raises:
+      KlineTrioError: the journal or the disk refuses.
+    """
+    with disk_errors(store_path):
+        # The journal first, as in `read`.
+        with journal_view(store_path) as journal:
+            found = journal.waiting_ms(series)[:1]
+            listed = journal.listed([series]).get(series, [])
+        # Files of a series sort by time.
+        for path, _ in sorted(listed):
+            with contextlib.suppress(FileNotFoundError, DamagedError):
+                with open_parquet(store_path / path) as file:
+                    groups = range(file.num_row_groups)
+                    if begins := [bounds_ms(file, group, BEGIN)[0] for group in groups]:
+                        return min(begins + found)
+    return min(found, default=None)
 
 
 def _may_hold(file: MergedFile, layout: Layout, from_ms: int) -> bool:

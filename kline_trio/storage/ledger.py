@@ -42,6 +42,8 @@ class Reason(enum.StrEnum):
     EXCHANGE_HAD_NONE = "the exchange had none"
     ARCHIVE_LACKS = "the archive lacks it"
     REFUSED = "refused"
+    OFF_THE_GRID = "off the grid"
+    """The exchange has rows for them, whose times or numbers cannot be."""
     LOST_FROM_FILE = "lost from its file"
     """Their file was damaged, deleted or replaced."""
     FOUND_MISSING = "found missing"

@@ -17,6 +17,7 @@ SERIES = Series("spot", "BTCUSDT", "1m")
 FIVE = Series("spot", "BTCUSDT", "5m")
 FROM_MS = 1_700_000_100_000
 SPAN = Span(FROM_MS, FROM_MS + 10 * 60_000)
+ASKED = Span(SPAN.from_ms, SPAN.to_ms + 60_000)
 DAY_MS = 86_400_000
 
 
@@ -41,10 +42,11 @@ def test_pages_take_all_that_is_wanted_and_fit_their_answers(
     while wanted:
         page = newest_page(market, interval, wanted)
         assert page.span.to_ms == wanted[-1].to_ms
-        assert 0 < page.limit == interval.count(page.span) <= market.klines_per_page
+        assert 1 < page.limit == interval.count(page.asked(interval)) <= market.klines_per_page
         assert page.weight == market.kline_weight(page.limit)
         if trade_type == "coin_futures" and name != "1M":
-            assert page.span.to_ms - page.span.from_ms <= 200 * DAY_MS
+            asked = page.asked(interval)
+            assert asked.to_ms - asked.from_ms <= 200 * DAY_MS
         wanted = [
             Span(span.from_ms, min(span.to_ms, page.span.from_ms))
             for span in wanted
@@ -73,8 +75,8 @@ def row(minute: int = 0, **changes: object) -> list[Any]:
     return fields
 
 
-def read(*rows: object, series: Series = SERIES, now_ms: int = 2 * FROM_MS) -> Answer:
-    return read_rows(json.dumps(rows).encode(), series, SPAN, now_ms)
+def read(*rows: object, series: Series = SERIES, told_ms: int = 2 * FROM_MS) -> Answer:
+    return read_rows(json.dumps(rows).encode(), series, SPAN, ASKED, told_ms)
 
 
 def test_rows_are_candles_by_open_time() -> None:
@@ -88,12 +90,43 @@ def test_a_column_that_the_exchange_appends_is_passed_over() -> None:
     assert read([*row(0), "new"], row(1)) == read(row(0), row(1))
 
 
-def test_the_candle_that_is_still_forming_is_left_out() -> None:
-    """Nothing marks it; only the exchange's time tells."""
-    answer = read(row(0), row(1), now_ms=FROM_MS + 119_999)
-    assert len(answer.candles) == 1
+def test_a_row_is_closed_if_a_later_one_is_there_or_its_host_had_told_so() -> None:
+    """Nothing marks the candle that is still forming."""
+    answer = read(row(0), row(1), told_ms=FROM_MS + 119_999)
+    assert [one.open_time_ms for one in answer.candles] == [FROM_MS]
+    assert answer.unproven_ms == {FROM_MS + 60_000}
+    assert answer.is_complete
     assert not answer.bad_rows
-    assert len(read(row(0), row(1), now_ms=FROM_MS + 120_000).candles) == 2
+    assert len(read(row(0), row(1), told_ms=FROM_MS + 120_000).candles) == 2
+
+
+def test_the_candle_after_what_is_wanted_is_the_proof_and_no_more() -> None:
+    answer = read(row(9), row(10), told_ms=0)
+    assert [one.open_time_ms for one in answer.candles] == [FROM_MS + 9 * 60_000]
+    assert not answer.unproven_ms
+
+
+def test_a_row_that_was_not_asked_for_proves_nothing() -> None:
+    """Neither that a candle has closed, nor that what the answer lacks is not there."""
+    answer = read(row(3), row(20), told_ms=0)
+    assert answer.candles == ()
+    assert answer.unproven_ms == {FROM_MS + 3 * 60_000}
+    assert not answer.is_complete
+
+
+@pytest.mark.parametrize("bad", [row(at0=str(FROM_MS)), row(at0=None), []])
+def test_a_row_of_an_unknown_time_makes_an_answer_incomplete(bad: list[object]) -> None:
+    answer = read(bad, row(3))
+    assert len(answer.candles) == 1
+    assert not answer.is_complete
+
+
+@pytest.mark.parametrize("bad", [row(4, at0=FROM_MS + 4 * 60_000 + 17), row(4, at2="0.5")])
+def test_a_bad_row_spoils_only_its_own_time(bad: list[object]) -> None:
+    answer = read(row(3), bad, row(5))
+    assert [one.open_time_ms for one in answer.candles] == [FROM_MS + n * 60_000 for n in (3, 5)]
+    assert answer.spoiled_ms == {FROM_MS + 4 * 60_000}
+    assert answer.is_complete
 
 
 @pytest.mark.parametrize(
@@ -106,7 +139,7 @@ def test_the_candle_that_is_still_forming_is_left_out() -> None:
         (row(at0=True), "not a whole number"),
         (row(at0=FROM_MS * 1_000, at6=FROM_MS * 1_000), "grid"),
         (row(20), "outside"),
-        (row((SPAN.to_ms - FROM_MS) // 60_000), "outside"),
+        (row((ASKED.to_ms - FROM_MS) // 60_000), "outside"),
         (row(-1), "outside"),
         (row(at6=FROM_MS + 299_999), "another interval"),
         (row(at6=FROM_MS + 999), "another interval"),
@@ -145,7 +178,8 @@ def test_a_candle_that_an_outage_cut_short_is_one() -> None:
 
 def test_two_rows_of_one_time_must_agree() -> None:
     answer = read(row(0), row(0), row(1), row(1, at4="2.5"))
-    assert len(answer.candles) == 2
+    assert [one.open_time_ms for one in answer.candles] == [FROM_MS]
+    assert answer.spoiled_ms == {FROM_MS + 60_000}
     assert answer.bad_rows.total() == 1
 
 
@@ -154,13 +188,13 @@ def test_two_rows_of_one_time_must_agree() -> None:
 )
 def test_what_is_no_list_of_rows_is_no_answer(body: bytes) -> None:
     with pytest.raises(UnavailableError):
-        read_rows(body, SERIES, SPAN, FROM_MS)
+        read_rows(body, SERIES, SPAN, ASKED, FROM_MS)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists))
 def test_whatever_comes_it_is_rows_or_an_error(value: object) -> None:
     try:
-        answer = read_rows(json.dumps([value]).encode(), SERIES, SPAN, 2 * FROM_MS)
+        answer = read_rows(json.dumps([value]).encode(), SERIES, SPAN, ASKED, 2 * FROM_MS)
     except UnavailableError:
         return
     assert answer.candles == ()

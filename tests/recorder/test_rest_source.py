@@ -17,7 +17,7 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
-from kline_trio.recorder.rest_source import RestSource
+from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.storage.ledger import Absence, Reason
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -50,6 +50,8 @@ class Wire:
     onboard_ms: int | None = None
     asked: Counter[str] = attrs.field(factory=Counter)
     is_down: bool = False
+    stored_ms: int | None = None
+    """The first candle that we have."""
 
     async def __call__(self, request: httpx2.Request) -> httpx2.Response:
         what = request.url.path.rsplit("/", 1)[1]
@@ -64,11 +66,13 @@ class Wire:
                 for name, status in self.listed.items()
             ]  # fmt: skip
             return httpx2.Response(200, json={"symbols": symbols})
+        if what == "time":
+            return httpx2.Response(200, json={"serverTime": NOW_MS})
         query = request.url.params
         from_ms, to_ms = int(query.get("startTime", 0)), int(query.get("endTime", 2**60))
         found = [self.rows[ms] for ms in sorted(self.rows) if from_ms <= ms <= to_ms]
         limit = int(query["limit"])
-        newest_first = "startTime" not in query
+        newest_first = "startTime" not in query or request.url.path.startswith("/dapi")
         return httpx2.Response(200, json=found[-limit:] if newest_first else found[:limit])
 
 
@@ -82,7 +86,22 @@ async def source(wire: Wire, attempts: int = 4) -> AsyncIterator[RestSource]:
             clock.confirm(NOW_MS)
             pool = WeightPool(6_000, 1.0)
             markets[name] = RestMarket(client, MARKETS[name], ("https://a",), pool, clock)
-        yield RestSource(markets, attempts, attempt_seconds=10.0)
+
+        async def first_stored_ms(_: Series) -> int | None:
+            await trio.sleep(0.1)
+            return wire.stored_ms
+
+        if not wire.is_down:
+            await markets["spot"].confirm_time()
+        yield RestSource(markets, attempts, 10.0, first_stored_ms)
+
+
+async def asked_again(rest: RestSource, *gaps: Absence) -> Outcome:
+    """Ask a second time, 10 s after the first: only then an absence is believed."""
+    first = await rest.ask(gaps[0].series, gaps)
+    assert {refill.closes for refill in first.refills} == {None}
+    await trio.sleep(10)
+    return await rest.ask(gaps[0].series, gaps)
 
 
 async def test_what_is_there_fills_and_tells_what_the_stream_should_have_brought(
@@ -105,7 +124,7 @@ async def test_a_new_gap_is_asked_for_each_time_after_longer(
 ) -> None:
     one = recent(asked=asked)
     async with source(Wire(listed={"BTCUSDT": "TRADING"})) as rest:
-        outcome = await rest.ask(BTC, [one])
+        outcome = await asked_again(rest, one)
     [refill] = outcome.refills
     if wait_seconds is None:
         assert (refill.closes, outcome.wait_seconds) == (Reason.EXCHANGE_HAD_NONE, {})
@@ -120,7 +139,7 @@ async def test_of_a_gap_of_long_ago_two_answers_are_enough(
     one = gap(NOW_MS - 3 * DAY_MS, NOW_MS - 2 * DAY_MS, asked)
     wire = Wire({0: row(0)}, {"BTCUSDT": "TRADING"})
     async with source(wire) as rest:
-        outcome = await rest.ask(BTC, [one])
+        outcome = await asked_again(rest, one)
     assert [refill.closes for refill in outcome.refills] == [
         Reason.EXCHANGE_HAD_NONE if asked else None
     ]
@@ -133,7 +152,7 @@ async def test_what_lies_behind_the_end_of_a_symbol_is_delisted(
     one = recent(asked=3)
     last_ms = one.span.from_ms - MINUTE_MS
     async with source(Wire({last_ms: row(last_ms)}, {"BTCUSDT": "BREAK"})) as rest:
-        [refill] = (await rest.ask(BTC, [one])).refills
+        [refill] = (await asked_again(rest, one)).refills
     assert refill.closes is Reason.DELISTED
 
 
@@ -145,6 +164,9 @@ async def test_whether_a_series_is_over_is_asked_once_for_all_gaps_of_a_page(
     gaps = [gap(ms, ms + MINUTE_MS, asked=3) for ms in (before, behind)]
     wire = Wire({ms: row(ms) for ms in (before - MINUTE_MS, last_ms)}, {"BTCUSDT": "BREAK"})
     async with source(wire) as rest:
+        await rest.ask(BTC, gaps)
+        await trio.sleep(10)
+        wire.asked.clear()
         outcome = await rest.ask(BTC, gaps)
     closes = [refill.closes for refill in outcome.refills]
     assert closes == [Reason.EXCHANGE_HAD_NONE, Reason.DELISTED]
@@ -156,7 +178,7 @@ async def test_a_list_of_before_the_first_attempt_is_not_believed_and_one_of_aft
 ) -> None:
     wire = Wire(listed={"BTCUSDT": "TRADING"})
     async with source(wire) as rest:
-        await rest.ask(BTC, [recent(asked=3)])
+        await asked_again(rest, recent(asked=3))
         await trio.sleep(400)
         await rest.ask(BTC, [recent(asked=3)])
         assert wire.asked["exchangeInfo"] == 1
@@ -170,34 +192,129 @@ async def test_workers_that_need_the_list_at_the_same_time_ask_for_it_once(
 ) -> None:
     """Spot's has 15 MB."""
     wire = Wire(listed={"BTCUSDT": "TRADING"})
-    async with source(wire) as rest, trio.open_nursery() as nursery:
-        for _ in range(4):
-            nursery.start_soon(rest.ask, BTC, [recent(asked=3)])
+    async with source(wire) as rest:
+        await rest.ask(BTC, [recent(asked=3)])
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(rest.ask, BTC, [recent(asked=3)])
     assert wire.asked["exchangeInfo"] == 1
 
 
-async def test_what_is_older_than_the_first_candle_is_closed_at_once(
+async def test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    first_ms = NOW_MS - 5 * DAY_MS
-    one = gap(NOW_MS - 900 * DAY_MS, NOW_MS, reason=Reason.NOT_CONFIGURED)
-    async with source(Wire({first_ms: row(first_ms)})) as rest:
+    """After a restart the ledger tells how often it was asked, and not when or whom."""
+    async with source(Wire(listed={"BTCUSDT": "TRADING"}), attempts=1) as rest:
+        one = recent(asked=5)
+        outcome = await rest.ask(BTC, [one])
+        assert [refill.closes for refill in outcome.refills] == [None]
+        assert outcome.wait_seconds == {one.span: 10.0}
+        await trio.sleep(5)
+        assert [refill.closes for refill in (await rest.ask(BTC, [one])).refills] == [None]
+        await trio.sleep(5)
         [refill] = (await rest.ask(BTC, [one])).refills
-    assert refill.closes is Reason.NOT_LISTED
-    assert refill.span == Span(one.span.from_ms, first_ms)
+        assert refill.closes is Reason.EXCHANGE_HAD_NONE
 
 
-async def test_coin_m_pages_backwards_so_that_its_list_tells_the_first_candle(
+async def test_rows_of_another_time_say_nothing_of_what_is_absent(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    first_ms = NOW_MS - 5 * DAY_MS
-    one = gap(NOW_MS - 900 * DAY_MS, NOW_MS, reason=Reason.NOT_CONFIGURED, of=COIN)
-    wire = Wire(listed={"BTCUSD_PERP": "TRADING"}, onboard_ms=first_ms)
+    one = recent(3, asked=3)
+    times = list(BTC.interval.open_times_ms(one.span))
+    wire = Wire({times[0]: row(times[0]), times[1]: row(times[1] - 3_000 * DAY_MS)})
     async with source(wire) as rest:
-        [refill] = (await rest.ask(COIN, [one])).refills
+        for _ in range(3):
+            outcome = await rest.ask(BTC, [one])
+            [refill] = outcome.refills
+            assert refill.span == Span(times[0], times[1]), "what it does have is taken"
+            assert outcome.wait_seconds == {Span(times[1], one.span.to_ms): 10.0}
+            await trio.sleep(20)
+
+
+async def test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As 1,201 rows of February 2018 do."""
+    one = recent(3)
+    times = list(BTC.interval.open_times_ms(one.span))
+    wire = Wire({ms: row(ms) for ms in times})
+    wire.rows[times[1]] = [times[1] + 17, *row(times[1])[1:]]
+    middle = Span(times[1], times[2])
+    async with source(wire) as rest:
+        outcome = await rest.ask(BTC, [one])
+        assert [candle.open_time_ms for candle in outcome.candles] == [times[0], times[2]]
+        assert outcome.wait_seconds == {middle: 10.0}
+        assert {refill.closes for refill in outcome.refills} == {None}
+        await trio.sleep(10)
+        [refill] = (await rest.ask(BTC, [attrs.evolve(one, span=middle, asked=1)])).refills
+        assert (refill.span, refill.closes) == (middle, Reason.OFF_THE_GRID)
+
+
+async def test_a_candle_whose_close_is_not_proven_is_left_out_and_delays_no_other(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    one = gap(NOW_MS - 2 * MINUTE_MS, NOW_MS + MINUTE_MS, asked=3)
+    times = list(BTC.interval.open_times_ms(one.span))
+    async with source(Wire({ms: row(ms) for ms in times})) as rest:
+        outcome = await rest.ask(BTC, [one])
+        [refill] = outcome.refills
+        assert refill.span == Span(one.span.from_ms, NOW_MS)
+        assert outcome.wait_seconds == {Span(NOW_MS, NOW_MS + MINUTE_MS): 2.0}
+        assert rest.markets["spot"].clock.is_doubted, "so that the time is asked for at once"
+
+
+@pytest.mark.parametrize("of", [BTC, COIN])
+async def test_what_is_older_than_the_first_candle_is_closed_when_two_answers_agree(
+    autojump_clock: trio.testing.MockClock, of: Series
+) -> None:
+    first_ms = NOW_MS - 500 * DAY_MS
+    hour = [first_ms + n * MINUTE_MS for n in range(60)]
+    since = [NOW_MS - n * DAY_MS for n in range(500)]
+    one = gap(NOW_MS - 900 * DAY_MS, NOW_MS, reason=Reason.NOT_CONFIGURED, of=of)
+    # The list's date is only a hint: it may be late.
+    wire = Wire(
+        {ms: row(ms) for ms in (*hour, *since)}, {of.symbol: "TRADING"}, NOW_MS - 400 * DAY_MS
+    )
+    async with source(wire) as rest:
+        [refill] = (await rest.before_the_first(of, [one])).refills
+        assert (refill.span, refill.closes) == (Span(one.span.from_ms, first_ms), None)
+        asked = wire.asked.total()
+        await trio.sleep(5)
+        await rest.before_the_first(of, [one])
+        assert wire.asked.total() == asked, "nothing new is to be had so soon"
+        await trio.sleep(5)
+        [refill] = (await rest.before_the_first(of, [one])).refills
         assert refill.span == Span(one.span.from_ms, first_ms)
-        await rest.before_the_first(COIN, [one])
-    assert (wire.asked["exchangeInfo"], wire.asked["klines"]) == (1, 0)
+        assert refill.closes is Reason.NOT_LISTED
+
+
+async def test_a_first_candle_that_is_another_the_second_time_is_not_believed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    first_ms, lie_ms = NOW_MS - 500 * DAY_MS, NOW_MS - DAY_MS
+    one = gap(NOW_MS - 900 * DAY_MS, NOW_MS, reason=Reason.NOT_CONFIGURED)
+    wire = Wire({lie_ms: row(lie_ms)})
+    async with source(wire) as rest:
+        await rest.before_the_first(BTC, [one])
+        wire.rows = {first_ms: row(first_ms)}
+        for closes in (None, Reason.NOT_LISTED):
+            await trio.sleep(10)
+            [refill] = (await rest.before_the_first(BTC, [one])).refills
+            assert (refill.span.to_ms, refill.closes) == (first_ms, closes)
+
+
+async def test_nothing_behind_a_stored_candle_was_not_listed_yet(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stored_ms, lie_ms = NOW_MS - 500 * DAY_MS, NOW_MS - DAY_MS
+    one = gap(NOW_MS - 900 * DAY_MS, NOW_MS, reason=Reason.NOT_CONFIGURED)
+    wire = Wire({lie_ms: row(lie_ms)}, stored_ms=stored_ms)
+    async with source(wire) as rest:
+        for _ in range(2):
+            [refill] = (await rest.before_the_first(BTC, [one])).refills
+            assert refill.span == Span(one.span.from_ms, stored_ms)
+            await trio.sleep(10)
 
 
 async def test_without_an_answer_nothing_becomes_of_a_gap(
