@@ -165,7 +165,7 @@ async def test_symbols_that_are_no_text_are_no_answer() -> None:
 
 SERIES = Series("spot", "BTCUSDT", "1m")
 FROM_MS = 1_700_000_040_000
-PAGE = Page(Span(FROM_MS, FROM_MS + 120_000), 2, 2)
+PAGE = Page(Span(FROM_MS, FROM_MS + 120_000), 3, 2)
 
 
 def row(open_time_ms: int) -> list[object]:
@@ -188,16 +188,40 @@ async def test_klines_are_asked_with_both_ends_and_a_limit() -> None:
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(request)
-        return httpx2.Response(200, json=[row(FROM_MS), row(FROM_MS + 60_000)])
+        return httpx2.Response(200, json=[row(FROM_MS + n * 60_000) for n in range(3)])
 
     got, _ = await ask_klines(answer)
     assert isinstance(got, KlinesAnswer)
     assert [candle.open_time_ms for candle in got.candles] == [FROM_MS, FROM_MS + 60_000]
+    assert got.host == "https://one"
     [request] = asked
+    # One more than is wanted: it proves that the others have closed.
     assert str(request.url) == (
         "https://one/api/v3/klines?symbol=BTCUSDT&interval=1m"
-        f"&startTime={FROM_MS}&endTime={FROM_MS + 119_999}&limit=2"
+        f"&startTime={FROM_MS}&endTime={FROM_MS + 179_999}&limit=3"
     )
+
+
+async def test_a_time_proves_a_close_if_the_same_host_told_it_before_it_was_asked() -> None:
+    is_down = False
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("time"):
+            return httpx2.Response(200, json={"serverTime": FROM_MS + 120_000})
+        if is_down and request.url.host == "one":
+            return httpx2.Response(503)
+        return httpx2.Response(200, json=[row(FROM_MS), row(FROM_MS + 60_000)])
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        rest = rest_market(client, "spot", "https://one", "https://two")
+        before = await rest.klines(SERIES, PAGE, 0.0)
+        await rest.confirm_time()
+        after = await rest.klines(SERIES, PAGE, 0.0)
+        is_down = True
+        of_another = await rest.klines(SERIES, PAGE, 0.0)
+    assert before.unproven_ms == {FROM_MS + 60_000}
+    assert not after.unproven_ms
+    assert of_another.unproven_ms == {FROM_MS + 60_000}
 
 
 @pytest.mark.parametrize(

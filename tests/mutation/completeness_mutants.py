@@ -7,6 +7,7 @@ __all__ = ["COMPLETENESS"]
 _AUDITOR = "recorder/test_auditor.py"
 _FILLER = "recorder/test_gap_filler.py"
 _MERGER = "recorder/test_merger.py"
+_SOURCE = "recorder/test_rest_source.py"
 _STATE = "recorder/test_series_state.py"
 
 COMPLETENESS = (
@@ -146,6 +147,48 @@ COMPLETENESS = (
         "while self._events and self.state in _SETTLED:",
         "while self._events:",
         f"{_STATE}::test_events_during_a_scan_count_after_it_in_their_order",
+    ),
+    Mutant(
+        "one answer closes a gap",
+        "recorder/rest_source.py",
+        "elif wait is None and self._absent.agree(series, span, answer.host, now):",
+        "elif wait is None:",
+        f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
+    ),
+    Mutant(
+        "two answers of one host within a second are two",
+        "recorder/witnesses.py",
+        "if one.host != host or now - one.at >= APART_SECONDS:",
+        "if one.host or now - one.at >= APART_SECONDS:",
+        f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
+    ),
+    Mutant(
+        "an answer about something else counts as an attempt",
+        "recorder/rest_source.py",
+        "if not answer.is_complete:",
+        "if False:",
+        f"{_SOURCE}::test_rows_of_another_time_say_nothing_of_what_is_absent",
+    ),
+    Mutant(
+        "a bad row closes its time at once",
+        "recorder/rest_source.py",
+        "is_sure = self._spoiled.agree(series, span, answer.host, now)",
+        "is_sure = True",
+        f"{_SOURCE}::test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice",
+    ),
+    Mutant(
+        "one answer about the first candle is believed",
+        "recorder/rest_source.py",
+        "is_sure = said is not None and said.open_time_ms == oldest_ms",
+        "is_sure = True",
+        f"{_SOURCE}::test_a_first_candle_that_is_another_the_second_time_is_not_believed",
+    ),
+    Mutant(
+        "what lies behind a stored candle was not listed yet",
+        "recorder/rest_source.py",
+        "before = Span(0, min(said.open_time_ms, MAX_TIME_MS if stored_ms is None else stored_ms))",
+        "before = Span(0, said.open_time_ms)",
+        f"{_SOURCE}::test_nothing_behind_a_stored_candle_was_not_listed_yet",
     ),
     Mutant(
         "an asked series is never released",
