@@ -91,6 +91,7 @@ class KlineFields(Protocol):
     """The keys of a kline event that make a candle (Binance docs, "Kline/Candlestick Streams")."""
 
     t: int
+    T: int
     o: str
     h: str
     l: str  # noqa: E741 - the exchange's name
@@ -127,11 +128,10 @@ class Candle:
         """The candle of a kline event's `k` object.
 
         Raises:
-          ProtocolError: it is off the interval's grid, or a number is not one or contradicts
-            another.
+          ProtocolError: it is off the interval's grid or of another interval, or a number is not
+            one or contradicts another.
         """
-        if not 0 <= kline.t < MAX_TIME_MS or not interval.is_open_time(kline.t):
-            raise ProtocolError("an open time off the interval's grid")
+        _check_times(kline.t, kline.T, interval)
         prices = (kline.o, kline.h, kline.l, kline.c, kline.v)
         return cls._checked(kline.t, prices, kline.n, (kline.q, kline.V, kline.Q))
 
@@ -147,14 +147,7 @@ class Candle:
         if len(row) < _LEAST_ROW_LENGTH:
             raise ProtocolError("a row with too few columns")
         open_time_ms, close_time_ms = _whole(row[0]), _whole(row[6])
-        if not 0 <= open_time_ms < MAX_TIME_MS or not interval.is_open_time(open_time_ms):
-            raise ProtocolError("an open time off the interval's grid")
-        # Not `!=`: the last candle before an outage can be cut short (BTCUSDT, 2023-03-24 12:39).
-        length_ms = close_time_ms + 1 - open_time_ms
-        if length_ms in _OTHER_LENGTHS_MS[interval.name] or close_time_ms >= interval.end_time_ms(
-            open_time_ms
-        ):
-            raise ProtocolError("a row of another interval")
+        _check_times(open_time_ms, close_time_ms, interval)
         return cls._checked(open_time_ms, row[1:6], row[8], (row[7], *row[9:11]))
 
     @classmethod
@@ -187,6 +180,16 @@ class Candle:
             and self.high >= max(prices)
             and self.trade_num >= 0
         )
+
+
+def _check_times(open_time_ms: int, close_time_ms: int, interval: Interval) -> None:
+    if not 0 <= open_time_ms < MAX_TIME_MS or not interval.is_open_time(open_time_ms):
+        raise ProtocolError("an open time off the interval's grid")
+    # Not `!=`: the last candle before an outage can be cut short (BTCUSDT, 2023-03-24 12:39).
+    length_ms = close_time_ms + 1 - open_time_ms
+    is_longer = close_time_ms >= interval.end_time_ms(open_time_ms)
+    if is_longer or length_ms in _OTHER_LENGTHS_MS[interval.name]:
+        raise ProtocolError("a candle of another interval")
 
 
 def _whole(value: object) -> int:

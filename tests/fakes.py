@@ -11,6 +11,7 @@ import trio.testing
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
+    BytesMessage,
     CloseConnection,
     Event,
     Ping,
@@ -115,6 +116,10 @@ class Peer:
     async def text(self, text: str) -> None:
         """Send a whole text message."""
         await self._send(TextMessage(data=text))
+
+    async def binary(self, data: bytes) -> None:
+        """Send a binary frame."""
+        await self._send(BytesMessage(data=data))
 
     async def candle(self, series: Series, **changes: object) -> None:
         """Send a kline frame."""

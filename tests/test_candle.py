@@ -17,6 +17,7 @@ MINUTE = INTERVALS["1m"]
 def kline(**changes: object) -> SimpleNamespace:
     fields = {
         "t": 1_700_000_040_000,
+        "T": 1_700_000_099_999,
         "o": "2.0",
         "h": "4.0",
         "l": "1.0",

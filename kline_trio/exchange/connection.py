@@ -223,7 +223,12 @@ class Connection:
 
     async def _receive(self, socket: trio_websocket.WebSocketConnection) -> NoReturn:
         while True:
-            await self._take([await socket.get_message()])
+            message = await socket.get_message()
+            if isinstance(message, bytes):
+                # Of a binary frame. The exchange sends text, and what is not text is no candle.
+                self.tell(BadFrame("a binary frame", message))
+            else:
+                await self._take([message])
 
     async def _take(self, texts: Sequence[str | bytes]) -> None:
         # Of closed candles, called in trio-websocket's reader: while `deliver` blocks, pings wait.

@@ -33,6 +33,10 @@ CONTRACT_INFO = "!contractInfo"
 """The stream of futures hosts that tells of contracts listed, settled or changed; on the USD-M
 host it is on the path of the klines. Spot has none ("Contract Info Stream")."""
 
+_LATE_MS = 60_000
+"""So long after its close a candle may be told, or one interval if that is longer. Closes have come
+30 s late (nautilus_trader#1705)."""
+
 _TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
@@ -135,6 +139,7 @@ def _request(method: str, names: Iterable[str], request_id: int) -> str:
 
 class _Kline(msgspec.Struct):
     t: int
+    T: int
     s: str
     i: str
     o: str
@@ -274,6 +279,10 @@ def _kline_event(
         # Earlier than its end it may be told, as before an outage, but not before its begin.
         if kline.t > frame.E:
             raise ProtocolError("a candle that closed before it began")
+        # By its own frame alone: neither the delay of the network nor the pace of time matters.
+        end_ms = series.interval.end_time_ms(kline.t)
+        if end_ms + max(_LATE_MS, end_ms - kline.t) <= frame.E:
+            raise ProtocolError("a candle that is told long after its close")
         return CandleClosed(series, frame.E, candle)
     return CandleForming(series, frame.E)
 

@@ -262,6 +262,22 @@ async def test_frames_that_cannot_be_taken_are_told_and_passed_over(
     ]
 
 
+async def test_a_binary_frame_is_no_candle_whatever_it_holds(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.binary(kline_frame(BTC).encode())
+        await peer.candle(BTC)
+        await peer.gone()
+
+    life = Life(script)
+    await life.live()
+    assert len(life.delivered) == 1
+    assert [one.reason for one in life.told if isinstance(one, BadFrame)] == ["a binary frame"]
+
+
 async def test_a_malformed_forming_candle_is_no_sign_of_life_for_its_stream(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

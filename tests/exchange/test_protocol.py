@@ -146,7 +146,14 @@ def test_every_other_kind_of_frame_is_told_apart(text: str, event: object) -> No
         (frame(s="../x", envelope=False), "not asked for"),
         (frame(s="btcusdt"), "not asked for"),
         (frame(t=1_700_000_040_001), "grid"),
+        (frame(T=1_700_000_100_000), "another interval"),
+        (frame(T=1_700_000_040_999), "another interval"),
+        (frame(T="1700000099999"), "another shape"),
         (frame(event_time_ms=1_700_000_039_999), "closed before it began"),
+        (frame(event_time_ms=1_700_000_160_000), "long after its close"),
+        (frame(event_time_ms=2_000_000_000_000), "long after its close"),
+        (frame(t=0, T=59_999), "long after its close"),
+        (frame(t=1_700_000_160_000, T=1_700_000_219_999), "before it began"),
         (frame(l="2.5"), "low above"),
         (frame(h="2.5"), "high below"),
         (frame(v="NaN"), "plain decimal"),
@@ -156,6 +163,20 @@ def test_every_other_kind_of_frame_is_told_apart(text: str, event: object) -> No
 def test_a_frame_that_cannot_be_true_says_why(text: str, reason: str) -> None:
     with pytest.raises(ProtocolError, match=reason):
         decode(text, STREAMS)
+
+
+def test_a_candle_may_be_told_a_minute_after_its_close_or_an_interval_if_that_is_longer() -> None:
+    assert isinstance(decode(frame(event_time_ms=1_700_000_159_999), STREAMS), CandleClosed)
+    hour = Series("spot", "BTCUSDT", "1h")
+    text = frame(
+        envelope=False, i="1h", t=1_699_999_200_000, T=1_700_002_799_999,
+        event_time_ms=1_700_006_399_999,
+    )  # fmt: skip
+    assert isinstance(decode(text, {stream_name(hour): hour}), CandleClosed)
+
+
+def test_a_candle_that_an_outage_cut_short_is_one() -> None:
+    assert isinstance(decode(frame(T=1_700_000_072_123), STREAMS), CandleClosed)
 
 
 # The keys and values of the example on the "Contract Info Stream" pages.
