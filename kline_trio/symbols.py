@@ -1,15 +1,16 @@
-"""Which series are wanted, which symbols are unknown, when the next candle closes (pure)."""
+"""Which series are wanted, which symbols are unknown, when the next candle closes."""
 
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from kline_trio.candle import Series, upper_ascii
 from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Interval
 from kline_trio.listing import Listing
 from kline_trio.selection import Selection
 
-__all__ = ["seconds_to_next_close", "series_of", "unknown_symbols", "wanted"]
+__all__ = ["resolved", "seconds_to_next_close", "series_of", "unknown_symbols", "wanted"]
 
 
 def series_of(trade_type: str, time_interval: str, symbols: Iterable[str]) -> tuple[Series, ...]:
@@ -69,3 +70,22 @@ def seconds_to_next_close(series: Iterable[Series], exchange_now_ms: int) -> flo
     """How many seconds of the exchange's time it is until the first candle closes."""
     ends = (one.interval.end_time_ms(one.interval.open_time_ms(exchange_now_ms)) for one in series)
     return (min(ends) - exchange_now_ms) / 1_000
+
+
+async def resolved(
+    streams: Iterable[Series], patterns: Iterable[Selection], markets: Mapping[str, RestMarket]
+) -> tuple[Series, ...]:
+    """Return what a configuration means at this moment, for work that ends by itself.
+
+    Args:
+      streams: the series that it names.
+      patterns: by which it chooses others.
+      markets: where to ask for the lists that patterns need.
+
+    Raises:
+      UnavailableError: a market whose symbols are chosen by patterns gives no list of them.
+    """
+    patterns = tuple(patterns)
+    asked = sorted({one.trade_type for one in patterns})
+    listings = {trade_type: await markets[trade_type].listings() for trade_type in asked}
+    return wanted(streams, patterns, listings)

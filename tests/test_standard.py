@@ -34,7 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_values": {"storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},
-    "commands": {*VOCABULARY, "config", "console", "exchange", "recorder", "storage"},
+    "commands": {
+        *VOCABULARY, "config", "console", "exchange", "recorder", "storage", "symbols",
+    },
     "console": set(),
     "signals": set(),
     "running": {

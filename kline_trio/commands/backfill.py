@@ -16,7 +16,7 @@ from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
 from kline_trio.recorder.seams import Seams
-from kline_trio.recorder.universe import resolved
+from kline_trio.symbols import resolved
 
 __all__ = ["GIVE_UP_SECONDS", "Backfilled", "fill"]
 
@@ -78,7 +78,7 @@ async def fill(
                 auditor = Auditor(
                     storage, core.series, http.clocks, config.history.since_ms, is_recorder=False
                 )
-                series = await resolved(config, http.markets)
+                series = await resolved(config.streams, config.patterns, http.markets)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
                 async with trio.open_nursery() as network:

@@ -21,11 +21,11 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import INTERVALS, Span
 from kline_trio.recorder.lifetimes import open_http, open_store
 from kline_trio.recorder.seams import Seams
-from kline_trio.recorder.universe import resolved
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.comparison import Comparison, compare, summed_mismatches
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
+from kline_trio.symbols import resolved
 
 __all__ = ["Verified", "check_against", "repair", "verify"]
 
@@ -112,7 +112,7 @@ async def verify(
     found = []
     async with open_http(config, seams) as http:
         archive = Archive(http.client, config.archive)
-        for series in await resolved(config, http.markets):
+        for series in await resolved(config.streams, config.patterns, http.markets):
             rest = http.markets[series.trade_type]
             now_ms = await _patiently(rest.confirm_time)
             table = await seams.on_disk(stored_table, config.store.path, series, since_ms or 0)

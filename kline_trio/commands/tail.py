@@ -11,7 +11,7 @@ from kline_trio.config import Config
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
-from kline_trio.recorder.universe import resolved
+from kline_trio.symbols import resolved
 
 __all__ = ["open_tail"]
 
@@ -47,7 +47,7 @@ async def open_tail(
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
             async with open_http(config, seams) as http:
-                series = await resolved(config, http.markets)
+                series = await resolved(config.streams, config.patterns, http.markets)
                 listeners = listeners_of(config, seams, http, send)
                 for trade_type, listener in listeners.items():
                     listener.listen_to([one for one in series if one.trade_type == trade_type])

@@ -4,6 +4,7 @@ import attrs
 
 __all__ = ["ExchangeClock"]
 
+_DAY_MS = 86_400_000
 _BELIEVED_STEP_MS = 3_600_000
 """Whoever claims more than an hour since the last word must be confirmed by another."""
 
@@ -26,6 +27,14 @@ class ExchangeClock:
     """What the last frame told, believed or not."""
     _answer_ms: int | None = attrs.field(init=False, default=None)
     """And what the time endpoint did."""
+
+    @property
+    def began_ms(self) -> int | None:
+        """When it was first heard of: frames may tell the time before the endpoint does."""
+        first_ms, now_ms = self.first_heard_ms, self.now_ms
+        if now_ms is None or first_ms is None or not 0 <= now_ms - first_ms <= _DAY_MS:
+            return now_ms
+        return first_ms
 
     def hear(self, event_time_ms: int) -> None:
         """A valid frame had this event time."""

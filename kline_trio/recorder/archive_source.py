@@ -217,7 +217,7 @@ class ArchiveSource:
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
         known = await commit_door.run(store.files, frozenset([batch.series]))
-        merged = await with_room(merge_door, store.fill_in, whole, batch.series, known)
+        merged = await with_room(merge_door.run, store.fill_in, whole, batch.series, known)
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
         # What no file was to be had for may be in one that is published later.
         lacking = [
@@ -226,7 +226,7 @@ class ArchiveSource:
             for gap in batch.span.without(filled)
             for piece in gap.common_with(file.span)
         ]
-        await with_room(commit_door, store.keep_filled, batch.series, merged, filled, lacking)
+        await with_room(commit_door.run, store.keep_filled, batch.series, merged, filled, lacking)
         self.rows += whole.num_rows
         for span in filled:
             self.filled(Filled(batch.series, span, Source.ARCHIVE))

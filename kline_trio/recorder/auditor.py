@@ -17,7 +17,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import NoRoomError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
-from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
+from kline_trio.recorder.room import RETRY_SECONDS, with_room
 from kline_trio.recorder.seams import Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
@@ -26,7 +26,6 @@ from kline_trio.storage.ledger import Absence, Account
 __all__ = ["Auditor"]
 
 _JUDGE_SECONDS = 1.0
-_DAY_MS = 86_400_000
 _EXPORT_SECONDS = 60.0
 _EXPORT_SECONDS_A_ROW = 0.001
 """Some hundred times what it takes to write a row of the ledger out."""
@@ -60,8 +59,7 @@ class Auditor:
     """False for a backfill: it receives nothing, and does not know which series have ended."""
 
     _has_seen_files: bool = attrs.field(init=False, default=False)
-    """Whether all files were held against the manifest since the start. While this process holds
-    the store, each is held against it before its merges."""
+    """Whether the files of all series were held against the manifest since the start."""
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
     _export_at: float = attrs.field(init=False, default=-math.inf)
     _exported: int = attrs.field(init=False, default=0)
@@ -100,13 +98,8 @@ class Auditor:
         Raises:
           DiskError: the store could not be read or written; want of space is waited for.
         """
-        words = NoRoomWords()
         while not self.is_stock_taken:
-            try:
-                await self.audit()
-            except NoRoomError as error:
-                words.no_room(error, "gaps are named later")
-                await trio.sleep(RETRY_SECONDS)
+            await with_room(self.audit)
             await trio.sleep(_JUDGE_SECONDS)
 
     async def audit(self) -> None:
@@ -191,27 +184,28 @@ class Auditor:
             return
         async with self.storage.commit_door.held() as run:
             times = self._times_ms() if self.may_judge() else {}
+            retiring = self.series.in_state(State.RETIRING)
             dues = [
                 one.retirement(times.get(one.series.trade_type), self.series.grace_ms)
-                for one in self.series.in_state(State.RETIRING)
+                for one in retiring
             ]
             gaps = [gap for due in dues for gap in due.gaps]
             await run(self.storage.store.settle, gaps, {due.series: due.account for due in dues})
-            self.series.confirm_retired(due.series for due in dues)
+            self.series.confirm_transition(retiring)
 
     async def _scan(self) -> None:
         """Look up what is stored of wanted series, and write the gaps that it leaves."""
         for one in self.series.in_state(State.WANTED):
             clock = self.clocks[one.series.trade_type]
-            if clock.now_ms is not None:
-                one.start(_began_ms(clock.now_ms, clock.first_heard_ms))
+            if clock.began_ms is not None:
+                one.start(clock.began_ms)
         mine = [one.series for one in self.series.in_state(State.SCANNING)]
         if not mine:
             return
         store, commit_door = self.storage.store, self.storage.commit_door
-        if not self._has_seen_files:
-            await self._adopt_changed_files()
-            self._has_seen_files = True
+        # At the start those of all series: who reads a retired one is to know, too.
+        await self._adopt_changed_files(mine if self._has_seen_files else None)
+        self._has_seen_files = True
         accounts = await commit_door.run(store.accounts)
         wanted = {one: accounts[one].watermark_ms if one in accounts else 0 for one in mine}
         stored = await self.storage.merge_door.run(store.look_through, wanted)
@@ -235,13 +229,11 @@ class Auditor:
             self.series.confirm(dues, begun)
         self.storage.gaps_named.ring()
 
-    async def _adopt_changed_files(self) -> None:
-        """Name what files have lost that are not as they were written, or are gone.
-
-        Of retired series, too: who reads them is to know.
-        """
+    async def _adopt_changed_files(self, among: Sequence[Series] | None) -> None:
+        """Name what files have lost that are not as they were written, or are gone."""
         store = self.storage.store
-        files = await self.storage.commit_door.run(store.files)
+        wanted = None if among is None else frozenset(among)
+        files = await self.storage.commit_door.run(store.files, wanted)
         changed = await self.storage.merge_door.run(store.changed_files, files)
         for begin in range(0, len(changed), _FILES_AT_ONCE):
             some = changed[begin : begin + _FILES_AT_ONCE]
@@ -267,8 +259,7 @@ class Auditor:
         async with self.storage.commit_door.held() as run:
             again = self.series.in_state(State.TRADING_AGAIN)
             reopened = await run(self.storage.store.reopen, [one.series for one in again])
-            for one in again:
-                one.confirm_transition()
+            self.series.confirm_transition(again)
         if reopened:
             self.storage.gaps_named.ring()
 
@@ -293,7 +284,7 @@ class Auditor:
                 one.put_off_sealing()
                 return
             await run(store.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed])
-            one.confirm_transition()
+            self.series.confirm_transition([one])
 
     async def _export(self) -> None:
         # Through the door, where no change is under way that a reader does not see yet.
@@ -306,10 +297,3 @@ class Auditor:
         # It is written as a whole: the longer it gets, the more rarely.
         wait = max(_EXPORT_SECONDS, rows * _EXPORT_SECONDS_A_ROW)
         self._export_at = trio.current_time() + wait
-
-
-def _began_ms(now_ms: int, first_heard_ms: int | None) -> int:
-    """Return when the recorder began to listen: frames may tell the time before the endpoint."""
-    if first_heard_ms is not None and 0 <= now_ms - first_heard_ms <= _DAY_MS:
-        return first_heard_ms
-    return now_ms

@@ -69,6 +69,11 @@ class Backoff:
             # What was asked before others failed does not cut their rest short.
             self._rests[one].failures = 0
 
+    def resting_until(self, one: Series | str) -> float:
+        """Return until when a series, or a market by its trade type, is left alone."""
+        names = (one,) if isinstance(one, str) else (one, one.trade_type)
+        return max(self._rests[name].until if name in self._rests else -math.inf for name in names)
+
     def put_off(self, series: Series, wait_seconds: Mapping[Span, float], now: float) -> None:
         """Do not ask for spans of a series again before so many seconds have passed."""
         new = [(span, now + seconds) for span, seconds in wait_seconds.items()]
@@ -76,17 +81,17 @@ class Backoff:
 
     def ready(self, series: Series, span: Span, now: float) -> list[Span]:
         """Return what of a span may be asked for now."""
-        if self._resting_until(series) > now:
+        if self.resting_until(series) > now:
             return []
         return list(span.without(sorted(one for one, _ in self._still_waiting(series, now))))
 
     def ready_at(self, series: Series, span: Span, now: float) -> float:
         """Return when something of a span may be asked for."""
-        if self.ready(series, span, now):
+        resting_until, waiting = self.resting_until(series), self._still_waiting(series, now)
+        if resting_until <= now and any(span.without(sorted(one for one, _ in waiting))):
             return now
-        waiting = self._still_waiting(series, now)
         touching = [until for one, until in waiting if one.common_with(span)]
-        return max(self._resting_until(series), min(touching, default=now))
+        return max(resting_until, min(touching, default=now))
 
     def next_at(self, now: float) -> float:
         """Return when the first span that waits may be asked for; infinity if none waits."""
@@ -95,6 +100,3 @@ class Backoff:
 
     def _still_waiting(self, series: Series, now: float) -> list[tuple[Span, float]]:
         return [one for one in self._waiting.get(series, ()) if one[1] > now]
-
-    def _resting_until(self, series: Series) -> float:
-        return max(self._rests[series].until, self._rests[series.trade_type].until)

@@ -46,6 +46,8 @@ _LOOK_SECONDS = 60.0
 class _Choice:
     """Rows of the queue, read once for all workers that choose alike."""
 
+    resting_until: Callable[[], float]
+    """Return before when no row is for them, whatever the queue has."""
     ready_at: Callable[[Absence], float]
     """Return when a worker may take something of a row; infinity: not before news."""
     one_reads: trio.Lock = attrs.field(init=False, factory=trio.Lock)
@@ -99,7 +101,10 @@ class GapFiller:
           workers: how many jobs ask REST for the markets that share a rate limit.
         """
         pools = sorted({rest.market.pool for rest in self.rest.markets.values()})
-        choices = [_Choice(partial(self._ready_at, pool)) for pool in pools]
+        choices = [
+            _Choice(partial(self._resting_until, pool), partial(self._ready_at, pool))
+            for pool in pools
+        ]
         rest = [partial(self._work, choice) for choice in choices for _ in range(workers)]
         return [*rest, self._plan_archive, *[self.archive.work] * FETCHERS]
 
@@ -138,7 +143,9 @@ class GapFiller:
         """Give long and old gaps to the archive."""
         while True:
             await self.archive.wait_for_work()
-            choice = _Choice(lambda gap: -math.inf if self._split(gap)[0] else math.inf)
+            choice = _Choice(
+                lambda: -math.inf, lambda gap: -math.inf if self._split(gap)[0] else math.inf
+            )
             *_, gap = await self._next(choice)
             try:
                 outcome = await self.rest.before_the_first(gap.series, [gap])
@@ -159,6 +166,8 @@ class GapFiller:
             async with choice.one_reads:
                 is_due = not choice.ready and choice.look_at <= trio.current_time()
                 if is_due or choice.news.is_set():
+                    # Through a ban, which takes minutes, the queue is not walked in vain.
+                    await trio.sleep_until(choice.resting_until())
                     await self._read_queue(choice)
                 if ready := choice.ready:
                     series = ready[0].series
@@ -186,12 +195,21 @@ class GapFiller:
         store = self.storage.store
         return await self.storage.commit_door.run(store.queue, _ROWS_AT_ONCE, after)
 
+    def _resting_until(self, pool: str) -> float:
+        """Return when the first of a pool's markets may be asked again."""
+        markets = (rest.market for rest in self.rest.markets.values())
+        names = [one.trade_type for one in markets if one.pool == pool]
+        return min(map(self.backoff.resting_until, names))
+
     def _ready_at(self, pool: str, gap: Absence) -> float:
         """Return when something of a gap may be asked of a pool's markets over REST."""
         series, now = gap.series, trio.current_time()
         is_of_pool = self.rest.markets[series.trade_type].market.pool == pool
         if not is_of_pool or series in self._asking or series not in self.series:
             return math.inf
+        resting_until = self.backoff.resting_until(series)
+        if resting_until > now:
+            return resting_until
         if spans := self._split(gap)[1]:
             return min(self.backoff.ready_at(series, span, now) for span in spans)
         # If the archive is to fetch it all, or does, it rings when that is over.
@@ -254,7 +272,7 @@ class GapFiller:
         await self._commit(series, outcome)
 
     async def _commit(self, series: Series, outcome: Outcome) -> None:
-        await with_room(self.storage.commit_door, self.storage.store.refill, outcome.refills)
+        await with_room(self.storage.commit_door.run, self.storage.store.refill, outcome.refills)
         self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
         candles = outcome.candles
         if candles:

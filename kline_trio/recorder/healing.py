@@ -54,7 +54,7 @@ async def _compare(storage: Storage, some: LedgerComparison, look: Holdings) -> 
       how many candles became gaps.
     """
     for _ in range(_MOST_LOOKS):
-        count = await with_room(storage.commit_door, storage.store.compare, look)
+        count: int | None = await with_room(storage.commit_door.run, storage.store.compare, look)
         if count is not None:
             if count:
                 _say(look, count)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import attrs
@@ -10,7 +10,7 @@ import trio
 
 from kline_trio.candle import Series
 from kline_trio.errors import DiskError, NoRoomError
-from kline_trio.recorder.seams import Door, Storage
+from kline_trio.recorder.seams import Storage
 
 __all__ = ["RETRY_SECONDS", "NoRoomWords", "watch_room", "with_room"]
 
@@ -51,12 +51,12 @@ class NoRoomWords:
             logger.info("there is room again%s", effect)
 
 
-async def with_room(door: Door, job: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401
-    """Run a job behind a door, as often as it takes until there is room for it; say so."""
+async def with_room(job: Callable[..., Awaitable[_Result]], *arguments: Any) -> _Result:  # noqa: ANN401
+    """Do a job as often as it takes until there is room for it; say so."""
     words = NoRoomWords()
     while True:
         try:
-            result = await door.run(job, *arguments)
+            result = await job(*arguments)
         except NoRoomError as error:
             words.no_room(error, "what is absent is filled in later")
             await trio.sleep(RETRY_SECONDS)

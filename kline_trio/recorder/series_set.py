@@ -110,8 +110,9 @@ class SeriesSet:
         if state is not None:
             state.dropped(open_time_ms)
             # A batch may drop thousands: the others of the group are not looked at.
-            known_ms = self._next_due_ms.get(_group(state), MAX_TIME_MS)
-            self._next_due_ms[_group(state)] = min(known_ms, state.next_due_ms)
+            group = _group(state)
+            known_ms = self._next_due_ms.get(group, MAX_TIME_MS)
+            self._next_due_ms[group] = min(known_ms, state.next_due_ms)
 
     # What falls due.
 
@@ -127,12 +128,16 @@ class SeriesSet:
             for group, due_ms in self._next_due_ms.items()
             if due_ms <= until_ms.get(group[0], -math.inf)
         }
-        if not groups:
-            return []
+        found = [
+            state
+            for state in (self._states.values() if groups else ())
+            if _group(state) in groups
+            and state.state in _JUDGED
+            and state.next_due_ms <= until_ms[state.series.trade_type]
+        ]
         return [
             state.due(now_ms[state.series.trade_type], self.grace_ms)
-            for state in self.in_state(*_JUDGED)
-            if _group(state) in groups and state.next_due_ms <= until_ms[state.series.trade_type]
+            for state in sorted(found, key=lambda one: _NAMES(one.series))
         ]
 
     def moved(self) -> dict[Series, Account]:
@@ -158,13 +163,13 @@ class SeriesSet:
         for group in {_group(state) for state in adopted}:
             self._look_ahead(group)
 
-    def confirm_retired(self, series: Iterable[Series]) -> None:
-        """Forget series, after the commit of their ends."""
-        for one in series:
-            state = self._states[one]
+    def confirm_transition(self, states: Collection[SeriesState]) -> None:
+        """End the transitions of series, whose rows are committed."""
+        for state in states:
             state.confirm_transition()
-            self._drop_if_retired(one)
-            self._look_ahead(_group(state))
+            self._drop_if_retired(state.series)
+        for group in {_group(state) for state in states}:
+            self._look_ahead(group)
 
     def _drop_if_retired(self, series: Series) -> None:
         if self._states[series].state is State.RETIRED:

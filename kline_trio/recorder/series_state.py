@@ -179,7 +179,7 @@ class SeriesState:
             self._enter(State.RETIRED)
         else:
             self._events.append(event)
-            self._enter(self.state)
+            self._settle()
 
     def start(self, now_ms: int) -> None:
         """The exchange's time is known: what is stored of a wanted series can be looked up."""
@@ -220,6 +220,9 @@ class SeriesState:
             self._judged_ms = MAX_TIME_MS
             self.account = self._end = self._presence = None
             self._durable, self._in_flight, self._lost = SpanSet(), set(), set()
+        self._settle()
+
+    def _settle(self) -> None:
         while self._events and self.state in _SETTLED:
             self._adopt(self._events.popleft())
 

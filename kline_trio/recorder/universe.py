@@ -8,17 +8,14 @@ from collections.abc import Callable, Mapping
 import attrs
 import trio
 
-from kline_trio.candle import Series
-from kline_trio.config import Config
 from kline_trio.errors import NoRoomError, UnavailableError
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.listing import Listing, begun_ms
 from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Bell, Door
 from kline_trio.storage.universe import Sighting, UniverseFile, changes
-from kline_trio.symbols import wanted
 
-__all__ = ["Universe", "resolved"]
+__all__ = ["Universe"]
 
 logger = logging.getLogger(__name__)
 
@@ -217,14 +214,3 @@ class Universe:
         market.unsaved.clear()
         self._words.room("; changes of symbols are kept")
         return True
-
-
-async def resolved(config: Config, markets: Mapping[str, RestMarket]) -> tuple[Series, ...]:
-    """What a configuration means at this moment, for work that ends by itself.
-
-    Raises:
-      UnavailableError: a market whose symbols are chosen by patterns gives no list of them.
-    """
-    asked = {one.trade_type for one in config.patterns}
-    listings = {trade_type: await markets[trade_type].listings() for trade_type in sorted(asked)}
-    return wanted(config.streams, config.patterns, listings)

@@ -34,7 +34,7 @@ class Reason(enum.StrEnum):
     """Why candles were or are absent."""
 
     NOT_RECEIVED = "not received"
-    """The stream did not bring them, or the disk had no room, or their file was damaged."""
+    """The stream did not bring them, or the disk had no room."""
     RECORDER_DOWN = "recorder was down"
     NOT_CONFIGURED = "not configured then"
     NOT_LISTED = "not listed yet"

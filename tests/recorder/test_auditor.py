@@ -1,5 +1,6 @@
 """What the auditor writes, and when the states adopt it: a real store, in virtual time."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from kline_trio.recorder.series_state import State
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, Reason, Refill
 from kline_trio.storage.ledger import State as GapState
+from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
 from tests.fakes import CountedBell
 
@@ -293,6 +295,38 @@ async def test_a_series_that_is_taken_out_keeps_since_when(
     assert desk.ledger(BTC) == [(1, 2, "not received", "pending")]
     assert desk.store.accounts()[BTC] == Account(minute(0), minute(2), minute(2))
     assert desk.series.state_of(BTC) is State.RETIRED
+
+
+async def test_thousands_of_series_are_taken_out_in_one_go(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What falls due next is looked for once, not once for each: that took seconds."""
+    every = [Series("spot", f"COIN{n}USDT", "1m") for n in range(3_000)]
+    await begun(desk, *every)
+    desk.tell(2.5)
+    desk.series.set_series([BTC], {})
+    began = time.process_time()
+    desk.series.confirm_transition(desk.series.in_state(State.RETIRING))
+    assert time.process_time() - began < 0.3
+    assert desk.series.state_of(every[0]) is State.RETIRED
+
+
+async def test_a_file_that_is_lost_while_its_series_is_taken_out_is_named_when_it_is_back(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    await begun(desk, BTC, ETH)
+    desk.receive(BTC, 0, 1, 2)
+    for merge in plan_merges(desk.store.layout, BTC, desk.store.take(BTC)):
+        desk.store.forget(desk.store.write(merge), merge.pending)
+    desk.tell(3.5)
+    await desk.auditor.audit()
+    desk.series.set_series([ETH], {"spot": minute(3.5)})
+    await desk.auditor.audit()
+    [file] = desk.store.files([BTC])
+    (desk.store.path / file.path).unlink()
+    desk.series.set_series([BTC, ETH], {"spot": minute(3.5)})
+    await desk.auditor.audit()
+    assert (0, 3, "lost from its file", "pending") in desk.ledger(BTC)
 
 
 async def test_a_series_that_is_not_configured_any_more_is_retired_at_the_next_start(

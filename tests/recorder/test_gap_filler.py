@@ -99,7 +99,8 @@ class Bench:
     rest: Scripted
     store: Store
     committed: list[ReceivedCandle]
-    reads: int = 0
+    jobs: list[str]
+    """The jobs on the disk, by name."""
 
     def name(self, *gaps: Absence) -> None:
         accounts = {one.series: Account(0, NOW_MS) for one in gaps}
@@ -119,7 +120,12 @@ async def working(
     folder: Path, answer: Answer | None = None, *, workers: int = 4, recorded: Sequence[Series] = ()
 ) -> AsyncIterator[Bench]:
     store = Store.open(folder, Layout())
-    on_disk = slow_disk(Random(0), 0.01)
+    run, jobs = slow_disk(Random(0), 0.01), list[str]()
+
+    async def on_disk(job: Callable[..., object], *arguments: object) -> object:
+        jobs.append(getattr(job, "__name__", ""))
+        return await run(job, *arguments)
+
     storage = Storage(store, Door(on_disk), Door(on_disk))
     series = SeriesSet(5_000)
     series.set_series(recorded or (BTC, ETH, LTC), {})
@@ -149,7 +155,7 @@ async def working(
             lambda *_: None,
             lambda: datetime(2024, 7, 1, tzinfo=UTC),
         )
-        bench = Bench(filler, rest, store, got)
+        bench = Bench(filler, rest, store, got, jobs)
         async with trio.open_nursery() as nursery:
             for ask_rest in filler.jobs(workers)[:workers]:
                 nursery.start_soon(ask_rest)
@@ -258,6 +264,24 @@ async def test_a_refusal_is_believed_when_it_stays(
         assert len(bench.asked()) == 4
         [row] = bench.store.touching(BTC, Span(0, MAX_TIME_MS))
         assert (row.state, row.reason, row.asked) == (State.CLOSED, Reason.REFUSED, 4)
+
+
+async def test_while_a_market_rests_the_queue_is_not_walked_in_vain(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A ban takes minutes, in which others of the recorder ring again and again."""
+
+    def answer(_: Series, __: Sequence[Absence]) -> Outcome:
+        raise RefusedError("HTTP 403")
+
+    async with working(tmp_path, answer) as bench:
+        bench.name(gap(BTC, 9, 7), gap(ETH, 9, 7))
+        await trio.sleep(5)
+        bench.jobs.clear()
+        for _ in range(100):
+            bench.filler.storage.gaps_named.ring()
+            await trio.sleep(1)
+        assert bench.jobs == []
 
 
 async def test_what_is_not_recorded_or_not_closed_is_not_asked_for(
