@@ -1,32 +1,51 @@
-"""What time it is on the exchange, by its own words alone."""
+"""What time it is on the exchange, by its own words alone (pure, but for the event of a doubt)."""
 
 import attrs
+import trio
+
+from kline_trio.candle import Series
 
 __all__ = ["ExchangeClock"]
 
 _DAY_MS = 86_400_000
-_BELIEVED_STEP_MS = 3_600_000
-"""Whoever claims more than an hour since the last word must be confirmed by another."""
+_MONTH_MS = 28 * _DAY_MS
+_STEP_MS = 60_000
+"""The shortest candle, as long as no frame of a shorter one was heard."""
 
 
 @attrs.define(eq=False)
 class ExchangeClock:
-    """The latest time that a market has told; it never runs on by itself, and never back.
+    """The latest time that two independent witnesses of a market have told, each that or a later
+    one. It never runs on by itself, and never back.
 
-    So a wrong local clock can do no harm, and an exchange whose time runs 600 times faster, or
-    stands years away, is recorded like any other.
+    Two different frames are enough to come into the next candle. Further on takes a frame and an
+    answer of the time endpoint; or, while no frames come, the endpoint and the newest candle that
+    REST has. No tolerance is in milliseconds, so a wrong local clock can do no harm, and an
+    exchange whose time runs 600 times faster, or stands years away, is recorded like any other.
     """
 
     now_ms: int | None = attrs.field(init=False, default=None)
-    """None until the time endpoint has answered, and another word agreed with it."""
+    """None as long as no two witnesses have told a time."""
     first_heard_ms: int | None = attrs.field(init=False, default=None)
     """What the first frame told, whether or not it was believed."""
-    is_doubted: bool = attrs.field(init=False, default=False)
-    """Whether frames tell of a time that the time endpoint should confirm."""
-    _frame_ms: int | None = attrs.field(init=False, default=None)
-    """What the last frame told, believed or not."""
+    doubt: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Set when the time endpoint should be asked: a frame tells of a later time than is believed,
+    or somebody needs to know."""
+    is_silent: bool = attrs.field(init=False, default=True)
+    """Whether no frame came since the endpoint answered last."""
+    _newest: tuple[int, Series | None] | None = attrs.field(init=False, default=None)
+    """What the frame of the latest time told, and whose it was, unless that was refuted."""
+    _second_ms: int | None = attrs.field(init=False, default=None)
+    """What the latest of the other frames told."""
     _answer_ms: int | None = attrs.field(init=False, default=None)
-    """And what the time endpoint did."""
+    """What the time endpoint told last."""
+    _step_ms: int = attrs.field(init=False, default=_STEP_MS)
+    """The shortest interval of which frames came."""
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the time endpoint should be asked."""
+        return self.doubt.is_set()
 
     @property
     def began_ms(self) -> int | None:
@@ -36,29 +55,65 @@ class ExchangeClock:
             return now_ms
         return first_ms
 
-    def hear(self, event_time_ms: int) -> None:
-        """A valid frame had this event time."""
+    def hear(self, event_time_ms: int, series: Series | None = None) -> None:
+        """Take in the event time of a valid frame.
+
+        Args:
+          event_time_ms: the time.
+          series: whose candle it was. The same frame over two connections is one witness.
+        """
         if self.first_heard_ms is None:
             self.first_heard_ms = event_time_ms
-        self._frame_ms = event_time_ms
-        if self.now_ms is None or event_time_ms > self.now_ms + _BELIEVED_STEP_MS:
-            self.is_doubted = True
-        elif event_time_ms > self.now_ms:
-            self.now_ms = event_time_ms
+        self.is_silent = False
+        if series is not None:
+            self._step_ms = min(self._step_ms, series.interval.duration_ms or _MONTH_MS)
+        if self._newest is None or event_time_ms > self._newest[0]:
+            if self._newest is not None:
+                self._second_ms = self._newest[0]
+            self._newest = (event_time_ms, series)
+        elif (event_time_ms, series) != self._newest:
+            self._second_ms = max(event_time_ms, self._second_ms or 0)
+        if self._second_ms is not None and self.reaches(self._second_ms):
+            self.now_ms = max(self._second_ms, self.now_ms or 0)
+        if not self.reaches(event_time_ms):
+            self.doubt.set()
 
     def confirm(self, time_ms: int) -> bool:
-        """The time endpoint said this; whether it is believed.
+        """Take in what the time endpoint said. Return whether it is believed.
 
-        One wrong answer, with nothing else to go by, would make hours due that are still to come.
+        What it said may be believed in part, as far as a frame has told the same.
         """
-        witnesses = (self._frame_ms, self._answer_ms)
+        self.is_silent = True
         self._answer_ms = time_ms
-        is_leap = self.now_ms is None or time_ms > self.now_ms + _BELIEVED_STEP_MS
-        if is_leap and not any(
-            told_ms is not None and abs(time_ms - told_ms) <= _BELIEVED_STEP_MS
-            for told_ms in witnesses
-        ):
-            return False
+        self._refute(self._next_candle_ms(time_ms))
+        if self._newest is not None:
+            self._believe(min(time_ms, self._newest[0]))
+        if self.is_doubted:
+            self.doubt = trio.Event()
+        return self.reaches(time_ms)
+
+    def confirm_by_candle(self, open_time_ms: int) -> bool:
+        """Take in the newest candle of a busy symbol, while no frames come.
+
+        Return whether the endpoint's answer is believed.
+        """
+        if self._answer_ms is not None:
+            self._believe(min(self._answer_ms, open_time_ms))
+        return self._answer_ms is not None and self.reaches(self._answer_ms)
+
+    def reaches(self, time_ms: int) -> bool:
+        """Return whether a time is in the candle of now or in the next one."""
+        return self.now_ms is not None and time_ms < self._next_candle_ms(self.now_ms)
+
+    def _refute(self, bound_ms: int) -> None:
+        """Forget what frames have told of later times: it would stand by any later lie."""
+        if self._newest is not None and self._newest[0] >= bound_ms:
+            left_ms, self._second_ms = self._second_ms, None
+            self._newest = None if left_ms is None or left_ms >= bound_ms else (left_ms, None)
+
+    def _believe(self, time_ms: int) -> None:
         self.now_ms = max(time_ms, self.now_ms or 0)
-        self.is_doubted = False
-        return True
+
+    def _next_candle_ms(self, time_ms: int) -> int:
+        """Return the end of the candle after the one of a time."""
+        return (time_ms // self._step_ms + 2) * self._step_ms

@@ -13,6 +13,8 @@ __all__ = ["sync_clock"]
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_LEAST_SECONDS = 0.5
+"""Between two questions: a host whose frames are hours ahead raises a doubt with each of them."""
 _WITHOUT_NEWS_SECONDS = 10.0
 _LONGEST_WAIT_SECONDS = 60.0
 
@@ -37,6 +39,7 @@ async def sync_clock(rest: RestMarket) -> None:
             if is_silent:
                 logger.info("%s: REST gives answers again", rest.market.trade_type)
             wait, is_silent = _LOOK_SECONDS, False
+            await trio.sleep(_LEAST_SECONDS)
             await _frames_stop_telling(rest.clock)
 
 
@@ -44,7 +47,8 @@ async def _frames_stop_telling(clock: ExchangeClock) -> None:
     told_ms = clock.now_ms
     last_news = trio.current_time()
     while not clock.is_doubted and trio.current_time() < last_news + _WITHOUT_NEWS_SECONDS:
-        await trio.sleep(_LOOK_SECONDS)
+        with trio.move_on_after(_LOOK_SECONDS):
+            await clock.doubt.wait()
         if clock.now_ms != told_ms:
             told_ms = clock.now_ms
             last_news = trio.current_time()

@@ -85,8 +85,8 @@ class Connection:
     """Takes the closed candles, in order. While it blocks, nothing counts as a stall."""
     tell: Callable[[Happening], None]
     """Takes the rest."""
-    hear_time: Callable[[int], None]
-    """Takes the event time, in milliseconds, of each valid candle."""
+    hear_time: Callable[[int, Series], None]
+    """Takes the event time, in milliseconds, of each valid candle, and its series."""
     connect_seconds: float
     """For TCP, TLS and handshake together."""
     stall_seconds: float
@@ -298,7 +298,7 @@ class Connection:
             self._name_silent_streams(self.stall_seconds)
 
     def _hear(self, event: CandleClosed | CandleForming) -> None:
-        self.hear_time(event.event_time_ms)
+        self.hear_time(event.event_time_ms, event.series)
         if not self._heard:
             self._heard = True
             self.tell(Heard())

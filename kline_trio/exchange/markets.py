@@ -44,6 +44,9 @@ class Market:
     kline_weights: tuple[tuple[int, int], ...]
     """What a page weighs: (largest limit, weight), smallest first."""
 
+    busy_symbol: str
+    """One with trades in each minute, while the market is open."""
+
     pages_end_first: bool = False
     """Whether a page counts back from its end, and spans at most 200 days."""
 
@@ -70,6 +73,7 @@ MARKETS: dict[str, Market] = {
             messages_per_second=5,
             pool="spot",
             weight_per_minute=6_000,
+            busy_symbol="BTCUSDT",
             klines_per_page=1_000,
             kline_weights=((1_000, 2),),
         ),
@@ -85,6 +89,7 @@ MARKETS: dict[str, Market] = {
             # One budget for both since 2026-06-30 (derivatives change log; nautilus_trader#4301).
             pool="futures",
             weight_per_minute=2_400,
+            busy_symbol="BTCUSDT",
             klines_per_page=499,
             kline_weights=_FUTURES_WEIGHTS,
             has_contract_stream=True,
@@ -99,6 +104,7 @@ MARKETS: dict[str, Market] = {
             # One budget for both since 2026-06-30 (derivatives change log; nautilus_trader#4301).
             pool="futures",
             weight_per_minute=2_400,
+            busy_symbol="BTCUSD_PERP",
             klines_per_page=499,
             kline_weights=_FUTURES_WEIGHTS,
             has_contract_stream=True,

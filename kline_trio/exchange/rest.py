@@ -41,8 +41,6 @@ _LOCATION = {403: "a firewall refuses us", 451: "not for this location"}
 _ABOUT_THE_QUESTION = -1100
 """What has this code or one below it is about what was asked; those above are about the server,
 the network and budgets (Binance docs, errors.md: "10xx", "11xx", "20xx" and beyond)."""
-_TIMES_ASKED = 3
-"""One may be wrong, and two must agree."""
 
 _Answer = TypeVar("_Answer")
 
@@ -77,24 +75,48 @@ class RestMarket:
     """What was said once to be no symbol."""
 
     async def confirm_time(self) -> int:
-        """Sets the market's clock by the exchange's own ("Check Server Time"); milliseconds.
+        """Set the market's clock by the exchange's own ("Check Server Time"); milliseconds.
 
-        A time that nothing else tells is asked for again at once.
+        While no frames tell the time as well, the newest candle of a busy symbol is asked for.
 
         Raises:
-          UnavailableError: no host gave an answer that can be used, or each gives another time.
+          UnavailableError: no host gave an answer that can be used, or nothing confirms it.
         """
-        decode = msgspec.json.Decoder(_Time).decode
+        is_silent = self.clock.is_silent
+        time_ms = await self._get("time", {}, 1, -math.inf, self._read_time)
+        if not self.clock.confirm(time_ms) and is_silent:
+            open_time_ms = await self._newest_of_a_busy_symbol()
+            if open_time_ms is not None:
+                self.clock.confirm_by_candle(open_time_ms)
+        if self.clock.now_ms is None:
+            raise UnavailableError("the exchange's time is told by nobody but the time endpoint")
+        return self.clock.now_ms
 
-        def read(body: bytes, host: str) -> int:
-            self._told_ms[host] = decode(body).serverTime
-            return self._told_ms[host]
+    @property
+    def estimated_ms(self) -> int | None:
+        """The exchange's time, in the words of the endpoint alone if they can be true. A label:
+        nothing may be decided by it.
+        """
+        told_ms = self._told_ms.get(self._in_turn[0])
+        return told_ms if told_ms is not None and self.clock.reaches(told_ms) else self.clock.now_ms
 
-        for _ in range(_TIMES_ASKED):
-            time_ms = await self._get("time", {}, 1, -math.inf, read)
-            if self.clock.confirm(time_ms) and self.clock.now_ms is not None:
-                return self.clock.now_ms
-        raise UnavailableError(f"{_TIMES_ASKED} answers about the time that differ by hours")
+    def _read_time(self, body: bytes, host: str) -> int:
+        self._told_ms[host] = msgspec.json.decode(body, type=_Time).serverTime
+        return self._told_ms[host]
+
+    async def _newest_of_a_busy_symbol(self) -> int | None:
+        """Return the open time of the newest candle there is; None if the market has none."""
+        try:
+            return await self.newest_open_time_ms(self._series_of(self.market.busy_symbol))
+        except RefusedError as error:
+            if error.code is None:
+                raise
+        # An exchange without it, as for tests.
+        trading = sorted(name for name, one in (await self.listings()).items() if one.is_trading)
+        return await self.newest_open_time_ms(self._series_of(trading[0])) if trading else None
+
+    def _series_of(self, symbol: str) -> Series:
+        return Series(self.market.trade_type, symbol, "1m")
 
     async def listings(self) -> dict[str, Listing]:
         """All symbols that the market lists ("Exchange Information"), by symbol.

@@ -25,13 +25,14 @@ async def announce(recording: Recording, markets: Mapping[str, RestMarket]) -> N
     with trio.move_on_after(_ANNOUNCE_SECONDS):
         for trade_type in used:
             try:
-                now_ms = await markets[trade_type].confirm_time()
+                await markets[trade_type].confirm_time()
             except UnavailableError:
                 # `sync_clock` says so.
                 continue
             if any(one.trade_type == trade_type for one in recording.config.patterns):
                 await recording.universe.until_seen(trade_type)
             if series := recording.series_on(trade_type):
+                now_ms = markets[trade_type].estimated_ms or 0
                 closes.append(seconds_to_next_close(series, now_ms))
     logger.info(
         "%s series in %d markets -> %s%s",

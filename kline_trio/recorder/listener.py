@@ -80,8 +80,8 @@ class Listener:
     seams: Seams
     send: trio.MemorySendChannel[ReceivedCandle]
     """This listener's own end; closed when it ends."""
-    hear_time: Callable[[int], None]
-    """Takes the exchange's time, in milliseconds, with each valid candle."""
+    hear_time: Callable[[int, Series], None]
+    """Takes the exchange's time, in milliseconds, with each valid candle, and its series."""
     contract_changed: Callable[[str], None]
     """Told of which market the exchange says that something about a contract has changed."""
     received: Callable[[Series, int], None]
@@ -257,9 +257,9 @@ class Listener:
                 self._newest.pop(event.series, None)
                 self.dropped(event.series, event.candle.open_time_ms)
 
-    def _hear_time(self, life: Life, event_time_ms: int) -> None:
+    def _hear_time(self, life: Life, event_time_ms: int, series: Series) -> None:
         life.newest_ms = max(life.newest_ms, event_time_ms)
-        self.hear_time(event_time_ms)
+        self.hear_time(event_time_ms, series)
         if len(life.seat.lives) > 1:
             self._tell()
 

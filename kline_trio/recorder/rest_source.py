@@ -109,7 +109,7 @@ class RestSource:
             self._bad_rows.add(reason)
             logger.warning("%s: REST: passed over %s", series, reason)
         if answer.unproven_ms:
-            rest.clock.is_doubted = True
+            rest.clock.doubt.set()
         inside = [
             attrs.evolve(gap, span=span) for gap in gaps for span in gap.span.common_with(page.span)
         ]

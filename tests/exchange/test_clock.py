@@ -1,79 +1,155 @@
-"""The exchange's time, by its own words alone."""
+"""The exchange's time: what two independent witnesses have told."""
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kline_trio.candle import Series
 from kline_trio.exchange.clock import ExchangeClock
 
-HOUR_MS = 3_600_000
-NOW_MS = 1_700_000_000_000
+MINUTE_MS, HOUR_MS, YEAR_MS = 60_000, 3_600_000, 31_536_000_000
+NOW_MS = 1_700_000_040_000
+BTC, ETH = (Series("spot", f"{name}USDT", "1m") for name in ("BTC", "ETH"))
+SECONDS = Series("spot", "BTCUSDT", "1s")
 
 
 def confirmed() -> ExchangeClock:
     clock = ExchangeClock()
-    assert not clock.confirm(NOW_MS)
+    clock.hear(NOW_MS, BTC)
     assert clock.confirm(NOW_MS)
+    assert clock.now_ms == NOW_MS
     return clock
 
 
-def test_it_knows_nothing_before_the_endpoint_has_answered() -> None:
+def test_one_witness_is_none() -> None:
     clock = ExchangeClock()
-    clock.hear(NOW_MS)
+    clock.hear(NOW_MS, BTC)
     assert clock.now_ms is None
-    assert clock.is_doubted
-
-
-def test_the_first_answer_counts_when_another_or_a_frame_agrees() -> None:
-    """One wrong answer at the start would make hours due that are still to come."""
+    assert clock.is_doubted, "so that the endpoint is asked"
     clock = ExchangeClock()
-    for wrong_ms in (NOW_MS + 10 * HOUR_MS, NOW_MS - 10 * HOUR_MS, NOW_MS):
+    for wrong_ms in (NOW_MS + 10 * YEAR_MS,) * 3:
         assert not clock.confirm(wrong_ms)
         assert clock.now_ms is None
-    assert clock.confirm(NOW_MS + 20)
-    assert clock.now_ms == NOW_MS + 20
+
+
+def test_the_time_is_what_both_have_told() -> None:
     clock = ExchangeClock()
-    clock.hear(NOW_MS + 5)
-    assert not clock.confirm(NOW_MS + 10 * HOUR_MS)
+    clock.hear(NOW_MS + 5, BTC)
     assert clock.confirm(NOW_MS)
+    assert clock.now_ms == NOW_MS
+    clock = ExchangeClock()
+    clock.hear(NOW_MS, BTC)
+    assert clock.confirm(NOW_MS + 20)
     assert clock.now_ms == NOW_MS
 
 
-def test_a_leap_of_the_endpoint_takes_two_answers_as_well() -> None:
+def test_an_endpoint_that_is_years_ahead_moves_nothing_however_often_it_says_so() -> None:
     clock = confirmed()
-    assert not clock.confirm(NOW_MS + 10 * HOUR_MS)
-    assert clock.confirm(NOW_MS + 5)
-    assert clock.now_ms == NOW_MS + 5
-    assert not clock.confirm(NOW_MS + 10 * HOUR_MS)
-    assert clock.confirm(NOW_MS + 10 * HOUR_MS + 5), "we were asleep, or the exchange was"
-    assert clock.now_ms == NOW_MS + 10 * HOUR_MS + 5
+    for _ in range(3):
+        assert not clock.confirm(NOW_MS + 10 * YEAR_MS)
+    assert clock.now_ms == NOW_MS
+    clock.hear(NOW_MS + 100, ETH)
+    assert not clock.confirm(NOW_MS + 10 * YEAR_MS)
+    assert clock.now_ms == NOW_MS + 100
 
 
-def test_frames_move_it_on_and_never_back() -> None:
+def test_two_different_frames_come_as_far_as_the_next_candle() -> None:
     clock = confirmed()
-    told = []
-    for step in (5, 3, 9, -HOUR_MS):
-        clock.hear(NOW_MS + step)
-        told.append(clock.now_ms)
-    assert told == [NOW_MS + 5, NOW_MS + 5, NOW_MS + 9, NOW_MS + 9]
+    clock.hear(NOW_MS + 2_000, BTC)
+    assert clock.now_ms == NOW_MS
+    clock.hear(NOW_MS + 1_000, ETH)
+    assert clock.now_ms == NOW_MS + 1_000
+    clock.hear(NOW_MS + 3_000, BTC)
+    assert clock.now_ms == NOW_MS + 2_000
     assert not clock.is_doubted
 
 
-def test_a_leap_of_more_than_an_hour_must_be_confirmed() -> None:
+def test_the_same_frame_over_two_connections_is_one_witness() -> None:
     clock = confirmed()
-    clock.hear(NOW_MS + HOUR_MS + 1)
-    assert (clock.now_ms, clock.is_doubted) == (NOW_MS, True)
-    clock.confirm(NOW_MS + HOUR_MS)
-    assert (clock.now_ms, clock.is_doubted) == (NOW_MS + HOUR_MS, False)
-    clock.hear(NOW_MS + HOUR_MS + 1)
-    assert clock.now_ms == NOW_MS + HOUR_MS + 1
-
-
-def test_the_endpoint_cannot_turn_it_back_either() -> None:
-    clock = confirmed()
-    clock.confirm(NOW_MS - 5)
+    clock.hear(NOW_MS + 2_000, BTC)
+    clock.hear(NOW_MS + 2_000, BTC)
     assert clock.now_ms == NOW_MS
+    clock.hear(NOW_MS + 2_000, ETH)
+    assert clock.now_ms == NOW_MS + 2_000
+
+
+@pytest.mark.parametrize("ahead_ms", [7 * MINUTE_MS, 50 * MINUTE_MS, 3 * HOUR_MS, 10 * YEAR_MS])
+def test_a_frame_that_is_ahead_is_doubted_and_refuted_by_the_endpoint(ahead_ms: int) -> None:
+    clock = confirmed()
+    clock.hear(NOW_MS + ahead_ms, BTC)
+    clock.hear(NOW_MS + ahead_ms, ETH)
+    assert clock.now_ms == NOW_MS
+    assert clock.doubt.is_set()
+    clock.confirm(NOW_MS + 50)
+    assert not clock.doubt.is_set()
+    # It is no witness any more: the endpoint alone cannot lead anybody there.
+    clock.hear(NOW_MS + 60, BTC)
+    clock.confirm(NOW_MS + ahead_ms)
+    assert clock.now_ms is not None
+    assert clock.now_ms <= NOW_MS + 2 * MINUTE_MS
+
+
+def test_a_long_way_on_takes_a_frame_and_the_endpoint() -> None:
+    """We were asleep, or the exchange was."""
+    clock = confirmed()
+    clock.hear(NOW_MS + 5 * HOUR_MS, BTC)
+    assert clock.confirm(NOW_MS + 5 * HOUR_MS - 300)
+    assert clock.now_ms == NOW_MS + 5 * HOUR_MS - 300
+
+
+def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -> None:
+    clock = ExchangeClock()
+    assert not clock.confirm(NOW_MS + 41_000)
+    assert clock.confirm_by_candle(NOW_MS)
+    assert clock.now_ms == NOW_MS
+    assert not clock.confirm(NOW_MS + 10 * YEAR_MS)
+    assert not clock.confirm_by_candle(NOW_MS + MINUTE_MS)
+    assert clock.now_ms == NOW_MS + MINUTE_MS
+
+
+def test_it_is_silent_when_no_frame_came_since_the_last_answer() -> None:
+    clock = ExchangeClock()
+    assert clock.is_silent
+    clock.hear(NOW_MS, BTC)
+    heard = clock.is_silent
+    clock.confirm(NOW_MS)
+    assert (heard, clock.is_silent) == (False, True)
+
+
+def test_frames_of_seconds_take_it_no_further_than_a_candle_of_theirs() -> None:
+    clock = confirmed()
+    clock.hear(NOW_MS + 100, SECONDS)
+    clock.hear(NOW_MS + 30_000, SECONDS)
+    clock.hear(NOW_MS + 30_001, SECONDS)
+    assert clock.now_ms == NOW_MS + 100
+    assert clock.is_doubted
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 10**7)), max_size=30))
+def test_it_never_goes_back_and_never_past_what_two_have_told(
+    words: list[tuple[bool, int]],
+) -> None:
+    clock = ExchangeClock()
+    told: list[int] = []
+    before_ms = 0
+    for number, (is_frame, step) in enumerate(words):
+        time_ms = NOW_MS + step
+        if is_frame:
+            # All are different frames.
+            clock.hear(time_ms, Series("spot", f"COIN{number}", "1m"))
+        else:
+            clock.confirm(time_ms)
+        told.append(time_ms)
+        now_ms = clock.now_ms or 0
+        assert now_ms >= before_ms
+        assert sum(one >= now_ms for one in told) >= min(2, len(told))
+        before_ms = now_ms
 
 
 def test_it_remembers_what_it_heard_first() -> None:
     clock = ExchangeClock()
     for step in (7, 3):
-        clock.hear(NOW_MS + step)
+        clock.hear(NOW_MS + step, BTC)
     clock.confirm(NOW_MS + 100)
-    assert (clock.first_heard_ms, clock.now_ms) == (NOW_MS + 7, NOW_MS + 100)
+    assert (clock.first_heard_ms, clock.now_ms) == (NOW_MS + 7, NOW_MS + 7)
+    assert clock.began_ms == NOW_MS + 7

@@ -51,7 +51,7 @@ class Life:
             {stream_name(one): one for one in series},
             deliver=self.deliver,
             tell=self.told.append,
-            hear_time=self.times.append,
+            hear_time=lambda time_ms, _: self.times.append(time_ms),
             connect_seconds=10,
             stall_seconds=30,
             hears_of_contracts=hears_of_contracts,

@@ -25,9 +25,12 @@ def rest_market(client: httpx2.AsyncClient, trade_type: str, *hosts: str) -> Res
     return RestMarket(client, market, hosts or ("https://one",), pool, ExchangeClock())
 
 
-async def ask_time(answer: Answer, *hosts: str) -> int:
+async def ask_time(answer: Answer, *hosts: str, heard_ms: int = 3) -> int:
+    """Ask for the time after a frame has told it."""
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
-        return await rest_market(client, "usdt_futures", *hosts).confirm_time()
+        rest = rest_market(client, "usdt_futures", *hosts)
+        rest.clock.hear(heard_ms)
+        return await rest.confirm_time()
 
 
 async def test_the_time_is_asked_at_the_markets_path() -> None:
@@ -37,33 +40,66 @@ async def test_the_time_is_asked_at_the_markets_path() -> None:
         asked.append(str(request.url))
         return httpx2.Response(200, json={"serverTime": 1_700_000_000_123, "more": 1})
 
-    assert await ask_time(answer) == 1_700_000_000_123
-    assert asked == 2 * ["https://one/fapi/v1/time"], "nothing else had told it"
+    assert await ask_time(answer, heard_ms=1_700_000_000_100) == 1_700_000_000_100
+    assert asked == ["https://one/fapi/v1/time"]
 
 
-async def test_a_time_that_nothing_else_tells_is_asked_for_again() -> None:
-    times = [9_000_000_000_000, 1_700_000_000_000, 1_700_000_000_020, 1_700_000_000_040, 5]
-    asked: list[int] = []
+class Silent:
+    """An exchange of which no frames come: its endpoint tells a time, and its candles another."""
 
-    def answer(_: httpx2.Request) -> httpx2.Response:
-        asked.append(times[len(asked)])
-        return httpx2.Response(200, json={"serverTime": asked[-1]})
+    def __init__(self, told_ms: int, newest_ms: int | None, *, lists: str = "BTCUSDT") -> None:
+        self.told_ms, self.newest_ms, self.lists = told_ms, newest_ms, lists
+        self.asked: list[str] = []
 
-    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
-        rest = rest_market(client, "usdt_futures")
-        assert await rest.confirm_time() == 1_700_000_000_020
-        assert await rest.confirm_time() == rest.clock.now_ms == 1_700_000_000_040
-        assert await rest.confirm_time() == 1_700_000_000_040, "no answer turns it back"
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        what = request.url.path.rsplit("/", 1)[1]
+        self.asked.append(what)
+        if what == "time":
+            return httpx2.Response(200, json={"serverTime": self.told_ms})
+        if what == "exchangeInfo":
+            symbols = [{"symbol": self.lists, "status": "TRADING"}]
+            return httpx2.Response(200, json={"symbols": symbols})
+        if request.url.params["symbol"] != self.lists:
+            return httpx2.Response(400, json={"code": -1121, "msg": "Invalid symbol."})
+        rows = [] if self.newest_ms is None else [row(self.newest_ms)]
+        return httpx2.Response(200, json=rows)
 
 
-async def test_a_time_on_which_no_answers_agree_is_none() -> None:
-    times = iter(range(0, 90_000_000_000_000, 4_000_000))
+async def confirmed(exchange: Silent) -> int:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(exchange)) as client:
+        return await rest_market(client, "spot").confirm_time()
 
-    def answer(_: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, json={"serverTime": next(times)})
 
-    with pytest.raises(UnavailableError, match="answers about the time that differ by hours"):
-        await ask_time(answer)
+async def test_without_frames_the_newest_candle_of_a_busy_symbol_confirms_the_time() -> None:
+    exchange = Silent(FROM_MS + 41_000, FROM_MS)
+    assert await confirmed(exchange) == FROM_MS
+    assert exchange.asked == ["time", "klines"]
+    assert await confirmed(Silent(FROM_MS + 10**12, FROM_MS)) == FROM_MS, "years ahead"
+
+
+async def test_on_an_exchange_without_that_symbol_another_confirms_it() -> None:
+    exchange = Silent(FROM_MS + 41_000, FROM_MS, lists="ETHUSDT")
+    assert await confirmed(exchange) == FROM_MS
+    assert exchange.asked == ["time", "klines", "exchangeInfo", "klines"]
+
+
+async def test_a_time_that_nothing_confirms_is_none() -> None:
+    with pytest.raises(UnavailableError, match="nobody but the time endpoint"):
+        await confirmed(Silent(FROM_MS, None))
+
+
+async def test_after_a_silence_candles_confirm_it_and_beside_frames_nobody_asks() -> None:
+    exchange = Silent(FROM_MS, FROM_MS)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(exchange)) as client:
+        rest = rest_market(client, "spot")
+        rest.clock.hear(FROM_MS)
+        assert await rest.confirm_time() == FROM_MS
+        exchange.told_ms = exchange.newest_ms = FROM_MS + 300_000
+        rest.clock.hear(FROM_MS + 10)
+        assert await rest.confirm_time() == FROM_MS + 10
+        assert exchange.asked == ["time", "time"]
+        assert await rest.confirm_time() == FROM_MS + 300_000
+        assert exchange.asked == ["time", "time", "time", "klines"]
 
 
 async def test_hosts_are_tried_in_their_order() -> None:
@@ -91,9 +127,10 @@ async def test_a_host_that_works_is_kept_until_it_does_not() -> None:
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
         rest = rest_market(client, "usdt_futures", "https://one", "https://two", "https://three")
+        rest.clock.hear(3)
         for _ in range(2):
             await rest.confirm_time()
-        assert asked == ["one", "two", "two", "two"]
+        assert asked == ["one", "two", "two"]
         dead |= {"two", "three"}
         with pytest.raises(UnavailableError, match=r"two.*three.*one"):
             await rest.confirm_time()

@@ -129,7 +129,7 @@ async def heard_of(
         {stream_name(series): series for series in SERIES},
         deliver=deliver,
         tell=told.append,
-        hear_time=lambda _: None,
+        hear_time=lambda *_: None,
         connect_seconds=STALL_SECONDS,
         stall_seconds=STALL_SECONDS,
     )

@@ -33,7 +33,7 @@ def kept(store: Store) -> tuple[int | None, dict[str, tuple[int, int]]]:
 
 
 def told(clock: ExchangeClock, now_ms: int) -> None:
-    clock.confirm(now_ms)
+    clock.hear(now_ms)
     clock.confirm(now_ms)
 
 
@@ -59,7 +59,8 @@ async def test_the_first_comes_at_once_and_one_when_a_markets_time_is_known(
         first = times["spot"]
         for _ in range(58):
             await trio.sleep(1)
-            clocks["spot"].hear(clocks["spot"].now_ms + 60_000 if clocks["spot"].now_ms else 0)
+            now_ms = clocks["spot"].now_ms or 0
+            told(clocks["spot"], now_ms + 60_000)
         assert kept(store)[1]["spot"] == first
         await trio.sleep(5)
         later = kept(store)[1]["spot"]
@@ -89,7 +90,7 @@ async def test_an_orderly_end_leaves_the_times_and_no_pid(
     told(clock, EXCHANGE_MS)
     with trio.move_on_after(10):
         await heartbeat(store, spot=clock).run()
-    clock.hear(EXCHANGE_MS + 7_000)
+    told(clock, EXCHANGE_MS + 7_000)
     end_ms = round(wall_clock() * 1_000)
     await heartbeat(store, spot=clock).end()
     assert kept(store) == (None, {"spot": (EXCHANGE_MS + 7_000, end_ms), "": (end_ms, end_ms)})

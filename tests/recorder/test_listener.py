@@ -63,7 +63,7 @@ async def listen(
         exchange.dial,
         seams,
         send,
-        lambda _: None,
+        lambda *_: None,
         lambda _: None,
         lambda *_: None,
     )
@@ -122,7 +122,7 @@ async def test_a_candle_that_waits_for_a_full_channel_when_its_connection_ends_i
         ScriptedExchange([]).dial,
         Seams(),
         send,
-        lambda _: None,
+        lambda *_: None,
         lambda _: None,
         lambda *_: told.append("received"),
         lambda *_: told.append("dropped"),
@@ -305,7 +305,7 @@ async def test_a_full_channel_holds_the_connection_up_without_losing_or_stalling
         exchange.dial,
         seams,
         send,
-        lambda _: None,
+        lambda *_: None,
         lambda _: None,
         lambda *_: None,
     )
@@ -392,7 +392,7 @@ async def test_a_dead_consumer_is_no_second_error(autojump_clock: trio.testing.M
         exchange.dial,
         seams,
         send,
-        lambda _: None,
+        lambda *_: None,
         lambda _: None,
         lambda *_: None,
     )
@@ -457,7 +457,7 @@ async def test_an_exchange_that_comes_and_goes_is_not_dialled_more_often_by_thre
                     exchange.dial,
                     seams,
                     send.clone(),
-                    lambda _: None,
+                    lambda *_: None,
                     lambda _: None,
                     lambda *_: None,
                 )

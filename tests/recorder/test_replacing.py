@@ -151,7 +151,7 @@ async def listening(
         feed.exchange.dial,
         Seams(random=Never(), wall_clock=lambda: 1_719_759_600.5),
         send,
-        lambda _: None,
+        lambda *_: None,
         lambda _: None,
         lambda *_: None,
     )
@@ -567,7 +567,8 @@ async def test_what_a_replaced_connection_has_received_is_still_delivered(
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
     listener = Listener(
         MARKETS["spot"], ("ws://one.test/",), ConnectionConfig(read_rest_seconds=0),
-        exchange.dial, Seams(random=Never()), send, lambda _: None, lambda _: None, lambda *_: None,
+        exchange.dial, Seams(random=Never()), send,
+        lambda *_: None, lambda _: None, lambda *_: None,
     )  # fmt: skip
     listener.listen_to([BTC])
     came: list[int] = []
