@@ -48,6 +48,16 @@ class ExchangeClock:
         return self.doubt.is_set()
 
     @property
+    def latest_ms(self) -> int | None:
+        """The latest time that may be true: what one frame has told, if it is not far from now.
+
+        Only reasons of gaps are derived from it. Nothing becomes due by it.
+        """
+        if self._newest is not None and self.reaches(self._newest[0]):
+            return max(self._newest[0], self.now_ms or 0)
+        return self.now_ms
+
+    @property
     def began_ms(self) -> int | None:
         """When it was first heard of: frames may tell the time before the endpoint does."""
         first_ms, now_ms = self.first_heard_ms, self.now_ms

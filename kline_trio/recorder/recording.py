@@ -110,7 +110,7 @@ class Recording:
             follows = any(one.trade_type == name for one in self.config.patterns)
             listener.hear_of_contracts(wanted=follows)
             listener.listen_to(self.series_on(name))
-        now_ms = {name: clock.now_ms for name, clock in self.clocks.items()}
+        now_ms = {name: clock.latest_ms for name, clock in self.clocks.items()}
         self.tracked.set_series(self._series, now_ms, new_ms)
         self.tracked.on_listings(
             {

@@ -30,12 +30,12 @@ SERIES = (
 
 @attrs.define
 class Counted(Transport):
-    """Counts what is asked for candles."""
+    """Counts what is asked for candles, but for the newest one, which tells the time."""
 
     klines: int = 0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self.klines += request.url.path.endswith("/klines")
+        self.klines += request.url.path.endswith("/klines") and "startTime" in request.url.params
         return await super().handle_async_request(request)
 
 
