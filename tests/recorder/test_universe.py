@@ -49,6 +49,10 @@ class Lists:
         ]
         if request.url.path.endswith("/time"):
             return httpx2.Response(200, json={"serverTime": START_MS + 7})
+        if request.url.path.endswith("/klines"):
+            end_ms = START_MS + 59_999
+            row = [START_MS, "1", "1", "1", "1", "1", end_ms, "1", 1, "1", "1", "0"]
+            return httpx2.Response(200, json=[row])
         self.asked.setdefault(trade_type, []).append(trio.current_time())
         listed = [
             {"symbol": name, "status": status, "quoteAsset": "USDT"}
