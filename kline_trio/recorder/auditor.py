@@ -6,9 +6,11 @@ or after. So whatever ends the recorder, no state is ahead of the disk. If the d
 nothing was adopted, and all is computed anew later.
 """
 
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import attrs
 import trio
@@ -25,7 +27,11 @@ from kline_trio.storage.ledger import Absence, Account
 
 __all__ = ["Auditor"]
 
+logger = logging.getLogger(__name__)
+
 _JUDGE_SECONDS = 1.0
+_LAG_MS = 120_000
+"""So far back the time may be believed at a start: the newest candle tells when it began."""
 _EXPORT_SECONDS = 60.0
 _EXPORT_SECONDS_A_ROW = 0.001
 """Some hundred times what it takes to write a row of the ledger out."""
@@ -209,6 +215,9 @@ class Auditor:
         accounts = await commit_door.run(store.accounts)
         wanted = {one: accounts[one].watermark_ms if one in accounts else 0 for one in mine}
         stored = await self.storage.merge_door.run(store.look_through, wanted)
+        if led_away := self._led_away(accounts, mine):
+            await self._rewind(led_away)
+            return
         async with commit_door.held() as run:
             dues = [
                 one.begin(
@@ -228,6 +237,42 @@ class Auditor:
             await run(store.settle, gaps, {**gone, **begun})
             self.series.confirm(dues, begun)
         self.storage.gaps_named.ring()
+
+    def _led_away(
+        self, accounts: Mapping[Series, Account], among: Iterable[Series]
+    ) -> dict[Series, Account]:
+        """Return the accounts whose watermarks lie beyond the exchange's time."""
+        times = {name: clock.latest_ms or 0 for name, clock in self.clocks.items()}
+        return {
+            one: accounts[one]
+            for one in among
+            if one in accounts and accounts[one].watermark_ms > times[one.trade_type] + _LAG_MS
+        }
+
+    async def _rewind(self, accounts: Mapping[Series, Account]) -> None:
+        """Set watermarks back to the last candle that is stored; the next scan names the rest.
+
+        An earlier version believed one witness of the time, and judged what was still to come.
+        """
+        store, clocks = self.storage.store, self.clocks
+        wanted = {one: account.first_ms for one, account in accounts.items()}
+        stored = await self.storage.merge_door.run(store.look_through, wanted)
+        for one, account in accounts.items():
+            now_ms = clocks[one.trade_type].latest_ms or 0
+            past = Span(0, one.interval.open_time_ms(now_ms))
+            ends_ms = [piece.to_ms for span in stored[one] for piece in span.common_with(past)]
+            back_ms = max(ends_ms, default=min(account.first_ms, past.to_ms))
+            back = Account(min(account.first_ms, back_ms), back_ms)
+            await self.storage.commit_door.run(store.rewind, {one: back}, now_ms)
+            logger.warning(
+                "%s: it was accounted for up to %s, which the exchange has not come to; it is"
+                " looked through anew from %s on",
+                one,
+                *(
+                    datetime.fromtimestamp(ms / 1_000, UTC).isoformat(" ", "seconds")
+                    for ms in (account.watermark_ms, back_ms)
+                ),
+            )
 
     async def _adopt_changed_files(self, among: Sequence[Series] | None) -> None:
         """Name what files have lost that are not as they were written, or are gone."""

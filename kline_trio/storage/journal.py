@@ -31,6 +31,7 @@ from kline_trio.storage.ledger import (
     Revision,
     State,
     accounts,
+    put_heartbeat,
 )
 from kline_trio.storage.waiting import (
     PendingCandle,
@@ -142,10 +143,7 @@ class Journal:
                 self._note(absence)
             for revision in revisions:
                 self._ledger.revise(self._id(revision.series), revision)
-            self._connection.executemany(
-                "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
-                [(*attrs.astuple(one), self._id(series)) for series, one in accounts.items()],
-            )
+            self._put_accounts(accounts)
 
     def _note(self, absence: Absence) -> tuple[Span, ...]:
         # Before the transaction ends, and also if it fails: too late a time costs a look only.
@@ -163,6 +161,28 @@ class Journal:
             return tuple(
                 absence for one in series for absence in self._ledger.reopen(one, self._id(one))
             )
+
+    def rewind(self, accounts: Mapping[Series, Account], now_ms: int) -> None:
+        """Set watermarks back that a wrong time had led away, and what followed from it.
+
+        Args:
+          accounts: as they are to be.
+          now_ms: the exchange's time. What was named from the watermark on is forgotten, and what
+            was closed at a later time is asked for anew.
+
+        Raises:
+          sqlite3.Error: all is as it was.
+        """
+        with self._transaction():
+            for series, account in accounts.items():
+                self._ledger.rewind(series, self._id(series), account.watermark_ms, now_ms)
+            self._put_accounts(accounts)
+
+    def _put_accounts(self, accounts: Mapping[Series, Account]) -> None:
+        self._connection.executemany(
+            "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
+            [(*attrs.astuple(one), self._id(series)) for series, one in accounts.items()],
+        )
 
     def accounts(self) -> dict[Series, Account]:
         """Those of all series that have one."""
@@ -416,12 +436,6 @@ class Journal:
         Raises:
           sqlite3.Error: nothing was changed.
         """
-
-        def found(absence: Absence) -> Absence:
-            # By whom it was filled is not known any more.
-            is_pending = absence.state is State.PENDING
-            return attrs.evolve(absence, state=State.FILLED) if is_pending else absence
-
         with self._transaction():
             one = self._connection
             for path, crc32 in listed:
@@ -437,28 +451,18 @@ class Journal:
                     self._note(Absence(series, gap, seen_ms, Reason.FOUND_MISSING))
                     count += series.interval.count(gap)
             for span in stored:
-                self._ledger.change(series, series_id, span, found)
+                self._ledger.find(series, series_id, span)
             one.execute("UPDATE series SET is_compared = 1 WHERE id = ?", [series_id])
             return count
 
     def beat(self, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int) -> None:
-        """Keeps the recorder's pid, each market's exchange time, and the local time.
-
-        A market's local time stays as it is while its exchange time does: so a reader can tell
-        since when an exchange is silent.
+        """Keep the recorder's pid, each market's exchange time, and the local time.
 
         Raises:
           sqlite3.Error: nothing was kept.
         """
         with self._transaction():
-            self._connection.execute("UPDATE state SET pid = ?", [pid])
-            for trade_type, now_ms in {**exchange_ms, "": local_ms}.items():
-                key = "SELECT exchange_ms FROM exchange_time WHERE trade_type = ?"
-                if self._connection.execute(key, [trade_type]).fetchone() != (now_ms,):
-                    self._connection.execute(
-                        "INSERT OR REPLACE INTO exchange_time VALUES (?, ?, ?)",
-                        [trade_type, now_ms, local_ms],
-                    )
+            put_heartbeat(self._connection, pid, exchange_ms, local_ms)
 
     def _id(self, series: Series) -> int:
         known = self._ids.get(series)

@@ -25,6 +25,7 @@ __all__ = [
     "State",
     "absences",
     "accounts",
+    "put_heartbeat",
     "revisions",
     "unfilled",
 ]
@@ -203,6 +204,10 @@ _DELISTED = f"""
 SELECT {_COLUMNS} FROM absence
 WHERE series_id = ? AND reason = '{Reason.DELISTED}' AND state = '{State.CLOSED}' ORDER BY from_ms
 """  # noqa: S608 - ours
+_CLOSED_LATER = f"""
+SELECT {_COLUMNS} FROM absence
+WHERE series_id = ? AND first_seen_ms > ? AND state = '{State.CLOSED}' ORDER BY from_ms
+"""  # noqa: S608 - ours
 _INSERT = f"INSERT INTO absence (series_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _REVISIONS = f"""
 SELECT trade_type, symbol, time_interval, origin, is_newer_kept, open_time_ms, {", ".join(_PAIRS)}
@@ -219,6 +224,24 @@ def accounts(connection: sqlite3.Connection) -> dict[Series, Account]:
         " WHERE watermark_ms IS NOT NULL"
     )
     return {Series(*row[:3]): Account(*row[3:]) for row in rows}
+
+
+def put_heartbeat(
+    connection: sqlite3.Connection, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int
+) -> None:
+    """Keep the recorder's pid, each market's exchange time, and the local time.
+
+    A market's local time stays as it is while its exchange time does: so a reader can tell since
+    when an exchange is silent.
+    """
+    connection.execute("UPDATE state SET pid = ?", [pid])
+    for trade_type, now_ms in {**exchange_ms, "": local_ms}.items():
+        key = "SELECT exchange_ms FROM exchange_time WHERE trade_type = ?"
+        if connection.execute(key, [trade_type]).fetchone() != (now_ms,):
+            connection.execute(
+                "INSERT OR REPLACE INTO exchange_time VALUES (?, ?, ?)",
+                [trade_type, now_ms, local_ms],
+            )
 
 
 def absences(connection: sqlite3.Connection) -> Iterator[Absence]:
@@ -351,6 +374,29 @@ class Ledger:
         for one in closed:
             self.change(series, series_id, one.span, anew)
         return [anew(one) for one in closed]
+
+    def find(self, series: Series, series_id: int, span: Span) -> None:
+        """Set what is pending of a span to filled: it is stored, and by whom is not known."""
+
+        def found(one: Absence) -> Absence:
+            is_pending = one.state is State.PENDING
+            return attrs.evolve(one, state=State.FILLED) if is_pending else one
+
+        self.change(series, series_id, span, found)
+
+    def rewind(self, series: Series, series_id: int, from_ms: int, now_ms: int) -> None:
+        """Forget what is absent from a moment on, and ask anew for what was closed after now."""
+        later = [*self._touched(series_id, Span(from_ms, _EVER_MS))]
+        for one in (_absence(series, row) for row in later):
+            self._delete(series_id, one.span)
+            for span in one.span.common_with(Span(0, from_ms)):
+                self._insert(series_id, attrs.evolve(one, span=span))
+        self.changes += 1
+        rows = self._connection.execute(_CLOSED_LATER, [series_id, now_ms]).fetchall()
+        for one in (_absence(series, row) for row in rows):
+            anew = attrs.evolve(one, state=State.PENDING, reason=Reason.NOT_RECEIVED, asked=0)
+            self._delete(series_id, one.span)
+            self._insert(series_id, anew)
 
     def revise(self, series_id: int, revision: Revision) -> None:
         """Takes a revision down."""

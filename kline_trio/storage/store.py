@@ -147,6 +147,15 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.reopen(series)
 
+    def rewind(self, accounts: Mapping[Series, Account], now_ms: int) -> None:
+        """Set watermarks back that a wrong time had led away; see `Journal.rewind`.
+
+        Raises:
+          DiskError: all is as it was.
+        """
+        with disk_errors(journal_path(self.path)):
+            self._journal.rewind(accounts, now_ms)
+
     def accounts(self) -> dict[Series, Account]:
         """Up to where each series is accounted for.
 

@@ -329,6 +329,32 @@ async def test_a_file_that_is_lost_while_its_series_is_taken_out_is_named_when_i
     assert (0, 3, "lost from its file", "pending") in desk.ledger(BTC)
 
 
+async def test_a_watermark_that_a_wrong_time_led_away_is_set_back_to_the_last_stored_candle(
+    desk: Desk, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an earlier version left it, which believed a time of ten years ahead."""
+    ahead = 10 * 365 * 1_440
+    desk.receive(BTC, -20, -19, -15, -12)
+    closed = Absence(
+        BTC, Span(minute(-14), minute(-12)), minute(5), Reason.EXCHANGE_HAD_NONE, GapState.CLOSED
+    )
+    true = Absence(
+        BTC, Span(minute(-18), minute(-15)), minute(-14), Reason.EXCHANGE_HAD_NONE, GapState.CLOSED
+    )
+    future = Absence(BTC, Span(minute(-11), minute(ahead)), minute(ahead), Reason.NOT_RECEIVED)
+    account = Account(minute(-20), minute(ahead))
+    desk.store.settle([true, closed, future], {BTC: account})
+    await begun(desk)
+    await desk.auditor.audit()
+    assert desk.store.accounts()[BTC] == Account(minute(-20), minute(0))
+    assert desk.ledger(BTC) == [
+        (-18, -15, "the exchange had none", "closed"),
+        (-14, -12, "not received", "pending"),
+        (-11, 0, "recorder was down", "pending"),
+    ]
+    assert "which the exchange has not come to" in caplog.text
+
+
 async def test_a_series_that_is_not_configured_any_more_is_retired_at_the_next_start(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
