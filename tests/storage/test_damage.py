@@ -282,7 +282,8 @@ def test_a_watermark_that_is_written_after_it_hides_nothing(tmp_path: Path) -> N
     store.accept([*minutes(2, 3), *minutes(46, 47)])
     assert merge_waiting(store) == 43
     store.settle(
-        [Absence(BTC, span(44, 46), at(50), Reason.NOT_RECEIVED)], {BTC: Account(at(0), at(47))}
+        [Absence(BTC, span(44, 46), at(50), Reason.LOST_FROM_FILE)],
+        {BTC: Account(at(0), at(47))},
     )
     assert pending(store) == [(0, 2), (3, 46)]
     store.close()

@@ -308,7 +308,7 @@ def test_what_a_damaged_file_held_is_absent_and_its_account_stays(tmp_path: Path
     assert merged.held == (span(50, 51),)
     assert store.forget(merged, merge.pending) == 50
     assert store.accounts() == {BTC: Account(at(0), at(51))}
-    assert rows(store) == [(0, 50, "not received", "pending", 0, None)]
+    assert rows(store) == [(0, 50, "lost from its file", "pending", 0, None)]
     assert store.look_through({BTC: at(0)}) == {BTC: [span(50, 51)]}
     store.close()
 
