@@ -67,21 +67,28 @@ class Listing:
 
 
 def begun_ms(
-    known: Mapping[str, Listing], seen: Mapping[str, Listing], before_ms: int | None, now_ms: int
+    known: Mapping[str, Listing],
+    seen: Mapping[str, Listing],
+    before_ms: int | None,
+    entered_ms: Mapping[str, int],
 ) -> dict[str, int]:
-    """Since when symbols trade that did not at the look before.
+    """Return since when symbols may trade that trade now and did not at the look before.
 
-    At the first look it is known of contracts only, those among them that were announced before:
-    of spot's symbols nobody tells.
+    The list's own dates are no bound: they have been half an hour and a day late, and a symbol may
+    trade while it is listed as still to come. What the exchange's first candle shows to be too
+    early costs one row of the ledger.
+
+    Args:
+      known: the list as it was last seen, by symbol.
+      seen: as it is now.
+      before_ms: when it was last seen, perhaps by an earlier recorder; None: never.
+      entered_ms: since when each symbol is in the list, trading or not.
     """
     begun = {}
     for symbol, listing in seen.items():
-        if not listing.is_trading or (symbol in known and known[symbol].is_trading):
+        was = known.get(symbol)
+        if before_ms is None or not listing.is_trading or (was is not None and was.is_trading):
             continue
-        if before_ms is not None:
-            begun[symbol] = min(now_ms, max(before_ms, listing.onboard_ms or 0))
-        elif not known or listing.onboard_ms is None:
-            continue
-        elif symbol not in known or known[symbol].is_to_come:
-            begun[symbol] = min(now_ms, listing.onboard_ms)
+        is_announced = was is not None and was.is_to_come
+        begun[symbol] = entered_ms.get(symbol, before_ms) if is_announced else before_ms
     return begun

@@ -64,6 +64,8 @@ class Universe:
     """How many symbols of a market trade."""
     _most_trading: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many have traded at most."""
+    _entered_ms: dict[tuple[str, str], int] = attrs.field(init=False)
+    """Since when a symbol is in its market's list."""
     _changed_ms: dict[tuple[str, str], int] = attrs.field(init=False)
     """By market and symbol, when a change of it was last seen, of every one that ever was."""
     _followed: dict[str, _Market] = attrs.field(init=False)
@@ -73,6 +75,7 @@ class Universe:
         self.listings = {name: dict(self.file.latest.get(name, {})) for name in self.markets}
         self._followed = {name: _Market() for name in self.markets}
         self._changed_ms = self.file.changed_ms()
+        self._entered_ms = self.file.entered_ms()
         for name, seen in self.listings.items():
             self._trading[name] = sum(one.is_trading for one in seen.values())
         self._most_trading.update(self._trading)
@@ -180,14 +183,15 @@ class Universe:
     ) -> dict[str, int] | None:
         known = self.listings[trade_type]
         found = changes(trade_type, known, seen, now_ms)
-        before_ms = self._looked_ms.get(trade_type)
+        is_first = trade_type not in self._looked_ms
+        before_ms = self._looked_ms.get(trade_type, self._last_ms(trade_type))
         self._looked_ms[trade_type] = now_ms
         trading = sum(one.is_trading for one in seen.values())
         self._trading[trade_type] = trading
         self._most_trading[trade_type] = max(trading, self._most_trading[trade_type])
         market.seen.set()
         if not found:
-            return {} if before_ms is None else None
+            return {} if is_first else None
         market.unsaved += found
         self.listings[trade_type] = seen
         logger.info(
@@ -200,7 +204,15 @@ class Universe:
             sum(one.listing.symbol in known and one.listing.symbol in seen for one in found),
         )
         self._changed_ms.update(((trade_type, one.listing.symbol), now_ms) for one in found)
-        return begun_ms(known, seen, before_ms, now_ms)
+        entered_ms = {one: self._entered_ms.get((trade_type, one), now_ms) for one in known}
+        for symbol in seen.keys() - known.keys():
+            self._entered_ms[trade_type, symbol] = now_ms
+        return begun_ms(known, seen, before_ms, entered_ms)
+
+    def _last_ms(self, trade_type: str) -> int | None:
+        """Return when an earlier recorder saw the last change of a list; None: it saw none."""
+        times = [ms for (name, _), ms in self._changed_ms.items() if name == trade_type]
+        return max(times, default=None)
 
     async def _save(self, market: _Market) -> bool:
         """Write down what is new; False if there is no room for it."""

@@ -114,6 +114,17 @@ class UniverseFile:
         times, trade_types, symbols, *_ = _lists(self._table)
         return dict(zip(zip(trade_types, symbols, strict=True), times, strict=True))
 
+    def entered_ms(self) -> dict[tuple[str, str], int]:
+        """Since when a symbol is in the list, anew after it was gone, by market and name."""
+        found: dict[tuple[str, str], int] = {}
+        gone: set[tuple[str, str]] = set()
+        for time_ms, trade_type, symbol, status in zip(*_lists(self._table)[:4], strict=True):
+            key = (trade_type, symbol)
+            if key not in found or (key in gone and status != GONE):
+                found[key] = time_ms
+            (gone.add if status == GONE else gone.discard)(key)
+        return found
+
     def append(self, sightings: Sequence[Sighting]) -> None:
         """Adds rows; when it returns, they survive a power cut. Without rows nothing is written.
 
