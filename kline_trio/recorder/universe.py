@@ -219,12 +219,23 @@ class Universe:
         return True
 
 
-async def resolved(config: Config, markets: Mapping[str, RestMarket]) -> tuple[Series, ...]:
-    """What a configuration means at this moment, for work that ends by itself.
+async def resolved(
+    config: Config,
+    markets: Mapping[str, RestMarket],
+    failed: Callable[[str, UnavailableError], None],
+) -> tuple[Series, ...]:
+    """Return the series that a configuration means now, for work that ends by itself.
 
-    Raises:
-      UnavailableError: a market whose symbols are chosen by patterns gives no list of them.
+    Args:
+      config: names series and patterns.
+      markets: by trade type.
+      failed: called for each market that gives no list of its symbols. The market's patterns mean
+        no series then; the series of other markets, and those that are named, are returned.
     """
-    asked = {one.trade_type for one in config.patterns}
-    listings = {trade_type: await markets[trade_type].listings() for trade_type in sorted(asked)}
+    listings = {}
+    for trade_type in sorted({one.trade_type for one in config.patterns}):
+        try:
+            listings[trade_type] = await markets[trade_type].listings()
+        except UnavailableError as error:
+            failed(trade_type, error)
     return wanted(config.streams, config.patterns, listings)
