@@ -187,8 +187,8 @@ def _check_times(open_time_ms: int, close_time_ms: int, interval: Interval) -> N
         raise ProtocolError("an open time off the interval's grid")
     # Not `!=`: the last candle before an outage can be cut short (BTCUSDT, 2023-03-24 12:39).
     length_ms = close_time_ms + 1 - open_time_ms
-    is_longer = close_time_ms >= interval.end_time_ms(open_time_ms)
-    if is_longer or length_ms in _OTHER_LENGTHS_MS[interval.name]:
+    is_inside = open_time_ms <= close_time_ms < interval.end_time_ms(open_time_ms)
+    if not is_inside or length_ms in _OTHER_LENGTHS_MS[interval.name]:
         raise ProtocolError("a candle of another interval")
 
 

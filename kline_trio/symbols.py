@@ -1,9 +1,10 @@
 """Which series are wanted, which symbols are unknown, when the next candle closes."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from kline_trio.candle import Series, upper_ascii
+from kline_trio.errors import UnavailableError
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Interval
@@ -73,19 +74,24 @@ def seconds_to_next_close(series: Iterable[Series], exchange_now_ms: int) -> flo
 
 
 async def resolved(
-    streams: Iterable[Series], patterns: Iterable[Selection], markets: Mapping[str, RestMarket]
+    streams: Iterable[Series],
+    patterns: Iterable[Selection],
+    markets: Mapping[str, RestMarket],
+    failed: Callable[[str, UnavailableError], None],
 ) -> tuple[Series, ...]:
-    """Return what a configuration means at this moment, for work that ends by itself.
+    """Return the series that a configuration means now, for work that ends by itself.
 
     Args:
       streams: the series that it names.
       patterns: by which it chooses others.
-      markets: where to ask for the lists that patterns need.
-
-    Raises:
-      UnavailableError: a market whose symbols are chosen by patterns gives no list of them.
+      markets: by trade type: where to ask for the lists that patterns need.
+      failed: called for each market that gives no list of its symbols. The market's patterns mean
+        no series then; the series of other markets, and those that are named, are returned.
     """
-    patterns = tuple(patterns)
-    asked = sorted({one.trade_type for one in patterns})
-    listings = {trade_type: await markets[trade_type].listings() for trade_type in asked}
+    patterns, listings = tuple(patterns), {}
+    for trade_type in sorted({one.trade_type for one in patterns}):
+        try:
+            listings[trade_type] = await markets[trade_type].listings()
+        except UnavailableError as error:
+            failed(trade_type, error)
     return wanted(streams, patterns, listings)

@@ -52,7 +52,9 @@ async def fill(
 ) -> Backfilled:
     """Fetch what is absent of the configured series, without recording; ends when that is done.
 
-    If it is stopped or cancelled, what was fetched stays, and the rest is fetched next time.
+    If it is stopped or cancelled, what was fetched stays, and the rest is fetched next time. A
+    market whose list of symbols is not to be had keeps no other series waiting; the error comes at
+    the end.
 
     Args:
       config: as for the recorder; `history.since` is from when on.
@@ -68,6 +70,12 @@ async def fill(
       DiskError: the store cannot be made, read or written.
     """
     seams = seams or Seams()
+    no_list: list[str] = []
+
+    def failed(trade_type: str, error: UnavailableError) -> None:
+        no_list.append(f"{trade_type}: no list of symbols, which its patterns need: {error}")
+        logger.warning("%s; other series are fetched", no_list[-1])
+
     async with open_store(config, seams, _FETCHES_ITSELF) as storage:
         core = Core.of(config, storage)
         with lone_error_plain():
@@ -78,7 +86,9 @@ async def fill(
                 auditor = Auditor(
                     storage, core.series, http.clocks, config.history.since_ms, is_recorder=False
                 )
-                series = await resolved(config.streams, config.patterns, http.markets)
+                series = await resolved(config.streams, config.patterns, http.markets, failed)
+                if no_list and not series:
+                    raise UnavailableError("; ".join(no_list))
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
                 async with trio.open_nursery() as network:
@@ -96,6 +106,8 @@ async def fill(
                 await auditor.keep()
                 core.merger.finish(math.inf)
             await Heartbeat(storage, http.clocks, seams.wall_clock).end()
+        if no_list and absent == 0:
+            raise UnavailableError(f"{'; '.join(no_list)}; {filler.filled:,} candles filled in")
         return Backfilled(filler.filled, absent)
 
 

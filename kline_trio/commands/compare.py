@@ -1,10 +1,10 @@
 """The command `check --against`: compare the store with the exchange and with itself; repair it."""
 
 import argparse
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from random import Random
 from typing import TypeVar
 
@@ -12,39 +12,52 @@ import attrs
 import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source
+from kline_trio.commands.differences import (
+    Checked,
+    NotCompared,
+    Verified,
+    print_across_intervals,
+    print_checked,
+    print_not_compared,
+)
 from kline_trio.config import Config
 from kline_trio.console import log_lines
-from kline_trio.errors import RefusedError, UnavailableError
+from kline_trio.errors import DamagedArchiveError, DiskError, RefusedError, UnavailableError
 from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unpacked
 from kline_trio.exchange.klines import Page, newest_page
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.interval import INTERVALS, Span
+from kline_trio.interval import Span
 from kline_trio.recorder.lifetimes import open_http, open_store
 from kline_trio.recorder.seams import Seams
+from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv
-from kline_trio.storage.comparison import Comparison, compare, summed_mismatches
+from kline_trio.storage.comparison import compare
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from kline_trio.symbols import resolved
 
-__all__ = ["Verified", "check_against", "repair", "verify"]
+__all__ = ["Checked", "NotCompared", "Verified", "check_against", "repair", "verify"]
 
-_MOST_LINES = 20
-"""For each series."""
 _ATTEMPTS = 5
+_ATTEMPTS_UNANSWERED = 2
+"""For a question that follows one without an answer."""
 _ATTEMPT_SECONDS = 2.0
 """After the nth failed attempt, wait n times as long."""
+_MOST_UNANSWERED = 10
+"""After so many questions in a row without an answer, leave out the rest of the series."""
 
 _Answer = TypeVar("_Answer")
 
+_open_time_ms = attrgetter("open_time_ms")
+
 
 @attrs.frozen
-class Verified:
-    """A stretch of a series that was compared."""
+class _Theirs:
+    """The exchange's candles of a stretch."""
 
-    series: Series
-    span: Span
-    comparison: Comparison
+    candles: Sequence[Candle]
+    problems: tuple[str, ...] = ()
+    """Why some rows of the answer were not taken."""
 
 
 @attrs.frozen
@@ -52,16 +65,75 @@ class _Stretch:
     """A part of a series that the exchange gives in one answer."""
 
     span: Span
-    fetch: Callable[[], Awaitable[Sequence[Candle] | None]]
-    """Returns the exchange's candles; None if the archive does not have the file."""
+    fetch: Callable[[], Awaitable[_Theirs]]
+
+
+@attrs.define
+class _Patience:
+    """How long to insist on an answer of one host: less while the host gives none."""
+
+    unanswered: int = 0
+    """How many questions in a row had no answer."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the host has given no answer for too long."""
+        return self.unanswered >= _MOST_UNANSWERED
+
+    async def ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Ask until there is an answer. A refusal or a damaged file is one.
+
+        Raises:
+          RefusedError: the exchange will not answer.
+          DamagedArchiveError: the file is not what it should be.
+          UnavailableError: no attempt had an answer.
+        """
+        attempts = _ATTEMPTS_UNANSWERED if self.unanswered else _ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            try:
+                answer = await question()
+            except UnavailableError as error:
+                if isinstance(error, DamagedArchiveError):
+                    self.unanswered = 0
+                    raise
+                if isinstance(error, RefusedError):
+                    # Without a code the refusal is about us, not about the question.
+                    self.unanswered = _MOST_UNANSWERED if error.code is None else 0
+                    raise
+                if attempt == attempts:
+                    self.unanswered += 1
+                    raise
+                await trio.sleep(_ATTEMPT_SECONDS * attempt)
+            else:
+                self.unanswered = 0
+                return answer
+        raise AssertionError("the last attempt returns or raises")
 
 
 def check_against(config: Config, options: argparse.Namespace) -> int:
     """Compare, print the differences, and repair them if `--repair` is given.
 
     Returns:
-      the exit status: 1 if anything differs, else 0.
+      the exit status: 1 if anything differs or could not be compared, else 0.
     """
+    differing = not_compared = 0
+    unread: set[Series] = set()
+    seen: dict[Series, None] = dict.fromkeys(config.streams)
+
+    def tell(checked: Checked) -> None:
+        # At once: what is known stays known if the rest takes too long, or is interrupted.
+        nonlocal differing, not_compared
+        seen[checked.series] = None
+        differing += print_checked(checked)
+        not_compared += len(checked.failures)
+        if checked.is_unread:
+            unread.add(checked.series)
+
+    def tell_failed(failure: NotCompared) -> None:
+        nonlocal not_compared
+        print_not_compared([failure])
+        not_compared += 1
+
     with log_lines(debug=False):
         found = trio.run(
             partial(
@@ -70,15 +142,15 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
                 against=options.against,
                 since_ms=options.since,
                 sample=options.sample,
+                tell=tell,
+                tell_failed=tell_failed,
             )
         )
-    every = tuple(dict.fromkeys((*config.streams, *(one.series for one in found))))
-    differing = _print_differences(found, every)
-    across = _print_across_intervals(config, every)
+    across = print_across_intervals(config.store.path, list(seen), unread)
     if options.repair and differing:
         written = trio.run(repair, config, found)
         print(f"repaired: {written:,} candles have the exchange's values now")
-    return 1 if differing or across else 0
+    return 1 if differing or not_compared or across else 0
 
 
 async def verify(
@@ -88,10 +160,13 @@ async def verify(
     since_ms: int | None = None,
     sample: int | None = None,
     seams: Seams | None = None,
+    tell: Callable[[Checked], None] = lambda _: None,
+    tell_failed: Callable[[NotCompared], None] = lambda _: None,
 ) -> list[Verified]:
     """Compare the stored candles of the configured series with the exchange's.
 
-    A recorder may hold the store meanwhile.
+    A recorder may hold the store meanwhile. What fails ends nothing but itself: the other files,
+    pages, series and markets are compared all the same.
 
     Args:
       config: names the series and the store.
@@ -100,37 +175,75 @@ async def verify(
       sample: compare about so many candles of each series, in stretches chosen at random; None:
         compare all.
       seams: to the world.
+      tell: called with the result of each series, failures included, as soon as it is there.
+      tell_failed: called for each market whose list of symbols is not to be had.
 
     Returns:
       the stretches that were compared, by series; without a sample, newest first.
-
-    Raises:
-      UnavailableError: the exchange does not answer, or refuses to.
-      KlineTrioError: the store cannot be read.
     """
     seams = seams or Seams()
-    found = []
+    found: list[Verified] = []
+    archive_patience = _Patience()
     async with open_http(config, seams) as http:
         archive = Archive(http.client, config.archive)
-        for series in await resolved(config.streams, config.patterns, http.markets):
-            rest = http.markets[series.trade_type]
-            now_ms = await _patiently(rest.confirm_time)
-            table = await seams.on_disk(stored_table, config.store.path, series, since_ms or 0)
+        rest_patience = {trade_type: _Patience() for trade_type in http.markets}
+
+        async def check(series: Series) -> Checked:
+            rest, patience = http.markets[series.trade_type], rest_patience[series.trade_type]
+            try:
+                now_ms = await patience.ask(rest.confirm_time)
+            except UnavailableError as error:
+                return Checked(series, (), (NotCompared(str(series), None, str(error)),))
+            try:
+                table = await seams.on_disk(stored_table, config.store.path, series, since_ms or 0)
+            except DiskError as error:
+                failure = NotCompared(str(series), None, str(error))
+                return Checked(series, (), (failure,), is_unread=True)
             if table is None or not table.num_rows:
-                continue
+                return Checked(series, (), ())
             ours = candles_of(table)
             whole = Span(ours[0].open_time_ms, series.interval.end_time_ms(ours[-1].open_time_ms))
             if against == "rest":
                 stretches = _rest_stretches(rest, series, whole)
             else:
+                patience = archive_patience
                 stretches = _archive_stretches(archive, series, whole, now_ms)
-            for stretch in _chosen(stretches, series, sample, seams.random):
-                theirs = await stretch.fetch()
-                if theirs is not None:
-                    span = stretch.span
-                    mine = [one for one in ours if span.from_ms <= one.open_time_ms < span.to_ms]
-                    found.append(Verified(series, span, compare(mine, theirs)))
+            chosen = _chosen(stretches, series, sample, seams.random)
+            return await _compared(series, ours, chosen, patience)
+
+        def no_list(trade_type: str, error: UnavailableError) -> None:
+            problem = f"its list of symbols, which patterns need, is not to be had: {error}"
+            tell_failed(NotCompared(trade_type, None, problem))
+
+        for series in await resolved(config.streams, config.patterns, http.markets, no_list):
+            checked = await check(series)
+            tell(checked)
+            found += checked.compared
     return found
+
+
+async def _compared(
+    series: Series, ours: Sequence[Candle], stretches: Sequence[_Stretch], patience: _Patience
+) -> Checked:
+    """Compare stretch by stretch; of those without an answer say why."""
+    found, failures = [], []
+    for n, stretch in enumerate(stretches):
+        span = stretch.span
+        try:
+            theirs = await patience.ask(stretch.fetch)
+        except UnavailableError as error:
+            failures.append(NotCompared(str(series), span, str(error)))
+            if patience.is_over or isinstance(error, RefusedError):
+                rest = joined(one.span for one in stretches[n + 1 :])
+                problem = "left out, since the exchange gives no answers for the series"
+                failures += [NotCompared(str(series), one, problem) for one in rest]
+                break
+            continue
+        failures += [NotCompared(str(series), span, problem) for problem in theirs.problems]
+        first, end = (bisect_left(ours, ms, key=_open_time_ms) for ms in (span.from_ms, span.to_ms))
+        mine = ours[first:end]
+        found.append(Verified(series, span, compare(mine, theirs.candles)))
+    return Checked(series, tuple(found), tuple(failures))
 
 
 async def repair(config: Config, found: Sequence[Verified], seams: Seams | None = None) -> int:
@@ -168,20 +281,14 @@ def _rest_stretches(rest: RestMarket, series: Series, whole: Span) -> list[_Stre
     return found
 
 
-async def _ask_rest(rest: RestMarket, series: Series, page: Page) -> Sequence[Candle]:
-    answer = await _patiently(lambda: rest.klines(series, page, 0.0))
-    return answer.candles
+async def _ask_rest(rest: RestMarket, series: Series, page: Page) -> _Theirs:
+    answer = await rest.klines(series, page, 0.0)
+    return _Theirs(answer.candles, tuple(_passed_over(answer.bad_rows)))
 
 
-async def _patiently(ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
-    for attempt in range(1, _ATTEMPTS):
-        try:
-            return await ask()
-        except RefusedError:
-            raise
-        except UnavailableError:
-            await trio.sleep(_ATTEMPT_SECONDS * attempt)
-    return await ask()
+def _passed_over(bad_rows: Mapping[str, int], where: str = "") -> Iterator[str]:
+    for reason, count in bad_rows.items():
+        yield f"{where}{count:,} rows were passed over: {reason}"
 
 
 def _archive_stretches(
@@ -194,13 +301,15 @@ def _archive_stretches(
     ]
 
 
-async def _fetch_file(
-    archive: Archive, file: ArchiveFile, series: Series, span: Span
-) -> Sequence[Candle] | None:
-    content = await archive.fetch(file)
-    if content is None:
-        return None
-    return candles_of(read_csv(unpacked(content), series, span).table)
+async def _fetch_file(archive: Archive, file: ArchiveFile, series: Series, span: Span) -> _Theirs:
+    try:
+        content = await archive.fetch(file)
+        if content is None:
+            raise DamagedArchiveError("the archive does not have it")
+        rows = read_csv(unpacked(content), series, span)
+    except DamagedArchiveError as error:
+        raise DamagedArchiveError(f"{file.path}: {error}") from None
+    return _Theirs(candles_of(rows.table), tuple(_passed_over(rows.bad_rows, f"{file.path}: ")))
 
 
 def _chosen(
@@ -215,71 +324,3 @@ def _chosen(
         chosen.append(stretch)
         candles += series.interval.count(stretch.span)
     return chosen
-
-
-def _print_differences(found: Sequence[Verified], every: Iterable[Series]) -> int:
-    """Print the first differences and the totals of each series; return how many there are."""
-    lines: Counter[Series] = Counter()
-    for one in found:
-        for text in _differences(one.comparison):
-            lines[one.series] += 1
-            if lines[one.series] <= _MOST_LINES:
-                print(f"{one.series} {text}")
-    for series in every:
-        mine = [one.comparison for one in found if one.series == series]
-        if lines[series] > _MOST_LINES:
-            print(f"{series}: and {lines[series] - _MOST_LINES:,} more")
-        print(
-            f"{series}: {sum(one.compared for one in mine):,} compared,"
-            f" {sum(one.equal for one in mine):,} equal,"
-            f" {sum(len(one.differing) for one in mine):,} differing,"
-            f" {sum(len(one.absent_here) for one in mine):,} absent here,"
-            f" {sum(len(one.absent_there) for one in mine):,} absent there"
-        )
-    return lines.total()
-
-
-def _differences(comparison: Comparison) -> list[str]:
-    lines = []
-    for ours, theirs in comparison.differing:
-        values = ", ".join(
-            f"{name} {getattr(ours, name)!r} here, {getattr(theirs, name)!r} there"
-            for name in attrs.fields_dict(Candle)
-            if getattr(ours, name) != getattr(theirs, name)
-        )
-        lines.append(f"{_time(ours.open_time_ms)}: {values}")
-    lines += [f"{_time(one.open_time_ms)}: absent here" for one in comparison.absent_here]
-    lines += [f"{_time(one.open_time_ms)}: absent there" for one in comparison.absent_there]
-    return lines
-
-
-def _print_across_intervals(config: Config, every: Iterable[Series]) -> int:
-    """Print where longer candles disagree with the stored shorter ones; return how many do."""
-    found = 0
-    order = list(INTERVALS)
-    by_symbol: dict[tuple[str, str], list[Series]] = {}
-    for series in every:
-        by_symbol.setdefault((series.trade_type, series.symbol), []).append(series)
-    for several in by_symbol.values():
-        shortest, *longer = sorted(several, key=lambda one: order.index(one.time_interval))
-        short = stored_table(config.store.path, shortest) if longer else None
-        for series in longer:
-            table = stored_table(config.store.path, series)
-            if short is None or table is None:
-                continue
-            wrong = list(summed_mismatches(short, shortest.interval, table, series))
-            for one in wrong[:_MOST_LINES]:
-                print(
-                    f"{series} {_time(one.open_time_ms)}: {one.column} {one.stored!r}, but"
-                    f" {one.shorter.name} candles make {one.summed!r}"
-                )
-            print(
-                f"{series}: against {shortest.time_interval}, {table.num_rows:,} candles,"
-                f" {len(wrong):,} disagreements"
-            )
-            found += len(wrong)
-    return found
-
-
-def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")

@@ -1,5 +1,6 @@
 """The command `tail`: show closed candles as they come, and store nothing."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -8,12 +9,15 @@ import trio
 
 from kline_trio.candle import ReceivedCandle
 from kline_trio.config import Config
+from kline_trio.errors import UnavailableError
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
 from kline_trio.symbols import resolved
 
 __all__ = ["open_tail"]
+
+logger = logging.getLogger(__name__)
 
 
 def _print(received: ReceivedCandle) -> None:
@@ -39,15 +43,23 @@ async def open_tail(
       seams: to the world.
 
     Raises:
-      UnavailableError: the list that patterns need is not to be had.
+      UnavailableError: no list that patterns need is to be had, and there is nothing else to show.
     """
     seams = seams or Seams()
+    no_list: list[str] = []
+
+    def failed(trade_type: str, error: UnavailableError) -> None:
+        no_list.append(f"{trade_type}: no list of symbols, which its patterns need: {error}")
+        logger.warning("%s; other series are shown", no_list[-1])
+
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
     with lone_error_plain():
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
             async with open_http(config, seams) as http:
-                series = await resolved(config.streams, config.patterns, http.markets)
+                series = await resolved(config.streams, config.patterns, http.markets, failed)
+                if no_list and not series:
+                    raise UnavailableError("; ".join(no_list))
                 listeners = listeners_of(config, seams, http, send)
                 for trade_type, listener in listeners.items():
                     listener.listen_to([one for one in series if one.trade_type == trade_type])

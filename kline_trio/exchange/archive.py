@@ -143,7 +143,7 @@ class Archive:
         """The zip file, as its published SHA-256 says that it is; None if it is not published.
 
         Raises:
-          DamagedArchiveError: fetched twice, it is not what its checksum says.
+          DamagedArchiveError: fetched twice, it is not what its checksum says; or it has none.
           UnavailableError: there was no answer that can be used.
         """
         for _ in range(2):
@@ -152,11 +152,11 @@ class Archive:
                 return None
             checksum = await self._get(f"{file.path}.CHECKSUM")
             if checksum is None:
-                raise UnavailableError(f"{file.path} has no CHECKSUM yet")
+                raise DamagedArchiveError("it has no CHECKSUM yet")
             said = _SUM.match(checksum)
             if said and said[1].decode().lower() == hashlib.sha256(content).hexdigest():
                 return content
-        raise DamagedArchiveError(f"{file.path} is not what its CHECKSUM says")
+        raise DamagedArchiveError("it is not what its CHECKSUM says")
 
     async def _get(self, path: str) -> bytes | None:
         url = f"{self.host}/{path}"

@@ -36,6 +36,8 @@ _ROWS_IN_A_BATCH = 500_000
 _BYTES_AT_ONCE = 2**20
 """Of packed files that are read together: two weeks of 1m, or a month."""
 _REST_SECONDS = 60.0
+_MOST_UNANSWERED = FETCHERS
+"""So many files in a row that were not to be had are the host's failure."""
 _SAY_SECONDS = 10.0
 
 
@@ -72,6 +74,11 @@ class ArchiveSource:
     """What is taken and not stored yet, in the order in which it was taken."""
     _unpublished: set[ArchiveFile] = attrs.field(init=False, factory=set)
     """Files that are not there, though they should be: they are asked for once in each run."""
+    _put_off: dict[ArchiveFile, float] = attrs.field(init=False, factory=dict)
+    """Files that were not to be had, each with the time, on our own clock, until which REST is
+    asked instead."""
+    _unanswered: int = attrs.field(init=False, default=0)
+    """How many files in a row were not to be had."""
     _files: int = attrs.field(init=False, default=0)
     _files_done: int = attrs.field(init=False, default=0)
     _began: float = attrs.field(init=False, default=math.inf)
@@ -110,10 +117,7 @@ class ArchiveSource:
             return None
         # Between files that are not there, the longest stretch of those that may be.
         files = archive_files(series, span, now_ms)
-        stretches = [
-            list(some) for is_out, some in groupby(files, self._unpublished.__contains__)
-            if not is_out
-        ]  # fmt: skip
+        stretches = [list(some) for is_out, some in groupby(files, self._is_out) if not is_out]
         for stretch in reversed(stretches):
             for wanted in _whole(stretch).common_with(span):
                 if series.interval.count(wanted) >= _LEAST_CANDLES:
@@ -174,15 +178,32 @@ class ArchiveSource:
         try:
             content = await self.archive.fetch(file)
         except DamagedArchiveError as error:
+            self._unanswered = 0
             self._damaged(batch, file, error)
         except UnavailableError as error:
-            logger.warning("the archive gives no files: %s; REST is asked instead", error)
-            self._resting_until = trio.current_time() + _REST_SECONDS
+            self._failed(file, error)
         else:
+            self._unanswered = 0
             if content is None:
                 self._unpublished.add(file)
             else:
                 batch.fetched[file] = content
+
+    def _is_out(self, file: ArchiveFile) -> bool:
+        put_off_until = self._put_off.get(file, -math.inf)
+        return file in self._unpublished or trio.current_time() < put_off_until
+
+    def _failed(self, file: ArchiveFile, error: UnavailableError) -> None:
+        """Leave one file to REST for a while; and the host, if it gives no file at all."""
+        now = trio.current_time()
+        self._put_off = {one: until for one, until in self._put_off.items() if now < until}
+        self._put_off[file] = now + _REST_SECONDS
+        self._unanswered += 1
+        if self._unanswered < _MOST_UNANSWERED:
+            logger.warning("%s; REST is asked instead", error)
+            return
+        logger.warning("the archive gives no files: %s; REST is asked instead", error)
+        self._resting_until = now + _REST_SECONDS
 
     async def _read(self, batch: _Batch) -> None:
         """Read what was fetched; of small files many at once."""

@@ -170,3 +170,30 @@ async def test_an_outage_of_long_ago_is_closed_after_two_answers_ten_seconds_apa
     [none] = [one for one in ledger(tmp_path, GOOD[0]) if one.state is State.CLOSED]
     assert (none.reason, none.asked) == (Reason.EXCHANGE_HAD_NONE, 2)
     assert GOOD[0].interval.count(none.span) == 60
+
+
+async def test_a_market_without_a_list_of_symbols_keeps_no_other_series_waiting(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = since_days_ago(config_in(tmp_path, GOOD[0]), 0.5)
+    pattern = Config.from_text('[streams.usdt_futures]\n1m = ["*"]\n', name="", folder=tmp_path)
+    config = attrs.evolve(config, patterns=pattern.patterns)
+    async with joined(exchange) as seams:
+        without = attrs.evolve(seams, http_transport=NoList(exchange))
+        with pytest.raises(UnavailableError, match=r"usdt_futures: no list .* candles filled in"):
+            await fill(config, seams=without)
+        assert_complete(tmp_path, exchange, GOOD[0], minute(-720), START_MS - 60_000)
+        alone = attrs.evolve(config, streams=())
+        with pytest.raises(UnavailableError, match="usdt_futures: no list of symbols"):
+            await fill(alone, seams=without)
+
+
+@attrs.define
+class NoList(Transport):
+    """Gives no list of symbols of the USDT-margined market."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/fapi/v1/exchangeInfo":
+            return httpx2.Response(503, stream=httpx2.ByteStream(b""))
+        return await super().handle_async_request(request)

@@ -1,23 +1,39 @@
 """What is stored against what the exchange says now."""
 
+import argparse
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+import httpx2
 import numpy as np
 import pytest
+import trio
 import trio.testing
 
 import kline_trio
 from kline_trio.candle import Series
-from kline_trio.commands.compare import Verified, repair, verify
-from kline_trio.config import Config, StoreConfig
+from kline_trio.commands.compare import (
+    Checked,
+    NotCompared,
+    Verified,
+    check_against,
+    repair,
+    verify,
+)
+from kline_trio.commands.differences import print_across_intervals
+from kline_trio.config import Config, EndpointConfig, StoreConfig
+from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import RestFault
 from kline_trio.storage.comparison import summed_mismatches
 from kline_trio.storage.stored import stored_table
 from tests.recorder.test_supervisor import START_MS, truth
 from tests.storage.support import merge_all, open_store, receive
-from tests.virtual import joined
+from tests.virtual import Transport, joined
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -149,3 +165,213 @@ def test_minutes_make_up_the_longer_candles(name: str, tmp_path: Path) -> None:
     assert mismatch.summed == pytest.approx(mismatch.stored + 1)
     # A candle of which a minute is absent is not judged.
     assert list(summed_mismatches(changed.slice(701), SPOT.interval, long, longer)) == []
+
+
+# One failure ends nothing but itself.
+
+
+@attrs.define
+class Answering(Transport):
+    """Answers some requests otherwise."""
+
+    instead: Callable[[str], httpx2.Response | None]
+    """The answer to a URL; None: the exchange's own."""
+    asked: list[str] = attrs.field(factory=list)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(str(request.url))
+        told = self.instead(str(request.url))
+        if told is not None:
+            await trio.sleep(0.01)
+            return told
+        return await super().handle_async_request(request)
+
+
+def answer(status: int, body: bytes = b"") -> httpx2.Response:
+    return httpx2.Response(status, stream=httpx2.ByteStream(body))
+
+
+async def checked(
+    exchange: Exchange,
+    config: Config,
+    against: str,
+    instead: Callable[[str], httpx2.Response | None] = lambda _: None,
+) -> tuple[dict[Series, Checked], list[NotCompared], Answering]:
+    """The result for each series, what failed of no series, and what was asked."""
+    results: list[Checked] = []
+    failed: list[NotCompared] = []
+    async with joined(exchange) as seams:
+        wire = Answering(exchange, instead)
+        seams = attrs.evolve(seams, http_transport=wire)
+        found = await verify(
+            config, against=against, seams=seams, tell=results.append, tell_failed=failed.append
+        )
+    assert found == [one for result in results for one in result.compared]
+    return {one.series: one for one in results}, failed, wire
+
+
+def compared(result: Checked) -> int:
+    assert all(not one.comparison.differing for one in result.compared)
+    return sum(one.comparison.equal for one in result.compared)
+
+
+ETH = Series("spot", "ETHUSDT", "1m")
+
+
+def zipped(text: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("one.csv", text)
+    return packed.getvalue()
+
+
+async def test_a_refused_symbol_ends_only_its_own_comparison(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = recorded(tmp_path, exchange, ETH, SPOT, COIN)
+
+    def refused(url: str) -> httpx2.Response | None:
+        return answer(400, b'{"code":-1121,"msg":"Invalid symbol."}') if "ETH" in url else None
+
+    results, _, wire = await checked(exchange, config, "rest", refused)
+    assert (compared(results[SPOT]), compared(results[COIN])) == (2_880, 960)
+    assert compared(results[ETH]) == 0
+    first, rest = results[ETH].failures
+    assert first.subject == "spot ETHUSDT-1m"
+    assert "-1121 'Invalid symbol.'" in first.problem
+    assert first.span is not None
+    assert rest.span == Span(BEGIN_MS, first.span.from_ms), "what was not asked is named, too"
+    assert len([url for url in wire.asked if "ETHUSDT" in url]) == 1
+
+
+_LAST_DAY = "BTCUSDT-1m-2024-06-26.zip"
+_FILE_FAULTS = {
+    "HTTP 503": ("", 503, b""),
+    "HTTP 403": ("", 403, b"<Error/>"),
+    "the archive does not have it": ("", 404, b""),
+    "it has no CHECKSUM yet": (".CHECKSUM", 404, b""),
+    "not what its CHECKSUM says": (".CHECKSUM", 200, b"0" * 64),
+    "no zip file that can be read": ("", 200, b"PK no zip file"),
+    "no CSV of candles": ("", 200, zipped(b"candles\nup,down\n")),
+    "1 rows were passed over: a row with a negative number": (
+        "",
+        200,
+        zipped(f"{BEGIN_MS},1,1,1,1,-1,{BEGIN_MS + 59_999},0,0,0,0,0\n".encode()),
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", _FILE_FAULTS)
+async def test_a_file_of_the_archive_that_fails_is_named_and_the_others_are_compared(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, problem: str
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = recorded(tmp_path, exchange, SPOT, COIN)
+    ending, status, body = _FILE_FAULTS[problem]
+
+    def one_fails(url: str) -> httpx2.Response | None:
+        if url.endswith(_LAST_DAY + ending):
+            return answer(status, body)
+        if url.endswith(_LAST_DAY + ".CHECKSUM") and status == 200:
+            return answer(200, hashlib.sha256(body).hexdigest().encode())
+        return None
+
+    results, _, _ = await checked(exchange, config, "archive", one_fails)
+    assert compared(results[COIN]) == 960
+    assert compared(results[SPOT]) == 1_440
+    [failure] = results[SPOT].failures
+    assert failure.subject == "spot BTCUSDT-1m"
+    assert failure.span == Span(BEGIN_MS + DAY_MS, BEGIN_MS + 2 * DAY_MS)
+    assert _LAST_DAY in failure.problem
+    assert problem in failure.problem
+
+
+@pytest.mark.parametrize("against", ["rest", "archive"])
+async def test_a_damaged_file_of_the_store_ends_only_its_own_comparison(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, against: str
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = recorded(tmp_path, exchange, SPOT, COIN)
+    (tmp_path / "data" / "spot_BTCUSDT_1m.pqt").write_bytes(b"PAR1, and nothing else")
+    results, _, _ = await checked(exchange, config, against)
+    assert compared(results[COIN]) == 960
+    assert results[SPOT].is_unread
+    [failure] = results[SPOT].failures
+    assert "spot_BTCUSDT_1m.pqt" in failure.problem
+
+
+async def test_a_market_without_time_or_list_keeps_no_other_from_being_compared(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = recorded(tmp_path, exchange, SPOT, COIN)
+    pattern = Config.from_text('[streams.usdt_futures]\n1m = ["*"]\n', name="", folder=tmp_path)
+    config = attrs.evolve(config, patterns=pattern.patterns)
+
+    def dead(url: str) -> httpx2.Response | None:
+        is_dead = "/api/v3/time" in url or "/fapi/v1/exchangeInfo" in url
+        return answer(503) if is_dead else None
+
+    results, failed, _ = await checked(exchange, config, "rest", dead)
+    assert compared(results[COIN]) == 960
+    [no_time] = results[SPOT].failures
+    assert "/api/v3/time: HTTP 503" in no_time.problem
+    [no_list] = failed
+    assert no_list.subject == "usdt_futures"
+    assert "list of symbols" in no_list.problem
+
+
+async def test_a_dead_host_is_asked_for_a_while_and_not_for_each_page(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    days = 40
+    store = open_store(tmp_path / "data")
+    for one in (SPOT, ETH):
+        candles = truth(exchange, one, BEGIN_MS - (days - 2) * DAY_MS, BEGIN_MS + 2 * DAY_MS)
+        store.accept(receive(one, *candles))
+    merge_all(store)
+    store.close()
+    config = Config(streams=(SPOT, ETH), store=StoreConfig(path=tmp_path / "data"))
+    began = trio.current_time()
+    results, _, wire = await checked(
+        # The newest candle is to be had: it tells the time.
+        exchange,
+        config,
+        "rest",
+        lambda url: answer(500) if "startTime" in url else None,
+    )
+    assert trio.current_time() - began < 120
+    assert len([url for url in wire.asked if "/klines" in url]) < 50 * 4, "of four hosts"
+    for series in (SPOT, ETH):
+        spans = [one.span for one in results[series].failures if one.span]
+        assert sum(series.interval.count(one) for one in spans) == days * 1_440
+
+
+def test_what_could_not_be_compared_is_printed_and_makes_the_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kline_trio.commands.compare._ATTEMPT_SECONDS", 0.0)
+    config = recorded(tmp_path, Exchange(start_ms=START_MS), SPOT, COIN)
+    nobody = EndpointConfig(websocket=("ws://127.0.0.1:9/stream",), rest=("http://127.0.0.1:9",))
+    endpoints = dict.fromkeys(("spot", "usdt_futures", "coin_futures"), nobody)
+    config = attrs.evolve(config, endpoints=endpoints)
+    options = argparse.Namespace(against="rest", since=None, sample=None, repair=True)
+    assert check_against(config, options) == 1
+    said = capsys.readouterr().out
+    for series in (SPOT, COIN):
+        assert f"{series}: not compared: http://127.0.0.1:9/" in said
+        assert f"{series}: 0 compared" in said
+
+
+def test_stored_candles_that_cannot_be_read_are_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = Series("spot", "BTCUSDT", "5m")
+    recorded(tmp_path, Exchange(start_ms=START_MS), SPOT, longer)
+    (tmp_path / "data" / "spot_BTCUSDT_5m.pqt").write_bytes(b"PAR1, and nothing else")
+    assert print_across_intervals(tmp_path / "data", [SPOT, longer], {longer}) == 0
+    assert capsys.readouterr().out == ""
+    assert print_across_intervals(tmp_path / "data", [SPOT, longer], set()) == 1
+    assert "spot BTCUSDT-5m: not compared: " in capsys.readouterr().out

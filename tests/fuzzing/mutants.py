@@ -149,8 +149,9 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     "JSON that is none goes up": (
         protocol, "msgspec.DecodeError, UnicodeError", "UnicodeError"),
     "the grid is not looked at": (
-        candle, "if not 0 <= kline.t < MAX_TIME_MS or not interval.is_open_time(kline.t):",
-        "if not 0 <= kline.t < MAX_TIME_MS:"),
+        candle,
+        "if not 0 <= open_time_ms < MAX_TIME_MS or not interval.is_open_time(open_time_ms):",
+        "if not 0 <= open_time_ms < MAX_TIME_MS:"),
     "any float is a number": (
         candle, "_EIGHT_DECIMALS.fullmatch(\" \".join(numbers))", "\" \".join(numbers)"),
     "a high may be below the close": (

@@ -4,6 +4,7 @@ Written from the documents, one frame and one key at a time; nothing of the pack
 is used here but the names of series.
 """
 
+import calendar
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -177,6 +178,11 @@ _NOTHING = Reading(None, plain=True)
 _NUMBER = re.compile(r"\d{1,24}(\.\d{1,24})?", re.ASCII)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STEPS_MS = {"1m": 60, "3m": 180, "1h": 3_600, "1d": 86_400}
+_LENGTHS_S = {
+    "1s": 1, "1m": 60, "3m": 180, "5m": 300, "15m": 900, "30m": 1_800, "1h": 3_600, "2h": 7_200,
+    "4h": 14_400, "6h": 21_600, "8h": 28_800, "12h": 43_200, "1d": 86_400, "3d": 259_200,
+    "1w": 604_800,
+}  # fmt: skip
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000
 _FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
@@ -263,6 +269,8 @@ def _closed(
         return None
     if not 0 <= opened < _LAST_MS or not _on_grid(k["i"], opened) or told_ms < opened:
         return None
+    if type(k.get("T")) is not int or not _fits(k["i"], opened, k["T"], told_ms):
+        return None
     texts = [k.get(key) for key in "ohlcvqVQ"]
     if not all(isinstance(text, str) and _NUMBER.fullmatch(text) for text in texts):
         return None
@@ -271,6 +279,23 @@ def _closed(
     if max(first, last) > high or min(first, last) < low:
         return None
     return series, told_ms, opened, trades, numbers
+
+
+def _fits(interval: str, opened_ms: int, closes_ms: int, told_ms: int) -> bool:
+    """Whether it closes within its interval, not as one of another, and is told soon after."""
+    if interval == "1M":
+        moment = _EPOCH + timedelta(seconds=opened_ms // 1_000)
+        days = calendar.monthrange(moment.year, moment.month)[1]
+        length_ms = days * 86_400_000
+    else:
+        length_ms = _LENGTHS_S[interval] * 1_000
+    others = {seconds * 1_000 for name, seconds in _LENGTHS_S.items() if name != interval}
+    end_ms = opened_ms + length_ms
+    return (
+        opened_ms <= closes_ms < end_ms
+        and closes_ms + 1 - opened_ms not in others
+        and told_ms < end_ms + max(60_000, length_ms)
+    )
 
 
 def _on_grid(interval: str, opened_ms: int) -> bool:

@@ -246,11 +246,11 @@ STORAGE = (
     Mutant(
         "gap rows and filled rows of a comparison are two transactions",
         "storage/journal.py",
-        "for span in stored:\nself._ledger.change(series, series_id, span, found)",
+        "for span in stored:\nself._ledger.find(series, series_id, span)",
         'one.execute("COMMIT")\n'
         'one.execute("BEGIN IMMEDIATE")\n'
         "for span in stored:\n"
-        "    self._ledger.change(series, series_id, span, found)",
+        "    self._ledger.find(series, series_id, span)",
         "storage/faults/test_commands.py"
         "::test_merge_relayout_and_repair_can_be_stopped_at_any_call[kill]",
         is_slow=True,

@@ -41,6 +41,8 @@ class Shelf:
     """A host of archives that makes the days' files, but for some."""
 
     absent: set[str] = attrs.field(factory=set)
+    failing: set[str] = attrs.field(factory=set)
+    without_checksum: set[str] = attrs.field(factory=set)
     is_down: bool = False
     asked: Counter[str] = attrs.field(factory=Counter)
 
@@ -51,6 +53,10 @@ class Shelf:
         if self.is_down:
             return httpx2.Response(503)
         day = name.removeprefix("BTCUSDT-1m-").split(".")[0]
+        if day in self.failing:
+            return httpx2.Response(503)
+        if day in self.without_checksum and name.endswith(".CHECKSUM"):
+            return httpx2.Response(404)
         if day in self.absent:
             return httpx2.Response(404)
         content = self._zip(day)
@@ -190,6 +196,37 @@ async def test_a_host_that_fails_is_left_alone_for_a_minute(
         assert bench.states() == {(span, Reason.NOT_CONFIGURED, State.PENDING)}
         await trio.sleep(61)
         assert bench.source.share(BTC, span, NOW_MS) == span
+
+
+async def test_a_file_that_fails_is_left_to_rest_and_the_others_are_fetched(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """It is one file, and no reason to ask the host for nothing."""
+    span, bad = days_ago(15, 3), days_ago(9, 8)
+    shelf = Shelf(failing={_day_text(bad.from_ms)})
+    async with fetching(tmp_path, shelf) as bench:
+        bench.name(span)
+        bench.source.take(BTC, span, NOW_MS)
+        await until_done(bench)
+        assert bench.source.rows == 11 * 1_440
+        assert (bad, Reason.NOT_CONFIGURED, State.PENDING) in bench.states()
+        assert bench.source.share(BTC, bad, NOW_MS) is None, "REST is asked meanwhile"
+        assert bench.source.share(BTC, days_ago(20, 16), NOW_MS) is not None
+        await trio.sleep(61)
+        assert bench.source.share(BTC, bad, NOW_MS) == bad
+
+
+async def test_a_file_without_checksum_is_for_rest_and_the_others_are_fetched(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    span, bad = days_ago(15, 3), days_ago(9, 8)
+    shelf = Shelf(without_checksum={_day_text(bad.from_ms)})
+    async with fetching(tmp_path, shelf) as bench:
+        bench.name(span)
+        bench.source.take(BTC, span, NOW_MS)
+        await until_done(bench)
+        assert bench.source.rows == 11 * 1_440
+        assert (bad, Reason.ARCHIVE_LACKS, State.PENDING) in bench.states()
 
 
 @pytest.mark.parametrize("job", ["fill_in", "keep_filled"])
