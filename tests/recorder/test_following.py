@@ -118,6 +118,26 @@ async def test_a_new_symbol_joins_and_has_every_candle_from_its_first_one_on(
     assert early.reason is Reason.NOT_CONFIGURED
 
 
+async def test_a_symbol_that_is_listed_while_no_recorder_runs_has_every_candle_from_its_first_on(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Spot tells no dates. The universe's file tells that it was not there before."""
+    new = NewListing(trade_type="spot", symbol="SOLUSDT", at_ms=minute(30.5))
+    exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=[new])
+    config = config_in(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n')
+    async with joined(exchange) as seams:
+        async with open_recorder(config, seams):
+            await trio.sleep(20)
+        await trio.sleep(30)
+        async with open_recorder(config, seams):
+            await trio.sleep(30)
+    sol = spot("SOLUSDT")
+    assert_whole(tmp_path, exchange, sol, 30, 75)
+    rows = [(one.reason, one.state) for one in ledger(tmp_path, sol)]
+    assert (Reason.NOT_LISTED, State.CLOSED) in rows
+    assert (Reason.NOT_CONFIGURED, State.FILLED) in rows
+
+
 @pytest.mark.parametrize(
     ("trade_type", "symbol", "pattern"),
     [("usdt_futures", "SOLUSDT", "*USDT"), ("coin_futures", "SOLUSD_PERP", "*_PERP")],
