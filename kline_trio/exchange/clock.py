@@ -51,7 +51,8 @@ class ExchangeClock:
     def latest_ms(self) -> int | None:
         """The latest time that may be true: what one frame has told, if it is not far from now.
 
-        Only reasons of gaps are derived from it. Nothing becomes due by it.
+        It says when a series was wanted, and so why a candle is absent. A candle that it calls
+        closed too early is asked for only when `now_ms` says so too.
         """
         if self._newest is not None and self.reaches(self._newest[0]):
             return max(self._newest[0], self.now_ms or 0)

@@ -188,7 +188,7 @@ class RestSource:
         ]
         return Outcome(tuple(refills), waits)
 
-    async def before_the_first(self, series: Series, gaps: Iterable[Absence]) -> Outcome:
+    async def before_the_first(self, series: Series, gaps: Sequence[Absence]) -> Outcome:
         """Close what is older than the series' first candle, rather than ask for years of it.
 
         Two answers about the first candle must agree, 10 seconds apart. What is stored is no
@@ -206,6 +206,9 @@ class RestSource:
                 return Outcome(())
             is_sure = said is not None and said.open_time_ms == oldest_ms
             said = self._first[series] = _First(oldest_ms, trio.current_time(), is_sure)
+        if all(gap.span.from_ms >= said.open_time_ms for gap in gaps):
+            # So it is for nearly every page: the store need not be looked into.
+            return Outcome(())
         stored_ms = await self.first_stored_ms(series)
         before = Span(0, min(said.open_time_ms, MAX_TIME_MS if stored_ms is None else stored_ms))
         closes = Reason.NOT_LISTED if said.is_sure else None

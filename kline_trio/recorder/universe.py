@@ -184,7 +184,7 @@ class Universe:
         known = self.listings[trade_type]
         found = changes(trade_type, known, seen, now_ms)
         is_first = trade_type not in self._looked_ms
-        before_ms = self._looked_ms.get(trade_type, self._last_ms(trade_type))
+        before_ms = self._last_ms(trade_type) if is_first else self._looked_ms[trade_type]
         self._looked_ms[trade_type] = now_ms
         trading = sum(one.is_trading for one in seen.values())
         self._trading[trade_type] = trading
