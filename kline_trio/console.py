@@ -46,6 +46,7 @@ def log_lines(*, debug: bool) -> Iterator[None]:
     # Not logging's QueueListener, whose stop() waits without limit and fails on a full queue.
     thread = threading.Thread(target=write, daemon=True)
     package = logging.getLogger("kline_trio")
+    level = package.level
     package.addHandler(handler)
     package.setLevel(logging.DEBUG if debug else logging.INFO)
     thread.start()
@@ -53,6 +54,7 @@ def log_lines(*, debug: bool) -> Iterator[None]:
         yield
     finally:
         package.removeHandler(handler)
+        package.setLevel(level)
         with suppress(queue.Full):
             waiting.put(None, timeout=_LAST_LINES_SECONDS)
         thread.join(_LAST_LINES_SECONDS)

@@ -195,7 +195,9 @@ class SeriesState:
         if self.state not in _FORGOTTEN and (
             self.account is None or open_time_ms >= self._judged_ms
         ):
-            self._in_flight.add(open_time_ms)
+            # A second copy of what is durable may be dropped, and nothing is lost then.
+            if not self._durable.holds(open_time_ms):
+                self._in_flight.add(open_time_ms)
 
     def committed(self, open_time_ms: int, trade_num: int) -> None:
         """A candle is durable."""
@@ -424,6 +426,9 @@ class SeriesState:
           is_written: whether its account is in the journal. One without gaps need not be.
         """
         self._judged_ms, self._presence = due.judged_ms, due.presence
+        for span in due.stored:
+            self._durable.add(span)
+        self._in_flight = {ms for ms in self._in_flight if not self._durable.holds(ms)}
         self._lost = {ms for ms in self._lost if not _is_in(ms, due.gaps)}
         # What was in flight then, and is neither durable now nor on its way, was dropped between.
         self._lost |= {
@@ -433,8 +438,6 @@ class SeriesState:
         }
         if is_written:
             self.account = due.account
-        for span in due.stored:
-            self._durable.add(span)
         self._durable.remove_before(due.judged_ms)
         if self.state is State.SCANNING:
             self.confirm_transition()

@@ -344,6 +344,29 @@ def stands(state: SeriesState) -> State:
     return state.state
 
 
+def test_a_second_copy_of_what_is_durable_may_be_dropped() -> None:
+    state = live()
+    state.received(minute(0))
+    state.committed(minute(0), 5)
+    state.received(minute(0))
+    state.confirm(state.due(minute(1.5), GRACE_MS), is_written=False)
+    state.dropped(minute(0))
+    assert state.due(minute(1.5), GRACE_MS).gaps == ()
+
+
+def test_a_second_copy_of_what_a_scan_found_may_be_dropped() -> None:
+    state = SeriesState(SERIES)
+    state.handle(Added())
+    state.start(minute(1.5))
+    state.received(minute(0))
+    stored = [Span(minute(0), minute(1))]
+    state.confirm(
+        state.begin(Account(minute(0), minute(0)), stored, None, GRACE_MS), is_written=True
+    )
+    state.dropped(minute(0))
+    assert state.due(minute(1.5), GRACE_MS).gaps == ()
+
+
 def test_the_end_waits_for_one_candle_more() -> None:
     state = ended(5.5)
     assert stands(state) is State.ENDING
