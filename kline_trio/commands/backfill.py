@@ -68,7 +68,7 @@ async def fill(
       DiskError: the store cannot be made, read or written.
     """
     seams = seams or Seams()
-    async with open_store(config, seams, _FETCHES_ITSELF) as storage:
+    async with open_store(config, seams, _FETCHES_ITSELF, stop_asked) as storage:
         core = Core.of(config, storage)
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:
