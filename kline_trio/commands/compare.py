@@ -200,7 +200,7 @@ async def _fetch_file(
     content = await archive.fetch(file)
     if content is None:
         return None
-    return candles_of(read_csv(unpacked(content), series, span).table)
+    return candles_of(read_csv(unpacked(content, file.most_csv_bytes), series, span).table)
 
 
 def _chosen(

@@ -34,8 +34,14 @@ class Http:
     """By trade type, all three."""
 
     @classmethod
-    def of(cls, config: Config, client: httpx2.AsyncClient) -> "Http":
-        """The markets of a configuration; those of one pool share its budget."""
+    def of(cls, config: Config, client: httpx2.AsyncClient, parse_door: Door) -> "Http":
+        """The markets of a configuration; those of one pool share its budget.
+
+        Args:
+          config: where they are.
+          client: carries the requests.
+          parse_door: through which large answers are parsed, in a thread.
+        """
         pools: dict[str, WeightPool] = {}
         markets = {}
         for trade_type, market in MARKETS.items():
@@ -43,7 +49,9 @@ class Http:
                 market.pool, WeightPool(market.weight_per_minute, config.rest.weight_share)
             )
             hosts = config.endpoints[trade_type].rest
-            markets[trade_type] = RestMarket(client, market, hosts, pool, ExchangeClock())
+            markets[trade_type] = RestMarket(
+                client, market, hosts, pool, ExchangeClock(), parse_door.run
+            )
         return cls(client, markets)
 
     @property
@@ -118,7 +126,7 @@ async def open_http(config: Config, seams: Seams) -> AsyncIterator[Http]:
         await trio.to_thread.run_sync(check_ways, config)
     ways = config.connection
     async with http_client(ways.ca_file, ways.proxy, seams.http_transport, _REST_SECONDS) as client:
-        yield Http.of(config, client)
+        yield Http.of(config, client, Door(seams.on_disk))
 
 
 def check_ways(config: Config) -> None:
