@@ -1,6 +1,7 @@
 """The command line: words to values, errors to one line and an exit status."""
 
 import argparse
+import errno
 import os
 import re
 import signal
@@ -32,6 +33,7 @@ _COMMANDS = (
 )
 
 _EXIT_BUG = 70
+_EXIT_SYSTEM = 71
 _EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, 2),
     (StoreInUseError, 75),
@@ -73,6 +75,9 @@ def _explain(error: BaseException, *, debug: bool) -> int:
                 if str(leaf):
                     print(leaf, file=sys.stderr)
                 return status
+    if words := _want_of_resources(leaves):
+        print(words, file=sys.stderr)
+        return _EXIT_SYSTEM
     leaf = leaves[0]
     where = traceback.extract_tb(leaf.__traceback__)[-1:]
     place = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in where)
@@ -81,6 +86,22 @@ def _explain(error: BaseException, *, debug: bool) -> int:
         file=sys.stderr,
     )
     return _EXIT_BUG
+
+
+def _want_of_resources(leaves: Sequence[BaseException]) -> str | None:
+    """Return what to say where the system gave no more memory, descriptors or threads."""
+    for leaf in leaves:
+        number = leaf.errno if isinstance(leaf, OSError) else None
+        if isinstance(leaf, MemoryError) or number in (errno.ENOMEM, errno.ENOBUFS):
+            return (
+                "the system gives no more memory: record fewer series in one process, or allow it"
+                " more"
+            )
+        if number in (errno.EMFILE, errno.ENFILE):
+            return f"too many open files: allow more, as by `ulimit -n 4096` ({leaf})"
+        if isinstance(leaf, RuntimeError) and str(leaf) == "can't start new thread":
+            return "the system gives no more threads: allow more processes, as by `ulimit -u`"
+    return None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

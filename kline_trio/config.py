@@ -1,5 +1,7 @@
 """recorder.toml as frozen values, and every problem in it named at once."""
 
+import os
+import stat
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -132,6 +134,31 @@ _DEFAULT_ENDPOINTS = {
 }
 
 
+_MAX_FILE_BYTES = 16 * 2**20
+"""The symbols of all markets, each in all 16 intervals, take a tenth of it."""
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file; a pipe or a device could keep the reader waiting for ever.
+
+    Raises:
+      ConfigError: it is no file, or too long a one.
+      OSError: it cannot be read.
+    """
+    # Not Path.open, which takes no opener.
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigError([f"{path}: cannot be read: it is no file, but a pipe or a device"])
+        content = file.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise ConfigError([f"{path}: cannot be read: longer than {_MAX_FILE_BYTES:,} bytes"])
+    return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 @attrs.frozen(kw_only=True)
 class Config:
     """What to record, from where, to where."""
@@ -160,7 +187,7 @@ class Config:
           ConfigError: it cannot be read, or something in it cannot be used; all of it is named.
         """
         try:
-            text = Path(path).read_bytes().decode()
+            text = _content(Path(path)).decode()
         except OSError as error:
             raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
         except UnicodeDecodeError as error:

@@ -31,9 +31,11 @@ def record(config: Config, options: argparse.Namespace) -> None:
     """Record until SIGINT, SIGTERM or the end of `--for`; at SIGHUP read recorder.toml anew."""
 
     async def main(asked: Asked) -> None:
-        async with _exchange(config, options) as lead, open_recorder(lead(config)) as recorder:
-            while not await asked.to_stop():
-                await _reread(options.config, lead, recorder)
+        async with _exchange(config, options) as lead:
+            stop_asked = asked.wait_to_stop
+            async with open_recorder(lead(config), stop_asked=stop_asked) as recorder:
+                while not await asked.to_stop():
+                    await _reread(options.config, lead, recorder)
 
     use_system_memory()
     _run(main, options, signal.SIGHUP)

@@ -39,9 +39,7 @@ class Asked:
 
     async def to_stop(self) -> bool:
         """Wait for something to be asked: True for a stop, False for reading anew."""
-        if self._until is None:
-            self._until = trio.current_time() + self.seconds
-        with trio.move_on_at(self._until) as patience:
+        with trio.move_on_at(self._end()) as patience:
             await self._news.wait()
         if patience.cancelled_caught or self._stop.is_set():
             return True
@@ -50,8 +48,13 @@ class Asked:
 
     async def wait_to_stop(self) -> None:
         """Wait for a stop to be asked."""
-        with trio.move_on_after(self.seconds):
+        with trio.move_on_at(self._end()):
             await self._stop.wait()
+
+    def _end(self) -> float:
+        if self._until is None:
+            self._until = trio.current_time() + self.seconds
+        return self._until
 
 
 @contextmanager

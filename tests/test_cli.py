@@ -1,10 +1,12 @@
 """Words to values, errors to one line and a status."""
 
+import errno
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from kline_trio import cli
+from kline_trio import cli, upkeep
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 
 
@@ -96,3 +98,34 @@ def test_options_of_a_comparison_need_one(
     """But --repair is for stores, too."""
     assert cli.main(["check", str(tmp_path), "--repair", option]) == 2
     assert "add --against rest or archive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "the system gives no more memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "the system gives no more memory"),
+        (pa.ArrowMemoryError("malloc of size 64 failed"), "the system gives no more memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "too many open files: allow more"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "too many open files"),
+        (RuntimeError("can't start new thread"), "the system gives no more threads"),
+    ],
+)
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_want_of_resources_is_no_bug(
+    error: Exception,
+    words: str,
+    *,
+    is_wrapped: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_: object) -> int:
+        raise ExceptionGroup("nursery", [error]) if is_wrapped else error
+
+    monkeypatch.setattr(upkeep, "status", fail)
+    assert cli.main(["status", "."]) == 71
+    told = capsys.readouterr().err
+    assert told.startswith(words)
+    assert "bug" not in told
+    assert len(told.splitlines()) == 1

@@ -1,5 +1,7 @@
 """recorder.toml: what is taken, and every problem named at once."""
 
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -285,3 +287,20 @@ def test_problems_of_patterns_come_all_at_once_with_their_lines() -> None:
         ("streams.usdt_futures.1m.margin", " (line 7)"),
         ("streams.coin_futures.1m", " (line 9)"),
     ]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_refused_at_once(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """To read it would take for ever, and no signal could end that."""
+    make(tmp_path / "recorder.toml")
+    with pytest.raises(ConfigError, match=r"recorder\.toml: cannot be read: it is no file, but"):
+        Config.from_toml(tmp_path / "recorder.toml")
+
+
+def test_a_file_beyond_all_measure_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "recorder.toml").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match="cannot be read: longer than 16,777,216 bytes"):
+        Config.from_toml(tmp_path / "recorder.toml")

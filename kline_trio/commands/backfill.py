@@ -76,7 +76,7 @@ async def fill(
         no_list.append(f"{trade_type}: no list of symbols, which its patterns need: {error}")
         logger.warning("%s; other series are fetched", no_list[-1])
 
-    async with open_store(config, seams, _FETCHES_ITSELF) as storage:
+    async with open_store(config, seams, _FETCHES_ITSELF, stop_asked) as storage:
         core = Core.of(config, storage)
         with lone_error_plain():
             async with open_http(config, seams) as http, trio.open_nursery() as outer:

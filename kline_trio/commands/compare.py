@@ -306,7 +306,7 @@ async def _fetch_file(archive: Archive, file: ArchiveFile, series: Series, span:
         content = await archive.fetch(file)
         if content is None:
             raise DamagedArchiveError("the archive does not have it")
-        rows = read_csv(unpacked(content), series, span)
+        rows = read_csv(unpacked(content, file.most_csv_bytes), series, span)
     except DamagedArchiveError as error:
         raise DamagedArchiveError(f"{file.path}: {error}") from None
     return _Theirs(candles_of(rows.table), tuple(_passed_over(rows.bad_rows, f"{file.path}: ")))

@@ -30,8 +30,15 @@ _DAILY_AFTER_MS = 2 * _DAY_MS
 """Daily files come the next day, some hours or days late; younger ones are not asked for."""
 _MONTHLY_AFTER_MS = 8 * _DAY_MS
 """Monthly files come on the first Monday of the next month."""
+_LINE_BYTES = 256
+"""A line of a file has 100 to 180 bytes; packed 30 to 60, but a zip file need not be packed."""
+_BEGIN_BYTES = 4_096
+"""Of a header, and of what a zip file tells of itself."""
 _MAX_FILE_BYTES = 256 * 2**20
-_MAX_CSV_BYTES = 2 * 2**30
+"""A month of 1s has some 90 MB."""
+_MAX_CSV_BYTES = 2**30
+_CHECKSUM_BYTES = 1_024
+"""A CHECKSUM has 64 digits and a name."""
 _MAX_RATIO = 100
 """Real files are packed 4 to 12 times; 200 flat rows of a delisted contract some 60 times."""
 _FILE_SECONDS = 300.0
@@ -46,6 +53,18 @@ class ArchiveFile:
     """Below the host."""
     span: Span
     """Which candles it should hold: those that open in it."""
+    candles: int
+    """How many those are."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The size of the largest right file."""
+        return min(_MAX_FILE_BYTES, _BEGIN_BYTES + self.candles * _LINE_BYTES)
+
+    @property
+    def most_csv_bytes(self) -> int:
+        """The size of the largest right content."""
+        return min(_MAX_CSV_BYTES, _BEGIN_BYTES + self.candles * _LINE_BYTES)
 
 
 def archive_files(series: Series, span: Span, now_ms: int) -> Iterator[ArchiveFile]:
@@ -96,7 +115,8 @@ def _file(series: Series, kind: str, date: str, from_ms: int, to_ms: int) -> Arc
         first_ms = interval.end_time_ms(first_ms)
     end_ms = interval.open_time_ms(to_ms - 1)
     span = Span(first_ms, interval.end_time_ms(end_ms))
-    return ArchiveFile(f"{folder}/{name}-{interval.file_name}-{date}.zip", span)
+    path = f"{folder}/{name}-{interval.file_name}-{date}.zip"
+    return ArchiveFile(path, span, interval.count(span))
 
 
 def _day(moment_ms: int) -> datetime:
@@ -108,8 +128,12 @@ def _ms(day: datetime) -> int:
     return round(day.timestamp() * 1_000)
 
 
-def unpacked(content: bytes) -> bytes:
+def unpacked(content: bytes, most_bytes: int = _MAX_CSV_BYTES) -> bytes:
     """The one member of a zip file.
+
+    Args:
+      content: the zip file.
+      most_bytes: the size of the largest right member.
 
     Raises:
       DamagedArchiveError: it is none, holds more or fewer than one, or swells beyond all measure.
@@ -120,7 +144,7 @@ def unpacked(content: bytes) -> bytes:
             if len(members) != 1:
                 raise DamagedArchiveError(f"a zip file of {len(members)} members, not one")
             # The size that it announces may be a lie, and the bomb is in what is read.
-            most = min(_MAX_CSV_BYTES, _MAX_RATIO * len(content))
+            most = min(most_bytes, _MAX_RATIO * len(content))
             with archive.open(members[0]) as member:
                 text = member.read(most + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
@@ -143,24 +167,27 @@ class Archive:
         """The zip file, as its published SHA-256 says that it is; None if it is not published.
 
         Raises:
-          DamagedArchiveError: fetched twice, it is not what its checksum says; or it has none.
+          DamagedArchiveError: fetched twice, it is not what its checksum says; or it has none; or
+            one of the two is longer than the largest right one.
           UnavailableError: there was no answer that can be used.
         """
         for _ in range(2):
-            content = await self._get(file.path)
-            if content is None:
+            fetched = await self._get(file.path, file.most_bytes)
+            if fetched is None:
                 return None
-            checksum = await self._get(f"{file.path}.CHECKSUM")
+            checksum = await self._get(f"{file.path}.CHECKSUM", _CHECKSUM_BYTES)
             if checksum is None:
                 raise DamagedArchiveError("it has no CHECKSUM yet")
-            said = _SUM.match(checksum)
-            if said and said[1].decode().lower() == hashlib.sha256(content).hexdigest():
-                return content
+            said = _SUM.match(checksum.content)
+            if said and said[1].decode().lower() == fetched.sha256:
+                return fetched.content
         raise DamagedArchiveError("it is not what its CHECKSUM says")
 
-    async def _get(self, path: str) -> bytes | None:
+    async def _get(self, path: str, most_bytes: int) -> "_Fetched | None":
         url = f"{self.host}/{path}"
         body = bytearray()
+        # Piece by piece: a month of 1s at once would hold up the event loop.
+        sha256 = hashlib.sha256()
         try:
             with trio.fail_after(_FILE_SECONDS):
                 async with self.client.stream("GET", url) as response:
@@ -172,12 +199,19 @@ class Archive:
                     async with aclosing(response.aiter_raw()) as pieces:
                         async for piece in pieces:
                             body += piece
-                            if len(body) > _MAX_FILE_BYTES:
-                                raise UnavailableError(f"{url}: more than {_MAX_FILE_BYTES} bytes")
+                            sha256.update(piece)
+                            if len(body) > most_bytes:
+                                raise DamagedArchiveError(f"more than {most_bytes:,} bytes")
         except trio.TooSlowError:
             raise UnavailableError(f"{url}: not within {_FILE_SECONDS:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
             raise UnavailableError(
                 f"{url}: {str(error) or repr(error.__cause__ or error)}"
             ) from None
-        return bytes(body)
+        return _Fetched(bytes(body), sha256.hexdigest())
+
+
+@attrs.frozen
+class _Fetched:
+    content: bytes
+    sha256: str

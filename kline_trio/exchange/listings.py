@@ -4,18 +4,24 @@ Facts are from Binance's spot rest-api.md ("Exchange information") and the USDS-
 "Exchange Information" pages.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import attrs
 import msgspec
 
 from kline_trio.candle import MAX_TIME_MS
+from kline_trio.errors import UnavailableError
 from kline_trio.listing import Listing
 
 __all__ = ["ExchangeInfo", "read_exchange_info"]
 
 _SHOWN_CHARACTERS = 40
+
+_MOST_VALUES = 4_000_000
+"""Commas in an answer; spot's 15 MB have some 700,000. Each can be an object in memory."""
+_MOST_SYMBOLS = 20_000
+"""Spot lists some 3,600."""
 
 _Text = Annotated[str, msgspec.Meta(max_length=64)]
 _TimeMs = Annotated[int, msgspec.Meta(ge=0, lt=MAX_TIME_MS)]
@@ -82,18 +88,23 @@ def read_exchange_info(body: bytes) -> ExchangeInfo:
     Raises:
       msgspec.DecodeError: it is no JSON, or holds no list of symbols.
       UnicodeError: it is no text.
+      UnavailableError: it lists more than an exchange can have.
     """
+    if body.count(b",") > _MOST_VALUES:
+        raise UnavailableError(f"a list of symbols of more than {_MOST_VALUES:,} values")
     try:
         answer = _ANSWER.decode(body)
     except msgspec.ValidationError:
         # One entry of another shape must not lose the others, so each is read by itself. That
         # takes twice as long, and so it is not done at once.
         loose = _LOOSE_ANSWER.decode(body)
+        _check_count(loose.symbols)
         limits = loose.rateLimits if isinstance(loose.rateLimits, list) else []
         answer = _Answer(
             [_read_alone(entry) for entry in loose.symbols],
             [one for limit in limits if (one := _converted(limit, _RateLimit)) is not None],
         )
+    _check_count(answer.symbols)
     listings = {}
     odd = []
     for entry in answer.symbols:
@@ -102,6 +113,11 @@ def read_exchange_info(body: bytes) -> ExchangeInfo:
         except ValueError:
             odd.append(entry.symbol[:_SHOWN_CHARACTERS])
     return ExchangeInfo(listings, _weight_per_minute(answer.rateLimits), tuple(odd))
+
+
+def _check_count(symbols: Sequence[object]) -> None:
+    if len(symbols) > _MOST_SYMBOLS:
+        raise UnavailableError(f"a list of more than {_MOST_SYMBOLS:,} symbols")
 
 
 def _listing(entry: _Symbol) -> Listing:

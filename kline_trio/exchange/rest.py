@@ -4,9 +4,9 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import attrs
 import httpx2
@@ -27,8 +27,17 @@ __all__ = ["Listing", "RestMarket"]
 
 logger = logging.getLogger(__name__)
 
-_MAX_BODY_BYTES = 64 * 2**20
+_TIME_BYTES = 1_024
+"""An answer about the time has some 30 bytes."""
+_FAULT_BYTES = 64 * 1_024
+"""Of an answer other than 200 as much is read: the exchange's have 100 bytes, but a firewall sends
+pages for people."""
+_INFO_BYTES = 32 * 2**20
 """Spot's exchangeInfo, the longest answer, has some 15 MB."""
+_ROW_BYTES = 512
+"""A row of klines has 150 to 250 bytes."""
+_LARGE_BYTES = 256 * 1_024
+"""A body from here on is parsed away from the event loop: there 1 MB takes 20 to 900 ms."""
 _ANSWER_SECONDS = 30.0
 """For a whole answer: a server that sends a byte a second is none."""
 _SHOWN_CHARACTERS = 120
@@ -43,6 +52,10 @@ _ABOUT_THE_QUESTION = -1100
 the network and budgets (Binance docs, errors.md: "10xx", "11xx", "20xx" and beyond)."""
 
 _Answer = TypeVar("_Answer")
+
+
+async def _at_once(read: Callable[[bytes, str], _Answer], body: bytes, host: str) -> _Answer:
+    return read(body, host)
 
 
 class _Time(msgspec.Struct):
@@ -65,6 +78,8 @@ class RestMarket:
     """Scheme and host of each."""
     pool: WeightPool
     clock: ExchangeClock
+    parse_away: Callable[..., Awaitable[Any]] = _at_once
+    """Runs a function away from the event loop, with its argument: for large bodies."""
     _in_turn: deque[str] = attrs.field(
         init=False, default=attrs.Factory(lambda self: deque(self.hosts), takes_self=True)
     )
@@ -83,7 +98,7 @@ class RestMarket:
           UnavailableError: no host gave an answer that can be used, or nothing confirms it.
         """
         is_silent = self.clock.is_silent
-        time_ms = await self._get("time", {}, 1, -math.inf, self._read_time)
+        time_ms = await self._get("time", {}, 1, -math.inf, _TIME_BYTES, self._read_time)
         if not self.clock.confirm(time_ms) and is_silent:
             open_time_ms = await self._newest_of_a_busy_symbol()
             if open_time_ms is not None:
@@ -129,7 +144,12 @@ class RestMarket:
         """
         weight = 20 if self.market.pool == "spot" else 1
         info = await self._get(
-            "exchangeInfo", {}, weight, -math.inf, lambda body, _: read_exchange_info(body)
+            "exchangeInfo",
+            {},
+            weight,
+            -math.inf,
+            _INFO_BYTES,
+            lambda body, _: read_exchange_info(body),
         )
         if info.weight_per_minute is not None:
             self.pool.learn_limit(info.weight_per_minute)
@@ -160,11 +180,14 @@ class RestMarket:
         told_ms = dict(self._told_ms)
 
         def read(body: bytes, host: str) -> Answer:
+            _check_rows(body, page.limit)
             asked = page.asked(series.interval)
             answer = read_rows(body, series, page.span, asked, told_ms.get(host, 0))
             return attrs.evolve(answer, host=host)
 
-        return await self._get("klines", page.query(series), page.weight, urgency, read)
+        most_bytes = _klines_bytes(page.limit)
+        query = page.query(series)
+        return await self._get("klines", query, page.weight, urgency, most_bytes, read)
 
     async def oldest_open_time_ms(self, series: Series, hint_ms: int | None = None) -> int | None:
         """The open time of the first candle there is of a series; None if there is none yet.
@@ -224,6 +247,7 @@ class RestMarket:
             query,
             self.market.kline_weight(1),
             -math.inf,
+            _klines_bytes(1),
             lambda body, _: read_rows(body, series, whole, whole, MAX_TIME_MS),
         )
         return answer.candles[0].open_time_ms if answer.candles else None
@@ -234,6 +258,7 @@ class RestMarket:
         query: Mapping[str, str],
         weight: int,
         urgency: float,
+        most_bytes: int,
         read: Callable[[bytes, str], _Answer],
     ) -> _Answer:
         tried = []
@@ -243,7 +268,11 @@ class RestMarket:
             await self.pool.spend(weight, urgency)
             try:
                 with trio.fail_after(_ANSWER_SECONDS):
-                    return read(await self._body(url, query), host)
+                    body = await self._body(url, query, most_bytes)
+                    if len(body) < _LARGE_BYTES:
+                        return read(body, host)
+                    answer: _Answer = await self.parse_away(read, body, host)
+                    return answer
             except RefusedError as error:
                 if error.code is not None:
                     raise
@@ -268,18 +297,21 @@ class RestMarket:
             raise RefusedError("; ".join(tried))
         raise UnavailableError("; ".join(tried))
 
-    async def _body(self, url: str, query: Mapping[str, str]) -> bytes:
+    async def _body(self, url: str, query: Mapping[str, str], most_bytes: int) -> bytes:
         body = bytearray()
         async with self.client.stream("GET", url, params=query) as response:
+            is_good = response.status_code == httpx2.codes.OK
             async with aclosing(response.aiter_bytes()) as pieces:
                 async for piece in pieces:
                     body += piece
-                    if len(body) > _MAX_BODY_BYTES:
-                        raise UnavailableError(f"an answer of more than {_MAX_BODY_BYTES} bytes")
+                    if is_good and len(body) > most_bytes:
+                        raise UnavailableError(f"an answer of more than {most_bytes} bytes")
+                    if len(body) > _FAULT_BYTES and not is_good:
+                        break
         used = response.headers.get("x-mbx-used-weight-1m", "")
         if used.isascii() and used.isdigit() and len(used) < 10:
             self.pool.learn_used(int(used))
-        if response.status_code != httpx2.codes.OK:
+        if not is_good:
             self._refuse(response, bytes(body))
         return bytes(body)
 
@@ -307,6 +339,21 @@ class RestMarket:
         if until and self.clock.now_ms is not None:
             return max(_LEAST_BLOCK_SECONDS, (int(until[1]) - self.clock.now_ms) / 1_000)
         return _BLOCK_SECONDS[response.status_code]
+
+
+def _klines_bytes(limit: int) -> int:
+    """The size of the largest right answer of so many rows."""
+    return (limit + 2) * _ROW_BYTES
+
+
+def _check_rows(body: bytes, limit: int) -> None:
+    """Refuse an answer of far more rows than its limit, before memory is taken for each.
+
+    Raises:
+      UnavailableError: it is one.
+    """
+    if body.count(b"[") > 2 * (limit + 2):
+        raise UnavailableError(f"an answer of far more than {limit} rows")
 
 
 def _fault(body: bytes) -> _Fault:

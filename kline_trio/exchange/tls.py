@@ -6,6 +6,7 @@ many records it held (`python -m benchmarks receive` tells what a frame costs).
 """
 
 import ssl
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,9 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     if ca_file is not None:
         try:
+            # A pipe would be waited for without end.
+            if stat.S_ISFIFO(ca_file.stat().st_mode):
+                raise ConfigError([f"connection.ca_file: {ca_file} is no file, but a pipe"])
             context.load_verify_locations(ca_file)
         except ssl.SSLError as error:
             problem = f"connection.ca_file: {ca_file} holds no certificate in PEM ({error.reason})"

@@ -212,7 +212,8 @@ class ArchiveSource:
         files = sorted(batch.fetched, key=attrgetter("span"))
         contents = [batch.fetched.pop(file) for file in files]
         spans = [span for file in files for span in file.span.common_with(batch.span)]
-        found = await self.parse_door.run(_parsed, contents, batch.series, spans)
+        most_bytes = [file.most_csv_bytes for file in files]
+        found = await self.parse_door.run(_parsed, contents, most_bytes, batch.series, spans)
         for file, rows in zip(files, found, strict=True):
             if isinstance(rows, DamagedArchiveError):
                 self._damaged(batch, file, rows)
@@ -269,17 +270,20 @@ def _whole(files: Sequence[ArchiveFile]) -> Span:
 
 
 def _parsed(
-    contents: list[bytes], series: Series, spans: list[Span]
+    contents: list[bytes], most_bytes: list[int], series: Series, spans: list[Span]
 ) -> list[ArchiveRows | DamagedArchiveError]:
     """What is in each of the files, which are in order."""
     with suppress(DamagedArchiveError):
-        if together := read_csvs([unpacked(content) for content in contents], series, spans):
+        if together := read_csvs(list(map(unpacked, contents, most_bytes)), series, spans):
             return [*together]
-    return [_parsed_alone(*one, series) for one in zip(contents, spans, strict=True)]
+    files = zip(contents, most_bytes, spans, strict=True)
+    return [_parsed_alone(*one, series) for one in files]
 
 
-def _parsed_alone(content: bytes, span: Span, series: Series) -> ArchiveRows | DamagedArchiveError:
+def _parsed_alone(
+    content: bytes, most_bytes: int, span: Span, series: Series
+) -> ArchiveRows | DamagedArchiveError:
     try:
-        return read_csv(unpacked(content), series, span)
+        return read_csv(unpacked(content, most_bytes), series, span)
     except DamagedArchiveError as error:
         return error

@@ -1,20 +1,21 @@
 """What is opened around the work, and closed after it, whatever becomes of the work."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 import attrs
 import httpx2
 import trio
 
-from kline_trio.config import Config
-from kline_trio.errors import StoreInUseError
+from kline_trio.config import Config, StoreConfig
+from kline_trio.errors import NoRoomError, StoreInUseError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.http import http_client
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.transport import Dialler
 from kline_trio.exchange.weights import WeightPool
+from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
 from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.storage.store import Store
 
@@ -33,8 +34,14 @@ class Http:
     """By trade type, all three."""
 
     @classmethod
-    def of(cls, config: Config, client: httpx2.AsyncClient) -> "Http":
-        """The markets of a configuration; those of one pool share its budget."""
+    def of(cls, config: Config, client: httpx2.AsyncClient, parse_door: Door) -> "Http":
+        """The markets of a configuration; those of one pool share its budget.
+
+        Args:
+          config: where they are.
+          client: carries the requests.
+          parse_door: through which large answers are parsed, in a thread.
+        """
         pools: dict[str, WeightPool] = {}
         markets = {}
         for trade_type, market in MARKETS.items():
@@ -42,7 +49,9 @@ class Http:
                 market.pool, WeightPool(market.weight_per_minute, config.rest.weight_share)
             )
             hosts = config.endpoints[trade_type].rest
-            markets[trade_type] = RestMarket(client, market, hosts, pool, ExchangeClock())
+            markets[trade_type] = RestMarket(
+                client, market, hosts, pool, ExchangeClock(), parse_door.run
+            )
         return cls(client, markets)
 
     @property
@@ -52,12 +61,24 @@ class Http:
 
 
 @asynccontextmanager
-async def open_store(config: Config, seams: Seams, advice: str = "") -> AsyncIterator[Storage]:
-    """Hold the store while the body runs.
+async def open_store(
+    config: Config,
+    seams: Seams,
+    advice: str = "",
+    stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
+) -> AsyncIterator[Storage]:
+    """Hold the store while the body runs; a disk without room is waited for.
+
+    Args:
+      config: where the store is.
+      seams: to the world.
+      advice: goes behind the words of a StoreInUseError.
+      stop_asked: returns when the wait for room is to end.
 
     Raises:
+      NoRoomError: there was no room until a stop was asked.
       ConfigError: what is named to reach the exchange cannot be used; nothing was made.
-      StoreInUseError: another process holds it; the advice goes behind its words.
+      StoreInUseError: another process holds it.
       DiskError: it cannot be made, read or written.
     """
     if seams.dial is None:
@@ -65,7 +86,7 @@ async def open_store(config: Config, seams: Seams, advice: str = "") -> AsyncIte
         await trio.to_thread.run_sync(check_ways, config)
     commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
     try:
-        store = await commit_door.run(Store.open, config.store.path, config.store.layout)
+        store = await _opened(config.store, commit_door, stop_asked)
     except StoreInUseError as error:
         raise StoreInUseError(f"{error}{advice}") from None
     try:
@@ -74,6 +95,24 @@ async def open_store(config: Config, seams: Seams, advice: str = "") -> AsyncIte
         # The deadline bounds the wait for the door; the job itself cannot be cut off.
         with trio.move_on_after(_CLOSE_SECONDS, shield=True):
             await commit_door.run(store.close)
+
+
+async def _opened(
+    where: StoreConfig, commit_door: Door, stop_asked: Callable[[], Awaitable[None]]
+) -> Store:
+    words = NoRoomWords()
+    while True:
+        try:
+            store = await commit_door.run(Store.open, where.path, where.layout)
+        except NoRoomError as error:
+            words.no_room(error, "nothing is recorded until the store can be opened")
+            with trio.move_on_after(RETRY_SECONDS) as patience:
+                await stop_asked()
+            if not patience.cancelled_caught:
+                raise
+        else:
+            words.room("; the store is open")
+            return store
 
 
 @asynccontextmanager
@@ -87,7 +126,7 @@ async def open_http(config: Config, seams: Seams) -> AsyncIterator[Http]:
         await trio.to_thread.run_sync(check_ways, config)
     ways = config.connection
     async with http_client(ways.ca_file, ways.proxy, seams.http_transport, _REST_SECONDS) as client:
-        yield Http.of(config, client)
+        yield Http.of(config, client, Door(seams.on_disk))
 
 
 def check_ways(config: Config) -> None:

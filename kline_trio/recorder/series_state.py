@@ -190,14 +190,14 @@ class SeriesState:
     def received(self, open_time_ms: int) -> None:
         """A candle is on its way to the disk.
 
-        What was judged is durable, in the ledger or lost by now, and may come once more.
+        What was judged is durable, in the ledger or lost by now, and may come once more. A second
+        copy of what is durable may be dropped, and nothing is lost then.
         """
-        if self.state not in _FORGOTTEN and (
-            self.account is None or open_time_ms >= self._judged_ms
-        ):
-            # A second copy of what is durable may be dropped, and nothing is lost then.
-            if not self._durable.holds(open_time_ms):
-                self._in_flight.add(open_time_ms)
+        if self.state in _FORGOTTEN:
+            return
+        is_judged = self.account is not None and open_time_ms < self._judged_ms
+        if not is_judged and not self._durable.holds(open_time_ms):
+            self._in_flight.add(open_time_ms)
 
     def committed(self, open_time_ms: int, trade_num: int) -> None:
         """A candle is durable."""

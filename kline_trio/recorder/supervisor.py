@@ -15,6 +15,7 @@ from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
 from kline_trio.recorder.core import Core
+from kline_trio.recorder.guard import guard
 from kline_trio.recorder.healing import heal
 from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
@@ -112,21 +113,31 @@ class Recorder:
 
 
 @asynccontextmanager
-async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIterator[Recorder]:
+async def open_recorder(
+    config: Config,
+    seams: Seams | None = None,
+    stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
+) -> AsyncIterator[Recorder]:
     """Record while the body runs.
 
     When the body ends, the network is cancelled, what was received is committed, and merges go on
     for `drain_seconds`; what then still waits is durable in the journal. If cancelled, or if the
     body raises, nothing more is received or merged, and nothing accepted is lost.
 
+    Args:
+      config: what to record, from where, to where.
+      seams: to the world.
+      stop_asked: returns when the body would end at once: a disk that has no room at the start is
+        not waited for any longer then.
+
     Raises:
-      StoreInUseError: another recorder holds the store.
+      StoreInUseError: another recorder holds the store, or could take it.
       DiskError: the store cannot be made, read or written; a disk that is only full, or
         read-only, is waited for.
     """
     seams = seams or Seams()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
-    async with open_store(config, seams) as storage:
+    async with open_store(config, seams, stop_asked=stop_asked) as storage:
         broadcast = Broadcast()
         core = Core.of(config, storage, broadcast.publish)
         writer = Writer(
@@ -173,6 +184,7 @@ async def open_recorder(config: Config, seams: Seams | None = None) -> AsyncIter
                     net.start_soon(heal, storage)
                     net.start_soon(watch_room, storage, lambda: recording.series)
                     net.start_soon(heartbeat.run)
+                    net.start_soon(guard, storage)
                     for job in (*filler.jobs(), *_market_jobs(recording, universe, http)):
                         net.start_soon(job)
                     net.start_soon(announce, recording, http.markets)

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from kline_trio.candle import Candle, Series, upper_ascii
 from kline_trio.interval import Interval
-from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Revision
-from kline_trio.storage.places import coverage_path, journal_path, scratch
+from kline_trio.storage.places import coverage_path, journal_path, new_quarantine, scratch
 from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
 
 if TYPE_CHECKING:
@@ -158,11 +158,15 @@ def write_coverage(store_path: Path) -> int:
       DiskError: the journal cannot be read.
       OSError: the disk refused; the file is as it was.
     """
+    target = coverage_path(store_path)
+    if target.is_dir():
+        # A file can take any place but a folder's.
+        move_durably(target, new_quarantine(store_path) / target.name)
     with journal_view(store_path) as journal:
         return write_sidecar(
             lambda: as_tables(map(_row, journal.absences()), _COVERAGE),
             _COVERAGE,
-            coverage_path(store_path),
+            target,
             scratch(store_path),
         )
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +12,16 @@ from typing import IO
 
 import psutil
 
-from kline_trio.errors import DamagedError, DiskError, NoRoomError, StoreInUseError
+from kline_trio.errors import DamagedError, DiskError, NoRoomError
 
 __all__ = [
     "disk_errors",
     "free_bytes",
     "is_damage",
-    "lock_file",
     "make_folders",
     "move_durably",
     "refuse_network_disk",
+    "sweep",
     "sync_file",
     "sync_folder",
 ]
@@ -73,13 +74,32 @@ def make_folders(folder: Path) -> None:
 def move_durably(old: Path, new: Path) -> None:
     """Moves the file to another folder of the same file system, to survive a power cut.
 
-    The new name is made before the old one is unmade: at no moment is there neither.
+    The new name is made before the old one is unmade: at no moment is there neither. A folder, as
+    may stand in a file's place, can have one name only, and is renamed.
     """
     make_folders(new.parent)
+    if old.is_dir() and not old.is_symlink():
+        old.rename(new)
+        sync_folder(new.parent)
+        sync_folder(old.parent)
+        return
     new.hardlink_to(old)
     sync_folder(new.parent)
     old.unlink()
     sync_folder(old.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Removes all that is in the folder of temporary files, whatever it is.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    for left_over in folder.iterdir():
+        if left_over.is_dir() and not left_over.is_symlink():
+            shutil.rmtree(left_over)
+        else:
+            left_over.unlink()
 
 
 def free_bytes(folder: Path) -> int:
@@ -174,24 +194,3 @@ def _has_room(folder: Path) -> bool:
         with contextlib.suppress(OSError):
             probe.unlink()
     return True
-
-
-def lock_file(path: Path) -> int:
-    """Locks the store that this file is of, until the descriptor is closed.
-
-    The file is never unlinked: two processes could then lock two files.
-
-    Raises:
-      StoreInUseError: another process holds it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        folder = path.parent.parent
-        raise StoreInUseError(f"{folder} is in use by the recorder with pid {holder}") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor

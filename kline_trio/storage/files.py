@@ -4,6 +4,7 @@ import contextlib
 import errno
 import math
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,9 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
       DamagedError: it is damaged, cut short, or no Parquet file.
       OSError: the disk refused.
     """
+    # A pipe of that name would be waited for without end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DamagedError(f"{path} is damaged or no Parquet file: it is no file at all")
     # One descriptor for all of it: a merge may replace the file between two looks.
     # As bytes, since a name need not be UTF-8.
     with pa.OSFile(cast("str", os.fsencode(path)), "rb") as source:
@@ -72,6 +76,9 @@ def damage(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except MemoryError:
+        # Arrow's is an ArrowException too, and says nothing about the file.
+        raise
     except (OSError, ValueError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EIO):
             raise

@@ -20,6 +20,7 @@ from kline_trio.storage.file_list import (
     remove_file,
     totals,
 )
+from kline_trio.storage.held import JournalFile
 from kline_trio.storage.journal_tables import open_tables
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import (
@@ -61,6 +62,7 @@ class Journal:
     Its methods may be called from any thread, but only from one at a time.
     """
 
+    file: JournalFile
     _connection: sqlite3.Connection
     _ids: dict[Series, int]
     _ledger: Ledger
@@ -79,10 +81,10 @@ class Journal:
           DiskError: the file system cannot hold a WAL.
           sqlite3.Error: the disk refused.
         """
-        connection, ids = open_tables(path)
+        file, connection, ids = open_tables(path)
         ledger = Ledger(connection)
         last_ms = {series: ledger.last_ms(series_id) for series, series_id in ids.items()}
-        return cls(connection, ids, ledger, last_ms)
+        return cls(file, connection, ids, ledger, last_ms)
 
     def accept(self, received: Sequence[ReceivedCandle], origin: Source = Source.STREAM) -> None:
         """Commits the candles in one transaction; the last of equal series and open time wins.
@@ -330,7 +332,7 @@ class Journal:
             for one in changed:
                 listed, now = one.listed, one.now
                 entry = listed_file(self._connection, listed.path)
-                if entry != listed or _status(entry) != _status(listed):
+                if entry != listed or entry.status != listed.status:
                     continue
                 if now is None:
                     remove_file(self._connection, listed.path)
@@ -406,12 +408,23 @@ class Journal:
           sqlite3.Error: some of it still is in the WAL alone.
         """
         [busy, *_] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.file.note()
         if busy:
             raise sqlite3.OperationalError("another program is at the journal")
+
+    def copy_to(self, path: Path) -> None:
+        """Writes all that is committed to a file of its own, also if this one has no name now.
+
+        Raises:
+          sqlite3.Error: the disk refused.
+        """
+        with contextlib.closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
 
     def close(self) -> None:
         """Closes the file; SQLite folds the WAL in, and removes it, if no reader is at it."""
         self._connection.close()
+        self.file.close()
 
     def compare(
         self,
@@ -468,31 +481,19 @@ class Journal:
         known = self._ids.get(series)
         if known is None:
             names = (series.trade_type, series.symbol, series.time_interval)
-            known = self._connection.execute(
-                "INSERT INTO series (trade_type, symbol, time_interval, is_compared)"
-                " VALUES (?, ?, ?, 1)",
-                names,
-            ).lastrowid
+            sql = "INSERT INTO series (trade_type, symbol, time_interval, is_compared)"
+            known = self._connection.execute(f"{sql} VALUES (?, ?, ?, 1)", names).lastrowid
             assert known is not None
             self._ids[series] = known
         return known
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE: a lock that cannot be had fails here, before any work.
-        self._connection.execute("BEGIN IMMEDIATE")
         known = dict(self._ids)
         try:
-            yield
-            self._connection.execute("COMMIT")
+            with self.file.transaction(self._connection):
+                yield
         except BaseException:
             # A transaction rolled back takes its ids along.
             self._ids = known
-            # After some errors, as a full disk, SQLite has rolled back already.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
             raise
-
-
-def _status(file: MergedFile) -> tuple[int | None, int | None]:
-    return file.modified_ns, file.inode

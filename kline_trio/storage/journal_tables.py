@@ -1,5 +1,6 @@
 """Opening the journal's file: its tables, the steps between versions, and a look through it."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Candle, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
+from kline_trio.storage.held import JournalFile
 from kline_trio.storage.ledger import LEDGER_TABLES, QUEUE_TABLES
 
 __all__ = ["JOURNAL_VERSION", "check_version", "open_tables"]
@@ -89,8 +91,8 @@ def check_version(path: Path, version: int) -> None:
         raise ConfigError([problem])
 
 
-def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[Series, int]]:
-    """A connection to the file, made and brought forward where needed, and the series' ids.
+def open_tables(path: Path) -> tuple[JournalFile, sqlite3.Connection, dict[Series, int]]:
+    """The file, made and brought forward where needed, a connection to it, and the series' ids.
 
     Raises:
       ConfigError: a newer kline_trio wrote it.
@@ -98,13 +100,16 @@ def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[Series, int]]:
       DiskError: the file system cannot hold a WAL.
       sqlite3.Error: the disk refused.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
+    with contextlib.ExitStack() as undo:
+        # Opened before SQLite opens it, and closed after.
+        file = undo.enter_context(contextlib.closing(JournalFile.open(path)))
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        undo.callback(connection.close)
         _prepare(connection, path)
-        return connection, _looked_through(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+        ids = _looked_through(connection, path)
+        undo.pop_all()
+    file.note()
+    return file, connection, ids
 
 
 def _looked_through(connection: sqlite3.Connection, path: Path) -> dict[Series, int]:

@@ -13,6 +13,7 @@ import attrs
 
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.errors import DiskError
+from kline_trio.storage import held
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile, merged_files
 from kline_trio.storage.journal_tables import check_version
@@ -206,8 +207,12 @@ def journal_view(store_path: Path) -> Iterator[JournalView]:
         connection = None
         if journal.exists():
             connection = None
-            if not _is_abandoned(lock_path(journal.parents[1])):
+            is_open_here = held.is_open_here(journal)
+            if is_open_here or not _is_abandoned(lock_path(journal.parents[1])):
                 connection = _live(journal, stack)
+            if connection is None and is_open_here:
+                # To close a copy's source would drop the locks that this process has on it.
+                raise DiskError(f"{journal} lacks the files that SQLite keeps beside it")
             connection = connection or _copied(journal, stack)
             [version] = connection.execute("PRAGMA user_version").fetchone()
             check_version(journal, version)
@@ -257,8 +262,8 @@ def _copied(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     """A transaction on a private copy: for folders without a wal-index, as backups and exports.
 
     `immutable=1` would need no copy, but leaves out the WAL, and with it accepted candles.
-    A process that has the journal open never comes here, since its -shm is there. It must not:
-    closing the file would drop SQLite's own POSIX locks on it.
+    A process that has the journal open must not come here: closing the file would drop SQLite's
+    own POSIX locks on it.
     """
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kline_trio-")))
     copy = folder / journal.name

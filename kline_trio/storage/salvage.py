@@ -17,7 +17,14 @@ from typing import Any
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.disk import disk_errors, is_damage, make_folders, move_durably, sync_folder
+from kline_trio.storage.disk import (
+    disk_errors,
+    is_damage,
+    make_folders,
+    move_durably,
+    sync_file,
+    sync_folder,
+)
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
@@ -25,7 +32,7 @@ from kline_trio.storage.ledger import Absence, Reason, Refill, State
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
 from kline_trio.storage.waiting import CANDLE_COLUMNS
 
-__all__ = ["finish_salvage", "open_journal", "salvage_journal"]
+__all__ = ["close_journal", "finish_salvage", "open_journal", "salvage_journal"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +61,53 @@ def open_journal(store_path: Path) -> Journal:
             return Journal.open(path)
     except DamagedError as error:
         with disk_errors(path):
+            if not path.is_file():
+                aside = new_quarantine(store_path)
+                move_durably(path, aside / path.name)
+                logger.error("%s; moved to %s, a new one begins", error, aside)
+                return Journal.open(path)
             rescued, aside = salvage_journal(store_path)
             logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
             return Journal.open(path)
+
+
+def close_journal(journal: Journal, store_path: Path) -> None:
+    """Closes the journal; one whose file was deleted or replaced meanwhile is written anew.
+
+    The file that stands in its place goes to the quarantine.
+
+    Raises:
+      DiskError: the disk refused.
+    """
+    path = journal_path(store_path)
+    with disk_errors(path):
+        try:
+            is_taken_away = journal.file.is_taken_away
+            if is_taken_away:
+                _write_anew(journal, store_path)
+        finally:
+            journal.close()
+        if is_taken_away:
+            journal.file.remove_beside()
+            aside = finish_salvage(store_path)
+            left = f"; what stood there is in {aside}" if any(aside.glob("*")) else ""
+            logger.error("%s was taken away; all that it held was written anew%s", path, left)
+
+
+def _write_anew(journal: Journal, store_path: Path) -> None:
+    """Makes a recovered journal of an open one, for `finish_salvage` to put into place."""
+    made = scratch(store_path) / "recovered.sqlite"
+    make_folders(made.parent)
+    _unlink_all(made)
+    journal.copy_to(made)
+    with made.open("rb") as file:
+        sync_file(file)
+    _name_recovered(made, store_path)
+
+
+def _name_recovered(made: Path, store_path: Path) -> None:
+    os.replace(made, recovered_path(store_path))  # noqa: PTH105 - as in merges
+    sync_folder(recovered_path(store_path).parent)
 
 
 def salvage_journal(store_path: Path) -> tuple[int, Path]:
@@ -88,8 +139,7 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
                 journal.remember_layout(layout)
         # The file is about to be moved without its WAL, and closing does not tell what it left.
         journal.fold_in()
-    os.replace(made, recovered_path(store_path))  # noqa: PTH105 - as in merges
-    sync_folder(recovered_path(store_path).parent)
+    _name_recovered(made, store_path)
     return rescued, finish_salvage(store_path)
 
 

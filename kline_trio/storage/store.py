@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,24 +12,21 @@ import pyarrow as pa
 from kline_trio.candle import ReceivedCandle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import (
-    changed_files,
-    held_spans,
-    stored_spans,
-)
+from kline_trio.storage.catalog import changed_files, held_spans, stored_spans
 from kline_trio.storage.coverage import write_coverage
 from kline_trio.storage.damage import ChangedFile, log_lost
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
-    lock_file,
     make_folders,
     move_durably,
     refuse_network_disk,
+    sweep,
     sync_folder,
 )
-from kline_trio.storage.file_list import MergedFile, Totals, is_as_listed
+from kline_trio.storage.file_list import MergedFile, Totals
 from kline_trio.storage.files import status_of
+from kline_trio.storage.held import StoreLock
 from kline_trio.storage.holes import Holdings
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
@@ -39,7 +35,7 @@ from kline_trio.storage.ledger import Absence, Account, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.room import Room
-from kline_trio.storage.salvage import open_journal
+from kline_trio.storage.salvage import close_journal, open_journal
 from kline_trio.storage.waiting import PendingCandle, PendingSeries
 from kline_trio.storage.written import Standing, WrittenFiles
 
@@ -61,7 +57,7 @@ class Store:
     """Absolute."""
     layout: Layout
     _journal: Journal
-    _lock: int
+    _lock: StoreLock
     _written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
 
     @classmethod
@@ -84,11 +80,10 @@ class Store:
             make_folders(path)
             refuse_network_disk(path)
             make_folders(scratch(path))
-            lock = lock_file(lock_path(path))
-            undo.callback(os.close, lock)
+            lock = StoreLock.take(lock_path(path))
+            undo.callback(lock.close)
             # Only now: another writer's temporaries are not ours to sweep.
-            for left_over in scratch(path).iterdir():
-                left_over.unlink()
+            sweep(scratch(path))
             journal = open_journal(path)
             undo.callback(journal.close)
             sync_folder(journal_path(path).parent)
@@ -293,13 +288,8 @@ class Store:
         Raises:
           DiskError: the file is as it was.
         """
-        folder = scratch(self.path)
-        return self._replaced(
-            merge.path,
-            merge.series,
-            known,
-            lambda entry: perform(merge, self.path, folder, entry),
-        )
+        job = partial(perform, merge, self.path, scratch(self.path))
+        return self._replaced(merge.path, merge.series, known, job)
 
     def _replaced(
         self,
@@ -312,9 +302,7 @@ class Store:
         target = self.path / path
         with disk_errors(target):
             # What we wrote ourselves a moment ago is known as well as what the manifest lists.
-            before = self._written.newest(path)
-            if not is_as_listed(before, status_of(target)):
-                before = None
+            before = self._written.newest(path, status_of(target))
             may_lack = before is not None and before.held is not None
             try:
                 merged = job(before or known)
@@ -338,10 +326,9 @@ class Store:
         """
         with disk_errors(journal_path(self.path)):
             standing = self._written.standing(merged)
-            is_newest = standing is Standing.NEWEST
             # Of a file that vanished before the next one was made the journal is the only copy.
             there = () if standing is Standing.VOID else taken
-            lost = self._journal.forget(merged, there, is_newest=is_newest)
+            lost = self._journal.forget(merged, there, is_newest=standing is Standing.NEWEST)
         self._written.kept(merged)
         return log_lost(lost)
 
@@ -456,9 +443,8 @@ class Store:
         Raises:
           DiskError: the journal could not be read, or the disk does not say.
         """
-        totals = self.totals()
         with disk_errors(self.path):
-            return Room.beside(totals, free_bytes(self.path))
+            return Room.beside(self._journal.totals(), free_bytes(self.path))
 
     def rows(self) -> int:
         """How many accepted candles wait for a merge.
@@ -491,10 +477,24 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.beat(pid, exchange_ms, local_ms)
 
-    def close(self) -> None:
-        """Closes the journal and lets go of the lock."""
+    def check_held(self) -> None:
+        """Compare what this process holds open with what is on the disk under its names.
+
+        Raises:
+          StoreInUseError: the lock's file was deleted or replaced.
+          DiskError: the journal's files were, or another program wrote to them.
+        """
         with disk_errors(journal_path(self.path)):
-            try:
-                self._journal.close()
-            finally:
-                os.close(self._lock)
+            self._journal.file.check()
+            self._lock.check()
+
+    def close(self) -> None:
+        """Closes the journal, written anew if it was taken away, and lets go of the lock.
+
+        Raises:
+          DiskError: the disk refused, or another program has changed what the store held open.
+        """
+        with disk_errors(journal_path(self.path)), contextlib.ExitStack() as last:
+            last.callback(self._lock.close)
+            last.callback(close_journal, self._journal, self.path)
+            self.check_held()

@@ -6,12 +6,13 @@ counts only if the newer one was made of it.
 """
 
 import enum
+import os
 import threading
 from pathlib import PurePosixPath
 
 import attrs
 
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import MergedFile, is_as_listed
 
 __all__ = ["Standing", "WrittenFiles"]
 
@@ -45,11 +46,16 @@ class WrittenFiles:
     _chains: dict[PurePosixPath, _Chain] = attrs.field(init=False, factory=dict)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
-    def newest(self, path: PurePosixPath) -> MergedFile | None:
-        """Return what was written last at a path, if the journal may not know it yet."""
+    def newest(self, path: PurePosixPath, now: os.stat_result | None) -> MergedFile | None:
+        """Return what was written last at a path, if the journal may not know it yet.
+
+        Args:
+          path: relative to the store's folder.
+          now: what stands there now. If that is another file, nothing is returned.
+        """
         with self._lock:
             chain = self._chains.get(path)
-            return None if chain is None else chain.newest
+            return chain.newest if chain and is_as_listed(chain.newest, now) else None
 
     def add(self, merged: MergedFile, made_of: MergedFile | None) -> None:
         """Note that a file was written.

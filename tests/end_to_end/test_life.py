@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import kline_trio
 from tests.end_to_end.expected import Key, expected_frame, stored_frame
 from tests.end_to_end.harness import ROOT, Program, Recorder, StandIn, wait_until
 
@@ -272,3 +273,40 @@ def surroundings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("COV")} | {
         "PYTHONPATH": str(ROOT)
     }
+
+
+def test_a_pipe_in_the_place_of_the_configuration_keeps_no_signal_waiting(tmp_path: Path) -> None:
+    (tmp_path / "recorder.toml").write_text(STREAMS, encoding="utf-8")
+    with ran(tmp_path, "recorder.toml", "--simulate", "--speed", "600") as program:
+        program.wait_for("Recorded spot BTCUSDT-1m")
+        (tmp_path / "recorder.toml").unlink()
+        os.mkfifo(tmp_path / "recorder.toml")
+        program.process.send_signal(signal.SIGHUP)
+        program.wait_for("it is no file, but a pipe or a device")
+        assert program.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "words"),
+    [
+        ("journal.sqlite", 74, "was deleted, moved or replaced"),
+        ("journal.sqlite-wal", 74, "was deleted, moved or replaced"),
+        ("lock", 75, "was deleted or replaced"),
+    ],
+)
+def test_a_recorder_whose_files_are_deleted_ends_and_loses_nothing(
+    name: str, status: int, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "recorder.toml").write_text(STREAMS, encoding="utf-8")
+    arguments = ("recorder.toml", "--simulate", "--speed", "600")
+    with ran(tmp_path, *arguments) as program:
+        program.wait_for("Recorded spot BTCUSDT-1m", times=20)
+        (tmp_path / "data-simulated" / ".kline_trio" / name).unlink()
+        assert program.end() == status
+        assert program.count(words) == 1
+    recorded = program.count("Recorded spot BTCUSDT-1m")
+    have = kline_trio.read(tmp_path / "data-simulated", "spot", "BTCUSDT", "1m")
+    assert len(have) >= recorded
+    with ran(tmp_path, *arguments) as program:
+        program.wait_for("Recorded spot BTCUSDT-1m", times=3)
+        assert program.end(signal.SIGINT) == 0

@@ -1,7 +1,7 @@
 """The published archives: which files there are, and what is taken of the host's answers."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -100,7 +100,7 @@ def test_files_follow_each_other_without_gap_or_overlap(
         assert files[-1].span.to_ms >= to_ms or interval.duration_ms is None or days < 3
 
 
-FILE = ArchiveFile("data/spot/daily/klines/A/1m/A-1m-2024-01-01.zip", Span(0, DAY_MS))
+FILE = ArchiveFile("data/spot/daily/klines/A/1m/A-1m-2024-01-01.zip", Span(0, DAY_MS), 1_440)
 CONTENT = b"PK some zip file"
 SUM = f"{hashlib.sha256(CONTENT).hexdigest()}  A-1m-2024-01-01.zip\n".encode()
 
@@ -157,7 +157,36 @@ async def test_a_404_is_not_published_and_other_answers_are_no_file() -> None:
         await fetch(without_checksum)
 
 
-async def test_a_file_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kline_trio.exchange.archive._MAX_FILE_BYTES", 10)
-    with pytest.raises(UnavailableError, match="more than 10 bytes"):
-        await fetch(served(CONTENT, SUM))
+@pytest.mark.parametrize("what", ["file", "checksum"])
+async def test_what_has_no_end_is_cut_off_at_the_largest_right_answer(what: str) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1_000
+            yield b"0" * 1_000
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        is_checksum = request.url.path.endswith(".CHECKSUM")
+        if is_checksum == (what == "checksum"):
+            return httpx2.Response(200, content=endless())
+        return httpx2.Response(200, stream=httpx2.ByteStream(CONTENT))
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        with pytest.raises(DamagedArchiveError, match=r"more than [0-9,]+ bytes"):
+            await Archive(client, "https://archive").fetch(FILE)
+    assert sent <= (400_000 if what == "file" else 3_000)
+
+
+@pytest.mark.parametrize(
+    ("interval", "since", "candles"),
+    [("1s", "2024-03-01", 2_678_400), ("1m", "2024-03-01", 44_640)],
+)
+def test_a_file_s_bound_grows_with_its_candles(interval: str, since: str, candles: int) -> None:
+    """Real months have some 90 MB and 2 MB."""
+    series = Series("spot", "BTCUSDT", interval)
+    [file] = archive_files(series, Span(ms("2024-03-01"), ms("2024-04-01")), ms("2024-06-01"))
+    assert file.candles == candles
+    assert candles * 60 < file.most_bytes < candles * 260
+    assert candles * 180 < file.most_csv_bytes < candles * 260

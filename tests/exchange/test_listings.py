@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kline_trio.errors import UnavailableError
 from kline_trio.exchange.listings import read_exchange_info
 from kline_trio.listing import Listing
 from kline_trio.selection import Rule, Selection
@@ -187,3 +188,17 @@ def test_whatever_one_entry_is_the_others_are_read(entries: list[object]) -> Non
     info = read_exchange_info(json.dumps({"symbols": [*entries, GOOD]}).encode())
     assert info.listings["BTCUSDT"].base == "BTC"
     assert len(info.listings) + len(info.odd) <= len(entries) + 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"symbols":[' + b"1," * 4_000_001 + b"1]}",
+        b'{"symbols":[' + b"{}," * 20_000 + b"{}]}",
+        b'{"symbols":[' + b'{"symbol":"A"},' * 20_000 + b'{"symbol":"A"}]}',
+    ],
+    ids=["values", "odd entries", "symbols"],
+)
+def test_more_than_an_exchange_can_list_is_refused(body: bytes) -> None:
+    with pytest.raises(UnavailableError, match="a list of"):
+        read_exchange_info(body)

@@ -1,7 +1,8 @@
 """The REST interface: hosts in their order, and whatever may come instead of an answer."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+import attrs
 import httpx2
 import pytest
 import trio
@@ -185,10 +186,84 @@ async def test_what_can_be_no_symbol_is_said_once(caplog: pytest.LogCaptureFixtu
     )
 
 
-async def test_an_endless_body_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kline_trio.exchange.rest._MAX_BODY_BYTES", 1_000)
-    with pytest.raises(UnavailableError, match="an answer of more than 1000 bytes"):
-        await ask_time(lambda _: httpx2.Response(200, content=b" " * 1_001))
+async def _time(rest: RestMarket) -> object:
+    return await rest.confirm_time()
+
+
+async def _symbols(rest: RestMarket) -> object:
+    return await rest.listings()
+
+
+async def _klines(rest: RestMarket) -> object:
+    page = Page(Span(FROM_MS, FROM_MS + 5 * 60_000), 5, 2)
+    return await rest.klines(Series("spot", "BTCUSDT", "1m"), page, 0)
+
+
+async def _first(rest: RestMarket) -> object:
+    return await rest.oldest_open_time_ms(Series("spot", "BTCUSDT", "1m"))
+
+
+Question = Callable[[RestMarket], Awaitable[object]]
+BOUNDS = [(_time, 1_024), (_klines, 7 * 512), (_first, 3 * 512), (_symbols, 32 * 2**20)]
+"""The largest right answer to each question."""
+
+
+@pytest.mark.parametrize(("ask", "most_bytes"), BOUNDS)
+async def test_an_endless_body_is_cut_off(ask: Question, most_bytes: int) -> None:
+    """At the largest right answer to what was asked."""
+    sent = 0
+    piece = b" " * min(most_bytes, 2**20)
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += len(piece)
+            yield piece
+
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=endless()))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        with pytest.raises(UnavailableError, match=f"an answer of more than {most_bytes} bytes"):
+            await ask(rest_market(client, "spot"))
+    assert sent <= most_bytes + 2 * len(piece)
+
+
+async def test_a_refusal_without_end_still_says_what_it_says() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"<p>no</p>" * 1_000
+
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(451, content=endless()))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        with pytest.raises(RefusedError, match="not for this location"):
+            await _klines(rest_market(client, "spot"))
+
+
+@pytest.mark.parametrize("body", [b"[" + b"[]," * 1_000 + b"[]]", b"[" * 3_000])
+async def test_more_rows_than_were_asked_for_are_refused_unread(body: bytes) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=body))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        with pytest.raises(UnavailableError, match="far more than 5 rows"):
+            await _klines(rest_market(client, "spot"))
+
+
+async def test_a_large_answer_is_parsed_away_from_the_event_loop() -> None:
+    parsed = []
+
+    async def away(read: Callable[[bytes, str], object], body: bytes, host: str) -> object:
+        parsed.append(len(body))
+        return read(body, host)
+
+    answers = [b'{"symbols":[{"symbol":"A"}]}', b'{"symbols":[{"symbol":"B"}]}' + b" " * 300_000]
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=answers.pop(0))
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+        rest = attrs.evolve(rest_market(client, "spot"), parse_away=away)
+        assert list(await rest.listings()) == ["A"]
+        assert parsed == []
+        assert list(await rest.listings()) == ["B"]
+        assert parsed == [300_028]
 
 
 async def test_symbols_that_are_no_text_are_no_answer() -> None:

@@ -1,5 +1,6 @@
 """TLS against trio.SSLStream and OpenSSL's own server: their promises, and records by the read."""
 
+import os
 import shutil
 import socket
 import ssl
@@ -445,3 +446,9 @@ async def test_keys_are_renewed_when_the_server_asks(
                     if line == b"said %d\n" % turn:
                         break
                     assert line
+
+
+def test_a_ca_file_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca.pem")
+    with pytest.raises(ConfigError, match=r"ca_file: .*ca\.pem is no file, but a pipe"):
+        tls_context(tmp_path / "ca.pem")

@@ -17,9 +17,76 @@ _KEPT = "storage/test_kept.py"
 _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
 _DAMAGE = "storage/test_damage.py"
+_HELD = "storage/test_held.py"
 _COMPARISON = "storage/test_ledger_comparison.py"
 
 STORAGE = (
+    # Files that are held open
+    Mutant(
+        "a deleted journal is written into",
+        "storage/held.py",
+        "if not _is_at(path, inode):",
+        "if False:",
+        f"{_HELD}::test_nothing_is_accepted_into_a_journal_that_is_not_ours_any_more[_unlink]",
+    ),
+    Mutant(
+        "a deleted log is written into",
+        "storage/held.py",
+        "self._beside.setdefault(path, _inode(status))",
+        "pass",
+        f"{_HELD}::test_nothing_is_accepted_into_a_journal_that_is_not_ours_any_more[_unlink_wal]",
+    ),
+    Mutant(
+        "a journal that was overwritten is written into",
+        "storage/held.py",
+        "if self._times != _times_of(status) or not _is_whole(header, status.st_size):",
+        "if not _is_whole(header, status.st_size):",
+        f"{_HELD}::test_nothing_is_accepted_into_a_journal_that_is_not_ours_any_more[_append]",
+    ),
+    Mutant(
+        "a journal that was overwritten in its own time is written into",
+        "storage/held.py",
+        "if self._times != _times_of(status) or not _is_whole(header, status.st_size):",
+        "if self._times != _times_of(status):",
+        f"{_HELD}::test_nothing_is_accepted_into_a_journal_that_is_not_ours_any_more"
+        "[_overwrite_in_its_own_time]",
+    ),
+    Mutant(
+        "what went into a deleted journal counts as accepted",
+        "storage/held.py",
+        "self.note()\nself.check()",
+        "self.note()",
+        f"{_HELD}::test_what_is_taken_away_during_a_commit_is_not_spoken_of",
+    ),
+    Mutant(
+        "to delete the lock lets a second recorder in",
+        "storage/held.py",
+        "_lock_folder(folder)",
+        "pass",
+        f"{_HELD}::test_a_lock_that_is_taken_away_lets_nobody_in_and_ends_its_holder[_unlink_lock]",
+    ),
+    Mutant(
+        "a journal of this process is copied",
+        "storage/journal_view.py",
+        "if is_open_here or not _is_abandoned(lock_path(journal.parents[1])):",
+        "if not _is_abandoned(lock_path(journal.parents[1])):",
+        f"{_HELD}::test_no_code_of_this_process_drops_the_locks_of_sqlite",
+    ),
+    Mutant(
+        "a journal that was taken away is lost",
+        "storage/salvage.py",
+        "if is_taken_away:\n_write_anew(journal, store_path)",
+        "pass",
+        f"{_HELD}::test_a_journal_that_was_taken_away_is_written_anew_at_the_end[_unlink]",
+    ),
+    Mutant(
+        "a pipe in the place of a candle file is waited for",
+        "storage/files.py",
+        "if not stat.S_ISREG(path.stat().st_mode):",
+        "if path.is_dir():",
+        f"{_HELD}::test_a_candle_file_s_place_can_be_taken_by_what_is_no_file[pipe]",
+        is_slow=True,
+    ),
     # Files as they are read back
     Mutant(
         "a file of another owner is merged into",

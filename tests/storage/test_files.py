@@ -4,6 +4,7 @@ import errno
 import zlib
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from kline_trio.errors import DamagedError
@@ -56,3 +57,10 @@ def test_no_flipped_bit_in_a_page_is_read(tmp_path: Path) -> None:
         except DamagedError:
             continue
         assert table.equals(whole), f"byte {at}"
+
+
+@pytest.mark.parametrize("kind", [MemoryError, pa.ArrowMemoryError])
+def test_want_of_memory_is_no_damage(kind: type[MemoryError], tmp_path: Path) -> None:
+    """A file is not to go to the quarantine for it."""
+    with pytest.raises(MemoryError), damage(tmp_path):
+        raise kind("malloc of size 64 failed")

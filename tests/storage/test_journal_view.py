@@ -14,16 +14,14 @@ from kline_trio.storage.places import journal_path
 from tests.storage.support import BTC, child_environment, write_minutes
 
 _RECORDER = """
-import os, sqlite3, sys
+import os, sys
 from pathlib import Path
 from tests.storage.support import *
-from kline_trio.storage.places import journal_path
 store = open_store(Path(sys.argv[1]))
 first = int(sys.argv[2])
 store.accept(minutes(first, first + 300))
 # All into the database, and the log begins anew.
-with sqlite3.connect(journal_path(Path(sys.argv[1]))) as other:
-    assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+store._journal.fold_in()
 store.accept(minutes(first + 300, first + 305))
 os._exit(0)
 """

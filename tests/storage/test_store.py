@@ -468,7 +468,7 @@ def test_errors_of_the_disk_are_named_everywhere(tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 0, 2)
     taken = store.take(BTC)
     [merge] = plan_merges(store.layout, BTC, taken)
-    (tmp_path / merge.path).mkdir()
+    (tmp_path / merge.path).symlink_to(merge.path.name)
     with pytest.raises(DiskError, match=r"spot_BTCUSDT_1m\.pqt") as caught:
         store.write(merge)
     assert isinstance(caught.value.__cause__, OSError)
