@@ -1,9 +1,10 @@
-"""What time it is on the exchange, by its own words alone (pure, but for the event of a doubt)."""
+"""What time it is on the exchange, by its own words alone (pure, but for who waits for them)."""
 
 import attrs
 import trio
 
-from kline_trio.candle import Series
+from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.interval import Span
 
 __all__ = ["ExchangeClock"]
 
@@ -11,6 +12,8 @@ _DAY_MS = 86_400_000
 _MONTH_MS = 28 * _DAY_MS
 _STEP_MS = 60_000
 """The shortest candle, as long as no frame of a shorter one was heard."""
+_ANSWER_SECONDS = 10.0
+"""An answer that took longer does not come soon: REST may be banned for days."""
 
 
 @attrs.define(eq=False)
@@ -41,6 +44,12 @@ class ExchangeClock:
     """What the time endpoint told last."""
     _step_ms: int = attrs.field(init=False, default=_STEP_MS)
     """The shortest interval of which frames came."""
+    _answers: int = attrs.field(init=False, default=0)
+    """How many answers the time endpoint has given."""
+    _answer_due: float | None = attrs.field(init=False, default=None)
+    """Up to when the next one is waited for, by Trio's clock; None: nobody waits for it."""
+    _news: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Set for those who wait, when `now_ms` may have moved."""
 
     @property
     def is_doubted(self) -> bool:
@@ -86,8 +95,39 @@ class ExchangeClock:
             self._second_ms = max(event_time_ms, self._second_ms or 0)
         if self._second_ms is not None and self.reaches(self._second_ms):
             self.now_ms = max(self._second_ms, self.now_ms or 0)
+            if self._answer_due is not None:
+                self._wake()
         if not self.reaches(event_time_ms):
             self.doubt.set()
+
+    async def believed(self, event_time_ms: int) -> Span:
+        """Wait until it is known whether a time has come, and return which times are believed.
+
+        It waits for answers of the time endpoint, if it must, but not for ever: as long as the
+        endpoint says nothing, every time is believed, so that a blocked REST ends no recording.
+        What is more than a day old is not believed: no connection lives for longer than a day.
+
+        Args:
+          event_time_ms: of a frame that was heard.
+        """
+        if not self.reaches(event_time_ms) and not await self._is_answered(event_time_ms):
+            return Span(0, MAX_TIME_MS)
+        known_ms = self._answer_ms if self.now_ms is None else self.now_ms
+        assert known_ms is not None
+        return Span(known_ms - _DAY_MS, self._next_candle_ms(known_ms))
+
+    async def _is_answered(self, event_time_ms: int) -> bool:
+        """Wait until a time has come, or an answer says that it has not; False if none comes."""
+        if self._answer_due is None:
+            self._answer_due = trio.current_time() + _ANSWER_SECONDS
+        # The next answer may be to a question from before the frame came.
+        enough = self._answers + 2
+        with trio.move_on_at(self._answer_due):
+            while not self.reaches(event_time_ms) and self._answers < enough:
+                self.doubt.set()
+                await self._news.wait()
+            return True
+        return False
 
     def confirm(self, time_ms: int) -> bool:
         """Take in what the time endpoint said. Return whether it is believed.
@@ -96,11 +136,14 @@ class ExchangeClock:
         """
         self.is_silent = True
         self._answer_ms = time_ms
+        self._answers += 1
+        self._answer_due = None
         self._refute(self._next_candle_ms(time_ms))
         if self._newest is not None:
             self._believe(min(time_ms, self._newest[0]))
         if self.is_doubted:
             self.doubt = trio.Event()
+        self._wake()
         return self.reaches(time_ms)
 
     def confirm_by_candle(self, open_time_ms: int) -> bool:
@@ -115,6 +158,10 @@ class ExchangeClock:
     def reaches(self, time_ms: int) -> bool:
         """Return whether a time is in the candle of now or in the next one."""
         return self.now_ms is not None and time_ms < self._next_candle_ms(self.now_ms)
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
 
     def _refute(self, bound_ms: int) -> None:
         """Forget what frames have told of later times: it would stand by any later lie."""

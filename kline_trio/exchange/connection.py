@@ -46,6 +46,7 @@ from kline_trio.exchange.protocol import (
 from kline_trio.exchange.sieve import Sieve
 from kline_trio.exchange.sieved_stream import SievedStream
 from kline_trio.exchange.subscription import Subscription
+from kline_trio.interval import Span
 
 __all__ = ["Connection", "Dial"]
 
@@ -59,6 +60,7 @@ while we are blocked on our own channel, and the exchange drops who does not ans
 _ABNORMAL_CLOSURE = 1006
 """No CLOSE frame came (RFC 6455, section 7.4.1)."""
 
+_NO_TIME = Span(0, 0)
 _QUIET_SECONDS = 15.0
 """Without trades a stream gives nothing: it is not waited for any longer than this."""
 
@@ -86,7 +88,11 @@ class Connection:
     tell: Callable[[Happening], None]
     """Takes the rest."""
     hear_time: Callable[[int, Series], None]
-    """Takes the event time, in milliseconds, of each valid candle, and its series."""
+    """Takes the event time, in milliseconds, of each valid candle when it comes, and its series."""
+    told_up_to: Callable[[int], None]
+    """Takes an event time when all closed candles of before are delivered."""
+    believed: Callable[[int], Awaitable[Span]]
+    """Waits until it is known whether an event time has come; returns which ones are believed."""
     connect_seconds: float
     """For TCP, TLS and handshake together."""
     stall_seconds: float
@@ -236,11 +242,16 @@ class Connection:
         # Before anything blocks: what comes meanwhile waits in the kernel, and is not silence.
         self._hear_streams(events)
         self._pause_deadline()
+        closed_ms = [event.event_time_ms for event in events if isinstance(event, CandleClosed)]
+        believed = await self.believed(max(closed_ms)) if closed_ms else _NO_TIME
         for event, text in zip(events, texts, strict=True):
             match event:
                 case CandleClosed():
-                    self._hear(event)
-                    await self.deliver(event)
+                    if believed.from_ms <= event.event_time_ms < believed.to_ms:
+                        self._hear(event)
+                        await self.deliver(event)
+                    else:
+                        self.tell(BadFrame("an event time that is not the exchange's", text))
                 case CandleForming():
                     self._hear(event)
                 case None:
@@ -291,14 +302,15 @@ class Connection:
 
     def _hear_streams(self, events: Iterable[Event | None]) -> None:
         candles = [event for event in events if isinstance(event, (CandleClosed, CandleForming))]
-        if self._subscription.unheard:
-            for event in candles:
+        for event in candles:
+            self.hear_time(event.event_time_ms, event.series)
+            if self._subscription.unheard:
                 self._subscription.hear(stream_name(event.series))
         if candles:
             self._name_silent_streams(self.stall_seconds)
 
     def _hear(self, event: CandleClosed | CandleForming) -> None:
-        self.hear_time(event.event_time_ms, event.series)
+        self.told_up_to(event.event_time_ms)
         if not self._heard:
             self._heard = True
             self.tell(Heard())

@@ -2,14 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from weakref import WeakKeyDictionary
 
 import attrs
 import trio
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Connection, Dial
 from kline_trio.exchange.connection_log import ConnectionLog
@@ -26,6 +26,7 @@ from kline_trio.exchange.happenings import (
 )
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import CandleClosed, ContractChanged, stream_name
+from kline_trio.interval import Span
 from kline_trio.recorder.roster import Life, Roster, Seat, Shard
 from kline_trio.recorder.seams import Seams
 
@@ -54,6 +55,10 @@ def backoff_seconds(failures: int, chance: float) -> float:
     """
     whole = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
     return whole * (1 - chance / 2)
+
+
+async def _whatever_it_is(_: int) -> Span:
+    return Span(0, MAX_TIME_MS)
 
 
 @attrs.frozen
@@ -88,6 +93,8 @@ class Listener:
     """Told the series and the open time of each closed candle, before it is sent on."""
     dropped: Callable[[Series, int], None] = lambda *_: None
     """Told the same of a candle that could not be sent on, since its connection was ended."""
+    believed: Callable[[int], Awaitable[Span]] = _whatever_it_is
+    """Waits until it is known whether an event time has come; returns which ones are believed."""
 
     bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many frames could not be taken, by reason."""
@@ -195,7 +202,9 @@ class Listener:
             seat.shard.streams.copy(),
             deliver=self._deliver,
             tell=partial(self._report, life),
-            hear_time=partial(self._hear_time, life),
+            hear_time=self.hear_time,
+            told_up_to=partial(self._told_up_to, life),
+            believed=self.believed,
             connect_seconds=self.patience.connect_seconds,
             stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
             rest_seconds=self.patience.read_rest_seconds,
@@ -257,9 +266,8 @@ class Listener:
                 self._newest.pop(event.series, None)
                 self.dropped(event.series, event.candle.open_time_ms)
 
-    def _hear_time(self, life: Life, event_time_ms: int, series: Series) -> None:
+    def _told_up_to(self, life: Life, event_time_ms: int) -> None:
         life.newest_ms = max(life.newest_ms, event_time_ms)
-        self.hear_time(event_time_ms, series)
         if len(life.seat.lives) > 1:
             self._tell()
 

@@ -271,6 +271,7 @@ def listeners_of(
             contract_changed,
             told.received,
             told.dropped,
+            rest.clock.believed,
         )
         for trade_type, rest in http.markets.items()
     }

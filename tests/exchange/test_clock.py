@@ -1,15 +1,18 @@
 """The exchange's time: what two independent witnesses have told."""
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_trio.candle import Series
 from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.interval import Span
 
 MINUTE_MS, HOUR_MS, YEAR_MS = 60_000, 3_600_000, 31_536_000_000
 NOW_MS = 1_700_000_040_000
-BTC, ETH = (Series("spot", f"{name}USDT", "1m") for name in ("BTC", "ETH"))
+BTC, ETH, LTC = (Series("spot", f"{name}USDT", "1m") for name in ("BTC", "ETH", "LTC"))
 SECONDS = Series("spot", "BTCUSDT", "1s")
 
 
@@ -153,3 +156,103 @@ def test_it_remembers_what_it_heard_first() -> None:
     clock.confirm(NOW_MS + 100)
     assert (clock.first_heard_ms, clock.now_ms) == (NOW_MS + 7, NOW_MS + 7)
     assert clock.began_ms == NOW_MS + 7
+
+
+async def answer_later(clock: ExchangeClock, seconds: float, *times_ms: int) -> None:
+    """Give these answers of the time endpoint, so far apart."""
+    for time_ms in times_ms:
+        await trio.sleep(seconds)
+        clock.confirm(time_ms)
+
+
+async def asked(clock: ExchangeClock, frame_ms: int, *answers_ms: int) -> tuple[Span, float]:
+    """Return what is believed after a frame told a time, and after how many seconds."""
+    clock.hear(frame_ms, ETH)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_later, clock, 0.5, *answers_ms)
+        span = await clock.believed(frame_ms)
+        nursery.cancel_scope.cancel()
+    return span, trio.current_time() - began
+
+
+def holds(span: Span, time_ms: int) -> bool:
+    return span.from_ms <= time_ms < span.to_ms
+
+
+async def test_what_is_near_enough_is_believed_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    span, seconds = await asked(confirmed(), NOW_MS + 70_000)
+    assert holds(span, NOW_MS + 70_000)
+    assert seconds == 0
+
+
+async def test_what_is_far_ahead_is_held_until_the_endpoint_says_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    clock = confirmed()
+    clock.is_silent = False
+    later_ms = NOW_MS + HOUR_MS
+    span, seconds = await asked(clock, later_ms, later_ms + 100)
+    assert holds(span, later_ms)
+    assert seconds == 0.5
+
+
+@pytest.mark.parametrize("ahead_ms", [3 * MINUTE_MS, 46 * MINUTE_MS, 7 * YEAR_MS])
+async def test_what_two_answers_do_not_reach_is_refuted(
+    autojump_clock: trio.testing.MockClock, ahead_ms: int
+) -> None:
+    span, seconds = await asked(confirmed(), NOW_MS + ahead_ms, NOW_MS + 500, NOW_MS + 1_000)
+    assert not holds(span, NOW_MS + ahead_ms)
+    assert holds(span, NOW_MS + 1_000)
+    assert seconds == 1, "the first may be the answer to a question from before the frame"
+
+
+async def test_a_first_frame_that_lies_is_refuted_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    span, _ = await asked(ExchangeClock(), NOW_MS + 7 * YEAR_MS, NOW_MS, NOW_MS + 500)
+    assert not holds(span, NOW_MS + 7 * YEAR_MS)
+    assert holds(span, NOW_MS)
+
+
+async def test_where_nobody_answers_everything_is_believed_and_nobody_waits_twice(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    clock = confirmed()
+    waits = []
+    for hours in (1, 2, 3):
+        span, seconds = await asked(clock, NOW_MS + hours * HOUR_MS)
+        assert holds(span, NOW_MS + hours * HOUR_MS)
+        waits.append(seconds)
+    assert waits == [10, 0, 0]
+    clock.confirm(NOW_MS + 3 * HOUR_MS)
+    _, seconds = await asked(clock, NOW_MS + 9 * HOUR_MS)
+    assert seconds == 10, "it had answered since"
+
+
+async def test_another_frame_ends_the_wait(autojump_clock: trio.testing.MockClock) -> None:
+    clock = ExchangeClock()
+    clock.hear(NOW_MS, BTC)
+    clock.confirm(NOW_MS)
+    late_ms = NOW_MS + 3 * MINUTE_MS
+
+    async def other_frames() -> None:
+        for minutes in (1, 2):
+            await trio.sleep(1)
+            for one in (BTC, LTC):
+                clock.hear(NOW_MS + minutes * MINUTE_MS, one)
+
+    async with trio.open_nursery() as nursery:
+        clock.hear(late_ms, ETH)
+        nursery.start_soon(other_frames)
+        assert holds(await clock.believed(late_ms), late_ms)
+        assert trio.current_time() < 10
+
+
+@pytest.mark.parametrize("days", [2, 365, 365 * 54])
+async def test_what_is_more_than_a_day_old_is_not_believed(days: int) -> None:
+    span = await confirmed().believed(NOW_MS)
+    assert not holds(span, NOW_MS - days * 86_400_000)
+    assert holds(span, NOW_MS - 23 * HOUR_MS)

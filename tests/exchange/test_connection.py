@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from wsproto.events import CloseConnection, Pong, TextMessage
 
-from kline_trio.candle import Series
+from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.exchange.connection import Connection
 from kline_trio.exchange.happenings import (
     BadFrame,
@@ -24,6 +24,7 @@ from kline_trio.exchange.happenings import (
 )
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.protocol import CandleClosed, stream_name
+from kline_trio.interval import Span
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, kline_frame, silence
 
 BTC = Series("spot", "BTCUSDT", "1m")
@@ -45,17 +46,25 @@ class Life:
         self.delivered: list[CandleClosed] = []
         self.told: list[Happening] = []
         self.times: list[int] = []
-        self.slow_seconds = 0.0
+        self.told_up_to: list[int] = []
+        self.slow_seconds = self.doubt_seconds = 0.0
+        self.believed = Span(0, MAX_TIME_MS)
         self.connection = Connection(
             MARKETS["spot"],
             {stream_name(one): one for one in series},
             deliver=self.deliver,
             tell=self.told.append,
             hear_time=lambda time_ms, _: self.times.append(time_ms),
+            told_up_to=self.told_up_to.append,
+            believed=self.believe,
             connect_seconds=10,
             stall_seconds=30,
             hears_of_contracts=hears_of_contracts,
         )
+
+    async def believe(self, event_time_ms: int) -> Span:
+        await trio.sleep(self.doubt_seconds)
+        return self.believed
 
     async def deliver(self, event: CandleClosed) -> None:
         await trio.sleep(self.slow_seconds)
@@ -67,6 +76,28 @@ class Life:
             ended = await self.connection.live(self.exchange.dial, URL)
             nursery.cancel_scope.cancel()
         return ended
+
+
+async def test_a_closed_candle_is_held_until_its_event_time_is_known_to_have_come(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        for minute in range(3):
+            await peer.candle(BTC, open_time_ms=OPEN_MS + minute * MINUTE_MS)
+        await peer.close(1001, "done")
+
+    life = Life(script)
+    life.doubt_seconds = 40
+    life.believed = Span(OPEN_MS, OPEN_MS + 2 * MINUTE_MS)
+    ended = await life.live()
+    assert ended.why is Why.LOST, "while one is held, nothing counts as a stall"
+    opened = [event.candle.open_time_ms for event in life.delivered]
+    assert opened == [OPEN_MS, OPEN_MS + MINUTE_MS]
+    [refused] = [one for one in life.told if isinstance(one, BadFrame)]
+    assert refused.reason == "an event time that is not the exchange's"
+    assert life.told_up_to == [OPEN_MS + 59_000, OPEN_MS + MINUTE_MS + 59_000]
 
 
 async def test_closed_candles_are_delivered_in_order(

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.events import TextMessage
 
-from kline_trio.candle import Series
+from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.exchange.connection import Connection
 from kline_trio.exchange.happenings import Ended, Happening, Heard, Ready, SilentStreams, Why
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.protocol import CandleClosed, stream_name
+from kline_trio.interval import Span
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, ScriptedExchange, kline_frame
 from tests.fuzzing.frames import CONTINUATION, PING, TEXT, wire
 
@@ -120,6 +121,9 @@ async def heard_of(
     async def dial(url: str, nth: int) -> trio.abc.Stream:
         return Slow(await exchange.dial(url, nth), sizes, pauses)
 
+    async def believe(_: int) -> Span:
+        return Span(0, MAX_TIME_MS)
+
     async def deliver(event: CandleClosed) -> None:
         await trio.lowlevel.checkpoint()
         delivered.append(event)
@@ -130,6 +134,8 @@ async def heard_of(
         deliver=deliver,
         tell=told.append,
         hear_time=lambda *_: None,
+        told_up_to=lambda _: None,
+        believed=believe,
         connect_seconds=STALL_SECONDS,
         stall_seconds=STALL_SECONDS,
     )
