@@ -1,6 +1,6 @@
 """The command `selftest`: the real program against the built-in exchange, where all goes wrong.
 
-The exchange drops, stalls and omits; its REST interface stumbles; the recorder is killed and
+The exchange drops, stalls, omits and lies; its REST interface stumbles; the recorder is killed and
 started again. In the end the store is held against the exchange's own account of what it traded.
 """
 
@@ -32,6 +32,7 @@ from kline_trio.simulator.faults import (
     Silence,
     Stall,
 )
+from kline_trio.simulator.lies import WrongFrame, WrongRows, WrongTime
 from kline_trio.simulator.server import Endpoints
 from kline_trio.simulator.symbols import ascii_lower
 from kline_trio.storage.check import check
@@ -43,6 +44,7 @@ from kline_trio.storage.table import candles_of
 __all__ = ["selftest"]
 
 _MINUTE_MS = 60_000
+_YEAR_MS = 365 * 86_400_000
 _SPEED = 60.0
 _STREAMS = {
     "spot": (("BTCUSDT", "1m"), ("BNBUSDT", "1m"), ("BTCUSDT", "5m")),
@@ -180,6 +182,7 @@ def _troubles(seed: int, seconds: float) -> Iterator[Fault]:
             stream = f"{ascii_lower(symbol)}@kline_{interval}"
             several = at_ms + chance.randint(3, 10) * _MINUTE_MS
             close_ms = at_ms - at_ms % (5 * 3 * _MINUTE_MS)
+            ahead_ms = chance.choice((8 * _MINUTE_MS, 180 * _MINUTE_MS, 10 * _YEAR_MS))
             yield chance.choice(
                 (
                     Drop(trade_type=trade_type, at_ms=at_ms),
@@ -195,6 +198,23 @@ def _troubles(seed: int, seconds: float) -> Iterator[Fault]:
                         from_ms=at_ms,
                         until_ms=several,
                         status=chance.choice((200, 429, 500, 503)),
+                    ),
+                    WrongTime(
+                        trade_type=trade_type, from_ms=at_ms, until_ms=several, ahead_ms=ahead_ms
+                    ),
+                    # For less than ten seconds of ours: what bears witness for longer is believed.
+                    WrongRows(
+                        trade_type=trade_type,
+                        from_ms=at_ms,
+                        until_ms=min(several, at_ms + 8 * _MINUTE_MS),
+                        ahead_ms=chance.choice((7, -ahead_ms)),
+                    ),
+                    WrongFrame(trade_type=trade_type, at_ms=at_ms, ahead_ms=ahead_ms),
+                    WrongFrame(
+                        trade_type=trade_type,
+                        at_ms=at_ms,
+                        ahead_ms=chance.choice((ahead_ms, -_YEAR_MS)),
+                        moves="candle",
                     ),
                 )
             )

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from kline_trio.candle import MAX_TIME_MS, Candle, Series, Source
+from kline_trio.errors import UnavailableError
 from kline_trio.exchange.klines import Answer, newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 _LONGER = 6
 """Each wait between two attempts for the same gap is so many times the one before."""
-_OLD_MS = 86_400_000
+_DAY_MS = 86_400_000
+_OLD_MS = _DAY_MS
 """Patience suits a gap that closed just now. Of an older one than this, two answers are enough."""
 _LEAST_ATTEMPTS = 2
 """One answer may be wrong."""
@@ -168,12 +170,26 @@ class RestSource:
         for bad in spoiled:
             self._spoiled.hear(series, bad, answer.host, now)
         if closing:
-            last_ms = await self._last_ms(series, [gap for gap, _ in closing])
-            for _, refill in closing:
-                is_over = last_ms < refill.span.from_ms
-                closes = Reason.DELISTED if is_over else Reason.EXCHANGE_HAD_NONE
-                refills.append(attrs.evolve(refill, closes=closes))
+            closed, later = await self._closed(series, closing)
+            refills += closed
+            waits |= later
         return refills, waits
+
+    async def _closed(
+        self, series: Series, closing: Sequence[tuple[Absence, Refill]]
+    ) -> tuple[list[Refill], dict[Span, float]]:
+        """Return the refills that close these gaps, or else after how long to ask again."""
+        try:
+            last_ms = await self._last_ms(series, [gap for gap, _ in closing])
+        except UnavailableError:
+            # What else the answer brought is kept all the same.
+            return [], {refill.span: APART_SECONDS for _, refill in closing}
+        closed = []
+        for _, refill in closing:
+            is_over = last_ms < refill.span.from_ms
+            closes = Reason.DELISTED if is_over else Reason.EXCHANGE_HAD_NONE
+            closed.append(attrs.evolve(refill, closes=closes))
+        return closed, {}
 
     def refused(self, gaps: Sequence[Absence]) -> Outcome:
         """Derive what becomes of gaps that the exchange will not answer for, whatever the page.
@@ -247,7 +263,7 @@ class RestSource:
         if rest.market.pages_end_first:
             listing = await self._listing(series, -math.inf)
             hint_ms = listing.onboard_ms if listing else None
-        return await rest.oldest_open_time_ms(series, hint_ms)
+        return _that_has_come(await rest.oldest_open_time_ms(series, hint_ms), rest)
 
     async def _last_ms(self, series: Series, gaps: Iterable[Absence]) -> float:
         """Return after which candle of a series none comes; infinity while its symbol is traded."""
@@ -259,5 +275,18 @@ class RestSource:
         listing = await self._listing(series, trio.current_time() - min(waited))
         if listing is not None and listing.is_trading:
             return math.inf
-        newest_ms = await self.markets[series.trade_type].newest_open_time_ms(series)
+        rest = self.markets[series.trade_type]
+        newest_ms = _that_has_come(await rest.newest_open_time_ms(series), rest)
         return -math.inf if newest_ms is None else newest_ms
+
+
+def _that_has_come(open_time_ms: int | None, rest: RestMarket) -> int | None:
+    """Return the open time of a candle.
+
+    Raises:
+      UnavailableError: it is of a time to come. The clock may be behind, but not for a day.
+    """
+    now_ms = rest.clock.now_ms
+    if open_time_ms is not None and now_ms is not None and open_time_ms > now_ms + _DAY_MS:
+        raise UnavailableError(f"REST tells of a candle of a time to come: {open_time_ms}")
+    return open_time_ms

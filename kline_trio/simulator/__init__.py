@@ -24,6 +24,7 @@ from kline_trio.simulator.faults import (
     Stall,
 )
 from kline_trio.simulator.frames import Kline
+from kline_trio.simulator.lies import Lie, WrongFirst, WrongFrame, WrongRows, WrongTime
 from kline_trio.simulator.listing_events import (
     Delisting,
     ListingEvent,
@@ -52,6 +53,7 @@ __all__ = [
     "Kline",
     "Lag",
     "LateClose",
+    "Lie",
     "ListingEvent",
     "MarketStatistics",
     "NewListing",
@@ -69,6 +71,10 @@ __all__ = [
     "Stall",
     "StatusChange",
     "TickChange",
+    "WrongFirst",
+    "WrongFrame",
+    "WrongRows",
+    "WrongTime",
     "listed_symbols",
     "plausible_symbols",
     "serve",

@@ -168,7 +168,9 @@ def _states(
     spot = listing.trade_type == "spot"
     first = plain_state(listing)
     if beginning is not None:
-        first = attrs.evolve(first, status=None, onboard_ms=beginning.at_ms)
+        first = attrs.evolve(
+            first, status=None, onboard_ms=beginning.at_ms + beginning.dated_late_ms
+        )
     changes: list[tuple[int, dict[str, Any]]] = []
     for event in events:
         match event:

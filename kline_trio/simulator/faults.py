@@ -11,6 +11,7 @@ from typing import Literal
 
 import attrs
 
+from kline_trio.simulator.lies import Lie, WrongFrame
 from kline_trio.simulator.listing_events import Delisting, ListingEvent
 
 __all__ = [
@@ -215,6 +216,7 @@ Fault = (
     | Shutdown
     | Garbage
     | Lag
+    | Lie
     | ListingEvent
     | Stall
     | Silence
@@ -227,4 +229,4 @@ Fault = (
     | ReviseClose
 )
 CloseFault = OmitClose | LateClose | RepeatClose | ReviseClose
-Moment = Drop | Shutdown | Garbage
+Moment = Drop | Shutdown | Garbage | WrongFrame

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from pathlib import Path
 
+import attrs
+
 from kline_trio.simulator import rest
 from kline_trio.simulator.archive import ArchiveShelf
 from kline_trio.simulator.faults import RestFault
+from kline_trio.simulator.lies import WrongFirst, WrongRows, WrongTime
 from kline_trio.simulator.market import Market
 from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.replayed_candles import ReplayedCandles
@@ -82,22 +85,37 @@ class HttpSide:
         market = self._markets[request.trade_type]
         fault = market.script.rest_fault(request.now_ms)
         if fault is not None:
-            self._record.add(
-                Happened(
-                    fault=RestFault.__name__,
-                    trade_type=request.trade_type,
-                    from_ms=fault.from_ms,
-                    until_ms=fault.until_ms,
-                )
-            )
+            self._note(fault)
             if fault.status != 200:
                 return rest.refusal(fault.status, request.now_ms), 1
+        wrong_time = market.script.wrong_time(request.now_ms)
+        if wrong_time is not None:
+            self._note(wrong_time)
+            request = attrs.evolve(request, told_ahead_ms=wrong_time.ahead_ms)
         answer, weight = rest.answer(
             request,
             market.shown(request.now_ms),
-            lambda symbol: self._candles(market, symbol, request.now_ms, request.now_ms),
+            lambda symbol: self._told(market, symbol, request),
         )
         return (rest.broken_off(answer) if fault else answer), weight
+
+    def _told(self, market: Market, symbol: str, request: Request) -> Candles | None:
+        candles = self._candles(market, symbol, request.now_ms, request.now_ms)
+        lie = market.script.wrong_rows(request.now_ms, request.limit)
+        if lie is None or candles is None:
+            return candles
+        self._note(lie)
+        return lie.told(candles)
+
+    def _note(self, fault: RestFault | WrongTime | WrongRows | WrongFirst) -> None:
+        self._record.add(
+            Happened(
+                fault=type(fault).__name__,
+                trade_type=fault.trade_type,
+                from_ms=fault.from_ms,
+                until_ms=fault.until_ms,
+            )
+        )
 
     def _published(self, trade_type: str, symbol: str, now_ms: int) -> Candles | None:
         # Of days that are over for hours nothing is forming any more.

@@ -18,6 +18,8 @@ class NewListing:
     """Its first candle is the one that holds this moment, and begins with it."""
     announced_ms: int | None = None
     """From when on futures list it; by default two hours before (ORBSUSDT, 2023-10-17)."""
+    dated_late_ms: int = 0
+    """By how much its ``onboardDate`` is later than the truth."""
 
     @property
     def shown_ms(self) -> int:

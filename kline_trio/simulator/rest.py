@@ -55,6 +55,18 @@ class Request:
     """Exchange time."""
     now_s: float = 0.0
     """Local time, which weights are counted by."""
+    told_ahead_ms: int = 0
+    """How much later the time is that the answer tells."""
+
+    @property
+    def told_ms(self) -> int:
+        """Exchange time as the answer tells it."""
+        return self.now_ms + self.told_ahead_ms
+
+    @property
+    def limit(self) -> str:
+        """For how many candles it asks, in its own words."""
+        return parse_qs(urlsplit(self.target).query).get("limit", [""])[0]
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +106,7 @@ def answer(
         case "/ping":
             return _json({}), 1
         case "/time":
-            return _json({"serverTime": request.now_ms}), 1
+            return _json({"serverTime": request.told_ms}), 1
         case "/exchangeInfo":
             weight = 20 if request.trade_type == "spot" else 1
             query = parse_qs(parts.query)
@@ -168,7 +180,7 @@ def _exchange_info(
         except (KeyError, msgspec.DecodeError):
             body = _error(-1121, "Invalid symbol.")
             return Response(status=400, headers=(_JSON,), body=body)
-    info: dict[str, Any] = {"timezone": "UTC", "serverTime": request.now_ms}
+    info: dict[str, Any] = {"timezone": "UTC", "serverTime": request.told_ms}
     if request.trade_type == "usdt_futures":
         info["futuresType"] = "U_MARGINED"
     info["rateLimits"] = _RATE_LIMITS[weight_pool(request.trade_type)]

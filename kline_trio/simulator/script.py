@@ -17,6 +17,7 @@ from kline_trio.simulator.faults import (
     Silence,
     Stall,
 )
+from kline_trio.simulator.lies import WrongFirst, WrongRows, WrongTime
 from kline_trio.simulator.listing_events import ListingEvent
 from kline_trio.simulator.prices import hash_key
 from kline_trio.simulator.spans import Spans
@@ -42,6 +43,9 @@ class Script:
         self._stalls = Spans(fault for fault in mine if isinstance(fault, Stall))
         self._refusals = Spans(fault for fault in mine if isinstance(fault, Refuse))
         self._rest_faults = Spans(fault for fault in mine if isinstance(fault, RestFault))
+        self._wrong_times = Spans(fault for fault in mine if isinstance(fault, WrongTime))
+        self._wrong_rows = Spans(fault for fault in mine if isinstance(fault, WrongRows))
+        self._wrong_firsts = Spans(fault for fault in mine if isinstance(fault, WrongFirst))
         self._lags = Spans(fault for fault in mine if isinstance(fault, Lag))
         outages: defaultdict[str | None, list[Outage]] = defaultdict(list)
         silences: defaultdict[str, list[Silence]] = defaultdict(list)
@@ -81,6 +85,22 @@ class Script:
     def rest_fault(self, now_ms: int) -> RestFault | None:
         """Return what strikes REST requests."""
         return self._rest_faults.first_at(now_ms)
+
+    def wrong_time(self, now_ms: int) -> WrongTime | None:
+        """Return the lie about the time that is told now."""
+        return self._wrong_times.first_at(now_ms)
+
+    def wrong_rows(self, now_ms: int, limit: str) -> WrongRows | WrongFirst | None:
+        """Return the lie that answers about candles tell now.
+
+        Args:
+            now_ms: Exchange time.
+            limit: For how many candles at most somebody asks.
+        """
+        wrong = self._wrong_rows.first_at(now_ms)
+        if wrong is None and limit == "1":
+            return self._wrong_firsts.first_at(now_ms)
+        return wrong
 
     def lag_ms(self, now_ms: int, seed: int, number: int) -> int:
         """Return how far behind a connection is that is opened now, as the market's ``number``."""

@@ -13,8 +13,9 @@ import attrs
 
 from kline_trio.simulator.control import Request, parse_request
 from kline_trio.simulator.faults import Drop, Garbage, Lag, Shutdown
-from kline_trio.simulator.feed import Event, Feed
+from kline_trio.simulator.feed import CONTRACT_INFO, Event, Feed
 from kline_trio.simulator.frames import combined, error_reply, result_reply, server_shutdown
+from kline_trio.simulator.lies import WrongFrame
 from kline_trio.simulator.record import Happened, Record
 from kline_trio.simulator.script import Script
 
@@ -110,6 +111,7 @@ class Session:
         self.most_messages_per_s = 0
         self._moments = script.moments(now_ms)
         self._drop_ms: int | None = None
+        self._newest: Event | None = None
         if lag_ms:
             self._note(Lag.__name__, now_ms, now_ms + lag_ms, connection=number)
 
@@ -172,7 +174,12 @@ class Session:
             ping = self._keep_alive(now_s)
         if self.close is None:
             events = self._feed.take(now_ms - self.lag_ms, _MOST_AT_ONCE)
-            texts.extend(self._wrap(event) for event in events if not self._muted(event))
+            events = [event for event in events if not self._muted(event)]
+            texts.extend(self._wrap(event) for event in events)
+            self._newest = next(
+                (event for event in reversed(events) if event.stream != CONTRACT_INFO),
+                self._newest,
+            )
         due_ms = self._feed.next_due_ms()
         dues_ms = [] if due_ms is None else [due_ms + self.lag_ms]
         dues_ms += [] if self._drop_ms is None else [self._drop_ms]
@@ -237,6 +244,11 @@ class Session:
                     texts.append(server_shutdown(moment.at_ms, is_combined=self._is_combined))
                     until_ms += moment.grace_ms
                     self._drop_ms = min(until_ms, self._drop_ms or until_ms)
+                case WrongFrame():
+                    if self._newest is None:
+                        continue
+                    told = moment.told(self._newest.text)
+                    texts.append(self._wrap(self._newest._replace(text=told)))
                 case Drop():
                     self._drop_ms = moment.at_ms
             self._note(type(moment).__name__, moment.at_ms, until_ms)

@@ -50,6 +50,8 @@ class Wire:
     onboard_ms: int | None = None
     asked: Counter[str] = attrs.field(factory=Counter)
     is_down: bool = False
+    has_list: bool = True
+    """Whether the list of symbols can be had."""
     stored_ms: int | None = None
     """The first candle that we have."""
 
@@ -57,7 +59,7 @@ class Wire:
         what = request.url.path.rsplit("/", 1)[1]
         self.asked[what] += 1
         await trio.sleep(0.1)
-        if self.is_down:
+        if self.is_down or (what == "exchangeInfo" and not self.has_list):
             return httpx2.Response(503)
         if what == "exchangeInfo":
             symbols = [
@@ -154,6 +156,47 @@ async def test_what_lies_behind_the_end_of_a_symbol_is_delisted(
     async with source(Wire({last_ms: row(last_ms)}, {"BTCUSDT": "BREAK"})) as rest:
         [refill] = (await asked_again(rest, one)).refills
     assert refill.closes is Reason.DELISTED
+
+
+async def test_without_the_list_nothing_is_closed_and_what_came_is_kept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Why a candle is absent cannot be told then; that is no reason to throw others away."""
+    one = recent(3, asked=3)
+    there_ms = one.span.from_ms
+    wire = Wire({there_ms: row(there_ms)}, has_list=False)
+    missing = gap(there_ms + MINUTE_MS, one.span.to_ms, asked=3)
+    async with source(wire) as rest:
+        await asked_again(rest, missing)
+        outcome = await rest.ask(BTC, [gap(there_ms, there_ms + MINUTE_MS), missing])
+    assert [candle.open_time_ms for candle in outcome.candles] == [there_ms]
+    assert {refill.closes for refill in outcome.refills} == {None}
+    assert outcome.wait_seconds == {missing.span: 10.0}
+
+
+async def test_a_newest_candle_of_a_time_to_come_closes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    one = recent(asked=3)
+    lie_ms = NOW_MS + 3_650 * DAY_MS
+    wire = Wire(listed={"BTCUSDT": "BREAK"})
+    async with source(wire) as rest:
+        first_ms = one.span.from_ms - MINUTE_MS
+        wire.rows = {first_ms: row(first_ms)}
+        await asked_again(rest, attrs.evolve(one, asked=0))
+        wire.rows[lie_ms] = row(lie_ms)
+        outcome = await rest.ask(BTC, [one])
+    assert outcome.refills == ()
+    assert outcome.wait_seconds == {one.span: 10.0}
+
+
+async def test_a_first_candle_of_a_time_to_come_is_no_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    lie_ms = NOW_MS + 3_650 * DAY_MS
+    async with source(Wire({lie_ms: row(lie_ms)})) as rest:
+        with pytest.raises(UnavailableError, match="a time to come"):
+            await rest.before_the_first(BTC, [recent()])
 
 
 async def test_whether_a_series_is_over_is_asked_once_for_all_gaps_of_a_page(

@@ -11,6 +11,7 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault, Refuse, RestFault
+from kline_trio.simulator.lies import WrongRows
 from kline_trio.simulator.market import Market
 from kline_trio.storage.ledger import Absence, Account, Reason, State
 from kline_trio.storage.status import SeriesStatus
@@ -291,6 +292,16 @@ class _OfSeries:
         span = Span(self.series.interval.open_time_ms(begins_ms), open_ms + 1)
         return not any(map(self._exists, self.series.interval.open_times_ms(span)))
 
+    def _is_end_denied(self, open_ms: int) -> bool:
+        """Whether REST may have told of a candle after this one: then it is not the end."""
+        return any(
+            isinstance(fault, WrongRows)
+            and fault.trade_type == self.series.trade_type
+            and 0 < fault.ahead_ms <= 24 * HOUR_MS
+            and fault.until_ms > open_ms
+            for fault in self.whole.faults
+        )
+
     def _reasons(self, open_ms: int) -> set[Reason]:
         """Why it may be taken as true that there is no such candle."""
         begins_ms, ends_ms = self._life_of()
@@ -298,8 +309,9 @@ class _OfSeries:
         if interval.end_time_ms(open_ms) <= begins_ms or self._is_before_the_first(open_ms):
             return {Reason.NOT_LISTED, Reason.EXCHANGE_HAD_NONE}
         if open_ms >= ends_ms:
-            flat = {Reason.EXCHANGE_HAD_NONE} if self._goes_on_flat else set()
-            return {Reason.DELISTED} | flat
+            if self._goes_on_flat or self._is_end_denied(open_ms):
+                return {Reason.DELISTED, Reason.EXCHANGE_HAD_NONE}
+            return {Reason.DELISTED}
         at_ms = open_ms
         while not self._exists(at_ms):
             end_ms = interval.end_time_ms(at_ms)

@@ -28,6 +28,7 @@ from kline_trio.simulator.faults import (
     Silence,
     Stall,
 )
+from kline_trio.simulator.lies import Lie, WrongFirst, WrongFrame, WrongRows, WrongTime
 from kline_trio.simulator.listing_events import NewListing, StatusChange, TickChange
 from kline_trio.simulator.symbols import TRADE_TYPES, listing_of
 
@@ -81,6 +82,7 @@ def faults(chance: Random, end_ms: int) -> Iterator[Fault]:
     for trade_type in TRADE_TYPES:
         yield Lag(trade_type=trade_type, from_ms=START_MS, until_ms=end_ms)
         yield from _careers(chance, trade_type, end_ms - 36 * HOUR_MS)
+        yield from _lies(chance, trade_type, end_ms - 36 * HOUR_MS)
     for series in LASTING:
         yield from _of_streams(chance, series, end_ms)
         yield from _of_archives(chance, series, end_ms)
@@ -136,6 +138,35 @@ def _of_streams(chance: Random, series: Series, end_ms: int) -> Iterator[Fault]:
         yield fault
 
 
+def _lies(chance: Random, trade_type: str, until_ms: int) -> Iterator[Lie]:
+    """What the market says that is not so, each time for less than ten seconds of ours."""
+    for at_ms in _moments(chance, 12 * HOUR_MS, until_ms):
+        span: dict[str, Any] = {
+            "trade_type": trade_type,
+            "from_ms": at_ms,
+            "until_ms": at_ms + chance.randint(HOUR_MS // 4, 2 * HOUR_MS),
+        }
+        far_ms = chance.choice((3 * HOUR_MS, DAY_MS, 365 * DAY_MS, 3_650 * DAY_MS))
+        yield chance.choice(
+            (
+                WrongTime(ahead_ms=chance.choice((-far_ms, far_ms)), **span),
+                WrongRows(ahead_ms=chance.choice((7, -far_ms, far_ms)), **span),
+                WrongFirst(first_ms=at_ms - chance.randrange(DAY_MS), **span),
+                WrongFrame(
+                    trade_type=trade_type,
+                    at_ms=at_ms,
+                    ahead_ms=chance.choice((far_ms, chance.randint(1, 50) * 60_000)),
+                ),
+                WrongFrame(
+                    trade_type=trade_type,
+                    at_ms=at_ms,
+                    ahead_ms=chance.choice((-365 * DAY_MS, -50 * 365 * DAY_MS, far_ms)),
+                    moves="candle",
+                ),
+            )
+        )
+
+
 def _of_archives(chance: Random, series: Series, end_ms: int) -> Iterator[Fault]:
     """Files that are not there, or not whole, or not what they should be."""
     for day_ms in range(START_MS, end_ms, DAY_MS):
@@ -167,6 +198,7 @@ def _careers(chance: Random, trade_type: str, until_ms: int) -> Iterator[Fault]:
         yield NewListing(
             trade_type=trade_type, symbol=symbol, at_ms=at_ms,
             announced_ms=chance.choice((None, at_ms - before_ms)),
+            dated_late_ms=chance.choice((0, 0, HOUR_MS // 2, DAY_MS)),
         )  # fmt: skip
     for symbol, begins_ms in born_ms.items():
         ends_ms = begins_ms + DAY_MS + round(chance.expovariate(1 / (4 * DAY_MS)))
