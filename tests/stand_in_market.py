@@ -7,7 +7,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -88,6 +88,7 @@ class Venue:
         self.silent_until_ms: dict[str, int] = {}
         self.refusals = dict(self.options.refusals).get(market.trade_type, [])
         self.rest_mode = self.options.rest
+        self.lies: dict[str, tuple[int, float]] = {}
         self.port = 0
         self.connections = 0
 
@@ -122,13 +123,18 @@ class Venue:
             now_ms, query = self.exchange.clock.now_ms(), parse_qs(url.query)
             return answer(
                 self.market, url.path, query, self.symbols, now_ms, self.rest_mode,
-                self.rows_from, self.given_over_rest,
+                self.rows_from, self.given_over_rest, self.lie_ms,
             )  # fmt: skip
         if self.refusals:
             return response(self.refusals.pop(0), "refused by the script", "text/plain")
         if url.path not in (self.market.path, "/stream"):
             return response(404, "<html>no such stream</html>", "text/html")
         return None
+
+    def lie_ms(self, about: str) -> int:
+        """By how much it lies about this just now; see `tests/stand_in_rest.py`."""
+        ahead_ms, until_ms = self.lies.get(about, (0, 0.0))
+        return ahead_ms if self.exchange.clock.now_ms() < until_ms else 0
 
     def rows_from(self, symbol: str, interval: str, from_ms: int) -> Iterable[Row]:
         """The candles that REST has: all since the start, whether or not a stream told of them."""
@@ -300,6 +306,11 @@ class Venue:
                 self.refusals += [action["status"]] * action.get("count", 1)
             case "rest":
                 self.rest_mode = str(action["mode"])
+            case "lie" if action["about"] in ("event", "candle"):
+                self.say_of_another_time(int(action["ahead"] * 1_000), action["about"])
+            case "lie":
+                until = self.exchange.clock.now_ms() + action.get("seconds", 1e15) * 1_000
+                self.lies[action["about"]] = int(action["ahead"] * 1_000), until
             case other:
                 raise ValueError(f"unknown action {other!r}")
 
@@ -310,6 +321,15 @@ class Venue:
             again = Row(**asdict(row) | ({"v": "4321", "n": row.n + 1} if revised else {}))
             text = frame_text(self.market, symbol, interval, again, now, closed=True)
             self.publish(name, symbol, interval, Frame(now, 0, text, again))
+
+    def say_of_another_time(self, ahead_ms: int, about: str) -> None:
+        """Publish a candle of every stream once more: its event, or all of it, at another time."""
+        now = self.exchange.clock.now_ms() + ahead_ms
+        for name, (symbol, interval, row) in self.last_closes.items():
+            moved = about == "candle"
+            told = replace(row, t=row.t + ahead_ms, T=row.T + ahead_ms) if moved else row
+            text = frame_text(self.market, symbol, interval, told, now, closed=moved)
+            self.publish(name, symbol, interval, Frame(now, 0, text, None))
 
     def say_nonsense(self, kinds: list[str] | tuple[str, ...]) -> None:
         """Send every connection frames that only look like closed candles."""

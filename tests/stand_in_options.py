@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--replay", type=Path, nargs="+", default=[], help="archive files, zip or csv.gz")
     add("--script", default="[]", help='JSON: [{"at": "+90", "do": "drop", "market": "spot"}, ...];'
         " do: drop, stall (seconds, real), close (code), shutdown, repeat, revise, garbage (kinds),"
-        " silence (stream, seconds), refuse (status, count), rest (mode)")  # fmt: skip
+        " silence (stream, seconds), refuse (status, count), rest (mode), lie (about time, rows,"
+        " first, date, event or candle; ahead and seconds, of exchange time)")  # fmt: skip
     add("--obey", action="store_true",
         help="do at once what JSON lines on stdin say: a script's, without `at`")  # fmt: skip
     add("--refuse", action="append", default=[], metavar="MARKET:STATUS:COUNT",

@@ -162,6 +162,8 @@ class SeriesState:
     _end: Span | None = attrs.field(init=False, default=None)
     """Of what is ending: the candle after the one in which that was seen. A list is some minutes
     old when it is looked at again, so one candle more is waited for."""
+    _traded_ms: int = attrs.field(init=False, default=0)
+    """The open time of the newest durable candle with trades that came since the start."""
     _presence: Presence | None = attrs.field(init=False, default=None)
     _judged_ms: int = attrs.field(init=False, default=MAX_TIME_MS)
     _durable: SpanSet = attrs.field(init=False, factory=SpanSet)
@@ -206,6 +208,8 @@ class SeriesState:
         # What was durable before a scan began, the scan finds.
         if self.state is State.SCANNING or open_time_ms >= self._judged_ms:
             self._durable.add(Span(open_time_ms, self.series.interval.end_time_ms(open_time_ms)))
+        if trade_num:
+            self._traded_ms = max(self._traded_ms, open_time_ms)
         if self._end is not None and open_time_ms >= self._end.from_ms and trade_num:
             self._end = self._candle_after(open_time_ms)
 
@@ -242,7 +246,9 @@ class SeriesState:
             case ((State.LIVE | State.ENDING), Listed(trades=True)):
                 self.state, self._end = State.TRADING_AGAIN, None
             case State.LIVE, Listed(ended_ms=int(seen_ms)):
-                self.state, self._end = State.ENDING, self._candle_after(seen_ms)
+                # The clock may have been behind: a trade that came is no later than the end.
+                self._end = self._candle_after(max(seen_ms, self._traded_ms))
+                self.state = State.ENDING
             case State.ENDING, Listed(ended_ms=None):
                 self.state, self._end = State.LIVE, None
             case _:

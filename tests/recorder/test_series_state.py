@@ -416,6 +416,18 @@ def test_a_trade_after_the_end_moves_it() -> None:
     assert not state.is_past_its_end
 
 
+def test_an_end_that_is_dated_by_a_clock_that_is_behind_lies_after_the_trades_that_came() -> None:
+    """REST was banned for hours, and frames alone may not move the clock so far."""
+    state = live()
+    for n in range(8):
+        state.committed(minute(n), 5)
+    state.handle(Listed(ended_ms=minute(2.5)))
+    state.confirm(state.due(minute(8.5), GRACE_MS), is_written=True)
+    assert not state.is_past_its_end
+    state.confirm(state.due(minute(9.5), GRACE_MS), is_written=True)
+    assert state.is_past_its_end
+
+
 def test_a_symbol_that_trades_again_while_its_end_is_written_is_wanted_again() -> None:
     state = ended(5.5)
     state.confirm(state.due(minute(7.5), GRACE_MS), is_written=True)

@@ -151,11 +151,13 @@ async def _record(seed: int, days: int, folder: Path) -> Storm:
                     until = trio.current_time() + (left_s if is_last else life_s)
                     await _meddle(recorder, config, chance, until - 30.0)
                     await trio.sleep_until(until)
+                    # Its last merges take seconds, which are hours on the exchange.
+                    ended_ms = exchange.now_ms(trio.current_time())
                     if not is_last and chance.random() < 0.7:
                         # Whatever is under way is cut off; the rest of the time it is asked to end.
                         life.cancel()
                         await trio.lowlevel.checkpoint()
-            lives.append((now_ms, exchange.now_ms(trio.current_time())))
+            lives.append((now_ms, ended_ms))
             if is_last:
                 return Storm(exchange, wrong, lives)
             await trio.sleep(gap_s)
