@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kline_trio import __version__
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
+from kline_trio.quoting import escaped, one_line, shown
 
 __all__ = ["main"]
 
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain(error: BaseException, *, debug: bool) -> int:
     """Say on stderr what went wrong, and give the status that stands for it."""
     if debug:
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(escaped(line), file=sys.stderr)
     leaves = list(_leaves(error))
     if isinstance(leaves[0], BrokenPipeError):
         # Whoever read our output has left, as `head` does; the interpreter's own flush must not
@@ -72,8 +74,9 @@ def _explain(error: BaseException, *, debug: bool) -> int:
     for kind, status in _EXIT_STATUSES:
         for leaf in leaves:
             if isinstance(leaf, kind):
-                if str(leaf):
-                    print(leaf, file=sys.stderr)
+                lines = leaf.problems if isinstance(leaf, ConfigError) else [str(leaf)]
+                for line in filter(None, lines):
+                    print(one_line(line), file=sys.stderr)
                 return status
     if words := _want_of_resources(leaves):
         print(words, file=sys.stderr)
@@ -82,7 +85,8 @@ def _explain(error: BaseException, *, debug: bool) -> int:
     where = traceback.extract_tb(leaf.__traceback__)[-1:]
     place = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in where)
     print(
-        f"a bug in kline_trio: {type(leaf).__name__}: {leaf}{place}; --debug shows all of it",
+        f"a bug in kline_trio: {type(leaf).__name__}: {shown(str(leaf))}{place};"
+        " --debug shows all of it",
         file=sys.stderr,
     )
     return _EXIT_BUG

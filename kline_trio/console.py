@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from kline_trio.quoting import one_line
+
 __all__ = ["log_lines"]
 
 _STDERR = 2
@@ -28,10 +30,17 @@ class _NeverWaits(logging.handlers.QueueHandler):
             self.queue.put_nowait(record)
 
 
+class _Lines(logging.Formatter):
+    """Makes one printable line of each record: others may have written a part of it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return one_line(super().formatMessage(record))
+
+
 @contextmanager
 def log_lines(*, debug: bool) -> Iterator[None]:
     """Write the package's log lines to stderr while the body runs, from a thread of their own."""
-    formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%SZ")
+    formatter = _Lines("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%SZ")
     formatter.converter = time.gmtime
     waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_WAITING_LINES)
     handler = _NeverWaits(waiting)

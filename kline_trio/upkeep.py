@@ -15,6 +15,7 @@ import attrs
 
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError, DamagedError
+from kline_trio.quoting import escaped, one_line
 from kline_trio.storage.check import CheckedFile, Fault
 from kline_trio.storage.check import check as check_files
 from kline_trio.storage.disk import disk_errors
@@ -83,7 +84,7 @@ def _repair(path: Path, out: TextIO) -> None:
         raise ConfigError([f"there is no store {path}, and --repair is for stores"])
 
     def tell(damaged: Path, error: DamagedError) -> None:
-        print(f"{error}; what it held counts as absent", file=out)
+        print(one_line(f"{error}; what it held counts as absent"), file=out)
 
     named = filled = 0
     with ExitStack() as stack:
@@ -107,9 +108,9 @@ def _repair(path: Path, out: TextIO) -> None:
 def _sum(sha256: str, path: Path, checked: Path) -> bytes:
     """A line as `sha256sum` writes it when it is run in the folder (GNU coreutils, "md5sum")."""
     name = os.fsencode(path.name if path == checked else path.relative_to(checked))
-    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    mark = b"\\" if escaped != name else b""
-    return b"%s%s  %s\n" % (mark, sha256.encode(), escaped)
+    said = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if said != name else b""
+    return b"%s%s  %s\n" % (mark, sha256.encode(), said)
 
 
 def _write_manifest(place: str, content: bytes) -> None:
@@ -142,11 +143,10 @@ def _tell_faults(file: CheckedFile, out: TextIO) -> None:
         for fault in file.faults:
             print(f"{file.series}: {fault.what}", file=out)
         return
-    # A name may hold bytes that are no text, and line ends.
-    name = ascii(str(file.path))[1:-1] if not str(file.path).isprintable() else str(file.path)
+    # A name may hold bytes that are no text, and line ends; a fault quotes what a file holds.
+    name = escaped(str(file.path))
     for fault in file.faults[:_MOST_FAULTS_A_FILE]:
-        what = fault.what.encode(errors="backslashreplace").decode()
-        print(f"{name}{_where(fault)}: {what}", file=out)
+        print(f"{name}{_where(fault)}: {one_line(fault.what)}", file=out)
     more = len(file.faults) - _MOST_FAULTS_A_FILE
     if more > 0:
         print(f"{name}: and {more:,} more", file=out)

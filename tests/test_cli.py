@@ -7,13 +7,17 @@ import pyarrow as pa
 import pytest
 
 from kline_trio import cli, upkeep
-from kline_trio.errors import ConfigError, DiskError, StoreInUseError
+from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
 
 
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
         (ConfigError(["one", "two"]), 2, "one\ntwo\n"),
+        (ConfigError(["o\nne\x1b", "two"]), 2, "o\\nne\\x1b\ntwo\n"),
+        (UnavailableError("HTTP 407 \x1b[31m\nforged"), 69, "HTTP 407 \\x1b[31m\\nforged\n"),
+        (DiskError("/\udcff/\u202e: gone"), 74, "/\\udcff/\\u202e: gone\n"),
+        (OSError("\x9b2J"), 70, "a bug in kline_trio: OSError: \\x9b2J at"),
         (StoreInUseError("in use by pid 7"), 75, "in use by pid 7\n"),
         (DiskError("/x: No space left"), 74, "/x: No space left\n"),
         (KeyboardInterrupt(), 130, ""),
@@ -37,6 +41,20 @@ def test_each_error_has_its_status_and_no_traceback(
     assert told.startswith(words)
     assert "Traceback" not in told
     assert len(told.splitlines()) <= 2
+
+
+def test_a_whole_traceback_cannot_steer_the_terminal_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("\x1b[2J" + "x" * 9_000)
+
+    monkeypatch.setattr(cli, "_tail", fail)
+    assert cli.main(["tail", "--debug", "recorder.toml"]) == 70
+    lines = capsys.readouterr().err.splitlines()
+    assert "Traceback" in lines[0]
+    assert all(line.isprintable() for line in lines)
+    assert len(lines[-1]) < 500
 
 
 @pytest.mark.parametrize(

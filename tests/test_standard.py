@@ -18,12 +18,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kline_trio"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"candle", "errors", "interval", "listing", "selection", "spans"}
+VOCABULARY = {"candle", "errors", "interval", "listing", "quoting", "selection", "spans"}
 MAY_IMPORT: dict[str, set[str]] = {
     "candle": {"errors", "interval"},
     "errors": set(),
     "interval": set(),
     "listing": {"candle"},
+    "quoting": set(),
     "selection": {"candle", "interval", "listing"},
     "spans": {"interval"},
     "exchange": VOCABULARY,
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": {
         *VOCABULARY, "config", "console", "exchange", "recorder", "storage", "symbols",
     },
-    "console": set(),
+    "console": {"quoting"},
     "signals": set(),
     "running": {
         *VOCABULARY, "commands", "config", "console", "exchange", "recorder", "signals",
@@ -47,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telling": {"storage"},
     "upkeep": {*VOCABULARY, "config", "storage", "telling"},
     "selftest": {*VOCABULARY, "simulator", "storage"},
-    "cli": {"errors", "commands", "selftest", "config", "running", "upkeep"},
+    "cli": {"errors", "quoting", "commands", "selftest", "config", "running", "upkeep"},
     "__main__": {"cli"},
     "__init__": {*VOCABULARY, "config", "recorder", "storage"},
 }  # fmt: skip

@@ -10,6 +10,7 @@ import attrs
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DiskError
 from kline_trio.interval import INTERVALS, Span
+from kline_trio.quoting import one_line
 from kline_trio.storage.comparison import Comparison, summed_mismatches
 from kline_trio.storage.stored import stored_table
 
@@ -83,7 +84,7 @@ def print_not_compared(failures: Sequence[NotCompared]) -> None:
     """Print what could not be compared, each on a line: every file is named."""
     for one in failures:
         span = "" if one.span is None else f" {_time(one.span.from_ms)} to {_time(one.span.to_ms)}"
-        print(f"{one.subject}{span}: not compared: {one.problem}", flush=True)
+        print(f"{one.subject}{span}: not compared: {one_line(one.problem)}", flush=True)
 
 
 def _differences(comparison: Comparison) -> list[str]:

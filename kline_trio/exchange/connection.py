@@ -14,6 +14,7 @@ import attrs
 import h11
 import trio
 import trio_websocket
+from wsproto.connection import ConnectionState
 from wsproto.utilities import ProtocolError as WebSocketProtocolError
 
 from kline_trio.candle import Series
@@ -47,6 +48,7 @@ from kline_trio.exchange.sieve import Sieve
 from kline_trio.exchange.sieved_stream import SievedStream
 from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
+from kline_trio.quoting import shown
 
 __all__ = ["Connection", "Dial"]
 
@@ -61,6 +63,8 @@ _ABNORMAL_CLOSURE = 1006
 """No CLOSE frame came (RFC 6455, section 7.4.1)."""
 
 _NO_TIME = Span(0, 0)
+_HTTP = b"HTTP/"
+
 _QUIET_SECONDS = 15.0
 """Without trades a stream gives nothing: it is not waited for any longer than this."""
 
@@ -113,6 +117,7 @@ class Connection:
     _delivering: int = attrs.field(init=False, default=0)
     _heard: bool = attrs.field(init=False, default=False)
     _ready: bool = attrs.field(init=False, default=False)
+    _closed_by_us: bool = attrs.field(init=False, default=False)
     _shutting_down: bool = attrs.field(init=False, default=False)
     _retired: bool = attrs.field(init=False, default=False)
 
@@ -229,7 +234,13 @@ class Connection:
 
     async def _receive(self, socket: trio_websocket.WebSocketConnection) -> NoReturn:
         while True:
-            message = await socket.get_message()
+            try:
+                message = await socket.get_message()
+            except trio_websocket.ConnectionClosed:
+                # trio-websocket reports a frame that it cannot take as if the exchange had closed
+                # for it. Private: only wsproto knows whether a CLOSE frame has come.
+                self._closed_by_us = socket._wsproto.state is not ConnectionState.CLOSED  # noqa: SLF001
+                raise
             if isinstance(message, bytes):
                 # Of a binary frame. The exchange sends text, and what is not text is no candle.
                 self.tell(BadFrame("a binary frame", message))
@@ -268,8 +279,9 @@ class Connection:
             case ErrorReply():
                 self._answer_refusal(event, text)
             case ServerShutdown():
-                self._shutting_down = True
-                self.tell(ShutdownAnnounced())
+                if not self._shutting_down:
+                    self._shutting_down = True
+                    self.tell(ShutdownAnnounced())
             case ContractChanged():
                 self.tell(event)
 
@@ -337,11 +349,22 @@ class Connection:
             # does not take as a server would, and fails at that with words of its own.
             if isinstance(error, (h11.ProtocolError, UnicodeError)):
                 return Ended(Why.UNREACHABLE, "no valid handshake")
-            return Ended(Why.LOST, _words(error))
+            return Ended(Why.LOST, _words(error, self._closed_by_us))
         # trio-websocket leaves a refusal unreported when its text ends with the connection.
         if self._sieve.status:
             return self._refusal()
-        return Ended(Why.UNREACHABLE, _words(error))
+        if isinstance(error, h11.ProtocolError) or self._is_no_http:
+            return self._no_http()
+        return Ended(Why.UNREACHABLE, _words(error, self._closed_by_us))
+
+    @property
+    def _is_no_http(self) -> bool:
+        begin = self._sieve.begin
+        return not (begin.startswith(_HTTP) or _HTTP.startswith(begin))
+
+    def _no_http(self) -> Ended:
+        begin = ascii(self._sieve.begin.decode("latin-1").rstrip())
+        return Ended(Why.UNREACHABLE, f"not an HTTP server: it sent {begin}")
 
     def _refusal(self) -> Ended:
         status = self._sieve.status
@@ -353,6 +376,8 @@ class Connection:
         if not self._sieve.upgraded:
             if self._sieve.status:  # a refusal whose text does not end
                 return self._refusal()
+            if self._is_no_http:
+                return self._no_http()
             return Ended(Why.UNREACHABLE, f"no answer within {self.connect_seconds:g} s")
         self._name_silent_streams(0)
         return Ended(Why.STALLED, f"no data for {self.stall_seconds:g} s")
@@ -379,11 +404,12 @@ def _retry_after_seconds(after: bytes) -> float | None:
     return float(after) if after.isdigit() and len(after) < 7 else None
 
 
-def _words(error: BaseException) -> str:
+def _words(error: BaseException, closed_by_us: bool) -> str:  # noqa: FBT001
     if isinstance(error, trio_websocket.ConnectionClosed):
         reason = error.reason
         if reason is None or reason.code == _ABNORMAL_CLOSURE:
             return "the connection broke"
         said = ascii(reason.reason) if reason.reason else reason.name
-        return f"the exchange closed it: {reason.code} {said}"
-    return str(error) or repr(error.__cause__ or error)
+        closed = "we closed it for a bad frame" if closed_by_us else "the exchange closed it"
+        return f"{closed}: {reason.code} {said}"
+    return shown(str(error) or repr(error.__cause__ or error))

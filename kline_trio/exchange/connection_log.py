@@ -1,6 +1,7 @@
 """What a listener says of its connections: a line when something changes, not when it stays."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -14,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 200
 _SHOWN_NAMES = 10
+_SHUTDOWN_SECONDS = 60.0
 
 _ADVICE = {
     403: "a firewall in between refuses us",
@@ -34,6 +36,7 @@ class ConnectionLog:
 
     _down_since: float | None = None
     _is_heard: bool = False
+    _shutdown_said_at: float = -math.inf
     _state: tuple[Why, int | None] | None = None
     _named: set[str] = attrs.field(factory=set)
 
@@ -48,8 +51,11 @@ class ConnectionLog:
         self._down_since = self._state = None
         self._is_heard = True
 
-    def shutting_down(self) -> None:
-        """The exchange will end a connection soon."""
+    def shutting_down(self, now_seconds: float) -> None:
+        """The exchange will end a connection soon; said once a minute."""
+        if now_seconds < self._shutdown_said_at + _SHUTDOWN_SECONDS:
+            return
+        self._shutdown_said_at = now_seconds
         logger.info("%s: the exchange is about to close this connection", self.name)
 
     def retired(self, age_seconds: float) -> None:

@@ -14,6 +14,7 @@ from kline_trio.exchange.http_network import Network
 from kline_trio.exchange.proxies import Proxy, proxy_for
 from kline_trio.exchange.tls import tls_context
 from kline_trio.exchange.tunnel import require_socks
+from kline_trio.quoting import shown
 
 __all__ = ["http_client"]
 
@@ -75,7 +76,13 @@ class _Ways(httpx2.AsyncBaseTransport):
             transport = self._transport(proxy)
         except ConfigError as error:
             raise httpx2.ProxyError(str(error)) from None
-        return await transport.handle_async_request(request)
+        try:
+            return await transport.handle_async_request(request)
+        except httpx2.RemoteProtocolError as error:
+            if "illegal status line" not in str(error):
+                raise
+            # In h11's words, which quote what came instead.
+            raise httpx2.RemoteProtocolError(f"not an HTTP server: {shown(str(error))}") from None
 
     def _transport(self, proxy: Proxy | None) -> httpx2.AsyncHTTPTransport:
         if proxy not in self._by_proxy:

@@ -22,6 +22,7 @@ from kline_trio.exchange.markets import Market
 from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
+from kline_trio.quoting import shown
 
 __all__ = ["Listing", "RestMarket"]
 
@@ -290,7 +291,7 @@ class RestMarket:
                 UnicodeError,
                 RecursionError,
             ) as error:
-                tried.append(f"{url}: {str(error) or repr(error.__cause__ or error)}")
+                tried.append(f"{url}: {shown(str(error) or repr(error.__cause__ or error))}")
             if host == self._in_turn[0]:  # no other request has come so far meanwhile
                 self._in_turn.rotate(-1)
         if refused == len(self.hosts):

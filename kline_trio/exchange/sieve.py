@@ -26,6 +26,8 @@ _LONGEST_JUDGED = 4096
 _LONGEST_HEAD = 16_384
 """h11 gives up on an HTTP head that is longer and still without its end."""
 
+_SHOWN_BYTES = 60
+
 _HEAD_END = re.compile(rb"\n\r?\n")  # what h11, which reads the same head, takes for its end
 _STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})[ \r\n]")
 _RETRY_AFTER = re.compile(rb"\r?\nretry-after:[ \t]*([0-9]+)[ \t]*\r?\n", re.IGNORECASE)
@@ -65,6 +67,9 @@ class Sieve:
 
     status: int = attrs.field(default=0, init=False)
     """The status of the HTTP response; 0 before its head is complete."""
+
+    begin: bytes = attrs.field(default=b"", init=False)
+    """The first bytes of the answer, by which to name a server that does not speak HTTP."""
 
     retry_after: bytes = attrs.field(default=b"", init=False)
     """What the head says of `Retry-After`, if it says it in seconds."""
@@ -119,6 +124,7 @@ class Sieve:
     def _read_head(self, data: bytes) -> bytes:
         assert self._head is not None
         cut, head = -len(self._head), self._head + data
+        self.begin = head[:_SHOWN_BYTES]
         end = _HEAD_END.search(head)
         if end is None:
             self._head = head if len(head) <= _LONGEST_HEAD else None

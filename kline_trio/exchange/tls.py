@@ -78,6 +78,10 @@ async def open_tls(
     return stream
 
 
+_NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"))
+"""What OpenSSL says where the first bytes are of another protocol."""
+
+
 @contextmanager
 def _errors_named() -> Iterator[None]:
     try:
@@ -91,7 +95,8 @@ def _errors_named() -> Iterator[None]:
 def _words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: the certificate is refused: {error.verify_message}"
-    return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+    words = f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+    return f"{words}: no TLS server, most likely" if error.reason in _NO_TLS else words
 
 
 @attrs.define(eq=False)

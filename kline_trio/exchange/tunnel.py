@@ -7,6 +7,7 @@ import trio
 
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.proxies import Proxy
+from kline_trio.quoting import shown
 
 __all__ = ["dig", "require_socks"]
 
@@ -78,7 +79,7 @@ async def _ask(stream: trio.SocketStream, proxy: Proxy, target: str) -> None:
                     raise ConnectionError("it hung up")
                 connection.receive_data(data)
     except h11.RemoteProtocolError as error:
-        raise ConnectionError(f"it speaks no HTTP ({error})") from None
+        raise ConnectionError(f"it speaks no HTTP ({shown(str(error))})") from None
     except trio.BrokenResourceError:
         raise ConnectionError("it hung up") from None
     if not 200 <= event.status_code < 300:
@@ -102,4 +103,6 @@ async def _socks(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
         raise ConnectionError("python-socks only takes names and passwords in ASCII") from None
     # It asserts, or trips over, what a server that is no SOCKS server may say.
     except (ProxyError, AssertionError, ValueError, IndexError) as error:
-        raise ConnectionError(str(error)[:_SHOWN_CHARACTERS] or "it speaks no SOCKS5") from None
+        raise ConnectionError(
+            shown(str(error), _SHOWN_CHARACTERS) or "it speaks no SOCKS5"
+        ) from None

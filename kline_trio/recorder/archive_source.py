@@ -16,6 +16,7 @@ from kline_trio.candle import Series, Source
 from kline_trio.errors import DamagedArchiveError, UnavailableError
 from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unpacked
 from kline_trio.interval import Span
+from kline_trio.quoting import shown
 from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door, Storage
@@ -200,9 +201,9 @@ class ArchiveSource:
         self._put_off[file] = now + _REST_SECONDS
         self._unanswered += 1
         if self._unanswered < _MOST_UNANSWERED:
-            logger.warning("%s; REST is asked instead", error)
+            logger.warning("%s; REST is asked instead", shown(str(error)))
             return
-        logger.warning("the archive gives no files: %s; REST is asked instead", error)
+        logger.warning("the archive gives no files: %s; REST is asked instead", shown(str(error)))
         self._resting_until = now + _REST_SECONDS
 
     async def _read(self, batch: _Batch) -> None:
@@ -229,7 +230,7 @@ class ArchiveSource:
                 logger.warning("%s: passed over %s", file.path, reason)
 
     def _damaged(self, batch: _Batch, file: ArchiveFile, error: DamagedArchiveError) -> None:
-        logger.warning("%s: %s; REST is asked instead", file.path, error)
+        logger.warning("%s: %s; REST is asked instead", file.path, shown(str(error)))
         batch.found[file] = without_rows(batch.series)
 
     async def _store(self, batch: _Batch) -> None:

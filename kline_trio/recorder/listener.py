@@ -283,7 +283,7 @@ class Listener:
                 self._tell()
             case ShutdownAnnounced():
                 life.ends_at = -math.inf
-                words.shutting_down()
+                words.shutting_down(trio.current_time())
                 self._tell()
             case BadFrame():
                 words.bad_frame(happening, self.bad_frames)

@@ -17,6 +17,7 @@ import pyarrow.csv
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedArchiveError
 from kline_trio.interval import Span
+from kline_trio.quoting import shown
 from kline_trio.storage.table import BEGIN, END, schema, values_of, without_rows
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
     except pa.ArrowInvalid as error:
         if len(text.splitlines()) <= has_header:
             return ArchiveRows(without_rows(series), Counter())
-        raise DamagedArchiveError(f"no CSV of candles: {error}") from None
+        raise DamagedArchiveError(f"no CSV of candles: {shown(str(error))}") from None
     bad: Counter[str] = Counter()
     good = np.ones(len(columns[BEGIN]), np.bool_)
     for reason, fine in _checks(columns, series):

@@ -19,6 +19,7 @@ from kline_trio.exchange.happenings import (
     Heard,
     Ready,
     RefusedStream,
+    ShutdownAnnounced,
     SilentStreams,
     Why,
 )
@@ -141,13 +142,68 @@ async def test_a_peer_that_closes_before_the_handshake_is_noticed_at_once(
     assert trio.current_time() == 0
 
 
-async def test_garbage_instead_of_a_handshake_answer_is_no_crash(
-    autojump_clock: trio.testing.MockClock,
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "'SSH-2.0-OpenSSH'"),
+        (b"SSH-2.0-OpenSSH_9.6p1\r\n", "'SSH-2.0-OpenSSH_9.6p1'"),
+        (b"220 mail.example ESMTP \x1b[2J\r\n", r"'220 mail.example ESMTP \x1b[2J'"),
+        (b"\x15\x03\x01\x00\x02\x02P", r"'\x15\x03\x01\x00\x02\x02P'"),
+        (b"HTTP/1.1 abc\r\n\r\n", "'HTTP/1.1 abc'"),
+        (b"X" * 100_000, f"'{'X' * 60}'"),
+    ],
+)
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_a_server_that_speaks_no_http_is_named_by_what_it_sent(
+    autojump_clock: trio.testing.MockClock, answer: bytes, shown: str, hangs_up: bool
 ) -> None:
     async def script(peer: Peer) -> None:
-        await peer.stream.send_all(b"SSH-2.0-OpenSSH\r\n\r\n")
+        await peer.stream.send_all(answer)
+        if hangs_up:
+            await trio.aclose_forcefully(peer.stream)
 
-    assert (await Life(script).live()).why is Why.UNREACHABLE
+    assert await Life(script).live() == Ended(
+        Why.UNREACHABLE, f"not an HTTP server: it sent {shown}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (b"\x83\x00", "1002 'Invalid opcode 0x3'"),
+        (b"\xc1\x00", "1002 'Reserved bit set unexpectedly'"),
+        (b"\x88\x01\x00", "1002 'CLOSE with 1 byte payload'"),
+        (b"\x88\x02\x03\xed", "1002 'remote CLOSE with local-only"),
+        (b"\x81\x02\xff\xfe", "1007 "),
+        (b"\x82\x7f" + (2**20 + 1).to_bytes(8, "big") + bytes(2**20 + 1), "1009 'Exceeded"),
+    ],
+)
+async def test_a_close_of_ours_is_not_told_as_one_of_the_exchange(
+    autojump_clock: trio.testing.MockClock, frames: bytes, words: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.stream.send_all(frames)
+        await trio.sleep_forever()
+
+    ended = await Life(script).live()
+    assert ended.why is Why.LOST
+    assert ended.detail.startswith(f"we closed it for a bad frame: {words}")
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1007, 1008, 1009, 4000])
+async def test_a_close_of_the_exchange_is_told_as_one_whatever_its_code(
+    autojump_clock: trio.testing.MockClock, code: int
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        await peer.close(code, "so \x1b[2J")
+        await peer.gone()
+
+    ended = await Life(script).live()
+    assert ended == Ended(Why.LOST, rf"the exchange closed it: {code} 'so \x1b[2J'")
 
 
 async def test_an_address_that_cannot_be_dialled_is_no_crash(
@@ -324,15 +380,18 @@ async def test_a_malformed_forming_candle_is_no_sign_of_life_for_its_stream(
     assert BadFrame in [type(event) for event in life.told]
 
 
-async def test_a_shutdown_notice_ends_the_connection(
+async def test_a_shutdown_notice_ends_the_connection_and_is_told_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
-        await peer.text('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}')
+        for _ in range(300):
+            await peer.text('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}')
         await peer.gone()
 
-    assert (await Life(script).live()).why is Why.SHUTDOWN
+    life = Life(script)
+    assert (await life.live()).why is Why.SHUTDOWN
+    assert life.told == [ShutdownAnnounced()]
 
 
 async def test_an_acknowledged_stream_that_stays_silent_beside_others_is_named_once(

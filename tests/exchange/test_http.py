@@ -120,6 +120,23 @@ async def test_what_is_no_socks_server_is_an_error_of_the_network(said: bytes) -
     gc.collect()
 
 
+async def test_a_server_that_speaks_no_http_is_named_by_what_it_sent() -> None:
+    async def say(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"SSH-2.0-OpenSSH_9.6p1" + b"\x1b" * 9_000 + b"\r\n\r\n")
+
+    async with listening(say) as port:
+        async with http_client(None, None, None, 10) as client:
+            with pytest.raises(httpx2.RemoteProtocolError) as caught:
+                await client.get(f"http://127.0.0.1:{port}/")
+    said = str(caught.value)
+    assert said.startswith("not an HTTP server: ")
+    assert "SSH-2.0-OpenSSH_9.6p1" in said
+    assert len(said) < 300
+    del caught
+    gc.collect()
+
+
 async def test_an_environment_that_cannot_be_used_is_an_error_of_the_network() -> None:
     """`Dialler.check` has told it at the start."""
     environment = {"HTTPS_PROXY": "https://me:secret@proxy.test"}

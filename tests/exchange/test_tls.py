@@ -341,7 +341,8 @@ async def test_an_old_protocol_is_refused() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "TLS: wrong version number"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "TLS: wrong version number: no TLS server"),
+        (b"SSH-2.0-OpenSSH_9.6p1\r\n", "no TLS server"),
         (b"\x15\x03\x03\x00\x02\x02\x28", "handshake failure"),
         (b"", "TLS: unexpected eof"),
         (b"\x16\x03\x03\x40\x00", "TLS: unexpected eof"),

@@ -315,6 +315,7 @@ async def test_a_proxy_that_is_not_there(scheme: str) -> None:
         ("http", b"", "it hung up"),
         ("http", b"HTTP/1.1 200 OK\r\n", "it hung up"),
         ("http", b"\0" * 300, "it speaks no HTTP"),
+        ("http", b"SSH-2.0-" + b"x" * 9_000 + b"\x1b[2J\r\n\r\n", "it speaks no HTTP"),
         ("http", b"HTTP/1.1 403 \xe9\x1b[2J\r\n\r\n", r"HTTP 403 \xe9\x1b[2J"),
         ("http", b"HTTP/1.1 200 OK\r\n\r\n\x16\x03", "in the place of the server"),
         ("http", b"HTTP/1.1 407 " + b"x" * 5_000 + b"\r\n\r\n", "HTTP 407 xxx"),
@@ -339,6 +340,7 @@ async def test_what_is_no_proxy_is_an_error_of_the_network(
         with pytest.raises(OSError, match="through the proxy") as caught:
             await Dialler(proxy=f"{scheme}://127.0.0.1:{port}").dial("wss://exchange.test")
     assert words in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 
 

@@ -349,7 +349,21 @@ EXCHANGE = (
         "exchange/connection.py",
         "self._shutting_down = True",
         "pass",
-        f"{_CONNECTION}::test_a_shutdown_notice_ends_the_connection",
+        f"{_CONNECTION}::test_a_shutdown_notice_ends_the_connection_and_is_told_once",
+    ),
+    Mutant(
+        "a close of ours is told as one of the exchange",
+        "exchange/connection.py",
+        "self._closed_by_us = socket._wsproto.state is not ConnectionState.CLOSED  # noqa: SLF001",
+        "self._closed_by_us = False",
+        f"{_CONNECTION}::test_a_close_of_ours_is_not_told_as_one_of_the_exchange",
+    ),
+    Mutant(
+        "a banner in the place of an HTTP answer is not named where the server waits on",
+        "exchange/connection.py",
+        "if self._is_no_http:",
+        "if False:",
+        f"{_CONNECTION}::test_a_server_that_speaks_no_http_is_named_by_what_it_sent",
     ),
     Mutant(
         "a refused request is not asked again in halves",

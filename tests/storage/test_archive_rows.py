@@ -177,6 +177,14 @@ def test_real_files_give_every_row(name: str) -> None:
     assert rows.table[BEGIN].type == pa.timestamp("ms", "UTC")
 
 
+@pytest.mark.parametrize("text", ["\x1b[2J", "1\x9b31m", "x" * 100_000, "\x07" * 100_000])
+def test_what_is_quoted_of_a_file_is_short_and_printable(text: str) -> None:
+    with pytest.raises(DamagedArchiveError, match="no CSV of candles: ") as caught:
+        read_csv(line(at1=text).encode(), BTC, SPAN)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1_000
+
+
 def zipped(folder: Path, members: dict[str, bytes]) -> bytes:
     with zipfile.ZipFile(folder / "file.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
