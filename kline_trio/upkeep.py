@@ -20,6 +20,7 @@ from kline_trio.storage.check import check as check_files
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holes import holdings
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.names import text_of
 from kline_trio.storage.places import journal_path
 from kline_trio.storage.snapshot import snapshot as make_snapshot
 from kline_trio.storage.status import DEFAULT_GRACE_MS, SeriesStatus
@@ -181,7 +182,8 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         recorder = recorder_json(found.recorder)
         told = [{**series_json(one), "recorder": recorder} for one in every]
-        print(json.dumps(told, ensure_ascii=False))
+        # JSON is UTF-8, or ASCII (RFC 8259, section 8.1).
+        print(json.dumps(told, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
     elif every:
         print("\n".join(status_lines(found)))
     else:
@@ -205,8 +207,12 @@ def _store_of(path: Path) -> tuple[Path, Config | None]:
 def snapshot(options: argparse.Namespace) -> int:
     """Make a snapshot of a store, beside a running recorder or not."""
     store, _ = _store_of(options.store)
-    made = make_snapshot(store, options.into)
-    print(f"{options.into}: {made.files:,} files, {made.waiting:,} candles in the journal")
+    made = make_snapshot(
+        store, options.into, lambda done, every: _progress(f"{done:,} of {every:,} files")
+    )
+    _progress("")
+    copied = f" ({made.copied:,} copied, not linked)" if made.copied else ""
+    print(f"{options.into}: {made.files:,} files{copied}, {made.waiting:,} candles in the journal")
     return 0
 
 
@@ -256,6 +262,6 @@ def _told(found: Disagreement) -> str:
 
 def _layout(template: str) -> Layout:
     try:
-        return Layout(template)
+        return Layout(text_of(template))
     except ValueError as error:
         raise ConfigError([str(error)]) from None

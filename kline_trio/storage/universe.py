@@ -18,6 +18,7 @@ from kline_trio.errors import DamagedError
 from kline_trio.listing import GONE, TRADING, Listing
 from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
+from kline_trio.storage.names import folder_path
 from kline_trio.storage.places import new_quarantine, scratch, universe_path
 from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
 
@@ -255,7 +256,7 @@ def universe(
     from kline_trio.storage.reader import moment_ms
 
     at_ms = None if at is None else moment_ms("at", at)
-    file_path = universe_path(Path(path))
+    file_path = universe_path(folder_path(path))
     with disk_errors(file_path):
         frame: pd.DataFrame = _read(file_path).to_pandas()
     if trade_type is not None:

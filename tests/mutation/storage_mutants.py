@@ -189,9 +189,30 @@ STORAGE = (
     Mutant(
         "a file is unlinked before its new name is durable",
         "storage/disk.py",
-        "new.hardlink_to(old)\nsync_folder(new.parent)",
-        "new.hardlink_to(old)",
+        "sync_folder(new.parent)\nold.unlink()",
+        "old.unlink()",
         f"{_DISK}::test_a_file_that_is_moved_has_a_durable_name_at_every_moment",
+    ),
+    Mutant(
+        "a copy gets its name before it is durable",
+        "storage/disk.py",
+        'with temporary.open("rb") as file:\nsync_file(file)',
+        "pass",
+        f"{_DISK}::test_without_hard_links_a_file_is_moved_as_a_copy",
+    ),
+    Mutant(
+        "a snapshot that fails leaves its folder behind",
+        "storage/unite.py",
+        "_sweep(work)\nwork.rmdir()",
+        "pass",
+        f"{_SNAPSHOT}::test_one_that_fails_leaves_nothing_behind",
+    ),
+    Mutant(
+        "a name is spelled as the locale spells it",
+        "storage/names.py",
+        'return os.fsdecode(text.encode("utf-8", "surrogateescape"))',
+        "return text",
+        "storage/test_names.py::test_a_store_is_the_same_under_every_locale",
     ),
     Mutant(
         "a full disk is an error like others",
@@ -261,10 +282,12 @@ STORAGE = (
         "storage/snapshot.py",
         "with journal_view(store_path) as journal:\n"
         "journal.copy_to(journal_path(work))\n"
-        "for path in candle_files(store_path):\n"
-        "_link(path, work / path.relative_to(store_path))",
-        "for path in candle_files(store_path):\n"
-        "    _link(path, work / path.relative_to(store_path))\n"
+        "every = candle_files(store_path)\n"
+        "for done, path in enumerate(every, 1):\n"
+        "copied += not _link(path, work / path.relative_to(store_path))",
+        "every = candle_files(store_path)\n"
+        "for done, path in enumerate(every, 1):\n"
+        "    copied += not _link(path, work / path.relative_to(store_path))\n"
         "with journal_view(store_path) as journal:\n"
         "    journal.copy_to(journal_path(work))",
         f"{_SNAPSHOT}::test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal",
