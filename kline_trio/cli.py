@@ -174,7 +174,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="compare what recorder.toml names with what the exchange says now",
     )
     check.add_argument("--since", type=_moment_ms, metavar="DATE", help="from when on")
-    check.add_argument("--sample", type=int, metavar="N", help="about so many candles a series")
+    check.add_argument("--sample", type=_count, metavar="N", help="about so many candles a series")
     check.add_argument(
         "--repair",
         action="store_true",
@@ -306,6 +306,12 @@ def _duration(text: str) -> float:
     return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _percent(text: str) -> float:
     try:
         percent = float(text)
@@ -368,7 +374,12 @@ def _backfill(options: argparse.Namespace) -> None:
     from kline_trio.running import backfill
 
     _demand_simulate(options)
-    backfill(Config.from_toml(options.config), options)
+    config = Config.from_toml(options.config)
+    since_ms = config.history.since_ms if options.since is None else options.since
+    if None not in (since_ms, options.until) and options.until <= since_ms:
+        whose = "--since" if options.since is not None else "the since of [history]"
+        raise ConfigError([f"--until is not after {whose}: there is nothing to fetch"])
+    backfill(config, options)
 
 
 def _simulate(options: argparse.Namespace) -> None:

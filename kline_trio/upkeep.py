@@ -6,8 +6,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -27,6 +27,7 @@ from kline_trio.storage.status import DEFAULT_GRACE_MS, SeriesStatus
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.store import Store
 from kline_trio.storage.unite import Disagreement, common_layout, unite
+from kline_trio.storage.universe import unlisted
 from kline_trio.telling import (
     failures,
     recorder_json,
@@ -177,7 +178,7 @@ def status(options: argparse.Namespace) -> int:
     configured = () if config is None else config.streams
     known = {one.series for one in found.series}
     empty = [SeriesStatus(one, None, None, 0, 0, {}) for one in configured if one not in known]
-    every = tuple(sorted([*found.series, *empty], key=lambda one: one.series))
+    every = _with_unlisted(store, sorted([*found.series, *empty], key=lambda one: one.series))
     found = attrs.evolve(found, series=every)
     if options.json:
         recorder = recorder_json(found.recorder)
@@ -192,6 +193,20 @@ def status(options: argparse.Namespace) -> int:
     for line in failed:
         print(line, file=sys.stderr)
     return 1 if failed or any(one.unexplained for one in every) else 0
+
+
+def _with_unlisted(store: Path, every: Sequence[SeriesStatus]) -> tuple[SeriesStatus, ...]:
+    """Return the same, with what of them no list of the exchange's symbols has."""
+    # A stored candle proves that its symbol is right. A damaged list is for `check` to name.
+    with suppress(DamagedError):
+        found = unlisted(store, [one.series for one in every if not one.rows])
+        return tuple(
+            attrs.evolve(one, is_unlisted=True, meant=found[one.series])
+            if one.series in found
+            else one
+            for one in every
+        )
+    return tuple(every)
 
 
 def _store_of(path: Path) -> tuple[Path, Config | None]:

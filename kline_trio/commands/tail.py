@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import trio
 
@@ -24,11 +25,17 @@ def _print(received: ReceivedCandle) -> None:
     series, candle = received.series, received.candle
     end_seconds = series.interval.end_time_ms(candle.open_time_ms) // 1_000
     print(
-        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {candle.open:g}"
-        f" high {candle.high:g} low {candle.low:g} close {candle.close:g}"
-        f" volume {candle.volume:g} trades {candle.trade_num}",
+        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {_digits(candle.open)}"
+        f" high {_digits(candle.high)} low {_digits(candle.low)} close {_digits(candle.close)}"
+        f" volume {_digits(candle.volume)} trades {candle.trade_num}",
         flush=True,
     )
+
+
+def _digits(number: float) -> str:
+    """Return the digits that the exchange sent, without zeros at the end."""
+    # The shortest decimal that is this float; `g` would round it to six digits.
+    return f"{Decimal(repr(number)):f}".removesuffix(".0")
 
 
 @asynccontextmanager

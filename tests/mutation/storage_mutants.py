@@ -221,6 +221,20 @@ STORAGE = (
         "kind = DiskError",
         f"{_DISK}::test_want_of_room_is_told_from_other_errors",
     ),
+    Mutant(
+        "a network disk is known by its kind alone",
+        "storage/disk.py",
+        'kind.startswith("fuse") and _NETWORK_SOURCE.match(found.device)',
+        "False",
+        "storage/test_store.py::test_every_kind_of_network_disk_is_refused",
+    ),
+    Mutant(
+        "a symbol that was delisted counts as misspelt",
+        "storage/universe.py",
+        "if (names := listed.get(one.trade_type)) and one.symbol not in names",
+        "if (names := listed.get(one.trade_type))",
+        "storage/test_status.py::test_a_misspelt_symbol_is_named",
+    ),
     # Rows against the ledger
     Mutant(
         "what a file has lost is laid to the stream",
