@@ -32,6 +32,7 @@ _COMMANDS = (
     "relayout",
 )
 
+_STDERR = 2
 _EXIT_BUG = 70
 _EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, 2),
@@ -47,7 +48,7 @@ _UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the status to exit with."""
-    _print_whatever_the_locale()
+    _make_streams_safe()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] not in _COMMANDS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "record")
@@ -59,8 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-def _print_whatever_the_locale() -> None:
-    """Print with backslashes what the locale's encoding lacks, instead of failing at it."""
+def _make_streams_safe() -> None:
+    """Print with backslashes what the locale's encoding lacks; print nowhere if all is closed."""
+    # Else a file of the store, or a socket, would get the number of a stream that is closed, and
+    # the log would be written into it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             is_utf8 = stream.encoding.lower() == "utf-8"

@@ -1,4 +1,4 @@
-"""The program where the locale is not UTF-8: it records, prints and tells all the same."""
+"""The program where the locale is not UTF-8, or its streams are closed: it works all the same."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.locales import LOCALES, environment_of
-from tests.storage.support import child_environment
+from tests.storage.support import child_environment, write_minutes
 
 SYMBOL = "币安人生USDT"
 
@@ -50,3 +50,31 @@ def test_a_chinese_symbol_is_recorded_and_shown(locale: str, tmp_path: Path) -> 
     )
     assert " close " in shown
     assert "good, 1 series" in run(locale, folder, "recorder.toml", "--check")
+
+
+CLOSED = """
+import os, sys
+from kline_trio import cli, running
+def look(*_):
+    assert [os.readlink(f"/proc/self/fd/{n}") for n in range(3)] == [os.devnull] * 3
+running.record = look
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_closed_streams_are_no_fault_and_no_file_of_the_store(tmp_path: Path) -> None:
+    """Else the log would be written into what got the number 2."""
+    (tmp_path / "recorder.toml").write_text('[streams.spot]\n1m = ["BTCUSDT"]\n', "utf-8")
+    write_minutes(tmp_path / "data", 3, 1).close()
+    program = [sys.executable, "-m", "kline_trio"]
+    for words in (
+        [sys.executable, "-c", CLOSED, "record", "recorder.toml"],
+        [*program, "status", "data", "--json"],
+        [*program, "check", "data"],
+        [*program, "snapshot", "data", "copy"],
+    ):
+        done = subprocess.run(
+            ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words],
+            env=child_environment(), cwd=tmp_path, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, words
