@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, cast
+from unicodedata import category
 
 import attrs
 
@@ -47,11 +48,11 @@ def check_symbol(symbol: str) -> None:
     Raises:
       ValueError: with the reason.
     """
-    # Letters and digits of any script, since symbols can be Chinese; no dot, slash or blank,
-    # since symbols become file names.
+    # Letters and digits of any script, since symbols can be Chinese, with the marks that scripts
+    # as Thai and Hindi put on them; no dot, slash or blank, since symbols become file names.
     if not 0 < len(symbol) <= _MAX_SYMBOL_LENGTH:
         raise ValueError(f"a symbol has 1 to {_MAX_SYMBOL_LENGTH} characters")
-    if not all(character.isalnum() or character == "_" for character in symbol):
+    if not all(one.isalnum() or one == "_" or category(one)[0] == "M" for one in symbol):
         raise ValueError("a symbol holds only letters, digits and _")
     if symbol != upper_ascii(symbol):
         raise ValueError("a symbol's ASCII letters are upper case")

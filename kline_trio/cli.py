@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import re
 import signal
@@ -33,6 +34,7 @@ _COMMANDS = (
     "relayout",
 )
 
+_STDERR = 2
 _EXIT_BUG = 70
 _EXIT_SYSTEM = 71
 _EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
@@ -49,6 +51,7 @@ _UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the status to exit with."""
+    _make_streams_safe()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] not in _COMMANDS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "record")
@@ -58,6 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the end
         return _explain(error, debug=getattr(options, "debug", False))
     return status or 0
+
+
+def _make_streams_safe() -> None:
+    """Print with backslashes what the locale's encoding lacks; print nowhere if all is closed."""
+    # Else a file of the store, or a socket, would get the number of a stream that is closed, and
+    # the log would be written into it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_utf8 = stream.encoding.lower() == "utf-8"
+            if stream.errors == "strict" or not is_utf8:
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _explain(error: BaseException, *, debug: bool) -> int:
@@ -147,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     backfill.set_defaults(run=_backfill)
 
     init = commands.add_parser("init", help="write a commented recorder.toml")
-    init.add_argument("config", type=Path, nargs="?", default=Path("recorder.toml"))
+    init.add_argument("config", type=_path, nargs="?", default=Path("recorder.toml"))
     init.set_defaults(run=_init)
 
     tail = commands.add_parser("tail", help="print closed candles as they come; stores nothing")
@@ -173,10 +193,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     check = commands.add_parser("check", help="look a store, a folder or a file over")
-    check.add_argument("path", type=Path)
+    check.add_argument("path", type=_path)
     check.add_argument(
         "--manifest",
         nargs="?",
+        type=os.path.expanduser,
         const="-",
         metavar="FILE",
         help="write SHA-256 sums of the candle files, for `sha256sum -c`",
@@ -187,7 +208,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="compare what recorder.toml names with what the exchange says now",
     )
     check.add_argument("--since", type=_moment_ms, metavar="DATE", help="from when on")
-    check.add_argument("--sample", type=int, metavar="N", help="about so many candles a series")
+    check.add_argument("--sample", type=_count, metavar="N", help="about so many candles a series")
     check.add_argument(
         "--repair",
         action="store_true",
@@ -198,7 +219,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     status = commands.add_parser("status", help="how complete each series is, and what is absent")
     status.add_argument(
         "store",
-        type=Path,
+        type=_path,
         nargs="?",
         default=Path("recorder.toml"),
         help="a recorder.toml, or a store (default: recorder.toml)",
@@ -218,26 +239,28 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     status.set_defaults(run=_upkeep)
 
-    snapshot = commands.add_parser("snapshot", help="a store as it is now, made of hard links")
+    snapshot = commands.add_parser(
+        "snapshot", help="a store as it is now, made of hard links where the disk has them"
+    )
     snapshot.add_argument(
         "store",
-        type=Path,
+        type=_path,
         nargs="?",
         default=Path("recorder.toml"),
         help="a store, or the recorder.toml of one (default: recorder.toml)",
     )
-    snapshot.add_argument("into", type=Path, metavar="DIR")
+    snapshot.add_argument("into", type=_path, metavar="DIR")
     snapshot.set_defaults(run=_upkeep)
 
     merge = commands.add_parser("merge", help="unite two stores into a new one")
-    merge.add_argument("stores", type=Path, nargs=2, metavar="STORE")
+    merge.add_argument("stores", type=_path, nargs=2, metavar="STORE")
     merge.add_argument("--layout", help="how its files are named (default: as theirs)")
 
     relayout = commands.add_parser("relayout", help="write a store anew in another layout")
-    relayout.add_argument("stores", type=Path, nargs=1, metavar="STORE")
+    relayout.add_argument("stores", type=_path, nargs=1, metavar="STORE")
     relayout.add_argument("--layout", required=True)
     for command in (merge, relayout):
-        command.add_argument("--into", type=Path, required=True, metavar="DIR")
+        command.add_argument("--into", type=_path, required=True, metavar="DIR")
         command.set_defaults(run=_upkeep)
     for name, command in commands.choices.items():
         command.set_defaults(command=name)
@@ -276,6 +299,7 @@ def _add_simulation(parser: argparse.ArgumentParser) -> None:
     built_in.add_argument(
         "--replay",
         nargs="+",
+        type=os.path.expanduser,
         metavar="FILE",
         help="archive files, or recorded frames, instead of made-up candles",
     )
@@ -285,8 +309,24 @@ def _add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="log more, and show whole tracebacks")
 
 
+def _path(text: str) -> Path:
+    # No shell expands the `~` of `--into=~/x`, or of a service's command.
+    try:
+        path = Path(text).expanduser()
+        os.fsencode(path)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+    except UnicodeEncodeError:
+        # Python decodes arguments by the C library, and encodes them by its own tables.
+        encoding = sys.getfilesystemencoding()
+        raise argparse.ArgumentTypeError(
+            f"{text}: Python cannot spell this path in {encoding}: set PYTHONUTF8=1"
+        ) from None
+    return path
+
+
 def _config_path(text: str) -> Path:
-    path = Path(text)
+    path = _path(text)
     near = get_close_matches(text, _COMMANDS, n=1)
     if near and not path.exists() and path.suffix != ".toml":
         raise argparse.ArgumentTypeError(f"no file {text!r}; did you mean the command {near[0]}?")
@@ -298,6 +338,12 @@ def _duration(text: str) -> float:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration, as 20s, 5m or 2h")
     return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def _percent(text: str) -> float:
@@ -362,7 +408,12 @@ def _backfill(options: argparse.Namespace) -> None:
     from kline_trio.running import backfill
 
     _demand_simulate(options)
-    backfill(Config.from_toml(options.config), options)
+    config = Config.from_toml(options.config)
+    since_ms = config.history.since_ms if options.since is None else options.since
+    if None not in (since_ms, options.until) and options.until <= since_ms:
+        whose = "--since" if options.since is not None else "the since of [history]"
+        raise ConfigError([f"--until is not after {whose}: there is nothing to fetch"])
+    backfill(config, options)
 
 
 def _simulate(options: argparse.Namespace) -> None:

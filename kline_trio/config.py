@@ -14,6 +14,7 @@ import tomli
 from kline_trio.candle import Series
 from kline_trio.config_streams import Problems, Where, read_streams, read_table
 from kline_trio.config_values import (
+    hosts_reader,
     path_reader,
     read_age_hours,
     read_count,
@@ -26,12 +27,13 @@ from kline_trio.config_values import (
     read_rest_seconds,
     read_seconds,
     read_share,
-    url_reader,
+    read_stream_url,
 )
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.selection import Selection
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.names import folder_path
 
 __all__ = ["CompletenessConfig", "Config", "ConnectionConfig", "EndpointConfig"]
 __all__ += ["HistoryConfig", "RestConfig", "StoreConfig", "UniverseConfig"]
@@ -41,8 +43,8 @@ __all__ += ["HistoryConfig", "RestConfig", "StoreConfig", "UniverseConfig"]
 class StoreConfig:
     """Where candles are stored, and when they move from the journal into their files."""
 
-    path: Path = Path("data")
-    """The folder of the store; in recorder.toml, relative to that file."""
+    path: Path = attrs.field(default=Path("data"), converter=folder_path)
+    """The folder of the store; in recorder.toml, relative to that file; `~` is expanded."""
     layout: Layout = attrs.field(factory=Layout)
     """How a file's path follows from its series."""
     merge_seconds: float = 60.0
@@ -128,6 +130,8 @@ class UniverseConfig:
 
 
 _ARCHIVE = "https://data.binance.vision"
+_BYTE_ORDER_MARK = "\ufeff"
+"""Editors on Windows put it before UTF-8 text; TOML does not allow it."""
 _DEFAULT_ENDPOINTS = {
     market.trade_type: EndpointConfig(websocket=(market.websocket,), rest=(market.rest,))
     for market in MARKETS.values()
@@ -187,12 +191,13 @@ class Config:
           ConfigError: it cannot be read, or something in it cannot be used; all of it is named.
         """
         try:
-            text = _content(Path(path)).decode()
+            path = folder_path(path)
+            text = _content(path).decode()
         except OSError as error:
             raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
         except UnicodeDecodeError as error:
             raise ConfigError([f"{path}: not UTF-8 text (byte {error.start})"]) from None
-        return cls.from_text(text, name=str(path), folder=Path(path).absolute().parent)
+        return cls.from_text(text, name=str(path), folder=path.absolute().parent)
 
     @classmethod
     def from_text(cls, text: str, *, name: str, folder: Path) -> "Config":
@@ -207,6 +212,7 @@ class Config:
           ConfigError: as `from_toml`.
         """
         try:
+            text = text.removeprefix(_BYTE_ORDER_MARK)
             document = tomli.loads(text)
         except ValueError as error:  # also of a number of thousands of digits
             raise ConfigError([f"{name}: {error}"]) from None
@@ -282,8 +288,8 @@ class _Reader:
                 ("endpoints", trade_type),
                 hosts,
                 default,
-                websocket=url_reader("ws", "wss"),
-                rest=url_reader("http", "https"),
+                websocket=hosts_reader(read_stream_url),
+                rest=hosts_reader(read_host),
             )
             for trade_type, default in _DEFAULT_ENDPOINTS.items()
         }

@@ -10,8 +10,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.names import disk_name
 
 __all__ = [
+    "hosts_reader",
     "path_reader",
     "read_age_hours",
     "read_count",
@@ -24,8 +26,8 @@ __all__ = [
     "read_rest_seconds",
     "read_seconds",
     "read_share",
+    "read_stream_url",
     "read_text",
-    "url_reader",
 ]
 
 _MAX_SECONDS = 31_536_000
@@ -130,7 +132,7 @@ def path_reader(folder: Path) -> Callable[[object], Path]:
         if not text or "\0" in text:
             raise ValueError("a path is wanted")
         try:
-            return folder / Path(text).expanduser()
+            return folder / Path(disk_name(text)).expanduser()
         except RuntimeError as error:  # a user who is not there
             raise ValueError(str(error)) from None
 
@@ -142,24 +144,43 @@ def read_layout(value: object) -> Layout:
     return Layout(read_text(value))
 
 
-def url_reader(plain: str, secure: str) -> Callable[[object], tuple[str, ...]]:
-    """What reads one address, or a list of them; the plain scheme only goes to this machine."""
+def hosts_reader(read_one: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    """What reads one address, or a list of them."""
 
     def read(value: object) -> tuple[str, ...]:
         texts = value if isinstance(value, list) else [value]
         if not texts:
             raise ValueError("an empty list: name a host, or take the line out")
-        return tuple(_url(read_text(text), plain, secure) for text in texts)
+        return tuple(read_one(text) for text in texts)
 
     return read
 
 
 def read_host(value: object) -> str:
-    """One http or https address."""
-    return _url(read_text(value), "http", "https")
+    """One http or https address, of scheme and host alone."""
+    text = _url(read_text(value), "http", "https")
+    parts = urlsplit(text)
+    if rest := parts._replace(scheme="", netloc="").geturl():
+        host = f"{parts.scheme}://{parts.netloc}"
+        raise ValueError(f"{text!r}: only scheme and host are wanted, as {host!r}, without {rest}")
+    return text
+
+
+def read_stream_url(value: object) -> str:
+    """One ws or wss address, with a path and without streams."""
+    text = _url(read_text(value), "ws", "wss")
+    parts = urlsplit(text)
+    if not parts.path:
+        raise ValueError(f"{text!r} has no path, as in {text.partition('?')[0]}/stream")
+    if "@" in parts.path or "streams=" in parts.query:
+        raise ValueError(f"{text!r} names streams: end it before them, as .../stream")
+    if parts.fragment:
+        raise ValueError(f"{text!r}: nothing may follow a #")
+    return text
 
 
 def _url(text: str, plain: str, secure: str) -> str:
+    """An address; the plain scheme only goes to this machine."""
     # A path with other characters, or a host that no name can be, would fail at each connection.
     if not (text.isascii() and text.isprintable()) or " " in text:
         raise ValueError(f"{text!r} is not plain ASCII; names in other scripts start with xn--")

@@ -119,5 +119,22 @@ class Selection:
                         taken.setdefault(listing.symbol, listing)
         return tuple(taken)
 
+    def idle(self, listings: Mapping[str, Listing]) -> tuple[Rule, ...]:
+        """Return the rules that take in nothing, or could take out nothing.
+
+        Args:
+          listings: the market's list, by symbol.
+        """
+        named = [Listing(symbol=rule.pattern) for rule in self.rules if rule.is_name]
+        trading = [one for one in listings.values() if one.is_trading]
+        return tuple(
+            rule
+            for rule in self.rules
+            if not rule.is_name
+            and not any(
+                map(rule.matches, [*named, *listings.values()] if rule.is_exclusion else trading)
+            )
+        )
+
     def __str__(self) -> str:
         return f"{self.trade_type} {' '.join(map(str, self.rules))}-{self.time_interval}"

@@ -1,6 +1,7 @@
 """Which series are wanted, which symbols are unknown, when the next candle closes."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from kline_trio.candle import Series, upper_ascii
@@ -11,7 +12,16 @@ from kline_trio.interval import Interval
 from kline_trio.listing import Listing
 from kline_trio.selection import Selection
 
-__all__ = ["resolved", "seconds_to_next_close", "series_of", "unknown_symbols", "wanted"]
+__all__ = [
+    "idle_patterns",
+    "resolved",
+    "seconds_to_next_close",
+    "series_of",
+    "unknown_symbols",
+    "wanted",
+]
+
+logger = logging.getLogger(__name__)
 
 
 def series_of(trade_type: str, time_interval: str, symbols: Iterable[str]) -> tuple[Series, ...]:
@@ -67,6 +77,19 @@ def unknown_symbols(series: Iterable[Series], listed: Collection[str]) -> dict[s
     }
 
 
+def idle_patterns(
+    patterns: Iterable[Selection], trade_type: str, listed: Mapping[str, Listing]
+) -> list[str]:
+    """Return a line for each pattern of a market that matches nothing which it lists now."""
+    return [
+        f"{trade_type} {one.time_interval}: {rule} matches no symbol"
+        f"{'' if rule.is_exclusion else ' that trades'}"
+        for one in patterns
+        if one.trade_type == trade_type
+        for rule in one.idle(listed)
+    ]
+
+
 def seconds_to_next_close(series: Iterable[Series], exchange_now_ms: int) -> float:
     """How many seconds of the exchange's time it is until the first candle closes."""
     ends = (one.interval.end_time_ms(one.interval.open_time_ms(exchange_now_ms)) for one in series)
@@ -77,21 +100,30 @@ async def resolved(
     streams: Iterable[Series],
     patterns: Iterable[Selection],
     markets: Mapping[str, RestMarket],
-    failed: Callable[[str, UnavailableError], None],
-) -> tuple[Series, ...]:
+) -> tuple[tuple[Series, ...], dict[str, str]]:
     """Return the series that a configuration means now, for work that ends by itself.
+
+    A market that gives no list of its symbols keeps no other series waiting: its patterns mean no
+    series then. That, and patterns that match nothing, are named in the log.
 
     Args:
       streams: the series that it names.
       patterns: by which it chooses others.
       markets: by trade type: where to ask for the lists that patterns need.
-      failed: called for each market that gives no list of its symbols. The market's patterns mean
-        no series then; the series of other markets, and those that are named, are returned.
+
+    Returns:
+      the series, and by trade type why a list is not to be had.
     """
     patterns, listings = tuple(patterns), {}
+    unlisted: dict[str, str] = {}
     for trade_type in sorted({one.trade_type for one in patterns}):
         try:
             listings[trade_type] = await markets[trade_type].listings()
         except UnavailableError as error:
-            failed(trade_type, error)
-    return wanted(streams, patterns, listings)
+            why = f"its list of symbols, which patterns need, is not to be had: {error}"
+            unlisted[trade_type] = why
+            logger.warning("%s: %s; other series go on", trade_type, why)
+        else:
+            for line in idle_patterns(patterns, trade_type, listings[trade_type]):
+                logger.warning("%s", line)
+    return wanted(streams, patterns, listings), unlisted

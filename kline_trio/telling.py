@@ -63,6 +63,9 @@ def _line(one: SeriesStatus) -> str:
         line += f"  absent: {', '.join(told)}"
     if one.unexplained:
         line += f"  {one.unexplained:,} unexplained: {_why(one)}"
+    if one.is_unlisted:
+        hint = f"; did you mean {one.meant}?" if one.meant else ""
+        line += f"  the exchange lists no {one.series.symbol}{hint}"
     return line
 
 
@@ -116,6 +119,8 @@ def series_json(one: SeriesStatus) -> dict[str, object]:
         "unaccounted": one.unaccounted,
         "watermark": None if one.watermark_ms is None else time_text(one.watermark_ms),
         "retired": one.is_retired,
+        "unlisted": one.is_unlisted,
+        "did_you_mean": one.meant,
         "measured_at": None if one.clock is None else time_text(one.clock.now_ms),
         "clock": "the watermark" if one.clock is None else one.clock.source,
     }

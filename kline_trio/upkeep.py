@@ -6,8 +6,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -21,12 +21,14 @@ from kline_trio.storage.check import check as check_files
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holes import holdings
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.names import text_of
 from kline_trio.storage.places import journal_path
 from kline_trio.storage.snapshot import snapshot as make_snapshot
 from kline_trio.storage.status import DEFAULT_GRACE_MS, SeriesStatus
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.store import Store
 from kline_trio.storage.unite import Disagreement, common_layout, unite
+from kline_trio.storage.universe import unlisted
 from kline_trio.telling import (
     failures,
     recorder_json,
@@ -176,12 +178,13 @@ def status(options: argparse.Namespace) -> int:
     configured = () if config is None else config.streams
     known = {one.series for one in found.series}
     empty = [SeriesStatus(one, None, None, 0, 0, {}) for one in configured if one not in known]
-    every = tuple(sorted([*found.series, *empty], key=lambda one: one.series))
+    every = _with_unlisted(store, sorted([*found.series, *empty], key=lambda one: one.series))
     found = attrs.evolve(found, series=every)
     if options.json:
         recorder = recorder_json(found.recorder)
         told = [{**series_json(one), "recorder": recorder} for one in every]
-        print(json.dumps(told, ensure_ascii=False))
+        # JSON is UTF-8, or ASCII (RFC 8259, section 8.1).
+        print(json.dumps(told, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
     elif every:
         print("\n".join(status_lines(found)))
     else:
@@ -190,6 +193,20 @@ def status(options: argparse.Namespace) -> int:
     for line in failed:
         print(line, file=sys.stderr)
     return 1 if failed or any(one.unexplained for one in every) else 0
+
+
+def _with_unlisted(store: Path, every: Sequence[SeriesStatus]) -> tuple[SeriesStatus, ...]:
+    """Return the same, with what of them no list of the exchange's symbols has."""
+    # A stored candle proves that its symbol is right. A damaged list is for `check` to name.
+    with suppress(DamagedError):
+        found = unlisted(store, [one.series for one in every if not one.rows])
+        return tuple(
+            attrs.evolve(one, is_unlisted=True, meant=found[one.series])
+            if one.series in found
+            else one
+            for one in every
+        )
+    return tuple(every)
 
 
 def _store_of(path: Path) -> tuple[Path, Config | None]:
@@ -205,8 +222,12 @@ def _store_of(path: Path) -> tuple[Path, Config | None]:
 def snapshot(options: argparse.Namespace) -> int:
     """Make a snapshot of a store, beside a running recorder or not."""
     store, _ = _store_of(options.store)
-    made = make_snapshot(store, options.into)
-    print(f"{options.into}: {made.files:,} files, {made.waiting:,} candles in the journal")
+    made = make_snapshot(
+        store, options.into, lambda done, every: _progress(f"{done:,} of {every:,} files")
+    )
+    _progress("")
+    copied = f" ({made.copied:,} copied, not linked)" if made.copied else ""
+    print(f"{options.into}: {made.files:,} files{copied}, {made.waiting:,} candles in the journal")
     return 0
 
 
@@ -256,6 +277,6 @@ def _told(found: Disagreement) -> str:
 
 def _layout(template: str) -> Layout:
     try:
-        return Layout(template)
+        return Layout(text_of(template))
     except ValueError as error:
         raise ConfigError([str(error)]) from None

@@ -1,5 +1,6 @@
 """Series and candles: what is taken, and what is refused."""
 
+import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -110,11 +111,20 @@ def test_a_symbol_is_a_file_name_part_or_no_symbol(text: str) -> None:
     except ValueError:
         return
     assert symbol
-    assert all(character.isalnum() or character == "_" for character in symbol)
+    assert all(
+        character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
+        for character in symbol
+    )
 
 
-@pytest.mark.parametrize("symbol", ["BTCUSDT", "1000SHIBUSDT", "BTCUSD_PERP", "币安人生USDT"])
-def test_symbols_may_hold_digits_and_letters_of_any_script(symbol: str) -> None:
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "BTCUSDT", "1000SHIBUSDT", "BTCUSD_PERP", "币安人生USDT", "ลิงUSDT", "हिन्दीUSDT", "தமிழ்USDT",
+        "עִבְרִיתUSDT", "TIE\u0302\u0301NGUSDT", "ខ្មែរUSDT",
+    ],
+)  # fmt: skip
+def test_symbols_may_hold_digits_letters_and_marks_of_any_script(symbol: str) -> None:
     assert str(Series("usdt_futures", symbol, "1M")) == f"usdt_futures {symbol}-1M"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from kline_trio import cli, upkeep
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
+from tests.storage.support import LAYOUTS, write_minutes
 
 
 @pytest.mark.parametrize(
@@ -147,3 +148,52 @@ def test_want_of_resources_is_no_bug(
     assert told.startswith(words)
     assert "bug" not in told
     assert len(told.splitlines()) == 1
+
+
+STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "whose"),
+    [
+        (STREAMS, ["--since", "2024-02-01", "--until", "2024-01-01"], "--since"),
+        (STREAMS, ["--since", "2024-02-01", "--until", "2024-02-01"], "--since"),
+        (STREAMS + '[history]\nsince = "2024-02-01"\n', ["--until", "2024-01-31"], "[history]"),
+    ],
+)
+def test_a_backfill_that_ends_before_it_begins_is_refused(
+    text: str, words: list[str], whose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recorder.toml"
+    path.write_text(text, encoding="utf-8")
+    assert cli.main(["backfill", str(path), *words]) == 2
+    told = capsys.readouterr().err
+    assert "--until is not after" in told
+    assert whose in told
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("sample", ["0", "-3", "1.5", "many"])
+def test_a_sample_of_nothing_is_refused(sample: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["check", "recorder.toml", "--against", "rest", f"--sample={sample}"])
+    assert "is no number from 1 on" in capsys.readouterr().err
+
+
+def test_every_path_of_the_command_line_expands_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.main(["init", "~/recorder.toml"]) == 0
+    assert cli.main(["~/recorder.toml", "--check"]) == 0
+    write_minutes(tmp_path / "data", 3, 0).close()
+    assert cli.main(["status", "~/data"]) == 0
+    assert cli.main(["check", "~/data", "--manifest=~/sums"]) == 0
+    assert cli.main(["snapshot", "~/data", "~/copy"]) == 0
+    assert cli.main(["merge", "~/data", "~/copy", "--into=~/both"]) == 0
+    assert cli.main(["relayout", "~/both", "--layout", LAYOUTS[1], "--into=~/other"]) == 0
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"recorder.toml", "data", "sums", "copy", "both", "other"}
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["status", "~nobody-of-that-name/data"])
+    assert "~nobody-of-that-name/data: " in capsys.readouterr().err

@@ -140,6 +140,21 @@ def test_what_completes_a_store_is_looked_over_too(text: str, words: str) -> Non
         (STREAMS + '[endpoints.spot]\nwebsocket = "ws://1.2.3.4"\n', "only goes to this machine"),
         (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a:99999"\n', "endpoints.spot.websocket: "),
         (STREAMS + "[endpoints.spot]\nwebsocket = []\n", "an empty list: name a host"),
+        (
+            STREAMS + '[endpoints.spot]\nrest = "https://api.binance.com/api/v3"\n',
+            "only scheme and host are wanted, as 'https://api.binance.com', without /api/v3",
+        ),
+        (STREAMS + '[endpoints.usdt_futures]\nrest = ["https://a", "https://b/fapi/"]\n', "/fapi"),
+        (STREAMS + '[endpoints.coin_futures]\nrest = "https://a?x=1"\n', "without ?x=1"),
+        (STREAMS + '[endpoints]\narchive = "https://a/data/spot"\n', "without /data/spot"),
+        (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a:9443"\n', "as in wss://a:9443/stream"),
+        (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a/"\n', "'wss://a' has no path"),
+        (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a?x=1"\n', "has no path"),
+        (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a/ws/b@kline_1m"\n', "names streams"),
+        (
+            STREAMS + '[endpoints.spot]\nwebsocket = "wss://a/stream?streams=b@kline_1m"\n',
+            "names streams",
+        ),
         ("[streams.spot\n", "recorder.toml: Expected ']'"),
         ("a = " + "[" * 5_000, "recorder.toml: nested too deeply"),
         ("a = " + "1" * 5_000, "recorder.toml: "),
@@ -304,3 +319,12 @@ def test_a_file_beyond_all_measure_is_refused(tmp_path: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(ConfigError, match="cannot be read: longer than 16,777,216 bytes"):
         Config.from_toml(tmp_path / "recorder.toml")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "recorder.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + STREAMS.replace("\n", "\r\n").encode())
+    assert Config.from_toml(path).streams
+    path.write_bytes(b"\xef\xbb\xbf[sotre]\n" + STREAMS.encode())
+    with pytest.raises(ConfigError, match=r'did you mean "store"\? \(line 1\)'):
+        Config.from_toml(path)

@@ -161,3 +161,21 @@ def test_rules_said_twice_mean_the_same(rules: list[Rule], market: dict[str, Lis
     once = Selection("spot", "1m", tuple(rules)).resolve(market)
     twice = Selection("spot", "1m", (*rules, *rules)).resolve(market)
     assert set(once) == set(twice)
+
+
+@pytest.mark.parametrize(
+    ("rules", "idle"),
+    [
+        ("*USDT !*DOWNUSDT BTCUSTD", ""),
+        ("*USTD *USDT", "*USTD"),
+        ("*USDT !USDT*", "!USDT*"),
+        # Whatever does not trade cannot be taken in, and may yet be kept out.
+        ("LUNA* ETHBTC", "LUNA*"),
+        ("* !LUNA*", ""),
+        ("NEWUSDT !NEW*", ""),
+    ],
+)
+def test_rules_that_match_nothing_are_idle(rules: str, idle: str) -> None:
+    selection = Selection("spot", "1m", tuple(map(rule, rules.split())))
+    assert " ".join(map(str, selection.idle(MARKET))) == idle
+    assert Selection("spot", "1m", (Rule(quote=("UDST",)),)).idle(MARKET)

@@ -70,12 +70,6 @@ async def fill(
       DiskError: the store cannot be made, read or written.
     """
     seams = seams or Seams()
-    no_list: list[str] = []
-
-    def failed(trade_type: str, error: UnavailableError) -> None:
-        no_list.append(f"{trade_type}: no list of symbols, which its patterns need: {error}")
-        logger.warning("%s; other series are fetched", no_list[-1])
-
     async with open_store(config, seams, _FETCHES_ITSELF, stop_asked) as storage:
         core = Core.of(config, storage)
         with lone_error_plain():
@@ -86,9 +80,10 @@ async def fill(
                 auditor = Auditor(
                     storage, core.series, http.clocks, config.history.since_ms, is_recorder=False
                 )
-                series = await resolved(config.streams, config.patterns, http.markets, failed)
+                series, unlisted = await resolved(config.streams, config.patterns, http.markets)
+                no_list = "; ".join(map(": ".join, unlisted.items()))
                 if no_list and not series:
-                    raise UnavailableError("; ".join(no_list))
+                    raise UnavailableError(no_list)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
                 async with trio.open_nursery() as network:
@@ -107,7 +102,7 @@ async def fill(
                 core.merger.finish(math.inf)
             await Heartbeat(storage, http.clocks, seams.wall_clock).end()
         if no_list and absent == 0:
-            raise UnavailableError(f"{'; '.join(no_list)}; {filler.filled:,} candles filled in")
+            raise UnavailableError(f"{no_list}; {filler.filled:,} candles filled in")
         return Backfilled(filler.filled, absent)
 
 

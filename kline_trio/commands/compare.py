@@ -211,11 +211,10 @@ async def verify(
             chosen = _chosen(stretches, series, sample, seams.random)
             return await _compared(series, ours, chosen, patience)
 
-        def no_list(trade_type: str, error: UnavailableError) -> None:
-            problem = f"its list of symbols, which patterns need, is not to be had: {error}"
-            tell_failed(NotCompared(trade_type, None, problem))
-
-        for series in await resolved(config.streams, config.patterns, http.markets, no_list):
+        meant, unlisted = await resolved(config.streams, config.patterns, http.markets)
+        for trade_type, why in unlisted.items():
+            tell_failed(NotCompared(trade_type, None, why))
+        for series in meant:
             checked = await check(series)
             tell(checked)
             found += checked.compared

@@ -1,15 +1,16 @@
 """The command `tail`: show closed candles as they come, and store nothing."""
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import trio
 
 from kline_trio.candle import ReceivedCandle
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
+from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
@@ -17,18 +18,22 @@ from kline_trio.symbols import resolved
 
 __all__ = ["open_tail"]
 
-logger = logging.getLogger(__name__)
-
 
 def _print(received: ReceivedCandle) -> None:
     series, candle = received.series, received.candle
     end_seconds = series.interval.end_time_ms(candle.open_time_ms) // 1_000
     print(
-        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {candle.open:g}"
-        f" high {candle.high:g} low {candle.low:g} close {candle.close:g}"
-        f" volume {candle.volume:g} trades {candle.trade_num}",
+        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {_digits(candle.open)}"
+        f" high {_digits(candle.high)} low {_digits(candle.low)} close {_digits(candle.close)}"
+        f" volume {_digits(candle.volume)} trades {candle.trade_num}",
         flush=True,
     )
+
+
+def _digits(number: float) -> str:
+    """Return the digits that the exchange sent, without zeros at the end."""
+    # The shortest decimal that is this float; `g` would round it to six digits.
+    return f"{Decimal(repr(number)):f}".removesuffix(".0")
 
 
 @asynccontextmanager
@@ -46,24 +51,21 @@ async def open_tail(
       UnavailableError: no list that patterns need is to be had, and there is nothing else to show.
     """
     seams = seams or Seams()
-    no_list: list[str] = []
-
-    def failed(trade_type: str, error: UnavailableError) -> None:
-        no_list.append(f"{trade_type}: no list of symbols, which its patterns need: {error}")
-        logger.warning("%s; other series are shown", no_list[-1])
-
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
     with lone_error_plain():
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
             async with open_http(config, seams) as http:
-                series = await resolved(config.streams, config.patterns, http.markets, failed)
-                if no_list and not series:
-                    raise UnavailableError("; ".join(no_list))
+                series, unlisted = await resolved(config.streams, config.patterns, http.markets)
+                if unlisted and not series:
+                    raise UnavailableError("; ".join(map(": ".join, unlisted.items())))
                 listeners = listeners_of(config, seams, http, send)
                 for trade_type, listener in listeners.items():
                     listener.listen_to([one for one in series if one.trade_type == trade_type])
-                async with open_network(listeners, send):
+                async with open_network(listeners, send) as network:
+                    # A candle is held until it is known what time it is.
+                    for trade_type in sorted({one.trade_type for one in series}):
+                        network.start_soon(sync_clock, http.markets[trade_type])
                     yield
 
 

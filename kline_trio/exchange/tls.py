@@ -5,6 +5,7 @@ and each call costs a round of the event loop. Here a read of the transport is o
 many records it held (`python -m benchmarks receive` tells what a frame costs).
 """
 
+import os
 import ssl
 import stat
 from collections.abc import Iterator
@@ -34,9 +35,13 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
       ca_file: further certificates, in PEM.
 
     Raises:
-      ConfigError: the file cannot be read, or holds no certificate.
+      ConfigError: the file cannot be read, or holds no certificate; or OpenSSL cannot use what the
+        environment names.
     """
-    context = ssl.create_default_context()
+    try:
+        context = ssl.create_default_context()
+    except (OSError, ValueError) as error:  # also ssl.SSLError
+        raise ConfigError([f"{_culprit()}: {error}; mend it, or unset it"]) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # So that to receive never needs to send: nothing else does in TLS 1.2, see TlsStream.
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -53,6 +58,18 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
             problem = f"connection.ca_file: {ca_file} cannot be read: {error.strerror}"
             raise ConfigError([problem]) from None
     return context
+
+
+def _culprit() -> str:
+    """Return the variable by which a context cannot be made."""
+    path = os.environ.get("SSLKEYLOGFILE")
+    if path:
+        try:
+            with open(path, "a+b"):  # noqa: PTH123 - as Python does, whatever the name is
+                pass
+        except (OSError, ValueError):
+            return f"the environment's SSLKEYLOGFILE, {path!r}"
+    return "the environment's SSL_CERT_FILE, SSL_CERT_DIR or OPENSSL_CONF"
 
 
 async def open_tls(

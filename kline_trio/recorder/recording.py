@@ -15,7 +15,7 @@ from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.ledger import Account
-from kline_trio.symbols import unknown_symbols, wanted
+from kline_trio.symbols import idle_patterns, unknown_symbols, wanted
 
 __all__ = ["Recording"]
 
@@ -47,6 +47,8 @@ class Recording:
     _series: tuple[Series, ...] = attrs.field(init=False, default=())
     _named: set[str] = attrs.field(init=False, factory=set)
     """The markets whose unknown symbols were named."""
+    _idle: set[str] = attrs.field(init=False, factory=set)
+    """What was said of patterns that match nothing: once is enough."""
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -134,6 +136,7 @@ class Recording:
         if trade_type not in self._named:
             self._named.add(trade_type)
             self._name_unknown_symbols(trade_type)
+        self._name_idle_patterns(trade_type)
 
     def sealed(self, series: Iterable[Series]) -> None:
         """These have come to their end, and stand in the ledger with it."""
@@ -175,6 +178,8 @@ class Recording:
             urls = config.endpoints[name].websocket
             if (before.endpoints[name].websocket, before.connection) != (urls, config.connection):
                 listener.reconfigure(urls, config.connection, dial)
+        for name in self._named:
+            self._name_idle_patterns(name)
         have = frozenset(self._series)
         logger.info(
             "configuration read anew: %s series added, %s removed",
@@ -229,6 +234,15 @@ class Recording:
         for symbol, near in unknown_symbols(self.series_on(trade_type), listed).items():
             hint = f"; did you mean {near}?" if near else ""
             logger.warning("%s: no symbol %s%s", trade_type, symbol, hint)
+
+    def _name_idle_patterns(self, trade_type: str) -> None:
+        if self.universe.is_halted(trade_type):
+            return
+        listed = self.universe.listings[trade_type]
+        for line in idle_patterns(self.config.patterns, trade_type, listed):
+            if line not in self._idle:
+                self._idle.add(line)
+                logger.warning("%s", line)
 
 
 def _unchangeable(before: Config, after: Config) -> list[str]:

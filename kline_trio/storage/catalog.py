@@ -28,6 +28,7 @@ from kline_trio.storage.files import (
 )
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import SUFFIXES, Layout
+from kline_trio.storage.names import disk_name, folder_path
 from kline_trio.storage.table import BEGIN, END, runs_of
 
 __all__ = [
@@ -50,7 +51,7 @@ def series(path: str | os.PathLike[str]) -> list[Series]:
     Raises:
       KlineTrioError: there is no such folder, or a file in it is damaged; its text names it.
     """
-    store_path = Path(path)
+    store_path = folder_path(path)
     if not store_path.is_dir():
         raise KlineTrioError(f"there is no folder {store_path}")
     return sorted(last_end_ms(store_path))
@@ -62,7 +63,7 @@ def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:
     Raises:
       KlineTrioError: a file in the store is damaged; its text names it.
     """
-    store_path = Path(path)
+    store_path = folder_path(path)
     with disk_errors(store_path):
         # The journal first, as in `read`.
         with journal_view(store_path) as journal:
@@ -139,7 +140,7 @@ def first_stored_ms(store_path: Path, series: Series) -> int | None:
         # Files of a series sort by time.
         for path, _ in sorted(listed):
             with contextlib.suppress(FileNotFoundError, DamagedError):
-                with open_parquet(store_path / path) as file:
+                with open_parquet(store_path / disk_name(path)) as file:
                     groups = range(file.num_row_groups)
                     if begins := [bounds_ms(file, group, BEGIN)[0] for group in groups]:
                         return min(begins + found)

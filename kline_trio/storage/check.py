@@ -24,6 +24,7 @@ from kline_trio.storage.files import chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.holes import common, holdings
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.names import text_of
 from kline_trio.storage.places import journal_path
 from kline_trio.storage.row_faults import Fault, begins_ms, row_faults
 from kline_trio.storage.table import BEGIN
@@ -160,7 +161,9 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
         return CheckedFile(path, (Fault(f"holds what kline_trio never writes: {error}"),))
     gone = [file.path for file in known if store_path / file.path not in files]
     faults += [
-        Fault(f"it knows {one}, which is gone") for one in gone if not (store_path / one).is_file()
+        Fault(f"it knows {text_of(one)}, which is gone")
+        for one in gone
+        if not (store_path / one).is_file()
     ]
     return CheckedFile(path, tuple(faults))
 
@@ -318,7 +321,7 @@ def _place_faults(
     for begin_ms in (int(begin) for begin in begins[[0, -1]]) if len(begins) else ():
         if 0 <= begin_ms < MAX_TIME_MS and layout.path(owner, begin_ms) != place:
             wanted = layout.path(owner, begin_ms)
-            return [Fault(f"its row of {_time(begin_ms)} belongs into {wanted}")]
+            return [Fault(f"its row of {_time(begin_ms)} belongs into {text_of(wanted)}")]
     return []
 
 

@@ -14,6 +14,7 @@ from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Revision
+from kline_trio.storage.names import folder_path
 from kline_trio.storage.places import coverage_path, journal_path, new_quarantine, scratch
 from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
 
@@ -69,7 +70,7 @@ def coverage(
       KlineTrioError: the journal cannot be read.
       ValueError: there is no such interval.
     """
-    store_path = Path(path)
+    store_path = folder_path(path)
     interval = None if time_interval is None else Interval.from_text(time_interval).name
     frame: pd.DataFrame = _table(store_path).to_pandas()
     for column, wanted in (
@@ -120,7 +121,7 @@ def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
     Raises:
       KlineTrioError: the journal cannot be read.
     """
-    store_path = Path(path)
+    store_path = folder_path(path)
     with disk_errors(store_path), journal_view(store_path) as journal:
         rows = [row for one in journal.revisions() for row in _differences(one)]
     wanted = pa.schema(

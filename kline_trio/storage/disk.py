@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ import psutil
 from kline_trio.errors import DamagedError, DiskError, NoRoomError
 
 __all__ = [
+    "copy_durably",
     "disk_errors",
     "free_bytes",
     "is_damage",
+    "link",
     "make_folders",
     "move_durably",
     "refuse_network_disk",
@@ -27,10 +30,33 @@ __all__ = [
 ]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-_PROBE_BYTES = 1 << 20
-_NETWORK_DISKS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afpfs", "webdav", "fuse.sshfs"}
+_NO_LINKS = frozenset(
+    {
+        errno.EPERM,  # vfat and exFAT; files of others, under fs.protected_hardlinks
+        errno.EACCES,  # Android
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+        errno.ENOSYS,  # of FUSE
+        errno.EMLINK,
+        errno.EXDEV,
+    }
 )
+"""What link(2) says where a file can only be copied."""
+_PROBE_BYTES = 1 << 20
+_NETWORK_SOURCE = re.compile(r"[a-z0-9+.-]+://|[^/:\s]+:/", re.IGNORECASE)
+"""`https://host/folder`, or `host:/folder`."""
+_NETWORK_DISKS = frozenset(
+    """
+    nfs nfs4 cifs smb smb2 smb3 smbfs ncpfs afs afpfs coda ftp webdav davfs davfs2
+    9p v9fs drvfs vboxsf vmhgfs vmhgfs-fuse prl_fs prl_fsd osxfs grpcfuse fakeowner
+    ceph ceph-fuse lustre glusterfs beegfs fhgfs gpfs mmfs pvfs2 orangefs panfs wekafs mfs
+    moosefs lizardfs seaweedfs ocfs2 gfs2 juicefs hdfs hdfs-fuse fuse_dfs cvmfs cvmfs2
+    sshfs s3fs s3ql goofys mount-s3 mountpoint-s3 gcsfuse blobfuse blobfuse2 rclone curlftpfs
+    smbnetfs fusesmb gvfsd-fuse google-drive-ocamlfuse onedriver
+    """.split()  # noqa: SIM905 - a page of quotation marks
+)
+"""Kinds of file systems, with `fuse.` or without. By those of the second line a virtual machine
+sees the disks of its host, as WSL sees Windows'."""
 
 _FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS only, where fsync stops at the drive's own memory."""
@@ -72,10 +98,11 @@ def make_folders(folder: Path) -> None:
 
 
 def move_durably(old: Path, new: Path) -> None:
-    """Moves the file to another folder of the same file system, to survive a power cut.
+    """Moves the file to another folder, to survive a power cut.
 
-    The new name is made before the old one is unmade: at no moment is there neither. A folder, as
-    may stand in a file's place, can have one name only, and is renamed.
+    The new name is made before the old one is unmade: at no moment is there neither. Where the
+    file system has no hard links, or the folders are on two of them, the new one is a copy. A
+    folder, as may stand in a file's place, can have one name only, and is renamed.
     """
     make_folders(new.parent)
     if old.is_dir() and not old.is_symlink():
@@ -83,7 +110,15 @@ def move_durably(old: Path, new: Path) -> None:
         sync_folder(new.parent)
         sync_folder(old.parent)
         return
-    new.hardlink_to(old)
+    if not link(old, new):
+        try:
+            copy_durably(old, new)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            # No room for two, or a sector that cannot be read.
+            _rename(old, new, error)
+            return
     sync_folder(new.parent)
     old.unlink()
     sync_folder(old.parent)
@@ -102,6 +137,52 @@ def sweep(folder: Path) -> None:
             left_over.unlink()
 
 
+def _rename(old: Path, new: Path, why: OSError) -> None:
+    try:
+        os.replace(old, new)  # noqa: PTH105 - as in merges
+    except OSError:
+        raise why from None
+    sync_folder(new.parent)
+    sync_folder(old.parent)
+
+
+def link(old: Path, new: Path) -> bool:
+    """Give the file another name; False where the file system, or its owner, allows none.
+
+    Raises:
+      OSError: there is no such file, the name is taken, or the disk refused.
+    """
+    try:
+        new.hardlink_to(old)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return False
+    return True
+
+
+def copy_durably(old: Path, new: Path) -> None:
+    """Copy the file; under the new name, it is whole at every moment.
+
+    Raises:
+      OSError: there is no such file, the name is taken, or the disk refused; no copy is left.
+    """
+    if os.path.lexists(new):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+    temporary = new.with_name(f".{new.name}.tmp")
+    try:
+        shutil.copyfile(old, temporary)
+        with contextlib.suppress(OSError):  # vfat has neither modes nor owners
+            shutil.copystat(old, temporary)
+        with temporary.open("rb") as file:
+            sync_file(file)
+        os.replace(temporary, new)  # noqa: PTH105 - as in merges
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
 def free_bytes(folder: Path) -> int:
     """How many bytes the folder's file system has left for us."""
     room = os.statvfs(folder)
@@ -111,24 +192,30 @@ def free_bytes(folder: Path) -> int:
 def refuse_network_disk(folder: Path) -> None:
     """Refuses a folder on NFS, CIFS and the like: locks and the WAL cannot be trusted there.
 
+    So it is with the disks of a machine that this one only runs on, as `/mnt/c` under WSL.
+
     (www.sqlite.org/wal.html: "WAL does not work over a network filesystem".)
 
     Raises:
       DiskError: it is on one.
     """
     real = folder.resolve()
-    kinds = {
-        partition.mountpoint: partition.fstype
+    mounted = {
+        partition.mountpoint: partition
         # Of two that are mounted on the same point, the later one is seen.
         for partition in psutil.disk_partitions(all=True)
     }
     for place in (real, *real.parents):
-        kind = kinds.get(str(place))
-        if kind is not None:
-            if kind.lower() in _NETWORK_DISKS:
+        found = mounted.get(str(place))
+        if found is not None:
+            kind = found.fstype.lower()
+            # davfs2 and some others only show in what they mount, as https://host/folder.
+            if kind.removeprefix("fuse.") in _NETWORK_DISKS or (
+                kind.startswith("fuse") and _NETWORK_SOURCE.match(found.device)
+            ):
                 raise DiskError(
-                    f"{folder} is on a network file system ({kind}), where a store can be torn:"
-                    " keep it on a local disk, and copy snapshots of it over the network"
+                    f"{folder} is on a network file system ({found.fstype}), where a store can be"
+                    " torn: keep it on a local disk, and copy snapshots of it over the network"
                 )
             return
 

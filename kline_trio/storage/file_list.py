@@ -11,6 +11,7 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.storage.ledger import Revision
+from kline_trio.storage.names import disk_name, text_of
 
 __all__ = [
     "MergedFile",
@@ -127,7 +128,7 @@ def listed_files(
             _FILES_OF_SERIES, [one.trade_type, one.symbol, one.time_interval]
         )
     ]
-    return tuple(sorted(found, key=lambda file: str(file.path)))
+    return tuple(sorted(found, key=lambda file: text_of(file.path)))
 
 
 def _among(
@@ -143,13 +144,19 @@ def _merged(series: Series, row: Sequence[Any]) -> MergedFile:
     path, _, _, _, rows, size_bytes, crc32, *status = row
     modified_ns, inode = status or (None, None)
     return MergedFile(
-        PurePosixPath(path), series, rows, size_bytes, crc32, modified_ns=modified_ns, inode=inode
+        PurePosixPath(disk_name(path)),
+        series,
+        rows,
+        size_bytes,
+        crc32,
+        modified_ns=modified_ns,
+        inode=inode,
     )
 
 
 def listed_file(connection: sqlite3.Connection, path: PurePosixPath) -> MergedFile | None:
     """Return the entry of a path; None if there is none."""
-    row = connection.execute(_FILE, [str(path)]).fetchone()
+    row = connection.execute(_FILE, [text_of(path)]).fetchone()
     return None if row is None else _merged(Series(*row[1:4]), row)
 
 
@@ -164,12 +171,12 @@ def newest_files(connection: sqlite3.Connection) -> dict[Series, MergedFile]:
 def put_file(connection: sqlite3.Connection, series_id: int, file: MergedFile) -> None:
     """Write an entry, in the place of an older one of the path."""
     values = (file.rows, file.size_bytes, file.crc32, file.modified_ns, file.inode)
-    connection.execute(_PUT, [str(file.path), series_id, *values])
+    connection.execute(_PUT, [text_of(file.path), series_id, *values])
 
 
 def remove_file(connection: sqlite3.Connection, path: PurePosixPath) -> None:
     """Remove the entry of a path."""
-    connection.execute("DELETE FROM file WHERE path = ?", [str(path)])
+    connection.execute("DELETE FROM file WHERE path = ?", [text_of(path)])
 
 
 def totals(connection: sqlite3.Connection) -> Totals:

@@ -19,6 +19,7 @@ from kline_trio.storage.files import begins_ms, bounds_ms, damage
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, State
+from kline_trio.storage.names import disk_name
 from kline_trio.storage.table import BEGIN, format_version, runs_of, values_of
 
 __all__ = ["Holdings", "common", "holdings", "unlisted_files"]
@@ -119,8 +120,8 @@ def holdings(
         listed = (
             store_path / path
             for one in found.values()
-            for path, _ in one.listed
-            if near_pending is None or _may_hold(PurePosixPath(path), one, near_pending)
+            for path in (PurePosixPath(disk_name(text)) for text, _ in one.listed)
+            if near_pending is None or _may_hold(path, one, near_pending)
         )
         more = (path for one in found for path in (unlisted or {}).get(one, ()))
         paths = sorted({*listed, *more})

@@ -9,6 +9,7 @@ import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.interval import Span
+from kline_trio.storage.names import disk_name, text_of
 
 __all__ = ["DEFAULT_LAYOUT", "SUFFIXES", "Layout"]
 
@@ -80,7 +81,7 @@ class Layout:
     (YYYY), `{month}` (YYYY-MM), `{date}` (YYYY-MM-DD) of the candle's begin in UTC."""
 
     def path(self, series: Series, open_time_ms: int) -> PurePosixPath:
-        """The file, relative to the store's folder, of the candle that opens then."""
+        """Return the file, relative to the store's folder, of the candle that opens then."""
         day = (_EPOCH + timedelta(milliseconds=open_time_ms)).date().isoformat()
         values = {
             "trade_type": series.trade_type,
@@ -90,7 +91,7 @@ class Layout:
             "month": day[:7],
             "date": day,
         }
-        path = PurePosixPath(self.template.format_map(values))
+        path = PurePosixPath(disk_name(self.template.format_map(values)))
         assert not path.is_absolute(), path
         assert ".." not in path.parts, path
         return path
@@ -119,7 +120,7 @@ class Layout:
                 **{name: "?" * width for name, width in _WIDTHS.items()},
             }
         )
-        text = str(path)[len(before) :][: _WIDTHS[finest]]
+        text = text_of(path)[len(before) :][: _WIDTHS[finest]]
         try:
             first = date.fromisoformat(text + _FIRST_DAY[len(text) :])
             span = Span(_ms(first), _ms(_next(first, finest)))

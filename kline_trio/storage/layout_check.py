@@ -8,6 +8,7 @@ from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.names import text_of
 from kline_trio.storage.table import BEGIN
 
 __all__ = ["settle_layout"]
@@ -28,7 +29,7 @@ def settle_layout(store_path: Path, layout: Layout, journal: Journal) -> None:
                 first_ms, _ = bounds_ms(file, 0, BEGIN)
                 place = PurePosixPath(path.relative_to(store_path))
                 if layout.path(owner, first_ms) != place:
-                    raise _other_layout(store_path, f"has a file {place}", layout)
+                    raise _other_layout(store_path, f"has a file {text_of(place)}", layout)
         journal.remember_layout(layout.template)
     elif known != layout.template:
         raise _other_layout(store_path, f"is laid out as {known!r}", layout)

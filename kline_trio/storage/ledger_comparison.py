@@ -12,6 +12,7 @@ from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holes import Holdings, holdings, unlisted_files
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import Layout
+from kline_trio.storage.names import disk_name
 
 __all__ = ["LedgerComparison", "ledger_comparisons"]
 
@@ -78,7 +79,8 @@ def ledger_comparisons(store_path: Path, layout: Layout) -> list[LedgerCompariso
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
             is_new = journal.to_compare()
-            listed = [PurePosixPath(path) for some in journal.listed().values() for path, _ in some]
+            every = journal.listed().values()
+        listed = [PurePosixPath(disk_name(path)) for some in every for path, _ in some]
         if not is_new:
             return []
         unlisted = unlisted_files(store_path, listed, _warn)

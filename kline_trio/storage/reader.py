@@ -16,6 +16,7 @@ from kline_trio.interval import Interval
 from kline_trio.storage.catalog import last_end_ms, series
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.missing import made_whole
+from kline_trio.storage.names import folder_path
 from kline_trio.storage.stored import EARLIEST_MS, LATEST_MS, stored_tables
 from kline_trio.storage.table import BEGIN, END, without_rows
 
@@ -115,7 +116,7 @@ def read(
         raise ValueError("either a symbol, or symbols=[...]")
     start_ms = None if start is None else moment_ms("start", start)
     end_ms = None if end is None else moment_ms("end", end)
-    store_path = Path(path)
+    store_path = folder_path(path)
     names = symbols if symbols is not None else [str(symbol)]
     every = dict.fromkeys(_series(trade_type, name, time_interval) for name in names)
     with disk_errors(store_path):

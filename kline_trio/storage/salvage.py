@@ -29,6 +29,7 @@ from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Reason, Refill, State
+from kline_trio.storage.names import disk_name
 from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
 from kline_trio.storage.waiting import CANDLE_COLUMNS
 
@@ -131,7 +132,7 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
             rescued += len(candles)
         for path, series_id, *numbers in _readable(damaged, _FILES, ()):
             if series_id in series and isinstance(path, str):
-                merged = MergedFile(PurePosixPath(path), series[series_id], *numbers)
+                merged = MergedFile(PurePosixPath(disk_name(path)), series[series_id], *numbers)
                 journal.forget(merged, ())
         journal.settle(_absences(damaged, series), {})
         for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):

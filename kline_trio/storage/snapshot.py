@@ -1,13 +1,14 @@
-"""A store as it is at one moment, in another folder, without a byte of it copied twice."""
+"""A store as it is at one moment, in another folder: of hard links where the disk has them."""
 
-import os
+import time
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import attrs
 
 from kline_trio.errors import ConfigError
 from kline_trio.storage.catalog import candle_files, open_files
-from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
+from kline_trio.storage.disk import copy_durably, disk_errors, link, make_folders, sync_folder
 from kline_trio.storage.file_list import MergedFile
 from kline_trio.storage.files import crc32_of
 from kline_trio.storage.journal import Journal
@@ -29,31 +30,45 @@ class Snapshot:
     files: int
     waiting: int
     """How many candles are in its journal."""
+    copied: int = 0
+    """How many of the files are copies, since the disk allows no hard links between the two."""
 
 
-def snapshot(store_path: Path, into: Path) -> Snapshot:
+def snapshot(
+    store_path: Path, into: Path, on_file: Callable[[int, int], None] = lambda *_: None
+) -> Snapshot:
     """Makes a store of hard links to all candle files and the universe, and a copy of the journal.
+
+    On another disk, or one without hard links, files are copied. If it fails, nothing is left.
 
     A recorder may run: the journal is copied first, and a candle leaves it only after the file
     that holds it is in place, so that all that was accepted is in the one or the other. Files are
     replaced and never changed, so that a link keeps what it found.
 
+    Args:
+      store_path: the store's folder.
+      into: the snapshot's.
+      on_file: called after each file with how many are done, and how many there are.
+
     Raises:
       ConfigError: there is no store, or the snapshot's place is taken, or inside the store.
-      DiskError: the disk refused, as for a place on another file system.
+      DiskError: the disk refused.
     """
     store_path, into = store_path.absolute(), into.absolute()
     if not (store_path / HOUSE).is_dir():
         raise ConfigError([f"there is no store in {store_path}"])
     if into.is_relative_to(store_path):
         raise ConfigError([f"{into} is inside the store: name a folder beside it"])
-    work = work_folder(into)
-    with disk_errors(work):
-        begun = (work / HOUSE).stat().st_mtime
+    copied = 0
+    with work_folder(into) as work, disk_errors(work):
+        # The clock of the copy's disk need not be that of the store's.
+        begun = min((work / HOUSE).stat().st_mtime, time.time())
         with journal_view(store_path) as journal:
             journal.copy_to(journal_path(work))
-        for path in candle_files(store_path):
-            _link(path, work / path.relative_to(store_path))
+        every = candle_files(store_path)
+        for done, path in enumerate(every, 1):
+            copied += not _link(path, work / path.relative_to(store_path))
+            on_file(done, len(every))
         if universe_path(store_path).exists():
             _link(universe_path(store_path), universe_path(work))
         made = Journal.open(journal_path(work))
@@ -65,23 +80,25 @@ def snapshot(store_path: Path, into: Path) -> Snapshot:
         files = candle_files(work)
         for folder in sorted({work, work / HOUSE, *(path.parent for path in files)}):
             sync_folder(folder)
-        os.replace(work, into)  # noqa: PTH105 - an empty folder there may go
-        sync_folder(into.parent)
-    return Snapshot(len(files), waiting)
+    return Snapshot(len(files), waiting, copied)
 
 
-def _link(path: Path, link: Path) -> None:
-    make_folders(link.parent)
+def _link(path: Path, new: Path) -> bool:
+    """Give the snapshot a file; False if it is a copy."""
+    make_folders(new.parent)
     for attempt in range(1, _LINK_ATTEMPTS + 1):
         try:
-            link.hardlink_to(path)
+            is_link = link(path, new)
+            if not is_link:
+                copy_durably(path, new)
         except FileNotFoundError:
             # Set aside by the recorder since it was listed; or replaced in this very moment, when
             # the file that was found has no name any more, and none may be given to it.
             if path.exists() and attempt == _LINK_ATTEMPTS:
                 raise
         else:
-            return
+            return is_link
+    return True
 
 
 def _keep_young_files(journal: Journal, work: Path, since: float) -> None:

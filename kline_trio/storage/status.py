@@ -76,6 +76,10 @@ class SeriesStatus:
     """None: no exchange time is known, and due is counted up to the watermark."""
     is_retired: bool = False
     """It is recorded no more, and due up to its watermark only."""
+    is_unlisted: bool = False
+    """Its symbol is in no list of the exchange that a recorder has seen."""
+    meant: str | None = None
+    """The listed symbol most like it, of one that is not listed."""
 
     @property
     def unexplained(self) -> int:

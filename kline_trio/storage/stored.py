@@ -14,6 +14,7 @@ from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Revision
+from kline_trio.storage.names import text_of
 from kline_trio.storage.table import (
     BEGIN,
     differing,
@@ -131,7 +132,7 @@ def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:
     few = {(one.trade_type, one.interval.file_name) for one in wanted}
     [symbol] = [one.symbol for one in wanted] if len(wanted) == 1 else [""]
     for path in candle_files(store_path):
-        name = str(path.relative_to(store_path))
+        name = text_of(path.relative_to(store_path))
         if symbol in name and any(kind in name and interval in name for kind, interval in few):
             found.append(path)
     return found

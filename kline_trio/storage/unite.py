@@ -3,6 +3,7 @@
 The new store is made under another name and gets its own at the end: one that is there is whole.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -95,46 +96,67 @@ def unite(stores: Sequence[Path], into: Path, layout: Layout) -> Iterator[United
       KlineTrioError: a store cannot be read; the new one is not there.
       DiskError: the disk refused; the new one is not there.
     """
-    into = into.absolute()
     for path in stores:
         if not path.is_dir():
             raise ConfigError([f"there is no store {path}"])
-    work = work_folder(into)
-    store = Store.open(work, layout)
-    try:
-        for one in sorted({one for path in stores for one in series_in(path)}):
-            yield _united(one, stores, store)
-        unite_universes(stores, UniverseFile.open(work))
-    finally:
-        store.close()
-    with disk_errors(into):
-        os.replace(work, into)  # noqa: PTH105 - an empty folder there may go
-        sync_folder(into.parent)
+    with work_folder(into) as work:
+        store = Store.open(work, layout)
+        try:
+            for one in sorted({one for path in stores for one in series_in(path)}):
+                yield _united(one, stores, store)
+            unite_universes(stores, UniverseFile.open(work))
+        finally:
+            store.close()
 
 
-def work_folder(into: Path) -> Path:
-    """An empty folder beside the place, to be renamed to it; one left by a crash is swept.
+@contextlib.contextmanager
+def work_folder(into: Path) -> Iterator[Path]:
+    """Give an empty folder beside the place, and rename it to the place at the end.
+
+    If the body fails, the folder is removed. One that a crash has left is swept.
 
     Raises:
       ConfigError: the place is taken.
       DiskError: the disk refused.
     """
+    into = into.absolute()
+    work = _empty_folder(into)
+    try:
+        yield work
+        with disk_errors(into):
+            os.replace(work, into)  # noqa: PTH105 - an empty folder there may go
+            sync_folder(into.parent)
+    except BaseException:
+        # A disk that fails must not hide why; what is left is swept the next time.
+        with contextlib.suppress(OSError):
+            _sweep(work)
+            work.rmdir()
+        raise
+
+
+def _empty_folder(into: Path) -> Path:
     with disk_errors(into):
         if into.exists() and (not into.is_dir() or any(into.iterdir())):
             raise ConfigError([f"{into} is there already: name a folder that is not, or is empty"])
+        if into.is_mount():
+            raise ConfigError([f"{into} is a disk's root: name a folder on it"])
         make_folders(into.parent)
         work = into.with_name(f"{into.name}.unfinished")
-        # Ours are empty, or have the house: it is made first, and swept last.
-        house = work / HOUSE
-        if work.exists() and any(work.iterdir()) and not house.is_dir():
+        if work.exists() and any(work.iterdir()) and not (work / HOUSE).is_dir():
             raise ConfigError([f"{work} is in the way: move it away"])
-        if house.is_dir():
-            for path in work.iterdir():
-                if path != house:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            shutil.rmtree(house)
-        make_folders(house)
+        _sweep(work)
+        make_folders(work / HOUSE)
         return work
+
+
+def _sweep(work: Path) -> None:
+    # Ours are empty, or have the house: it is made first, and swept last.
+    house = work / HOUSE
+    if house.is_dir():
+        for path in work.iterdir():
+            if path != house:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(house)
 
 
 def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSeries:

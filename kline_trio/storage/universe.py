@@ -8,16 +8,19 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import pyarrow as pa
 
+from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.listing import GONE, TRADING, Listing
 from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
+from kline_trio.storage.names import folder_path
 from kline_trio.storage.places import new_quarantine, scratch, universe_path
 from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     # The recorder writes the file, and never loads pandas: half a second of CPU, and 40 MB.
     import pandas as pd
 
-__all__ = ["Sighting", "UniverseFile", "changes", "unite_universes", "universe"]
+__all__ = ["Sighting", "UniverseFile", "changes", "unite_universes", "universe", "unlisted"]
 
 logger = logging.getLogger(__name__)
 
@@ -221,6 +224,28 @@ def _note(latest: dict[str, dict[str, Listing]], trade_type: str, listing: Listi
         market[listing.symbol] = listing
 
 
+def unlisted(store_path: Path, every: Iterable[Series]) -> dict[Series, str | None]:
+    """Return the series whose symbol was in no list of its market that a recorder has seen.
+
+    Each comes with the listed symbol most like it, if one is. Of a market whose list no recorder
+    has seen, nothing is known, and nothing returned.
+
+    Raises:
+      DiskError: the file cannot be read.
+    """
+    path = universe_path(store_path)
+    with disk_errors(path):
+        _, trade_types, symbols, *_ = _lists(_read(path))
+    listed: dict[str, set[str]] = {}
+    for trade_type, symbol in zip(trade_types, symbols, strict=True):
+        listed.setdefault(trade_type, set()).add(symbol)
+    return {
+        one: next(iter(get_close_matches(one.symbol, names, n=1, cutoff=0.8)), None)
+        for one in every
+        if (names := listed.get(one.trade_type)) and one.symbol not in names
+    }
+
+
 def universe(
     path: str | os.PathLike[str],
     at: str | date | None = None,
@@ -255,7 +280,7 @@ def universe(
     from kline_trio.storage.reader import moment_ms
 
     at_ms = None if at is None else moment_ms("at", at)
-    file_path = universe_path(Path(path))
+    file_path = universe_path(folder_path(path))
     with disk_errors(file_path):
         frame: pd.DataFrame = _read(file_path).to_pandas()
     if trade_type is not None:

@@ -181,11 +181,11 @@ async def test_a_market_without_a_list_of_symbols_keeps_no_other_series_waiting(
     config = attrs.evolve(config, patterns=pattern.patterns)
     async with joined(exchange) as seams:
         without = attrs.evolve(seams, http_transport=NoList(exchange))
-        with pytest.raises(UnavailableError, match=r"usdt_futures: no list .* candles filled in"):
+        with pytest.raises(UnavailableError, match=r"usdt_futures: its list .* candles filled in"):
             await fill(config, seams=without)
         assert_complete(tmp_path, exchange, GOOD[0], minute(-720), START_MS - 60_000)
         alone = attrs.evolve(config, streams=())
-        with pytest.raises(UnavailableError, match="usdt_futures: no list of symbols"):
+        with pytest.raises(UnavailableError, match="usdt_futures: its list of symbols"):
             await fill(alone, seams=without)
 
 

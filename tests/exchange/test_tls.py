@@ -112,6 +112,18 @@ async def test_it_is_a_stream_as_trio_means_it() -> None:
     await trio.testing.check_two_way_stream(pair, clogged_pair)
 
 
+@pytest.mark.parametrize("name", ["", "gone/log", "file/log"])
+def test_a_key_log_that_cannot_be_opened_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / name))
+    with pytest.raises(ConfigError, match=r"environment's SSLKEYLOGFILE, .*; mend it, or unset"):
+        tls_context(None)
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "log"))
+    assert tls_context(None).keylog_filename == str(tmp_path / "log")
+
+
 async def test_all_records_of_a_read_come_at_once() -> None:
     async with connected() as (client, server):
         for number in range(200):

@@ -9,6 +9,20 @@ _ROSTER = "recorder/test_roster.py"
 
 RECORDER = (
     Mutant(
+        "a pattern that matches nothing is named at each look",
+        "recorder/recording.py",
+        "self._idle.add(line)",
+        "pass",
+        "recorder/test_following.py::test_a_pattern_that_matches_nothing_is_named_once",
+    ),
+    Mutant(
+        "tail rounds prices",
+        "commands/tail.py",
+        'return f"{Decimal(repr(number)):f}".removesuffix(".0")',
+        'return f"{number:g}"',
+        "commands/test_tail.py::test_it_prints_the_digits_that_the_exchange_sent",
+    ),
+    Mutant(
         "a look that a merge has outdated is compared again as it is",
         "recorder/healing.py",
         "look = await storage.merge_door.run(some.look_again, look.series)",

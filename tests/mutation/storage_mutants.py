@@ -256,9 +256,30 @@ STORAGE = (
     Mutant(
         "a file is unlinked before its new name is durable",
         "storage/disk.py",
-        "new.hardlink_to(old)\nsync_folder(new.parent)",
-        "new.hardlink_to(old)",
+        "sync_folder(new.parent)\nold.unlink()",
+        "old.unlink()",
         f"{_DISK}::test_a_file_that_is_moved_has_a_durable_name_at_every_moment",
+    ),
+    Mutant(
+        "a copy gets its name before it is durable",
+        "storage/disk.py",
+        'with temporary.open("rb") as file:\nsync_file(file)',
+        "pass",
+        f"{_DISK}::test_without_hard_links_a_file_is_moved_as_a_copy",
+    ),
+    Mutant(
+        "a snapshot that fails leaves its folder behind",
+        "storage/unite.py",
+        "_sweep(work)\nwork.rmdir()",
+        "pass",
+        f"{_SNAPSHOT}::test_one_that_fails_leaves_nothing_behind",
+    ),
+    Mutant(
+        "a name is spelled as the locale spells it",
+        "storage/names.py",
+        'return os.fsdecode(text.encode("utf-8", "surrogateescape"))',
+        "return text",
+        "storage/test_names.py::test_a_store_is_the_same_under_every_locale",
     ),
     Mutant(
         "a full disk is an error like others",
@@ -266,6 +287,20 @@ STORAGE = (
         "kind = NoRoomError if error.errno in _NO_ROOM else DiskError",
         "kind = DiskError",
         f"{_DISK}::test_want_of_room_is_told_from_other_errors",
+    ),
+    Mutant(
+        "a network disk is known by its kind alone",
+        "storage/disk.py",
+        'kind.startswith("fuse") and _NETWORK_SOURCE.match(found.device)',
+        "False",
+        "storage/test_store.py::test_every_kind_of_network_disk_is_refused",
+    ),
+    Mutant(
+        "a symbol that was delisted counts as misspelt",
+        "storage/universe.py",
+        "if (names := listed.get(one.trade_type)) and one.symbol not in names",
+        "if (names := listed.get(one.trade_type))",
+        "storage/test_status.py::test_a_misspelt_symbol_is_named",
     ),
     # Rows against the ledger
     Mutant(
@@ -328,10 +363,12 @@ STORAGE = (
         "storage/snapshot.py",
         "with journal_view(store_path) as journal:\n"
         "journal.copy_to(journal_path(work))\n"
-        "for path in candle_files(store_path):\n"
-        "_link(path, work / path.relative_to(store_path))",
-        "for path in candle_files(store_path):\n"
-        "    _link(path, work / path.relative_to(store_path))\n"
+        "every = candle_files(store_path)\n"
+        "for done, path in enumerate(every, 1):\n"
+        "copied += not _link(path, work / path.relative_to(store_path))",
+        "every = candle_files(store_path)\n"
+        "for done, path in enumerate(every, 1):\n"
+        "    copied += not _link(path, work / path.relative_to(store_path))\n"
         "with journal_view(store_path) as journal:\n"
         "    journal.copy_to(journal_path(work))",
         f"{_SNAPSHOT}::test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal",

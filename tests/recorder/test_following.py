@@ -554,3 +554,27 @@ async def test_what_cannot_be_recorded_is_refused_and_changes_nothing(
         with pytest.raises(ValueError, match=r"\w"):
             recorder.remove_symbols(*wrong)
         assert recorder.series == (spot("BTCUSDT"),)
+
+
+async def test_a_pattern_that_matches_nothing_is_named_once(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not at each look; and after SIGHUP only a new one."""
+    text = '[streams.spot]\n1m = ["*USDT", "*USTD"]\n'
+    more = config_in(tmp_path, text + '1h = ["BTC*", "!DOGE*"]\n')
+
+    def change(recorder: Recorder, passed: float) -> None:
+        if passed == 40:
+            recorder.reconfigure(more)
+
+    await record(
+        tmp_path,
+        text,
+        80,
+        NewListing(trade_type="spot", symbol="SOLUSDT", at_ms=minute(20)),
+        change=change,
+    )
+    assert [one.getMessage() for one in caplog.records if "matches no" in one.getMessage()] == [
+        "spot 1m: *USTD matches no symbol that trades",
+        "spot 1h: !DOGE* matches no symbol",
+    ]

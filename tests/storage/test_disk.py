@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ from kline_trio.errors import DiskError, NoRoomError
 from kline_trio.listing import Listing
 from kline_trio.storage.disk import disk_errors, make_folders, move_durably
 from kline_trio.storage.places import journal_path, scratch, universe_path
+from kline_trio.storage.reader import read
 from kline_trio.storage.universe import UniverseFile, changes
-from tests.storage.support import open_store, write_minutes
+from tests.storage.support import merge_all, open_store, write_minutes
 
 
 @pytest.fixture
@@ -123,3 +126,77 @@ def test_want_of_room_is_told_from_other_errors(
     with pytest.raises(DiskError, match="place: ") as caught, disk_errors(tmp_path / "place"):
         raise OSError(number, os.strerror(number))
     assert type(caught.value) is kind
+
+
+NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+def refuse(number: int) -> Callable[..., None]:
+    """In the place of a call of the system: it fails."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("number", NO_LINKS)
+def test_without_hard_links_a_file_is_moved_as_a_copy(
+    number: int, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_bytes(b"content")
+    os.utime(tmp_path / "old" / "file", ns=(7, 7))
+    monkeypatch.setattr(os, "link", refuse(number))
+    move_durably(tmp_path / "old" / "file", tmp_path / "new" / "file")
+    assert calls[-5:] == [
+        "fsync .file.tmp",
+        "replace file",
+        "fsync new",
+        "unlink file",
+        "fsync old",
+    ]
+    assert (tmp_path / "new" / "file").read_bytes() == b"content"
+    assert (tmp_path / "new" / "file").stat().st_mtime_ns == 7
+    assert list((tmp_path / "old").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_what_can_be_neither_linked_nor_copied_is_renamed(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+    monkeypatch.setattr(shutil, "copyfile", refuse(number))
+    move_durably(tmp_path / "file", tmp_path / "new" / "file")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "file"]
+    monkeypatch.setattr(os, "replace", refuse(errno.EXDEV))
+    with pytest.raises(OSError, match=os.strerror(number)):
+        move_durably(tmp_path / "new" / "file", tmp_path / "file")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "file"]
+
+
+def test_a_name_that_is_taken_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).write_text(name)
+    for _ in range(2):
+        with pytest.raises(FileExistsError):
+            move_durably(tmp_path / "one", tmp_path / "other")
+        monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+    assert [(tmp_path / name).read_text() for name in ("one", "other")] == ["one", "other"]
+
+
+def test_a_damaged_file_goes_to_the_quarantine_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_minutes(tmp_path, 5, 2).close()
+    (tmp_path / "spot_BTCUSDT_1m.pqt").write_bytes(b"nonsense")
+    monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+    store = open_store(tmp_path)
+    merge_all(store)
+    store.close()
+    [aside] = (tmp_path / ".kline_trio" / "quarantine").rglob("*.pqt")
+    assert aside.read_bytes() == b"nonsense"
+    assert len(read(tmp_path, "spot", "BTCUSDT")) == 2

@@ -1,12 +1,17 @@
 """A snapshot: whole, at one moment, also beside a recorder."""
 
+import errno
+import os
+import shutil
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kline_trio.cli import main
-from kline_trio.errors import ConfigError
+from kline_trio.errors import ConfigError, NoRoomError
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.places import universe_path
@@ -182,3 +187,91 @@ def test_a_file_that_is_newer_than_the_copy_of_the_journal_is_told_to_it(
     assert [file for file in check(tmp_path / "copy") if file.faults] == []
     with journal_view(tmp_path / "copy") as journal:
         assert [file.rows for file in journal.files()] == [7]
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the tests'."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system")
+    with tempfile.TemporaryDirectory(dir=memory, prefix="kline_trio-") as name:
+        yield Path(name)
+
+
+def test_to_another_disk_files_are_copied(
+    tmp_path: Path, other_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_minutes(tmp_path / "data", 5, 2).close()
+    universe_path(tmp_path / "data").write_bytes(b"what the symbols were")
+    told: list[tuple[int, int]] = []
+    made = snapshot(tmp_path / "data", other_disk / "copy", lambda *done: told.append(done))
+    assert made == Snapshot(files=1, waiting=2, copied=1)
+    assert told == [(1, 1)]
+    assert universe_path(other_disk / "copy").read_bytes() == b"what the symbols were"
+    assert [file for file in check(other_disk / "copy") if file.faults] == []
+    store = open_store(other_disk / "copy")
+    merge_all(store)
+    store.close()
+    assert len(read(other_disk / "copy", "spot", "BTCUSDT", "1m")) == 7
+    assert len(read(tmp_path / "data", "spot", "BTCUSDT", "1m")) == 7
+    assert main(["snapshot", str(tmp_path / "data"), str(other_disk / "copy2")]) == 0
+    assert "copy2: 1 files (1 copied, not linked), 2 candles" in capsys.readouterr().out
+
+
+def test_beside_a_recorder_a_copy_misses_nothing(tmp_path: Path, other_disk: Path) -> None:
+    store = write_minutes(tmp_path / "data", 5, 0)
+    stop = threading.Event()
+
+    def work() -> None:
+        count = 5
+        while not stop.is_set():
+            store.accept(minutes(count, count + 7))
+            merge_all(store)
+            count += 7
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for count in range(5):
+            copy = other_disk / f"copy{count}"
+            snapshot(tmp_path / "data", copy)
+            frame = read(copy, "spot", "BTCUSDT", "1m")
+            assert len(frame) == (frame.index[-1] - frame.index[0]).total_seconds() / 60 + 1
+            assert [file for file in check(copy) if file.faults] == []
+    finally:
+        stop.set()
+        worker.join()
+        store.close()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_without_hard_links_files_are_copied(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    write_minutes(tmp_path / "data", 5, 2).close()
+    monkeypatch.setattr(os, "link", refuse)
+    assert snapshot(tmp_path / "data", tmp_path / "copy").copied == 1
+    assert len(read(tmp_path / "copy", "spot", "BTCUSDT", "1m")) == 7
+
+
+def test_one_that_fails_leaves_nothing_behind(
+    tmp_path: Path, other_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_minutes(tmp_path / "data", 5, 2).close()
+
+    def full(_: object, new: Path, **__: object) -> None:
+        Path(new).write_bytes(b"some")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(new))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(NoRoomError):
+            snapshot(tmp_path / "data", other_disk / "copy")
+    assert list(other_disk.iterdir()) == []
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == other_disk)
+    with pytest.raises(ConfigError, match="is a disk's root"):
+        snapshot(tmp_path / "data", other_disk)

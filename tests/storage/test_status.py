@@ -13,16 +13,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from kline_trio.candle import Series
 from kline_trio.candle import Source as From
 from kline_trio.cli import main
 from kline_trio.interval import Span
+from kline_trio.listing import Listing
 from kline_trio.storage import status as module
 from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
+from kline_trio.storage.places import universe_path
 from kline_trio.storage.status import StoreStatus, status
 from kline_trio.storage.store import Store
+from kline_trio.storage.universe import UniverseFile, changes
 from tests.storage.support import (
     BTC,
     LAYOUTS,
@@ -306,6 +310,8 @@ def test_the_command_for_programs(
         "unaccounted": 0,
         "watermark": "2024-01-31 00:20:00+00:00",
         "retired": False,
+        "unlisted": False,
+        "did_you_mean": None,
         "measured_at": "2024-01-31 00:20:03+00:00",
         "clock": "the exchange's time of the last recorder, and the local time since",
         "recorder": {"pid": None, "last_heartbeat": "2027-01-15 08:00:00+00:00"},
@@ -390,3 +396,40 @@ def test_a_market_without_a_clock_beside_one_with(store: Store) -> None:
     with contextlib.closing(sqlite3.connect(store.path / ".kline_trio/journal.sqlite")) as journal:
         assert journal.execute("SELECT count(*) FROM exchange_time").fetchone() == (2,)
     assert ETH not in {one.series for one in found.series}
+
+
+def test_a_misspelt_symbol_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], store: Store
+) -> None:
+    """By the list that a recorder has seen; a symbol that was listed once is right."""
+    names = ("BTCUSDT", "ETHUSDT", "LUNAUSDT")
+    seen = {name: Listing(symbol=name, status="TRADING") for name in names}
+    file = UniverseFile.open(store.path)
+    file.append(changes("spot", {}, seen, at(0)))
+    file.append(changes("spot", seen, {name: seen[name] for name in names[:2]}, at(5)))
+    wrong, odd = Series("spot", "ETHUSTD", "1m"), Series("spot", "XYZ", "1m")
+    luna, unseen = Series("spot", "LUNAUSDT", "1m"), Series("coin_futures", "BTCUSD", "1m")
+    accounts = {one: Account(at(8), at(20)) for one in (wrong, odd, luna, unseen)}
+    pending = [attrs.evolve(absent(8, 20), series=one) for one in accounts]
+    store.settle(pending, accounts)
+    store.close()
+    assert main(["status", str(store.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.split("-1m")[0]: line for line in lines if "pending" in line}
+    assert told["spot ETHUSTD"].endswith("lists no ETHUSTD; did you mean ETHUSDT?")
+    assert told["spot XYZ"].endswith("12 pending  the exchange lists no XYZ")
+    assert told["spot LUNAUSDT"].endswith("12 pending")
+    assert told["coin_futures BTCUSD"].endswith("12 pending")
+    assert main(["status", str(store.path), "--json"]) == 0
+    found = {one["symbol"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found["ETHUSTD"]["unlisted"]
+    assert found["ETHUSTD"]["did_you_mean"] == "ETHUSDT"
+    assert not found["BTCUSDT"]["unlisted"]
+    # One that no recorder has begun with yet.
+    config = tmp_path / "recorder.toml"
+    config.write_text('[streams.spot]\n1m = ["BTCUSTD"]\n', encoding="utf-8")
+    assert main(["status", str(config)]) == 0
+    assert "nothing stored" in (told_now := capsys.readouterr().out)
+    assert "the exchange lists no BTCUSTD; did you mean BTCUSDT?" in told_now
+    universe_path(store.path).write_bytes(b"nonsense")
+    assert main(["status", str(store.path)]) == 0

@@ -427,6 +427,39 @@ def test_a_network_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     open_store(tmp_path / "b").close()
 
 
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("9p", "C:\\134"), ("drvfs", "C:"), ("ceph", "10.0.0.1:/"), ("lustre", "mgs@tcp:/fs"),
+        ("fuse.glusterfs", "host:vol"), ("davfs", "https://h/dav"), ("fuse", "https://h/dav"),
+        ("vboxsf", "share"), ("fuse.s3fs", "s3fs"), ("fuse.rclone", "gdrive:"), ("CIFS", "//h/x"),
+        ("fuse.sshfs", "me@host:/home"), ("fuse.strange", "host:/share"), ("fuse.vmhgfs-fuse", ""),
+    ],
+)  # fmt: skip
+def test_every_kind_of_network_disk_is_refused(
+    kind: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = SimpleNamespace(mountpoint=str(tmp_path), fstype=kind, device=source)
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [mount])
+    with pytest.raises(DiskError, match="is on a network file system"):
+        open_store(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("ext4", "/dev/sda1"), ("fuseblk", "/dev/sdb1"), ("fuse.mergerfs", "/a:/b"),
+        ("fuse.gocryptfs", "/home/me/secret"), ("overlay", "overlay"), ("zfs", "tank/data"),
+    ],
+)  # fmt: skip
+def test_local_disks_are_not(
+    kind: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = SimpleNamespace(mountpoint=str(tmp_path), fstype=kind, device=source)
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [mount])
+    open_store(tmp_path / "data").close()
+
+
 @pytest.mark.parametrize("version", sorted(path.name for path in STORES.iterdir()))
 def test_stores_of_earlier_versions_are_opened_and_read(version: str, tmp_path: Path) -> None:
     """Each as its version left it: 30 candles in files, then 12 in the journal, two of them
