@@ -115,8 +115,10 @@ class ConnectionConfig:
     read_rest_seconds: float = 0.02
     """Between two reads: the kernel gathers frames meanwhile, and the CPU rests. As long as candles
     only form, as many rests are taken in one as fit into 0.08 s."""
-    ca_file: Path | None = None
-    """Certificates, in PEM, that are trusted besides the system's."""
+    ca_file: Path | None = attrs.field(
+        default=None, converter=attrs.converters.optional(folder_path)
+    )
+    """Certificates, in PEM, that are trusted besides the system's; `~` is expanded."""
     proxy: str | None = attrs.field(default=None, repr=False)
     """The URL of a proxy, or "direct" for none; None: as the environment says."""
 

@@ -41,7 +41,8 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context()
     except (OSError, ValueError) as error:  # also ssl.SSLError
-        raise ConfigError([f"{_culprit()}: {error}; mend it, or unset it"]) from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError([f"{_culprit()}: {why}; mend it, or unset it"]) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # So that to receive never needs to send: nothing else does in TLS 1.2, see TlsStream.
     context.options |= ssl.OP_NO_RENEGOTIATION

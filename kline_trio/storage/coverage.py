@@ -54,7 +54,7 @@ def coverage(
     Candles of a series that are not in here are stored, up to a few seconds ago.
 
     Args:
-      path: the store's folder.
+      path: the store's folder; `~` is expanded.
       trade_type: of this market only.
       symbol: of this symbol only, in any case of its ASCII letters.
       time_interval: of this interval only.

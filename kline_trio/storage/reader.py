@@ -89,7 +89,7 @@ def read(
     """The stored candles with `start <= begin < end`, each once, those just accepted included.
 
     Args:
-      path: the store's folder.
+      path: the store's folder; `~` is expanded.
       trade_type: `spot`, `usdt_futures` or `coin_futures`.
       symbol: in any case of its ASCII letters.
       time_interval: as the exchange spells it; `1mo` is another name of `1M`.

@@ -258,7 +258,7 @@ def universe(
     seen at the look after it. Of a market that no recorder ever looked at there are no rows.
 
     Args:
-      path: the store's folder.
+      path: the store's folder; `~` is expanded.
       at: None: all rows, in the order in which they were seen. A date (its first moment), a
         datetime or a text; UTC if it names no zone: the last row of each symbol up to then, by
         market and symbol.

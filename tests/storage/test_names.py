@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kline_trio
-from kline_trio.config import Config, StoreConfig
+from kline_trio.config import Config, ConnectionConfig, StoreConfig
 from kline_trio.errors import ConfigError, KlineTrioError
 from kline_trio.storage.check import check
 from kline_trio.storage.layout import DEFAULT_LAYOUT
@@ -108,6 +108,7 @@ def test_the_stores_path_of_a_configuration_expands_a_tilde(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert StoreConfig(path="~/data").path == tmp_path / "data"
+    assert ConnectionConfig(ca_file="~/ca.pem").ca_file == tmp_path / "ca.pem"
     (tmp_path / "recorder.toml").write_text('[streams.spot]\n1m = ["BTCUSDT"]\n', encoding="utf-8")
     assert Config.from_toml("~/recorder.toml").store.path == tmp_path / "data"
     with pytest.raises(ConfigError):
