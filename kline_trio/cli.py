@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kline_trio import __version__
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
+from kline_trio.interrupting import raise_from_now_on
 from kline_trio.quoting import escaped, one_line, shown
 
 __all__ = ["main"]
@@ -425,6 +426,7 @@ def _simulate(options: argparse.Namespace) -> None:
 def _selftest(options: argparse.Namespace) -> int:
     from kline_trio.selftest import selftest
 
+    raise_from_now_on()
     return selftest(options)
 
 
@@ -437,12 +439,14 @@ def _check(options: argparse.Namespace) -> int:
     from kline_trio.commands.compare import check_against
     from kline_trio.config import Config
 
+    raise_from_now_on()
     return check_against(Config.from_toml(options.path), options)
 
 
 def _upkeep(options: argparse.Namespace) -> int:
     from kline_trio import upkeep
 
+    raise_from_now_on()
     status: int = getattr(upkeep, options.command)(options)
     return status
 
@@ -450,6 +454,7 @@ def _upkeep(options: argparse.Namespace) -> int:
 def _init(options: argparse.Namespace) -> None:
     from importlib.resources import files
 
+    raise_from_now_on()
     text = files("kline_trio").joinpath("recorder.toml").read_bytes()
     try:
         with options.config.open("xb") as file:

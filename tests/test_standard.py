@@ -48,8 +48,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telling": {"storage"},
     "upkeep": {*VOCABULARY, "config", "storage", "telling"},
     "selftest": {*VOCABULARY, "simulator", "storage"},
-    "cli": {"errors", "quoting", "commands", "selftest", "config", "running", "upkeep"},
-    "__main__": {"cli"},
+    "cli": {
+        "errors", "interrupting", "quoting", "commands", "selftest", "config", "running", "upkeep",
+    },
+    "__main__": {"cli", "interrupting"},
+    "interrupting": set(),
     "__init__": {*VOCABULARY, "config", "recorder", "storage"},
 }  # fmt: skip
 """The rooms each room may look into, besides itself: always downwards."""

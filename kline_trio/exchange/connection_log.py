@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from kline_trio.exchange.happenings import BadFrame, Ended, RefusedStream, SilentStreams, Why
+from kline_trio.exchange.happenings import BadFrame, Ended, SilentStreams, Why
 
 __all__ = ["ConnectionLog"]
 
@@ -62,9 +62,11 @@ class ConnectionLog:
         """Another connection has taken the place of one so old."""
         logger.info("%s: replaced a connection of %s", self.name, _age(age_seconds))
 
-    def revived(self, stream: str, how: str) -> None:
-        """A stream gave nothing though its connection lived and its symbol was traded."""
-        logger.warning("%s: %s is dead on a living connection: %s", self.name, stream, how)
+    def revived(self, streams: list[str], how: str) -> None:
+        """Streams gave nothing though their connection lived and their symbols were traded."""
+        dead = f"{streams[0]} is" if len(streams) == 1 else f"{len(streams):,} streams are"
+        names = "" if len(streams) == 1 else f": {_some(streams)}"
+        logger.warning("%s: %s dead on a living connection: %s%s", self.name, dead, how, names)
 
     def lost(self, ended: Ended, now_seconds: float, *, down: bool, goes_on: bool) -> None:
         """A connection ended; said once until another reason, or until data come again.
@@ -110,16 +112,10 @@ class ConnectionLog:
                 _some(names),
             )
 
-    def refused(self, refused: RefusedStream) -> None:
-        """The exchange would not subscribe a stream."""
-        if refused.name not in self._named:
-            self._named.add(refused.name)
-            logger.warning(
-                "%s: the exchange refuses %s: %s",
-                self.name,
-                refused.name,
-                ascii(refused.message[:_SHOWN_CHARACTERS]),
-            )
+    def refused(self, streams: list[str], message: str) -> None:
+        """The exchange would not subscribe streams."""
+        said = ascii(message[:_SHOWN_CHARACTERS])
+        logger.warning("%s: the exchange refuses %s: %s", self.name, _some(streams), said)
 
 
 def _some(names: list[str]) -> str:

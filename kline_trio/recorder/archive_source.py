@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
@@ -18,6 +18,7 @@ from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unp
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
 from kline_trio.recorder.broadcast import Filled
+from kline_trio.recorder.gathering import Gathered
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
@@ -67,6 +68,8 @@ class ArchiveSource:
     filled: Callable[[Filled], None]
     """Told of candles that went into the files past the journal."""
 
+    faults: Gathered = attrs.field(init=False, factory=lambda: Gathered(_say_faults))
+    """The files that cannot be used."""
     rows: int = attrs.field(init=False, default=0)
     """How many candles were fetched."""
     _resting_until: float = attrs.field(init=False, default=-math.inf)
@@ -201,7 +204,7 @@ class ArchiveSource:
         self._put_off[file] = now + _REST_SECONDS
         self._unanswered += 1
         if self._unanswered < _MOST_UNANSWERED:
-            logger.warning("%s; REST is asked instead", shown(str(error)))
+            self.faults.add(file.path, shown(str(error)))
             return
         logger.warning("the archive gives no files: %s; REST is asked instead", shown(str(error)))
         self._resting_until = now + _REST_SECONDS
@@ -230,7 +233,7 @@ class ArchiveSource:
                 logger.warning("%s: passed over %s", file.path, reason)
 
     def _damaged(self, batch: _Batch, file: ArchiveFile, error: DamagedArchiveError) -> None:
-        logger.warning("%s: %s; REST is asked instead", file.path, shown(str(error)))
+        self.faults.add(file.path, f"{file.path}: {shown(str(error))}")
         batch.found[file] = without_rows(batch.series)
 
     async def _store(self, batch: _Batch) -> None:
@@ -264,6 +267,11 @@ class ArchiveSource:
         candles = f"{self.rows:,} candles, {self.rows / seconds:,.0f} a second"
         files = f"{self._files_done:,} of {self._files:,} files"
         logger.info("archive: %s, %s, %s s left", files, candles, f"{left:,.0f}")
+
+
+def _say_faults(files: Mapping[str, int], fault: str) -> None:
+    more = f" (and {len(files) - 1:,} more files that cannot be used)" if len(files) > 1 else ""
+    logger.warning("%s%s; REST is asked instead", fault, more)
 
 
 def _whole(files: Sequence[ArchiveFile]) -> Span:

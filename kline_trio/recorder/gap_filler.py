@@ -7,7 +7,7 @@ series a worker is asking for, what the archive is fetching, and when to ask for
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -19,6 +19,7 @@ from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
 from kline_trio.recorder.backoff import Backoff
+from kline_trio.recorder.gathering import Gathered, some
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Storage
@@ -38,6 +39,8 @@ _DONE_SECONDS = 1.0
 """How often the whole queue is read to see whether anything is left."""
 _FORMING_SECONDS = 1.0
 """How often a gap is looked at whose candles have not closed yet."""
+_SAY_SECONDS = 1.0
+"""How often lines that were gathered are looked at."""
 _LOOK_SECONDS = 60.0
 """How often the queue is looked at without news, in case a row moved between two reads of it."""
 
@@ -86,6 +89,9 @@ class GapFiller:
     """When REST may be asked for what again."""
     _asking: set[Series] = attrs.field(init=False, factory=set)
     _refused: set[Series] = attrs.field(init=False, factory=set)
+    _refills: Gathered = attrs.field(init=False, factory=lambda: Gathered(_say_refills))
+    _failures: Gathered = attrs.field(init=False, factory=lambda: Gathered(_say_failures))
+    _refusals: Gathered = attrs.field(init=False, factory=lambda: Gathered(_say_refusals))
 
     @property
     def filled(self) -> int:
@@ -106,7 +112,7 @@ class GapFiller:
             for pool in pools
         ]
         rest = [partial(self._work, choice) for choice in choices for _ in range(workers)]
-        return [*rest, self._plan_archive, *[self.archive.work] * FETCHERS]
+        return [*rest, self._plan_archive, *[self.archive.work] * FETCHERS, self._keep_saying]
 
     async def pending(self) -> int:
         """Return how many candles are still asked for, but for those that are still forming."""
@@ -263,7 +269,7 @@ class GapFiller:
                 return
             if series not in self._refused:
                 self._refused.add(series)
-                logger.warning("%s: the exchange refuses to answer: %s", series, error)
+                self._refusals.add(str(series), str(error))
             outcome = self.rest.refused(gaps)
         else:
             self.backoff.succeeded(series)
@@ -279,7 +285,8 @@ class GapFiller:
             label = self.now()
             self.refilled += len(candles)
             self.committed([ReceivedCandle(series, one, label, Source.REST) for one in candles])
-            logger.info("Refilled %s candles of %s over REST", f"{len(candles):,}", series)
+            logger.debug("%s: %s candles refilled over REST", series, f"{len(candles):,}")
+            self._refills.add(str(series), count=len(candles))
         if outcome.undelivered_ms is not None:
             self.undelivered(series, outcome.undelivered_ms)
 
@@ -291,4 +298,30 @@ class GapFiller:
         else:
             begins = self.backoff.failed(series, now)
         if begins:
-            logger.warning("%s: REST gives no candles: %s; trying again", series, error)
+            self._failures.add(str(series), str(error))
+
+    async def _keep_saying(self) -> None:
+        """Write the lines that were gathered, until cancelled."""
+        gathered = (self._refills, self._failures, self._refusals, self.archive.faults)
+        try:
+            while True:
+                await trio.sleep(_SAY_SECONDS)
+                for one in gathered:
+                    one.flush()
+        finally:
+            for one in gathered:
+                one.close()
+
+
+def _say_refills(counts: Mapping[str, int], _: str) -> None:
+    candles = f"{sum(counts.values()):,}"
+    of = next(iter(counts)) if len(counts) == 1 else f"{len(counts):,} series"
+    logger.info("Refilled %s candles of %s over REST", candles, of)
+
+
+def _say_failures(series: Mapping[str, int], error: str) -> None:
+    logger.warning("%s: REST gives no candles: %s; trying again", some(series), error)
+
+
+def _say_refusals(series: Mapping[str, int], error: str) -> None:
+    logger.warning("%s: the exchange refuses to answer: %s", some(series), error)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,7 @@ from kline_trio.exchange.happenings import (
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import CandleClosed, ContractChanged, stream_name
 from kline_trio.interval import Span
+from kline_trio.recorder.gathering import Gathered
 from kline_trio.recorder.roster import Life, Roster, Seat, Shard
 from kline_trio.recorder.seams import Seams
 
@@ -107,10 +109,23 @@ class Listener:
     _logs: WeakKeyDictionary[Seat, ConnectionLog] = attrs.field(
         init=False, factory=WeakKeyDictionary
     )
+    _named: set[str] = attrs.field(init=False, factory=set)
+    """The streams whose refusal was logged."""
+    _renewed: Gathered = attrs.field(init=False)
+    _moved: Gathered = attrs.field(init=False)
+    _refused: Gathered = attrs.field(init=False)
+    _gathered: tuple[Gathered, ...] = attrs.field(init=False)
     _suspicions: dict[str, _Suspicion] = attrs.field(init=False, factory=dict)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
+        words = ConnectionLog(self.market.trade_type)
+        self._renewed = Gathered(lambda names, _: words.revived([*names], "subscribed anew"))
+        self._moved = Gathered(
+            lambda names, _: words.revived([*names], "moved to another connection")
+        )
+        self._refused = Gathered(lambda names, message: words.refused([*names], message))
+        self._gathered = (self._renewed, self._moved, self._refused)
         self._roster = Roster(
             self.market.streams_per_connection - self.market.has_contract_stream,
             self.patience.redundancy,
@@ -181,7 +196,9 @@ class Listener:
     async def run(self) -> None:
         """Listen until cancelled."""
         chances = iter(self.seams.random.random, None)
-        with self.send:
+        with self.send, ExitStack() as at_the_end:
+            for one in self._gathered:
+                at_the_end.callback(one.close)
             async with trio.open_nursery() as connections:
                 while True:
                     self._news = trio.Event()
@@ -192,7 +209,10 @@ class Listener:
                         connections.start_soon(self._live, life, url)
                     for life in plan.retire:
                         await self._retire(life)
-                    with trio.move_on_at(plan.again_at):
+                    for one in self._gathered:
+                        one.flush()
+                    say_at = min(one.due_at for one in self._gathered)
+                    with trio.move_on_at(min(plan.again_at, say_at)):
                         await self._news.wait()
 
     def _connection(self, life: Life) -> Connection:
@@ -298,7 +318,10 @@ class Listener:
                     self._revive(life, name)
                 words.silent([name for name in happening.names if name not in dead], happening)
             case RefusedStream():
-                words.refused(happening)
+                if happening.name not in self._named:
+                    self._named.add(happening.name)
+                    self._refused.add(happening.name, happening.message)
+                    self._tell()
             case ContractChanged():
                 self.contract_changed(happening.trade_type or self.market.trade_type)
 
@@ -309,10 +332,11 @@ class Listener:
         if name not in shard.streams or (count & (count - 1) and count % _RARELY):
             return
         if count == 1:
-            self._log(life.seat).revived(name, "subscribed anew")
+            self._renewed.add(name)
+            self._tell()
             self._connections[life].renew(name)
             return
-        self._log(life.seat).revived(name, "moved to another connection")
+        self._moved.add(name)
         old, new = self._roster.move(name)
         for connection in self._carrying(old):
             connection.unsubscribe([name])

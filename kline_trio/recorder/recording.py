@@ -10,6 +10,7 @@ from kline_trio.config import Config
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import Dial
 from kline_trio.listing import TRADING, Listing
+from kline_trio.recorder.gathering import some
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
@@ -141,9 +142,9 @@ class Recording:
     def sealed(self, series: Iterable[Series]) -> None:
         """These have come to their end, and stand in the ledger with it."""
         over = [one for one in series if self._is_sealed(one)]
-        for one in over:
-            logger.info("%s: no longer traded; its last candle is in the ledger", one)
         if over:
+            names = some({str(one): 1 for one in over})
+            logger.info("%s: no longer traded; the last candle is in the ledger", names)
             self.settle()
 
     def add(self, series: Iterable[Series]) -> None:

@@ -23,6 +23,20 @@ RECORDER = (
         "commands/test_tail.py::test_it_prints_the_digits_that_the_exchange_sent",
     ),
     Mutant(
+        "what follows is said at once too",
+        "recorder/gathering.py",
+        "return self._quiet_until if self._waiting else math.inf",
+        "return -math.inf",
+        "recorder/test_gap_filler.py::test_a_storm_of_many_series_is_a_few_lines",
+    ),
+    Mutant(
+        "a line of the log is written as others have put it together",
+        "console.py",
+        "return one_line(super().formatMessage(record))",
+        "return super().formatMessage(record)",
+        "test_console.py::test_foreign_text_cannot_steer_the_terminal_nor_forge_a_line",
+    ),
+    Mutant(
         "a look that a merge has outdated is compared again as it is",
         "recorder/healing.py",
         "look = await storage.merge_door.run(some.look_again, look.series)",

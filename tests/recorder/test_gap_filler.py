@@ -157,8 +157,9 @@ async def working(
         )
         bench = Bench(filler, rest, store, got, jobs)
         async with trio.open_nursery() as nursery:
-            for ask_rest in filler.jobs(workers)[:workers]:
-                nursery.start_soon(ask_rest)
+            *_, keep_saying = jobs_of_it = filler.jobs(workers)
+            for job in (*jobs_of_it[:workers], keep_saying):
+                nursery.start_soon(job)
             yield bench
             nursery.cancel_scope.cancel()
     store.close()
@@ -398,3 +399,39 @@ async def test_a_long_and_old_gap_is_the_archives_and_rest_is_not_asked_for_it(
         assert min(newest_asked) == share.to_ms
         [*_, rest_of_it] = bench.store.touching(BTC, Span(0, share.to_ms))
         assert rest_of_it.state is State.PENDING
+
+
+@pytest.mark.parametrize(
+    ("fault", "phrase"),
+    [
+        (None, "Refilled"),
+        (RefusedError("no \x1b", code=-1121), "refuses to answer"),
+    ],
+)
+async def test_a_storm_of_many_series_is_a_few_lines(
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    fault: RefusedError | None,
+    phrase: str,
+) -> None:
+    caplog.set_level("INFO", "kline_trio")
+    many = [Series("spot", f"A{number}USDT", "1m") for number in range(300)]
+
+    def answer(_: Series, gaps: Sequence[Absence]) -> Outcome:
+        if fault is not None:
+            raise fault
+        return filled(gaps)
+
+    async with working(tmp_path, answer, recorded=many) as bench:
+        bench.name(*(gap(series, 5, 3) for series in many))
+        await trio.sleep(60)
+        assert len(bench.asked()) >= len(many)
+    lines = [line for line in caplog.messages if phrase in line]
+    assert len(lines) <= 10
+    if fault is None:
+        counts = [int(line.split()[1].replace(",", "")) for line in lines]
+        assert sum(counts) == bench.filler.refilled == 600
+        assert "2 candles of spot" in lines[0]
+    else:
+        assert " more: " in lines[1]

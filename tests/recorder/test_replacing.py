@@ -392,6 +392,26 @@ async def test_a_stream_that_dies_on_a_living_connection_is_asked_for_anew_then_
     ]
 
 
+async def test_many_streams_that_die_together_are_a_few_lines(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """REST brings what they lack one by one, so each is found out at a time of its own."""
+    many = [Series("spot", f"A{number}USDT", "1m") for number in range(200)]
+    feed = Feed()
+    async with listening([BTC, *many], feed) as running:
+        await trio.sleep(70)
+        feed.dead.update((0, stream_name(one)) for one in many)
+        await trio.sleep(60)
+        for one in many:
+            running.listener.suspect(one, OPEN_MS + MINUTE_MS)
+            await trio.sleep(0.1)
+        await trio.sleep(60)
+    dead = [line for line in warnings(caplog) if "dead on a living connection" in line]
+    assert 1 < len(dead) <= 8
+    assert "streams are dead on a living connection: subscribed anew: a" in dead[1]
+    assert all(len(line) < 400 for line in dead)
+
+
 async def refill_each_second(listener: Listener, series: Series, seconds: int) -> None:
     """Say of each second's candle that it came over REST, half a second after its end."""
     for _ in range(seconds):
