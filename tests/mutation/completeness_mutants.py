@@ -283,6 +283,13 @@ COMPLETENESS = (
         f"{_ARCHIVE}::test_where_rest_refuses_a_flat_stretch_the_archives_rows_are_taken",
     ),
     Mutant(
+        "a repair replaces good candles by an archive's quiet ones",
+        "commands/compare.py",
+        "unsure = set(_unsure(series, mine, theirs))",
+        "unsure = set[int]()",
+        "commands/test_compare.py::test_candles_with_trades_are_kept_where_the_archive_is_quiet",
+    ),
+    Mutant(
         "a file that is flat from end to end is believed",
         "storage/quiet.py",
         "expected = np.where(rows_around > 0, trades_around * lengths / rows_around, np.inf)",
