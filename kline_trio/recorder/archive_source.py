@@ -17,11 +17,12 @@ from kline_trio.errors import DamagedArchiveError, UnavailableError
 from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unpacked
 from kline_trio.interval import Span
 from kline_trio.recorder.broadcast import Filled
+from kline_trio.recorder.halts import Halts
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
 from kline_trio.storage.ledger import Reason
-from kline_trio.storage.quiet import Sifted, sifted
+from kline_trio.storage.quiet import Sifted, sifted, without_spans
 from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
 
 __all__ = ["FETCHERS", "ArchiveSource"]
@@ -72,6 +73,8 @@ class ArchiveSource:
 
     rows: int = attrs.field(init=False, default=0)
     """How many candles were fetched."""
+    halts: Halts = attrs.field(init=False, factory=Halts)
+    """Quiet stretches that need no question, since the whole market halted."""
     _resting_until: float = attrs.field(init=False, default=-math.inf)
     """Nothing is asked of a host that failed before this time, on our own clock."""
     _batches: list[_Batch] = attrs.field(init=False, factory=list)
@@ -245,6 +248,7 @@ class ArchiveSource:
         sifting = Sifted(found, ())
         if not batch.is_last_resort:
             sifting = await self.parse_door.run(sifted, found, batch.series)
+            sifting = self._without_halts(batch.series, found, sifting)
         whole, quiet = sifting.believed, [span for span, _ in sifting.quiet]
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
@@ -270,6 +274,15 @@ class ArchiveSource:
                 batch.series,
                 f"{count:,}",
             )
+
+    def _without_halts(self, series: Series, found: pa.Table, sifting: Sifted) -> Sifted:
+        """Take quiet rows back in that lie in a halt of the whole market."""
+        for span, expected in sifting.quiet:
+            self.halts.see(series, span, expected)
+        quiet = tuple(one for one in sifting.quiet if not self.halts.has(series, one[0]))
+        if len(quiet) == len(sifting.quiet):
+            return sifting
+        return Sifted(without_spans(found, [span for span, _ in quiet]), quiet)
 
     def _say(self) -> None:
         now = trio.current_time()

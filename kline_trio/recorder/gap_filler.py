@@ -289,6 +289,8 @@ class GapFiller:
     async def _commit(self, series: Series, outcome: Outcome) -> None:
         await with_room(self.storage.commit_door.run, self.storage.store.refill, outcome.refills)
         self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
+        for refill in outcome.refills:
+            self.archive.halts.confirm(refill)
         candles = outcome.candles
         if candles:
             label = self.now()

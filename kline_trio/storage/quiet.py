@@ -4,7 +4,7 @@ USD-M's files of 2025-01-29 are flat and without trades where REST has trades
 (github.com/binance/binance-public-data issue 395).
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,7 +18,7 @@ from kline_trio.storage.table import BEGIN, runs_of, values_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["QuietRun", "Sifted", "quiet_runs", "sifted"]
+__all__ = ["QuietRun", "Sifted", "quiet_runs", "sifted", "without_spans"]
 
 _MOST_EXPECTED = 50
 """As many trades may fail to come by chance: illiquid symbols have thousands of such runs."""
@@ -88,12 +88,18 @@ def sifted(table: pa.Table, series: Series) -> Sifted:
         for run in runs
         for span in runs_of(series, begins[run.first : run.end])
     ]
-    return Sifted(pa.concat_tables([*_between(table, runs)]), tuple(quiet))
+    return Sifted(without_spans(table, [span for span, _ in quiet]), tuple(quiet))
 
 
-def _between(table: pa.Table, runs: Iterable[QuietRun]) -> Iterable[pa.Table]:
-    at = 0
-    for run in runs:
-        yield table.slice(at, run.first - at)
-        at = run.end
-    yield table.slice(at)
+def without_spans(table: pa.Table, spans: Sequence[Span]) -> pa.Table:
+    """Return the rows that open in none of the spans.
+
+    Args:
+      table: rows by begin.
+      spans: in order.
+    """
+    begins = values_of(table[BEGIN])
+    firsts = np.searchsorted(begins, [span.from_ms for span in spans]).tolist()
+    ends = np.searchsorted(begins, [span.to_ms for span in spans]).tolist()
+    pairs = zip([0, *ends], [*firsts, len(begins)], strict=True)
+    return pa.concat_tables([table.slice(at, first - at) for at, first in pairs])

@@ -290,6 +290,20 @@ COMPLETENESS = (
         "commands/test_compare.py::test_candles_with_trades_are_kept_where_the_archive_is_quiet",
     ),
     Mutant(
+        "any answer without trades is a halt of the market",
+        "recorder/halts.py",
+        "return any(_holds(one, span) for one in self._confirmed[series.trade_type, busiest])",
+        "return any(_holds(one, span) for some in self._confirmed.values() for one in some)",
+        "recorder/test_halts.py::test_another_answer_is_no_halt",
+    ),
+    Mutant(
+        "a few quiet symbols are a halt of the market",
+        "recorder/halts.py",
+        "if len(alike) < _LEAST_SYMBOLS:",
+        "if not alike:",
+        "recorder/test_halts.py::test_a_few_symbols_are_no_market",
+    ),
+    Mutant(
         "a file that is flat from end to end is believed",
         "storage/quiet.py",
         "expected = np.where(rows_around > 0, trades_around * lengths / rows_around, np.inf)",
