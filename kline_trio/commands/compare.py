@@ -32,6 +32,7 @@ from kline_trio.recorder.seams import Seams
 from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.comparison import compare
+from kline_trio.storage.quiet import sifted
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from kline_trio.symbols import resolved
@@ -58,6 +59,10 @@ class _Theirs:
     candles: Sequence[Candle]
     problems: tuple[str, ...] = ()
     """Why some rows of the answer were not taken."""
+    quiet: tuple[Span, ...] = ()
+    """Where the candles have no trades among busy ones, so that a store which differs is kept."""
+    source: str = ""
+    """The file's path."""
 
 
 @attrs.frozen
@@ -241,8 +246,30 @@ async def _compared(
         failures += [NotCompared(str(series), span, problem) for problem in theirs.problems]
         first, end = (bisect_left(ours, ms, key=_open_time_ms) for ms in (span.from_ms, span.to_ms))
         mine = ours[first:end]
-        found.append(Verified(series, span, compare(mine, theirs.candles)))
+        unsure = set(_unsure(series, mine, theirs))
+        problem = f"{theirs.source}: the archive is quiet where trades are to be expected"
+        failures += [
+            NotCompared(str(series), one, f"{problem}; the store's candles are kept")
+            for one in series.interval.runs(sorted(unsure))
+        ]
+        comparison = compare(_without(mine, unsure), _without(theirs.candles, unsure))
+        found.append(Verified(series, span, comparison))
     return Checked(series, tuple(found), tuple(failures))
+
+
+def _unsure(series: Series, mine: Sequence[Candle], theirs: _Theirs) -> Iterator[int]:
+    """Give the open times at which quiet rows differ from what is stored, or fill a gap."""
+    if theirs.quiet:
+        stored = {one.open_time_ms: one for one in mine}
+        answered = {one.open_time_ms: one for one in theirs.candles}
+        for span in theirs.quiet:
+            for ms in series.interval.open_times_ms(span):
+                if stored.get(ms) != answered.get(ms):
+                    yield ms
+
+
+def _without(candles: Sequence[Candle], open_times_ms: set[int]) -> list[Candle]:
+    return [one for one in candles if one.open_time_ms not in open_times_ms]
 
 
 async def repair(config: Config, found: Sequence[Verified], seams: Seams | None = None) -> int:
@@ -305,10 +332,18 @@ async def _fetch_file(archive: Archive, file: ArchiveFile, series: Series, span:
         content = await archive.fetch(file)
         if content is None:
             raise DamagedArchiveError("the archive does not have it")
-        rows = read_csv(unpacked(content, file.most_csv_bytes), series, span)
+        # Whole: what is around a stretch tells whether it should have trades.
+        rows = read_csv(unpacked(content, file.most_csv_bytes), series, file.span)
     except DamagedArchiveError as error:
         raise DamagedArchiveError(f"{file.path}: {error}") from None
-    return _Theirs(candles_of(rows.table), tuple(_passed_over(rows.bad_rows, f"{file.path}: ")))
+    candles = [
+        one for one in candles_of(rows.table) if span.from_ms <= one.open_time_ms < span.to_ms
+    ]
+    quiet = [
+        piece for one, _ in sifted(rows.table, series).quiet for piece in one.common_with(span)
+    ]
+    problems = tuple(_passed_over(rows.bad_rows, f"{file.path}: "))
+    return _Theirs(candles, problems, tuple(quiet), file.path)
 
 
 def _chosen(

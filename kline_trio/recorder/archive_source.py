@@ -19,9 +19,12 @@ from kline_trio.interval import Span
 from kline_trio.quoting import shown
 from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.gathering import Gathered
+from kline_trio.recorder.halts import Halts
 from kline_trio.recorder.room import with_room
 from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
+from kline_trio.storage.ledger import Reason
+from kline_trio.storage.quiet import Sifted, sifted, without_spans
 from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
 
 __all__ = ["FETCHERS", "ArchiveSource"]
@@ -50,6 +53,8 @@ class _Batch:
     series: Series
     span: Span
     to_fetch: deque[ArchiveFile]
+    is_last_resort: bool
+    """Whether rows without trades are taken, since REST has none that are better."""
     workers: int = 0
     """How many fetch or read its files now."""
     fetched: dict[ArchiveFile, bytes] = attrs.field(factory=dict)
@@ -72,6 +77,8 @@ class ArchiveSource:
     """The files that cannot be used."""
     rows: int = attrs.field(init=False, default=0)
     """How many candles were fetched."""
+    halts: Halts = attrs.field(init=False, factory=Halts)
+    """Quiet stretches that need no question, since the whole market halted."""
     _resting_until: float = attrs.field(init=False, default=-math.inf)
     """Nothing is asked of a host that failed before this time, on our own clock."""
     _batches: list[_Batch] = attrs.field(init=False, factory=list)
@@ -106,35 +113,43 @@ class ArchiveSource:
         """Return what of a series is being fetched."""
         return [batch.span for batch in self._batches if batch.series == series]
 
-    def share(self, series: Series, span: Span, now_ms: int) -> Span | None:
+    def share(
+        self, series: Series, span: Span, now_ms: int, least_candles: int | None = None
+    ) -> Span | None:
         """Return what of a gap the archives should have by now; None if that is not worth it.
 
         Args:
           series: whose gap.
           span: the gap.
           now_ms: the exchange's time.
+          least_candles: so many are worth it; None: more than a page of REST has.
         """
-        if (
-            series.interval.count(span) < _LEAST_CANDLES
-            or trio.current_time() < self._resting_until
-        ):
+        least_candles = _LEAST_CANDLES if least_candles is None else least_candles
+        if series.interval.count(span) < least_candles or trio.current_time() < self._resting_until:
             return None
         # Between files that are not there, the longest stretch of those that may be.
         files = archive_files(series, span, now_ms)
         stretches = [list(some) for is_out, some in groupby(files, self._is_out) if not is_out]
         for stretch in reversed(stretches):
             for wanted in _whole(stretch).common_with(span):
-                if series.interval.count(wanted) >= _LEAST_CANDLES:
+                if series.interval.count(wanted) >= least_candles:
                     return wanted
         return None
 
-    def take(self, series: Series, span: Span, now_ms: int) -> None:
+    def has_none(self, series: Series, span: Span, now_ms: int) -> bool:
+        """Return whether the archive was asked for every file of a span, and has published none."""
+        return all(file in self._unpublished for file in archive_files(series, span, now_ms))
+
+    def take(
+        self, series: Series, span: Span, now_ms: int, *, is_last_resort: bool = False
+    ) -> None:
         """Fetch a span, which `share` has named.
 
         Args:
           series: whose candles are absent.
           span: which.
           now_ms: the exchange's time.
+          is_last_resort: whether to take rows without trades, too, where trades are to be expected.
         """
         files = list(archive_files(series, span, now_ms))
         self._began = min(self._began, trio.current_time())
@@ -145,7 +160,7 @@ class ArchiveSource:
             rows += series.interval.count(file.span)
             if rows >= _ROWS_IN_A_BATCH or file is files[-1]:
                 for part in _whole(batch).common_with(span):
-                    self._batches.append(_Batch(series, part, batch))
+                    self._batches.append(_Batch(series, part, batch, is_last_resort))
                 batch, rows = deque[ArchiveFile](), 0
         self._idle.unpark_all()
 
@@ -222,11 +237,6 @@ class ArchiveSource:
             if isinstance(rows, DamagedArchiveError):
                 self._damaged(batch, file, rows)
                 continue
-            if rows.is_without_trades:
-                # USD-M's files of 2025-01-29 are such, and REST has the trades
-                # (binance-public-data#395).
-                self._damaged(batch, file, DamagedArchiveError("rows without a single trade"))
-                continue
             batch.found[file] = rows.table
             for reason in rows.bad_rows.keys() - self._bad_rows:
                 self._bad_rows.add(reason)
@@ -239,7 +249,12 @@ class ArchiveSource:
     async def _store(self, batch: _Batch) -> None:
         tables = [batch.found[file] for file in sorted(batch.found, key=attrgetter("span"))]
         filled_tables = [table for table in tables if table.num_rows]
-        whole = pa.concat_tables(filled_tables or [without_rows(batch.series)])
+        found = pa.concat_tables(filled_tables or [without_rows(batch.series)])
+        sifting = Sifted(found, ())
+        if not batch.is_last_resort:
+            sifting = await self.parse_door.run(sifted, found, batch.series)
+            sifting = self._without_halts(batch.series, found, sifting)
+        whole, quiet = sifting.believed, [span for span, _ in sifting.quiet]
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
         known = await commit_door.run(store.files, frozenset([batch.series]))
@@ -247,15 +262,32 @@ class ArchiveSource:
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
         # What no file was to be had for may be in one that is published later.
         lacking = [
-            piece
+            (piece, Reason.ARCHIVE_LACKS)
             for file in batch.found
-            for gap in batch.span.without(filled)
+            for gap in batch.span.without(sorted([*filled, *quiet]))
             for piece in gap.common_with(file.span)
         ]
+        lacking += [(span, Reason.ARCHIVE_QUIET) for span in quiet]
         await with_room(commit_door.run, store.keep_filled, batch.series, merged, filled, lacking)
         self.rows += whole.num_rows
         for span in filled:
             self.filled(Filled(batch.series, span, Source.ARCHIVE))
+        if quiet:
+            count = sum(map(batch.series.interval.count, quiet))
+            logger.info(
+                "%s: the archive has no trades in %s candles among busy ones; REST is asked",
+                batch.series,
+                f"{count:,}",
+            )
+
+    def _without_halts(self, series: Series, found: pa.Table, sifting: Sifted) -> Sifted:
+        """Take quiet rows back in that lie in a halt of the whole market."""
+        for span, expected in sifting.quiet:
+            self.halts.see(series, span, expected)
+        quiet = tuple(one for one in sifting.quiet if not self.halts.has(series, one[0]))
+        if len(quiet) == len(sifting.quiet):
+            return sifting
+        return Sifted(without_spans(found, [span for span, _ in quiet]), quiet)
 
     def _say(self) -> None:
         now = trio.current_time()

@@ -8,6 +8,7 @@ series a worker is asking for, what the archive is fetching, and when to ask for
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -153,14 +154,16 @@ class GapFiller:
                 lambda: -math.inf, lambda gap: -math.inf if self._split(gap)[0] else math.inf
             )
             *_, gap = await self._next(choice)
-            try:
-                outcome = await self.rest.before_the_first(gap.series, [gap])
-            except UnavailableError:
-                outcome = Outcome(())
+            is_last_resort = gap.reason is Reason.ARCHIVE_ALONE
+            outcome = Outcome(())
+            if not is_last_resort:
+                with suppress(UnavailableError):
+                    outcome = await self.rest.before_the_first(gap.series, [gap])
             if outcome.refills:
                 await self._commit(gap.series, outcome)
             elif share := self._split(gap)[0]:
-                self.archive.take(gap.series, share, self._now_ms(gap.series))
+                now_ms = self._now_ms(gap.series)
+                self.archive.take(gap.series, share, now_ms, is_last_resort=is_last_resort)
 
     async def _next(self, choice: _Choice) -> list[Absence]:
         """Wait for the newest row that a worker may take now.
@@ -226,12 +229,24 @@ class GapFiller:
         """Return what of a gap to ask the archive for, and what to ask REST for, now or later."""
         taken = sorted(self.archive.spans_of(gap.series))
         open_spans = [piece for span in self._closed(gap) for piece in span.without(taken)]
+        if gap.reason is Reason.ARCHIVE_ALONE:
+            return self._split_last_resort(gap.series, open_spans)
         # What REST was asked for already, it is asked for again.
-        if not gap.asked and gap.reason is not Reason.ARCHIVE_LACKS:
+        if not gap.asked and gap.reason not in (Reason.ARCHIVE_LACKS, Reason.ARCHIVE_QUIET):
             for span in open_spans:
                 if share := self.archive.share(gap.series, span, self._now_ms(gap.series)):
                     return share, [piece for one in open_spans for piece in one.without([share])]
         return None, open_spans
+
+    def _split_last_resort(
+        self, series: Series, open_spans: list[Span]
+    ) -> tuple[Span | None, list[Span]]:
+        """Return what to ask the archive for that alone has it; REST only what it has no more."""
+        now_ms = self._now_ms(series)
+        shares = (self.archive.share(series, span, now_ms, 1) for span in open_spans)
+        if share := next(filter(None, shares), None):
+            return share, []
+        return None, [span for span in open_spans if self.archive.has_none(series, span, now_ms)]
 
     def _closed(self, gap: Absence) -> tuple[Span, ...]:
         """Return the candles of a recorded series' gap that have closed, and are wanted.
@@ -280,6 +295,8 @@ class GapFiller:
     async def _commit(self, series: Series, outcome: Outcome) -> None:
         await with_room(self.storage.commit_door.run, self.storage.store.refill, outcome.refills)
         self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
+        for refill in outcome.refills:
+            self.archive.halts.confirm(refill)
         candles = outcome.candles
         if candles:
             label = self.now()

@@ -16,7 +16,8 @@ from urllib.parse import unquote
 import attrs
 
 from kline_trio.simulator.calendar import intervals_of, next_open_ms, open_ms
-from kline_trio.simulator.faults import ArchiveHole, BadChecksum
+from kline_trio.simulator.faults import ArchiveHole, BadChecksum, QuietStretch
+from kline_trio.simulator.frames import Kline
 from kline_trio.simulator.rest import Response
 from kline_trio.simulator.rest_klines import CandleAt, Candles
 from kline_trio.simulator.script import Script
@@ -106,13 +107,13 @@ class ArchiveShelf:
         candles = self.candles(trade_type, match["symbol"], now_ms)
         if candles is None or to_ms <= candles.first_ms:
             return None
-        holes = [
+        faults = [
             fault
             for fault in self.scripts[trade_type].archive_faults
-            if isinstance(fault, ArchiveHole) and fault.symbol == match["symbol"]
+            if not isinstance(fault, BadChecksum) and fault.symbol == match["symbol"]
         ]
         first_ms = max(from_ms, open_ms(interval, candles.first_ms))
-        text = _csv(trade_type, interval, candles.at, holes, first_ms, to_ms)
+        text = _csv(trade_type, interval, candles.at, faults, first_ms, to_ms)
         if not text:
             return None
         return _packed(f"{match['name']}.csv", text)
@@ -122,21 +123,23 @@ def _csv(
     trade_type: str,
     interval: str,
     candle_at: CandleAt,
-    holes: Sequence[ArchiveHole],
+    faults: Sequence[ArchiveHole | QuietStretch],
     from_ms: int,
     to_ms: int,
 ) -> str:
     """Return the rows that open in a span; empty if there are none."""
     unit = 1_000 if trade_type == "spot" and from_ms >= _MICROSECONDS_FROM_MS else 1
-    lines = []
+    lines, closed_at = [], ""
     opened_ms = open_ms(interval, from_ms)
     if opened_ms < from_ms:
         opened_ms = next_open_ms(interval, opened_ms)
     while opened_ms < to_ms:
         kline = candle_at(interval, opened_ms)
-        if kline is not None and not any(
-            hole.from_ms <= opened_ms < hole.until_ms for hole in holes
-        ):
+        hits = [fault for fault in faults if fault.from_ms <= opened_ms < fault.until_ms]
+        if kline is not None and not any(isinstance(hit, ArchiveHole) for hit in hits):
+            if any(kline.close_time_ms < hit.until_ms for hit in hits):
+                kline = _quiet(kline, closed_at)
+            closed_at = kline.close
             closes = (kline.close_time_ms + 1) * unit - 1
             lines.append(
                 f"{opened_ms * unit},{kline.open},{kline.high},{kline.low},{kline.close},"
@@ -147,6 +150,23 @@ def _csv(
     if not lines:
         return ""
     return ("" if trade_type == "spot" else _HEADER) + "".join(lines)
+
+
+def _quiet(kline: Kline, price: str) -> Kline:
+    """Return the candle as it were without trades since one that closed at a price."""
+    price = price or kline.open
+    return attrs.evolve(
+        kline,
+        open=price,
+        high=price,
+        low=price,
+        close=price,
+        volume="0",
+        quote_volume="0",
+        trade_num=0,
+        taker_buy_volume="0",
+        taker_buy_quote_volume="0",
+    )
 
 
 def _packed(name: str, text: str) -> bytes:

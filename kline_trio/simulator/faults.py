@@ -27,6 +27,7 @@ __all__ = [
     "Moment",
     "OmitClose",
     "Outage",
+    "QuietStretch",
     "Refuse",
     "RepeatClose",
     "RestFault",
@@ -162,6 +163,21 @@ class ArchiveHole:
 
 
 @attrs.frozen(kw_only=True)
+class QuietStretch:
+    """The archive's candles in it are flat and without trades; REST and stream have the trades.
+
+    Each candle that lies in it whole is hit (USD-M, 2025-01-29, binance-public-data issue 395).
+    """
+
+    trade_type: str
+    symbol: str
+    from_ms: int
+    """Inclusive."""
+    until_ms: int
+    """Exclusive."""
+
+
+@attrs.frozen(kw_only=True)
 class BadChecksum:
     """A file of the archive is not what its CHECKSUM says (binance-public-data issue 249)."""
 
@@ -224,6 +240,7 @@ Fault = (
     | OmitClose
     | LateClose
     | Outage
+    | QuietStretch
     | RepeatClose
     | RestFault
     | ReviseClose

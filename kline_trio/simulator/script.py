@@ -12,6 +12,7 @@ from kline_trio.simulator.faults import (
     LateClose,
     Moment,
     Outage,
+    QuietStretch,
     Refuse,
     RestFault,
     Silence,
@@ -37,7 +38,7 @@ class Script:
         mine = [fault for fault in faults if fault.trade_type == trade_type]
         self.trade_type = trade_type
         self.archive_faults = [
-            fault for fault in mine if isinstance(fault, ArchiveHole | BadChecksum)
+            fault for fault in mine if isinstance(fault, ArchiveHole | BadChecksum | QuietStretch)
         ]
         self.listing_events = [fault for fault in mine if isinstance(fault, ListingEvent)]
         self._stalls = Spans(fault for fault in mine if isinstance(fault, Stall))

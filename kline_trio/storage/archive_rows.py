@@ -58,11 +58,6 @@ class ArchiveRows:
     bad_rows: Counter[str]
     """How many rows could not be taken, by reason."""
 
-    @property
-    def is_without_trades(self) -> bool:
-        """Whether there are rows, and none of them has a trade."""
-        return bool(self.table.num_rows) and not values_of(self.table["trade_num"]).any()
-
 
 def read_csvs(
     texts: Sequence[bytes], series: Series, spans: Sequence[Span]

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -282,7 +283,7 @@ class Journal:
         series: Series,
         merged: Iterable[tuple[MergedFile, bool]],
         filled: Iterable[Span],
-        lacking: Iterable[Span],
+        lacking: Iterable[tuple[Span, Reason]],
     ) -> tuple[LostCandles, ...]:
         """Keeps files that rows of the archive went into, and what it filled and lacks.
 
@@ -290,7 +291,7 @@ class Journal:
           series: whose files they are.
           merged: the files, each with whether it has not been written anew since.
           filled: which candles the archive had, and the files have.
-          lacking: which it had not.
+          lacking: which it had not, and why.
 
         Returns:
           what became gaps, as by `forget`.
@@ -299,10 +300,10 @@ class Journal:
           sqlite3.Error: nothing was kept.
         """
 
-        def lacks(absence: Absence) -> Absence:
+        def lacks(absence: Absence, reason: Reason) -> Absence:
             if absence.state is not State.PENDING:
                 return absence
-            return attrs.evolve(absence, reason=Reason.ARCHIVE_LACKS)
+            return attrs.evolve(absence, reason=reason)
 
         lost: list[LostCandles] = []
         with self._transaction():
@@ -312,8 +313,8 @@ class Journal:
                 lost += self._keep_file(changed, is_newest=is_newest)
             for span in filled:
                 self._fill(series, span, Source.ARCHIVE)
-            for span in lacking:
-                self._ledger.change(series, self._id(series), span, lacks)
+            for span, why in lacking:
+                self._ledger.change(series, self._id(series), span, partial(lacks, reason=why))
         return tuple(lost)
 
     def adopt(self, changed: Iterable[ChangedFile]) -> tuple[LostCandles, ...]:

@@ -42,6 +42,10 @@ class Reason(enum.StrEnum):
     DELISTED = "delisted"
     EXCHANGE_HAD_NONE = "the exchange had none"
     ARCHIVE_LACKS = "the archive lacks it"
+    ARCHIVE_QUIET = "the archive is quiet"
+    """Its rows have no trades, and those around many: REST is asked."""
+    ARCHIVE_ALONE = "the archive alone has it"
+    """Its rows are quiet, and REST refuses or has none: the archive's rows are taken."""
     REFUSED = "refused"
     OFF_THE_GRID = "off the grid"
     """The exchange has rows for them, whose times or numbers cannot be."""
@@ -120,6 +124,9 @@ class Refill:
         asked = attrs.evolve(lacking, asked=lacking.asked + 1)
         if self.closes is None:
             return asked
+        if lacking.reason is Reason.ARCHIVE_QUIET:
+            # Rows that REST does not confirm are better than none.
+            return attrs.evolve(lacking, reason=Reason.ARCHIVE_ALONE, asked=0)
         return attrs.evolve(asked, reason=self.closes, state=State.CLOSED)
 
 

@@ -31,7 +31,7 @@ from kline_trio.storage.holes import Holdings
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout
-from kline_trio.storage.ledger import Absence, Account, Refill, Revision
+from kline_trio.storage.ledger import Absence, Account, Reason, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
 from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
 from kline_trio.storage.room import Room
@@ -380,7 +380,7 @@ class Store:
         series: Series,
         merged: Sequence[MergedFile],
         filled: Iterable[Span],
-        lacking: Iterable[Span],
+        lacking: Iterable[tuple[Span, Reason]],
     ) -> int:
         """Keeps what `fill_in` made, and that the archive filled these spans and lacks those.
 

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 import kline_trio
-from kline_trio.candle import Series
+from kline_trio.candle import Candle, Series
 from kline_trio.commands.compare import (
     Checked,
     NotCompared,
@@ -28,9 +28,10 @@ from kline_trio.commands.differences import print_across_intervals
 from kline_trio.config import Config, EndpointConfig, StoreConfig
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import RestFault
+from kline_trio.simulator.faults import QuietStretch, RestFault
 from kline_trio.storage.comparison import summed_mismatches
 from kline_trio.storage.stored import stored_table
+from kline_trio.storage.table import candles_of
 from tests.recorder.test_supervisor import START_MS, truth
 from tests.storage.support import merge_all, open_store, receive
 from tests.virtual import Transport, joined
@@ -124,6 +125,75 @@ async def test_what_is_absent_on_one_side_is_named(
         assert await repair(config, [one], seams) == 5
     [one] = await found(exchange, config, "rest")
     assert one.comparison.equal == 100
+
+
+QUIET = [(300, 313), (500, 504), (1_440, 2_880)]
+"""As in USD-M's files of 2025-01-29, and a day that is flat from end to end."""
+
+
+def with_quiet_files() -> Exchange:
+    stretches = [
+        QuietStretch(
+            trade_type="spot",
+            symbol="BTCUSDT",
+            from_ms=BEGIN_MS + begin * MINUTE_MS,
+            until_ms=BEGIN_MS + end * MINUTE_MS,
+        )
+        for begin, end in QUIET
+    ]
+    return Exchange(start_ms=START_MS, faults=stretches)
+
+
+async def test_candles_with_trades_are_kept_where_the_archive_is_quiet(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = with_quiet_files()
+    config = recorded(tmp_path, exchange, SPOT)
+    damaged(config, SPOT)
+    results, _, _ = await checked(exchange, config, "archive")
+    found = results[SPOT].compared
+    assert [theirs.open_time_ms for one in found for _, theirs in one.comparison.differing] == [
+        BEGIN_MS
+    ], "what is wrong elsewhere is found"
+    async with joined(exchange) as seams:
+        assert await repair(config, found, seams) == 1
+    store = open_store(tmp_path / "data")
+    merge_all(store)
+    store.close()
+    table = stored_table(tmp_path / "data", SPOT)
+    assert table is not None
+    assert candles_of(table) == truth(exchange, SPOT, BEGIN_MS, BEGIN_MS + 2 * DAY_MS)
+    told = {one.span: one.problem for one in results[SPOT].failures}
+    assert sorted(filter(None, told)) == [
+        Span(BEGIN_MS + begin * MINUTE_MS, BEGIN_MS + end * MINUTE_MS) for begin, end in QUIET
+    ]
+    for problem in told.values():
+        assert "BTCUSDT-1m-2024-06-2" in problem
+        assert "the archive is quiet" in problem
+        assert "the store's candles are kept" in problem
+
+
+async def test_quiet_candles_that_are_stored_alike_are_equal_and_gaps_are_not_filled_with_them(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """As those of a halt, which REST has confirmed."""
+    exchange = with_quiet_files()
+    right = truth(exchange, SPOT, BEGIN_MS, BEGIN_MS + 1_440 * MINUTE_MS)
+    price = right[299].close
+    flat = [
+        Candle(one.open_time_ms, price, price, price, price, 0, 0, 0, 0, 0)
+        for one in right[300:313]
+    ]
+    store = open_store(tmp_path / "data")
+    store.accept(receive(SPOT, *right[:300], *flat, *right[313:500], *right[504:]))
+    merge_all(store)
+    store.close()
+    config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "data"))
+    results, _, _ = await checked(exchange, config, "archive")
+    assert compared(results[SPOT]) == 1_436
+    assert not any(one.comparison.absent_here for one in results[SPOT].compared)
+    [failure] = results[SPOT].failures
+    assert failure.span == Span(BEGIN_MS + 500 * MINUTE_MS, BEGIN_MS + 504 * MINUTE_MS)
 
 
 async def test_a_sample_is_a_part(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from tests.mutation.mutant import Mutant
 
 __all__ = ["COMPLETENESS"]
 
+_ARCHIVE = "recorder/test_completing.py"
 _AUDITOR = "recorder/test_auditor.py"
 _FILLER = "recorder/test_gap_filler.py"
 _MERGER = "recorder/test_merger.py"
+_QUIET = "storage/test_quiet.py"
 _SOURCE = "recorder/test_rest_source.py"
 _STATE = "recorder/test_series_state.py"
 
@@ -279,6 +281,55 @@ COMPLETENESS = (
         "again.not_before = trio.current_time() + RETRY_SECONDS",
         "pass",
         f"{_MERGER}::test_a_merge_rests_after_want_of_room_whatever_comes_meanwhile",
+    ),
+    Mutant(
+        "a flat stretch of an archive file is believed",
+        "recorder/archive_source.py",
+        "if not batch.is_last_resort:",
+        "if False:",
+        f"{_ARCHIVE}::test_a_flat_stretch_in_a_file_is_asked_of_rest",
+    ),
+    Mutant(
+        "an archive's rows are lost where REST refuses to confirm them",
+        "storage/ledger.py",
+        "if lacking.reason is Reason.ARCHIVE_QUIET:",
+        "if False:",
+        f"{_ARCHIVE}::test_where_rest_refuses_a_flat_stretch_the_archives_rows_are_taken",
+    ),
+    Mutant(
+        "a repair replaces good candles by an archive's quiet ones",
+        "commands/compare.py",
+        "unsure = set(_unsure(series, mine, theirs))",
+        "unsure = set[int]()",
+        "commands/test_compare.py::test_candles_with_trades_are_kept_where_the_archive_is_quiet",
+    ),
+    Mutant(
+        "any answer without trades is a halt of the market",
+        "recorder/halts.py",
+        "return any(_holds(one, span) for one in self._confirmed[series.trade_type, busiest])",
+        "return any(_holds(one, span) for some in self._confirmed.values() for one in some)",
+        "recorder/test_halts.py::test_another_answer_is_no_halt",
+    ),
+    Mutant(
+        "a few quiet symbols are a halt of the market",
+        "recorder/halts.py",
+        "if len(alike) < _LEAST_SYMBOLS:",
+        "if not alike:",
+        "recorder/test_halts.py::test_a_few_symbols_are_no_market",
+    ),
+    Mutant(
+        "a file that is flat from end to end is believed",
+        "storage/quiet.py",
+        "expected = np.where(rows_around > 0, trades_around * lengths / rows_around, np.inf)",
+        "expected = np.where(rows_around > 0, trades_around * lengths / rows_around, 0.0)",
+        f"{_QUIET}::test_where_all_is_flat_nothing_speaks_for_it",
+    ),
+    Mutant(
+        "a long night is judged by its first and last minutes",
+        "storage/quiet.py",
+        "reach = np.maximum(lengths, _LEAST_ROWS_AROUND)",
+        "reach = np.minimum(lengths, 1)",
+        f"{_QUIET}::test_the_quiet_of_an_illiquid_symbol_is_harmless",
     ),
     Mutant(
         "a late candle beyond the watermark stays pending",

@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from kline_trio.candle import Series, Source
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.exchange.archive import Archive
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
@@ -22,7 +22,7 @@ from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.check import check
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
 from kline_trio.storage.store import Store
 from tests.fakes import CountedBell
 
@@ -42,6 +42,7 @@ class Shelf:
 
     absent: set[str] = attrs.field(factory=set)
     failing: set[str] = attrs.field(factory=set)
+    flat: set[str] = attrs.field(factory=set)
     without_checksum: set[str] = attrs.field(factory=set)
     is_down: bool = False
     asked: Counter[str] = attrs.field(factory=Counter)
@@ -68,8 +69,11 @@ class Shelf:
         begin_ms = next(
             ms for ms in range(TODAY_MS - 40 * DAY_MS, TODAY_MS, DAY_MS) if _day_text(ms) == day
         )
+        is_flat = day in self.flat
         rows = [
-            f"{ms},1,2,1,1.5,3,{ms + MINUTE_MS - 1},4,5,1,2,0\n"
+            f"{ms},1,1,1,1,0,{ms + MINUTE_MS - 1},0,0,0,0,0\n"
+            if is_flat
+            else f"{ms},1,2,1,1.5,3,{ms + MINUTE_MS - 1},4,5,1,2,0\n"
             for ms in range(begin_ms, begin_ms + DAY_MS, MINUTE_MS)
         ]
         packed = io.BytesIO()
@@ -227,6 +231,30 @@ async def test_a_file_without_checksum_is_for_rest_and_the_others_are_fetched(
         await until_done(bench)
         assert bench.source.rows == 11 * 1_440
         assert (bad, Reason.ARCHIVE_LACKS, State.PENDING) in bench.states()
+
+
+@pytest.mark.parametrize("is_halt", [True, False])
+async def test_a_flat_day_waits_for_rest_but_for_a_halt_of_the_whole_market(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, is_halt: bool
+) -> None:
+    span, flat = days_ago(9, 3), days_ago(6, 5)
+    async with fetching(tmp_path, Shelf(flat={_day_text(flat.from_ms)})) as bench:
+        for n in range(10 * is_halt):
+            bench.source.halts.see(Series("spot", f"S{n}USDT", "1m"), flat, 1e6 * (n + 1))
+        if is_halt:
+            times = BTC.interval.open_times_ms(flat)
+            candles = tuple(Candle(ms, 1, 1, 1, 1, 0, 0, 0, 0, 0) for ms in times)
+            busiest = Series("spot", "S9USDT", "1m")
+            bench.source.halts.confirm(Refill(busiest, flat, candles, Source.REST))
+        bench.name(span)
+        bench.source.take(BTC, span, NOW_MS)
+        await until_done(bench)
+        if is_halt:
+            assert bench.states() == {(span, Reason.NOT_CONFIGURED, State.FILLED)}
+            assert bench.source.rows == BTC.interval.count(span)
+        else:
+            assert (flat, Reason.ARCHIVE_QUIET, State.PENDING) in bench.states()
+            assert bench.source.rows == BTC.interval.count(span) - 1_440
 
 
 @pytest.mark.parametrize("job", ["fill_in", "keep_filled"])

@@ -26,6 +26,7 @@ from kline_trio.simulator.faults import (
     Fault,
     OmitClose,
     Outage,
+    QuietStretch,
     RestFault,
     Silence,
     Stall,
@@ -327,7 +328,81 @@ async def test_a_file_without_a_single_trade_is_not_believed(
         await fill(config, seams=seams)
     assert_complete(tmp_path, exchange, USDT, since, START_MS - 180_000)
     mine = [one for one in ledger(tmp_path, USDT) if one.span.common_with(day)]
-    assert {(one.reason, one.filled_by) for one in mine} == {(Reason.ARCHIVE_LACKS, Source.REST)}
+    assert {(one.reason, one.filled_by) for one in mine} == {(Reason.ARCHIVE_QUIET, Source.REST)}
+
+
+QUIET_DAY_MS = 1_719_360_000_000  # 2024-06-26
+QUIET = [
+    QuietStretch(
+        trade_type="usdt_futures",
+        symbol="ETHUSDT",
+        from_ms=QUIET_DAY_MS + begin * MINUTE_MS,
+        until_ms=QUIET_DAY_MS + end * MINUTE_MS,
+    )
+    for begin, end in ((1_130, 1_143), (1_200, 1_204), (1_300, 1_600))
+]
+"""The first two are as long as those of 2025-01-29; the last one goes into the next file."""
+QUIET_SPANS = [Span(one.from_ms, one.until_ms) for one in QUIET]
+
+
+@attrs.define
+class Pages(Transport):
+    """Keeps which candles REST was asked for, and may refuse to give any."""
+
+    is_refusing: bool = False
+    asked: list[Span] = attrs.field(factory=list)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        query = request.url.params
+        if request.url.path.endswith("/klines") and "startTime" in query:
+            if int(query["startTime"]):
+                self.asked.append(Span(int(query["startTime"]), int(query["endTime"])))
+            if self.is_refusing:
+                body = b'{"code":-1121,"msg":"Invalid symbol."}'
+                return httpx2.Response(400, stream=httpx2.ByteStream(body))
+        return await super().handle_async_request(request)
+
+
+async def filled_beside(folder: Path, pages: Pages, until_ms: int = START_MS) -> None:
+    since = minute(-60 * 24 * 8)
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(folder, USDT), history=history)
+    async with joined(pages.exchange) as seams:
+        with trio.fail_after(300):
+            await fill(config, until_ms, seams=attrs.evolve(seams, http_transport=pages))
+
+
+async def test_a_flat_stretch_in_a_file_is_asked_of_rest(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """As the 13 and the 4 minutes of USD-M's files of 2025-01-29."""
+    pages = Pages(Exchange(start_ms=START_MS, faults=QUIET))
+    await filled_beside(tmp_path, pages)
+    assert_complete(tmp_path, pages.exchange, USDT, minute(-60 * 24 * 8), START_MS - 180_000)
+    mine = [one for one in ledger(tmp_path, USDT) if one.reason is Reason.ARCHIVE_QUIET]
+    assert [one.span for one in mine] == QUIET_SPANS
+    assert {(one.state, one.filled_by) for one in mine} == {(State.FILLED, Source.REST)}
+    [page] = [one for one in pages.asked if one.common_with(QUIET_SPANS[0])]
+    assert page.common_with(QUIET_SPANS[-1]), "what fits on a page is asked for at once"
+    asked = len(pages.asked)
+    await filled_beside(tmp_path, pages)
+    later = [one for one in pages.asked[asked:] if one.from_ms < QUIET_SPANS[-1].to_ms]
+    assert later == [], "what REST confirmed is asked for no more"
+
+
+async def test_where_rest_refuses_a_flat_stretch_the_archives_rows_are_taken(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A symbol that is delisted long since: its rows are better than none."""
+    pages = Pages(Exchange(start_ms=START_MS, faults=QUIET), is_refusing=True)
+    until_ms = QUIET_DAY_MS + 2 * 86_400_000
+    await filled_beside(tmp_path, pages, until_ms)
+    mine = [one for one in ledger(tmp_path, USDT) if one.reason is Reason.ARCHIVE_ALONE]
+    assert [one.span for one in mine] == QUIET_SPANS
+    assert {(one.state, one.filled_by) for one in mine} == {(State.FILLED, Source.ARCHIVE)}
+    have = {one.open_time_ms: one for one in stored(tmp_path, USDT)}
+    out = [ms for span in QUIET_SPANS for ms in USDT.interval.open_times_ms(span)]
+    assert all(have[ms].trade_num == 0 for ms in out)
 
 
 @pytest.mark.parametrize("alone", [True, False])

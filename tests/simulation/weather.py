@@ -20,6 +20,7 @@ from kline_trio.simulator.faults import (
     LateClose,
     OmitClose,
     Outage,
+    QuietStretch,
     Refuse,
     RepeatClose,
     RestFault,
@@ -172,7 +173,7 @@ def _of_archives(chance: Random, series: Series, end_ms: int) -> Iterator[Fault]
     for day_ms in range(START_MS, end_ms, DAY_MS):
         day = datetime.fromtimestamp(day_ms // 1_000, UTC)
         from_ms = day_ms + chance.choice((0, chance.randrange(DAY_MS)))
-        match chance.randrange(6):
+        match chance.randrange(7):
             case 0 | 1:
                 yield ArchiveHole(
                     trade_type=series.trade_type,
@@ -184,6 +185,13 @@ def _of_archives(chance: Random, series: Series, end_ms: int) -> Iterator[Fault]
                 yield BadChecksum(
                     trade_type=series.trade_type,
                     name=f"{series.symbol}-{series.time_interval}-{day:%Y-%m-%d}",
+                )
+            case 3:
+                yield QuietStretch(
+                    trade_type=series.trade_type,
+                    symbol=series.symbol,
+                    from_ms=from_ms,
+                    until_ms=chance.choice((day_ms + DAY_MS, chance.randint(from_ms + 1, end_ms))),
                 )
 
 

@@ -1,5 +1,8 @@
 """Symbols that are listed, halted, delivered and delisted while the exchange runs."""
 
+import io
+import zipfile
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from kline_trio.simulator import (
     TickChange,
 )
 from kline_trio.simulator.careers import Career
+from kline_trio.simulator.faults import QuietStretch
 from kline_trio.simulator.symbols import listing_of
 
 from .support import MINUTE_MS, START_MS, Peer, closes, klines, parsed, plain_exchange, request
@@ -143,6 +147,32 @@ def test_the_archive_begins_with_a_symbol_too() -> None:
         return exchange.answer(ask).status
 
     assert [answered(f"2023-11-{day}") for day in (14, 15, 16)] == [404, 200, 200]
+
+
+def test_the_archive_can_be_flat_where_rest_has_the_trades() -> None:
+    day_ms = START_MS - START_MS % DAY_MS + DAY_MS
+    hour_ms = 60 * MINUTE_MS
+    quiet = QuietStretch(
+        trade_type="usdt_futures",
+        symbol="BTCUSDT",
+        from_ms=day_ms + 3 * hour_ms,
+        until_ms=day_ms + 5 * hour_ms,
+    )
+    exchange = plain_exchange(quiet)
+    date = f"{datetime.fromtimestamp(day_ms / 1_000, UTC):%Y-%m-%d}"
+    target = f"/data/futures/um/daily/klines/BTCUSDT/1h/BTCUSDT-1h-{date}.zip"
+    now_ms = day_ms + 3 * DAY_MS
+    answer = exchange.answer(Request(target=target, trade_type="spot", now_ms=now_ms))
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as file:
+        lines = file.read(file.namelist()[0]).decode().split()[1:]
+    cells = [line.split(",") for line in lines]
+    close = cells[2][4]
+    for flat in cells[3:5]:
+        assert flat[1:6] == [close, close, close, close, "0"]
+        assert flat[7:11] == ["0", "0", "0", "0"]
+    assert all(int(one[8]) for one in [*cells[:3], *cells[5:]])
+    found = rows(exchange, "usdt_futures", "BTCUSDT", now_ms, "1h")
+    assert all(row[8] for row in found[:-1])
 
 
 # -- changes --------------------------------------------------------------------------------
