@@ -48,6 +48,8 @@ def check_symbol(symbol: str) -> None:
     Raises:
       ValueError: with the reason.
     """
+    if not isinstance(symbol, str):
+        raise ValueError(f"a symbol is a text, not {symbol!r:.200}")
     # Letters and digits of any script, since symbols can be Chinese, with the marks that scripts
     # as Thai and Hindi put on them; no dot, slash or blank, since symbols become file names.
     if not 0 < len(symbol) <= _MAX_SYMBOL_LENGTH:

@@ -12,6 +12,15 @@ import attrs
 import tomli
 
 from kline_trio.candle import Series
+from kline_trio.config_checks import (
+    a,
+    a_mapping_of,
+    a_moment,
+    a_share,
+    a_whole_number,
+    many,
+    seconds,
+)
 from kline_trio.config_streams import Problems, Where, read_streams, read_table
 from kline_trio.config_values import (
     hosts_reader,
@@ -39,21 +48,27 @@ __all__ = ["CompletenessConfig", "Config", "ConnectionConfig", "EndpointConfig"]
 __all__ += ["HistoryConfig", "RestConfig", "StoreConfig", "UniverseConfig"]
 
 
+def _meant_path(path: Any) -> Any:  # noqa: ANN401 - whatever a caller gives: it is checked next
+    return folder_path(path) if isinstance(path, str | os.PathLike) else path
+
+
 @attrs.frozen(kw_only=True)
 class StoreConfig:
     """Where candles are stored, and when they move from the journal into their files."""
 
-    path: Path = attrs.field(default=Path("data"), converter=folder_path)
+    path: Path = attrs.field(
+        default=Path("data"), converter=_meant_path, validator=a(Path, "a pathlib.Path")
+    )
     """The folder of the store; in recorder.toml, relative to that file; `~` is expanded."""
-    layout: Layout = attrs.field(factory=Layout)
+    layout: Layout = attrs.field(factory=Layout, validator=a(Layout, "a Layout"))
     """How a file's path follows from its series."""
-    merge_seconds: float = 60.0
+    merge_seconds: float = attrs.field(default=60.0, validator=seconds())
     """How long an accepted candle waits at least until it is in its Parquet file."""
-    max_merge_seconds: float = 3_600.0
+    max_merge_seconds: float = attrs.field(default=3_600.0, validator=seconds())
     """How long it waits at most, where its file is long and new rows are few."""
-    journal_rows_in_memory: int = 100_000
+    journal_rows_in_memory: int = attrs.field(default=100_000, validator=a_whole_number())
     """How many received candles may wait for a disk that is full; what comes beyond is dropped."""
-    drain_seconds: float = 10.0
+    drain_seconds: float = attrs.field(default=10.0, validator=seconds())
     """How long merges may go on at shutdown."""
 
 
@@ -61,9 +76,9 @@ class StoreConfig:
 class EndpointConfig:
     """The hosts of one market, each list tried in order."""
 
-    websocket: tuple[str, ...]
+    websocket: tuple[str, ...] = attrs.field(validator=many(str, "URLs", least=1))
     """Combined streams, without stream names."""
-    rest: tuple[str, ...]
+    rest: tuple[str, ...] = attrs.field(validator=many(str, "URLs", least=1))
     """Scheme and host."""
 
 
@@ -71,11 +86,11 @@ class EndpointConfig:
 class CompletenessConfig:
     """When a candle counts as absent, and how often it is asked for."""
 
-    grace_seconds: float = 5.0
+    grace_seconds: float = attrs.field(default=5.0, validator=seconds())
     """How long after its close a candle may take to come, in the exchange's time."""
-    attempts: int = 4
+    attempts: int = attrs.field(default=4, validator=a_whole_number())
     """How often the exchange is asked for what it does not have, until that is taken as true."""
-    attempt_seconds: float = 10.0
+    attempt_seconds: float = attrs.field(default=10.0, validator=seconds())
     """Between the first two attempts; each further wait is six times as long."""
 
 
@@ -83,7 +98,7 @@ class CompletenessConfig:
 class RestConfig:
     """How much the REST interface is used."""
 
-    weight_share: float = 0.5
+    weight_share: float = attrs.field(default=0.5, validator=a_share())
     """Of the exchange's budget for this address; the rest is for your other programs."""
 
 
@@ -91,7 +106,7 @@ class RestConfig:
 class HistoryConfig:
     """What is fetched of the time before the recorder was there."""
 
-    since: datetime | None = None
+    since: datetime | None = attrs.field(default=None, validator=a_moment())
     """From when on, UTC; None: nothing."""
 
     @property
@@ -104,22 +119,28 @@ class HistoryConfig:
 class ConnectionConfig:
     """The patience of a connection."""
 
-    connect_seconds: float = 10.0
+    connect_seconds: float = attrs.field(default=10.0, validator=seconds())
     """TCP, TLS and handshake together."""
-    stall_seconds: float = 30.0
+    stall_seconds: float = attrs.field(default=30.0, validator=seconds())
     """No data frame for so long: reconnect."""
-    max_age_hours: float = 23.0
+    max_age_hours: float = attrs.field(
+        default=23.0, validator=seconds("a number of hours from 0 on")
+    )
     """How old it grows before another takes its place; the exchange cuts it after a day."""
-    redundancy: int = 1
+    redundancy: int = attrs.field(default=1, validator=a_whole_number())
     """How many connections carry each stream at the same time."""
-    read_rest_seconds: float = 0.02
+    read_rest_seconds: float = attrs.field(default=0.02, validator=seconds())
     """Between two reads: the kernel gathers frames meanwhile, and the CPU rests. As long as candles
     only form, as many rests are taken in one as fit into 0.08 s."""
     ca_file: Path | None = attrs.field(
-        default=None, converter=attrs.converters.optional(folder_path)
+        default=None,
+        converter=_meant_path,
+        validator=a(Path, "a pathlib.Path", optional=True),
     )
     """Certificates, in PEM, that are trusted besides the system's; `~` is expanded."""
-    proxy: str | None = attrs.field(default=None, repr=False)
+    proxy: str | None = attrs.field(
+        default=None, repr=False, validator=a(str, "a URL", optional=True, is_secret=True)
+    )
     """The URL of a proxy, or "direct" for none; None: as the environment says."""
 
 
@@ -127,7 +148,7 @@ class ConnectionConfig:
 class UniverseConfig:
     """How the exchange's list of symbols is followed."""
 
-    refresh_seconds: float = 600.0
+    refresh_seconds: float = attrs.field(default=600.0, validator=seconds())
     """Between two looks at it."""
 
 
@@ -169,20 +190,36 @@ def _open_at_once(path: str, flags: int) -> int:
 class Config:
     """What to record, from where, to where."""
 
-    streams: tuple[Series, ...]
+    streams: tuple[Series, ...] = attrs.field(
+        validator=many(Series, 'series, as (kline_trio.Series("spot", "BTCUSDT", "1m"),),')
+    )
     """Those of lists that only name symbols: none twice; markets in their usual order, the rest as
     it was written. There is at least one, or a pattern."""
-    patterns: tuple[Selection, ...] = ()
+    patterns: tuple[Selection, ...] = attrs.field(
+        default=(), validator=many(Selection, "Selection")
+    )
     """Of each list that holds more than names, all that it holds; in the same order."""
-    store: StoreConfig = StoreConfig()
-    endpoints: Mapping[str, EndpointConfig] = attrs.field(factory=_DEFAULT_ENDPOINTS.copy)
+    store: StoreConfig = attrs.field(
+        default=StoreConfig(), validator=a(StoreConfig, "a StoreConfig")
+    )
+    endpoints: Mapping[str, EndpointConfig] = attrs.field(
+        factory=_DEFAULT_ENDPOINTS.copy, validator=a_mapping_of(EndpointConfig, tuple(MARKETS))
+    )
     """By trade type; all three."""
-    connection: ConnectionConfig = ConnectionConfig()
-    universe: UniverseConfig = UniverseConfig()
-    completeness: CompletenessConfig = CompletenessConfig()
-    rest: RestConfig = RestConfig()
-    history: HistoryConfig = HistoryConfig()
-    archive: str = _ARCHIVE
+    connection: ConnectionConfig = attrs.field(
+        default=ConnectionConfig(), validator=a(ConnectionConfig, "a ConnectionConfig")
+    )
+    universe: UniverseConfig = attrs.field(
+        default=UniverseConfig(), validator=a(UniverseConfig, "a UniverseConfig")
+    )
+    completeness: CompletenessConfig = attrs.field(
+        default=CompletenessConfig(), validator=a(CompletenessConfig, "a CompletenessConfig")
+    )
+    rest: RestConfig = attrs.field(default=RestConfig(), validator=a(RestConfig, "a RestConfig"))
+    history: HistoryConfig = attrs.field(
+        default=HistoryConfig(), validator=a(HistoryConfig, "a HistoryConfig")
+    )
+    archive: str = attrs.field(default=_ARCHIVE, validator=a(str, "a URL"))
     """Scheme and host of the published archives."""
 
     @classmethod

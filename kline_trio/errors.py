@@ -18,7 +18,7 @@ class KlineTrioError(Exception):
     """Whatever kline_trio raises on purpose; its text is meant for the user."""
 
 
-class ConfigError(KlineTrioError):
+class ConfigError(KlineTrioError, ValueError):
     """The user's configuration or arguments cannot be used as they are.
 
     Attributes:

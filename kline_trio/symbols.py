@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from kline_trio.candle import Series, upper_ascii
-from kline_trio.errors import UnavailableError
+from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Interval
@@ -24,12 +24,19 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def series_of(trade_type: str, time_interval: str, symbols: Iterable[str]) -> tuple[Series, ...]:
+def series_of(trade_type: str, time_interval: str, symbols: Collection[str]) -> tuple[Series, ...]:
     """The series of these symbols, as a user writes them.
 
     Raises:
-      ValueError: there is no such market, interval or symbol.
+      ValueError: there is no such market or interval, a symbol cannot be one, or none is named.
     """
+    if not symbols:
+        raise ConfigError(["name at least one symbol"])
+    words: tuple[object, ...] = (trade_type, time_interval, *symbols)
+    for one in words:
+        if not isinstance(one, str):
+            how = 'as ("spot", "1m", "BTCUSDT", "ETHUSDT"), or *symbols for a list'
+            raise ConfigError([f"texts are wanted, each symbol by itself, not {one!r:.200}: {how}"])
     name = Interval.from_text(time_interval).name
     market = MARKETS.get(trade_type)
     if market is None:

@@ -30,8 +30,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": VOCABULARY,
     "storage": VOCABULARY,
     "simulator": set(),
-    "config": {*VOCABULARY, "config_streams", "config_values", "exchange", "storage"},
+    "config": {
+        *VOCABULARY, "config_checks", "config_streams", "config_values", "exchange", "storage",
+    },
     "config_streams": {*VOCABULARY, "config_values", "exchange"},
+    "config_checks": {"errors"},
     "config_values": {"storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},

@@ -1,5 +1,6 @@
 """The HTTP client of REST and archive, over the same ways as the WebSockets."""
 
+import logging
 import os
 import ssl
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from kline_trio.quoting import shown
 
 __all__ = ["http_client"]
 
+_LIBRARIES = ("httpx2", "httpcore2", "trio-websocket")
 _HTTPS_PORT = 443
 _CONNECTIONS = 100
 _KEPT = 20
@@ -46,10 +48,19 @@ def http_client(
     Raises:
       ConfigError: the CA file cannot be used.
     """
+    _quieten()
     if transport is None:
         environment = os.environ if environment is None else environment
         transport = _Ways(tls_context(ca_file), proxy, environment)
     return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
+
+
+def _quieten() -> None:
+    # A program that shows INFO would have a line for each request. A level that it has set stays.
+    for name in _LIBRARIES:
+        library = logging.getLogger(name)
+        if library.level == logging.NOTSET:
+            library.setLevel(logging.WARNING)
 
 
 @attrs.frozen(eq=False)

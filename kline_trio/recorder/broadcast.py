@@ -188,6 +188,6 @@ class Broadcast:
 
 
 def _queue(waiting: int) -> _Queue[_Copy]:
-    if waiting < 1:
-        raise ValueError(f"waiting is at least 1, not {waiting}")
+    if isinstance(waiting, bool) or not isinstance(waiting, int) or waiting < 1:
+        raise ValueError(f"waiting is at least 1, not {waiting!r}")
     return _Queue(deque(maxlen=waiting))

@@ -7,8 +7,10 @@ import attrs
 
 from kline_trio.candle import Series
 from kline_trio.config import Config
+from kline_trio.errors import ConfigError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import Dial
+from kline_trio.exchange.markets import MARKETS
 from kline_trio.listing import TRADING, Listing
 from kline_trio.recorder.gathering import some
 from kline_trio.recorder.listener import Listener
@@ -148,8 +150,24 @@ class Recording:
             self.settle()
 
     def add(self, series: Iterable[Series]) -> None:
-        """Record these too."""
+        """Record these too.
+
+        Raises:
+          ConfigError: the exchange's list of symbols is known, and lacks one of them; nothing was
+            changed.
+        """
         new = dict.fromkeys(series)
+        problems = [
+            f"{trade_type}: no symbol {symbol}{_hint(near)}"
+            for trade_type in sorted({one.trade_type for one in new})
+            # A list without any symbol says nothing of this one.
+            if self.universe.is_seen(trade_type) and self.universe.listings[trade_type]
+            for symbol, near in self._unknown_symbols(trade_type, new).items()
+            # One that was listed once may be asked for: it has a past.
+            if not self.universe.knew(trade_type, symbol)
+        ]
+        if problems:
+            raise ConfigError(problems)
         self._added |= new
         self._removed.difference_update(new)
         self.settle()
@@ -162,7 +180,13 @@ class Recording:
         self.settle()
 
     def reconnect(self, trade_type: str | None) -> None:
-        """Let new connections take the place of all, or of those of one market."""
+        """Let new connections take the place of all, or of those of one market.
+
+        Raises:
+          ConfigError: there is no such market.
+        """
+        if trade_type is not None and trade_type not in self.listeners:
+            raise ConfigError([f"there is no market {trade_type!r}, only {' '.join(MARKETS)}"])
         for name, listener in self.listeners.items():
             if trade_type in (None, name):
                 listener.reconnect()
@@ -231,10 +255,14 @@ class Recording:
         return self.universe.is_seen(series.trade_type) and bool(listing and listing.is_to_come)
 
     def _name_unknown_symbols(self, trade_type: str) -> None:
-        listed = self.universe.listings[trade_type]
-        for symbol, near in unknown_symbols(self.series_on(trade_type), listed).items():
-            hint = f"; did you mean {near}?" if near else ""
-            logger.warning("%s: no symbol %s%s", trade_type, symbol, hint)
+        for symbol, near in self._unknown_symbols(trade_type, self._series).items():
+            logger.warning("%s: no symbol %s%s", trade_type, symbol, _hint(near))
+
+    def _unknown_symbols(
+        self, trade_type: str, series: Iterable[Series]
+    ) -> Mapping[str, str | None]:
+        of_market = [one for one in series if one.trade_type == trade_type]
+        return unknown_symbols(of_market, self.universe.listings[trade_type])
 
     def _name_idle_patterns(self, trade_type: str) -> None:
         if self.universe.is_halted(trade_type):
@@ -244,6 +272,10 @@ class Recording:
             if line not in self._idle:
                 self._idle.add(line)
                 logger.warning("%s", line)
+
+
+def _hint(near: str | None) -> str:
+    return f"; did you mean {near}?" if near else ""
 
 
 def _unchangeable(before: Config, after: Config) -> list[str]:

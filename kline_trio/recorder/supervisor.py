@@ -10,6 +10,7 @@ import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
+from kline_trio.errors import ConfigError
 from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.auditor import Auditor
@@ -38,6 +39,11 @@ logger = logging.getLogger(__name__)
 CANDLES_IN_CHANNEL = 10_000
 """All candles of four thousand series that close in one second, twice over; some 5 MB."""
 _LOOK_SECONDS = 1.0
+_NO_TRIO = (
+    "open_recorder needs Trio: run your async function by trio.run(main), not by asyncio.run;"
+    " an asyncio program does so in a thread (asyncio.to_thread(trio.run, main)) or a process"
+    " of its own"
+)
 _GIVE_BACK_SECONDS = 60.0
 
 
@@ -87,7 +93,8 @@ class Recorder:
           symbols: in any case of their ASCII letters.
 
         Raises:
-          ValueError: there is no such market, interval or symbol; nothing was changed.
+          ValueError: there is no such market, interval or symbol; nothing was changed. As long as
+            the exchange's list of symbols is not known, an unknown symbol is logged later instead.
         """
         self._recording.add(series_of(trade_type, time_interval, symbols))
 
@@ -100,7 +107,11 @@ class Recorder:
         self._recording.remove(series_of(trade_type, time_interval, symbols))
 
     def reconnect(self, trade_type: str | None = None) -> None:
-        """Let new connections take the place of all, or of those of one market, without a hole."""
+        """Let new connections take the place of all, or of those of one market, without a hole.
+
+        Raises:
+          ValueError: there is no such market.
+        """
         self._recording.reconnect(trade_type)
 
     def reconfigure(self, config: Config) -> None:
@@ -108,8 +119,18 @@ class Recorder:
 
         Streams, WebSocket hosts and `[connection]` change at once and without a hole; what else is
         other is said in the log, and counts from the next start on.
+
+        Raises:
+          ConfigError: it is no configuration.
         """
+        _demand_config(config)
         self._recording.reconfigure(config, self._seams.dial_by(config.connection))
+
+
+def _demand_config(config: object) -> None:
+    if not isinstance(config, Config):
+        wanted = 'a kline_trio.Config is wanted, as Config.from_toml("recorder.toml") gives'
+        raise ConfigError([f"{wanted}, not {config!r:.200}"])
 
 
 @asynccontextmanager
@@ -131,10 +152,15 @@ async def open_recorder(
         not waited for any longer then.
 
     Raises:
+      RuntimeError: this is no Trio program.
+      ConfigError: it is no configuration, or what is named to reach the exchange cannot be used.
       StoreInUseError: another recorder holds the store, or could take it.
       DiskError: the store cannot be made, read or written; a disk that is only full, or
         read-only, is waited for.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(_NO_TRIO)
+    _demand_config(config)
     seams = seams or Seams()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
     async with open_store(config, seams, stop_asked=stop_asked) as storage:

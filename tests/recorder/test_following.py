@@ -12,6 +12,7 @@ import trio.testing
 import kline_trio
 from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig, UniverseConfig
+from kline_trio.errors import ConfigError
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Fault, RestFault, Stall
@@ -536,6 +537,28 @@ async def test_symbols_are_added_and_removed_at_run_time_on_all_markets(
     away = [one for one in ledger(tmp_path, spot("ETHUSDT")) if one.span.from_ms >= minute(25)]
     assert {one.state for one in away} == {State.FILLED}
     assert Reason.NOT_CONFIGURED in {one.reason for one in away}
+
+
+async def test_a_symbol_that_the_exchange_does_not_list_is_refused_once_the_list_is_known(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange = Exchange(start_ms=START_MS, listed=LISTED)
+    config = config_in(tmp_path, '[streams.spot]\n1m = ["BTCUSDT"]\n')
+    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+        # Not known yet: it is said as soon as it is.
+        recorder.add_symbols("spot", "1h", "BTCUSDX")
+        await trio.sleep(10)
+        assert any("spot: no symbol BTCUSDX; did you mean" in text for text in caplog.messages)
+        before = recorder.series
+        with pytest.raises(ConfigError, match=r"spot: no symbol ETHUSDX; did you mean ETHUSDT\?"):
+            recorder.add_symbols("spot", "1m", "ETHUSDT", "ETHUSDX")
+        with pytest.raises(ConfigError, match="each symbol by itself"):
+            recorder.add_symbols("spot", "1m", ["ETHUSDT"])  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="no market 'spott'"):
+            recorder.reconnect("spott")
+        with pytest.raises(ConfigError, match=r"Config is wanted"):
+            recorder.reconfigure("recorder.toml")  # type: ignore[arg-type]
+        assert recorder.series == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,180 @@
+"""kline_trio within another program: wrong values are named, its log is not flooded."""
+
+import asyncio
+import logging
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+import kline_trio
+from kline_trio.config import (
+    CompletenessConfig,
+    Config,
+    ConnectionConfig,
+    EndpointConfig,
+    HistoryConfig,
+    RestConfig,
+    StoreConfig,
+    UniverseConfig,
+)
+from kline_trio.exchange.http import http_client
+from kline_trio.recorder.broadcast import Broadcast
+from kline_trio.symbols import series_of
+
+ROOT = Path(__file__).parents[1]
+BTC = kline_trio.Series("spot", "BTCUSDT", "1m")
+URLS = ("wss://a",)
+NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - what is refused
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "place"),
+    [
+        (Config, {"streams": ("BTCUSDT",)}, "Config.streams"),
+        (Config, {"streams": "BTCUSDT"}, "Config.streams"),
+        (Config, {"streams": BTC}, "Config.streams"),
+        (Config, {"streams": [BTC]}, "Config.streams"),
+        (Config, {"streams": (BTC,), "patterns": ("*USDT",)}, "Config.patterns"),
+        (Config, {"streams": (BTC,), "store": "data"}, "Config.store"),
+        (Config, {"streams": (BTC,), "store": StoreConfig}, "Config.store"),
+        (Config, {"streams": (BTC,), "connection": {"redundancy": 2}}, "Config.connection"),
+        (Config, {"streams": (BTC,), "endpoints": {}}, "Config.endpoints"),
+        (Config, {"streams": (BTC,), "history": NAIVE}, "Config.history"),
+        (Config, {"streams": (BTC,), "archive": ("https://a",)}, "Config.archive"),
+        (StoreConfig, {"path": "data"}, "StoreConfig.path"),
+        (StoreConfig, {"layout": "{symbol}.parquet"}, "StoreConfig.layout"),
+        (StoreConfig, {"merge_seconds": "60"}, "StoreConfig.merge_seconds"),
+        (StoreConfig, {"drain_seconds": -1}, "StoreConfig.drain_seconds"),
+        (StoreConfig, {"max_merge_seconds": math.nan}, "StoreConfig.max_merge_seconds"),
+        (StoreConfig, {"journal_rows_in_memory": 0}, "StoreConfig.journal_rows_in_memory"),
+        (EndpointConfig, {"websocket": "wss://a", "rest": URLS}, "EndpointConfig.websocket"),
+        (EndpointConfig, {"websocket": URLS, "rest": ()}, "EndpointConfig.rest"),
+        (ConnectionConfig, {"redundancy": 1.5}, "ConnectionConfig.redundancy"),
+        (ConnectionConfig, {"redundancy": True}, "ConnectionConfig.redundancy"),
+        (ConnectionConfig, {"stall_seconds": None}, "ConnectionConfig.stall_seconds"),
+        (ConnectionConfig, {"ca_file": "ca.pem"}, "ConnectionConfig.ca_file"),
+        (ConnectionConfig, {"proxy": b"http://me:secret@a"}, "ConnectionConfig.proxy"),
+        (UniverseConfig, {"refresh_seconds": "10m"}, "UniverseConfig.refresh_seconds"),
+        (CompletenessConfig, {"attempts": "4"}, "CompletenessConfig.attempts"),
+        (RestConfig, {"weight_share": 50}, "RestConfig.weight_share"),
+        (HistoryConfig, {"since": "2024-01-01"}, "HistoryConfig.since"),
+        (HistoryConfig, {"since": NAIVE}, "HistoryConfig.since"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named_where_it_is_given(
+    kind: Callable[..., object], values: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(kline_trio.ConfigError) as caught:
+        kind(**values)
+    assert str(caught.value).startswith(f"{place}: ")
+    assert "is wanted, not " in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_right_configuration_can_be_made_and_changed() -> None:
+    config = Config(streams=(BTC,), store=StoreConfig(path=Path("there"), merge_seconds=1))
+    ways = attrs.evolve(config.connection, proxy="direct", ca_file=Path("ca.pem"), redundancy=2)
+    assert attrs.evolve(config, connection=ways).connection.redundancy == 2
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [(), (["ETHUSDT"],), (("ETHUSDT", "BTCUSDT"),), (None,), (b"ETHUSDT",), ("ETHUSDT", 5)],
+)
+def test_symbols_are_texts_each_by_itself(symbols: tuple[Any, ...]) -> None:
+    with pytest.raises(kline_trio.ConfigError, match=r"each symbol by itself|at least one symbol"):
+        series_of("spot", "1m", symbols)
+
+
+def test_a_series_of_a_symbol_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="a symbol is a text, not 5"):
+        kline_trio.Series("spot", 5, "1m")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("waiting", [0, -1, True, 1.5, "10", None])
+async def test_a_reader_has_room_for_one_copy_at_least(waiting: Any) -> None:  # noqa: ANN401
+    for subscribe in (Broadcast().subscribe, Broadcast().subscribe_fills):
+        with pytest.raises(ValueError, match="waiting is at least 1, not"):
+            subscribe(waiting)
+
+
+async def test_what_is_no_configuration_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(kline_trio.ConfigError, match=r"Config\.from_toml\(.*, not 'recorder.toml'"):
+        async with kline_trio.open_recorder("recorder.toml"):  # type: ignore[arg-type]
+            pass
+
+
+def test_under_asyncio_it_says_what_to_do_instead(tmp_path: Path) -> None:
+    config = Config(streams=(BTC,), store=StoreConfig(path=tmp_path / "data"))
+
+    async def main() -> None:
+        async with kline_trio.open_recorder(config):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"trio\.run\(main\).*asyncio\.to_thread\(trio\.run"):
+        asyncio.run(main())
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def levels() -> Iterator[None]:
+    names = ("httpx2", "httpcore2", "trio-websocket")
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.mark.usefixtures("levels")
+async def test_the_libraries_below_are_quiet_unless_the_program_wants_to_hear_them() -> None:
+    logging.getLogger("httpcore2").setLevel(logging.DEBUG)
+    async with http_client(None, "direct", None, 10):
+        await trio.lowlevel.checkpoint()
+    assert not logging.getLogger("httpx2").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("trio-websocket").isEnabledFor(logging.DEBUG)
+    assert logging.getLogger("httpx2").isEnabledFor(logging.WARNING)
+    assert logging.getLogger("httpcore2.connection").isEnabledFor(logging.DEBUG)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_readmes_program_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [program] = [
+        block
+        for block in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        if "open_recorder" in block
+    ]
+    nowhere = '= "ws://127.0.0.1:1/stream"\nrest = "http://127.0.0.1:1"\n'
+    (tmp_path / "recorder.toml").write_text(
+        f'[streams.spot]\n1m = ["BTCUSDT"]\n[endpoints.spot]\nwebsocket {nowhere}'
+    )
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "program.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "data" / ".kline_trio" / "journal.sqlite").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (0, "")
