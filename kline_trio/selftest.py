@@ -1,7 +1,8 @@
 """The command `selftest`: the real program against the built-in exchange, where all goes wrong.
 
 The exchange drops, stalls, omits and lies; its REST interface stumbles; the recorder is killed and
-started again. In the end the store is held against the exchange's own account of what it traded.
+started again; files of its archive are flat where there were trades. In the end the store is held
+against the exchange's own account of what it traded.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from kline_trio.simulator.faults import (
     LateClose,
     OmitClose,
     Outage,
+    QuietStretch,
     RestFault,
     Silence,
     Stall,
@@ -62,7 +64,14 @@ stall_seconds = 3
 [completeness]
 attempts = 3
 attempt_seconds = 0.5
+
+[history]
+since = "2026-09-18"
 """
+_ARCHIVED_MS = 1_789_689_600_000
+"""2026-09-18, the first day of history, and the only one that is in the archive."""
+_QUIET_MINUTES = ((300, 313), (700, 704))
+"""Where the archive's files have no trades, as USD-M's of 2025-01-29."""
 _TROUBLE_SECONDS = 10.0
 """How often something goes wrong on each market."""
 _LIFE_SECONDS = (6.0, 14.0)
@@ -173,6 +182,14 @@ def _configuration(endpoints: Endpoints) -> str:
 def _troubles(seed: int, seconds: float) -> Iterator[Fault]:
     """What is to go wrong, evenly over the time."""
     chance = Random(seed)  # noqa: S311 - a test
+    for one in _series():
+        for begin, end in _QUIET_MINUTES:
+            yield QuietStretch(
+                trade_type=one.trade_type,
+                symbol=one.symbol,
+                from_ms=_ARCHIVED_MS + begin * _MINUTE_MS,
+                until_ms=_ARCHIVED_MS + end * _MINUTE_MS,
+            )
     for trade_type, series in _STREAMS.items():
         at_s = chance.uniform(2.0, _TROUBLE_SECONDS)
         while at_s < seconds - 10.0:
