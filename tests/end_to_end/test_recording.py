@@ -156,8 +156,8 @@ def test_tail_prints_closed_candles_as_they_come_and_stores_nothing(
         assert told, line
         end = pd.Timestamp(told[1])
         row = sent(either, (told[2], told[3], told[4]), end).loc[end]
-        assert told[5] == (
-            f"open {row.open:g} high {row.high:g} low {row.low:g} close {row.close:g}"
-            f" volume {row.volume:g} trades {row.trade_num}"
-        )
+        words = told[5].split()
+        assert words[::2] == ["open", "high", "low", "close", "volume", "trades"]
+        numbers = (row.open, row.high, row.low, row.close, row.volume, row.trade_num)
+        assert tuple(map(float, words[1::2])) == numbers, "all digits that the exchange sent"
     assert not ours.store.exists()

@@ -131,6 +131,7 @@ def test_what_was_sealed_and_no_list_calls_ended_is_not_told_of(
     here.lists(LTCUSDT=TRADING)
     seal(here.tracked, LTC)
     here.lists(LTCUSDT="")
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         here.recording.sealed([LTC])
     assert caplog.messages == []
