@@ -37,7 +37,7 @@ def test_weeks_with_random_faults_end_complete_and_explained(nth: int) -> None:
 
 
 def test_the_same_seed_is_the_same_trace() -> None:
-    first, again, other = whole(7, days=2), whole(7, days=2), whole(8, days=2)
+    first, again, other = whole(7, days=1), whole(7, days=1), whole(8, days=1)
     assert first.digest == again.digest
     assert first.digest != other.digest
 
