@@ -349,13 +349,13 @@ class Connection:
             # does not take as a server would, and fails at that with words of its own.
             if isinstance(error, (h11.ProtocolError, UnicodeError)):
                 return Ended(Why.UNREACHABLE, "no valid handshake")
-            return Ended(Why.LOST, _words(error, self._closed_by_us))
+            return Ended(Why.LOST, _words(error, by_us=self._closed_by_us))
         # trio-websocket leaves a refusal unreported when its text ends with the connection.
         if self._sieve.status:
             return self._refusal()
         if isinstance(error, h11.ProtocolError) or self._is_no_http:
             return self._no_http()
-        return Ended(Why.UNREACHABLE, _words(error, self._closed_by_us))
+        return Ended(Why.UNREACHABLE, _words(error, by_us=self._closed_by_us))
 
     @property
     def _is_no_http(self) -> bool:
@@ -404,12 +404,12 @@ def _retry_after_seconds(after: bytes) -> float | None:
     return float(after) if after.isdigit() and len(after) < 7 else None
 
 
-def _words(error: BaseException, closed_by_us: bool) -> str:  # noqa: FBT001
+def _words(error: BaseException, *, by_us: bool) -> str:
     if isinstance(error, trio_websocket.ConnectionClosed):
         reason = error.reason
         if reason is None or reason.code == _ABNORMAL_CLOSURE:
             return "the connection broke"
         said = ascii(reason.reason) if reason.reason else reason.name
-        closed = "we closed it for a bad frame" if closed_by_us else "the exchange closed it"
+        closed = "we closed it for a bad frame" if by_us else "the exchange closed it"
         return f"{closed}: {reason.code} {said}"
     return shown(str(error) or repr(error.__cause__ or error))

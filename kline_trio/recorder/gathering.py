@@ -1,7 +1,7 @@
 """One line of the log for what happens to many within a short while."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import attrs
 import trio
@@ -49,7 +49,7 @@ class Gathered:
             self.say(waiting, self._detail)
 
 
-def some(names: Mapping[str, int]) -> str:
+def some(names: Collection[str]) -> str:
     """Return the names, or the first of them and how many more there are."""
     shown = ", ".join(list(names)[:_SHOWN_NAMES])
     more = len(names) - _SHOWN_NAMES

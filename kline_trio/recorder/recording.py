@@ -145,7 +145,7 @@ class Recording:
         """These have come to their end, and stand in the ledger with it."""
         over = [one for one in series if self._is_sealed(one)]
         if over:
-            names = some({str(one): 1 for one in over})
+            names = some([str(one) for one in over])
             logger.info("%s: no longer traded; the last candle is in the ledger", names)
             self.settle()
 
@@ -215,10 +215,8 @@ class Recording:
     def _tell_changes(self, had: frozenset[Series]) -> None:
         have = frozenset(self._series)
         for what, those in (("joined", have - had), ("left", had - have)):
-            shown = sorted(map(str, those))[:10]
-            if shown:
-                more = f" and {len(those) - len(shown):,} more" if len(those) > len(shown) else ""
-                logger.info("%s: %s%s", what, ", ".join(shown), more)
+            if those:
+                logger.info("%s: %s", what, some(sorted(map(str, those))))
 
     def _listing(self, series: Series) -> Listing | None:
         return self.universe.listings.get(series.trade_type, {}).get(series.symbol)
