@@ -62,7 +62,6 @@ while we are blocked on our own channel, and the exchange drops who does not ans
 _ABNORMAL_CLOSURE = 1006
 """No CLOSE frame came (RFC 6455, section 7.4.1)."""
 
-_NO_TIME = Span(0, 0)
 _HTTP = b"HTTP/"
 
 _QUIET_SECONDS = 15.0
@@ -253,16 +252,14 @@ class Connection:
         # Before anything blocks: what comes meanwhile waits in the kernel, and is not silence.
         self._hear_streams(events)
         self._pause_deadline()
-        closed_ms = [event.event_time_ms for event in events if isinstance(event, CandleClosed)]
-        believed = await self.believed(max(closed_ms)) if closed_ms else _NO_TIME
+        refused = await self._refused_times(events)
         for event, text in zip(events, texts, strict=True):
             match event:
+                case CandleClosed() if event.event_time_ms in refused:
+                    self.tell(BadFrame("an event time that is not the exchange's", text))
                 case CandleClosed():
-                    if believed.from_ms <= event.event_time_ms < believed.to_ms:
-                        self._hear(event)
-                        await self.deliver(event)
-                    else:
-                        self.tell(BadFrame("an event time that is not the exchange's", text))
+                    self._hear(event)
+                    await self.deliver(event)
                 case CandleForming():
                     self._hear(event)
                 case None:
@@ -270,6 +267,14 @@ class Connection:
                 case _:
                     self._heed(event, text)
         self._resume_deadline()
+
+    async def _refused_times(self, events: Iterable[Event | None]) -> set[int]:
+        """Wait until the event times of closed candles are judged; return the false ones."""
+        times = {event.event_time_ms for event in events if isinstance(event, CandleClosed)}
+        if not times:
+            return set()
+        believed = await self.believed(max(times))
+        return {time for time in times if not believed.from_ms <= time < believed.to_ms}
 
     def _heed(self, event: Event, text: str | bytes) -> None:
         match event:

@@ -17,7 +17,8 @@ class Clock:
         start_ms: Exchange time shown until the clock is started, and from which it runs.
         speed: Exchange seconds that pass in one local second.
         end_ms: Exchange time at which it stands still, None for never.
-        leaps: (from, to) pairs in order: on reaching ``from`` the clock shows ``to``.
+        leaps: (from, to) pairs in order: one local second after ``from`` the clock shows ``to``.
+            In that second what was sent at ``from`` arrives, at any speed.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class Clock:
         self._shown_ms = [start_ms]
         self._played_ms = [0]
         for from_ms, to_ms in leaps:
-            self._played_ms.append(self._played_ms[-1] + from_ms - self._shown_ms[-1])
+            left_ms = min(int(from_ms + 1000 * speed), to_ms)
+            self._played_ms.append(self._played_ms[-1] + left_ms - self._shown_ms[-1])
             self._shown_ms.append(to_ms)
 
     @property

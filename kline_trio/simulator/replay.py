@@ -138,7 +138,7 @@ class Replay:
         """Where the clock leaps: (from, to) for each stretch without any frame."""
         dues = [frame.due_ms for frame in self.frames]
         return [
-            (before + 1000, after - 1000)
+            (before, after - 1000)
             for before, after in pairwise(dues)
             if after - before > LONGEST_GAP_MS
         ]

@@ -219,8 +219,8 @@ EXCHANGE = (
     Mutant(
         "an event time that is not believed is taken",
         "exchange/connection.py",
-        "if believed.from_ms <= event.event_time_ms < believed.to_ms:",
-        "if believed.from_ms <= event.event_time_ms:",
+        "return {time for time in times if not believed.from_ms <= time < believed.to_ms}",
+        "return {time for time in times if not believed.from_ms <= time}",
         f"{_CONNECTION}::test_a_closed_candle_is_held_until_its_event_time_is_known_to_have_come",
     ),
     Mutant(

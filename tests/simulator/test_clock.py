@@ -21,7 +21,7 @@ def test_stands_still_until_started() -> None:
 
 def test_leaps_and_ends() -> None:
     """The clock leaps over an empty stretch and stands still at its end."""
-    clock = Clock(0, 1, end_ms=100_000, leaps=[(10_000, 90_000)])
+    clock = Clock(0, 1, end_ms=100_000, leaps=[(9_000, 90_000)])
     clock.start(0.0)
     assert [clock.now_ms(s) for s in (0, 9.999, 10, 15, 20, 99)] == [
         0,
@@ -34,6 +34,16 @@ def test_leaps_and_ends() -> None:
     assert clock.local_s(50_000) == 10
     assert clock.local_s(95_000) == 15
     assert clock.local_s(100_001) == inf
+
+
+@pytest.mark.parametrize("speed", [60, 600, 1_000_000])
+def test_what_is_sent_before_a_leap_arrives_before_it(speed: float) -> None:
+    """For a second of whoever receives it, the exchange is where it was, however fast it runs."""
+    clock = Clock(0, speed, leaps=[(10_000, 5_000_000_000)])
+    clock.start(0.0)
+    sent_s = clock.local_s(10_000)
+    assert clock.now_ms(sent_s + 0.99) <= 10_000 + 1_000 * speed
+    assert clock.now_ms(sent_s + 1.0) == 5_000_000_000
 
 
 @given(
