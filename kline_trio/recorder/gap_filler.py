@@ -154,7 +154,8 @@ class GapFiller:
                 lambda: -math.inf, lambda gap: -math.inf if self._split(gap)[0] else math.inf
             )
             *_, gap = await self._next(choice)
-            is_last_resort = gap.reason is Reason.ARCHIVE_ALONE
+            # Of quiet rows the archive has a share only where they are believed.
+            is_last_resort = gap.reason in (Reason.ARCHIVE_ALONE, Reason.ARCHIVE_QUIET)
             outcome = Outcome(())
             if not is_last_resort:
                 with suppress(UnavailableError):
@@ -231,8 +232,10 @@ class GapFiller:
         open_spans = [piece for span in self._closed(gap) for piece in span.without(taken)]
         if gap.reason is Reason.ARCHIVE_ALONE:
             return self._split_last_resort(gap.series, open_spans)
+        if gap.reason is Reason.ARCHIVE_QUIET:
+            return self._split_quiet(gap.series, open_spans)
         # What REST was asked for already, it is asked for again.
-        if not gap.asked and gap.reason not in (Reason.ARCHIVE_LACKS, Reason.ARCHIVE_QUIET):
+        if not gap.asked and gap.reason is not Reason.ARCHIVE_LACKS:
             for span in open_spans:
                 if share := self.archive.share(gap.series, span, self._now_ms(gap.series)):
                     return share, [piece for one in open_spans for piece in one.without([share])]
@@ -247,6 +250,27 @@ class GapFiller:
         if share := next(filter(None, shares), None):
             return share, []
         return None, [span for span in open_spans if self.archive.has_none(series, span, now_ms)]
+
+    def _split_quiet(
+        self, series: Series, open_spans: list[Span]
+    ) -> tuple[Span | None, list[Span]]:
+        """Return what the archive may have after all, since its market halted; else REST is asked.
+
+        Of a market that is quiet as a whole, REST is asked for the busiest symbol first.
+        """
+        halts, spans = self.archive.halts, list[Span]()
+        for span in open_spans:
+            now_ms = self._now_ms(series)
+            share = self.archive.share(series, span, now_ms, 1) if halts.has(series, span) else None
+            if share is not None:
+                return share, []
+            first = halts.to_ask_first(series, span)
+            if first is None or first not in self.series or self._rests(first):
+                spans.append(span)
+        return None, spans
+
+    def _rests(self, series: Series) -> bool:
+        return self.backoff.resting_until(series) > trio.current_time()
 
     def _closed(self, gap: Absence) -> tuple[Span, ...]:
         """Return the candles of a recorded series' gap that have closed, and are wanted.
@@ -296,7 +320,9 @@ class GapFiller:
         await with_room(self.storage.commit_door.run, self.storage.store.refill, outcome.refills)
         self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
         for refill in outcome.refills:
-            self.archive.halts.confirm(refill)
+            if self.archive.halts.answered(refill):
+                # Others may have waited for this answer.
+                self.storage.gaps_named.ring()
         candles = outcome.candles
         if candles:
             label = self.now()

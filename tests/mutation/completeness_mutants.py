@@ -306,8 +306,8 @@ COMPLETENESS = (
     Mutant(
         "any answer without trades is a halt of the market",
         "recorder/halts.py",
-        "return any(_holds(one, span) for one in self._confirmed[series.trade_type, busiest])",
-        "return any(_holds(one, span) for some in self._confirmed.values() for one in some)",
+        "return not list(span.without(sorted(one for one, is_quiet in answers if is_quiet)))",
+        "return any(is_quiet for some in self._answered.values() for _, is_quiet in some)",
         "recorder/test_halts.py::test_another_answer_is_no_halt",
     ),
     Mutant(
@@ -316,6 +316,13 @@ COMPLETENESS = (
         "if len(alike) < _LEAST_SYMBOLS:",
         "if not alike:",
         "recorder/test_halts.py::test_a_few_symbols_are_no_market",
+    ),
+    Mutant(
+        "all quiet symbols of a halt are asked for at once",
+        "recorder/gap_filler.py",
+        "if first is None or first not in self.series or self._rests(first):",
+        "if True:",
+        f"{_FILLER}::test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first",
     ),
     Mutant(
         "a file that is flat from end to end is believed",

@@ -245,7 +245,7 @@ async def test_a_flat_day_waits_for_rest_but_for_a_halt_of_the_whole_market(
             times = BTC.interval.open_times_ms(flat)
             candles = tuple(Candle(ms, 1, 1, 1, 1, 0, 0, 0, 0, 0) for ms in times)
             busiest = Series("spot", "S9USDT", "1m")
-            bench.source.halts.confirm(Refill(busiest, flat, candles, Source.REST))
+            bench.source.halts.answered(Refill(busiest, flat, candles, Source.REST))
         bench.name(span)
         bench.source.take(BTC, span, NOW_MS)
         await until_done(bench)

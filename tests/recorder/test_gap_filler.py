@@ -401,6 +401,59 @@ async def test_a_long_and_old_gap_is_the_archives_and_rest_is_not_asked_for_it(
         assert rest_of_it.state is State.PENDING
 
 
+@pytest.mark.parametrize("is_halt", [True, False])
+async def test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, is_halt: bool
+) -> None:
+    many = [Series("spot", f"A{number}USDT", "1m") for number in range(12)]
+    busiest, days = many[5], 5 * 1_440
+    quiet = [attrs.evolve(gap(one, days, days - 60), reason=Reason.ARCHIVE_QUIET) for one in many]
+
+    def answer(_: Series, gaps: Sequence[Absence]) -> Outcome:
+        outcome = filled(gaps)
+        if not is_halt:
+            return outcome
+        [refill] = outcome.refills
+        candles = tuple(attrs.evolve(one, trade_num=0) for one in refill.candles)
+        return Outcome((attrs.evolve(refill, candles=candles),))
+
+    async with working(tmp_path, answer, recorded=many) as bench:
+        for row in quiet:
+            expected = 900.0 if row.series == busiest else 100.0
+            bench.filler.archive.halts.see(row.series, row.span, expected)
+        bench.name(*quiet)
+        await trio.sleep(10)
+        assert bench.asked()[0] == busiest
+        if is_halt:
+            assert bench.asked() == [busiest], "the archive's rows of all others are right"
+        else:
+            assert bench.rest.asked[1][0] >= bench.rest.asked[0][0] + 0.1, "after its answer"
+            assert sorted(bench.asked(), key=str) == sorted(many, key=str)
+
+
+@pytest.mark.parametrize("why", ["it fails", "it is not recorded"])
+async def test_nobody_waits_for_a_busiest_symbol_that_does_not_answer(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, why: str
+) -> None:
+    many = [Series("spot", f"A{number}USDT", "1m") for number in range(12)]
+    busiest, others, days = many[5], {*many} - {many[5]}, 5 * 1_440
+    quiet = [attrs.evolve(gap(one, days, days - 60), reason=Reason.ARCHIVE_QUIET) for one in many]
+
+    def answer(series: Series, gaps: Sequence[Absence]) -> Outcome:
+        if series == busiest:
+            raise UnavailableError("the answer cannot be read")
+        return filled(gaps)
+
+    recorded = many if why == "it fails" else sorted(others, key=str)
+    async with working(tmp_path, answer, recorded=recorded) as bench:
+        for row in quiet:
+            expected = 900.0 if row.series == busiest else 100.0
+            bench.filler.archive.halts.see(row.series, row.span, expected)
+        bench.name(*(row for row in quiet if row.series in recorded))
+        await trio.sleep(120)
+        assert others <= {*bench.asked()}
+
+
 @pytest.mark.parametrize(
     ("fault", "phrase"),
     [

@@ -13,11 +13,13 @@ SYMBOLS = [Series("spot", f"S{n}USDT", "1m") for n in range(12)]
 """The last one is the busiest."""
 
 
-def answer(series: Series, trade_num: int = 0, span: Span = HALT) -> Refill:
+def answer(
+    series: Series, trade_num: int = 0, span: Span = HALT, asked: Span | None = None
+) -> Refill:
     candles = tuple(
         Candle(ms, 2, 2, 2, 2, 0, 0, trade_num, 0, 0) for ms in series.interval.open_times_ms(span)
     )
-    return Refill(series, HALT, candles, Source.REST)
+    return Refill(series, span if asked is None else asked, candles, Source.REST)
 
 
 def quiet(count: int) -> Halts:
@@ -30,7 +32,7 @@ def quiet(count: int) -> Halts:
 def test_where_rest_has_the_busiest_symbol_quiet_all_others_are_believed() -> None:
     halts = quiet(11)
     assert not halts.has(SYMBOLS[0], HALT), "nobody was asked"
-    halts.confirm(answer(SYMBOLS[-1]))
+    halts.answered(answer(SYMBOLS[-1]))
     assert halts.has(SYMBOLS[0], HALT)
     assert halts.has(SYMBOLS[0], Span(610 * MINUTE_MS, 620 * MINUTE_MS))
 
@@ -39,26 +41,50 @@ def test_where_rest_has_the_busiest_symbol_quiet_all_others_are_believed() -> No
     "told",
     [
         answer(SYMBOLS[-1], trade_num=3),
+        answer(SYMBOLS[-1], span=Span(HALT.from_ms, HALT.to_ms - MINUTE_MS), asked=HALT),
         answer(SYMBOLS[-1], span=Span(HALT.from_ms, HALT.to_ms - MINUTE_MS)),
         answer(SYMBOLS[-2]),
         answer(Series("usdt_futures", SYMBOLS[-1].symbol, "1m")),
     ],
-    ids=["with trades", "not whole", "not the busiest", "another market"],
+    ids=["with trades", "not whole", "of the first part", "not the busiest", "another market"],
 )
 def test_another_answer_is_no_halt(told: Refill) -> None:
     halts = quiet(11)
-    halts.confirm(told)
+    halts.answered(told)
     assert not halts.has(SYMBOLS[0], HALT)
+
+
+def test_an_answer_that_came_in_pages_is_one() -> None:
+    halts, middle_ms = quiet(11), HALT.from_ms + 30 * MINUTE_MS
+    for page in (Span(middle_ms, HALT.to_ms), Span(HALT.from_ms, middle_ms)):
+        assert not halts.has(SYMBOLS[0], HALT)
+        halts.answered(answer(SYMBOLS[-1], span=page))
+    assert halts.has(SYMBOLS[0], HALT)
+
+
+@pytest.mark.parametrize("trade_num", [0, 3])
+def test_the_busiest_is_to_ask_first_until_it_has_answered(trade_num: int) -> None:
+    halts = quiet(11)
+    assert halts.to_ask_first(SYMBOLS[0], HALT) == SYMBOLS[-1]
+    assert halts.to_ask_first(SYMBOLS[-1], HALT) is None, "it does not wait for itself"
+    assert not halts.answered(answer(SYMBOLS[-1], span=Span(0, MINUTE_MS))), "another time"
+    assert halts.to_ask_first(SYMBOLS[0], HALT) == SYMBOLS[-1]
+    assert halts.answered(answer(SYMBOLS[-1], trade_num))
+    assert halts.to_ask_first(SYMBOLS[0], HALT) is None
+
+
+def test_of_a_few_nobody_is_to_ask_first() -> None:
+    assert quiet(9).to_ask_first(SYMBOLS[-2], HALT) is None
 
 
 def test_a_few_symbols_are_no_market() -> None:
     halts = quiet(9)
-    halts.confirm(answer(SYMBOLS[-1]))
+    halts.answered(answer(SYMBOLS[-1]))
     assert not halts.has(SYMBOLS[0], HALT)
 
 
 def test_longer_or_of_another_market_it_is_not_believed() -> None:
     halts = quiet(11)
-    halts.confirm(answer(SYMBOLS[-1]))
+    halts.answered(answer(SYMBOLS[-1]))
     assert not halts.has(SYMBOLS[0], Span(HALT.from_ms, HALT.to_ms + MINUTE_MS))
     assert not halts.has(Series("usdt_futures", "S0USDT", "1m"), HALT)
