@@ -107,9 +107,13 @@ class Exchange:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def endpoints(self) -> dict[str, dict[str, str]]:
-        """Where each market is to be found."""
-        return {
+    def venue(self, trade_type: str) -> Venue:
+        """A market."""
+        return next(one for one in self.venues if one.market.trade_type == trade_type)
+
+    def endpoints(self) -> dict[str, Any]:
+        """Where each market is to be found, and the archive."""
+        return {"archive": f"http://127.0.0.1:{self.venues[0].port}"} | {
             venue.market.trade_type: {
                 "websocket": f"ws://127.0.0.1:{venue.port}{venue.market.path}",
                 "rest": f"http://127.0.0.1:{venue.port}",

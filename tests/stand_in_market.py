@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -16,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame as WireFrame
 from websockets.http11 import Request, Response
 
+from tests.stand_in_archive import ArchiveFile, QuietLie
 from tests.stand_in_candles import (
     GARBAGE,
     Frame,
@@ -89,6 +91,7 @@ class Venue:
         self.refusals = dict(self.options.refusals).get(market.trade_type, [])
         self.rest_mode = self.options.rest
         self.lies: dict[str, tuple[int, float]] = {}
+        self.quiet_lies: list[QuietLie] = []
         self.port = 0
         self.connections = 0
 
@@ -121,6 +124,8 @@ class Venue:
         url = urlsplit(request.path)
         if "upgrade" not in request.headers.get("Connection", "").lower():
             now_ms, query = self.exchange.clock.now_ms(), parse_qs(url.query)
+            if file := ArchiveFile.from_path(unquote(url.path)):
+                return self.exchange.venue(file.trade_type).answer_archive(file)
             return answer(
                 self.market, url.path, query, self.symbols, now_ms, self.rest_mode,
                 self.rows_from, self.given_over_rest, self.lie_ms,
@@ -137,11 +142,22 @@ class Venue:
         return ahead_ms if self.exchange.clock.now_ms() < until_ms else 0
 
     def rows_from(self, symbol: str, interval: str, from_ms: int) -> Iterable[Row]:
-        """The candles that REST has: all since the start, whether or not a stream told of them."""
+        """The candles that REST has: all since its history began, whether or not a stream told."""
         if self.exchange.archive:
             return self.exchange.archive.get((self.market.trade_type, symbol, interval), [])
-        first_ms = max(from_ms, self.options.start_ms)
+        first_ms = max(from_ms, self.options.start_ms - self.options.history_ms)
         return made_up(self.market, symbol, interval, first_ms, self.options.taste.seed)
+
+    def answer_archive(self, file: ArchiveFile) -> Response:
+        """A file that is published, and a note of the candles in it."""
+        known = self.rows_from(file.symbol, file.interval, file.from_ms)
+        rows = [r for r in takewhile(lambda r: r.t < file.to_ms, known) if r.t >= file.from_ms]
+        is_listed = file.symbol in self.symbols and file.is_published(self.exchange.clock.now_ms())
+        if not (rows and is_listed):
+            return response(404, "<Error><Code>NoSuchKey</Code></Error>", "application/xml")
+        for row in rows:
+            self.given_over_rest(file.symbol, file.interval, row)
+        return response(200, file.content(rows, self.quiet_lies), "application/zip")
 
     def given_over_rest(self, symbol: str, interval: str, row: Row) -> None:
         """Note a closed candle that was asked for."""
@@ -308,6 +324,10 @@ class Venue:
                 self.rest_mode = str(action["mode"])
             case "lie" if action["about"] in ("event", "candle"):
                 self.say_of_another_time(int(action["ahead"] * 1_000), action["about"])
+            case "lie" if action["about"] == "quiet":
+                begin_ms = self.options.start_ms + int(action["ahead"] * 1_000)
+                end_ms = begin_ms + int(action["seconds"] * 1_000)
+                self.quiet_lies.append((action["symbol"], begin_ms, end_ms))
             case "lie":
                 until = self.exchange.clock.now_ms() + action.get("seconds", 1e15) * 1_000
                 self.lies[action["about"]] = int(action["ahead"] * 1_000), until

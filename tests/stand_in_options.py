@@ -19,6 +19,8 @@ class Options:
 
     start_ms: int
     until_ms: int | None
+    history_ms: int
+    """How long before the start the candles begin that REST and the archive have."""
     speed: float
     taste: Taste
     archive: dict[tuple[str, str, str], list[Row]]
@@ -49,6 +51,7 @@ def options_from(arguments: Sequence[str]) -> Options:
     return Options(
         start_ms=start_ms,
         until_ms=_time_ms(asked.until, start_ms) if asked.until else None,
+        history_ms=int(asked.history_days * 86_400_000),
         speed=asked.speed,
         taste=Taste(asked.seed, asked.updates, int(asked.late_seconds * 1_000), asked.after_next),
         archive=archive,
@@ -75,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--start", default="2023-03-24T10:00:00Z", help="exchange time at the start")
     add("--until", help="exchange time at which the clock stops, or +SECONDS after the start")
+    add("--history-days", type=float, default=0,
+        help="how long before the start REST and the archive begin")  # fmt: skip
     add("--speed", type=float, default=120, help="exchange seconds a second")
     add("--seed", type=int, default=1)
     add("--updates", type=int, default=4, help="updates of each candle while it forms")
@@ -85,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--script", default="[]", help='JSON: [{"at": "+90", "do": "drop", "market": "spot"}, ...];'
         " do: drop, stall (seconds, real), close (code), shutdown, repeat, revise, garbage (kinds),"
         " silence (stream, seconds), refuse (status, count), rest (mode), lie (about time, rows,"
-        " first, date, event or candle; ahead and seconds, of exchange time)")  # fmt: skip
+        " first, date, event or candle; ahead and seconds, of exchange time; about quiet: the"
+        " archive of a symbol, from that long after the start)")  # fmt: skip
     add("--obey", action="store_true",
         help="do at once what JSON lines on stdin say: a script's, without `at`")  # fmt: skip
     add("--refuse", action="append", default=[], metavar="MARKET:STATUS:COUNT",

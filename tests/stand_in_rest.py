@@ -133,8 +133,8 @@ def _symbol_info(market: Market, symbol: str, onboard_ms: int) -> dict[str, Any]
     return info | {"status": "TRADING", "marginAsset": "USDT"}
 
 
-def response(status: int, body: str, kind: str = "application/json") -> Response:
-    content = body.encode()
+def response(status: int, body: str | bytes, kind: str = "application/json") -> Response:
+    content = body.encode() if isinstance(body, str) else body
     headers = Headers({"Content-Type": kind, "Content-Length": str(len(content)),
                        "Connection": "close", "X-MBX-USED-WEIGHT-1M": "1"})  # fmt: skip
     if status in (418, 429):

@@ -163,6 +163,8 @@ class Exchange(Protocol):
     program: Program
     endpoints: Mapping[str, Mapping[str, str]]
     """By trade type: `websocket` and `rest`."""
+    archive: str
+    """Where the archive is."""
 
     def truth(self) -> dict[Key, list[Row]]:
         """The closes that it has sent so far."""
@@ -176,7 +178,9 @@ class StandIn:
         program = [ROOT / "tests" / "stand_in.py", "--obey", "--truth", self.truth_path, *options]
         self.program = Program(program, folder, measured=False)
         with _ended_on_failure(self.program):
-            self.endpoints = json.loads(self.program.wait_for('"spot"'))
+            told = json.loads(self.program.wait_for('"spot"'))
+            self.archive: str = told.pop("archive")
+            self.endpoints = told
 
     def do(self, what: str, market: str = "spot", **more: object) -> None:
         """Let it do something to a market, see `tests/stand_in.py --help`; it is done on return."""
@@ -216,9 +220,8 @@ class Simulated:
             self.program.wait_for("rest = ", times=3)
             self.program.wait_for("archive = ")
             told = tomli.loads("\n".join(self.program.out))["endpoints"]
-            self.endpoints: Mapping[str, Mapping[str, str]] = {
-                name: urls for name, urls in told.items() if name != "archive"
-            }
+            self.archive: str = told.pop("archive")
+            self.endpoints: Mapping[str, Mapping[str, str]] = told
             self._client = RawClient(self.endpoints, THREE_MARKETS)
 
     def truth(self) -> dict[Key, list[Row]]:
@@ -242,7 +245,7 @@ class Recorder:
 
     def configure(self, exchange: Exchange, connection: str = "") -> None:
         """Write recorder.toml."""
-        lines = [streams_toml(self.streams)]
+        lines = [streams_toml(self.streams), f'[endpoints]\narchive = "{exchange.archive}"']
         for trade_type, urls in exchange.endpoints.items():
             lines.append(f"[endpoints.{trade_type}]")
             lines += [f'{name} = "{url}"' for name, url in urls.items()]

@@ -63,7 +63,7 @@ class Proxied:
     """An exchange behind proxies, one for each of its markets."""
 
     def __init__(self, exchange: StandIn | Simulated, opened: ExitStack) -> None:
-        self.program, self.truth = exchange.program, exchange.truth
+        self.program, self.truth, self.archive = exchange.program, exchange.truth, exchange.archive
         self.proxies: dict[str, FaultProxy] = {}
         self.endpoints: Mapping[str, Mapping[str, str]] = {}
         for trade_type, urls in exchange.endpoints.items():

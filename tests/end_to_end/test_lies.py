@@ -9,12 +9,13 @@ import pytest
 from kline_trio.candle import Series
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Account, State
+from kline_trio.storage.ledger import Account, Reason, State
 from tests.end_to_end.expected import Key, expected_frame, stored_frame
 from tests.end_to_end.harness import Recorder, StandIn, wait_until
 from tests.end_to_end.test_faults import record_two_more
 
 SPOT: Key = ("spot", "BTCUSDT", "1m")
+USDT: Key = ("usdt_futures", "ETHUSDT", "1m")
 COIN: Key = ("coin_futures", "BTCUSD_PERP", "3m")
 YEAR = 365 * 86_400
 
@@ -89,3 +90,27 @@ def test_a_lie_of_a_moment_is_not_believed(
         assert program.end(signal.SIGINT) == 0
     assert program.count("passed over an event time that is not the exchange's") == 2
     assert_no_lie_was_believed(exchange, ours, SPOT, COIN)
+
+
+def test_where_an_archives_file_is_quiet_among_busy_rows_the_exchange_is_asked(
+    stand_in: Callable[..., StandIn], recorder: Callable[..., Recorder]
+) -> None:
+    exchange = stand_in("--speed", "60", "--history-days", "4.2")
+    at = -3.5 * 86_400
+    for ahead, minutes in ((at, 13), (at + 7_200, 4), (at + 43_200, 600)):
+        exchange.do(
+            "lie", "usdt_futures", about="quiet", symbol=USDT[1], ahead=ahead, seconds=minutes * 60
+        )
+    ours = recorder(exchange, SPOT, USDT)
+    with ours.running("--since", "2023-03-20T12:00:00Z", command="backfill") as program:
+        assert program.end(seconds=120) == 0, program.story()
+    with journal_view(ours.store) as journal:
+        absences = [*journal.absences()]
+    asked = [one for one in absences if one.reason is Reason.ARCHIVE_QUIET]
+    assert sum(one.series.interval.count(one.span) for one in asked) >= 617
+    assert {one.state for one in absences} == {State.FILLED}
+    truth = exchange.truth()
+    for key in (SPOT, USDT):
+        frame = stored_frame(ours.store, key)
+        assert len(frame) >= 3.9 * 1_440
+        pd.testing.assert_frame_equal(frame, expected_frame(key[2], truth[key]).loc[frame.index])
