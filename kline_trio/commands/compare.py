@@ -29,6 +29,7 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.recorder.lifetimes import open_http, open_store
 from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.witnesses import APART_SECONDS
 from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.comparison import compare
@@ -309,6 +310,12 @@ def _rest_stretches(rest: RestMarket, series: Series, whole: Span) -> list[_Stre
 
 async def _ask_rest(rest: RestMarket, series: Series, page: Page) -> _Theirs:
     answer = await rest.klines(series, page, 0.0)
+    if not answer.is_whole:
+        # Its rows may be those of another time: a second answer must have the same.
+        await trio.sleep(APART_SECONDS)
+        first, answer = answer, await rest.klines(series, page, 0.0)
+        if not answer.is_whole and answer.candles != first.candles:
+            raise UnavailableError("two answers differ, and neither has what was asked for")
     return _Theirs(answer.candles, tuple(_passed_over(answer.bad_rows)))
 
 

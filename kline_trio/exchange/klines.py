@@ -64,6 +64,9 @@ class Answer:
     """The open times of wanted candles that may still be forming: nothing proves their close."""
     is_complete: bool = True
     """Whether it is about exactly what was asked. If not, it says nothing of what it lacks."""
+    is_whole: bool = True
+    """Whether there is a row for each wanted candle, and none that was not asked for. If not, its
+    rows may be those of another time: moved by whole candles, they stand on the grid."""
     host: str = ""
     """Who gave it."""
 
@@ -154,4 +157,12 @@ def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, told_ms: i
         for ms in sorted(candles.keys() - spoiled - unproven)
         if wanted.from_ms <= ms < wanted.to_ms
     ]
-    return Answer(tuple(taken), bad, frozenset(spoiled), frozenset(unproven), is_complete)
+    there = {ms for ms in (*candles, *spoiled) if wanted.from_ms <= ms < wanted.to_ms}
+    return Answer(
+        tuple(taken),
+        bad,
+        frozenset(spoiled),
+        frozenset(unproven),
+        is_complete,
+        is_whole=is_complete and len(there) == series.interval.count(wanted),
+    )

@@ -2,8 +2,10 @@
 
 import logging
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 import attrs
 import trio
@@ -84,6 +86,8 @@ class RestSource:
     """Complete answers, which tell what the exchange does not have."""
     _spoiled: Witnesses = attrs.field(init=False, factory=Witnesses)
     """Answers with rows that cannot be."""
+    _doubtful: Witnesses = attrs.field(init=False, factory=Witnesses)
+    """What rows of answers were that had others than were asked for."""
     _bad_rows: set[str] = attrs.field(init=False, factory=set)
     """The faults of rows that were logged: each is named once."""
 
@@ -131,7 +135,8 @@ class RestSource:
         """Return what becomes of gaps by an answer, and after how long to ask for what again.
 
         What the answer says nothing of, it does not count for: candles whose close is not proven,
-        and whatever an answer about something else lacks.
+        and whatever an answer about something else lacks. Rows of an answer that is not whole are
+        taken when a second one has the same.
         """
         now, interval = trio.current_time(), series.interval
         spoiled = list(interval.runs(sorted(answer.spoiled_ms)))
@@ -142,7 +147,9 @@ class RestSource:
         waits = dict.fromkeys(
             unsaid, _UNPROVEN_WAIT_SECONDS if answer.is_complete else APART_SECONDS
         )
-        left_out = sorted({*unsaid, *spoiled})
+        unsure = [] if answer.is_whole else self._unsure(series, gaps, answer, now)
+        waits |= dict.fromkeys(unsure, APART_SECONDS)
+        left_out = sorted({*unsaid, *unsure, *spoiled})
         refills, closing = [], []
         for gap in gaps:
             for span in gap.span.without(left_out):
@@ -174,6 +181,23 @@ class RestSource:
             refills += closed
             waits |= later
         return refills, waits
+
+    def _unsure(
+        self, series: Series, gaps: Sequence[Absence], answer: Answer, now: float
+    ) -> list[Span]:
+        """Return of which candles no other answer has had the same rows."""
+        unsure = []
+        for run in series.interval.runs(one.open_time_ms for one in answer.candles):
+            for span in (piece for gap in gaps for piece in gap.span.common_with(run)):
+                first, end = (
+                    bisect_left(answer.candles, ms, key=attrgetter("open_time_ms"))
+                    for ms in (span.from_ms, span.to_ms)
+                )
+                said = hash(answer.candles[first:end])
+                if not self._doubtful.agree(series, span, answer.host, now, said):
+                    unsure.append(span)
+                self._doubtful.hear(series, span, answer.host, now, said)
+        return unsure
 
     async def _closed(
         self, series: Series, closing: Sequence[tuple[Absence, Refill]]

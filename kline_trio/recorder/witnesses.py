@@ -24,6 +24,7 @@ class _Word:
     span: Span
     host: str
     at: float
+    said: object
 
 
 @attrs.define(eq=False)
@@ -34,15 +35,15 @@ class Witnesses:
         init=False, factory=lambda: defaultdict(list)
     )
 
-    def hear(self, series: Series, span: Span, host: str, now: float) -> None:
-        """Keep that a host has said it of these candles."""
+    def hear(self, series: Series, span: Span, host: str, now: float, said: object = None) -> None:
+        """Keep that a host has said it of these candles, and what, if there is a choice."""
         kept = [one for one in self._words[series] if now - one.at < _FORGET_SECONDS]
-        self._words[series] = [*kept, _Word(span, host, now)]
+        self._words[series] = [*kept, _Word(span, host, now, said)]
 
-    def agree(self, series: Series, span: Span, host: str, now: float) -> bool:
+    def agree(self, series: Series, span: Span, host: str, now: float, said: object = None) -> bool:
         """Return whether another word than this one has said the same of all these candles."""
         left = [span]
         for one in self._words.get(series, ()):
-            if one.host != host or now - one.at >= APART_SECONDS:
+            if one.said == said and (one.host != host or now - one.at >= APART_SECONDS):
                 left = [piece for part in left for piece in part.without([one.span])]
         return not left

@@ -114,6 +114,17 @@ def test_a_row_that_was_not_asked_for_proves_nothing() -> None:
     assert not answer.is_complete
 
 
+def test_an_answer_is_whole_if_it_has_a_row_for_each_candle_and_no_other() -> None:
+    rows = [row(n) for n in range(SERIES.interval.count(SPAN))]
+    last = SERIES.interval.count(SPAN)
+    assert read(*rows).is_whole
+    assert read(*rows, row(last)).is_whole, "the candle after them is asked for, too"
+    assert read(*rows[:3], row(3, at2="0.5"), *rows[4:]).is_whole, "a bad row is one, too"
+    assert not read(*rows[1:]).is_whole
+    assert not read(*rows[1:], row(last)).is_whole
+    assert not read(*rows, row(last + 1)).is_whole
+
+
 @pytest.mark.parametrize("bad", [row(at0=str(FROM_MS)), row(at0=None), []])
 def test_a_row_of_an_unknown_time_makes_an_answer_incomplete(bad: list[object]) -> None:
     answer = read(bad, row(3))

@@ -193,6 +193,13 @@ COMPLETENESS = (
         f"{_SOURCE}::test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice",
     ),
     Mutant(
+        "rows that were moved by whole candles are taken",
+        "recorder/rest_source.py",
+        "unsure = [] if answer.is_whole else self._unsure(series, gaps, answer, now)",
+        "unsure: list[Span] = []",
+        f"{_SOURCE}::test_rows_that_were_moved_by_whole_candles_are_not_taken",
+    ),
+    Mutant(
         "one answer about the first candle is believed",
         "recorder/rest_source.py",
         "is_sure = said is not None and said.open_time_ms == oldest_ms",

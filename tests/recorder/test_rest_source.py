@@ -166,9 +166,10 @@ async def test_without_the_list_nothing_is_closed_and_what_came_is_kept(
     there_ms = one.span.from_ms
     wire = Wire({there_ms: row(there_ms)}, has_list=False)
     missing = gap(there_ms + MINUTE_MS, one.span.to_ms, asked=3)
+    both = [gap(there_ms, there_ms + MINUTE_MS), missing]
     async with source(wire) as rest:
-        await asked_again(rest, missing)
-        outcome = await rest.ask(BTC, [gap(there_ms, there_ms + MINUTE_MS), missing])
+        await asked_again(rest, *both)
+        outcome = await rest.ask(BTC, both)
     assert [candle.open_time_ms for candle in outcome.candles] == [there_ms]
     assert {refill.closes for refill in outcome.refills} == {None}
     assert outcome.wait_seconds == {missing.span: 10.0}
@@ -266,13 +267,46 @@ async def test_rows_of_another_time_say_nothing_of_what_is_absent(
     one = recent(3, asked=3)
     times = list(BTC.interval.open_times_ms(one.span))
     wire = Wire({times[0]: row(times[0]), times[1]: row(times[1] - 3_000 * DAY_MS)})
+    there, lacking = Span(times[0], times[1]), Span(times[1], one.span.to_ms)
     async with source(wire) as rest:
+        outcome = await rest.ask(BTC, [one])
+        assert not outcome.refills
+        assert outcome.wait_seconds == {there: 10.0, lacking: 10.0}
         for _ in range(3):
+            await trio.sleep(20)
             outcome = await rest.ask(BTC, [one])
             [refill] = outcome.refills
-            assert refill.span == Span(times[0], times[1]), "what it does have is taken"
-            assert outcome.wait_seconds == {Span(times[1], one.span.to_ms): 10.0}
-            await trio.sleep(20)
+            assert refill.span == there, "what it has said twice is taken"
+            assert outcome.wait_seconds == {lacking: 10.0}
+
+
+@pytest.mark.parametrize("moved", [-2, 2])
+@pytest.mark.parametrize("has_others", [True, False], ids=["with rows around", "the only rows"])
+async def test_rows_that_were_moved_by_whole_candles_are_not_taken(
+    autojump_clock: trio.testing.MockClock, moved: int, has_others: bool
+) -> None:
+    """They stand on the grid; only that some are lacking, or outside, tells that they are wrong."""
+    one = recent(6)
+    times = list(BTC.interval.open_times_ms(one.span))
+    true = [ms + n * MINUTE_MS for n, ms in enumerate([times[0]] * (9 if has_others else 4), -3)]
+    true = [ms for ms in true if has_others or times[0] <= ms + moved * MINUTE_MS]
+
+    def rows(by: int) -> dict[int, list[object]]:
+        return {ms: row(ms + by * MINUTE_MS, trades=ms // MINUTE_MS % 97) for ms in true}
+
+    wire = Wire(rows(moved), listed={"BTCUSDT": "TRADING"})
+    async with source(wire) as rest:
+        outcome = await rest.ask(BTC, [one])
+        assert outcome.candles == []
+        wire.rows = rows(0)
+        await trio.sleep(10)
+        first = (await rest.ask(BTC, [one])).candles
+        await trio.sleep(10)
+        again = (await rest.ask(BTC, [one])).candles
+    there = [ms for ms in true if ms in times]
+    assert [candle.open_time_ms for candle in again] == there
+    assert first == (again if len(there) == len(times) else []), "a whole answer needs no second"
+    assert all(candle.trade_num == candle.open_time_ms // MINUTE_MS % 97 for candle in again)
 
 
 async def test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice(
