@@ -38,6 +38,8 @@ _COMMANDS = (
 _STDERR = 2
 _EXIT_BUG = 70
 _EXIT_SYSTEM = 71
+_EXIT_OUTPUT = 74
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, 2),
     (StoreInUseError, 75),
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         status: int | None = options.run(options)
+        # The interpreter's own flush would fail with a traceback.
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the end
         return _explain(error, debug=getattr(options, "debug", False))
     return status or 0
@@ -88,9 +92,8 @@ def _explain(error: BaseException, *, debug: bool) -> int:
             print(escaped(line), file=sys.stderr)
     leaves = list(_leaves(error))
     if isinstance(leaves[0], BrokenPipeError):
-        # Whoever read our output has left, as `head` does; the interpreter's own flush must not
-        # fail on it again (Python docs, signal, "Note on SIGPIPE").
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has left, as `head` does.
+        _drop_output()
         return 0
     for kind, status in _EXIT_STATUSES:
         for leaf in leaves:
@@ -99,6 +102,11 @@ def _explain(error: BaseException, *, debug: bool) -> int:
                 for line in filter(None, lines):
                     print(one_line(line), file=sys.stderr)
                 return status
+    if isinstance(leaves[0], OSError) and leaves[0].errno in _NO_ROOM:
+        # Of the store it would be a DiskError.
+        _drop_output()
+        print(f"the output could not be written: {leaves[0].strerror}", file=sys.stderr)
+        return _EXIT_OUTPUT
     if words := _want_of_resources(leaves):
         print(words, file=sys.stderr)
         return _EXIT_SYSTEM
@@ -111,6 +119,11 @@ def _explain(error: BaseException, *, debug: bool) -> int:
         file=sys.stderr,
     )
     return _EXIT_BUG
+
+
+def _drop_output() -> None:
+    """Let the interpreter's flush at its end not fail again (Python docs, "Note on SIGPIPE")."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _want_of_resources(leaves: Sequence[BaseException]) -> str | None:

@@ -1,6 +1,8 @@
 """Words to values, errors to one line and a status."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +10,7 @@ import pytest
 
 from kline_trio import cli, upkeep
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
-from tests.storage.support import LAYOUTS, write_minutes
+from tests.storage.support import LAYOUTS, child_environment, write_minutes
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,26 @@ def test_each_error_has_its_status_and_no_traceback(
     assert told.startswith(words)
     assert "Traceback" not in told
     assert len(told.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("command", [["status"], ["check"]])
+def test_output_that_cannot_be_written_is_said_and_is_no_bug(
+    tmp_path: Path, command: list[str]
+) -> None:
+    write_minutes(tmp_path / "data", 3, 1).close()
+    if not Path("/dev/full").exists():
+        pytest.skip("no full device here")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "kline_trio", *command, tmp_path / "data"],
+            env=child_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.stderr == "the output could not be written: No space left on device\n"
+    assert ended.returncode == 74
 
 
 def test_a_whole_traceback_cannot_steer_the_terminal_either(

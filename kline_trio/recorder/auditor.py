@@ -19,6 +19,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import NoRoomError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
+from kline_trio.recorder.gathering import some
 from kline_trio.recorder.room import RETRY_SECONDS, with_room
 from kline_trio.recorder.seams import Storage
 from kline_trio.recorder.series_set import SeriesSet
@@ -254,25 +255,23 @@ class Auditor:
 
         An earlier version believed one witness of the time, and judged what was still to come.
         """
-        store, clocks = self.storage.store, self.clocks
+        store = self.storage.store
         wanted = {one: account.first_ms for one, account in accounts.items()}
         stored = await self.storage.merge_door.run(store.look_through, wanted)
+        furthest_ms = max(account.watermark_ms for account in accounts.values())
+        logger.warning(
+            "%s: accounted for up to %s, which the exchange has not come to; looked through anew"
+            " from the last stored candle on",
+            some([str(one) for one in accounts]),
+            datetime.fromtimestamp(furthest_ms / 1_000, UTC).isoformat(" ", "seconds"),
+        )
         for one, account in accounts.items():
-            now_ms = clocks[one.trade_type].latest_ms or 0
+            now_ms = self.clocks[one.trade_type].latest_ms or 0
             past = Span(0, one.interval.open_time_ms(now_ms))
             ends_ms = [piece.to_ms for span in stored[one] for piece in span.common_with(past)]
             back_ms = max(ends_ms, default=min(account.first_ms, past.to_ms))
             back = Account(min(account.first_ms, back_ms), back_ms)
             await self.storage.commit_door.run(store.rewind, {one: back}, now_ms)
-            logger.warning(
-                "%s: it was accounted for up to %s, which the exchange has not come to; it is"
-                " looked through anew from %s on",
-                one,
-                *(
-                    datetime.fromtimestamp(ms / 1_000, UTC).isoformat(" ", "seconds")
-                    for ms in (account.watermark_ms, back_ms)
-                ),
-            )
 
     async def _adopt_changed_files(self, among: Sequence[Series] | None) -> None:
         """Name what files have lost that are not as they were written, or are gone."""

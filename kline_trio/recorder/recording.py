@@ -253,8 +253,10 @@ class Recording:
         return self.universe.is_seen(series.trade_type) and bool(listing and listing.is_to_come)
 
     def _name_unknown_symbols(self, trade_type: str) -> None:
-        for symbol, near in self._unknown_symbols(trade_type, self._series).items():
-            logger.warning("%s: no symbol %s%s", trade_type, symbol, _hint(near))
+        unknown = self._unknown_symbols(trade_type, self._series)
+        if unknown:
+            names = some([symbol + _hint(near) for symbol, near in unknown.items()])
+            logger.warning("%s: no symbol %s", trade_type, names)
 
     def _unknown_symbols(
         self, trade_type: str, series: Iterable[Series]
@@ -273,7 +275,7 @@ class Recording:
 
 
 def _hint(near: str | None) -> str:
-    return f"; did you mean {near}?" if near else ""
+    return f" (did you mean {near}?)" if near else ""
 
 
 def _unchangeable(before: Config, after: Config) -> list[str]:

@@ -29,6 +29,7 @@ from kline_trio.config import Config, EndpointConfig, StoreConfig
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import QuietStretch, RestFault
+from kline_trio.simulator.lies import WrongRows
 from kline_trio.storage.comparison import summed_mismatches
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
@@ -107,6 +108,21 @@ async def test_each_difference_is_found_and_can_be_repaired(
     last = told[(told["column"] == "trade_num") & (told["origin"] == "repair")]
     assert list(last["kept"]) == ["newer"]
     assert list(last["newer"]) == [right.trade_num]
+
+
+@pytest.mark.parametrize("ahead_ms", [-3 * MINUTE_MS, 3 * MINUTE_MS, -365 * DAY_MS])
+async def test_an_answer_whose_rows_are_of_another_time_is_asked_for_again(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, ahead_ms: int
+) -> None:
+    """Moved by whole candles, its rows stand on the grid."""
+    lie = WrongRows(
+        trade_type="spot", from_ms=START_MS, until_ms=START_MS + 8_000, ahead_ms=ahead_ms
+    )
+    exchange = Exchange(start_ms=START_MS, faults=[lie])
+    config = recorded(tmp_path, exchange, SPOT)
+    mine = [one.comparison for one in await found(exchange, config, "rest")]
+    assert sum(one.equal for one in mine) == 2_880
+    assert not any(one.differing or one.absent_here or one.absent_there for one in mine)
 
 
 async def test_what_is_absent_on_one_side_is_named(

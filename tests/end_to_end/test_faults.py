@@ -192,7 +192,7 @@ def test_an_unknown_symbol_is_named_and_the_rest_records_on(
     exchange = stand_in()
     ours = recorder(exchange, SPOT, ("spot", "BTCUSDTT", "1m"))
     with ours.running() as program:
-        program.wait_for("spot: no symbol BTCUSDTT; did you mean BTCUSDT?")
+        program.wait_for("spot: no symbol BTCUSDTT (did you mean BTCUSDT?)")
         record_two_more(program, SPOT)
         assert program.end(signal.SIGINT) == 0
     assert_only_truth_is_stored(exchange, ours, SPOT)

@@ -355,6 +355,19 @@ async def test_a_watermark_that_a_wrong_time_led_away_is_set_back_to_the_last_st
     assert "which the exchange has not come to" in caplog.text
 
 
+async def test_watermarks_that_were_led_away_are_one_line_of_the_log(
+    desk: Desk, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    many = [Series("spot", f"A{n}USDT", "1m") for n in range(40)]
+    desk.store.settle([], {one: Account(minute(-20), minute(10**6)) for one in many})
+    await begun(desk, *many)
+    await desk.auditor.audit()
+    assert {desk.store.accounts()[one].watermark_ms for one in many} <= {minute(-20), minute(0)}
+    [line] = [text for text in caplog.messages if "has not come to" in text]
+    assert line.count("A") < 20
+    assert "30 more" in line
+
+
 async def test_a_series_that_is_not_configured_any_more_is_retired_at_the_next_start(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -281,7 +281,7 @@ async def test_an_unknown_symbol_is_named_and_the_rest_is_recorded(
     misspelt = Series("spot", "BTCUSTD", "1m")
     exchange = Exchange(start_ms=START_MS)
     await record_for(exchange, config_in(tmp_path, SPOT, misspelt), seconds=60)
-    assert "spot: no symbol BTCUSTD; did you mean BTCUSDT?" in caplog.messages
+    assert "spot: no symbol BTCUSTD (did you mean BTCUSDT?)" in caplog.messages
     assert any(
         "silent" in line and "btcustd@kline_1m" in line and "btcusdt" not in line
         for line in caplog.messages
