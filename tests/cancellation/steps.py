@@ -353,13 +353,16 @@ def one_for_each_line(places: Sequence[Place], seed: int) -> list[int]:
     return sorted(chance.choice(numbers) for numbers in by_line.values())
 
 
-def campaign(trials: Sequence[Trial], jobs: int, say: Callable[[str], None] = print) -> int:
-    """Run the trials; say each failure; return how many there are."""
+def campaign(trials: Sequence[Trial], jobs: int) -> int:
+    """Run the trials; print each failure, and how far it is; return how many failures there are."""
     began = time.monotonic()
+    say = functools.partial(print, flush=True)
     chunk = max(1, min(50, len(trials) // max(1, jobs * 4)))
     parts = [trials[at : at + chunk] for at in range(0, len(trials), chunk)]
-    bad = stopped = 0
+    bad = stopped = done = 0
     for outcomes in each_by_processes(try_many, parts, jobs):
+        done += len(outcomes)
+        say(f"{done:,} of {len(trials):,} trials, {time.monotonic() - began:.0f} s")
         for trial, outcome in outcomes:
             stopped += outcome.place is not None
             if outcome.wrong:

@@ -219,6 +219,7 @@ def campaign(count: int, seed: int, jobs: int) -> int:
     for part, found in zip(parts, each_by_processes(_try_all, parts, jobs), strict=True):
         done += len(part)
         bad += len(found)
+        print(f"{done:,} of {count:,} stops, {time.monotonic() - began:.0f} s", flush=True)
         for stop, wrong in found:
             print(f"{stop}: {len(wrong)} faults; {'; '.join(wrong[:2])}", flush=True)
     seconds = time.monotonic() - began
