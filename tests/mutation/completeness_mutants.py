@@ -172,10 +172,17 @@ COMPLETENESS = (
         f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
     ),
     Mutant(
+        "two answers that differ agree",
+        "recorder/witnesses.py",
+        "if one.said == said and (one.host != host or now - one.at >= APART_SECONDS):",
+        "if one.host != host or now - one.at >= APART_SECONDS:",
+        f"{_SOURCE}::test_rows_that_were_moved_by_whole_candles_are_not_taken",
+    ),
+    Mutant(
         "two answers of one host within a second are two",
         "recorder/witnesses.py",
-        "if one.host != host or now - one.at >= APART_SECONDS:",
-        "if one.host or now - one.at >= APART_SECONDS:",
+        "if one.said == said and (one.host != host or now - one.at >= APART_SECONDS):",
+        "if one.said == said:",
         f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
     ),
     Mutant(
