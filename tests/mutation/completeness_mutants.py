@@ -176,7 +176,7 @@ COMPLETENESS = (
         "recorder/witnesses.py",
         "if one.said == said and (one.host != host or now - one.at >= APART_SECONDS):",
         "if one.host != host or now - one.at >= APART_SECONDS:",
-        f"{_SOURCE}::test_rows_that_were_moved_by_whole_candles_are_not_taken",
+        f"{_SOURCE}::test_rows_beside_a_hole_are_taken_when_two_answers_have_the_same_values",
     ),
     Mutant(
         "two answers of one host within a second are two",

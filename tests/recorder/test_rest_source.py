@@ -288,8 +288,8 @@ async def test_rows_that_were_moved_by_whole_candles_are_not_taken(
     """They stand on the grid; only that some are lacking, or outside, tells that they are wrong."""
     one = recent(6)
     times = list(BTC.interval.open_times_ms(one.span))
-    true = [ms + n * MINUTE_MS for n, ms in enumerate([times[0]] * (9 if has_others else 4), -3)]
-    true = [ms for ms in true if has_others or times[0] <= ms + moved * MINUTE_MS]
+    offsets = range(-3, 9) if has_others else range(max(0, -moved), 4)
+    true = [times[0] + n * MINUTE_MS for n in offsets]
 
     def rows(by: int) -> dict[int, list[object]]:
         return {ms: row(ms + by * MINUTE_MS, trades=ms // MINUTE_MS % 97) for ms in true}
@@ -307,6 +307,20 @@ async def test_rows_that_were_moved_by_whole_candles_are_not_taken(
     assert [candle.open_time_ms for candle in again] == there
     assert first == (again if len(there) == len(times) else []), "a whole answer needs no second"
     assert all(candle.trade_num == candle.open_time_ms // MINUTE_MS % 97 for candle in again)
+
+
+async def test_rows_beside_a_hole_are_taken_when_two_answers_have_the_same_values(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    one = recent(4)
+    there = list(BTC.interval.open_times_ms(one.span))[1:]
+    wire = Wire(listed={"BTCUSDT": "TRADING"})
+    async with source(wire) as rest:
+        for trades, is_taken in ((5, False), (6, False), (6, True)):
+            wire.rows = {ms: row(ms, trades) for ms in there}
+            candles = (await rest.ask(BTC, [one])).candles
+            assert [candle.trade_num for candle in candles] == [6, 6, 6] * is_taken
+            await trio.sleep(10)
 
 
 async def test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice(
