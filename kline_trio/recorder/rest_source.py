@@ -88,6 +88,8 @@ class RestSource:
     """Answers with rows that cannot be."""
     _doubtful: Witnesses = attrs.field(init=False, factory=Witnesses)
     """What rows of answers were that had others than were asked for."""
+    _ended: Witnesses = attrs.field(init=False, factory=Witnesses)
+    """Answers about the newest candle: whether a symbol had ended before others."""
     _bad_rows: set[str] = attrs.field(init=False, factory=set)
     """The faults of rows that were logged: each is named once."""
 
@@ -202,18 +204,28 @@ class RestSource:
     async def _closed(
         self, series: Series, closing: Sequence[tuple[Absence, Refill]]
     ) -> tuple[list[Refill], dict[Span, float]]:
-        """Return the refills that close these gaps, or else after how long to ask again."""
+        """Return the refills that close these gaps, or else after how long to ask again.
+
+        Whether a symbol had ended takes two answers about its newest candle, 10 seconds apart.
+        """
         try:
             last_ms = await self._last_ms(series, [gap for gap, _ in closing])
         except UnavailableError:
             # What else the answer brought is kept all the same.
             return [], {refill.span: APART_SECONDS for _, refill in closing}
-        closed = []
+        closed, waits, now = [], {}, trio.current_time()
         for _, refill in closing:
             is_over = last_ms < refill.span.from_ms
+            is_sure = last_ms == math.inf or self._ended.agree(
+                series, refill.span, "", now, is_over
+            )
+            self._ended.hear(series, refill.span, "", now, is_over)
             closes = Reason.DELISTED if is_over else Reason.EXCHANGE_HAD_NONE
-            closed.append(attrs.evolve(refill, closes=closes))
-        return closed, {}
+            if is_sure:
+                closed.append(attrs.evolve(refill, closes=closes))
+            else:
+                waits[refill.span] = APART_SECONDS
+        return closed, waits
 
     def refused(self, gaps: Sequence[Absence]) -> Outcome:
         """Derive what becomes of gaps that the exchange will not answer for, whatever the page.

@@ -200,6 +200,13 @@ COMPLETENESS = (
         f"{_SOURCE}::test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice",
     ),
     Mutant(
+        "one answer about the newest candle ends a symbol",
+        "recorder/rest_source.py",
+        "if is_sure:",
+        "if True:",
+        f"{_SOURCE}::test_one_wrong_answer_about_the_newest_candle_calls_no_symbol_ended",
+    ),
+    Mutant(
         "rows that were moved by whole candles are taken",
         "recorder/rest_source.py",
         "unsure = [] if answer.is_whole else self._unsure(series, gaps, answer, now)",

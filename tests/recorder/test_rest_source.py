@@ -154,8 +154,25 @@ async def test_what_lies_behind_the_end_of_a_symbol_is_delisted(
     one = recent(asked=3)
     last_ms = one.span.from_ms - MINUTE_MS
     async with source(Wire({last_ms: row(last_ms)}, {"BTCUSDT": "BREAK"})) as rest:
-        [refill] = (await asked_again(rest, one)).refills
+        assert (await asked_again(rest, one)).wait_seconds == {one.span: 10.0}
+        await trio.sleep(10)
+        [refill] = (await rest.ask(BTC, [one])).refills
     assert refill.closes is Reason.DELISTED
+
+
+async def test_one_wrong_answer_about_the_newest_candle_calls_no_symbol_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A symbol that is halted has candles before and after the gap."""
+    one = recent(asked=3)
+    before_ms, after_ms = one.span.from_ms - MINUTE_MS, one.span.to_ms
+    wire = Wire({before_ms: row(before_ms)}, {"BTCUSDT": "HALT"})
+    async with source(wire) as rest:
+        assert (await asked_again(rest, one)).refills == ()
+        wire.rows[after_ms] = row(after_ms)
+        for closes in ([], [Reason.EXCHANGE_HAD_NONE]):
+            await trio.sleep(10)
+            assert [told.closes for told in (await rest.ask(BTC, [one])).refills] == closes
 
 
 async def test_without_the_list_nothing_is_closed_and_what_came_is_kept(
@@ -208,13 +225,14 @@ async def test_whether_a_series_is_over_is_asked_once_for_all_gaps_of_a_page(
     gaps = [gap(ms, ms + MINUTE_MS, asked=3) for ms in (before, behind)]
     wire = Wire({ms: row(ms) for ms in (before - MINUTE_MS, last_ms)}, {"BTCUSDT": "BREAK"})
     async with source(wire) as rest:
-        await rest.ask(BTC, gaps)
-        await trio.sleep(10)
+        for _ in range(2):
+            await rest.ask(BTC, gaps)
+            await trio.sleep(10)
         wire.asked.clear()
         outcome = await rest.ask(BTC, gaps)
     closes = [refill.closes for refill in outcome.refills]
     assert closes == [Reason.EXCHANGE_HAD_NONE, Reason.DELISTED]
-    assert (wire.asked["klines"], wire.asked["exchangeInfo"]) == (3, 1), "first, page and newest"
+    assert wire.asked["klines"] == 2, "the page, and the newest"
 
 
 async def test_a_list_of_before_the_first_attempt_is_not_believed_and_one_of_after_it_is(
