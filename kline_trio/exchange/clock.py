@@ -10,6 +10,8 @@ __all__ = ["ExchangeClock"]
 
 _DAY_MS = 86_400_000
 _MONTH_MS = 28 * _DAY_MS
+_LONGEST_BAN_MS = 4 * _DAY_MS
+"""REST may be banned for three days, and with it the time endpoint."""
 _STEP_MS = 60_000
 """The shortest candle, as long as no frame of a shorter one was heard."""
 _ANSWER_SECONDS = 10.0
@@ -71,7 +73,7 @@ class ExchangeClock:
     def began_ms(self) -> int | None:
         """When it was first heard of: frames may tell the time before the endpoint does."""
         first_ms, now_ms = self.first_heard_ms, self.now_ms
-        if now_ms is None or first_ms is None or not 0 <= now_ms - first_ms <= _DAY_MS:
+        if now_ms is None or first_ms is None or not 0 <= now_ms - first_ms <= _LONGEST_BAN_MS:
             return now_ms
         return first_ms
 
@@ -126,6 +128,9 @@ class ExchangeClock:
             while not self.reaches(event_time_ms) and self._answers < enough:
                 self.doubt.set()
                 await self._news.wait()
+                if self._answer_ms is not None:
+                    # The answer may have refuted this frame, and be a later one now.
+                    self._believe(min(self._answer_ms, event_time_ms))
             return True
         return False
 
@@ -138,9 +143,10 @@ class ExchangeClock:
         self._answer_ms = time_ms
         self._answers += 1
         self._answer_due = None
-        self._refute(self._next_candle_ms(time_ms))
         if self._newest is not None:
+            # Whatever else it told, it told a time as late as this one.
             self._believe(min(time_ms, self._newest[0]))
+        self._refute(self._next_candle_ms(time_ms))
         if self.is_doubted:
             self.doubt = trio.Event()
         self._wake()

@@ -93,12 +93,14 @@ class ConnectionLog:
             self._state = state
 
     def bad_frame(self, bad: BadFrame, counts: Counter[str]) -> None:
-        """A frame could not be taken; each reason is said once."""
+        """A frame could not be taken; each reason is said at its 1st, 10th, 100th time."""
         counts[bad.reason] += 1
-        if counts[bad.reason] == 1:
+        count = counts[bad.reason]
+        if str(count).strip("0") == "1":
             shown = ascii(bad.text[:_SHOWN_CHARACTERS])
             more = "..." if len(bad.text) > _SHOWN_CHARACTERS else ""
-            logger.warning("%s: passed over %s: %s%s", self.name, bad.reason, shown, more)
+            times = "" if count == 1 else f" ({count:,} times)"
+            logger.warning("%s: passed over %s%s: %s%s", self.name, bad.reason, times, shown, more)
 
     def silent(self, streams: Iterable[str], silent: SilentStreams) -> None:
         """These streams give nothing; each is named once."""

@@ -283,7 +283,7 @@ class ArchiveSource:
     def _without_halts(self, series: Series, found: pa.Table, sifting: Sifted) -> Sifted:
         """Take quiet rows back in that lie in a halt of the whole market."""
         for span, expected in sifting.quiet:
-            self.halts.see(series, span, expected)
+            self.halts.see(series, span, expected, trio.current_time())
         quiet = tuple(one for one in sifting.quiet if not self.halts.has(series, one[0]))
         if len(quiet) == len(sifting.quiet):
             return sifting

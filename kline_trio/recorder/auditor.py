@@ -243,12 +243,15 @@ class Auditor:
         self, accounts: Mapping[Series, Account], among: Iterable[Series]
     ) -> dict[Series, Account]:
         """Return the accounts whose watermarks lie beyond the exchange's time."""
-        times = {name: clock.latest_ms or 0 for name, clock in self.clocks.items()}
-        return {
-            one: accounts[one]
-            for one in among
-            if one in accounts and accounts[one].watermark_ms > times[one.trade_type] + _LAG_MS
-        }
+        found = {}
+        for one in among:
+            account, now_ms = accounts.get(one), self.clocks[one.trade_type].latest_ms or 0
+            if account is not None and account.watermark_ms == account.retired_ms:
+                # A sealed series ends with the candle of then, which may be still to come.
+                now_ms = one.interval.end_time_ms(one.interval.open_time_ms(now_ms))
+            if account is not None and account.watermark_ms > now_ms + _LAG_MS:
+                found[one] = account
+        return found
 
     async def _rewind(self, accounts: Mapping[Series, Account]) -> None:
         """Set watermarks back to the last candle that is stored; the next scan names the rest.

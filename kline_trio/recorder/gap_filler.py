@@ -264,7 +264,7 @@ class GapFiller:
             share = self.archive.share(series, span, now_ms, 1) if halts.has(series, span) else None
             if share is not None:
                 return share, []
-            first = halts.to_ask_first(series, span)
+            first = halts.to_ask_first(series, span, trio.current_time())
             if first is None or first not in self.series or self._rests(first):
                 spans.append(span)
         return None, spans

@@ -46,6 +46,11 @@ class SeriesSet:
         state = self._states.get(series)
         return State.RETIRED if state is None else state.state
 
+    def is_accounted(self, trade_type: str) -> bool:
+        """Return whether the journal says since when each series of a market counts."""
+        begins = self.in_state(State.WANTED, State.SCANNING)
+        return all(one.series.trade_type != trade_type for one in begins)
+
     def in_state(self, *wanted: State) -> list[SeriesState]:
         """Return the machines in one of these states, by series."""
         found = [one for one in self._states.values() if one.state in wanted]

@@ -211,7 +211,10 @@ async def open_recorder(
                     net.start_soon(watch_room, storage, lambda: recording.series)
                     net.start_soon(heartbeat.run)
                     net.start_soon(guard, storage)
-                    for job in (*filler.jobs(), *_market_jobs(recording, universe, http)):
+                    for job in (
+                        *filler.jobs(),
+                        *_market_jobs(recording, core.series, universe, http),
+                    ):
                         net.start_soon(job)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(_keep_giving_back, storage.merge_door)
@@ -221,13 +224,13 @@ async def open_recorder(
 
 
 def _market_jobs(
-    recording: Recording, universe: Universe, http: Http
+    recording: Recording, tracked: SeriesSet, universe: Universe, http: Http
 ) -> Iterator[Callable[[], Awaitable[None]]]:
     """Give the jobs that each market needs once something is recorded of it."""
     for name, rest in http.markets.items():
         yield partial(_once_used, recording, name, sync_clock, rest)
-        follow = universe.follow
-        yield partial(_once_used, recording, name, follow, name, recording.list_changed)
+        follow = partial(universe.follow, name, recording.list_changed, tracked.is_accounted)
+        yield partial(_once_used, recording, name, follow)
 
 
 async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:

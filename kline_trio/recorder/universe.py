@@ -4,6 +4,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import attrs
 import trio
@@ -24,6 +25,8 @@ _LEAST_SECONDS = 10.0
 _AGAIN_SECONDS = 60.0
 """After a look for a hint: the list may lag behind the event that it was for."""
 _LONGEST_BACKOFF_SECONDS = 600.0
+_ACCOUNTED_SECONDS = 1.0
+"""How often it is looked whether new series have an account."""
 _A_MARKET = 20
 """Of fewer symbols it can be that most of them end."""
 
@@ -78,7 +81,8 @@ class Universe:
         self._entered_ms = self.file.entered_ms()
         for name, seen in self.listings.items():
             self._trading[name] = sum(one.is_trading for one in seen.values())
-        self._most_trading.update(self._trading)
+        # A start in a halt finds a list of which most trade no more.
+        self._most_trading.update(self.file.most_trading())
 
     def is_seen(self, trade_type: str) -> bool:
         """Whether a market's list was seen since the start."""
@@ -102,17 +106,22 @@ class Universe:
         return self._changed_ms[trade_type, symbol]
 
     async def follow(
-        self, trade_type: str, changed: Callable[[str, Mapping[str, int]], None]
+        self,
+        trade_type: str,
+        changed: Callable[[str, Mapping[str, int]], None],
+        is_accounted: Callable[[str], bool],
     ) -> None:
         """Look at a market's list again and again, until cancelled.
+
+        If cancelled, what is not in the file yet is not lost: the next start finds the same
+        changes, and dates them later. So nothing is written before the journal says since when the
+        new series count: a start that finds a symbol in the file takes it for one that is known.
 
         Args:
           trade_type: the market.
           changed: called after its list was seen for the first time, or has changed, with the
             symbols that have begun to trade since it was last seen, and when; it must not raise.
-
-        If cancelled, what is not in the file yet is not lost: the next start finds the same
-        changes, and dates them later.
+          is_accounted: returns whether the journal says that of all series of a market.
 
         Raises:
           DiskError: the file could not be written, and not for want of room.
@@ -124,19 +133,27 @@ class Universe:
             wait, begun = await self._look(trade_type, market)
             if begun is not None:
                 changed(trade_type, begun)
-            await self._pause(market, hint, min(wait, _AGAIN_SECONDS) if is_hinted else wait)
+            may_save = partial(is_accounted, trade_type)
+            seconds = min(wait, _AGAIN_SECONDS) if is_hinted else wait
+            await self._pause(market, hint, seconds, may_save)
             is_hinted = hint.is_set()
 
-    async def _pause(self, market: _Market, hint: trio.Event, seconds: float) -> None:
+    async def _pause(
+        self, market: _Market, hint: trio.Event, seconds: float, may_save: Callable[[], bool]
+    ) -> None:
         """Wait for the next look or a hint, and write down meanwhile what is new."""
         least = trio.current_time() + _LEAST_SECONDS
         until = max(least, trio.current_time() + seconds)
         while not (hint.is_set() or trio.current_time() >= until):
-            is_saved = await self._save(market)
-            retry = math.inf if is_saved else trio.current_time() + RETRY_SECONDS
-            with trio.move_on_at(min(until, retry)):
+            if may_save():
+                is_saved = await self._save(market)
+                retry_seconds = math.inf if is_saved else RETRY_SECONDS
+            else:
+                retry_seconds = _ACCOUNTED_SECONDS
+            with trio.move_on_at(min(until, trio.current_time() + retry_seconds)):
                 await hint.wait()
-        await self._save(market)
+        if may_save():
+            await self._save(market)
         await trio.sleep_until(least)
 
     async def _look(self, trade_type: str, market: _Market) -> tuple[float, dict[str, int] | None]:

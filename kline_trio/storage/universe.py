@@ -46,6 +46,7 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("delivery_date", TIME),
 ]
 """Those after the first two are the fields of a Listing, in their order."""
+_WEEK_MS = 7 * 86_400_000
 _SCHEMA = pa.schema(_COLUMNS)
 
 
@@ -127,6 +128,20 @@ class UniverseFile:
                 found[key] = time_ms
             (gone.add if status == GONE else gone.discard)(key)
         return found
+
+    def most_trading(self) -> dict[str, int]:
+        """How many symbols of each market traded at most, in the week before its last change."""
+        rows = list(zip(*_lists(self._table)[:4], strict=True))
+        last_ms = {trade_type: time_ms for time_ms, trade_type, *_ in rows}
+        trading: dict[str, set[str]] = {name: set() for name in last_ms}
+        most = dict.fromkeys(last_ms, 0)
+        for time_ms, trade_type, symbol, status in rows:
+            now = trading[trade_type]
+            before = len(now)
+            (now.add if status == TRADING else now.discard)(symbol)
+            if time_ms >= last_ms[trade_type] - _WEEK_MS:
+                most[trade_type] = max(most[trade_type], before, len(now))
+        return most
 
     def append(self, sightings: Sequence[Sighting]) -> None:
         """Adds rows; when it returns, they survive a power cut. Without rows nothing is written.

@@ -100,6 +100,14 @@ def test_a_long_way_on_takes_a_frame_and_the_endpoint() -> None:
     assert clock.now_ms == NOW_MS + 5 * HOUR_MS - 300
 
 
+def test_an_endpoint_that_is_behind_takes_it_as_far_as_it_tells_itself() -> None:
+    """Minutes behind, as a cache may be: frames of later times have told a time as late as that."""
+    clock = confirmed()
+    clock.hear(NOW_MS + 10 * MINUTE_MS, BTC)
+    clock.confirm(NOW_MS + 5 * MINUTE_MS)
+    assert clock.now_ms == NOW_MS + 5 * MINUTE_MS
+
+
 def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -> None:
     clock = ExchangeClock()
     assert not clock.confirm(NOW_MS + 41_000)
@@ -147,6 +155,15 @@ def test_it_never_goes_back_and_never_past_what_two_have_told(
         assert now_ms >= before_ms
         assert sum(one >= now_ms for one in told) >= min(2, len(told))
         before_ms = now_ms
+
+
+def test_it_remembers_what_it_heard_first_through_a_ban_of_three_days() -> None:
+    clock = ExchangeClock()
+    clock.hear(NOW_MS, BTC)
+    later_ms = NOW_MS + 73 * HOUR_MS
+    clock.hear(later_ms, BTC)
+    clock.confirm(later_ms)
+    assert clock.began_ms == NOW_MS
 
 
 def test_it_remembers_what_it_heard_first() -> None:
@@ -207,6 +224,18 @@ async def test_what_two_answers_do_not_reach_is_refuted(
     assert not holds(span, NOW_MS + ahead_ms)
     assert holds(span, NOW_MS + 1_000)
     assert seconds == 1, "the first may be the answer to a question from before the frame"
+
+
+async def test_an_answer_from_before_a_frame_does_not_outweigh_the_one_after_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Of series of 1s an answer that was under way is two candles behind at once."""
+    clock = ExchangeClock()
+    clock.hear(NOW_MS, SECONDS)
+    clock.confirm(NOW_MS)
+    told_ms = NOW_MS + 6_000
+    span, _ = await asked(clock, told_ms, NOW_MS + 2_000, NOW_MS + 7_000)
+    assert holds(span, told_ms)
 
 
 async def test_a_first_frame_that_lies_is_refuted_too(

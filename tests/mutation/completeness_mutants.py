@@ -325,18 +325,33 @@ COMPLETENESS = (
         "commands/test_compare.py::test_candles_with_trades_are_kept_where_the_archive_is_quiet",
     ),
     Mutant(
-        "any answer without trades is a halt of the market",
+        "any answer of the busiest symbol is a halt of the market",
         "recorder/halts.py",
-        "return not list(span.without(sorted(one for one, is_quiet in answers if is_quiet)))",
-        "return any(is_quiet for some in self._answered.values() for _, is_quiet in some)",
+        "is_quiet = is_whole and not any(one.trade_num for one in refill.candles)",
+        "is_quiet = is_whole",
         "recorder/test_halts.py::test_another_answer_is_no_halt",
     ),
     Mutant(
         "a few quiet symbols are a halt of the market",
         "recorder/halts.py",
-        "if len(alike) < _LEAST_SYMBOLS:",
-        "if not alike:",
+        "if np.count_nonzero(alike) < _LEAST_SYMBOLS:",
+        "if not alike.any():",
         "recorder/test_halts.py::test_a_few_symbols_are_no_market",
+    ),
+    Mutant(
+        "others wait for the busiest symbol for ever",
+        "recorder/halts.py",
+        "return None if is_answered or now > day.seen_at + _WAIT_SECONDS else busiest",
+        "return None if is_answered else busiest",
+        f"{_FILLER}::test_nobody_waits_for_a_busiest_symbol_that_does_not_answer",
+    ),
+    Mutant(
+        "a new symbol is in the universe's file before the journal knows of it",
+        "recorder/series_set.py",
+        "return all(one.series.trade_type != trade_type for one in begins)",
+        "return True",
+        "recorder/test_following.py"
+        "::test_a_stop_soon_after_a_symbol_was_seen_in_the_list_loses_none_of_its_candles",
     ),
     Mutant(
         "all quiet symbols of a halt are asked for at once",

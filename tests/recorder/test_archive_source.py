@@ -240,7 +240,7 @@ async def test_a_flat_day_waits_for_rest_but_for_a_halt_of_the_whole_market(
     span, flat = days_ago(9, 3), days_ago(6, 5)
     async with fetching(tmp_path, Shelf(flat={_day_text(flat.from_ms)})) as bench:
         for n in range(10 * is_halt):
-            bench.source.halts.see(Series("spot", f"S{n}USDT", "1m"), flat, 1e6 * (n + 1))
+            bench.source.halts.see(Series("spot", f"S{n}USDT", "1m"), flat, 1e6 * (n + 1), 0.0)
         if is_halt:
             times = BTC.interval.open_times_ms(flat)
             candles = tuple(Candle(ms, 1, 1, 1, 1, 0, 0, 0, 0, 0) for ms in times)

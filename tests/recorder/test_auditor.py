@@ -355,6 +355,17 @@ async def test_a_watermark_that_a_wrong_time_led_away_is_set_back_to_the_last_st
     assert "which the exchange has not come to" in caplog.text
 
 
+async def test_the_end_of_a_sealed_series_is_not_led_away_by_its_last_candle(
+    desk: Desk, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Flat candles may go on: it is sealed with the candle of then, which is still to close."""
+    hours = Series("spot", "BTCUSDT", "1h")
+    end_ms = hours.interval.end_time_ms(hours.interval.open_time_ms(minute(0.5)))
+    desk.store.settle([], {hours: Account(minute(-300), end_ms, end_ms)})
+    await begun(desk, hours)
+    assert "has not come to" not in caplog.text
+
+
 async def test_watermarks_that_were_led_away_are_one_line_of_the_log(
     desk: Desk, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -139,6 +139,31 @@ async def test_a_symbol_that_is_listed_while_no_recorder_runs_has_every_candle_f
     assert (Reason.NOT_CONFIGURED, State.FILLED) in rows
 
 
+@pytest.mark.parametrize("how", ["cut off", "asked to stop"])
+@pytest.mark.parametrize("ticks", range(0, 20, 4))
+async def test_a_stop_soon_after_a_symbol_was_seen_in_the_list_loses_none_of_its_candles(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, how: str, ticks: int
+) -> None:
+    """What the universe's file knows, a start takes for known: the journal must know it first."""
+    new = NewListing(trade_type="spot", symbol="SOLUSDT", at_ms=minute(13.5))
+    exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=[new])
+    config = config_in(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n')
+    sol = spot("SOLUSDT")
+    async with joined(exchange) as seams:
+        with trio.CancelScope() as life:
+            async with open_recorder(config, seams) as recorder:
+                while sol not in recorder.series:  # noqa: ASYNC110 - virtual time
+                    await trio.sleep(0.05)
+                await trio.sleep(ticks / 10)
+                if how == "cut off":
+                    life.cancel()
+                    await trio.lowlevel.checkpoint()
+        await trio.sleep(5)
+        async with open_recorder(config, seams):
+            await trio.sleep(30)
+    assert_whole(tmp_path, exchange, sol, 13, 40)
+
+
 @pytest.mark.parametrize(
     ("trade_type", "symbol", "pattern"),
     [("usdt_futures", "SOLUSDT", "*USDT"), ("coin_futures", "SOLUSD_PERP", "*_PERP")],

@@ -420,7 +420,7 @@ async def test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first(
     async with working(tmp_path, answer, recorded=many) as bench:
         for row in quiet:
             expected = 900.0 if row.series == busiest else 100.0
-            bench.filler.archive.halts.see(row.series, row.span, expected)
+            bench.filler.archive.halts.see(row.series, row.span, expected, trio.current_time())
         bench.name(*quiet)
         await trio.sleep(10)
         assert bench.asked()[0] == busiest
@@ -431,7 +431,7 @@ async def test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first(
             assert sorted(bench.asked(), key=str) == sorted(many, key=str)
 
 
-@pytest.mark.parametrize("why", ["it fails", "it is not recorded"])
+@pytest.mark.parametrize("why", ["it fails", "it is not recorded", "its gap is filled already"])
 async def test_nobody_waits_for_a_busiest_symbol_that_does_not_answer(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, why: str
 ) -> None:
@@ -444,13 +444,14 @@ async def test_nobody_waits_for_a_busiest_symbol_that_does_not_answer(
             raise UnavailableError("the answer cannot be read")
         return filled(gaps)
 
-    recorded = many if why == "it fails" else sorted(others, key=str)
+    recorded = sorted(others, key=str) if why == "it is not recorded" else many
     async with working(tmp_path, answer, recorded=recorded) as bench:
         for row in quiet:
             expected = 900.0 if row.series == busiest else 100.0
-            bench.filler.archive.halts.see(row.series, row.span, expected)
-        bench.name(*(row for row in quiet if row.series in recorded))
-        await trio.sleep(120)
+            bench.filler.archive.halts.see(row.series, row.span, expected, trio.current_time())
+        is_filled = why == "its gap is filled already"
+        bench.name(*(row for row in quiet if row.series in (others if is_filled else recorded)))
+        await trio.sleep(180)
         assert others <= {*bench.asked()}
 
 

@@ -1,5 +1,7 @@
 """A market that halts: one busy symbol answers for all."""
 
+import time
+
 import pytest
 
 from kline_trio.candle import Candle, Series, Source
@@ -25,7 +27,7 @@ def answer(
 def quiet(count: int) -> Halts:
     halts = Halts()
     for n, series in enumerate(SYMBOLS[-count:]):
-        halts.see(series, HALT, 100.0 * (n + 1))
+        halts.see(series, HALT, 100.0 * (n + 1), now=0.0)
     return halts
 
 
@@ -65,16 +67,34 @@ def test_an_answer_that_came_in_pages_is_one() -> None:
 @pytest.mark.parametrize("trade_num", [0, 3])
 def test_the_busiest_is_to_ask_first_until_it_has_answered(trade_num: int) -> None:
     halts = quiet(11)
-    assert halts.to_ask_first(SYMBOLS[0], HALT) == SYMBOLS[-1]
-    assert halts.to_ask_first(SYMBOLS[-1], HALT) is None, "it does not wait for itself"
+    assert halts.to_ask_first(SYMBOLS[0], HALT, 1.0) == SYMBOLS[-1]
+    assert halts.to_ask_first(SYMBOLS[-1], HALT, 1.0) is None, "it does not wait for itself"
     assert not halts.answered(answer(SYMBOLS[-1], span=Span(0, MINUTE_MS))), "another time"
-    assert halts.to_ask_first(SYMBOLS[0], HALT) == SYMBOLS[-1]
+    assert halts.to_ask_first(SYMBOLS[0], HALT, 1.0) == SYMBOLS[-1]
     assert halts.answered(answer(SYMBOLS[-1], trade_num))
-    assert halts.to_ask_first(SYMBOLS[0], HALT) is None
+    assert halts.to_ask_first(SYMBOLS[0], HALT, 1.0) is None
+
+
+def test_others_wait_for_a_minute_and_no_longer() -> None:
+    halts = quiet(11)
+    assert halts.to_ask_first(SYMBOLS[0], HALT, 60.0) == SYMBOLS[-1]
+    assert halts.to_ask_first(SYMBOLS[0], HALT, 60.1) is None
+
+
+def test_thousands_of_symbols_cost_little() -> None:
+    """Each is looked at again after each answer, on the event loop."""
+    halts = Halts()
+    many = [Series("spot", f"S{n}USDT", "1m") for n in range(3_000)]
+    for n, series in enumerate(many):
+        halts.see(series, HALT, 100.0 + n, now=0.0)
+    began = time.process_time()
+    for series in many[:500]:
+        assert halts.to_ask_first(series, HALT, 1.0) == many[-1]
+    assert time.process_time() - began < 0.5
 
 
 def test_of_a_few_nobody_is_to_ask_first() -> None:
-    assert quiet(9).to_ask_first(SYMBOLS[-2], HALT) is None
+    assert quiet(9).to_ask_first(SYMBOLS[-2], HALT, 1.0) is None
 
 
 def test_a_few_symbols_are_no_market() -> None:

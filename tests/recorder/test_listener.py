@@ -322,18 +322,19 @@ async def test_a_full_channel_holds_the_connection_up_without_losing_or_stalling
     receive.close()
 
 
-async def test_each_reason_for_a_bad_frame_is_said_once_cut_short_and_escaped(
+async def test_each_reason_for_a_bad_frame_is_said_at_powers_of_ten_cut_short_and_escaped(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
         await peer.subscribed()
-        for _ in range(3):
+        for _ in range(12):
             await peer.text("\x1b[31m\n" + "x" * 1000)
         await peer.gone()
 
     await listen([script], seconds=5)
-    (line,) = [record.message for record in caplog.records]
+    line, again = [record.message for record in caplog.records]
+    assert again.startswith("spot: passed over a frame that is not JSON (10 times): ")
     assert re.fullmatch(
         r"spot: passed over a frame that is not JSON: '\\x1b\[31m\\nx+'\.\.\.", line
     )

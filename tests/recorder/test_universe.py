@@ -73,6 +73,7 @@ class Following:
     lists: Lists
     told: list[tuple[str, float]]
     nursery: trio.Nursery
+    is_accounted: bool = True
 
 
 @pytest.fixture
@@ -100,9 +101,10 @@ async def following(
             told.append((trade_type, trio.current_time()))
 
         async with trio.open_nursery() as nursery:
+            follow = Following(universe, lists, told, nursery)
             for name in lists.symbols:
-                nursery.start_soon(universe.follow, name, changed)
-            yield Following(universe, lists, told, nursery)
+                nursery.start_soon(universe.follow, name, changed, lambda _: follow.is_accounted)
+            yield follow
             nursery.cancel_scope.cancel()
 
 
@@ -144,6 +146,20 @@ async def test_each_market_is_looked_at_on_its_schedule_and_changes_are_told_and
     ]  # fmt: skip
     assert ("coin_futures", "C_PERP", "TRADING") in rows(house)
     assert kline_trio.universe(house)["time"].dt.year.unique().tolist() == [2024]
+
+
+async def test_nothing_is_written_before_the_journal_knows_of_the_new_series(
+    house: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A start that finds a symbol in the file takes it for one that is known."""
+    async with following(house, Lists({"spot": trading("A")})) as follow:
+        follow.is_accounted = False
+        await trio.sleep(3 * REFRESH_SECONDS)
+        assert follow.told
+        assert rows(house) == []
+        follow.is_accounted = True
+        await trio.sleep(2)
+        assert rows(house) == [("spot", "A", "TRADING")]
 
 
 async def test_a_hint_is_followed_at_once_and_hints_are_gathered(
@@ -338,13 +354,18 @@ async def test_chinese_symbols_go_from_the_configuration_to_rows(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("is_seen_before", [False, True])
 async def test_a_start_in_the_maintenance_of_a_whole_market_ends_nothing(
-    house: Path, autojump_clock: trio.testing.MockClock
+    house: Path, autojump_clock: trio.testing.MockClock, is_seen_before: bool
 ) -> None:
+    """Also if the recorder before has seen that most do not trade, and has written it down."""
     symbols = [f"A{number}USDT" for number in range(40)]
-    async with following(house, Lists({"spot": trading(*symbols)})):
+    halted = Lists({"spot": trading(*symbols[30:]) | dict.fromkeys(symbols[:30], "BREAK")})
+    async with following(house, Lists({"spot": trading(*symbols)})) as follow:
         await trio.sleep(5)
-    halted = Lists({"spot": dict.fromkeys(symbols, "BREAK")})
+        if is_seen_before:
+            follow.lists.symbols["spot"] = halted.symbols["spot"]
+            await trio.sleep(REFRESH_SECONDS)
     async with following(house, halted) as follow:
         await trio.sleep(5)
         assert follow.universe.is_halted("spot")
