@@ -176,9 +176,9 @@ class _OfSeries:
         for from_ms, to_ms in lives:
             if from_ms + _LOOKED_MS < begins_ms < to_ms - _LOOKED_MS:
                 return True
-        # Of a contract the list itself tells it, also when nobody was there.
+        # Also when nobody was there: the list had not had it before.
         gaps = pairwise(lives)
-        return self.series.trade_type != "spot" and any(
+        return any(
             gone_ms < begins_ms < from_ms
             and to_ms - from_ms > _LOOKED_MS
             and all(self._trades(at_ms) for at_ms in range(from_ms, from_ms + _LOOKED_MS, HOUR_MS))
