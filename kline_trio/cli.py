@@ -377,11 +377,16 @@ def _minutes(text: str) -> float:
 def _moment_ms(text: str) -> int:
     from datetime import UTC, datetime
 
+    from kline_trio.candle import MAX_TIME_MS
+
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2024-01-31T12:00") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+    ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+    if not 0 <= ms < MAX_TIME_MS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time that a candle can have")
+    return ms
 
 
 def _demand_simulate(options: argparse.Namespace) -> None:

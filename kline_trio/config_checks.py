@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from kline_trio.candle import MAX_TIME_MS
 from kline_trio.errors import ConfigError
 
 __all__ = ["a", "a_mapping_of", "a_moment", "a_share", "a_whole_number", "many", "seconds"]
@@ -91,8 +92,15 @@ def a_share() -> Check:
 
 
 def a_moment() -> Check:
-    """Demand a moment that is the same everywhere, or None."""
+    """Demand a moment that is the same everywhere, and that a candle can have, or None."""
     return _check(
-        lambda value: value is None or (isinstance(value, datetime) and value.tzinfo is not None),
-        "a datetime with a time zone, or None,",
+        lambda value: (
+            value is None
+            or (
+                isinstance(value, datetime)
+                and value.tzinfo is not None
+                and 0 <= value.timestamp() * 1_000 < MAX_TIME_MS
+            )
+        ),
+        "a datetime from 1970 on with a time zone, or None,",
     )

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from kline_trio.candle import MAX_TIME_MS
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
 
@@ -77,7 +78,8 @@ def read_moment(value: object) -> datetime:
     if not isinstance(moment, datetime):
         raise ValueError(f'a date is wanted, as "2024-01-01", not {value!r}')
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if moment.timestamp() < 0:
+    # Before the zone is changed: a time in the year 1 or 9999 has none in another.
+    if not 0 <= moment.timestamp() * 1_000 < MAX_TIME_MS:
         raise ValueError(f"{value} is no time that a candle can have")
     return moment.astimezone(UTC)
 

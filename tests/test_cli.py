@@ -46,6 +46,18 @@ def test_each_error_has_its_status_and_no_traceback(
     assert len(told.splitlines()) <= 2
 
 
+@pytest.mark.parametrize(
+    "text", ["0024-01-01", "0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00", "1969-12-31"]
+)
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_a_time_that_no_candle_can_have_is_refused(
+    capsys: pytest.CaptureFixture[str], text: str, option: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["backfill", "recorder.toml", option, text])
+    assert "is no time that a candle can have" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["status"], ["check"]])
 def test_output_that_cannot_be_written_is_said_and_is_no_bug(
     tmp_path: Path, command: list[str]

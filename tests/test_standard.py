@@ -34,8 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *VOCABULARY, "config_checks", "config_streams", "config_values", "exchange", "storage",
     },
     "config_streams": {*VOCABULARY, "config_values", "exchange"},
-    "config_checks": {"errors"},
-    "config_values": {"storage"},
+    "config_checks": {"candle", "errors"},
+    "config_values": {"candle", "storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},
     "commands": {
@@ -52,7 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upkeep": {*VOCABULARY, "config", "storage", "telling"},
     "selftest": {*VOCABULARY, "simulator", "storage"},
     "cli": {
-        "errors", "interrupting", "quoting", "commands", "selftest", "config", "running", "upkeep",
+        "candle", "commands", "config", "errors", "interrupting", "quoting", "running", "selftest",
+        "upkeep",
     },
     "__main__": {"cli", "interrupting"},
     "interrupting": set(),

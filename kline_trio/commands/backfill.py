@@ -2,13 +2,15 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 
 import attrs
 import trio
 
 from kline_trio.config import Config
-from kline_trio.errors import UnavailableError
+from kline_trio.errors import ConfigError, UnavailableError
+from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.core import Core
@@ -64,6 +66,7 @@ async def fill(
       give_up_seconds: how long to go on if nothing can be asked for.
 
     Raises:
+      ConfigError: the exchange's time has not come to `history.since`.
       UnavailableError: nothing could be asked for so long, or the list that patterns need is not
         to be had.
       StoreInUseError: a recorder holds the store; it fetches the past itself, if it is told to.
@@ -92,6 +95,10 @@ async def fill(
                     for job in filler.jobs():
                         network.start_soon(job)
                     network.start_soon(_stop, stop_asked, network.cancel_scope)
+                    if config.history.since_ms is not None:
+                        markets = {one.trade_type for one in series}
+                        clocks = {name: http.clocks[name] for name in markets}
+                        network.start_soon(_refuse_to_come, config.history.since_ms, clocks)
                     network.start_soon(_report_progress, auditor, filler, give_up_seconds)
                     await auditor.take_stock()
                     await filler.until_done()
@@ -104,6 +111,13 @@ async def fill(
         if no_list and absent == 0:
             raise UnavailableError(f"{no_list}; {filler.filled:,} candles filled in")
         return Backfilled(filler.filled, absent)
+
+
+async def _refuse_to_come(since_ms: int, clocks: Mapping[str, ExchangeClock]) -> None:
+    for name, clock in clocks.items():
+        if since_ms >= (await clock.believed(since_ms)).to_ms:
+            since = datetime.fromtimestamp(since_ms / 1_000, UTC).isoformat(" ", "seconds")
+            raise ConfigError([f"--since {since} has not come yet on the exchange ({name})"])
 
 
 async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:

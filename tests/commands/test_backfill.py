@@ -14,7 +14,7 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.commands.backfill import Backfilled, fill
 from kline_trio.config import CompletenessConfig, Config, HistoryConfig
-from kline_trio.errors import UnavailableError
+from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Outage
@@ -104,6 +104,16 @@ async def test_without_any_answer_it_says_so_at_once_and_gives_up_after_ten_minu
     assert len(said) == 1
     waiting = [line for line in caplog.messages if line.startswith("backfill: waiting for")]
     assert 8 <= len(waiting) <= 10
+
+
+async def test_a_beginning_that_has_not_come_yet_is_refused(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = since_days_ago(config_in(tmp_path, GOOD[0]), -3)
+    async with joined(exchange) as seams:
+        with pytest.raises(ConfigError, match="has not come yet on the exchange"):
+            await fill(config, seams=seams)
 
 
 async def test_with_patience_it_goes_on_when_the_network_is_back(
