@@ -22,6 +22,8 @@ _MOST_VALUES = 4_000_000
 """Commas in an answer; spot's 15 MB have some 700,000. Each can be an object in memory."""
 _MOST_SYMBOLS = 20_000
 """Spot lists some 3,600."""
+_MOST_FILTERS = 50
+"""Of one symbol, which has some ten."""
 
 _Text = Annotated[str, msgspec.Meta(max_length=64)]
 _TimeMs = Annotated[int, msgspec.Meta(ge=0, lt=MAX_TIME_MS)]
@@ -158,7 +160,8 @@ def _read_alone(entry: msgspec.Raw) -> _Symbol:
         and (value := _converted(values.get(field.name), field.type)) is not None
     }
     filters = values.get("filters")
-    read = [_converted(one, _Filter) for one in filters] if isinstance(filters, list) else []
+    some = filters[:_MOST_FILTERS] if isinstance(filters, list) else []
+    read = [_converted(one, _Filter) for one in some]
     return _Symbol(**good, filters=[one for one in read if one is not None])
 
 

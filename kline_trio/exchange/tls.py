@@ -38,6 +38,11 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
       ConfigError: the file cannot be read, or holds no certificate; or OpenSSL cannot use what the
         environment names.
     """
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        for path in os.environ.get(name, "").split(os.pathsep):
+            if _is_pipe(Path(path)):
+                problem = f"the environment's {name}, {path!r}: it is no file, but a pipe"
+                raise ConfigError([f"{problem}; mend it, or unset it"])
     try:
         context = ssl.create_default_context()
     except (OSError, ValueError) as error:  # also ssl.SSLError
@@ -48,8 +53,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     if ca_file is not None:
         try:
-            # A pipe would be waited for without end.
-            if stat.S_ISFIFO(ca_file.stat().st_mode):
+            if _is_pipe(ca_file):
                 raise ConfigError([f"connection.ca_file: {ca_file} is no file, but a pipe"])
             context.load_verify_locations(ca_file)
         except ssl.SSLError as error:
@@ -59,6 +63,14 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
             problem = f"connection.ca_file: {ca_file} cannot be read: {error.strerror}"
             raise ConfigError([problem]) from None
     return context
+
+
+def _is_pipe(path: Path) -> bool:
+    """Return whether OpenSSL would wait for this without end."""
+    try:
+        return stat.S_ISFIFO(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _culprit() -> str:

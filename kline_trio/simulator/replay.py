@@ -98,6 +98,8 @@ class Replay:
         left_out = 0
         for path in paths:
             trade_type, file = _trade_type(str(path))
+            if file.exists() and not file.is_file():
+                raise ValueError(f"{file}: cannot be replayed: it is no file")
             try:
                 if _NAME.fullmatch(file.name):
                     found, skipped = list(_archive_frames(trade_type, file)), 0

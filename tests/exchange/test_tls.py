@@ -461,6 +461,16 @@ async def test_keys_are_renewed_when_the_server_asks(
                     assert line
 
 
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"])
+def test_a_pipe_that_the_environment_names_is_refused_at_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv(name, str(tmp_path / "pipe"))
+    with pytest.raises(ConfigError, match=rf"environment's {name}, .*: it is no file, but a pipe"):
+        tls_context(None)
+
+
 def test_a_ca_file_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ca.pem")
     with pytest.raises(ConfigError, match=r"ca_file: .*ca\.pem is no file, but a pipe"):

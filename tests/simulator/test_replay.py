@@ -1,6 +1,7 @@
 """Replays: what is in the files comes out, all of it, as it was, and nothing else."""
 
 import gzip
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -325,6 +326,13 @@ def test_who_comes_back_has_missed_what_was_sent(tmp_path: Path) -> None:
     assert isinstance(session, Session)
     one.session, one.now_s = session, 130.0
     assert [kline["c"] for kline in closes(one.until(400))] == ["2.2"]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    for pipe in (tmp_path / "spot.txt", tmp_path / "BTCUSDT-1m-2025-01-01.csv"):
+        os.mkfifo(pipe)
+        with pytest.raises(ValueError, match="cannot be replayed: it is no file"):
+            Replay.from_files([pipe])
 
 
 # -- bad files ------------------------------------------------------------------------------
