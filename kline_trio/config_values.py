@@ -13,6 +13,7 @@ from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
 
 __all__ = [
+    "MAX_SECONDS",
     "hosts_reader",
     "path_reader",
     "read_age_hours",
@@ -30,7 +31,7 @@ __all__ = [
     "read_text",
 ]
 
-_MAX_SECONDS = 31_536_000
+MAX_SECONDS = 31_536_000
 """A year: whoever writes more means another unit."""
 
 
@@ -46,8 +47,8 @@ def read_seconds(value: object) -> float:
     # TOML has inf and nan, and to Python true is a number.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"a number of seconds is wanted, not {value!r}")
-    if not 0 <= value <= _MAX_SECONDS:
-        raise ValueError(f"{value} is not between 0 and {_MAX_SECONDS} seconds")
+    if not 0 <= value <= MAX_SECONDS:
+        raise ValueError(f"{value} is not between 0 and {MAX_SECONDS} seconds")
     return float(value)
 
 

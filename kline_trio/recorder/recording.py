@@ -174,10 +174,17 @@ class Recording:
 
     def remove(self, series: Iterable[Series]) -> None:
         """Record these no more; what is stored of them stays."""
-        for one in series:
+        gone = frozenset(series)
+        had = frozenset(self._series)
+        for one in gone:
             self._added.pop(one, None)
-            self._removed.add(one)
+        self._removed |= gone
         self.settle()
+        if gone - had:
+            names = some(sorted(map(str, gone - had)))
+            logger.warning("%s: to be removed, but not recorded", names)
+        if had and not self._series:
+            logger.warning("nothing is recorded any more: all series were removed")
 
     def reconnect(self, trade_type: str | None) -> None:
         """Let new connections take the place of all, or of those of one market.
@@ -185,7 +192,8 @@ class Recording:
         Raises:
           ConfigError: there is no such market.
         """
-        if trade_type is not None and trade_type not in self.listeners:
+        # A list of names has no hash.
+        if trade_type is not None and trade_type not in tuple(self.listeners):
             raise ConfigError([f"there is no market {trade_type!r}, only {' '.join(MARKETS)}"])
         for name, listener in self.listeners.items():
             if trade_type in (None, name):
