@@ -11,14 +11,14 @@ from kline_trio.errors import ConfigError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.markets import MARKETS
-from kline_trio.listing import TRADING, Listing
+from kline_trio.listing import Listing
 from kline_trio.recorder.gathering import some
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.ledger import Account
-from kline_trio.symbols import idle_patterns, unknown_symbols, wanted
+from kline_trio.symbols import idle_patterns, unknown_symbols, wanted, was_meant
 
 __all__ = ["Recording"]
 
@@ -241,9 +241,7 @@ class Recording:
 
     def _was_meant(self, series: Series) -> bool:
         """Whether a pattern meant it as long as its symbol was traded."""
-        listing = self._listing(series) or Listing(symbol=series.symbol)
-        traded = {series.symbol: attrs.evolve(listing, status=TRADING)}
-        return series in wanted((), self.config.patterns, {series.trade_type: traded})
+        return was_meant(series, self.config.patterns, self._listing(series))
 
     def _is_sealed(self, series: Series) -> bool:
         """Whether its end is in the ledger, and its symbol does not trade again."""
