@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     backfill.set_defaults(run=_backfill)
 
     init = commands.add_parser("init", help="write a commented recorder.toml")
-    init.add_argument("config", type=_path, nargs="?", default=Path("recorder.toml"))
+    init.add_argument("config", type=_path, nargs="?", default="recorder.toml")
     init.set_defaults(run=_init)
 
     tail = commands.add_parser("tail", help="print closed candles as they come; stores nothing")
@@ -235,7 +235,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "store",
         type=_path,
         nargs="?",
-        default=Path("recorder.toml"),
+        default="recorder.toml",
         help="a recorder.toml, or a store (default: recorder.toml)",
     )
     status.add_argument("--json", action="store_true", help="for programs")
@@ -260,7 +260,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "store",
         type=_path,
         nargs="?",
-        default=Path("recorder.toml"),
+        default="recorder.toml",
         help="a store, or the recorder.toml of one (default: recorder.toml)",
     )
     snapshot.add_argument("into", type=_path, metavar="DIR")
@@ -328,6 +328,10 @@ def _path(text: str) -> Path:
     try:
         path = Path(text).expanduser()
         os.fsencode(path)
+        path.absolute()  # fails if the path is relative and the working folder was deleted
+    except OSError as error:
+        problem = f"the working folder: {error.strerror}; change to one that exists"
+        raise argparse.ArgumentTypeError(f"{text}: {problem}") from None
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
     except UnicodeEncodeError:

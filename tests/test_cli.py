@@ -10,6 +10,7 @@ import pytest
 
 from kline_trio import cli, upkeep
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
+from kline_trio.storage.store import Store
 from tests.storage.support import LAYOUTS, child_environment, write_minutes
 
 
@@ -219,3 +220,34 @@ def test_every_path_of_the_command_line_expands_a_tilde(
     with pytest.raises(SystemExit, match="2"):
         cli.main(["status", "~nobody-of-that-name/data"])
     assert "~nobody-of-that-name/data: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "."],
+        ["check", "recorder.toml", "--against", "rest"],
+        ["status"],
+        ["snapshot", "/", "here"],
+        ["snapshot", "here"],
+        ["merge", "/", "/", "--into", "here"],
+        ["relayout", "/", "--layout", LAYOUTS[1], "--into", "here"],
+        ["init"],
+        ["recorder.toml"],
+        ["backfill", "recorder.toml"],
+    ],
+)
+def test_a_working_folder_that_was_deleted_is_no_bug(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert "the working folder: No such file or directory; change to" in capsys.readouterr().err
+    with pytest.raises(DiskError, match="No such file or directory"):
+        Store.open(Path("data"), None)
