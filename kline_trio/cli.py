@@ -49,6 +49,8 @@ _EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
 )
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
+_LATEST_START_MS = 253_370_764_800_000
+"""The year 9999, in which no candle begins."""
 _UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -231,13 +233,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     check.set_defaults(run=_check)
 
     status = commands.add_parser("status", help="how complete each series is, and what is absent")
-    status.add_argument(
-        "store",
-        type=_path,
-        nargs="?",
-        default="recorder.toml",
-        help="a recorder.toml, or a store (default: recorder.toml)",
-    )
+    _add_store(status)
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument(
         "--max-age",
@@ -256,13 +252,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     snapshot = commands.add_parser(
         "snapshot", help="a store as it is now, made of hard links where the disk has them"
     )
-    snapshot.add_argument(
-        "store",
-        type=_path,
-        nargs="?",
-        default="recorder.toml",
-        help="a store, or the recorder.toml of one (default: recorder.toml)",
-    )
+    _add_store(snapshot)
     snapshot.add_argument("into", type=_path, metavar="DIR")
     snapshot.set_defaults(run=_upkeep)
 
@@ -282,6 +272,11 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=_config_path, metavar="recorder.toml")
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    what = "a store, or the recorder.toml of one (default: recorder.toml)"
+    parser.add_argument("store", type=_path, nargs="?", default="recorder.toml", help=what)
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
@@ -392,6 +387,15 @@ def _demand_simulate(options: argparse.Namespace) -> None:
     for name in ("speed", "seed", "start", "replay"):
         if getattr(options, name) is not None and not options.simulate:
             raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
+    _demand_candles(options)
+
+
+def _demand_candles(options: argparse.Namespace) -> None:
+    """Refuse a speed or a start with which the built-in exchange has no candles."""
+    if options.speed is not None and not 0.001 <= options.speed <= 1_000_000:
+        raise ConfigError([f"--speed {options.speed} is not between 0.001 and 1,000,000"])
+    if options.start is not None and not 0 <= options.start < _LATEST_START_MS:
+        raise ConfigError(["--start is not in the years 1970 to 9998: no candle begins there"])
 
 
 def _record(options: argparse.Namespace) -> None:
@@ -435,6 +439,7 @@ def _backfill(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
+    _demand_candles(options)
     from kline_trio.running import simulate
 
     simulate(options)

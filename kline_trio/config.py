@@ -72,7 +72,9 @@ class StoreConfig:
         default=Path("data"), converter=_meant_path, validator=a(Path, "a pathlib.Path")
     )
     """The folder of the store; in recorder.toml, relative to that file; `~` is expanded."""
-    layout: Layout = attrs.field(factory=Layout, validator=a(Layout, "a Layout"))
+    layout: Layout = attrs.field(
+        factory=Layout, validator=[a(Layout, "a Layout"), each_read_by(Layout.check_names)]
+    )
     """How a file's path follows from its series."""
     merge_seconds: float = attrs.field(default=60.0, validator=seconds())
     """How long an accepted candle waits at least until it is in its Parquet file."""

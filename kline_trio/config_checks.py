@@ -68,8 +68,8 @@ def a_mapping_of(kind: type, keys: tuple[str, ...]) -> Check:
     )
 
 
-def each_read_by(read: Callable[[object], object]) -> Check:
-    """Demand one text, or a tuple of texts, that recorder.toml could have in this place."""
+def each_read_by(read: Callable[[Any], object]) -> Check:
+    """Demand a value, or a tuple of values, that a reader of recorder.toml would take."""
 
     def check(instance: object, attribute: "_Named", value: object) -> None:
         for one in value if isinstance(value, tuple) else (value,):

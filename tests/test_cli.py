@@ -1,11 +1,14 @@
 """Words to values, errors to one line and a status."""
 
 import errno
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kline_trio import cli, upkeep
@@ -251,3 +254,65 @@ def test_a_working_folder_that_was_deleted_is_no_bug(
     assert "the working folder: No such file or directory; change to" in capsys.readouterr().err
     with pytest.raises(DiskError, match="No such file or directory"):
         Store.open(Path("data"), None)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--speed=1e308", "--speed 1e+308 is not between 0.001 and 1,000,000"),
+        ("--speed=inf", "--speed inf is not between"),
+        ("--speed=nan", "--speed nan is not between"),
+        ("--speed=0", "--speed 0.0 is not between"),
+        ("--start=0001-01-01", "--start is not in the years 1970 to 9998"),
+        ("--start=9999-12-31", "--start is not in the years 1970 to 9998"),
+    ],
+)
+def test_a_speed_or_a_start_without_candles_is_refused(
+    option: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["recorder.toml", "--simulate"], ["simulate"]):
+        assert cli.main([*command, option]) == 2
+        assert capsys.readouterr().err.startswith(words)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_folder_that_is_no_store_is_named_and_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, foreign: bool
+) -> None:
+    folder, into = tmp_path / "folder", str(tmp_path / "into")
+    folder.mkdir()
+    if foreign:
+        pq.write_table(pa.table({"a": [1]}), folder / "foreign.parquet")
+    store = str(tmp_path / "store")
+    write_minutes(tmp_path / "store", 3, 0).close()
+    for words in (
+        ["check", str(folder)],
+        ["relayout", str(folder), "--layout", LAYOUTS[1], "--into", into],
+        ["merge", store, str(folder), "--into", into],
+    ):
+        assert cli.main(words) == 2
+        assert "there is no store" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["foreign.parquet"] * foreign
+    assert not (tmp_path / "into").exists()
+
+
+def test_candle_files_alone_are_a_store(tmp_path: Path) -> None:
+    write_minutes(tmp_path / "store", 3, 0).close()
+    shutil.rmtree(tmp_path / "store" / ".kline_trio")
+    assert cli.main(["check", str(tmp_path / "store")]) == 0
+    words = ["relayout", str(tmp_path / "store"), "--layout", LAYOUTS[1]]
+    assert cli.main([*words, "--into", str(tmp_path / "into")]) == 0
+
+
+def test_a_manifest_waits_for_no_reader_of_a_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_minutes(tmp_path / "store", 3, 0).close()
+    os.mkfifo(tmp_path / "pipe")
+    words = ["check", str(tmp_path / "store"), "--manifest", str(tmp_path / "pipe")]
+    assert cli.main(words) == 2
+    assert "pipe: cannot be written: No such device or address" in capsys.readouterr().err
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert cli.main(words) == 0
+    assert b"spot_BTCUSDT_1m.pqt" in os.read(reader, 1_000)
+    os.close(reader)

@@ -32,12 +32,14 @@ from kline_trio.config import (
 from kline_trio.exchange.http import http_client
 from kline_trio.recorder.broadcast import Broadcast
 from kline_trio.selection import Rule, Selection
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.symbols import series_of
 
 ROOT = Path(__file__).parents[1]
 BTC = kline_trio.Series("spot", "BTCUSDT", "1m")
 COIN = kline_trio.Series("coin_futures", "BTCUSD_PERP", "1s")
 ALL = Selection("usdt_futures", "1s", (Rule(pattern="*"),))
+LONG = Layout("x" * 300 + "_" + DEFAULT_LAYOUT)
 HOSTS = ("https://a",)
 URLS = ("wss://a/stream",)
 NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - what is refused
@@ -102,6 +104,7 @@ def test_a_value_of_a_wrong_type_is_named_where_it_is_given(
         (CompletenessConfig, {"grace_seconds": math.inf}, "a number of seconds from 0 to 31,"),
         (CompletenessConfig, {"attempt_seconds": 0}, "a number of seconds above 0, up to 31,"),
         (ConnectionConfig, {"max_age_hours": math.inf}, "a number of hours from 0 to 8,760"),
+        (StoreConfig, {"layout": LONG}, "StoreConfig.layout: layout 'xxx"),
         (StoreConfig, {"merge_seconds": 10**400}, "a number of seconds from 0 to 31,536,000"),
     ],
 )
