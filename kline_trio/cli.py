@@ -49,6 +49,7 @@ _EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
 )
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
+_MOST_SPEED = 1_000_000_000
 _UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -181,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     backfill.set_defaults(run=_backfill)
 
     init = commands.add_parser("init", help="write a commented recorder.toml")
-    init.add_argument("config", type=_path, nargs="?", default=Path("recorder.toml"))
+    init.add_argument("config", type=_path, nargs="?", default="recorder.toml")
     init.set_defaults(run=_init)
 
     tail = commands.add_parser("tail", help="print closed candles as they come; stores nothing")
@@ -231,13 +232,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     check.set_defaults(run=_check)
 
     status = commands.add_parser("status", help="how complete each series is, and what is absent")
-    status.add_argument(
-        "store",
-        type=_path,
-        nargs="?",
-        default=Path("recorder.toml"),
-        help="a recorder.toml, or a store (default: recorder.toml)",
-    )
+    _add_store(status)
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument(
         "--max-age",
@@ -256,13 +251,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     snapshot = commands.add_parser(
         "snapshot", help="a store as it is now, made of hard links where the disk has them"
     )
-    snapshot.add_argument(
-        "store",
-        type=_path,
-        nargs="?",
-        default=Path("recorder.toml"),
-        help="a store, or the recorder.toml of one (default: recorder.toml)",
-    )
+    _add_store(snapshot)
     snapshot.add_argument("into", type=_path, metavar="DIR")
     snapshot.set_defaults(run=_upkeep)
 
@@ -282,6 +271,11 @@ def _add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=_config_path, metavar="recorder.toml")
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    what = "a store, or the recorder.toml of one (default: recorder.toml)"
+    parser.add_argument("store", type=_path, nargs="?", default="recorder.toml", help=what)
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
@@ -328,6 +322,10 @@ def _path(text: str) -> Path:
     try:
         path = Path(text).expanduser()
         os.fsencode(path)
+        path.absolute()  # fails if the path is relative and the working folder was deleted
+    except OSError as error:
+        problem = f"the working folder: {error.strerror}; change to one that exists"
+        raise argparse.ArgumentTypeError(f"{text}: {problem}") from None
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
     except UnicodeEncodeError:
@@ -393,6 +391,13 @@ def _demand_simulate(options: argparse.Namespace) -> None:
     for name in ("speed", "seed", "start", "replay"):
         if getattr(options, name) is not None and not options.simulate:
             raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
+    _demand_candles(options)
+
+
+def _demand_candles(options: argparse.Namespace) -> None:
+    """Refuse a speed at which the built-in exchange has no candles."""
+    if options.speed is not None and not 0.001 <= options.speed <= _MOST_SPEED:
+        raise ConfigError([f"--speed {options.speed} is not between 0.001 and {_MOST_SPEED:,}"])
 
 
 def _record(options: argparse.Namespace) -> None:
@@ -436,6 +441,7 @@ def _backfill(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
+    _demand_candles(options)
     from kline_trio.running import simulate
 
     simulate(options)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import attrs
 import tomli
+from attrs.validators import optional
 
 from kline_trio.candle import Series
 from kline_trio.config_checks import (
@@ -18,7 +19,11 @@ from kline_trio.config_checks import (
     a_moment,
     a_share,
     a_whole_number,
+    each_read_by,
+    every,
+    hours,
     many,
+    positive_seconds,
     seconds,
 )
 from kline_trio.config_streams import Problems, Where, read_streams, read_table
@@ -52,6 +57,13 @@ def _meant_path(path: Any) -> Any:  # noqa: ANN401 - whatever a caller gives: it
     return folder_path(path) if isinstance(path, str | os.PathLike) else path
 
 
+def _meant_urls(urls: Any) -> Any:  # noqa: ANN401 - as above
+    """Take the slashes at the ends away, as of those in recorder.toml."""
+    if isinstance(urls, tuple):
+        return tuple(map(_meant_urls, urls))
+    return urls.rstrip("/") if isinstance(urls, str) else urls
+
+
 @attrs.frozen(kw_only=True)
 class StoreConfig:
     """Where candles are stored, and when they move from the journal into their files."""
@@ -60,7 +72,9 @@ class StoreConfig:
         default=Path("data"), converter=_meant_path, validator=a(Path, "a pathlib.Path")
     )
     """The folder of the store; in recorder.toml, relative to that file; `~` is expanded."""
-    layout: Layout = attrs.field(factory=Layout, validator=a(Layout, "a Layout"))
+    layout: Layout = attrs.field(
+        factory=Layout, validator=[a(Layout, "a Layout"), each_read_by(Layout.check_names)]
+    )
     """How a file's path follows from its series."""
     merge_seconds: float = attrs.field(default=60.0, validator=seconds())
     """How long an accepted candle waits at least until it is in its Parquet file."""
@@ -76,9 +90,14 @@ class StoreConfig:
 class EndpointConfig:
     """The hosts of one market, each list tried in order."""
 
-    websocket: tuple[str, ...] = attrs.field(validator=many(str, "URLs", least=1))
+    websocket: tuple[str, ...] = attrs.field(
+        converter=_meant_urls,
+        validator=[many(str, "URLs", least=1), each_read_by(read_stream_url)],
+    )
     """Combined streams, without stream names."""
-    rest: tuple[str, ...] = attrs.field(validator=many(str, "URLs", least=1))
+    rest: tuple[str, ...] = attrs.field(
+        converter=_meant_urls, validator=[many(str, "URLs", least=1), each_read_by(read_host)]
+    )
     """Scheme and host."""
 
 
@@ -90,7 +109,7 @@ class CompletenessConfig:
     """How long after its close a candle may take to come, in the exchange's time."""
     attempts: int = attrs.field(default=4, validator=a_whole_number())
     """How often the exchange is asked for what it does not have, until that is taken as true."""
-    attempt_seconds: float = attrs.field(default=10.0, validator=seconds())
+    attempt_seconds: float = attrs.field(default=10.0, validator=positive_seconds())
     """Between the first two attempts; each further wait is six times as long."""
 
 
@@ -119,13 +138,11 @@ class HistoryConfig:
 class ConnectionConfig:
     """The patience of a connection."""
 
-    connect_seconds: float = attrs.field(default=10.0, validator=seconds())
+    connect_seconds: float = attrs.field(default=10.0, validator=positive_seconds())
     """TCP, TLS and handshake together."""
-    stall_seconds: float = attrs.field(default=30.0, validator=seconds())
+    stall_seconds: float = attrs.field(default=30.0, validator=positive_seconds())
     """No data frame for so long: reconnect."""
-    max_age_hours: float = attrs.field(
-        default=23.0, validator=seconds("a number of hours from 0 on")
-    )
+    max_age_hours: float = attrs.field(default=23.0, validator=hours())
     """How old it grows before another takes its place; the exchange cuts it after a day."""
     redundancy: int = attrs.field(default=1, validator=a_whole_number())
     """How many connections carry each stream at the same time."""
@@ -139,7 +156,12 @@ class ConnectionConfig:
     )
     """Certificates, in PEM, that are trusted besides the system's; `~` is expanded."""
     proxy: str | None = attrs.field(
-        default=None, repr=False, validator=a(str, "a URL", optional=True, is_secret=True)
+        default=None,
+        repr=False,
+        validator=[
+            a(str, "a URL", optional=True, is_secret=True),
+            optional(each_read_by(read_proxy)),
+        ],
     )
     """The URL of a proxy, or "direct" for none; None: as the environment says."""
 
@@ -148,7 +170,7 @@ class ConnectionConfig:
 class UniverseConfig:
     """How the exchange's list of symbols is followed."""
 
-    refresh_seconds: float = attrs.field(default=600.0, validator=seconds())
+    refresh_seconds: float = attrs.field(default=600.0, validator=positive_seconds())
     """Between two looks at it."""
 
 
@@ -186,17 +208,28 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
+def _has_candles(one: Series | Selection) -> bool:
+    return one.time_interval in MARKETS[one.trade_type].intervals
+
+
+_HAS_CANDLES = "a tuple with intervals that the markets have"
+
+
 @attrs.frozen(kw_only=True)
 class Config:
     """What to record, from where, to where."""
 
     streams: tuple[Series, ...] = attrs.field(
-        validator=many(Series, 'series, as (kline_trio.Series("spot", "BTCUSDT", "1m"),),')
+        validator=[
+            many(Series, 'series, as (kline_trio.Series("spot", "BTCUSDT", "1m"),),'),
+            every(_has_candles, _HAS_CANDLES),
+        ]
     )
     """Those of lists that only name symbols: none twice; markets in their usual order, the rest as
     it was written. There is at least one, or a pattern."""
     patterns: tuple[Selection, ...] = attrs.field(
-        default=(), validator=many(Selection, "Selection")
+        default=(),
+        validator=[many(Selection, "Selection"), every(_has_candles, _HAS_CANDLES)],
     )
     """Of each list that holds more than names, all that it holds; in the same order."""
     store: StoreConfig = attrs.field(
@@ -219,8 +252,16 @@ class Config:
     history: HistoryConfig = attrs.field(
         default=HistoryConfig(), validator=a(HistoryConfig, "a HistoryConfig")
     )
-    archive: str = attrs.field(default=_ARCHIVE, validator=a(str, "a URL"))
+    archive: str = attrs.field(
+        default=_ARCHIVE,
+        converter=_meant_urls,
+        validator=[a(str, "a URL"), each_read_by(read_host)],
+    )
     """Scheme and host of the published archives."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.streams and not self.patterns:
+            raise ConfigError(["Config.streams: nothing to record: name a series, or a pattern"])
 
     @classmethod
     def from_toml(cls, path: Path | str) -> "Config":
@@ -258,7 +299,7 @@ class Config:
         except RecursionError:
             raise ConfigError([f"{name}: nested too deeply"]) from None
         reader = _Reader()
-        config = reader.config(document, folder)
+        found = reader.fields(document, folder)
         if reader.problems:
             raise ConfigError(
                 [
@@ -266,7 +307,7 @@ class Config:
                     for where, what in reader.problems
                 ]
             )
-        return config
+        return cls(**found)
 
 
 _Section = TypeVar(
@@ -297,7 +338,8 @@ class _Reader:
 
     problems: Problems = attrs.field(factory=list)
 
-    def config(self, document: dict[str, Any], folder: Path) -> Config:
+    def fields(self, document: dict[str, Any], folder: Path) -> dict[str, Any]:
+        """Return what a Config is made of, if there are no problems."""
         root = read_table((), document, _TABLES, self.problems)
         streams = read_streams(root.get("streams", {}), self.problems)
         store = self._section(
@@ -357,18 +399,18 @@ class _Reader:
         )
         rest = self._section(("rest",), root, RestConfig(), weight_share=read_share)
         history = self._section(("history",), root, HistoryConfig(), since=read_moment)
-        return Config(
-            streams=streams.series,
-            patterns=streams.patterns,
-            store=store,
-            endpoints=endpoints,
-            connection=connection,
-            universe=universe,
-            completeness=completeness,
-            rest=rest,
-            history=history,
-            archive=archive,
-        )
+        return {
+            "streams": streams.series,
+            "patterns": streams.patterns,
+            "store": store,
+            "endpoints": endpoints,
+            "connection": connection,
+            "universe": universe,
+            "completeness": completeness,
+            "rest": rest,
+            "history": history,
+            "archive": archive,
+        }
 
     def _section(
         self,

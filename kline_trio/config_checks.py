@@ -4,15 +4,16 @@ Only what could never work is refused here; recorder.toml is held to more. A tex
 used is not shown where it may hold a password.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
 from kline_trio.candle import MAX_TIME_MS
+from kline_trio.config_values import MAX_SECONDS
 from kline_trio.errors import ConfigError
 
-__all__ = ["a", "a_mapping_of", "a_moment", "a_share", "a_whole_number", "many", "seconds"]
+__all__ = ["a", "a_mapping_of", "a_moment", "a_share", "a_whole_number", "each_read_by"]
+__all__ += ["every", "hours", "many", "positive_seconds", "seconds"]
 
 
 class _Named(Protocol):
@@ -68,14 +69,52 @@ def a_mapping_of(kind: type, keys: tuple[str, ...]) -> Check:
     )
 
 
+def each_read_by(read: Callable[[Any], object]) -> Check:
+    """Demand a value, or a tuple of values, that a reader of recorder.toml would take."""
+
+    def check(instance: object, attribute: "_Named", value: object) -> None:
+        for one in value if isinstance(value, tuple) else (value,):
+            try:
+                read(one)
+            except ValueError as error:
+                place = f"{type(instance).__name__}.{attribute.name}"
+                raise ConfigError([f"{place}: {error}"]) from None
+
+    return check
+
+
+def every(is_good: Callable[[Any], bool], wanted: str) -> Check:
+    """Demand of each value of a tuple that it is good."""
+    return _check(lambda value: all(map(is_good, value)), wanted)
+
+
 def _is_number(value: object) -> bool:
-    is_one = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_one and not math.isnan(value)  # type: ignore[arg-type]
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def seconds(wanted: str = "a number of seconds from 0 on") -> Check:
-    """Demand a duration."""
-    return _check(lambda value: _is_number(value) and value >= 0, wanted)
+def seconds() -> Check:
+    """Demand a duration of a year at most: what is infinite has no place in a calendar."""
+    return _check(
+        lambda value: _is_number(value) and 0 <= value <= MAX_SECONDS,
+        f"a number of seconds from 0 to {MAX_SECONDS:,}",
+    )
+
+
+def positive_seconds() -> Check:
+    """Demand a duration in which something can happen."""
+    return _check(
+        lambda value: _is_number(value) and 0 < value <= MAX_SECONDS,
+        f"a number of seconds above 0, up to {MAX_SECONDS:,},",
+    )
+
+
+def hours() -> Check:
+    """Demand a duration in hours."""
+    most = MAX_SECONDS // 3_600
+    return _check(
+        lambda value: _is_number(value) and 0 <= value <= most,
+        f"a number of hours from 0 to {most:,}",
+    )
 
 
 def a_whole_number() -> Check:

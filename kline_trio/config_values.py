@@ -3,6 +3,7 @@
 All raise ValueError, with a text for the user, where it means nothing.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from ipaddress import ip_address
@@ -14,6 +15,7 @@ from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
 
 __all__ = [
+    "MAX_SECONDS",
     "hosts_reader",
     "path_reader",
     "read_age_hours",
@@ -31,7 +33,8 @@ __all__ = [
     "read_text",
 ]
 
-_MAX_SECONDS = 31_536_000
+_HOST_END = re.compile("[/?#]")
+MAX_SECONDS = 31_536_000
 """A year: whoever writes more means another unit."""
 
 
@@ -47,8 +50,8 @@ def read_seconds(value: object) -> float:
     # TOML has inf and nan, and to Python true is a number.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"a number of seconds is wanted, not {value!r}")
-    if not 0 <= value <= _MAX_SECONDS:
-        raise ValueError(f"{value} is not between 0 and {_MAX_SECONDS} seconds")
+    if not 0 <= value <= MAX_SECONDS:
+        raise ValueError(f"{value} is not between 0 and {MAX_SECONDS} seconds")
     return float(value)
 
 
@@ -143,7 +146,9 @@ def path_reader(folder: Path) -> Callable[[object], Path]:
 
 def read_layout(value: object) -> Layout:
     """A template for paths."""
-    return Layout(read_text(value))
+    layout = Layout(read_text(value))
+    layout.check_names()
+    return layout
 
 
 def hosts_reader(read_one: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
@@ -162,7 +167,8 @@ def read_host(value: object) -> str:
     """One http or https address, of scheme and host alone."""
     text = _url(read_text(value), "http", "https")
     parts = urlsplit(text)
-    if rest := parts._replace(scheme="", netloc="").geturl():
+    # Not of the parts, which do not tell an empty query, as that of "https://h?", from none.
+    if rest := text.partition("://")[2].removeprefix(parts.netloc):
         host = f"{parts.scheme}://{parts.netloc}"
         raise ValueError(f"{text!r}: only scheme and host are wanted, as {host!r}, without {rest}")
     return text
@@ -176,13 +182,16 @@ def read_stream_url(value: object) -> str:
         raise ValueError(f"{text!r} has no path, as in {text.partition('?')[0]}/stream")
     if "@" in parts.path or "streams=" in parts.query:
         raise ValueError(f"{text!r} names streams: end it before them, as .../stream")
-    if parts.fragment:
-        raise ValueError(f"{text!r}: nothing may follow a #")
+    if "#" in text:
+        raise ValueError(f"{text!r}: an address has no #")
     return text
 
 
 def _url(text: str, plain: str, secure: str) -> str:
     """An address; the plain scheme only goes to this machine."""
+    if "@" in _HOST_END.split(text.partition("://")[2])[0]:
+        # Not shown: it may hold a password, and addresses are in the log.
+        raise ValueError("an address without a user or a password is wanted")
     # A path with other characters, or a host that no name can be, would fail at each connection.
     if not (text.isascii() and text.isprintable()) or " " in text:
         raise ValueError(f"{text!r} is not plain ASCII; names in other scripts start with xn--")

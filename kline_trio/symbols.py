@@ -4,12 +4,15 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
+import attrs
+import trio
+
 from kline_trio.candle import Series, upper_ascii
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Interval
-from kline_trio.listing import Listing
+from kline_trio.listing import TRADING, Listing
 from kline_trio.selection import Selection
 
 __all__ = [
@@ -19,9 +22,13 @@ __all__ = [
     "series_of",
     "unknown_symbols",
     "wanted",
+    "was_meant",
 ]
 
 logger = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 10.0
+"""As the recorder waits before it looks at a doubtful list again."""
 
 
 def series_of(trade_type: str, time_interval: str, symbols: Collection[str]) -> tuple[Series, ...]:
@@ -74,6 +81,18 @@ def wanted(
     return tuple(dict.fromkeys(in_order))
 
 
+def was_meant(series: Series, patterns: Iterable[Selection], listing: Listing | None) -> bool:
+    """Return whether a pattern means a series as long as its symbol trades.
+
+    Args:
+      series: perhaps of a symbol that trades no more.
+      patterns: of all markets.
+      listing: what the exchange says of the symbol; None: nothing.
+    """
+    traded = attrs.evolve(listing or Listing(symbol=series.symbol), status=TRADING)
+    return series in wanted((), patterns, {series.trade_type: {series.symbol: traded}})
+
+
 def unknown_symbols(series: Iterable[Series], listed: Collection[str]) -> dict[str, str | None]:
     """The symbols that are not listed, each with the listed one most like it, if one is."""
     wanted = dict.fromkeys(one.symbol for one in series)
@@ -107,6 +126,7 @@ async def resolved(
     streams: Iterable[Series],
     patterns: Iterable[Selection],
     markets: Mapping[str, RestMarket],
+    stored: Iterable[Series] = (),
 ) -> tuple[tuple[Series, ...], dict[str, str]]:
     """Return the series that a configuration means now, for work that ends by itself.
 
@@ -117,6 +137,8 @@ async def resolved(
       streams: the series that it names.
       patterns: by which it chooses others.
       markets: by trade type: where to ask for the lists that patterns need.
+      stored: the series of a store. Those that a pattern means while their symbols trade are
+        returned too, whether they trade now or not.
 
     Returns:
       the series, and by trade type why a list is not to be had.
@@ -125,7 +147,7 @@ async def resolved(
     unlisted: dict[str, str] = {}
     for trade_type in sorted({one.trade_type for one in patterns}):
         try:
-            listings[trade_type] = await markets[trade_type].listings()
+            listings[trade_type] = await _trading_list(markets[trade_type])
         except UnavailableError as error:
             why = f"its list of symbols, which patterns need, is not to be had: {error}"
             unlisted[trade_type] = why
@@ -133,4 +155,24 @@ async def resolved(
         else:
             for line in idle_patterns(patterns, trade_type, listings[trade_type]):
                 logger.warning("%s", line)
-    return wanted(streams, patterns, listings), unlisted
+    known = [
+        one
+        for one in stored
+        if was_meant(one, patterns, listings.get(one.trade_type, {}).get(one.symbol))
+    ]
+    return tuple(dict.fromkeys((*wanted(streams, patterns, listings), *known))), unlisted
+
+
+async def _trading_list(market: RestMarket) -> Mapping[str, Listing]:
+    """Ask for a market's list of symbols; if none of them trades, ask once more.
+
+    Raises:
+      UnavailableError: the list is not to be had, or none of its symbols trades: the answer is
+        wrong, or the whole market halts. Patterns mean nothing then, and work would end as done.
+    """
+    for _ in range(2):
+        listed = await market.listings()
+        if any(one.is_trading for one in listed.values()):
+            return listed
+        await trio.sleep(_AGAIN_SECONDS)
+    raise UnavailableError(f"none of its {len(listed):,} symbols trades; try again later")

@@ -16,13 +16,14 @@ import attrs
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.quoting import escaped, one_line
+from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.check import CheckedFile, Fault
 from kline_trio.storage.check import check as check_files
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holes import holdings
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
-from kline_trio.storage.places import journal_path
+from kline_trio.storage.places import HOUSE, journal_path
 from kline_trio.storage.snapshot import snapshot as make_snapshot
 from kline_trio.storage.status import DEFAULT_GRACE_MS, SeriesStatus
 from kline_trio.storage.status import status as store_status
@@ -65,6 +66,8 @@ def check(options: argparse.Namespace) -> int:
         elif file.sha256 is not None:
             total["files"] += 1
             sums.append(_sum(file.sha256, file.path, path.absolute()))
+    if not (total["files"] or total["faults"] or path.is_file() or (path / HOUSE).is_dir()):
+        raise ConfigError([f"there is no store in {path}, and no candle file: nothing is checked"])
     if options.manifest is not None:
         _write_manifest(options.manifest, b"".join(sums))
     verdict = f"{total['faults']:,} faults" if total["faults"] else "all good"
@@ -121,9 +124,16 @@ def _write_manifest(place: str, content: bytes) -> None:
         sys.stdout.buffer.write(content)
         return
     try:
-        Path(place).write_bytes(content)
+        with open(place, "wb", opener=_open_at_once) as file:
+            os.set_blocking(file.fileno(), True)
+            file.write(content)
     except OSError as error:
         raise ConfigError([f"{place}: cannot be written: {error.strerror}"]) from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A pipe that nobody reads would keep the writer waiting for ever.
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _shown(files: Iterator[CheckedFile]) -> Iterator[CheckedFile]:
@@ -233,6 +243,8 @@ def snapshot(options: argparse.Namespace) -> int:
 
 def merge(options: argparse.Namespace) -> int:
     """Unite two stores into a new one, and tell where they disagree."""
+    for store in options.stores:
+        _demand_store(store)
     layout = _layout(options.layout) if options.layout else common_layout(options.stores)
     disagreements = _unite(options, layout)
     print(f"the stores disagree on {disagreements:,} candles; see docs/storage.md, Merging")
@@ -243,14 +255,19 @@ def relayout(options: argparse.Namespace) -> int:
     """Write a store anew in another layout."""
     [store] = options.stores
     layout = _layout(options.layout)
-    if not store.is_dir():
-        raise ConfigError([f"there is no store {store}"])
+    _demand_store(store)
     with ExitStack() as stack:
         # Held: what a recorder accepted meanwhile would be left behind.
         stack.callback(Store.open(store, None).close)
         _unite(options, layout)
     print(f"now swap {store} and {options.into}, and set the layout in recorder.toml")
     return 0
+
+
+def _demand_store(path: Path) -> None:
+    """Refuse a folder in which there is nothing of ours; candle files alone are a store."""
+    if not path.is_dir() or not ((path / HOUSE).is_dir() or last_end_ms(path)):
+        raise ConfigError([f"there is no store {path}"])
 
 
 def _unite(options: argparse.Namespace, layout: Layout) -> int:
@@ -277,6 +294,8 @@ def _told(found: Disagreement) -> str:
 
 def _layout(template: str) -> Layout:
     try:
-        return Layout(text_of(template))
+        layout = Layout(text_of(template))
+        layout.check_names()
     except ValueError as error:
         raise ConfigError([str(error)]) from None
+    return layout

@@ -1,15 +1,19 @@
 """Words to values, errors to one line and a status."""
 
 import errno
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kline_trio import cli, upkeep
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
+from kline_trio.storage.store import Store
 from tests.storage.support import LAYOUTS, child_environment, write_minutes
 
 
@@ -49,7 +53,7 @@ def test_each_error_has_its_status_and_no_traceback(
 @pytest.mark.parametrize(
     "text", ["0024-01-01", "0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00", "1969-12-31"]
 )
-@pytest.mark.parametrize("option", ["--since", "--until"])
+@pytest.mark.parametrize("option", ["--since", "--until", "--start"])
 def test_a_time_that_no_candle_can_have_is_refused(
     capsys: pytest.CaptureFixture[str], text: str, option: str
 ) -> None:
@@ -231,3 +235,94 @@ def test_every_path_of_the_command_line_expands_a_tilde(
     with pytest.raises(SystemExit, match="2"):
         cli.main(["status", "~nobody-of-that-name/data"])
     assert "~nobody-of-that-name/data: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "."],
+        ["check", "recorder.toml", "--against", "rest"],
+        ["status"],
+        ["snapshot", "/", "here"],
+        ["snapshot", "here"],
+        ["merge", "/", "/", "--into", "here"],
+        ["relayout", "/", "--layout", LAYOUTS[1], "--into", "here"],
+        ["init"],
+        ["recorder.toml"],
+        ["backfill", "recorder.toml"],
+    ],
+)
+def test_a_working_folder_that_was_deleted_is_no_bug(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert "the working folder: No such file or directory; change to" in capsys.readouterr().err
+    with pytest.raises(DiskError, match="No such file or directory"):
+        Store.open(Path("data"), None)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--speed=1e308", "--speed 1e+308 is not between 0.001 and 1,000,000,000"),
+        ("--speed=inf", "--speed inf is not between"),
+        ("--speed=nan", "--speed nan is not between"),
+        ("--speed=0", "--speed 0.0 is not between"),
+    ],
+)
+def test_a_speed_without_candles_is_refused(
+    option: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["recorder.toml", "--simulate"], ["simulate"]):
+        assert cli.main([*command, option]) == 2
+        assert capsys.readouterr().err.startswith(words)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_folder_that_is_no_store_is_named_and_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, foreign: bool
+) -> None:
+    folder, into = tmp_path / "folder", str(tmp_path / "into")
+    folder.mkdir()
+    if foreign:
+        pq.write_table(pa.table({"a": [1]}), folder / "foreign.parquet")
+    store = str(tmp_path / "store")
+    write_minutes(tmp_path / "store", 3, 0).close()
+    for words in (
+        ["check", str(folder)],
+        ["relayout", str(folder), "--layout", LAYOUTS[1], "--into", into],
+        ["merge", store, str(folder), "--into", into],
+    ):
+        assert cli.main(words) == 2
+        assert "there is no store" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["foreign.parquet"] * foreign
+    assert not (tmp_path / "into").exists()
+
+
+def test_candle_files_alone_are_a_store(tmp_path: Path) -> None:
+    write_minutes(tmp_path / "store", 3, 0).close()
+    shutil.rmtree(tmp_path / "store" / ".kline_trio")
+    assert cli.main(["check", str(tmp_path / "store")]) == 0
+    words = ["relayout", str(tmp_path / "store"), "--layout", LAYOUTS[1]]
+    assert cli.main([*words, "--into", str(tmp_path / "into")]) == 0
+
+
+def test_a_manifest_waits_for_no_reader_of_a_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_minutes(tmp_path / "store", 3, 0).close()
+    os.mkfifo(tmp_path / "pipe")
+    words = ["check", str(tmp_path / "store"), "--manifest", str(tmp_path / "pipe")]
+    assert cli.main(words) == 2
+    assert "pipe: cannot be written: No such device or address" in capsys.readouterr().err
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert cli.main(words) == 0
+    assert b"spot_BTCUSDT_1m.pqt" in os.read(reader, 1_000)
+    os.close(reader)

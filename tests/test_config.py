@@ -10,6 +10,7 @@ import pytest
 from kline_trio.candle import Series
 from kline_trio.config import CompletenessConfig, Config
 from kline_trio.errors import ConfigError
+from kline_trio.storage.layout import DEFAULT_LAYOUT
 
 STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
 
@@ -129,6 +130,10 @@ def test_what_completes_a_store_is_looked_over_too(text: str, words: str) -> Non
         (STREAMS + "[store]\npath = 5\n", "store.path: a text in quotes is wanted, not 5"),
         (STREAMS + '[store]\npath = ""\n', "store.path: a path is wanted"),
         (STREAMS + '[store]\nlayout = "x.pqt"\n', "store.layout: "),
+        (
+            STREAMS + f'[store]\nlayout = "{"x" * 300}_{DEFAULT_LAYOUT}"\n',
+            "a part of the path has up to 482 bytes of UTF-8",
+        ),
         (STREAMS + "[store]\nmerge_seconds = true\n", "a number of seconds is wanted, not True"),
         (STREAMS + "[store]\nmerge_seconds = -1\n", "-1 is not between 0 and"),
         (STREAMS + "[store]\ndrain_seconds = nan\n", "nan is not between 0 and"),
@@ -151,6 +156,10 @@ def test_what_completes_a_store_is_looked_over_too(text: str, words: str) -> Non
         (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a/"\n', "'wss://a' has no path"),
         (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a?x=1"\n', "has no path"),
         (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a/ws/b@kline_1m"\n', "names streams"),
+        (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a/stream#"\n', "an address has no #"),
+        (STREAMS + '[endpoints.spot]\nwebsocket = "wss://a/stream#x"\n', "an address has no #"),
+        (STREAMS + '[endpoints.spot]\nrest = "https://a?"\n', "as 'https://a', without ?"),
+        (STREAMS + '[endpoints.spot]\nrest = "https://a#"\n', "as 'https://a', without #"),
         (
             STREAMS + '[endpoints.spot]\nwebsocket = "wss://a/stream?streams=b@kline_1m"\n',
             "names streams",
@@ -170,6 +179,23 @@ def test_what_completes_a_store_is_looked_over_too(text: str, words: str) -> Non
 def test_what_cannot_be_used_is_named(text: str, words: str) -> None:
     [problem] = problems(text)
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '[endpoints.spot]\nrest = "https://me:secret@a"',
+        '[endpoints.spot]\nrest = "https://secret@a/x"',
+        '[endpoints.spot]\nrest = "https://mé:secret@a"',
+        '[endpoints.spot]\nwebsocket = "wss://me:secret@a/stream"',
+        '[endpoints]\narchive = "https://me:secret@a?"',
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_not_shown(line: str) -> None:
+    """The log names addresses."""
+    [problem] = problems(f"{STREAMS}{line}\n")
+    assert "an address without a user or a password is wanted" in problem
+    assert "secret" not in problem
 
 
 @pytest.mark.parametrize(

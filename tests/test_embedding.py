@@ -31,11 +31,17 @@ from kline_trio.config import (
 )
 from kline_trio.exchange.http import http_client
 from kline_trio.recorder.broadcast import Broadcast
+from kline_trio.selection import Rule, Selection
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.symbols import series_of
 
 ROOT = Path(__file__).parents[1]
 BTC = kline_trio.Series("spot", "BTCUSDT", "1m")
-URLS = ("wss://a",)
+COIN = kline_trio.Series("coin_futures", "BTCUSD_PERP", "1s")
+ALL = Selection("usdt_futures", "1s", (Rule(pattern="*"),))
+LONG = Layout("x" * 300 + "_" + DEFAULT_LAYOUT)
+HOSTS = ("https://a",)
+URLS = ("wss://a/stream",)
 NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - what is refused
 
 
@@ -81,6 +87,40 @@ def test_a_value_of_a_wrong_type_is_named_where_it_is_given(
     assert str(caught.value).startswith(f"{place}: ")
     assert "is wanted, not " in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "text"),
+    [
+        (EndpointConfig, {"websocket": ("nonsense",), "rest": HOSTS}, "'nonsense' is no wss://"),
+        (EndpointConfig, {"websocket": ("http://x/",), "rest": HOSTS}, "'http://x' is no wss://"),
+        (EndpointConfig, {"websocket": URLS, "rest": ("nonsense",)}, "'nonsense' is no https://"),
+        (EndpointConfig, {"websocket": URLS, "rest": ("",)}, "'' is no https://"),
+        (Config, {"streams": (BTC,), "archive": "nonsense"}, "Config.archive: 'nonsense' is no"),
+        (Config, {"streams": ()}, "Config.streams: nothing to record"),
+        (Config, {"streams": (COIN,)}, "intervals that the markets have is wanted, not (Series("),
+        (Config, {"streams": (), "patterns": (ALL,)}, "intervals that the markets have is wanted"),
+        (ConnectionConfig, {"proxy": "gopher://me:secret@a"}, "an http:// or socks5:// address"),
+        (CompletenessConfig, {"grace_seconds": math.inf}, "a number of seconds from 0 to 31,"),
+        (CompletenessConfig, {"attempt_seconds": 0}, "a number of seconds above 0, up to 31,"),
+        (ConnectionConfig, {"max_age_hours": math.inf}, "a number of hours from 0 to 8,760"),
+        (StoreConfig, {"layout": LONG}, "StoreConfig.layout: layout 'xxx"),
+        (StoreConfig, {"merge_seconds": 10**400}, "a number of seconds from 0 to 31,536,000"),
+    ],
+)
+def test_what_could_never_work_is_named(
+    kind: Callable[..., object], values: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(kline_trio.ConfigError, match=re.escape(text)) as caught:
+        kind(**values)
+    assert str(caught.value).startswith(f"{kind.__name__}.")
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses_may_end_in_a_slash_as_in_recorder_toml() -> None:
+    endpoints = EndpointConfig(websocket=("wss://a/stream/",), rest=("https://a/",))
+    assert endpoints == EndpointConfig(websocket=URLS, rest=HOSTS)
+    assert Config(streams=(BTC,), archive="https://a/").archive == "https://a"
 
 
 def test_a_right_configuration_can_be_made_and_changed() -> None:

@@ -3,7 +3,7 @@
 from kline_trio.candle import Series
 from kline_trio.listing import Listing
 from kline_trio.selection import Rule, Selection
-from kline_trio.symbols import seconds_to_next_close, unknown_symbols, wanted
+from kline_trio.symbols import seconds_to_next_close, unknown_symbols, wanted, was_meant
 
 BTC = Series("spot", "BTCUSDT", "1m")
 
@@ -12,6 +12,16 @@ def test_unknown_symbols_come_with_the_nearest_that_is_known() -> None:
     wanted = [BTC, Series("spot", "ETHUSTD", "1m"), Series("spot", "ZZZ", "1h")]
     assert unknown_symbols(wanted, {"BTCUSDT", "ETHUSDT"}) == {"ETHUSTD": "ETHUSDT", "ZZZ": None}
     assert unknown_symbols([BTC], {"BTCUSDT"}) == {}
+
+
+def test_a_pattern_means_a_series_whether_its_symbol_trades_or_not() -> None:
+    rules = (Rule(pattern="*USDT"), Rule(pattern="ETH*", is_exclusion=True))
+    patterns = (Selection("spot", "1m", rules), Selection("spot", "1h", (Rule(quote=("EUR",)),)))
+    ended = Listing(symbol="BTCEUR", status="BREAK", quote="EUR")
+    assert was_meant(BTC, patterns, None)
+    assert was_meant(Series("spot", "BTCEUR", "1h"), patterns, ended)
+    for other in (("spot", "ETHUSDT", "1m"), ("spot", "BTCEUR", "1h"), ("spot", "BTCUSDT", "5m")):
+        assert not was_meant(Series(*other), patterns, None)
 
 
 def test_the_next_close_is_the_earliest_of_all() -> None:

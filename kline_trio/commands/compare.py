@@ -2,7 +2,7 @@
 
 import argparse
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from random import Random
@@ -22,7 +22,13 @@ from kline_trio.commands.differences import (
 )
 from kline_trio.config import Config
 from kline_trio.console import log_lines
-from kline_trio.errors import DamagedArchiveError, DiskError, RefusedError, UnavailableError
+from kline_trio.errors import (
+    ConfigError,
+    DamagedArchiveError,
+    DiskError,
+    RefusedError,
+    UnavailableError,
+)
 from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unpacked
 from kline_trio.exchange.klines import Page, newest_page
 from kline_trio.exchange.rest import RestMarket
@@ -32,6 +38,7 @@ from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.witnesses import APART_SECONDS
 from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv
+from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.comparison import compare
 from kline_trio.storage.quiet import sifted
 from kline_trio.storage.stored import stored_table
@@ -121,7 +128,12 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
 
     Returns:
       the exit status: 1 if anything differs or could not be compared, else 0.
+
+    Raises:
+      ConfigError: there is no store to compare.
     """
+    if not config.store.path.is_dir():
+        raise ConfigError([f"there is no store {config.store.path}"])
     differing = not_compared = 0
     unread: set[Series] = set()
     seen: dict[Series, None] = dict.fromkeys(config.streams)
@@ -171,8 +183,9 @@ async def verify(
 ) -> list[Verified]:
     """Compare the stored candles of the configured series with the exchange's.
 
-    A recorder may hold the store meanwhile. What fails ends nothing but itself: the other files,
-    pages, series and markets are compared all the same.
+    Patterns also mean stored series whose symbols trade no more. A recorder may hold the store
+    meanwhile. What fails ends nothing but itself: the other files, pages, series and markets are
+    compared all the same.
 
     Args:
       config: names the series and the store.
@@ -217,7 +230,14 @@ async def verify(
             chosen = _chosen(stretches, series, sample, seams.random)
             return await _compared(series, ours, chosen, patience)
 
-        meant, unlisted = await resolved(config.streams, config.patterns, http.markets)
+        stored: Iterable[Series] = ()
+        if config.patterns:
+            try:
+                stored = sorted(await seams.on_disk(last_end_ms, config.store.path))
+            except DiskError as error:
+                problem = f"stored series whose symbols trade no more are left out: {error}"
+                tell_failed(NotCompared(str(config.store.path), None, problem))
+        meant, unlisted = await resolved(config.streams, config.patterns, http.markets, stored)
         for trade_type, why in unlisted.items():
             tell_failed(NotCompared(trade_type, None, why))
         for series in meant:

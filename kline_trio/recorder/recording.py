@@ -11,14 +11,14 @@ from kline_trio.errors import ConfigError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.markets import MARKETS
-from kline_trio.listing import TRADING, Listing
+from kline_trio.listing import Listing
 from kline_trio.recorder.gathering import some
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.ledger import Account
-from kline_trio.symbols import idle_patterns, unknown_symbols, wanted
+from kline_trio.symbols import idle_patterns, unknown_symbols, wanted, was_meant
 
 __all__ = ["Recording"]
 
@@ -174,10 +174,17 @@ class Recording:
 
     def remove(self, series: Iterable[Series]) -> None:
         """Record these no more; what is stored of them stays."""
-        for one in series:
+        gone = frozenset(series)
+        had = frozenset(self._series)
+        for one in gone:
             self._added.pop(one, None)
-            self._removed.add(one)
+        self._removed |= gone
         self.settle()
+        if gone - had:
+            names = some(sorted(map(str, gone - had)))
+            logger.warning("%s: to be removed, but not recorded", names)
+        if had and not self._series:
+            logger.warning("nothing is recorded any more: all series were removed")
 
     def reconnect(self, trade_type: str | None) -> None:
         """Let new connections take the place of all, or of those of one market.
@@ -185,7 +192,8 @@ class Recording:
         Raises:
           ConfigError: there is no such market.
         """
-        if trade_type is not None and trade_type not in self.listeners:
+        # A list of names has no hash.
+        if trade_type is not None and trade_type not in tuple(self.listeners):
             raise ConfigError([f"there is no market {trade_type!r}, only {' '.join(MARKETS)}"])
         for name, listener in self.listeners.items():
             if trade_type in (None, name):
@@ -233,9 +241,7 @@ class Recording:
 
     def _was_meant(self, series: Series) -> bool:
         """Whether a pattern meant it as long as its symbol was traded."""
-        listing = self._listing(series) or Listing(symbol=series.symbol)
-        traded = {series.symbol: attrs.evolve(listing, status=TRADING)}
-        return series in wanted((), self.config.patterns, {series.trade_type: traded})
+        return was_meant(series, self.config.patterns, self._listing(series))
 
     def _is_sealed(self, series: Series) -> bool:
         """Whether its end is in the ledger, and its symbol does not trade again."""

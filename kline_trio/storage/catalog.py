@@ -11,9 +11,10 @@ import attrs
 import pyarrow.parquet as pq
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.errors import DamagedError, KlineTrioError
+from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
+from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.damage import ChangedFile
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.file_list import MergedFile, is_as_listed
@@ -51,10 +52,7 @@ def series(path: str | os.PathLike[str]) -> list[Series]:
     Raises:
       KlineTrioError: there is no such folder, or a file in it is damaged; its text names it.
     """
-    store_path = folder_path(path)
-    if not store_path.is_dir():
-        raise KlineTrioError(f"there is no folder {store_path}")
-    return sorted(last_end_ms(store_path))
+    return sorted(last_end_ms(store_folder(path)))
 
 
 def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:

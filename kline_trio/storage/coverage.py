@@ -1,20 +1,26 @@
 """What is absent and why, as a table: for researchers, and as a file beside the candles."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 import pyarrow as pa
 
-from kline_trio.candle import Candle, Series, upper_ascii
-from kline_trio.interval import Interval
+from kline_trio.candle import Candle, Series
+from kline_trio.storage.arguments import (
+    a_market,
+    a_symbol,
+    an_interval,
+    store_folder,
+    unknown_series,
+)
+from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Revision
-from kline_trio.storage.names import folder_path
 from kline_trio.storage.places import coverage_path, journal_path, new_quarantine, scratch
 from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
 
@@ -67,20 +73,31 @@ def coverage(
       is `stream`, `rest` or `archive`.
 
     Raises:
-      KlineTrioError: the journal cannot be read.
-      ValueError: there is no such interval.
+      KlineTrioError: there is no such folder, the store has no series of this symbol, or the
+        journal cannot be read.
+      ValueError: there is no such market or interval, or the symbol cannot be one.
     """
-    store_path = folder_path(path)
-    interval = None if time_interval is None else Interval.from_text(time_interval).name
+    asked = {
+        "trade_type": None if trade_type is None else a_market(trade_type),
+        "symbol": None if symbol is None else a_symbol(symbol),
+        "time_interval": None if time_interval is None else an_interval(time_interval),
+    }
+    wanted = {column: value for column, value in asked.items() if value is not None}
+    store_path = store_folder(path)
     frame: pd.DataFrame = _table(store_path).to_pandas()
-    for column, wanted in (
-        ("trade_type", trade_type),
-        ("symbol", symbol and upper_ascii(symbol)),
-        ("time_interval", interval),
-    ):
-        if wanted is not None:
-            frame = frame[frame[column] == wanted]
+    for column, value in wanted.items():
+        frame = frame[frame[column] == value]
+    if "symbol" in wanted and frame.empty:
+        _check_known(store_path, wanted)
     return frame.reset_index(drop=True)
+
+
+def _check_known(store_path: Path, wanted: Mapping[str, str]) -> None:
+    """Refuse what the store has no series of: no row would say that all of it is stored."""
+    with disk_errors(store_path), journal_view(store_path) as journal:
+        known = {*journal.accounts(), *last_end_ms(store_path)}
+    if not any(all(getattr(one, name) == wanted[name] for name in wanted) for one in known):
+        raise unknown_series(store_path, " ".join(wanted.values()), sorted(map(str, known)))
 
 
 def _table(store_path: Path) -> pa.Table:
@@ -119,9 +136,9 @@ def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
       value: `stream`, `rest` or `archive`), `column`, `older`, `newer`, and which is `kept`.
 
     Raises:
-      KlineTrioError: the journal cannot be read.
+      KlineTrioError: there is no such folder, or the journal cannot be read.
     """
-    store_path = folder_path(path)
+    store_path = store_folder(path)
     with disk_errors(store_path), journal_view(store_path) as journal:
         rows = [row for one in journal.revisions() for row in _differences(one)]
     wanted = pa.schema(

@@ -23,6 +23,10 @@ _DEMANDED = ("trade_type", "symbol", "time_interval")
 _KNOWN = (*_DEMANDED, "year", "month", "date")
 _WIDTHS = {"date": 10, "month": 7, "year": 4}
 """The placeholders of time, finest first, and how many characters each becomes."""
+_MOST_BYTES = {"trade_type": 12, "symbol": 160, "time_interval": 3, **_WIDTHS}
+"""Of each placeholder's text in UTF-8; a symbol has 40 characters of four bytes at most."""
+_MOST_NAME_BYTES = 250
+"""File systems have 255; a copy that is being made is named `.NAME.tmp`."""
 _FIRST_DAY = "0000-01-01"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVER = Span(0, MAX_TIME_MS)
@@ -79,6 +83,21 @@ class Layout:
     template: str = attrs.field(default=DEFAULT_LAYOUT, validator=_check_template)
     """`/`-separated, with `{trade_type} {symbol} {time_interval}`, all demanded, and `{year}`
     (YYYY), `{month}` (YYYY-MM), `{date}` (YYYY-MM-DD) of the candle's begin in UTC."""
+
+    def check_names(self) -> None:
+        """Refuse names that can grow too long; an old store may have such a layout all the same.
+
+        Raises:
+          ValueError: a long symbol would make a longer name than file systems have.
+        """
+        for part in self.template.split("/"):
+            texts = [text + "x" * _MOST_BYTES.get(name or "", 0) for text, name in _pieces(part)]
+            size = len("".join(texts).encode())
+            if size > _MOST_NAME_BYTES:
+                raise ValueError(
+                    f"layout {self.template!r}: a part of the path has up to {size} bytes of UTF-8"
+                    f" with a long symbol; {_MOST_NAME_BYTES} is the most"
+                )
 
     def path(self, series: Series, open_time_ms: int) -> PurePosixPath:
         """Return the file, relative to the store's folder, of the candle that opens then."""

@@ -33,8 +33,12 @@ def folder_path(path: str | os.PathLike[str]) -> Path:
     differ, take the one that exists; if neither exists, prefer Python's spelling.
 
     Raises:
-      ConfigError: the path begins with `~` and the name of a user who does not exist.
+      ConfigError: the path begins with `~` and the name of a user who does not exist, or can be
+        no path.
     """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str) or "\0" in text:
+        raise ConfigError([f"a path is wanted, as text or a pathlib.Path, not {path!r:.200}"])
     # Not Path.expanduser, which would expand `./~` too.
     expanded = os.path.expanduser(path)  # noqa: PTH111
     if expanded.startswith("~"):

@@ -1,6 +1,5 @@
 """Candles as a DataFrame: the journal and the Parquet files seen as one table."""
 
-import difflib
 import os
 from collections.abc import Sequence
 from datetime import date
@@ -10,13 +9,19 @@ from typing import TYPE_CHECKING, Literal, overload
 import pandas as pd
 import pyarrow as pa
 
-from kline_trio.candle import TRADE_TYPES, Series, upper_ascii
+from kline_trio.candle import Series
 from kline_trio.errors import KlineTrioError
-from kline_trio.interval import Interval
+from kline_trio.storage.arguments import (
+    a_market,
+    a_symbol,
+    an_interval,
+    store_folder,
+    texts,
+    unknown_series,
+)
 from kline_trio.storage.catalog import last_end_ms, series
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.missing import made_whole
-from kline_trio.storage.names import folder_path
 from kline_trio.storage.stored import EARLIEST_MS, LATEST_MS, stored_tables
 from kline_trio.storage.table import BEGIN, END, without_rows
 
@@ -98,15 +103,16 @@ def read(
       index: which end of the candle the index is: `candle_end_time` (exclusive, as in the files)
         or `candle_begin_time`; the other one is the first column. Both are in UTC.
       symbols: several, instead of one: one long frame, by time and then by symbol, with a column
-        `symbol` before the others.
-      columns: which of the columns, besides the times; None: all.
+        `symbol` before the others. A text is one symbol.
+      columns: which of the columns, besides the times; a text is one column. None: all.
       missing: what to do about candles between the first and the last asked for that are not
         there: `keep` leaves them out, `null` gives them a row without values, `raise` raises.
       result: a pandas frame, or an Arrow table or a Polars frame, in which both times are columns.
 
     Raises:
-      KlineTrioError: the store holds no candle of this series, or a file or the journal cannot be
-        read, or, if that is asked for, candles are missing; the text names it.
+      KlineTrioError: there is no such folder, or it holds no candle of this series, or a file or
+        the journal cannot be read, or, if that is asked for, candles are missing; the text names
+        it.
       ValueError: an argument is none of the above.
     """
     _check_choice("index", index, ("begin", "end"))
@@ -116,9 +122,13 @@ def read(
         raise ValueError("either a symbol, or symbols=[...]")
     start_ms = None if start is None else moment_ms("start", start)
     end_ms = None if end is None else moment_ms("end", end)
-    store_path = folder_path(path)
-    names = symbols if symbols is not None else [str(symbol)]
-    every = dict.fromkeys(_series(trade_type, name, time_interval) for name in names)
+    names = [symbol] if symbols is None else texts("symbols", symbols)
+    if not names:
+        raise ValueError("symbols is empty: name at least one symbol")
+    market, interval = a_market(trade_type), an_interval(time_interval)
+    every = dict.fromkeys(Series(market, a_symbol(name), interval) for name in names)
+    chosen = None if columns is None else texts("columns", columns)
+    store_path = store_folder(path)
     with disk_errors(store_path):
         found = stored_tables(
             store_path,
@@ -135,7 +145,7 @@ def read(
             table = made_whole(
                 store_path, wanted, table, start_ms, end_ms, raises=missing == "raise"
             )
-        tables[wanted.symbol] = _chosen(table, columns)
+        tables[wanted.symbol] = _chosen(table, chosen)
     if symbols is None:
         [table] = tables.values()
     else:
@@ -186,12 +196,6 @@ def _as_asked(
     return frame
 
 
-def _series(trade_type: str, symbol: str, time_interval: str) -> Series:
-    if trade_type not in TRADE_TYPES:
-        raise ValueError(f"trade_type is one of {' '.join(TRADE_TYPES)}, not {trade_type!r}")
-    return Series(trade_type, upper_ascii(symbol), Interval.from_text(time_interval).name)
-
-
 def moment_ms(name: str, moment: str | date | pd.Timestamp) -> int:
     """A date or a time in milliseconds, UTC if it names no zone.
 
@@ -215,12 +219,6 @@ def moment_ms(name: str, moment: str | date | pd.Timestamp) -> int:
 
 
 def _check_known(store_path: Path, wanted: Series) -> None:
-    known = {str(other): other for other in series(store_path)}
-    if str(wanted) in known:
-        return
-    nearest = difflib.get_close_matches(str(wanted), known, n=3)
-    hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-    raise KlineTrioError(
-        f"no candles of {wanted} in {store_path}{hint}; kline_trio.series({str(store_path)!r})"
-        f" lists all {len(known)} series"
-    )
+    known = [str(other) for other in series(store_path)]
+    if str(wanted) not in known:
+        raise unknown_series(store_path, str(wanted), known)

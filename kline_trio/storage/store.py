@@ -75,8 +75,8 @@ class Store:
           DiskError: the folder cannot be made or written, or is on a network file system.
           ConfigError: a newer kline_trio wrote it, or its files are laid out in another way.
         """
-        path = path.absolute()
         with disk_errors(path), contextlib.ExitStack() as undo:
+            path = path.absolute()
             make_folders(path)
             refuse_network_disk(path)
             make_folders(scratch(path))

@@ -18,9 +18,9 @@ import pyarrow as pa
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.listing import GONE, TRADING, Listing
+from kline_trio.storage.arguments import a_market, store_folder
 from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
-from kline_trio.storage.names import folder_path
 from kline_trio.storage.places import new_quarantine, scratch, universe_path
 from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
 
@@ -287,19 +287,20 @@ def universe(
       the delivery date, as far as it was known, still to come.
 
     Raises:
-      KlineTrioError: the file cannot be read.
-      ValueError: `at` is no time.
+      KlineTrioError: there is no such folder, or the file cannot be read.
+      ValueError: `at` is no time, or there is no such market.
     """
     import pandas as pd
 
     from kline_trio.storage.reader import moment_ms
 
     at_ms = None if at is None else moment_ms("at", at)
-    file_path = universe_path(folder_path(path))
+    market = None if trade_type is None else a_market(trade_type)
+    file_path = universe_path(store_folder(path))
     with disk_errors(file_path):
         frame: pd.DataFrame = _read(file_path).to_pandas()
-    if trade_type is not None:
-        frame = frame[frame["trade_type"] == trade_type]
+    if market is not None:
+        frame = frame[frame["trade_type"] == market]
     if at_ms is not None:
         moment = pd.Timestamp(at_ms, unit="ms", tz="UTC")
         frame = frame[frame["time"] <= moment]

@@ -199,6 +199,43 @@ async def test_a_market_without_a_list_of_symbols_keeps_no_other_series_waiting(
             await fill(alone, seams=without)
 
 
+EMPTY = b'{"symbols":[]}'
+HALTED = b'{"symbols":[{"symbol":"BTCUSDT","status":"BREAK"}]}'
+
+
+@attrs.define
+class Doubtful(Transport):
+    """Gives a list of spot in which nothing trades."""
+
+    body: bytes
+    times: int
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/api/v3/exchangeInfo" and self.times > 0:
+            self.times -= 1
+            return httpx2.Response(200, stream=httpx2.ByteStream(self.body))
+        return await super().handle_async_request(request)
+
+
+@pytest.mark.parametrize("body", [EMPTY, HALTED])
+async def test_a_list_in_which_nothing_trades_is_asked_for_again(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, body: bytes
+) -> None:
+    """Once it said "done: 0 candles filled in", and had looked at nothing."""
+    exchange = Exchange(start_ms=START_MS)
+    pattern = Config.from_text('[streams.spot]\n1m = ["ETHUSD?"]\n', name="", folder=tmp_path)
+    config = since_days_ago(attrs.evolve(config_in(tmp_path), patterns=pattern.patterns), 0.1)
+    alone = attrs.evolve(config, streams=())
+    async with joined(exchange) as seams:
+        twice, once = (
+            attrs.evolve(seams, http_transport=Doubtful(exchange, body, times)) for times in (2, 1)
+        )
+        with pytest.raises(UnavailableError, match=r"spot: its list .* of its . symbols trades"):
+            await fill(alone, seams=twice)
+        await fill(alone, seams=once)
+    assert_complete(tmp_path, exchange, GOOD[0], minute(-144), START_MS - 60_000)
+
+
 @attrs.define
 class NoList(Transport):
     """Gives no list of symbols of the USDT-margined market."""

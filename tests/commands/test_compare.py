@@ -26,6 +26,7 @@ from kline_trio.commands.compare import (
 )
 from kline_trio.commands.differences import print_across_intervals
 from kline_trio.config import Config, EndpointConfig, StoreConfig
+from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import QuietStretch, RestFault
@@ -406,6 +407,36 @@ async def test_a_market_without_time_or_list_keeps_no_other_from_being_compared(
     [no_list] = failed
     assert no_list.subject == "usdt_futures"
     assert "list of symbols" in no_list.problem
+
+
+@pytest.mark.parametrize(
+    ("body", "failures"),
+    [
+        (b'{"symbols":[]}', ["spot"]),
+        (b'{"symbols":[{"symbol":"BTCUSDT","status":"BREAK"}]}', ["spot"]),
+        (b'{"symbols":[{"symbol":"OTHERUSDT","status":"TRADING"}]}', []),
+    ],
+)
+async def test_patterns_mean_what_is_stored_whether_it_trades_or_not(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, body: bytes, failures: list[str]
+) -> None:
+    """Once nothing was compared then, and the status was 0."""
+    exchange = Exchange(start_ms=START_MS)
+    config = recorded(tmp_path, exchange, SPOT)
+    pattern = Config.from_text('[streams.spot]\n1m = ["BTC*"]\n', name="", folder=tmp_path)
+    config = attrs.evolve(config, streams=(), patterns=pattern.patterns)
+    results, failed, _ = await checked(
+        exchange, config, "rest", lambda url: answer(200, body) if "exchangeInfo" in url else None
+    )
+    assert compared(results.pop(SPOT)) == 2_880
+    assert results == {}
+    assert [one.subject for one in failed] == failures
+
+
+def test_without_a_store_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"there is no store .*nowhere"):
+        check_against(config, argparse.Namespace(against="rest"))
 
 
 async def test_a_dead_host_is_asked_for_a_while_and_not_for_each_page(

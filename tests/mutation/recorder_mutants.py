@@ -142,4 +142,18 @@ RECORDER = (
         "age = self.max_age_seconds",
         f"{_ROSTER}::test_lives_that_began_together_do_not_end_together",
     ),
+    Mutant(
+        "a list in which nothing trades is followed by a backfill",
+        "symbols.py",
+        "if any(one.is_trading for one in listed.values()):",
+        "if True:",
+        "commands/test_backfill.py::test_a_list_in_which_nothing_trades_is_asked_for_again",
+    ),
+    Mutant(
+        "the last series is removed without a word",
+        "recorder/recording.py",
+        "if had and not self._series:",
+        "if False:",
+        "recorder/test_recording.py::test_to_remove_what_is_not_recorded_or_all_that_is_is_told",
+    ),
 )

@@ -477,6 +477,13 @@ STORAGE = (
         f"{_READER}::test_what_is_merged_while_it_is_read_is_read",
     ),
     Mutant(
+        "the ledger of an unknown series is empty",
+        "storage/coverage.py",
+        'if "symbol" in wanted and frame.empty:',
+        "if False:",
+        "storage/test_coverage.py::test_coverage_of_one_series_only",
+    ),
+    Mutant(
         "a moment between two milliseconds is rounded down",
         "storage/reader.py",
         'stamp = stamp.ceil("ms")',

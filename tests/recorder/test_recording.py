@@ -9,6 +9,7 @@ import pytest
 
 from kline_trio.candle import Series
 from kline_trio.config import Config
+from kline_trio.errors import ConfigError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.listing import PENDING, TRADING, Listing
 from kline_trio.recorder.recording import Recording
@@ -166,9 +167,9 @@ def test_what_ended_while_no_recorder_ran_is_gone_on_with() -> None:
 
 
 def test_what_no_pattern_ever_meant_is_not_gone_on_with() -> None:
-    here = house(patterns=())
+    here = house(LTC, patterns=())
     here.recording.go_on_with({ETH: Account(0, NOW_MS)})
-    assert here.recording.series == ()
+    assert here.recording.series == (LTC,)
 
 
 @pytest.mark.parametrize("is_removed", [True, False])
@@ -181,3 +182,24 @@ def test_what_a_program_adds_and_removes(is_removed: bool) -> None:
     assert list(here.recording.series) == [BTC if is_removed else ETH]
     here.recording.add([BTC])
     assert BTC in here.recording.series
+
+
+def test_to_remove_what_is_not_recorded_or_all_that_is_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here = house(BTC, ETH, patterns=())
+    here.recording.settle()
+    here.recording.remove([ETH])
+    assert caplog.messages == []
+    here.recording.remove([BTC, LTC])
+    assert caplog.messages == [
+        "spot LTCUSDT-1m: to be removed, but not recorded",
+        "nothing is recorded any more: all series were removed",
+    ]
+
+
+def test_only_the_name_of_a_market_is_one() -> None:
+    here = house(BTC)
+    for wrong in (["spot"], "spto", 5):
+        with pytest.raises(ConfigError, match="there is no market"):
+            here.recording.reconnect(wrong)  # type: ignore[arg-type]

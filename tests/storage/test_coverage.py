@@ -20,12 +20,14 @@ from kline_trio.storage.places import coverage_path
 from tests.storage.support import BTC, make_candle, merge_all, minutes, open_store, receive
 from tests.storage.test_ledger import absent, at, candles, refill
 
+ETH = Series("spot", "ETHUSDT", "1m")
+
 
 @pytest.fixture
 def gappy(tmp_path: Path) -> Path:
-    """Minutes 0 to 19; 5 and 6 are nowhere, 10 came over REST, 15 is still asked for."""
+    """BTC's minutes 0 to 19; 5 and 6 are nowhere, 10 came over REST, 15 is still asked for."""
     store = open_store(tmp_path)
-    store.settle([], {BTC: Account(at(0), at(20))})
+    store.settle([], {one: Account(at(0), at(20)) for one in (BTC, ETH)})
     store.accept([*minutes(0, 5), *minutes(7, 10), *minutes(11, 15), *minutes(16, 20)])
     merge_all(store)
     store.settle([absent(5, 7), absent(10, 11, Reason.RECORDER_DOWN), absent(15, 16)], {})
@@ -69,6 +71,9 @@ def test_coverage_has_a_row_for_each_range(gappy: Path) -> None:
 def test_coverage_of_one_series_only(gappy: Path) -> None:
     assert len(kline_trio.coverage(gappy, "spot", "btcusdt", "1m")) == 3
     assert len(kline_trio.coverage(gappy, "spot", "ETHUSDT")) == 0
+    for unknown in (("spot", "NOPE"), ("spot", "BTCUSDT", "1h"), (None, "BTCUSD")):
+        with pytest.raises(KlineTrioError, match=f"no candles of .*{unknown[1]}.* in "):
+            kline_trio.coverage(gappy, *unknown)
     assert len(kline_trio.coverage(gappy, time_interval="1mo")) == 0
     with pytest.raises(ValueError, match="unknown interval"):
         kline_trio.coverage(gappy, time_interval="2m")

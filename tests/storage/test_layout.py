@@ -88,6 +88,28 @@ def test_unusable_templates_say_why(template: str, complaint: str) -> None:
     assert complaint in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("template", "size"),
+    [
+        ("x" * 250 + "/" + "x" * 70 + "_" + DEFAULT_LAYOUT, 252),
+        ("币" * 84 + "/" + DEFAULT_LAYOUT, 252),
+        ("{symbol}_" + DEFAULT_LAYOUT, 342),
+    ],
+)
+def test_names_that_can_grow_too_long_are_refused_for_a_new_store(template: str, size: int) -> None:
+    """A store that has such a layout is read all the same."""
+    with pytest.raises(ValueError, match=f"up to {size} bytes of UTF-8"):
+        Layout(template).check_names()
+
+
+def test_the_longest_name_can_be_made_and_copied(tmp_path: Path) -> None:
+    layout = Layout("x" * 250 + "/" + "x" * 68 + "_" + DEFAULT_LAYOUT)
+    layout.check_names()
+    path = layout.path(Series("usdt_futures", "𠀀" * 40, "1M"), START_MS)
+    assert len(path.name.encode()) == 250
+    (tmp_path / f".{path.name}.tmp").touch()
+
+
 _fragments = st.sampled_from(
     ["/", "..", ".", "_", "\\", "\0", "a", "=", "{", "}", "~", ":", "\n", " ", "{{", "}}"]
     + [f"{{{name}}}" for name in ("trade_type", "symbol", "time_interval", "year", "month", "x")]

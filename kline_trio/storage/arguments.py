@@ -1,0 +1,95 @@
+"""What a program names to a reader: a store's folder, a market, symbols, an interval, columns."""
+
+import difflib
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from kline_trio.candle import TRADE_TYPES, check_symbol, upper_ascii
+from kline_trio.errors import ConfigError, KlineTrioError
+from kline_trio.interval import Interval
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.names import folder_path
+
+__all__ = ["a_market", "a_symbol", "an_interval", "store_folder", "texts", "unknown_series"]
+
+
+def store_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a store's folder, with `~` expanded.
+
+    Raises:
+      KlineTrioError: there is no such folder, or the path is none.
+    """
+    folder = folder_path(path)
+    with disk_errors(folder):
+        if not folder.is_dir():
+            raise KlineTrioError(f"there is no folder {folder}")
+    return folder
+
+
+def a_market(trade_type: object) -> str:
+    """Return the trade type.
+
+    Raises:
+      ValueError: there is no such market.
+    """
+    if not isinstance(trade_type, str) or trade_type not in TRADE_TYPES:
+        one_of = " ".join(TRADE_TYPES)
+        raise ConfigError([f"trade_type is one of {one_of}, not {trade_type!r:.200}"])
+    return trade_type
+
+
+def a_symbol(symbol: object) -> str:
+    """Return the symbol with its ASCII letters in upper case.
+
+    Raises:
+      ValueError: a symbol cannot be spelled so.
+    """
+    upper = upper_ascii(symbol) if isinstance(symbol, str) else symbol
+    try:
+        check_symbol(upper)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError([f"symbol {symbol!r:.200}: {error}"]) from None
+    return str(upper)
+
+
+def an_interval(name: object) -> str:
+    """Return the exchange's spelling of an interval.
+
+    Raises:
+      ValueError: there is no such interval.
+    """
+    return Interval.from_text(name if isinstance(name, str) else "").name
+
+
+def texts(name: str, value: Iterable[object]) -> list[str]:
+    """Return the texts of an argument; a text alone counts as one.
+
+    Args:
+      name: the argument's.
+      value: what a caller gave.
+
+    Raises:
+      ValueError: something in it is no text.
+    """
+    found = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    for one in found:
+        if not isinstance(one, str):
+            raise ConfigError([f'{name} are texts, as {name}=["..."], not {value!r:.200}'])
+    return [str(one) for one in found]
+
+
+def unknown_series(store_path: Path, wanted: str, known: Collection[str]) -> KlineTrioError:
+    """Return the error that the store has no such series, with those most like it.
+
+    Args:
+      store_path: the store's folder.
+      wanted: the series, as text.
+      known: those that the store has, as texts.
+    """
+    nearest = difflib.get_close_matches(wanted, known, n=3)
+    hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+    return KlineTrioError(
+        f"no candles of {wanted} in {store_path}{hint}; kline_trio.series({str(store_path)!r})"
+        f" lists all {len(known)} series"
+    )
