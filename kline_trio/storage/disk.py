@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+import pyarrow as pa
 
 from kline_trio.errors import DamagedError, DiskError, NoRoomError
 
 __all__ = [
+    "arrow_wants",
     "copy_durably",
     "disk_errors",
     "free_bytes",
@@ -57,6 +59,10 @@ _NETWORK_DISKS = frozenset(
 )
 """Kinds of file systems, with `fuse.` or without. By those of the second line a virtual machine
 sees the disks of its host, as WSL sees Windows'."""
+
+_NO_THREAD = re.compile("Failed to launch worker thread|Resource temporarily unavailable")
+_NO_MEMORY = re.compile("bad_alloc|malloc of size|out of memory", re.IGNORECASE)
+"""What Arrow says, which has neither types nor numbers for it."""
 
 _FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS only, where fsync stops at the drive's own memory."""
@@ -218,6 +224,20 @@ def refuse_network_disk(folder: Path) -> None:
                     " torn: keep it on a local disk, and copy snapshots of it over the network"
                 )
             return
+
+
+@contextlib.contextmanager
+def arrow_wants() -> Iterator[None]:
+    """Turn Arrow's errors for want of threads and memory into those that Python raises for it."""
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if _NO_THREAD.search(str(error)):
+            # The words of `threading`, by which the command line knows it.
+            raise RuntimeError("can't start new thread") from error
+        if _NO_MEMORY.search(str(error)):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 @contextlib.contextmanager
