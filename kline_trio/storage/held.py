@@ -59,7 +59,7 @@ class StoreLock:
             undo.callback(os.close, file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _lock_folder(folder)
+                lock_folder(folder)
             except BlockingIOError:
                 holder = os.read(file, 20).decode(errors="replace").strip() or "unknown"
                 store = path.parent.parent
@@ -231,8 +231,12 @@ class JournalFile:
         os.close(self._descriptor)
 
 
-def _lock_folder(folder: int) -> None:
-    """Locks a folder where its file system can; elsewhere the file's lock is all there is."""
+def lock_folder(folder: int) -> None:
+    """Locks a folder where its file system can; elsewhere nothing happens.
+
+    Raises:
+      BlockingIOError: another descriptor has the lock.
+    """
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -61,7 +61,7 @@ STORAGE = (
     Mutant(
         "to delete the lock lets a second recorder in",
         "storage/held.py",
-        "_lock_folder(folder)",
+        "lock_folder(folder)",
         "pass",
         f"{_HELD}::test_a_lock_that_is_taken_away_lets_nobody_in_and_ends_its_holder[_unlink_lock]",
     ),
