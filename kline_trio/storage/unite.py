@@ -6,7 +6,7 @@ The new store is made under another name and gets its own at the end: one that i
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kline_trio.candle import Series
-from kline_trio.errors import ConfigError, StoreInUseError
+from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import series as series_in
+from kline_trio.storage.catalog import foreign_only, last_end_ms, log_damage
 from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
 from kline_trio.storage.held import lock_folder
 from kline_trio.storage.journal_view import journal_view
@@ -86,11 +86,23 @@ def common_layout(stores: Sequence[Path]) -> Layout:
     return Layout(templates.pop() if templates else DEFAULT_LAYOUT)
 
 
-def unite(stores: Sequence[Path], into: Path, layout: Layout) -> Iterator[UnitedSeries]:
+def unite(
+    stores: Sequence[Path],
+    into: Path,
+    layout: Layout,
+    on_damage: Callable[[Path, DamagedError], None] = log_damage,
+) -> Iterator[UnitedSeries]:
     """Writes all candles of the stores into a new one, series by series, files and journals.
 
     Of series and rows that several stores hold, see `_RANK`. The files that come out have the same
     bytes in whichever order the stores are named.
+
+    Args:
+      stores: their folders.
+      into: the new store's folder.
+      layout: how its files are named.
+      on_damage: told of each file that cannot be opened and that no journal lists. It is passed
+        over, and may be named again.
 
     Raises:
       ConfigError: the new store's place is taken, or a store is none.
@@ -103,8 +115,9 @@ def unite(stores: Sequence[Path], into: Path, layout: Layout) -> Iterator[United
     with work_folder(into) as work:
         store = Store.open(work, layout)
         try:
-            for one in sorted({one for path in stores for one in series_in(path)}):
-                yield _united(one, stores, store)
+            tells = {path: foreign_only(path, on_damage) for path in stores}
+            for one in sorted({one for path in stores for one in last_end_ms(path, tells[path])}):
+                yield _united(one, tells, store)
             unite_universes(stores, UniverseFile.open(work))
         finally:
             store.close()
@@ -184,14 +197,16 @@ def _sweep(work: Path) -> None:
         shutil.rmtree(house)
 
 
-def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSeries:
+def _united(
+    series: Series, stores: Mapping[Path, Callable[[Path, DamagedError], None]], store: Store
+) -> UnitedSeries:
     table = without_rows(series)
     disagreements: list[Disagreement] = []
     # Of what waits in the journals: their own merges would have noted these.
     revisions: list[Revision] = []
-    for path in stores:
+    for path, tell in stores.items():
         with disk_errors(path):
-            other = stored(path, [series])[series]
+            other = stored(path, [series], on_damage=tell)[series]
         if other is not None:
             revisions += other.revisions()
             better, found = _better(series, table, other.table())
@@ -199,7 +214,7 @@ def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSerie
             table = overlay(table, better)
     for place, piece in by_file(table, series, store.layout):
         store.take_in(piece, place, series)
-    _unite_ledgers(series, stores, store, table, revisions)
+    _unite_ledgers(series, tuple(stores), store, table, revisions)
     return UnitedSeries(series, table.num_rows, tuple(disagreements))
 
 

@@ -465,11 +465,11 @@ STORAGE = (
         "with journal_view(store_path) as journal:\n"
         "waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}\n"
         "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
-        "for path, owner, file in open_files(_candidates(store_path, wanted)):\n"
+        "for path, owner, file in open_files(_candidates(store_path, wanted), on_damage):\n"
         "if owner in pieces:\n"
         "pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))",
         "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
-        "for path, owner, file in open_files(_candidates(store_path, wanted)):\n"
+        "for path, owner, file in open_files(_candidates(store_path, wanted), on_damage):\n"
         "    if owner in pieces:\n"
         "        pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))\n"
         "with journal_view(store_path) as journal:\n"

@@ -161,6 +161,17 @@ def test_one_that_gets_the_lock_after_another_looks_again(
     assert not work.exists()
 
 
+@pytest.mark.parametrize("name", ["foo.parquet", "spot_BTCUSDT_1m.pqt"])
+def test_a_damaged_file_goes_along_and_is_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_minutes(tmp_path / "data", 5, 2).close()
+    (tmp_path / "data" / name).write_bytes(b"junk")
+    assert main(["snapshot", str(tmp_path / "data"), str(tmp_path / "copy")]) == 1
+    assert f"{tmp_path / 'data' / name} is damaged" in capsys.readouterr().err
+    assert (tmp_path / "copy" / name).read_bytes() == b"junk"
+
+
 def test_the_command_finds_the_store_by_recorder_toml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
