@@ -14,7 +14,7 @@ import attrs
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.errors import DiskError
 from kline_trio.storage import held
-from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.disk import check_descriptors, disk_errors
 from kline_trio.storage.file_list import MergedFile, merged_files
 from kline_trio.storage.journal_tables import check_version
 from kline_trio.storage.ledger import (
@@ -255,6 +255,7 @@ def _live(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection | No
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
             raise
+        check_descriptors(journal)
         return None
 
 
