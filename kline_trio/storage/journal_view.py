@@ -206,9 +206,11 @@ def journal_view(store_path: Path) -> Iterator[JournalView]:
     with disk_errors(journal), contextlib.ExitStack() as stack:
         connection = None
         if journal.exists():
+            lock = lock_path(journal.parents[1])
+            held.refuse_special([*held.journal_parts(journal), lock])
             connection = None
             is_open_here = held.is_open_here(journal)
-            if is_open_here or not _is_abandoned(lock_path(journal.parents[1])):
+            if is_open_here or not _is_abandoned(lock):
                 connection = _live(journal, stack)
             if connection is None and is_open_here:
                 # To close a copy's source would drop the locks that this process has on it.

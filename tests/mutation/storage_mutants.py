@@ -68,8 +68,8 @@ STORAGE = (
     Mutant(
         "a journal of this process is copied",
         "storage/journal_view.py",
-        "if is_open_here or not _is_abandoned(lock_path(journal.parents[1])):",
-        "if not _is_abandoned(lock_path(journal.parents[1])):",
+        "if is_open_here or not _is_abandoned(lock):",
+        "if not _is_abandoned(lock):",
         f"{_HELD}::test_no_code_of_this_process_drops_the_locks_of_sqlite",
     ),
     Mutant(
