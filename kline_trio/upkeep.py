@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TextIO
@@ -174,7 +174,8 @@ def status(options: argparse.Namespace) -> int:
     """Print how complete a store is, series by series, those that only are configured too.
 
     Returns:
-      1 if a candle is absent and nothing tells why, or if a limit of the options is not kept.
+      1 if a candle is absent and nothing tells why, a file cannot be read, or a limit of the
+      options is not kept.
     """
     store, config = _store_of(options.store)
     grace_ms = DEFAULT_GRACE_MS
@@ -199,8 +200,8 @@ def status(options: argparse.Namespace) -> int:
         print("\n".join(status_lines(found)))
     else:
         print(f"{store}: nothing is stored there")
-    failed = failures(found, options.max_age, options.min_complete)
-    for line in failed:
+    failed = [*found.damaged, *failures(found, options.max_age, options.min_complete)]
+    for line in map(one_line, failed):
         print(line, file=sys.stderr)
     return 1 if failed or any(one.unexplained for one in every) else 0
 
@@ -230,7 +231,7 @@ def _store_of(path: Path) -> tuple[Path, Config | None]:
 
 
 def snapshot(options: argparse.Namespace) -> int:
-    """Make a snapshot of a store, beside a running recorder or not."""
+    """Make a snapshot of a store, beside a running recorder or not; 1 if a file is damaged."""
     store, _ = _store_of(options.store)
     made = make_snapshot(
         store, options.into, lambda done, every: _progress(f"{done:,} of {every:,} files")
@@ -238,30 +239,36 @@ def snapshot(options: argparse.Namespace) -> int:
     _progress("")
     copied = f" ({made.copied:,} copied, not linked)" if made.copied else ""
     print(f"{options.into}: {made.files:,} files{copied}, {made.waiting:,} candles in the journal")
-    return 0
+    return _name_damaged(made.damaged)
+
+
+def _name_damaged(lines: Collection[str]) -> int:
+    for line in lines:
+        print(one_line(line), file=sys.stderr)
+    return 1 if lines else 0
 
 
 def merge(options: argparse.Namespace) -> int:
-    """Unite two stores into a new one, and tell where they disagree."""
+    """Unite two stores into a new one, and tell where they disagree; 1 if a file is damaged."""
     for store in options.stores:
         _demand_store(store)
     layout = _layout(options.layout) if options.layout else common_layout(options.stores)
-    disagreements = _unite(options, layout)
+    disagreements, damaged = _unite(options, layout)
     print(f"the stores disagree on {disagreements:,} candles; see docs/storage.md, Merging")
-    return 0
+    return _name_damaged(damaged)
 
 
 def relayout(options: argparse.Namespace) -> int:
-    """Write a store anew in another layout."""
+    """Write a store anew in another layout; 1 if a file is damaged."""
     [store] = options.stores
     layout = _layout(options.layout)
     _demand_store(store)
     with ExitStack() as stack:
         # Held: what a recorder accepted meanwhile would be left behind.
         stack.callback(Store.open(store, None).close)
-        _unite(options, layout)
+        _, damaged = _unite(options, layout)
     print(f"now swap {store} and {options.into}, and set the layout in recorder.toml")
-    return 0
+    return _name_damaged(damaged)
 
 
 def _demand_store(path: Path) -> None:
@@ -270,9 +277,15 @@ def _demand_store(path: Path) -> None:
         raise ConfigError([f"there is no store {path}"])
 
 
-def _unite(options: argparse.Namespace, layout: Layout) -> int:
+def _unite(options: argparse.Namespace, layout: Layout) -> tuple[int, Collection[str]]:
+    """Return how many disagreements there are, and what is wrong with each damaged file."""
     rows = disagreements = series = 0
-    for one in unite(options.stores, options.into, layout):
+    damaged: dict[Path, str] = {}
+
+    def tell(path: Path, error: DamagedError) -> None:
+        damaged[path] = f"{error}; the new store lacks it"
+
+    for one in unite(options.stores, options.into, layout, tell):
         series += 1
         rows += one.rows
         for found in one.disagreements[: max(0, _MOST_DISAGREEMENTS - disagreements)]:
@@ -281,7 +294,7 @@ def _unite(options: argparse.Namespace, layout: Layout) -> int:
         _progress(f"{one.series}: {one.rows:,} rows")
     _progress("")
     print(f"{options.into}: {series:,} series, {rows:,} candles")
-    return disagreements
+    return disagreements, damaged.values()
 
 
 def _told(found: Disagreement) -> str:

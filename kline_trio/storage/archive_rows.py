@@ -18,6 +18,7 @@ from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedArchiveError
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
+from kline_trio.storage.disk import arrow_wants
 from kline_trio.storage.table import BEGIN, END, schema, values_of, without_rows
 
 if TYPE_CHECKING:
@@ -135,7 +136,9 @@ def _columns(text: bytes, skip_rows: int = 0) -> _Columns:
     reading = pyarrow.csv.ReadOptions(
         column_names=list(_COLUMNS), skip_rows=skip_rows, use_threads=False, block_size=_BLOCK_BYTES
     )
-    raw = pyarrow.csv.read_csv(io.BytesIO(text), read_options=reading, convert_options=_CONVERSION)
+    with arrow_wants():
+        file = io.BytesIO(text)
+        raw = pyarrow.csv.read_csv(file, read_options=reading, convert_options=_CONVERSION)
     columns = {name: values_of(raw[name]) for name in _COLUMNS[:-1]}
     for name in (BEGIN, END):
         columns[name] = _milliseconds(columns[name])

@@ -1,6 +1,7 @@
 """What a store holds, by its files' own words."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
@@ -36,30 +37,65 @@ __all__ = [
     "candle_files",
     "changed_files",
     "first_stored_ms",
+    "foreign_only",
     "held_spans",
     "last_end_ms",
+    "log_damage",
     "open_files",
     "series",
     "stored_spans",
 ]
 
+logger = logging.getLogger(__name__)
+
 _Damaged = Callable[[Path, DamagedError], None]
+
+
+def log_damage(_: Path, error: DamagedError) -> None:
+    """Warn of a damaged file, which is passed over."""
+    logger.warning("%s; it is passed over", error)
+
+
+def foreign_only(store_path: Path, on_damage: _Damaged) -> _Damaged:
+    """Return an `on_damage` that raises if the journal lists the file: what it held would be lost.
+
+    Raises:
+      DiskError: the journal cannot be read.
+    """
+    with journal_view(store_path) as journal:
+        listed = {store_path / file.path for file in journal.files()}
+
+    def tell(path: Path, error: DamagedError) -> None:
+        if path in listed:
+            raise error
+        on_damage(path, error)
+
+    return tell
 
 
 def series(path: str | os.PathLike[str]) -> list[Series]:
     """The series that the store holds candles of, in order.
 
+    A damaged file that the journal does not list is named in the log, and passed over.
+
     Raises:
-      KlineTrioError: there is no such folder, or a file in it is damaged; its text names it.
+      KlineTrioError: there is no such folder, or a file of ours is damaged; its text names it.
     """
-    return sorted(last_end_ms(store_folder(path)))
+    store_path = store_folder(path)
+    return sorted(last_end_ms(store_path, foreign_only(store_path, log_damage)))
 
 
-def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:
+def last_end_ms(
+    path: str | os.PathLike[str], on_damage: _Damaged = log_damage
+) -> dict[Series, int]:
     """The end of each stored series' newest candle; nothing if there is no store.
 
+    Args:
+      path: the store's folder.
+      on_damage: told of each file that cannot be opened, which is passed over.
+
     Raises:
-      KlineTrioError: a file in the store is damaged; its text names it.
+      KlineTrioError: the journal or the disk refuses.
     """
     store_path = folder_path(path)
     with disk_errors(store_path):
@@ -69,7 +105,7 @@ def last_end_ms(path: str | os.PathLike[str]) -> dict[Series, int]:
                 owner: owner.interval.end_time_ms(newest_ms)
                 for owner, newest_ms in journal.newest_ms().items()
             }
-        for _, owner, file in open_files(candle_files(store_path)):
+        for _, owner, file in open_files(candle_files(store_path), on_damage):
             for group in range(file.metadata.num_row_groups):
                 _, end_ms = bounds_ms(file, group, END)
                 ends[owner] = max(end_ms, ends.get(owner, end_ms))
@@ -240,15 +276,27 @@ def _fail_unless_gone(error: OSError) -> None:
         raise error
 
 
-def open_files(paths: list[Path]) -> Iterator[tuple[Path, Series, pq.ParquetFile]]:
-    """Opens those of the files that are ours, each until the next one is asked for."""
+def open_files(
+    paths: list[Path], on_damage: _Damaged | None = None
+) -> Iterator[tuple[Path, Series, pq.ParquetFile]]:
+    """Opens those of the files that are ours, each until the next one is asked for.
+
+    Args:
+      paths: of the files.
+      on_damage: told of each file that cannot be opened, which is passed over; None: it raises.
+    """
     for path in paths:
         with contextlib.ExitStack() as stack:
             try:
                 file = stack.enter_context(open_parquet(path))
+                owner = owner_of(file, path)
             except FileNotFoundError:
                 # Moved away since it was listed.
                 continue
-            owner = owner_of(file, path)
+            except DamagedError as error:
+                if on_damage is None:
+                    raise
+                on_damage(path, error)
+                continue
             if owner is not None:
                 yield path, owner, file

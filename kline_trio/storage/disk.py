@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+import pyarrow as pa
 
 from kline_trio.errors import DamagedError, DiskError, NoRoomError
 
 __all__ = [
+    "WANTS",
+    "arrow_wants",
+    "check_descriptors",
     "copy_durably",
     "disk_errors",
     "free_bytes",
@@ -30,6 +34,10 @@ __all__ = [
 ]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What the system lacks where the disk is not to blame; the command line names it."""
+_SQLITE_FILES = 4
+"""Database, WAL, wal-index and a folder: what SQLite opens for a transaction."""
 _NO_LINKS = frozenset(
     {
         errno.EPERM,  # vfat and exFAT; files of others, under fs.protected_hardlinks
@@ -57,6 +65,10 @@ _NETWORK_DISKS = frozenset(
 )
 """Kinds of file systems, with `fuse.` or without. By those of the second line a virtual machine
 sees the disks of its host, as WSL sees Windows'."""
+
+_NO_THREAD = re.compile("Failed to launch worker thread|Resource temporarily unavailable")
+_NO_MEMORY = re.compile("bad_alloc|malloc of size|out of memory", re.IGNORECASE)
+"""What Arrow says, which has neither types nor numbers for it."""
 
 _FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS only, where fsync stops at the drive's own memory."""
@@ -221,21 +233,54 @@ def refuse_network_disk(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def arrow_wants() -> Iterator[None]:
+    """Turn Arrow's errors for want of threads and memory into those that Python raises for it."""
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if _NO_THREAD.search(str(error)):
+            # The words of `threading`, by which the command line knows it.
+            raise RuntimeError("can't start new thread") from error
+        if _NO_MEMORY.search(str(error)):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+@contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns what SQLite and the system raise into a DiskError that names the path.
 
     It is a NoRoomError where the disk is full or read-only, a DamagedError where SQLite finds
-    its file damaged. Misuse of SQLite, as of a closed journal, is a bug and goes through as it is.
+    its file damaged. Misuse of SQLite, as of a closed journal, is a bug and goes through as it is;
+    so does want of descriptors and memory, which is not the disk's.
     """
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
         raise
     except OSError as error:
+        if error.errno in WANTS:
+            raise
         kind = NoRoomError if error.errno in _NO_ROOM else DiskError
         raise kind(f"{error.filename or path}: {error.strerror or error}") from error
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            check_descriptors(path)
         raise _kind(error, path.parent)(f"{path}: {error}") from error
+
+
+def check_descriptors(path: Path) -> None:
+    """Raise what SQLite does not tell apart from other reasons: it had no descriptor left.
+
+    Raises:
+      OSError: the system gives fewer than SQLite needs; it names the path.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_SQLITE_FILES):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
+from kline_trio.storage.disk import arrow_wants
 from kline_trio.storage.seal import is_sealed
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of, values_of
 
@@ -72,10 +73,11 @@ def damage(path: Path) -> Iterator[None]:
     """Tells damage from a disk that refuses, where a file is read.
 
     A sector that cannot be read is damage to the file on it; and Arrow raises OSError, without a
-    number, for nonsense in a file.
+    number, for nonsense in a file. Want of threads or memory says nothing about the file.
     """
     try:
-        yield
+        with arrow_wants():
+            yield
     except MemoryError:
         # Arrow's is an ArrowException too, and says nothing about the file.
         raise
@@ -194,7 +196,7 @@ def read_whole(file: pq.ParquetFile, path: Path) -> pa.Table:
       OSError: the disk refused.
     """
     with damage(path):
-        return file.read()
+        return file.read(use_threads=False)
 
 
 def _read(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:
@@ -224,6 +226,8 @@ def bounds_ms(file: pq.ParquetFile, group: int, column: str) -> tuple[int, int]:
         return int(statistics.min_raw), int(statistics.max_raw)
     # Ours always has them; what another program made of it may not.
     values: list[Any] = (
-        file.read_row_group(group, columns=[column])[column].cast(pa.int64()).to_pylist()
+        file.read_row_group(group, columns=[column], use_threads=False)[column]
+        .cast(pa.int64())
+        .to_pylist()
     )
     return min(values), max(values)

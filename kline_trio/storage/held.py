@@ -4,14 +4,21 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
 
 from kline_trio.errors import DamagedError, DiskError, StoreInUseError
 
-__all__ = ["JournalFile", "StoreLock", "is_open_here"]
+__all__ = [
+    "JournalFile",
+    "StoreLock",
+    "is_open_here",
+    "journal_parts",
+    "lock_folder",
+    "refuse_special",
+]
 
 _Inode = tuple[int, int]
 
@@ -22,6 +29,23 @@ close any descriptor of such a file drops the locks of SQLite (www.sqlite.org/ho
 
 _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
+
+
+def journal_parts(journal: Path) -> list[Path]:
+    """Return all names that SQLite opens for a journal, its own first."""
+    suffixes = ("", "-wal", "-shm", "-journal")
+    return [journal.with_name(journal.name + suffix) for suffix in suffixes]
+
+
+def refuse_special(paths: Iterable[Path]) -> None:
+    """Refuse what is no file under the name of one: to open a pipe can wait without end.
+
+    Raises:
+      DamagedError: something else than a file has one of the names.
+    """
+    for path in paths:
+        if path.exists() and not path.is_file():
+            raise DamagedError(f"{path} is damaged: it is no file")
 
 
 def is_open_here(journal: Path) -> bool:
@@ -50,8 +74,10 @@ class StoreLock:
 
         Raises:
           StoreInUseError: another process holds it.
+          DamagedError: something that is no file stands in its place.
           OSError: the disk refused.
         """
+        refuse_special([path])
         with contextlib.ExitStack() as undo:
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             undo.callback(os.close, folder)
@@ -59,7 +85,7 @@ class StoreLock:
             undo.callback(os.close, file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _lock_folder(folder)
+                lock_folder(folder)
             except BlockingIOError:
                 holder = os.read(file, 20).decode(errors="replace").strip() or "unknown"
                 store = path.parent.parent
@@ -115,11 +141,10 @@ class JournalFile:
         Call this before SQLite opens the file.
 
         Raises:
-          DamagedError: something that is no file stands in its place.
+          DamagedError: something that is no file stands in its place, or beside it.
           OSError: the disk refused.
         """
-        if path.exists() and not path.is_file():
-            raise DamagedError(f"{path} is damaged: it is no file")
+        refuse_special(journal_parts(path))
         # Read-only, and with the mode that SQLite itself would use.
         flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o644)
@@ -231,8 +256,12 @@ class JournalFile:
         os.close(self._descriptor)
 
 
-def _lock_folder(folder: int) -> None:
-    """Locks a folder where its file system can; elsewhere the file's lock is all there is."""
+def lock_folder(folder: int) -> None:
+    """Locks a folder where its file system can; elsewhere nothing happens.
+
+    Raises:
+      BlockingIOError: another descriptor has the lock.
+    """
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

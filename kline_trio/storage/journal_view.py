@@ -14,7 +14,7 @@ import attrs
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.errors import DiskError
 from kline_trio.storage import held
-from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.disk import check_descriptors, disk_errors
 from kline_trio.storage.file_list import MergedFile, merged_files
 from kline_trio.storage.journal_tables import check_version
 from kline_trio.storage.ledger import (
@@ -206,9 +206,11 @@ def journal_view(store_path: Path) -> Iterator[JournalView]:
     with disk_errors(journal), contextlib.ExitStack() as stack:
         connection = None
         if journal.exists():
+            lock = lock_path(journal.parents[1])
+            held.refuse_special([*held.journal_parts(journal), lock])
             connection = None
             is_open_here = held.is_open_here(journal)
-            if is_open_here or not _is_abandoned(lock_path(journal.parents[1])):
+            if is_open_here or not _is_abandoned(lock):
                 connection = _live(journal, stack)
             if connection is None and is_open_here:
                 # To close a copy's source would drop the locks that this process has on it.
@@ -255,6 +257,7 @@ def _live(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection | No
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
             raise
+        check_descriptors(journal)
         return None
 
 

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path, PurePosixPath
 
 from kline_trio.errors import ConfigError
-from kline_trio.storage.catalog import candle_files, open_files
+from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.files import bounds_ms
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
@@ -17,6 +17,8 @@ __all__ = ["settle_layout"]
 def settle_layout(store_path: Path, layout: Layout, journal: Journal) -> None:
     """Refuse a layout that is not the store's; keep it where the store does not know any yet.
 
+    A damaged file has no say, and is named in the log.
+
     Raises:
       ConfigError: the store's files are laid out in another way.
       OSError: the disk refused.
@@ -24,7 +26,7 @@ def settle_layout(store_path: Path, layout: Layout, journal: Journal) -> None:
     """
     known = journal.layout()
     if known is None:
-        for path, owner, file in open_files(candle_files(store_path)):
+        for path, owner, file in open_files(candle_files(store_path), log_damage):
             if file.num_row_groups:
                 first_ms, _ = bounds_ms(file, 0, BEGIN)
                 place = PurePosixPath(path.relative_to(store_path))

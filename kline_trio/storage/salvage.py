@@ -26,6 +26,7 @@ from kline_trio.storage.disk import (
     sync_folder,
 )
 from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Reason, Refill, State
@@ -37,7 +38,6 @@ __all__ = ["close_journal", "finish_salvage", "open_journal", "salvage_journal"]
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = ("", "-wal", "-shm")
 _ONE_WAY = (
     f"SELECT {{}}, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
     " WHERE series_id = ? ORDER BY open_time_ms {}"
@@ -64,7 +64,7 @@ def open_journal(store_path: Path) -> Journal:
         with disk_errors(path):
             if not path.is_file():
                 aside = new_quarantine(store_path)
-                move_durably(path, aside / path.name)
+                _set_parts_aside(path, aside)
                 logger.error("%s; moved to %s, a new one begins", error, aside)
                 return Journal.open(path)
             rescued, aside = salvage_journal(store_path)
@@ -152,16 +152,19 @@ def finish_salvage(store_path: Path) -> Path:
     """
     quarantine = new_quarantine(store_path)
     journal = journal_path(store_path)
-    if recovered_path(store_path).exists():
-        make_folders(quarantine)
+    if recovered_path(store_path).is_file():
         # All of it, before the new one comes: SQLite would play an old WAL into it.
-        for suffix in _SUFFIXES:
-            part = journal.with_name(journal.name + suffix)
-            if part.exists():
-                move_durably(part, quarantine / part.name)
+        _set_parts_aside(journal, quarantine)
         os.replace(recovered_path(store_path), journal)  # noqa: PTH105 - as in merges
         sync_folder(journal.parent)
     return quarantine
+
+
+def _set_parts_aside(journal: Path, quarantine: Path) -> None:
+    make_folders(quarantine)
+    for part in journal_parts(journal):
+        if part.exists():
+            move_durably(part, quarantine / part.name)
 
 
 @contextlib.contextmanager
@@ -171,10 +174,9 @@ def _copy_opened(store_path: Path) -> Iterator[sqlite3.Connection]:
     copy = scratch(store_path) / "damaged.sqlite"
     _unlink_all(copy)
     for suffix in ("", "-wal"):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(
-                journal.with_name(journal.name + suffix), copy.with_name(copy.name + suffix)
-            )
+        part = journal.with_name(journal.name + suffix)
+        if part.is_file():
+            shutil.copyfile(part, copy.with_name(copy.name + suffix))
     connection = sqlite3.connect(copy, isolation_level=None)
     try:
         yield connection
@@ -184,8 +186,8 @@ def _copy_opened(store_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _unlink_all(path: Path) -> None:
-    for suffix in _SUFFIXES:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for part in journal_parts(path):
+        part.unlink(missing_ok=True)
 
 
 def _series(damaged: sqlite3.Connection) -> Iterator[tuple[int, Series]]:

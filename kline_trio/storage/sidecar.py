@@ -12,7 +12,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from kline_trio.errors import DiskError
-from kline_trio.storage.disk import sync_file, sync_folder
+from kline_trio.storage.disk import arrow_wants, sync_file, sync_folder
 from kline_trio.storage.files import open_parquet, read_group
 from kline_trio.storage.seal import SEAL, UNSEALED, seal
 
@@ -49,7 +49,8 @@ def _as_piece(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table
         [(field.name, pa.int64() if field.type == TIME else field.type) for field in wanted]
     )
     options = pyarrow.json.ParseOptions(explicit_schema=plain)
-    return pyarrow.json.read_json(io.BytesIO(lines), parse_options=options).cast(wanted)
+    with arrow_wants():
+        return pyarrow.json.read_json(io.BytesIO(lines), parse_options=options).cast(wanted)
 
 
 def write_sidecar(

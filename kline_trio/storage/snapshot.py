@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from kline_trio.errors import ConfigError
+from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.disk import copy_durably, disk_errors, link, make_folders, sync_folder
 from kline_trio.storage.file_list import MergedFile
@@ -32,6 +32,8 @@ class Snapshot:
     """How many candles are in its journal."""
     copied: int = 0
     """How many of the files are copies, since the disk allows no hard links between the two."""
+    damaged: tuple[str, ...] = ()
+    """What is wrong with each new file that cannot be read; the snapshot has it all the same."""
 
 
 def snapshot(
@@ -73,14 +75,15 @@ def snapshot(
             _link(universe_path(store_path), universe_path(work))
         made = Journal.open(journal_path(work))
         try:
-            _keep_young_files(made, work, begun - _MERGE_SECONDS)
+            damaged = _keep_young_files(made, work, begun - _MERGE_SECONDS)
             waiting = made.rows()
         finally:
             made.close()
         files = candle_files(work)
         for folder in sorted({work, work / HOUSE, *(path.parent for path in files)}):
             sync_folder(folder)
-    return Snapshot(len(files), waiting, copied)
+    told = tuple(text.replace(str(work), str(store_path)) for text in damaged)
+    return Snapshot(len(files), waiting, copied, told)
 
 
 def _link(path: Path, new: Path) -> bool:
@@ -101,16 +104,25 @@ def _link(path: Path, new: Path) -> bool:
     return True
 
 
-def _keep_young_files(journal: Journal, work: Path, since: float) -> None:
+def _keep_young_files(journal: Journal, work: Path, since: float) -> list[str]:
     """Brings the journal's copy up to the files that were replaced after it was made.
 
     By the file system's own clock; reading more files than need be does no harm.
+
+    Returns:
+      what is wrong with each file that cannot be read.
     """
+    damaged: list[str] = []
+
+    def tell(_: Path, error: DamagedError) -> None:
+        damaged.append(str(error))
+
     young = [path for path in candle_files(work) if path.stat().st_mtime >= since]
     known = {file.path: file for file in journal.files()}
-    for path, owner, file in open_files(young):
+    for path, owner, file in open_files(young, tell):
         place = PurePosixPath(path.relative_to(work))
         rows = file.metadata.num_rows
         merged = MergedFile(place, owner, rows, path.stat().st_size, crc32_of(path))
         if known.get(merged.path) != merged:
             journal.forget(merged, ())
+    return damaged

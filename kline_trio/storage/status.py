@@ -107,6 +107,8 @@ class StoreStatus:
     clocks: dict[str, Clock]
     """By trade type."""
     series: tuple[SeriesStatus, ...]
+    damaged: tuple[str, ...] = ()
+    """What is wrong with each file that cannot be read; its rows do not count."""
 
     @property
     def due(self) -> int:
@@ -138,11 +140,12 @@ def status(
       clocks: measure against these, of an earlier look; None: by the journal.
 
     Raises:
-      KlineTrioError: the journal or a file cannot be read.
+      KlineTrioError: the journal cannot be read, or the disk refuses.
     """
+    damaged: list[str] = []
 
-    def fail(_: Path, error: DamagedError) -> None:
-        raise error
+    def tell(_: Path, error: DamagedError) -> None:
+        damaged.append(str(error))
 
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
@@ -154,11 +157,12 @@ def status(
                 name: _clock(*time, local_ms, grace_ms, is_running=recorder.pid is not None)
                 for name, time in times.items()
             }
-        found = holdings(store_path, fail)
+        found = holdings(store_path, tell)
     return StoreStatus(
         recorder,
         dict(clocks),
         tuple(_status_of(one, clocks.get(one.series.trade_type)) for one in found),
+        tuple(damaged),
     )
 
 

@@ -1,6 +1,6 @@
 """What is stored of a series as one table: the journal and the files seen as one."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kline_trio.candle import Candle, Series, Source
+from kline_trio.errors import DamagedError
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms, read_groups
 from kline_trio.storage.journal_view import journal_view
@@ -91,8 +92,16 @@ def stored(
     wanted: Collection[Series],
     start_ms: int = EARLIEST_MS,
     end_ms: int = LATEST_MS,
+    on_damage: Callable[[Path, DamagedError], None] | None = None,
 ) -> dict[Series, Stored | None]:
     """Look the store through once for these series, in the files and in the journal.
+
+    Args:
+      store_path: the store's folder.
+      wanted: the series.
+      start_ms: the first open time.
+      end_ms: the end of the open times, exclusive.
+      on_damage: told of each file that cannot be opened, which is passed over; None: it raises.
 
     Raises:
       KlineTrioError: a file or the journal cannot be read.
@@ -102,7 +111,7 @@ def stored(
     with journal_view(store_path) as journal:
         waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}
     pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}
-    for path, owner, file in open_files(_candidates(store_path, wanted)):
+    for path, owner, file in open_files(_candidates(store_path, wanted), on_damage):
         if owner in pieces:
             pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))
     return {one: _stored(one, pieces[one], waiting[one]) for one in wanted}

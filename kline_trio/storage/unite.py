@@ -6,7 +6,7 @@ The new store is made under another name and gets its own at the end: one that i
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kline_trio.candle import Series
-from kline_trio.errors import ConfigError
+from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import series as series_in
+from kline_trio.storage.catalog import foreign_only, last_end_ms, log_damage
 from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
+from kline_trio.storage.held import lock_folder
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import Absence, Account, Reason, Revision, State
@@ -85,11 +86,23 @@ def common_layout(stores: Sequence[Path]) -> Layout:
     return Layout(templates.pop() if templates else DEFAULT_LAYOUT)
 
 
-def unite(stores: Sequence[Path], into: Path, layout: Layout) -> Iterator[UnitedSeries]:
+def unite(
+    stores: Sequence[Path],
+    into: Path,
+    layout: Layout,
+    on_damage: Callable[[Path, DamagedError], None] = log_damage,
+) -> Iterator[UnitedSeries]:
     """Writes all candles of the stores into a new one, series by series, files and journals.
 
     Of series and rows that several stores hold, see `_RANK`. The files that come out have the same
     bytes in whichever order the stores are named.
+
+    Args:
+      stores: their folders.
+      into: the new store's folder.
+      layout: how its files are named.
+      on_damage: told of each file that cannot be opened and that no journal lists. It is passed
+        over, and may be named again.
 
     Raises:
       ConfigError: the new store's place is taken, or a store is none.
@@ -102,8 +115,9 @@ def unite(stores: Sequence[Path], into: Path, layout: Layout) -> Iterator[United
     with work_folder(into) as work:
         store = Store.open(work, layout)
         try:
-            for one in sorted({one for path in stores for one in series_in(path)}):
-                yield _united(one, stores, store)
+            tells = {path: foreign_only(path, on_damage) for path in stores}
+            for one in sorted({one for path in stores for one in last_end_ms(path, tells[path])}):
+                yield _united(one, tells, store)
             unite_universes(stores, UniverseFile.open(work))
         finally:
             store.close()
@@ -113,40 +127,64 @@ def unite(stores: Sequence[Path], into: Path, layout: Layout) -> Iterator[United
 def work_folder(into: Path) -> Iterator[Path]:
     """Give an empty folder beside the place, and rename it to the place at the end.
 
-    If the body fails, the folder is removed. One that a crash has left is swept.
+    If the body fails, the folder is removed. One that a crash has left is swept. The folder is
+    locked as long as it has its own name, so that nobody sweeps one in which somebody works.
 
     Raises:
       ConfigError: the place is taken.
+      StoreInUseError: somebody else is making a store there.
       DiskError: the disk refused.
     """
     into = into.absolute()
-    work = _empty_folder(into)
-    try:
-        yield work
+    with contextlib.ExitStack() as held:
         with disk_errors(into):
-            os.replace(work, into)  # noqa: PTH105 - an empty folder there may go
-            sync_folder(into.parent)
-    except BaseException:
-        # A disk that fails must not hide why; what is left is swept the next time.
-        with contextlib.suppress(OSError):
-            _sweep(work)
-            work.rmdir()
-        raise
-
-
-def _empty_folder(into: Path) -> Path:
+            _refuse_taken(into)
+            make_folders(into.parent)
+            work = _locked(into, held)
+        try:
+            with disk_errors(into):
+                # Again: whoever had the lock before may have finished.
+                _refuse_taken(into)
+                if any(work.iterdir()) and not (work / HOUSE).is_dir():
+                    raise ConfigError([f"{work} is in the way: move it away"])
+                _sweep(work)
+                make_folders(work / HOUSE)
+            yield work
+            with disk_errors(into):
+                os.replace(work, into)  # noqa: PTH105 - an empty folder there may go
+        except BaseException:
+            # A disk that fails must not hide why; what is left is swept the next time.
+            with contextlib.suppress(OSError):
+                _sweep(work)
+                work.rmdir()
+            raise
     with disk_errors(into):
-        if into.exists() and (not into.is_dir() or any(into.iterdir())):
-            raise ConfigError([f"{into} is there already: name a folder that is not, or is empty"])
-        if into.is_mount():
-            raise ConfigError([f"{into} is a disk's root: name a folder on it"])
-        make_folders(into.parent)
-        work = into.with_name(f"{into.name}.unfinished")
-        if work.exists() and any(work.iterdir()) and not (work / HOUSE).is_dir():
-            raise ConfigError([f"{work} is in the way: move it away"])
-        _sweep(work)
-        make_folders(work / HOUSE)
-        return work
+        sync_folder(into.parent)
+
+
+def _refuse_taken(into: Path) -> None:
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise ConfigError([f"{into} is there already: name a folder that is not, or is empty"])
+    if into.is_mount():
+        raise ConfigError([f"{into} is a disk's root: name a folder on it"])
+
+
+def _locked(into: Path, held: contextlib.ExitStack) -> Path:
+    """Make and lock the folder to work in."""
+    work = into.with_name(f"{into.name}.unfinished")
+    while True:
+        make_folders(work)
+        # Whoever had the lock renames or removes the folder at the end: then there is a new one.
+        with contextlib.suppress(FileNotFoundError):
+            folder = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            held.callback(os.close, folder)
+            try:
+                lock_folder(folder)
+            except BlockingIOError:
+                text = f"another snapshot, merge or relayout into {into} runs: wait for its end"
+                raise StoreInUseError(text) from None
+            if os.path.samestat(os.fstat(folder), work.stat()):
+                return work
 
 
 def _sweep(work: Path) -> None:
@@ -159,14 +197,16 @@ def _sweep(work: Path) -> None:
         shutil.rmtree(house)
 
 
-def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSeries:
+def _united(
+    series: Series, stores: Mapping[Path, Callable[[Path, DamagedError], None]], store: Store
+) -> UnitedSeries:
     table = without_rows(series)
     disagreements: list[Disagreement] = []
     # Of what waits in the journals: their own merges would have noted these.
     revisions: list[Revision] = []
-    for path in stores:
+    for path, tell in stores.items():
         with disk_errors(path):
-            other = stored(path, [series])[series]
+            other = stored(path, [series], on_damage=tell)[series]
         if other is not None:
             revisions += other.revisions()
             better, found = _better(series, table, other.table())
@@ -174,7 +214,7 @@ def _united(series: Series, stores: Sequence[Path], store: Store) -> UnitedSerie
             table = overlay(table, better)
     for place, piece in by_file(table, series, store.layout):
         store.take_in(piece, place, series)
-    _unite_ledgers(series, stores, store, table, revisions)
+    _unite_ledgers(series, tuple(stores), store, table, revisions)
     return UnitedSeries(series, table.num_rows, tuple(disagreements))
 
 

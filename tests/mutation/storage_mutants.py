@@ -61,15 +61,15 @@ STORAGE = (
     Mutant(
         "to delete the lock lets a second recorder in",
         "storage/held.py",
-        "_lock_folder(folder)",
+        "lock_folder(folder)",
         "pass",
         f"{_HELD}::test_a_lock_that_is_taken_away_lets_nobody_in_and_ends_its_holder[_unlink_lock]",
     ),
     Mutant(
         "a journal of this process is copied",
         "storage/journal_view.py",
-        "if is_open_here or not _is_abandoned(lock_path(journal.parents[1])):",
-        "if not _is_abandoned(lock_path(journal.parents[1])):",
+        "if is_open_here or not _is_abandoned(lock):",
+        "if not _is_abandoned(lock):",
         f"{_HELD}::test_no_code_of_this_process_drops_the_locks_of_sqlite",
     ),
     Mutant(
@@ -465,11 +465,11 @@ STORAGE = (
         "with journal_view(store_path) as journal:\n"
         "waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}\n"
         "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
-        "for path, owner, file in open_files(_candidates(store_path, wanted)):\n"
+        "for path, owner, file in open_files(_candidates(store_path, wanted), on_damage):\n"
         "if owner in pieces:\n"
         "pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))",
         "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
-        "for path, owner, file in open_files(_candidates(store_path, wanted)):\n"
+        "for path, owner, file in open_files(_candidates(store_path, wanted), on_damage):\n"
         "    if owner in pieces:\n"
         "        pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))\n"
         "with journal_view(store_path) as journal:\n"

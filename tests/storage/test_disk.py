@@ -1,20 +1,26 @@
 """What is written survives a power cut: in which order files, names and folders are synced."""
 
+import contextlib
 import errno
 import os
+import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kline_trio.errors import DiskError, NoRoomError
 from kline_trio.listing import Listing
+from kline_trio.storage.check import check
 from kline_trio.storage.disk import disk_errors, make_folders, move_durably
+from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.places import journal_path, scratch, universe_path
 from kline_trio.storage.reader import read
+from kline_trio.storage.status import status
+from kline_trio.storage.store import Store
 from kline_trio.storage.universe import UniverseFile, changes
-from tests.storage.support import merge_all, open_store, write_minutes
+from tests.storage.support import merge_all, minutes, open_store, write_minutes
 
 
 @pytest.fixture
@@ -126,6 +132,73 @@ def test_want_of_room_is_told_from_other_errors(
     with pytest.raises(DiskError, match="place: ") as caught, disk_errors(tmp_path / "place"):
         raise OSError(number, os.strerror(number))
     assert type(caught.value) is kind
+
+
+@contextlib.contextmanager
+def descriptors(left: int) -> Iterator[None]:
+    """Let the process open so many more files, and no others."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as taken:
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+        fillers: list[int] = []
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(os.open(os.devnull, os.O_RDONLY))
+        for number, filler in enumerate(fillers):
+            if number < left:
+                os.close(filler)
+            else:
+                taken.callback(os.close, filler)
+        yield
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_want_of_descriptors_or_memory_is_not_the_disk_s(number: int, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=os.strerror(number)), disk_errors(tmp_path / "place"):
+        raise OSError(number, os.strerror(number))
+
+
+def view(folder: Path) -> None:
+    with journal_view(folder) as journal:
+        journal.files()
+
+
+def merge_one(folder: Path) -> None:
+    store = Store.open(folder, None)
+    try:
+        store.accept(minutes(5, 9))
+        merge_all(store)
+    finally:
+        store.close()
+
+
+def look_over(folder: Path) -> None:
+    assert not any(file.faults for file in check(folder) if file.path.suffix == ".pqt")
+
+
+@pytest.mark.parametrize(
+    ("job", "is_open"),
+    [(merge_one, False), (view, False), (view, True), (status, False), (look_over, False)],
+)
+def test_too_few_descriptors_are_called_so_wherever_they_lack(
+    job: Callable[[Path], object], *, is_open: bool, tmp_path: Path
+) -> None:
+    """SQLite calls it a file that it cannot open, and Arrow has an error of its own."""
+    store = write_minutes(tmp_path, 5, 2)
+    if not is_open:
+        store.close()
+    failures = []
+    for left in range(12):
+        try:
+            with descriptors(left):
+                job(tmp_path)
+        except OSError as error:
+            failures.append(error.errno)
+    assert set(failures) == {errno.EMFILE}
+    job(tmp_path)
+    if is_open:
+        store.close()
 
 
 NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)

@@ -1,15 +1,25 @@
 """Files as they are read back: CRCs over pieces, and damage told from a disk that refuses."""
 
 import errno
+import textwrap
 import zlib
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kline_trio.errors import DamagedError
 from kline_trio.storage.files import crc32_of, crc32_on, damage, open_parquet, read_groups
-from tests.storage.support import BTC, make_candle, merge_all, nth_open_time_ms, open_store, receive
+from tests.storage.support import (
+    BTC,
+    make_candle,
+    merge_all,
+    nth_open_time_ms,
+    open_store,
+    receive,
+    run_python,
+)
 
 
 def test_a_crc_is_over_all_pieces(tmp_path: Path) -> None:
@@ -26,6 +36,44 @@ def test_a_crc_is_over_all_pieces(tmp_path: Path) -> None:
 def test_nonsense_and_sectors_that_cannot_be_read_are_damage(error: Exception) -> None:
     with pytest.raises(DamagedError, match="name is damaged"), damage(Path("name")):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("Unknown error: Failed to launch worker thread: Resource temporarily unavailable", "thr"),
+        ("IOError: std::bad_alloc", "mem"),
+    ],
+)
+@pytest.mark.parametrize("raised", [pa.ArrowException, pa.ArrowInvalid, OSError])
+def test_want_of_threads_or_memory_is_no_damage(
+    words: str, kind: str, raised: type[Exception]
+) -> None:
+    """Nor of a file that is read, nor of a disk that holds it: the exit status is 71."""
+    wanted = {"thr": (RuntimeError, "^can't start new thread$"), "mem": (MemoryError, "bad_alloc")}
+    with pytest.raises(wanted[kind][0], match=wanted[kind][1]), damage(Path("name")):
+        raise raised(words)
+
+
+def test_a_table_is_read_without_a_pool_of_threads(tmp_path: Path) -> None:
+    """Arrow has one thread for reading at any rate."""
+    columns = {f"column {n}": list(range(1_000)) for n in range(8)}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    code = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        import psutil
+        import pyarrow as pa
+        from kline_trio.storage.files import open_parquet, read_whole
+        pa.set_io_thread_count(1)
+        pa.set_cpu_count(8)
+        path = Path(sys.argv[1])
+        with open_parquet(path) as file:
+            before = psutil.Process().num_threads()
+            assert read_whole(file, path).num_rows == 1_000
+        print(psutil.Process().num_threads() - before)
+    """)
+    assert run_python(code, str(tmp_path / "x.parquet")).stdout.strip() in ("0", "1")
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EMFILE, errno.ENOSPC])

@@ -11,12 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from kline_trio.errors import DiskError, StoreInUseError
+from kline_trio.errors import DamagedError, DiskError, StoreInUseError
 from kline_trio.storage import held
 from kline_trio.storage.coverage import write_coverage
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.places import HOUSE, coverage_path, journal_path, lock_path, scratch
+from kline_trio.storage.places import (
+    HOUSE,
+    coverage_path,
+    journal_path,
+    lock_path,
+    recovered_path,
+    scratch,
+)
 from kline_trio.storage.reader import read
+from kline_trio.storage.status import status
 from tests.storage.support import (
     BTC,
     child_environment,
@@ -305,6 +313,42 @@ def test_a_candle_file_s_place_can_be_taken_by_what_is_no_file(
     store.close()
     assert len(read(tmp_path, *_btc())) == 3
     assert len(list((tmp_path / HOUSE / "quarantine").glob(f"*/{file.path}"))) == 2
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+def test_what_is_no_file_beside_the_journal_is_named_and_set_aside(
+    suffix: str, make: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To open a pipe can wait without end: in a reader, and in a recorder that no signal stops."""
+    write_minutes(tmp_path, 2, 3).close()
+    part = _beside(journal_path(tmp_path), suffix)
+    part.unlink(missing_ok=True)
+    make(part)
+    with pytest.raises(DamagedError, match=f"{part.name} is damaged: it is no file"):
+        status(tmp_path)
+    open_store(tmp_path).close()
+    assert f"{part.name} is damaged: it is no file" in caplog.text
+    assert len(read(tmp_path, *_btc())) == (5 if suffix else 2)
+    assert [path.name for path in (tmp_path / HOUSE / "quarantine").glob(f"*/{part.name}")]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_a_lock_that_is_no_file_is_named(make: Callable[[Path], None], tmp_path: Path) -> None:
+    write_minutes(tmp_path, 2, 3).close()
+    lock_path(tmp_path).unlink()
+    make(lock_path(tmp_path))
+    for job in (open_store, status):
+        with pytest.raises(DamagedError, match="lock is damaged: it is no file"):
+            job(tmp_path)
+
+
+def test_a_pipe_takes_no_journal_s_place(tmp_path: Path) -> None:
+    """A start took it for the recovered journal, and moved the good one away."""
+    write_minutes(tmp_path, 2, 3).close()
+    os.mkfifo(recovered_path(tmp_path))
+    open_store(tmp_path).close()
+    assert len(read(tmp_path, *_btc())) == 5
 
 
 def _btc() -> tuple[str, str, str]:

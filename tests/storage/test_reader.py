@@ -24,6 +24,7 @@ from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span
 from kline_trio.storage import journal_tables
+from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.ledger import Refill
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import begins_of, table_of
@@ -376,6 +377,27 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"PAR1 and no more")
     with pytest.raises(KlineTrioError, match=r"spot_BTCUSDT_1m\.pqt"):
         kline_trio.series(tmp_path)
+
+
+def test_a_damaged_file_of_others_hides_no_series(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_minutes(tmp_path, 20, 0).close()
+    (tmp_path / "foo.parquet").write_bytes(b"junk")
+    assert kline_trio.series(tmp_path) == [BTC]
+    assert "foo.parquet is damaged or no Parquet file" in caplog.text
+
+
+def test_a_start_looks_beyond_a_damaged_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder with it and without a journal let no recorder start; `--simulate` none at all."""
+    write_minutes(tmp_path, 20, 2).close()
+    (tmp_path / "spot_BTCUSDT_1m.pqt").write_bytes(b"junk")
+    assert list(last_end_ms(tmp_path)) == [BTC]
+    shutil.rmtree(tmp_path / ".kline_trio")
+    open_store(tmp_path).close()
+    assert caplog.text.count("spot_BTCUSDT_1m.pqt is damaged or no Parquet file") == 2
 
 
 @settings(

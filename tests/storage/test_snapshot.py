@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from kline_trio.cli import main
-from kline_trio.errors import ConfigError, NoRoomError
+from kline_trio.errors import ConfigError, NoRoomError, StoreInUseError
 from kline_trio.storage.check import check
+from kline_trio.storage.held import lock_folder
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.places import universe_path
 from kline_trio.storage.reader import read
@@ -117,6 +118,58 @@ def test_one_that_was_cut_off_is_begun_anew(
     assert not (tmp_path / "copy").exists()
     assert snapshot(tmp_path / "data", tmp_path / "copy").files == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
+
+
+def test_two_into_one_place_at_once_do_not_touch_each_other(tmp_path: Path) -> None:
+    """The second one swept what the first had linked, and the first one told of success."""
+    write_minutes(tmp_path / "data", 5, 2).close()
+    told = []
+
+    def second(*_: object) -> None:
+        with pytest.raises(StoreInUseError, match="another snapshot, merge or relayout into") as no:
+            snapshot(tmp_path / "data", tmp_path / "copy")
+        told.append(no.value)
+
+    assert snapshot(tmp_path / "data", tmp_path / "copy", second).files == 1
+    assert told
+    assert len(read(tmp_path / "copy", "spot", "BTCUSDT", "1m")) == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
+
+
+@pytest.mark.parametrize("at_end", ["finished", "failed"])
+def test_one_that_gets_the_lock_after_another_looks_again(
+    at_end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one's folder got its own name, or is gone: the lock is on something else."""
+    write_minutes(tmp_path / "data", 5, 2).close()
+    work, into = tmp_path / "copy.unfinished", tmp_path / "copy"
+    (work / ".kline_trio").mkdir(parents=True)
+
+    def late(folder: int) -> None:
+        end = into if at_end == "finished" else tmp_path / "gone"
+        if not end.exists():
+            work.rename(end)
+        lock_folder(folder)
+
+    monkeypatch.setattr("kline_trio.storage.unite.lock_folder", late)
+    if at_end == "finished":
+        with pytest.raises(ConfigError, match="is there already"):
+            snapshot(tmp_path / "data", into)
+        assert sorted(path.name for path in into.iterdir()) == [".kline_trio"]
+    else:
+        assert snapshot(tmp_path / "data", into).files == 1
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("name", ["foo.parquet", "spot_BTCUSDT_1m.pqt"])
+def test_a_damaged_file_goes_along_and_is_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_minutes(tmp_path / "data", 5, 2).close()
+    (tmp_path / "data" / name).write_bytes(b"junk")
+    assert main(["snapshot", str(tmp_path / "data"), str(tmp_path / "copy")]) == 1
+    assert f"{tmp_path / 'data' / name} is damaged" in capsys.readouterr().err
+    assert (tmp_path / "copy" / name).read_bytes() == b"junk"
 
 
 def test_the_command_finds_the_store_by_recorder_toml(

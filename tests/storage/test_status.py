@@ -384,6 +384,20 @@ def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "nothing is stored there" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["foo.parquet", "spot_BTCUSDT_1m.pqt"])
+def test_a_damaged_file_is_named_and_the_others_are_told_of(
+    name: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    futures = Series("usdt_futures", "BTCUSDT", "1m")
+    store.accept(receive(futures, make_candle(at(0))))
+    stop(store, 20.05)
+    (store.path / name).write_bytes(b"junk")
+    assert main(["status", str(store.path)]) == 1
+    told = capsys.readouterr()
+    assert "usdt_futures BTCUSDT-1m  2024-01-31 00:00:00" in told.out
+    assert f"{store.path / name} is damaged or no Parquet file" in told.err
+
+
 def test_a_market_without_a_clock_beside_one_with(store: Store) -> None:
     futures = Series("usdt_futures", "BTCUSDT", "1m")
     store.accept(receive(futures, make_candle(at(0))))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import kline_trio
 from kline_trio.candle import Candle, Series
 from kline_trio.cli import main
-from kline_trio.errors import ConfigError, KlineTrioError
+from kline_trio.errors import ConfigError, DamagedError, KlineTrioError
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import Account, Reason
 from kline_trio.storage.reader import read
@@ -202,6 +202,29 @@ def test_a_damaged_source_is_named_and_the_new_store_is_not_there(tmp_path: Path
     [one] = unite([tmp_path / "a"], tmp_path / "b", Layout())
     assert one.rows == 50
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("name", ["foo.parquet", "old spot_BTCUSDT_1m.parquet"])
+def test_a_damaged_file_of_others_is_named_and_no_reason_to_stop(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_minutes(tmp_path / "a", 50, 2).close()
+    (tmp_path / "a" / name).write_bytes(b"junk")
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    assert main(["merge", a, a, "--into", b]) == 1
+    assert main(["relayout", a, "--layout", LAYOUTS[1], "--into", c]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [f"{tmp_path / 'a' / name} is damaged" in line for line in told] == [True, True]
+    assert [len(read(made, "spot", "BTCUSDT", "1m")) for made in (b, c)] == [52, 52]
+
+
+def test_a_store_of_which_a_listed_file_is_no_parquet_is_not_united(tmp_path: Path) -> None:
+    """Its candles would be lost."""
+    write_minutes(tmp_path / "a", 50, 2).close()
+    (tmp_path / "a" / "spot_BTCUSDT_1m.pqt").write_bytes(b"junk")
+    with pytest.raises(DamagedError, match="spot_BTCUSDT_1m"):
+        list(unite([tmp_path / "a"], tmp_path / "b", Layout()))
+    assert not (tmp_path / "b").exists()
 
 
 def test_stores_in_different_layouts_need_one_to_be_named(tmp_path: Path) -> None:
