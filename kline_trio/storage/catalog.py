@@ -227,16 +227,17 @@ def changed_files(
     changed = []
     for entry in listed:
         path = store_path / entry.path
-        status = status_of(path)
-        if entry.modified_ns is None or not is_as_listed(entry, status):
-            now = None
-            try:
-                now = None if status is None else _looked_at(path, entry, status)
-            except FileNotFoundError:
-                pass  # deleted in this moment
-            except DamagedError as error:
-                on_damage(path, error)
-            changed.append(ChangedFile(entry, now))
+        now = None
+        try:
+            status = status_of(path)
+            if entry.modified_ns is not None and is_as_listed(entry, status):
+                continue
+            now = None if status is None else _looked_at(path, entry, status)
+        except FileNotFoundError:
+            pass  # deleted in this moment
+        except DamagedError as error:
+            on_damage(path, error)
+        changed.append(ChangedFile(entry, now))
     return changed
 
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
-from kline_trio.storage.disk import arrow_wants
+from kline_trio.storage.disk import arrow_wants, move_durably
+from kline_trio.storage.places import new_quarantine
 from kline_trio.storage.seal import is_sealed
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of, values_of
 
@@ -37,12 +38,15 @@ __all__ = [
     "read_group",
     "read_groups",
     "read_whole",
+    "set_aside",
     "status_of",
 ]
 
 _SEALED_SINCE = 2
 """The first format whose files are all sealed."""
 _CHUNK_BYTES = 1 << 20
+_NO_PATH = (errno.ELOOP, errno.ENOTDIR)
+"""A link to itself, and a file in the place of a folder: nothing can be read or made there."""
 
 
 @contextlib.contextmanager
@@ -55,7 +59,10 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
       OSError: the disk refused.
     """
     # A pipe of that name would be waited for without end.
-    if not stat.S_ISREG(path.stat().st_mode):
+    status = status_of(path)
+    if status is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if not stat.S_ISREG(status.st_mode):
         raise DamagedError(f"{path} is damaged or no Parquet file: it is no file at all")
     # One descriptor for all of it: a merge may replace the file between two looks.
     # As bytes, since a name need not be UTF-8.
@@ -91,12 +98,33 @@ def status_of(path: Path) -> os.stat_result | None:
     """Return what the system says of the file; None if there is none.
 
     Raises:
+      DamagedError: none can be there: something stands at the path that is to be set aside.
       OSError: the disk refused.
     """
     try:
         return path.stat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno not in _NO_PATH:
+            raise
+        raise DamagedError(f"{path} is damaged or no Parquet file: {error.strerror}") from error
+
+
+def set_aside(path: Path, store_path: Path) -> Path:
+    """Move what stands at the path, or in the place of a folder above it, to the quarantine.
+
+    Returns:
+      where it is now.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    while path.parent != store_path and not path.parent.is_dir():
+        path = path.parent
+    aside = new_quarantine(store_path) / path.relative_to(store_path)
+    move_durably(path, aside)
+    return aside
 
 
 def crc32_of(path: Path) -> int:

@@ -150,9 +150,11 @@ def bring_in(
     known = known if known is not None and known.path == path else None
     # The name is a function of the target's, so that one left behind is overwritten by the next.
     temporary = scratch / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.tmp"
-    make_folders(target.parent)
     try:
         before = status_of(target)
+        make_folders(target.parent)
+        # Somebody may have taken it for rubbish.
+        scratch.mkdir(exist_ok=True)
         kept = NOTHING
         if known is not None and known.rows >= _ROWS_PER_GROUP:
             kept = keep(known, target, news.first_ms, _ROWS_PER_GROUP, _like(series))

@@ -74,6 +74,8 @@ def write_sidecar(
       OSError: the disk refused; the same.
     """
     temporary = scratch / f"{target.stem}.tmp"
+    # Somebody may have taken it for rubbish.
+    scratch.mkdir(exist_ok=True)
     with temporary.open("w+b") as file:
         with pq.ParquetWriter(file, wanted, compression="zstd", write_page_checksum=True) as writer:
             for piece in pieces():

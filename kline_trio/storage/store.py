@@ -19,13 +19,12 @@ from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
     make_folders,
-    move_durably,
     refuse_network_disk,
     sweep,
     sync_folder,
 )
 from kline_trio.storage.file_list import MergedFile, Totals
-from kline_trio.storage.files import status_of
+from kline_trio.storage.files import set_aside, status_of
 from kline_trio.storage.held import StoreLock
 from kline_trio.storage.holes import Holdings
 from kline_trio.storage.journal import Journal
@@ -33,7 +32,7 @@ from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout
 from kline_trio.storage.ledger import Absence, Account, Reason, Refill, Revision
 from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
-from kline_trio.storage.places import journal_path, lock_path, new_quarantine, scratch
+from kline_trio.storage.places import journal_path, lock_path, scratch
 from kline_trio.storage.room import Room
 from kline_trio.storage.salvage import close_journal, open_journal
 from kline_trio.storage.waiting import PendingCandle, PendingSeries
@@ -252,8 +251,7 @@ class Store:
             return write_coverage(self.path)
 
     def _set_aside(self, path: Path, error: DamagedError) -> None:
-        aside = new_quarantine(self.path) / path.relative_to(self.path)
-        move_durably(path, aside)
+        aside = set_aside(path, self.path)
         logger.error("%s; moved to %s, what it held is absent now", error, aside)
 
     def pending(self) -> tuple[PendingSeries, ...]:
@@ -301,10 +299,10 @@ class Store:
         """Does a merge of a file; once more without the file that is there, if that is damaged."""
         target = self.path / path
         with disk_errors(target):
-            # What we wrote ourselves a moment ago is known as well as what the manifest lists.
-            before = self._written.newest(path, status_of(target))
-            may_lack = before is not None and before.held is not None
             try:
+                # What we wrote ourselves a moment ago is known as well as what the manifest lists.
+                before = self._written.newest(path, status_of(target))
+                may_lack = before is not None and before.held is not None
                 merged = job(before or known)
             except DamagedError as error:
                 self._set_aside(target, error)

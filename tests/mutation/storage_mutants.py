@@ -82,7 +82,7 @@ STORAGE = (
     Mutant(
         "a pipe in the place of a candle file is waited for",
         "storage/files.py",
-        "if not stat.S_ISREG(path.stat().st_mode):",
+        "if not stat.S_ISREG(status.st_mode):",
         "if path.is_dir():",
         f"{_HELD}::test_a_candle_file_s_place_can_be_taken_by_what_is_no_file[pipe]",
         is_slow=True,

@@ -27,6 +27,7 @@ from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from tests.storage.support import (
     BTC,
+    LAYOUTS,
     child_environment,
     merge_all,
     minutes,
@@ -313,6 +314,45 @@ def test_a_candle_file_s_place_can_be_taken_by_what_is_no_file(
     store.close()
     assert len(read(tmp_path, *_btc())) == 3
     assert len(list((tmp_path / HOUSE / "quarantine").glob(f"*/{file.path}"))) == 2
+
+
+def _link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [_link_to_itself, Path.touch])
+def test_what_lets_no_file_be_made_is_set_aside(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """A link to itself in the place of a file, and of its folder; and a file in the folder's."""
+    store = write_minutes(tmp_path, 2, 3, LAYOUTS[2])
+    [file] = store.files()
+    places = [tmp_path / file.path, tmp_path / file.path.parent, tmp_path / "klines"]
+    for nth, place in enumerate(places, 1):
+        for again in (False, True):
+            if place.is_dir():
+                shutil.rmtree(place)
+            place.unlink(missing_ok=True)
+            make(place)
+            if again:
+                store.accept(minutes(5 + nth, 6 + nth))
+                merge_all(store)
+            else:
+                store.adopt(store.changed_files(store.files()))
+                assert not os.path.lexists(place)
+    store.close()
+    assert read(tmp_path, *_btc())["trade_num"].count() == 1
+    assert len(list((tmp_path / HOUSE / "quarantine").iterdir())) == 6
+
+
+def test_the_folder_of_temporary_files_can_be_removed(tmp_path: Path) -> None:
+    store = write_minutes(tmp_path, 2, 3)
+    shutil.rmtree(scratch(tmp_path))
+    merge_all(store)
+    shutil.rmtree(scratch(tmp_path))
+    store.write_coverage()
+    store.close()
+    assert len(read(tmp_path, *_btc())) == 5
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])

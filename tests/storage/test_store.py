@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import attrs
 import psutil
 import pytest
 from hypothesis import given, settings
@@ -501,9 +502,9 @@ def test_errors_of_the_disk_are_named_everywhere(tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 0, 2)
     taken = store.take(BTC)
     [merge] = plan_merges(store.layout, BTC, taken)
-    (tmp_path / merge.path).symlink_to(merge.path.name)
+    too_long = merge.path.with_name(f"{merge.path.name}{'x' * 300}")
     with pytest.raises(DiskError, match=r"spot_BTCUSDT_1m\.pqt") as caught:
-        store.write(merge)
+        store.write(attrs.evolve(merge, path=too_long))
     assert isinstance(caught.value.__cause__, OSError)
     store._journal._connection.execute("PRAGMA query_only = 1")
     with pytest.raises(DiskError, match=r"journal\.sqlite") as caught:

@@ -182,11 +182,12 @@ def test_a_write_that_fails_changes_nothing(house: Path) -> None:
     see(file, "spot", START_MS, BTC)
     before = universe_path(house).read_bytes()
     scratch(house).rmdir()
+    scratch(house).touch()
     with pytest.raises(DiskError):
         see(file, "spot", START_MS + 1, PERPETUAL)
     assert universe_path(house).read_bytes() == before
     assert (file.rows, file.latest) == (1, {"spot": by_symbol(BTC)})
-    scratch(house).mkdir()
+    scratch(house).unlink()
     assert see(file, "spot", START_MS + 1, PERPETUAL) == 2
 
 
