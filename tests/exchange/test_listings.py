@@ -1,7 +1,6 @@
 """exchangeInfo: recorded answers, and entries of every shape that must not lose the others."""
 
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -158,13 +157,13 @@ def test_limits_of_another_shape_lose_no_symbols() -> None:
         assert (list(info.listings), info.weight_per_minute) == (["BTCUSDT"], None)
 
 
-def test_an_entry_of_a_million_filters_costs_no_more_than_it_takes_to_decode() -> None:
-    filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.1"}, *[[]] * 1_000_000]
+@pytest.mark.parametrize(("before", "tick_size"), [(49, "0.1"), (50, None), (100_000, None)])
+def test_of_an_odd_entry_fifty_filters_are_read(before: int, tick_size: str | None) -> None:
+    """Each may cost an exception: four million of them took ten seconds."""
+    filters = [*[[]] * before, {"filterType": "PRICE_FILTER", "tickSize": "0.1"}]
     entry = {"symbol": "A", "status": 5, "filters": filters}
     body = json.dumps({"symbols": [entry]}).encode()
-    began = time.process_time()
-    assert read_exchange_info(body).listings["A"].tick_size == "0.1"
-    assert time.process_time() - began < 1
+    assert read_exchange_info(body).listings["A"].tick_size == tick_size
 
 
 def test_status_and_contract_status_are_two_words_for_one_thing() -> None:
