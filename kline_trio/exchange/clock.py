@@ -123,14 +123,16 @@ class ExchangeClock:
         if self._answer_due is None:
             self._answer_due = trio.current_time() + _ANSWER_SECONDS
         # The next answer may be to a question from before the frame came.
+        before = self._answers
         enough = self._answers + 2
         with trio.move_on_at(self._answer_due):
             while not self.reaches(event_time_ms) and self._answers < enough:
                 self.doubt.set()
                 await self._news.wait()
-                if self._answer_ms is not None:
-                    # The answer may have refuted this frame, and be a later one now.
-                    self._believe(min(self._answer_ms, event_time_ms))
+                answer_ms = self._answer_ms if self._answers > before else None
+                if answer_ms is not None and event_time_ms < self._next_candle_ms(answer_ms):
+                    # An answer from before may have refuted this frame; this one bears it out.
+                    self._believe(min(answer_ms, event_time_ms))
             return True
         return False
 
@@ -143,10 +145,10 @@ class ExchangeClock:
         self._answer_ms = time_ms
         self._answers += 1
         self._answer_due = None
-        if self._newest is not None:
-            # Whatever else it told, it told a time as late as this one.
-            self._believe(min(time_ms, self._newest[0]))
+        # First: a frame that told a much later time is no witness of this one. It may lie.
         self._refute(self._next_candle_ms(time_ms))
+        if self._newest is not None:
+            self._believe(min(time_ms, self._newest[0]))
         if self.is_doubted:
             self.doubt = trio.Event()
         self._wake()

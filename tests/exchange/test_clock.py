@@ -100,12 +100,11 @@ def test_a_long_way_on_takes_a_frame_and_the_endpoint() -> None:
     assert clock.now_ms == NOW_MS + 5 * HOUR_MS - 300
 
 
-def test_an_endpoint_that_is_behind_takes_it_as_far_as_it_tells_itself() -> None:
-    """Minutes behind, as a cache may be: frames of later times have told a time as late as that."""
+def test_two_lies_of_different_times_bear_each_other_out_no_more_than_one() -> None:
     clock = confirmed()
-    clock.hear(NOW_MS + 10 * MINUTE_MS, BTC)
-    clock.confirm(NOW_MS + 5 * MINUTE_MS)
-    assert clock.now_ms == NOW_MS + 5 * MINUTE_MS
+    clock.hear(NOW_MS + YEAR_MS, BTC)
+    clock.confirm(NOW_MS + 24 * HOUR_MS)
+    assert clock.now_ms == NOW_MS
 
 
 def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -> None:
@@ -236,6 +235,20 @@ async def test_an_answer_from_before_a_frame_does_not_outweigh_the_one_after_it(
     told_ms = NOW_MS + 6_000
     span, _ = await asked(clock, told_ms, NOW_MS + 2_000, NOW_MS + 7_000)
     assert holds(span, told_ms)
+
+
+@pytest.mark.parametrize("told", [24 * HOUR_MS, 10 * YEAR_MS])
+async def test_a_lie_of_the_endpoint_bears_out_no_frame_that_lies_otherwise_or_later(
+    autojump_clock: trio.testing.MockClock, told: int
+) -> None:
+    """Neither one that came while the frame was held, nor one from before it."""
+    clock = confirmed()
+    clock.confirm(NOW_MS + told)
+    lie_ms = NOW_MS + YEAR_MS
+    answers = (NOW_MS + told, NOW_MS) if told < YEAR_MS else (NOW_MS, NOW_MS)
+    span, _ = await asked(clock, lie_ms, *answers)
+    assert not holds(span, lie_ms)
+    assert clock.now_ms == NOW_MS
 
 
 async def test_a_first_frame_that_lies_is_refuted_too(
