@@ -373,28 +373,22 @@ def _minutes(text: str) -> float:
 
 
 def _moment_ms(text: str) -> int:
-    from datetime import UTC, datetime
-
-    from kline_trio.candle import MAX_TIME_MS
+    from kline_trio.config_values import read_moment
 
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2024-01-31T12:00") from None
-    ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
-    if not 0 <= ms < MAX_TIME_MS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time that a candle can have")
-    return ms
+        return round(read_moment(text).timestamp() * 1_000)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _demand_simulate(options: argparse.Namespace) -> None:
     for name in ("speed", "seed", "start", "replay"):
         if getattr(options, name) is not None and not options.simulate:
             raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
-    _demand_candles(options)
+    _demand_speed(options)
 
 
-def _demand_candles(options: argparse.Namespace) -> None:
+def _demand_speed(options: argparse.Namespace) -> None:
     """Refuse a speed at which the built-in exchange has no candles."""
     if options.speed is not None and not 0.001 <= options.speed <= _MOST_SPEED:
         raise ConfigError([f"--speed {options.speed} is not between 0.001 and {_MOST_SPEED:,}"])
@@ -441,7 +435,7 @@ def _backfill(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    _demand_candles(options)
+    _demand_speed(options)
     from kline_trio.running import simulate
 
     simulate(options)

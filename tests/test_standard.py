@@ -52,8 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upkeep": {*VOCABULARY, "config", "storage", "telling"},
     "selftest": {*VOCABULARY, "simulator", "storage"},
     "cli": {
-        "candle", "commands", "config", "errors", "interrupting", "quoting", "running", "selftest",
-        "upkeep",
+        "commands", "config", "config_values", "errors", "interrupting", "quoting", "running",
+        "selftest", "upkeep",
     },
     "__main__": {"cli", "interrupting"},
     "interrupting": set(),

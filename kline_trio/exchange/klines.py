@@ -146,18 +146,13 @@ def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, told_ms: i
         if fault:
             bad[fault] += 1
     last_ms = max(candles, default=0)
+    there = {ms for ms in (*candles, *spoiled) if wanted.from_ms <= ms < wanted.to_ms}
     unproven = {
         ms
-        for ms in candles
-        if ms == last_ms and wanted.from_ms <= ms < wanted.to_ms
-        and series.interval.end_time_ms(ms) > told_ms
-    }  # fmt: skip
-    taken = [
-        candles[ms]
-        for ms in sorted(candles.keys() - spoiled - unproven)
-        if wanted.from_ms <= ms < wanted.to_ms
-    ]
-    there = {ms for ms in (*candles, *spoiled) if wanted.from_ms <= ms < wanted.to_ms}
+        for ms in there & candles.keys()
+        if ms == last_ms and series.interval.end_time_ms(ms) > told_ms
+    }
+    taken = [candles[ms] for ms in sorted(there & candles.keys() - spoiled - unproven)]
     return Answer(
         tuple(taken),
         bad,

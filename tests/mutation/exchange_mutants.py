@@ -98,8 +98,8 @@ EXCHANGE = (
     Mutant(
         "a candle that still forms is taken from an answer",
         "exchange/klines.py",
-        "and series.interval.end_time_ms(ms) > told_ms",
-        "and False",
+        "if ms == last_ms and series.interval.end_time_ms(ms) > told_ms",
+        "if False",
         f"{_KLINES}::test_a_row_is_closed_if_a_later_one_is_there_or_its_host_had_told_so",
     ),
     Mutant(
