@@ -125,7 +125,9 @@ class RestConfig:
 class HistoryConfig:
     """What is fetched of the time before the recorder was there."""
 
-    since: datetime | None = attrs.field(default=None, validator=a_moment())
+    since: datetime | None = attrs.field(
+        default=None, validator=[a_moment(), optional(each_read_by(read_moment))]
+    )
     """From when on, UTC; None: nothing."""
 
     @property

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - what is refused
         (CompletenessConfig, {"attempts": "4"}, "CompletenessConfig.attempts"),
         (RestConfig, {"weight_share": 50}, "RestConfig.weight_share"),
         (HistoryConfig, {"since": "2024-01-01"}, "HistoryConfig.since"),
+        (HistoryConfig, {"since": datetime(1, 1, 1, tzinfo=UTC)}, "no time that a candle can have"),
         (HistoryConfig, {"since": NAIVE}, "HistoryConfig.since"),
     ],
 )

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *VOCABULARY, "config_checks", "config_streams", "config_values", "exchange", "storage",
     },
     "config_streams": {*VOCABULARY, "config_values", "exchange"},
-    "config_checks": {"candle", "config_values", "errors"},
+    "config_checks": {"config_values", "errors"},
     "config_values": {"candle", "storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},
