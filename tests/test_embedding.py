@@ -76,7 +76,6 @@ NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - what is refused
         (CompletenessConfig, {"attempts": "4"}, "CompletenessConfig.attempts"),
         (RestConfig, {"weight_share": 50}, "RestConfig.weight_share"),
         (HistoryConfig, {"since": "2024-01-01"}, "HistoryConfig.since"),
-        (HistoryConfig, {"since": datetime(1, 1, 1, tzinfo=UTC)}, "no time that a candle can have"),
         (HistoryConfig, {"since": NAIVE}, "HistoryConfig.since"),
     ],
 )
@@ -105,6 +104,7 @@ def test_a_value_of_a_wrong_type_is_named_where_it_is_given(
         (CompletenessConfig, {"grace_seconds": math.inf}, "a number of seconds from 0 to 31,"),
         (CompletenessConfig, {"attempt_seconds": 0}, "a number of seconds above 0, up to 31,"),
         (ConnectionConfig, {"max_age_hours": math.inf}, "a number of hours from 0 to 8,760"),
+        (HistoryConfig, {"since": datetime(1, 1, 1, tzinfo=UTC)}, "HistoryConfig.since: 0001-"),
         (StoreConfig, {"layout": LONG}, "StoreConfig.layout: layout 'xxx"),
         (StoreConfig, {"merge_seconds": 10**400}, "a number of seconds from 0 to 31,536,000"),
     ],
