@@ -1,5 +1,7 @@
 """What time it is on the exchange, by its own words alone (pure, but for who waits for them)."""
 
+from collections import deque
+
 import attrs
 import trio
 
@@ -14,6 +16,10 @@ _LONGEST_BAN_MS = 4 * _DAY_MS
 """REST may be banned for three days, and with it the time endpoint."""
 _STEP_MS = 60_000
 """The shortest candle, as long as no frame of a shorter one was heard."""
+_HEARD = 5
+"""Of so many frames the median is no lie as long as two of them lie."""
+_QUIET_MS = 100 * _DAY_MS
+"""A market of one quiet series may be heard of once a month; the median is two frames old."""
 _ANSWER_SECONDS = 10.0
 """An answer that took longer does not come soon: REST may be banned for days."""
 
@@ -44,6 +50,8 @@ class ExchangeClock:
     """What the latest of the other frames told."""
     _answer_ms: int | None = attrs.field(init=False, default=None)
     """What the time endpoint told last."""
+    _heard_ms: deque[int] = attrs.field(init=False, factory=lambda: deque(maxlen=_HEARD))
+    """What the last frames told."""
     _step_ms: int = attrs.field(init=False, default=_STEP_MS)
     """The shortest interval of which frames came."""
     _answers: int = attrs.field(init=False, default=0)
@@ -87,6 +95,7 @@ class ExchangeClock:
         if self.first_heard_ms is None:
             self.first_heard_ms = event_time_ms
         self.is_silent = False
+        self._heard_ms.append(event_time_ms)
         if series is not None:
             self._step_ms = min(self._step_ms, series.interval.duration_ms or _MONTH_MS)
         if self._newest is None or event_time_ms > self._newest[0]:
@@ -106,17 +115,26 @@ class ExchangeClock:
         """Wait until it is known whether a time has come, and return which times are believed.
 
         It waits for answers of the time endpoint, if it must, but not for ever: as long as the
-        endpoint says nothing, every time is believed, so that a blocked REST ends no recording.
-        What is more than a day old is not believed: no connection lives for longer than a day.
+        endpoint says nothing, every time is believed that is near those of the last frames, so
+        that a blocked REST ends no recording. What is more than a day old is not believed: no
+        connection lives for longer than a day.
 
         Args:
           event_time_ms: of a frame that was heard.
         """
         if not self.reaches(event_time_ms) and not await self._is_answered(event_time_ms):
-            return Span(0, MAX_TIME_MS)
+            return self._span_of_frames()
         known_ms = self._answer_ms if self.now_ms is None else self.now_ms
         assert known_ms is not None
         return Span(known_ms - _DAY_MS, self._next_candle_ms(known_ms))
+
+    def _span_of_frames(self) -> Span:
+        """Return which times are believed on the word of frames alone."""
+        least_ms, most_ms = self.now_ms or _DAY_MS, MAX_TIME_MS - _QUIET_MS
+        if len(self._heard_ms) == _HEARD:
+            most_ms = sorted(self._heard_ms)[_HEARD // 2]
+            least_ms = max(least_ms, most_ms)
+        return Span(least_ms - _DAY_MS, most_ms + _QUIET_MS)
 
     async def _is_answered(self, event_time_ms: int) -> bool:
         """Wait until a time has come, or an answer says that it has not; False if none comes."""
@@ -132,7 +150,7 @@ class ExchangeClock:
                 answer_ms = self._answer_ms if self._answers > before else None
                 if answer_ms is not None and event_time_ms < self._next_candle_ms(answer_ms):
                     # An answer from before may have refuted this frame; this one bears it out.
-                    self._believe(min(answer_ms, event_time_ms))
+                    self._weigh(answer_ms, event_time_ms)
             return True
         return False
 
@@ -148,7 +166,7 @@ class ExchangeClock:
         # First: a frame that told a much later time is no witness of this one. It may lie.
         self._refute(self._next_candle_ms(time_ms))
         if self._newest is not None:
-            self._believe(min(time_ms, self._newest[0]))
+            self._weigh(time_ms, self._newest[0])
         if self.is_doubted:
             self.doubt = trio.Event()
         self._wake()
@@ -160,7 +178,7 @@ class ExchangeClock:
         Return whether the endpoint's answer is believed.
         """
         if self._answer_ms is not None:
-            self._believe(min(self._answer_ms, open_time_ms))
+            self._weigh(self._answer_ms, open_time_ms)
         return self._answer_ms is not None and self.reaches(self._answer_ms)
 
     def reaches(self, time_ms: int) -> bool:
@@ -177,8 +195,14 @@ class ExchangeClock:
             left_ms, self._second_ms = self._second_ms, None
             self._newest = None if left_ms is None or left_ms >= bound_ms else (left_ms, None)
 
-    def _believe(self, time_ms: int) -> None:
-        self.now_ms = max(time_ms, self.now_ms or 0)
+    def _weigh(self, answer_ms: int, other_ms: int) -> None:
+        """Move on to what the endpoint and another witness have both told.
+
+        The first time is taken from two that agree. The earlier of two that do not may be a lie of
+        years: series would be due from then on, and a frame of then would be the newest.
+        """
+        if self.now_ms is not None or abs(answer_ms - other_ms) <= _DAY_MS:
+            self.now_ms = max(min(answer_ms, other_ms), self.now_ms or 0)
 
     def _next_candle_ms(self, time_ms: int) -> int:
         """Return the end of the candle after the one of a time."""

@@ -117,6 +117,25 @@ def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -
     assert clock.now_ms == NOW_MS + MINUTE_MS
 
 
+@pytest.mark.parametrize("off_ms", [-10 * YEAR_MS, -25 * HOUR_MS, 25 * HOUR_MS, YEAR_MS])
+def test_the_first_time_is_not_the_earlier_one_of_two_that_do_not_agree(off_ms: int) -> None:
+    """A series would be due from ten years ago on, and an old frame would be the newest."""
+    clock = ExchangeClock()
+    clock.hear(NOW_MS + off_ms, BTC)
+    clock.confirm(NOW_MS)
+    assert clock.now_ms is None
+    clock = ExchangeClock()
+    clock.hear(NOW_MS, BTC)
+    assert not clock.confirm(NOW_MS + off_ms)
+    assert clock.now_ms is None
+    clock.hear(NOW_MS + 1, BTC)
+    assert clock.confirm(NOW_MS)
+    clock = ExchangeClock()
+    clock.confirm(NOW_MS + off_ms)
+    assert not clock.confirm_by_candle(NOW_MS)
+    assert clock.now_ms is None
+
+
 def test_it_is_silent_when_no_frame_came_since_the_last_answer() -> None:
     clock = ExchangeClock()
     assert clock.is_silent
@@ -257,6 +276,51 @@ async def test_a_first_frame_that_lies_is_refuted_too(
     span, _ = await asked(ExchangeClock(), NOW_MS + 7 * YEAR_MS, NOW_MS, NOW_MS + 500)
     assert not holds(span, NOW_MS + 7 * YEAR_MS)
     assert holds(span, NOW_MS)
+
+
+@pytest.mark.parametrize("years", [1, 50])
+async def test_a_first_frame_of_years_ago_is_refused(
+    autojump_clock: trio.testing.MockClock, years: int
+) -> None:
+    """It is the newest one that was heard, and lies before each answer."""
+    old_ms = NOW_MS - years * YEAR_MS
+    span, _ = await asked(ExchangeClock(), old_ms, NOW_MS, NOW_MS + 500)
+    assert not holds(span, old_ms)
+    assert holds(span, NOW_MS)
+
+
+@pytest.mark.parametrize("off_ms", [-YEAR_MS, YEAR_MS])
+async def test_where_nobody_answers_a_frame_is_refused_that_is_far_from_the_last_ones(
+    autojump_clock: trio.testing.MockClock, off_ms: int
+) -> None:
+    """Two of the last five may lie, as where a host lies on each of two connections."""
+    clock = ExchangeClock()
+    for step, series in enumerate((BTC, ETH, LTC)):
+        clock.hear(NOW_MS + step, series)
+    clock.hear(NOW_MS + off_ms, BTC)
+    span, _ = await asked(clock, NOW_MS + off_ms)
+    assert not holds(span, NOW_MS + off_ms)
+    assert holds(span, NOW_MS)
+
+
+async def test_where_nobody_answers_what_was_known_still_holds(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A frame of fifty years ago may come beside one of the next hour, and waits with it."""
+    span, seconds = await asked(confirmed(), NOW_MS + HOUR_MS)
+    assert seconds == 10
+    assert not holds(span, NOW_MS - 50 * YEAR_MS)
+    assert holds(span, NOW_MS - 23 * HOUR_MS)
+
+
+async def test_where_nobody_answers_a_quiet_series_is_believed_once_a_month(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    clock = ExchangeClock()
+    for month in range(12):
+        told_ms = NOW_MS + month * 31 * 24 * HOUR_MS
+        span, _ = await asked(clock, told_ms)
+        assert holds(span, told_ms)
 
 
 async def test_where_nobody_answers_everything_is_believed_and_nobody_waits_twice(

@@ -163,8 +163,8 @@ EXCHANGE = (
     Mutant(
         "the exchange's time goes back",
         "exchange/clock.py",
-        "self.now_ms = max(time_ms, self.now_ms or 0)",
-        "self.now_ms = time_ms",
+        "self.now_ms = max(min(answer_ms, other_ms), self.now_ms or 0)",
+        "self.now_ms = min(answer_ms, other_ms)",
         f"{_CLOCK}::test_it_never_goes_back_and_never_past_what_two_have_told",
     ),
     Mutant(
@@ -184,8 +184,8 @@ EXCHANGE = (
     Mutant(
         "the endpoint alone is believed",
         "exchange/clock.py",
-        "self._believe(min(time_ms, self._newest[0]))",
-        "self._believe(time_ms)",
+        "self.now_ms = max(min(answer_ms, other_ms), self.now_ms or 0)",
+        "self.now_ms = max(answer_ms, self.now_ms or 0)",
         f"{_CLOCK}::test_an_endpoint_that_is_years_ahead_moves_nothing_however_often_it_says_so",
     ),
     Mutant(
@@ -215,6 +215,27 @@ EXCHANGE = (
         "return Span(known_ms - _DAY_MS, self._next_candle_ms(known_ms))",
         "return Span(0, self._next_candle_ms(known_ms))",
         f"{_CLOCK}::test_what_is_more_than_a_day_old_is_not_believed",
+    ),
+    Mutant(
+        "the first time is the earlier one of two that do not agree",
+        "exchange/clock.py",
+        "if self.now_ms is not None or abs(answer_ms - other_ms) <= _DAY_MS:",
+        "if True:",
+        f"{_CLOCK}::test_the_first_time_is_not_the_earlier_one_of_two_that_do_not_agree",
+    ),
+    Mutant(
+        "where nobody answers, one frame's word of next year is taken",
+        "exchange/clock.py",
+        "if len(self._heard_ms) == _HEARD:",
+        "if False:",
+        f"{_CLOCK}::test_where_nobody_answers_a_frame_is_refused_that_is_far_from_the_last_ones",
+    ),
+    Mutant(
+        "where nobody answers, what is known is forgotten",
+        "exchange/clock.py",
+        "least_ms, most_ms = self.now_ms or _DAY_MS, MAX_TIME_MS - _QUIET_MS",
+        "least_ms, most_ms = _DAY_MS, MAX_TIME_MS - _QUIET_MS",
+        f"{_CLOCK}::test_where_nobody_answers_what_was_known_still_holds",
     ),
     Mutant(
         "an event time that is not believed is taken",
