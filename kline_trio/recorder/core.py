@@ -7,6 +7,7 @@ import attrs
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.exchange.archive import Archive
+from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.gap_filler import GapFiller
@@ -89,6 +90,6 @@ class Core:
             seams.now,
         )
 
-    async def _first_stored_ms(self, series: Series) -> int | None:
+    async def _first_stored_ms(self, series: Series, span: Span) -> int | None:
         door, store = self.storage.merge_door, self.storage.store
-        return await door.run(first_stored_ms, store.path, series)
+        return await door.run(first_stored_ms, store.path, series, span)

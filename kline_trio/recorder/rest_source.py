@@ -10,7 +10,7 @@ from operator import attrgetter
 import attrs
 import trio
 
-from kline_trio.candle import MAX_TIME_MS, Candle, Series, Source
+from kline_trio.candle import Candle, Series, Source
 from kline_trio.errors import UnavailableError
 from kline_trio.exchange.klines import Answer, newest_page
 from kline_trio.exchange.rest import RestMarket
@@ -71,8 +71,8 @@ class RestSource:
     """How often a gap is asked for that the exchange does not have."""
     attempt_seconds: float
     """Between the first two attempts."""
-    first_stored_ms: Callable[[Series], Awaitable[int | None]]
-    """Returns the open time of the first stored candle of a series."""
+    first_stored_ms: Callable[[Series, Span], Awaitable[int | None]]
+    """Returns the open time of the first stored candle of a series within a span."""
     _first: dict[Series, _First] = attrs.field(init=False, factory=dict)
     _listings: dict[str, tuple[float, Mapping[str, Listing]]] = attrs.field(
         init=False, factory=dict
@@ -89,7 +89,7 @@ class RestSource:
     _doubtful: Witnesses = attrs.field(init=False, factory=Witnesses)
     """What rows of answers were that had others than were asked for."""
     _ended: Witnesses = attrs.field(init=False, factory=Witnesses)
-    """Answers about the newest candle: whether a symbol had ended before others."""
+    """Answers about the newest candle of a symbol that had ended; None: it had not."""
     _bad_rows: set[str] = attrs.field(init=False, factory=set)
     """The faults of rows that were logged: each is named once."""
 
@@ -206,22 +206,27 @@ class RestSource:
     ) -> tuple[list[Refill], dict[Span, float]]:
         """Return the refills that close these gaps, or else after how long to ask again.
 
-        Whether a symbol had ended takes two answers about its newest candle, 10 seconds apart.
+        That a symbol had ended takes two answers with the same newest candle, 10 seconds apart.
+        What is stored is no answer's to deny.
         """
         try:
             last_ms = await self._last_ms(series, [gap for gap, _ in closing])
         except UnavailableError:
             # What else the answer brought is kept all the same.
             return [], {refill.span: APART_SECONDS for _, refill in closing}
+        until_ms = max(refill.span.from_ms for _, refill in closing)
+        stored_ms = await self._stored_after(last_ms, series, until_ms)
         closed, waits, now = [], {}, trio.current_time()
         for _, refill in closing:
-            is_over = last_ms < refill.span.from_ms
+            # The newest candle of an ended symbol stays the same.
+            ended_ms = last_ms if last_ms < refill.span.from_ms else None
             is_sure = last_ms == math.inf or self._ended.agree(
-                series, refill.span, "", now, is_over
+                series, refill.span, "", now, ended_ms
             )
-            self._ended.hear(series, refill.span, "", now, is_over)
-            closes = Reason.DELISTED if is_over else Reason.EXCHANGE_HAD_NONE
-            if is_sure:
+            self._ended.hear(series, refill.span, "", now, ended_ms)
+            closes = Reason.EXCHANGE_HAD_NONE if ended_ms is None else Reason.DELISTED
+            is_denied = ended_ms is not None and stored_ms < refill.span.from_ms
+            if is_sure and not is_denied:
                 closed.append(attrs.evolve(refill, closes=closes))
             else:
                 waits[refill.span] = APART_SECONDS
@@ -261,8 +266,8 @@ class RestSource:
         if all(gap.span.from_ms >= said.open_time_ms for gap in gaps):
             # So it is for nearly every page: the store need not be looked into.
             return Outcome(())
-        stored_ms = await self.first_stored_ms(series)
-        before = Span(0, min(said.open_time_ms, MAX_TIME_MS if stored_ms is None else stored_ms))
+        stored_ms = await self.first_stored_ms(series, Span(0, said.open_time_ms))
+        before = Span(0, said.open_time_ms if stored_ms is None else stored_ms)
         closes = Reason.NOT_LISTED if said.is_sure else None
         spans = [span for gap in gaps for span in gap.span.common_with(before)]
         waits = {} if said.is_sure else dict.fromkeys(spans, APART_SECONDS)
@@ -314,6 +319,17 @@ class RestSource:
         rest = self.markets[series.trade_type]
         newest_ms = _that_has_come(await rest.newest_open_time_ms(series), rest)
         return -math.inf if newest_ms is None else newest_ms
+
+    async def _stored_after(self, last_ms: float, series: Series, until_ms: int) -> float:
+        """Return the first stored candle, before a gap, that REST denies; infinity if none.
+
+        REST may lack the last candle that a stream brought, but not a day of them.
+        """
+        from_ms = max(last_ms + _DAY_MS, 0)
+        if from_ms >= until_ms:
+            return math.inf
+        stored_ms = await self.first_stored_ms(series, Span(int(from_ms), until_ms))
+        return math.inf if stored_ms is None else stored_ms
 
 
 def _that_has_come(open_time_ms: int | None, rest: RestMarket) -> int | None:

@@ -158,27 +158,40 @@ def stored_spans(
     return {series: joined(spans) for series, spans in found.items()}
 
 
-def first_stored_ms(store_path: Path, series: Series) -> int | None:
-    """Return the open time of the first stored candle of a series; None if there is none.
+def first_stored_ms(store_path: Path, series: Series, within: Span) -> int | None:
+    """Return the open time of the first stored candle of a series in a span; None if none is.
 
     A file that cannot be read does not count.
 
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
+    found = []
     with disk_errors(store_path):
         # The journal first, as in `read`.
         with journal_view(store_path) as journal:
-            found = journal.waiting_ms(series)[:1]
+            waiting = journal.waiting_ms(series)
+            found += [ms for ms in waiting if within.from_ms <= ms < within.to_ms][:1]
             listed = journal.listed([series]).get(series, [])
         # Files of a series sort by time.
         for path, _ in sorted(listed):
             with contextlib.suppress(FileNotFoundError, DamagedError):
                 with open_parquet(store_path / disk_name(path)) as file:
-                    groups = range(file.num_row_groups)
-                    if begins := [bounds_ms(file, group, BEGIN)[0] for group in groups]:
+                    if begins := list(_begins_within(file, store_path / path, within)):
                         return min(begins + found)
     return min(found, default=None)
+
+
+def _begins_within(file: pq.ParquetFile, path: Path, within: Span) -> Iterator[int]:
+    """Yield the first open time within a span of each row group that has one."""
+    for group in range(file.num_row_groups):
+        first_ms, last_ms = bounds_ms(file, group, BEGIN)
+        if within.from_ms <= first_ms < within.to_ms:
+            yield first_ms
+        elif first_ms < within.from_ms <= last_ms:
+            begins = begins_ms(file, group, path)
+            inside = begins[(begins >= within.from_ms) & (begins < within.to_ms)]
+            yield from inside[:1].tolist()
 
 
 def _may_hold(file: MergedFile, layout: Layout, from_ms: int) -> bool:

@@ -202,9 +202,23 @@ COMPLETENESS = (
     Mutant(
         "one answer about the newest candle ends a symbol",
         "recorder/rest_source.py",
-        "if is_sure:",
-        "if True:",
+        "if is_sure and not is_denied:",
+        "if not is_denied:",
         f"{_SOURCE}::test_one_wrong_answer_about_the_newest_candle_calls_no_symbol_ended",
+    ),
+    Mutant(
+        "answers with other newest candles agree on an end",
+        "recorder/rest_source.py",
+        "ended_ms = last_ms if last_ms < refill.span.from_ms else None",
+        "ended_ms = 0 if last_ms < refill.span.from_ms else None",
+        f"{_SOURCE}::test_two_answers_with_other_newest_candles_call_no_symbol_ended",
+    ),
+    Mutant(
+        "an end before stored candles is believed",
+        "recorder/rest_source.py",
+        "is_denied = ended_ms is not None and stored_ms < refill.span.from_ms",
+        "is_denied = False",
+        f"{_SOURCE}::test_a_newest_candle_of_before_stored_ones_calls_no_symbol_ended",
     ),
     Mutant(
         "rows that were moved by whole candles are taken",
@@ -223,7 +237,7 @@ COMPLETENESS = (
     Mutant(
         "what lies behind a stored candle was not listed yet",
         "recorder/rest_source.py",
-        "before = Span(0, min(said.open_time_ms, MAX_TIME_MS if stored_ms is None else stored_ms))",
+        "before = Span(0, said.open_time_ms if stored_ms is None else stored_ms)",
         "before = Span(0, said.open_time_ms)",
         f"{_SOURCE}::test_nothing_behind_a_stored_candle_was_not_listed_yet",
     ),

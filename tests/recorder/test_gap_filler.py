@@ -165,7 +165,7 @@ async def working(
     store.close()
 
 
-async def nothing_is_stored(_: Series) -> None:
+async def nothing_is_stored(_: Series, within: Span) -> None:
     await trio.lowlevel.checkpoint()
 
 

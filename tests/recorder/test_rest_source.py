@@ -52,8 +52,8 @@ class Wire:
     is_down: bool = False
     has_list: bool = True
     """Whether the list of symbols can be had."""
-    stored_ms: int | None = None
-    """The first candle that we have."""
+    stored_ms: Sequence[int] = ()
+    """The candles that we have."""
 
     async def __call__(self, request: httpx2.Request) -> httpx2.Response:
         what = request.url.path.rsplit("/", 1)[1]
@@ -89,9 +89,10 @@ async def source(wire: Wire, attempts: int = 4) -> AsyncIterator[RestSource]:
             pool = WeightPool(6_000, 1.0)
             markets[name] = RestMarket(client, MARKETS[name], ("https://a",), pool, clock)
 
-        async def first_stored_ms(_: Series) -> int | None:
+        async def first_stored_ms(_: Series, within: Span) -> int | None:
             await trio.sleep(0.1)
-            return wire.stored_ms
+            known = [ms for ms in wire.stored_ms if within.from_ms <= ms < within.to_ms]
+            return min(known, default=None)
 
         if not wire.is_down:
             await markets["spot"].confirm_time()
@@ -173,6 +174,38 @@ async def test_one_wrong_answer_about_the_newest_candle_calls_no_symbol_ended(
         for closes in ([], [Reason.EXCHANGE_HAD_NONE]):
             await trio.sleep(10)
             assert [told.closes for told in (await rest.ask(BTC, [one])).refills] == closes
+
+
+async def test_two_answers_with_other_newest_candles_call_no_symbol_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The rows of a host may be a year behind, and later ten."""
+    one = recent(asked=3)
+    wire = Wire({}, {"BTCUSDT": "BREAK"})
+    async with source(wire) as rest:
+        for years in (1, 10, 3):
+            moved_ms = one.span.from_ms - years * 365 * DAY_MS
+            wire.rows = {moved_ms: row(moved_ms)}
+            assert [told.closes for told in (await rest.ask(BTC, [one])).refills] in ([], [None])
+            await trio.sleep(10)
+
+
+async def test_a_newest_candle_of_before_stored_ones_calls_no_symbol_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    one = recent(asked=3)
+    moved_ms = one.span.from_ms - 365 * DAY_MS
+    stored_ms = one.span.from_ms - MINUTE_MS
+    wire = Wire({moved_ms: row(moved_ms)}, {"BTCUSDT": "BREAK"}, stored_ms=[stored_ms])
+    async with source(wire) as rest:
+        for _ in range(4):
+            assert [told.closes for told in (await rest.ask(BTC, [one])).refills] in ([], [None])
+            await trio.sleep(10)
+        wire.rows[stored_ms] = row(stored_ms)
+        for _ in range(2):
+            told = await rest.ask(BTC, [one])
+            await trio.sleep(10)
+    assert [refill.closes for refill in told.refills] == [Reason.DELISTED]
 
 
 async def test_without_the_list_nothing_is_closed_and_what_came_is_kept(
@@ -418,7 +451,7 @@ async def test_nothing_behind_a_stored_candle_was_not_listed_yet(
 ) -> None:
     stored_ms, lie_ms = NOW_MS - 500 * DAY_MS, NOW_MS - DAY_MS
     one = gap(NOW_MS - 900 * DAY_MS, NOW_MS, reason=Reason.NOT_CONFIGURED)
-    wire = Wire({lie_ms: row(lie_ms)}, stored_ms=stored_ms)
+    wire = Wire({lie_ms: row(lie_ms)}, stored_ms=[stored_ms])
     async with source(wire) as rest:
         for _ in range(2):
             [refill] = (await rest.before_the_first(BTC, [one])).refills

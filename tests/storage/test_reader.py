@@ -24,7 +24,7 @@ from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span
 from kline_trio.storage import journal_tables
-from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.catalog import first_stored_ms, last_end_ms
 from kline_trio.storage.ledger import Refill
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import begins_of, table_of
@@ -64,6 +64,26 @@ def begins(frame: pd.DataFrame) -> list[int]:
     """The minutes since the tests' time begins."""
     passed = frame["candle_begin_time"] - pd.Timestamp(START_MS, unit="ms", tz="UTC")
     return [int(one / pd.Timedelta("1min")) for one in passed]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_first_stored_candle_of_a_span_is_found_in_files_and_journal(
+    tmp_path: Path, layout: str
+) -> None:
+    """Minutes 0 to 2 and 10 to 12 are in files, 20 waits in the journal."""
+    store = open_store(tmp_path, layout)
+    for first, end in ((0, 3), (10, 13)):
+        store.accept(minutes(first, end))
+        merge_all(store)
+    store.accept(minutes(20, 21))
+    for from_minute, to_minute, wanted in (
+        (0, 99, 0), (1, 99, 1), (3, 99, 10), (12, 99, 12), (13, 99, 20),
+        (21, 99, None), (3, 10, None), (13, 20, None), (0, 0, None),
+    ):  # fmt: skip
+        within = Span(START_MS + from_minute * 60_000, START_MS + to_minute * 60_000)
+        found_ms = first_stored_ms(tmp_path, BTC, within)
+        assert found_ms == (None if wanted is None else START_MS + wanted * 60_000), within
+    store.close()
 
 
 def test_the_frame_is_the_designs(tmp_path: Path) -> None:
