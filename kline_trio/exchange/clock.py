@@ -198,11 +198,13 @@ class ExchangeClock:
     def _weigh(self, answer_ms: int, other_ms: int) -> None:
         """Move on to what the endpoint and another witness have both told.
 
-        The first time is taken from two that agree. The earlier of two that do not may be a lie of
-        years: series would be due from then on, and a frame of then would be the newest.
+        A first time, and one of more than a day later, is taken from two that agree. The earlier
+        of two that do not may be a lie of years: series would be due from then on, or up to then.
         """
-        if self.now_ms is not None or abs(answer_ms - other_ms) <= _DAY_MS:
-            self.now_ms = max(min(answer_ms, other_ms), self.now_ms or 0)
+        both_ms = min(answer_ms, other_ms)
+        is_near = self.now_ms is not None and both_ms <= self.now_ms + _DAY_MS
+        if is_near or abs(answer_ms - other_ms) <= _DAY_MS:
+            self.now_ms = max(both_ms, self.now_ms or 0)
 
     def _next_candle_ms(self, time_ms: int) -> int:
         """Return the end of the candle after the one of a time."""

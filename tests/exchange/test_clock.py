@@ -107,6 +107,13 @@ def test_two_lies_of_different_times_bear_each_other_out_no_more_than_one() -> N
     assert clock.now_ms == NOW_MS
 
 
+def test_two_lies_of_years_do_not_agree_on_the_earlier_one() -> None:
+    clock = confirmed()
+    clock.hear(NOW_MS + 10 * YEAR_MS, BTC)
+    assert not clock.confirm(NOW_MS + 11 * YEAR_MS)
+    assert clock.now_ms == NOW_MS
+
+
 def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -> None:
     clock = ExchangeClock()
     assert not clock.confirm(NOW_MS + 41_000)

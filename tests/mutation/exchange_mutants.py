@@ -163,8 +163,8 @@ EXCHANGE = (
     Mutant(
         "the exchange's time goes back",
         "exchange/clock.py",
-        "self.now_ms = max(min(answer_ms, other_ms), self.now_ms or 0)",
-        "self.now_ms = min(answer_ms, other_ms)",
+        "self.now_ms = max(both_ms, self.now_ms or 0)",
+        "self.now_ms = both_ms",
         f"{_CLOCK}::test_it_never_goes_back_and_never_past_what_two_have_told",
     ),
     Mutant(
@@ -184,7 +184,7 @@ EXCHANGE = (
     Mutant(
         "the endpoint alone is believed",
         "exchange/clock.py",
-        "self.now_ms = max(min(answer_ms, other_ms), self.now_ms or 0)",
+        "self.now_ms = max(both_ms, self.now_ms or 0)",
         "self.now_ms = max(answer_ms, self.now_ms or 0)",
         f"{_CLOCK}::test_an_endpoint_that_is_years_ahead_moves_nothing_however_often_it_says_so",
     ),
@@ -219,9 +219,16 @@ EXCHANGE = (
     Mutant(
         "the first time is the earlier one of two that do not agree",
         "exchange/clock.py",
-        "if self.now_ms is not None or abs(answer_ms - other_ms) <= _DAY_MS:",
-        "if True:",
+        "if is_near or abs(answer_ms - other_ms) <= _DAY_MS:",
+        "if self.now_ms is None or is_near or abs(answer_ms - other_ms) <= _DAY_MS:",
         f"{_CLOCK}::test_the_first_time_is_not_the_earlier_one_of_two_that_do_not_agree",
+    ),
+    Mutant(
+        "the time leaps to the earlier one of two that do not agree",
+        "exchange/clock.py",
+        "if is_near or abs(answer_ms - other_ms) <= _DAY_MS:",
+        "if self.now_ms is not None or is_near or abs(answer_ms - other_ms) <= _DAY_MS:",
+        f"{_CLOCK}::test_two_lies_of_years_do_not_agree_on_the_earlier_one",
     ),
     Mutant(
         "where nobody answers, one frame's word of next year is taken",

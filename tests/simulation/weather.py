@@ -140,14 +140,18 @@ def _of_streams(chance: Random, series: Series, end_ms: int) -> Iterator[Fault]:
 
 
 def _lies(chance: Random, trade_type: str, until_ms: int) -> Iterator[Lie]:
-    """What the market says that is not so, each time for less than ten seconds of ours."""
+    """What the market says that is not so, each time for less than ten seconds of ours.
+
+    Lies of years differ by days: what two witnesses tell alike within a day is believed.
+    """
     for at_ms in _moments(chance, 12 * HOUR_MS, until_ms):
         span: dict[str, Any] = {
             "trade_type": trade_type,
             "from_ms": at_ms,
             "until_ms": at_ms + chance.randint(HOUR_MS // 4, 2 * HOUR_MS),
         }
-        far_ms = chance.choice((3 * HOUR_MS, DAY_MS, 365 * DAY_MS, 3_650 * DAY_MS))
+        years_ms = (chance.choice((365, 3_650)) + chance.randint(-150, 150)) * DAY_MS
+        far_ms = chance.choice((3 * HOUR_MS, DAY_MS, years_ms, years_ms))
         yield chance.choice(
             (
                 WrongTime(ahead_ms=chance.choice((-far_ms, far_ms)), **span),
@@ -161,7 +165,7 @@ def _lies(chance: Random, trade_type: str, until_ms: int) -> Iterator[Lie]:
                 WrongFrame(
                     trade_type=trade_type,
                     at_ms=at_ms,
-                    ahead_ms=chance.choice((-365 * DAY_MS, -50 * 365 * DAY_MS, far_ms)),
+                    ahead_ms=chance.choice((-years_ms, -50 * 365 * DAY_MS, far_ms)),
                     moves="candle",
                 ),
             )
