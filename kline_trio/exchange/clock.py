@@ -18,8 +18,6 @@ _STEP_MS = 60_000
 """The shortest candle, as long as no frame of a shorter one was heard."""
 _HEARD = 5
 """Of so many frames the median is no lie as long as two of them lie."""
-_QUIET_MS = 100 * _DAY_MS
-"""A market of one quiet series may be heard of once a month; the median is two frames old."""
 _ANSWER_SECONDS = 10.0
 """An answer that took longer does not come soon: REST may be banned for days."""
 
@@ -130,11 +128,13 @@ class ExchangeClock:
 
     def _span_of_frames(self) -> Span:
         """Return which times are believed on the word of frames alone."""
-        least_ms, most_ms = self.now_ms or _DAY_MS, MAX_TIME_MS - _QUIET_MS
+        least_ms, most_ms = self.now_ms or _DAY_MS, MAX_TIME_MS
         if len(self._heard_ms) == _HEARD:
-            most_ms = sorted(self._heard_ms)[_HEARD // 2]
-            least_ms = max(least_ms, most_ms)
-        return Span(least_ms - _DAY_MS, most_ms + _QUIET_MS)
+            first_ms, *_, median_ms = sorted(self._heard_ms)[: _HEARD // 2 + 1]
+            least_ms = max(least_ms, median_ms)
+            # A market of one quiet series may be heard of once a month.
+            most_ms = max(self._next_candle_ms(median_ms), median_ms + 2 * (median_ms - first_ms))
+        return Span(least_ms - _DAY_MS, most_ms)
 
     async def _is_answered(self, event_time_ms: int) -> bool:
         """Wait until a time has come, or an answer says that it has not; False if none comes."""

@@ -296,7 +296,7 @@ async def test_a_first_frame_of_years_ago_is_refused(
     assert holds(span, NOW_MS)
 
 
-@pytest.mark.parametrize("off_ms", [-YEAR_MS, YEAR_MS])
+@pytest.mark.parametrize("off_ms", [-YEAR_MS, 3 * HOUR_MS, 24 * HOUR_MS, YEAR_MS])
 async def test_where_nobody_answers_a_frame_is_refused_that_is_far_from_the_last_ones(
     autojump_clock: trio.testing.MockClock, off_ms: int
 ) -> None:
@@ -308,6 +308,7 @@ async def test_where_nobody_answers_a_frame_is_refused_that_is_far_from_the_last
     span, _ = await asked(clock, NOW_MS + off_ms)
     assert not holds(span, NOW_MS + off_ms)
     assert holds(span, NOW_MS)
+    assert holds(span, NOW_MS + MINUTE_MS)
 
 
 async def test_where_nobody_answers_what_was_known_still_holds(
