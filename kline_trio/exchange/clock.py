@@ -14,6 +14,9 @@ _DAY_MS = 86_400_000
 _MONTH_MS = 28 * _DAY_MS
 _LONGEST_BAN_MS = 4 * _DAY_MS
 """REST may be banned for three days, and with it the time endpoint."""
+_NEAR_MS = 3_600_000
+_ALIKE_MS = 6 * _NEAR_MS
+"""So far apart two true witnesses may be where 20 minutes pass in a second of ours."""
 _STEP_MS = 60_000
 """The shortest candle, as long as no frame of a shorter one was heard."""
 _HEARD = 5
@@ -198,12 +201,12 @@ class ExchangeClock:
     def _weigh(self, answer_ms: int, other_ms: int) -> None:
         """Move on to what the endpoint and another witness have both told.
 
-        A first time, and one of more than a day later, is taken from two that agree. The earlier
-        of two that do not may be a lie of years: series would be due from then on, or up to then.
+        A first time, and one of more than an hour later, is taken from two that agree. The
+        earlier of two that do not may be a lie: series would be due from then on, or up to then.
         """
         both_ms = min(answer_ms, other_ms)
-        is_near = self.now_ms is not None and both_ms <= self.now_ms + _DAY_MS
-        if is_near or abs(answer_ms - other_ms) <= _DAY_MS:
+        is_near = self.now_ms is not None and both_ms <= self.now_ms + _NEAR_MS
+        if is_near or abs(answer_ms - other_ms) <= _ALIKE_MS:
             self.now_ms = max(both_ms, self.now_ms or 0)
 
     def _next_candle_ms(self, time_ms: int) -> int:

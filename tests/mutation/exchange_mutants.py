@@ -219,16 +219,23 @@ EXCHANGE = (
     Mutant(
         "the first time is the earlier one of two that do not agree",
         "exchange/clock.py",
-        "if is_near or abs(answer_ms - other_ms) <= _DAY_MS:",
-        "if self.now_ms is None or is_near or abs(answer_ms - other_ms) <= _DAY_MS:",
+        "if is_near or abs(answer_ms - other_ms) <= _ALIKE_MS:",
+        "if self.now_ms is None or is_near or abs(answer_ms - other_ms) <= _ALIKE_MS:",
         f"{_CLOCK}::test_the_first_time_is_not_the_earlier_one_of_two_that_do_not_agree",
     ),
     Mutant(
         "the time leaps to the earlier one of two that do not agree",
         "exchange/clock.py",
-        "if is_near or abs(answer_ms - other_ms) <= _DAY_MS:",
-        "if self.now_ms is not None or is_near or abs(answer_ms - other_ms) <= _DAY_MS:",
-        f"{_CLOCK}::test_two_lies_of_years_do_not_agree_on_the_earlier_one",
+        "if is_near or abs(answer_ms - other_ms) <= _ALIKE_MS:",
+        "if self.now_ms is not None or is_near or abs(answer_ms - other_ms) <= _ALIKE_MS:",
+        f"{_CLOCK}::test_two_lies_do_not_agree_on_the_earlier_one",
+    ),
+    Mutant(
+        "a day ahead is near",
+        "exchange/clock.py",
+        "_NEAR_MS = 3_600_000\n_ALIKE_MS = 6 * _NEAR_MS",
+        "_NEAR_MS = 86_400_000\n_ALIKE_MS = _NEAR_MS // 4",
+        f"{_CLOCK}::test_two_lies_do_not_agree_on_the_earlier_one",
     ),
     Mutant(
         "where nobody answers, one frame's word of next year is taken",
