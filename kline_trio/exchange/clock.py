@@ -14,9 +14,6 @@ _DAY_MS = 86_400_000
 _MONTH_MS = 28 * _DAY_MS
 _LONGEST_BAN_MS = 4 * _DAY_MS
 """REST may be banned for three days, and with it the time endpoint."""
-_NEAR_MS = 3_600_000
-_ALIKE_MS = 6 * _NEAR_MS
-"""So far apart two true witnesses may be where 20 minutes pass in a second of ours."""
 _STEP_MS = 60_000
 """The shortest candle, as long as no frame of a shorter one was heard."""
 _HEARD = 5
@@ -153,7 +150,7 @@ class ExchangeClock:
                 answer_ms = self._answer_ms if self._answers > before else None
                 if answer_ms is not None and event_time_ms < self._next_candle_ms(answer_ms):
                     # An answer from before may have refuted this frame; this one bears it out.
-                    self._weigh(answer_ms, event_time_ms)
+                    self._believe(min(answer_ms, event_time_ms))
             return True
         return False
 
@@ -169,7 +166,7 @@ class ExchangeClock:
         # First: a frame that told a much later time is no witness of this one. It may lie.
         self._refute(self._next_candle_ms(time_ms))
         if self._newest is not None:
-            self._weigh(time_ms, self._newest[0])
+            self._believe(min(time_ms, self._newest[0]))
         if self.is_doubted:
             self.doubt = trio.Event()
         self._wake()
@@ -181,7 +178,7 @@ class ExchangeClock:
         Return whether the endpoint's answer is believed.
         """
         if self._answer_ms is not None:
-            self._weigh(self._answer_ms, open_time_ms)
+            self._believe(min(self._answer_ms, open_time_ms))
         return self._answer_ms is not None and self.reaches(self._answer_ms)
 
     def reaches(self, time_ms: int) -> bool:
@@ -198,16 +195,8 @@ class ExchangeClock:
             left_ms, self._second_ms = self._second_ms, None
             self._newest = None if left_ms is None or left_ms >= bound_ms else (left_ms, None)
 
-    def _weigh(self, answer_ms: int, other_ms: int) -> None:
-        """Move on to what the endpoint and another witness have both told.
-
-        A first time, and one of more than an hour later, is taken from two that agree. The
-        earlier of two that do not may be a lie: series would be due from then on, or up to then.
-        """
-        both_ms = min(answer_ms, other_ms)
-        is_near = self.now_ms is not None and both_ms <= self.now_ms + _NEAR_MS
-        if is_near or abs(answer_ms - other_ms) <= _ALIKE_MS:
-            self.now_ms = max(both_ms, self.now_ms or 0)
+    def _believe(self, time_ms: int) -> None:
+        self.now_ms = max(time_ms, self.now_ms or 0)
 
     def _next_candle_ms(self, time_ms: int) -> int:
         """Return the end of the candle after the one of a time."""

@@ -107,22 +107,6 @@ def test_two_lies_of_different_times_bear_each_other_out_no_more_than_one() -> N
     assert clock.now_ms == NOW_MS
 
 
-@pytest.mark.parametrize(
-    ("frame_ms", "answer_ms"),
-    [
-        (10 * YEAR_MS, 11 * YEAR_MS),
-        (24 * HOUR_MS, 10 * YEAR_MS),
-        (3 * HOUR_MS, 24 * HOUR_MS),
-        (24 * HOUR_MS, 3 * HOUR_MS),
-    ],
-)
-def test_two_lies_do_not_agree_on_the_earlier_one(frame_ms: int, answer_ms: int) -> None:
-    clock = confirmed()
-    clock.hear(NOW_MS + frame_ms, BTC)
-    assert not clock.confirm(NOW_MS + answer_ms)
-    assert clock.now_ms == NOW_MS
-
-
 def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -> None:
     clock = ExchangeClock()
     assert not clock.confirm(NOW_MS + 41_000)
@@ -131,25 +115,6 @@ def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -
     assert not clock.confirm(NOW_MS + 10 * YEAR_MS)
     assert not clock.confirm_by_candle(NOW_MS + MINUTE_MS)
     assert clock.now_ms == NOW_MS + MINUTE_MS
-
-
-@pytest.mark.parametrize("off_ms", [-10 * YEAR_MS, -7 * HOUR_MS, 7 * HOUR_MS, YEAR_MS])
-def test_the_first_time_is_not_the_earlier_one_of_two_that_do_not_agree(off_ms: int) -> None:
-    """A series would be due from ten years ago on, and an old frame would be the newest."""
-    clock = ExchangeClock()
-    clock.hear(NOW_MS + off_ms, BTC)
-    clock.confirm(NOW_MS)
-    assert clock.now_ms is None
-    clock = ExchangeClock()
-    clock.hear(NOW_MS, BTC)
-    assert not clock.confirm(NOW_MS + off_ms)
-    assert clock.now_ms is None
-    clock.hear(NOW_MS + 1, BTC)
-    assert clock.confirm(NOW_MS)
-    clock = ExchangeClock()
-    clock.confirm(NOW_MS + off_ms)
-    assert not clock.confirm_by_candle(NOW_MS)
-    assert clock.now_ms is None
 
 
 def test_it_is_silent_when_no_frame_came_since_the_last_answer() -> None:
@@ -291,17 +256,6 @@ async def test_a_first_frame_that_lies_is_refuted_too(
 ) -> None:
     span, _ = await asked(ExchangeClock(), NOW_MS + 7 * YEAR_MS, NOW_MS, NOW_MS + 500)
     assert not holds(span, NOW_MS + 7 * YEAR_MS)
-    assert holds(span, NOW_MS)
-
-
-@pytest.mark.parametrize("years", [1, 50])
-async def test_a_first_frame_of_years_ago_is_refused(
-    autojump_clock: trio.testing.MockClock, years: int
-) -> None:
-    """It is the newest one that was heard, and lies before each answer."""
-    old_ms = NOW_MS - years * YEAR_MS
-    span, _ = await asked(ExchangeClock(), old_ms, NOW_MS, NOW_MS + 500)
-    assert not holds(span, old_ms)
     assert holds(span, NOW_MS)
 
 
