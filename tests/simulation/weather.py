@@ -140,34 +140,28 @@ def _of_streams(chance: Random, series: Series, end_ms: int) -> Iterator[Fault]:
 
 
 def _lies(chance: Random, trade_type: str, until_ms: int) -> Iterator[Lie]:
-    """What the market says that is not so, each time for less than ten seconds of ours.
-
-    What two witnesses tell alike is believed, so the time endpoint and the frames lie otherwise:
-    by a day or by three hours, and by years that differ by days.
-    """
+    """What the market says that is not so, each time for less than ten seconds of ours."""
     for at_ms in _moments(chance, 12 * HOUR_MS, until_ms):
         span: dict[str, Any] = {
             "trade_type": trade_type,
             "from_ms": at_ms,
             "until_ms": at_ms + chance.randint(HOUR_MS // 4, 2 * HOUR_MS),
         }
-        years_ms = (chance.choice((365, 3_650)) + chance.randint(-150, 150)) * DAY_MS
-        day_ms, hours_ms = (chance.choice((one, years_ms)) for one in (DAY_MS, 3 * HOUR_MS))
-        rows_ms = chance.choice((3 * HOUR_MS, DAY_MS, years_ms, years_ms))
+        far_ms = chance.choice((3 * HOUR_MS, DAY_MS, 365 * DAY_MS, 3_650 * DAY_MS))
         yield chance.choice(
             (
-                WrongTime(ahead_ms=chance.choice((-day_ms, day_ms)), **span),
-                WrongRows(ahead_ms=chance.choice((7, -rows_ms, rows_ms)), **span),
+                WrongTime(ahead_ms=chance.choice((-far_ms, far_ms)), **span),
+                WrongRows(ahead_ms=chance.choice((7, -far_ms, far_ms)), **span),
                 WrongFirst(first_ms=at_ms - chance.randrange(DAY_MS), **span),
                 WrongFrame(
                     trade_type=trade_type,
                     at_ms=at_ms,
-                    ahead_ms=chance.choice((hours_ms, chance.randint(1, 50) * 60_000)),
+                    ahead_ms=chance.choice((far_ms, chance.randint(1, 50) * 60_000)),
                 ),
                 WrongFrame(
                     trade_type=trade_type,
                     at_ms=at_ms,
-                    ahead_ms=chance.choice((-years_ms, -50 * 365 * DAY_MS, hours_ms)),
+                    ahead_ms=chance.choice((-365 * DAY_MS, -50 * 365 * DAY_MS, far_ms)),
                     moves="candle",
                 ),
             )
