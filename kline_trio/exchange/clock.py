@@ -127,7 +127,10 @@ class ExchangeClock:
         return Span(known_ms - _DAY_MS, self._next_candle_ms(known_ms))
 
     def _span_of_frames(self) -> Span:
-        """Return which times are believed on the word of frames alone."""
+        """Return which times are believed while the endpoint gives no answer.
+
+        The median of the last frames stands for now, once there are enough of them.
+        """
         least_ms, most_ms = self.now_ms or _DAY_MS, MAX_TIME_MS
         if len(self._heard_ms) == _HEARD:
             first_ms, *_, median_ms = sorted(self._heard_ms)[: _HEARD // 2 + 1]

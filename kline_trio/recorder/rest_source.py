@@ -225,7 +225,7 @@ class RestSource:
             )
             self._ended.hear(series, refill.span, "", now, ended_ms)
             closes = Reason.EXCHANGE_HAD_NONE if ended_ms is None else Reason.DELISTED
-            is_denied = ended_ms is not None and stored_ms < refill.span.from_ms
+            is_denied = stored_ms < refill.span.from_ms
             if is_sure and not is_denied:
                 closed.append(attrs.evolve(refill, closes=closes))
             else:

@@ -166,18 +166,18 @@ def first_stored_ms(store_path: Path, series: Series, within: Span) -> int | Non
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
-    found = []
     with disk_errors(store_path):
         # The journal first, as in `read`.
         with journal_view(store_path) as journal:
             waiting = journal.waiting_ms(series)
-            found += [ms for ms in waiting if within.from_ms <= ms < within.to_ms][:1]
             listed = journal.listed([series]).get(series, [])
+        found = [ms for ms in waiting if within.from_ms <= ms < within.to_ms][:1]
         # Files of a series sort by time.
-        for path, _ in sorted(listed):
+        for name, _ in sorted(listed):
+            path = store_path / disk_name(name)
             with contextlib.suppress(FileNotFoundError, DamagedError):
-                with open_parquet(store_path / disk_name(path)) as file:
-                    if begins := list(_begins_within(file, store_path / path, within)):
+                with open_parquet(path) as file:
+                    if begins := list(_begins_within(file, path, within)):
                         return min(begins + found)
     return min(found, default=None)
 

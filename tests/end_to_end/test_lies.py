@@ -108,8 +108,9 @@ def test_where_an_archives_file_is_quiet_among_busy_rows_the_exchange_is_asked(
         absences = [*journal.absences()]
     asked = [one for one in absences if one.reason is Reason.ARCHIVE_QUIET]
     assert sum(one.series.interval.count(one.span) for one in asked) >= 617
-    # A minute passes each second: what closes while the program ends is pending.
-    assert {one.state for one in asked} == {State.FILLED}
+    # A minute passes each second: what closes while the program ends may be pending.
+    of_before = [one for one in absences if one.reason is not Reason.RECORDER_DOWN]
+    assert {one.state for one in of_before} == {State.FILLED}
     truth = exchange.truth()
     for key in (SPOT, USDT):
         frame = stored_frame(ours.store, key)
