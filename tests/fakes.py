@@ -22,11 +22,19 @@ from wsproto.events import (
 )
 
 from kline_trio.candle import Series
+from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.seams import Bell
 
 MINUTE_MS = 60_000
 OPEN_MS = 1_700_000_040_000
+
+
+def tell_time(clock: ExchangeClock, now_ms: int) -> None:
+    """Make a clock believe that it is so late: frames and endpoint tell it by turns."""
+    for _ in range(2):
+        clock.hear(now_ms)
+        clock.confirm(now_ms)
 
 
 def kline_frame(

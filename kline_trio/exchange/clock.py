@@ -6,6 +6,7 @@ import attrs
 import trio
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.exchange.agreement import Agreement, Witness
 from kline_trio.interval import Span
 
 __all__ = ["ExchangeClock"]
@@ -20,6 +21,7 @@ _HEARD = 5
 """Of so many frames the median is no lie as long as two of them lie."""
 _ANSWER_SECONDS = 10.0
 """An answer that took longer does not come soon: REST may be banned for days."""
+_STANDING_SECONDS = 10.0
 
 
 @attrs.define(eq=False)
@@ -27,10 +29,12 @@ class ExchangeClock:
     """The latest time that two independent witnesses of a market have told, each that or a later
     one. It never runs on by itself, and never back.
 
-    Two different frames are enough to come into the next candle. Further on takes a frame and an
-    answer of the time endpoint; or, while no frames come, the endpoint and the newest candle that
-    REST has. No tolerance is in milliseconds, so a wrong local clock can do no harm, and an
-    exchange whose time runs 600 times faster, or stands years away, is recorded like any other.
+    The witnesses are the frames, the time endpoint, and the newest candle that REST has. To come
+    into the next candle, two different frames are enough, or one word of each of two witnesses.
+    Further on, and at the start, two must agree by turns (`Agreement`): lies of different times,
+    such as of a frame and of the endpoint, would bear each other out. No tolerance is in
+    milliseconds, so a wrong local clock can do no harm, and an exchange whose time runs 600 times
+    faster, or stands years away, is recorded like any other.
     """
 
     now_ms: int | None = attrs.field(init=False, default=None)
@@ -52,6 +56,10 @@ class ExchangeClock:
     """What the last frames told."""
     _step_ms: int = attrs.field(init=False, default=_STEP_MS)
     """The shortest interval of which frames came."""
+    _agreements: dict[frozenset[Witness], Agreement] = attrs.field(init=False, factory=dict)
+    """What each two witnesses tell of times that are further ahead; empty if they tell of none."""
+    _standing: tuple[int, float] | None = attrs.field(init=False, default=None)
+    """The newest candle when no frame has come yet, and since when it was that, by Trio's clock."""
     _answers: int = attrs.field(init=False, default=0)
     """How many answers the time endpoint has given."""
     _answer_due: float | None = attrs.field(init=False, default=None)
@@ -63,6 +71,11 @@ class ExchangeClock:
     def is_doubted(self) -> bool:
         """Whether the time endpoint should be asked."""
         return self.doubt.is_set()
+
+    @property
+    def newest_symbol(self) -> str | None:
+        """The symbol of the frame of the latest time; None if it is not known."""
+        return self._newest[1].symbol if self._newest and self._newest[1] else None
 
     @property
     def latest_ms(self) -> int | None:
@@ -106,7 +119,7 @@ class ExchangeClock:
             self.now_ms = max(self._second_ms, self.now_ms or 0)
             if self._answer_due is not None:
                 self._wake()
-        if not self.reaches(event_time_ms):
+        if not self._is_near(Witness.FRAMES, Span(event_time_ms, event_time_ms + 1)):
             self.doubt.set()
 
     async def believed(self, event_time_ms: int) -> Span:
@@ -144,24 +157,20 @@ class ExchangeClock:
         if self._answer_due is None:
             self._answer_due = trio.current_time() + _ANSWER_SECONDS
         # The next answer may be to a question from before the frame came.
-        before = self._answers
-        enough = self._answers + 2
+        before, refuted = self._answers, 0
         with trio.move_on_at(self._answer_due):
-            while not self.reaches(event_time_ms) and self._answers < enough:
+            while not self.reaches(event_time_ms) and refuted < 2:
                 self.doubt.set()
                 await self._news.wait()
-                answer_ms = self._answer_ms if self._answers > before else None
-                if answer_ms is not None and event_time_ms < self._next_candle_ms(answer_ms):
-                    # An answer from before may have refuted this frame; this one bears it out.
-                    self._believe(min(answer_ms, event_time_ms))
+                if self._answers > before:
+                    assert self._answer_ms is not None
+                    before = self._answers
+                    refuted += event_time_ms >= self._next_candle_ms(self._answer_ms)
             return True
         return False
 
     def confirm(self, time_ms: int) -> bool:
-        """Take in what the time endpoint said. Return whether it is believed.
-
-        What it said may be believed in part, as far as a frame has told the same.
-        """
+        """Take in what the time endpoint said. Return whether it is believed."""
         self.is_silent = True
         self._answer_ms = time_ms
         self._answers += 1
@@ -169,20 +178,38 @@ class ExchangeClock:
         # First: a frame that told a much later time is no witness of this one. It may lie.
         self._refute(self._next_candle_ms(time_ms))
         if self._newest is not None:
-            self._believe(min(time_ms, self._newest[0]))
+            self._believe_near(min(time_ms, self._newest[0]))
+        is_near = self._is_near(Witness.ENDPOINT, Span(time_ms, time_ms + 1))
         if self.is_doubted:
             self.doubt = trio.Event()
         self._wake()
-        return self.reaches(time_ms)
+        return is_near
 
     def confirm_by_candle(self, open_time_ms: int) -> bool:
-        """Take in the newest candle of a busy symbol, while no frames come.
+        """Take in the newest candle of a busy symbol, after the endpoint's answer.
 
-        Return whether the endpoint's answer is believed.
+        Return whether that answer is believed now.
         """
-        if self._answer_ms is not None:
-            self._believe(min(self._answer_ms, open_time_ms))
-        return self._answer_ms is not None and self.reaches(self._answer_ms)
+        if self._answer_ms is None:
+            return False
+        self._believe_near(min(self._answer_ms, open_time_ms))
+        # The next one opens with its first trade.
+        self._is_near(Witness.CANDLES, Span(open_time_ms, open_time_ms + 2 * _STEP_MS))
+        if self.now_ms is None and self.first_heard_ms is None:
+            self._believe_standing(min(self._answer_ms, open_time_ms))
+        self._wake()
+        return self.reaches(self._answer_ms)
+
+    def _believe_standing(self, time_ms: int) -> None:
+        """Believe the newest candle of a market in which nothing is traded now.
+
+        It must be the same for ten seconds: an answer that is wrong is not wrong for long.
+        """
+        now = trio.current_time()
+        if self._standing is None or self._standing[0] != time_ms:
+            self._standing = (time_ms, now)
+        elif now >= self._standing[1] + _STANDING_SECONDS:
+            self._believe(time_ms)
 
     def reaches(self, time_ms: int) -> bool:
         """Return whether a time is in the candle of now or in the next one."""
@@ -200,6 +227,28 @@ class ExchangeClock:
 
     def _believe(self, time_ms: int) -> None:
         self.now_ms = max(time_ms, self.now_ms or 0)
+
+    def _believe_near(self, time_ms: int) -> None:
+        """Believe what one word of each of two witnesses tells, if it is no further on."""
+        if self.reaches(time_ms):
+            self._believe(time_ms)
+
+    def _is_near(self, witness: Witness, time: Span) -> bool:
+        """Return whether a time is in the candle of now or in the next one.
+
+        If not, it comes to be believed by what another witness tells by turns with this one.
+        """
+        if not self.reaches(time.from_ms):
+            for other in set(Witness) - {witness}:
+                pair = frozenset((witness, other))
+                agreed_ms = self._agreements.setdefault(pair, Agreement()).tell(witness, time)
+                if agreed_ms is not None:
+                    self._believe(agreed_ms)
+                    self._wake()
+        elif self._agreements:
+            # Here is a witness that it is not so late yet.
+            self._agreements.clear()
+        return self.reaches(time.from_ms)
 
     def _next_candle_ms(self, time_ms: int) -> int:
         """Return the end of the candle after the one of a time."""

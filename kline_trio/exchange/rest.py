@@ -52,6 +52,10 @@ _ABOUT_THE_QUESTION = -1100
 """What has this code or one below it is about what was asked; those above are about the server,
 the network and budgets (Binance docs, errors.md: "10xx", "11xx", "20xx" and beyond)."""
 
+_MINUTE_MS = 60_000
+_TURNS = 2
+"""Two answers of the time endpoint and two newest candles agree, or one of them lies."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -93,17 +97,19 @@ class RestMarket:
     async def confirm_time(self) -> int:
         """Set the market's clock by the exchange's own ("Check Server Time"); milliseconds.
 
-        While no frames tell the time as well, the newest candle of a busy symbol is asked for.
+        Where that is far ahead of what was known, the newest candle of a busy symbol is asked for,
+        by turns with it.
 
         Raises:
           UnavailableError: no host gave an answer that can be used, or nothing confirms it.
         """
-        is_silent = self.clock.is_silent
-        time_ms = await self._get("time", {}, 1, -math.inf, _TIME_BYTES, self._read_time)
-        if not self.clock.confirm(time_ms) and is_silent:
-            open_time_ms = await self._newest_of_a_busy_symbol()
-            if open_time_ms is not None:
-                self.clock.confirm_by_candle(open_time_ms)
+        for _ in range(_TURNS):
+            time_ms = await self._get("time", {}, 1, -math.inf, _TIME_BYTES, self._read_time)
+            if self.clock.confirm(time_ms):
+                break
+            open_time_ms = await self._newest_of_a_busy_symbol(time_ms)
+            if open_time_ms is not None and self.clock.confirm_by_candle(open_time_ms):
+                break
         if self.clock.now_ms is None:
             raise UnavailableError("the exchange's time is told by nobody but the time endpoint")
         return self.clock.now_ms
@@ -120,16 +126,33 @@ class RestMarket:
         self._told_ms[host] = msgspec.json.decode(body, type=_Time).serverTime
         return self._told_ms[host]
 
-    async def _newest_of_a_busy_symbol(self) -> int | None:
-        """Return the open time of the newest candle there is; None if the market has none."""
+    async def _newest_of_a_busy_symbol(self, time_ms: int) -> int | None:
+        """Return the open time of the newest candle there is; None if the market has none.
+
+        A symbol of which a frame has come is as busy as any, but it may be delisted by now.
+
+        Args:
+          time_ms: how late it should be; a second symbol is asked for only if the first is not.
+        """
+        newest_ms: list[int] = []
+        for symbol in dict.fromkeys((self.clock.newest_symbol, self.market.busy_symbol)):
+            if symbol is not None and time_ms >= max(newest_ms, default=0) + _MINUTE_MS:
+                newest_ms += await self._newest_of(symbol)
+        if not newest_ms:
+            # An exchange without these, as for tests.
+            listings = await self.listings()
+            trading = sorted(name for name, one in listings.items() if one.is_trading)
+            newest_ms = await self._newest_of(trading[0]) if trading else []
+        return max(newest_ms, default=None)
+
+    async def _newest_of(self, symbol: str) -> list[int]:
         try:
-            return await self.newest_open_time_ms(self._series_of(self.market.busy_symbol))
+            open_time_ms = await self.newest_open_time_ms(self._series_of(symbol))
         except RefusedError as error:
             if error.code is None:
                 raise
-        # An exchange without it, as for tests.
-        trading = sorted(name for name, one in (await self.listings()).items() if one.is_trading)
-        return await self.newest_open_time_ms(self._series_of(trading[0])) if trading else None
+            return []
+        return [] if open_time_ms is None else [open_time_ms]
 
     def _series_of(self, symbol: str) -> Series:
         return Series(self.market.trade_type, symbol, "1m")

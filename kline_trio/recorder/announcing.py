@@ -25,7 +25,8 @@ async def announce(recording: Recording, markets: Mapping[str, RestMarket]) -> N
     with trio.move_on_after(_ANNOUNCE_SECONDS):
         for trade_type in used:
             try:
-                await markets[trade_type].confirm_time()
+                if markets[trade_type].clock.now_ms is None:
+                    await markets[trade_type].confirm_time()
             except UnavailableError:
                 # `sync_clock` says so.
                 continue

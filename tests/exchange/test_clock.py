@@ -1,5 +1,7 @@
 """The exchange's time: what two independent witnesses have told."""
 
+from collections.abc import Callable
+
 import pytest
 import trio
 import trio.testing
@@ -19,6 +21,9 @@ SECONDS = Series("spot", "BTCUSDT", "1s")
 def confirmed() -> ExchangeClock:
     clock = ExchangeClock()
     clock.hear(NOW_MS, BTC)
+    for is_believed in (False, True):
+        clock.confirm(NOW_MS)
+        assert clock.confirm_by_candle(NOW_MS) == is_believed
     assert clock.confirm(NOW_MS)
     assert clock.now_ms == NOW_MS
     return clock
@@ -36,14 +41,95 @@ def test_one_witness_is_none() -> None:
 
 
 def test_the_time_is_what_both_have_told() -> None:
-    clock = ExchangeClock()
+    clock = confirmed()
     clock.hear(NOW_MS + 5, BTC)
-    assert clock.confirm(NOW_MS)
-    assert clock.now_ms == NOW_MS
-    clock = ExchangeClock()
-    clock.hear(NOW_MS, BTC)
+    assert clock.confirm(NOW_MS + 3)
+    assert clock.now_ms == NOW_MS + 3
+    clock.hear(NOW_MS + 10, BTC)
     assert clock.confirm(NOW_MS + 20)
-    assert clock.now_ms == NOW_MS
+    assert clock.now_ms == NOW_MS + 10
+
+
+Tell = Callable[[ExchangeClock, int], object]
+FRAME: Tell = lambda clock, time_ms: clock.hear(time_ms, BTC)  # noqa: E731 - as the next two
+ENDPOINT: Tell = ExchangeClock.confirm
+CANDLE: Tell = lambda clock, time_ms: clock.confirm_by_candle(  # noqa: E731
+    time_ms // MINUTE_MS * MINUTE_MS
+)
+
+
+@pytest.mark.parametrize("speed", [1, 60, 600, 10**7])
+@pytest.mark.parametrize("others", [FRAME, CANDLE])
+async def test_the_first_time_takes_two_witnesses_by_turns_however_fast_it_runs(
+    speed: int, others: Tell
+) -> None:
+    clock = ExchangeClock()
+    told_ms = [NOW_MS + turn * 50 * speed for turn in range(4)]
+    for tell, time_ms in zip((ENDPOINT, others) * 2, told_ms, strict=True):
+        assert clock.now_ms is None
+        tell(clock, time_ms)
+    assert clock.now_ms is not None
+    assert told_ms[0] <= clock.now_ms <= told_ms[1]
+
+
+@pytest.mark.parametrize("speed", [1, 60, 600, 10**7])
+@pytest.mark.parametrize(
+    ("endpoint_ms", "frame_ms", "candle_ms"),
+    [
+        (-10 * YEAR_MS, 0, 0),
+        (10 * YEAR_MS, 0, 0),
+        (3 * HOUR_MS, 0, 0),
+        (0, -50 * YEAR_MS, 0),
+        (0, 24 * HOUR_MS, 0),
+        (10 * YEAR_MS, 24 * HOUR_MS, 0),
+        (24 * HOUR_MS, 10 * YEAR_MS, 0),
+        (24 * HOUR_MS, 0, YEAR_MS),
+        (0, 24 * HOUR_MS, YEAR_MS),
+        (0, 0, -YEAR_MS),
+    ],
+)
+def test_lies_of_different_times_do_not_bear_each_other_out(
+    speed: int, endpoint_ms: int, frame_ms: int, candle_ms: int
+) -> None:
+    """One frame, and for some seconds the endpoint and the candles, at the start."""
+    clock = ExchangeClock()
+    now_ms = NOW_MS
+    for turn in range(40):
+        now_ms += 100 * speed
+        is_lying = turn < 12
+        if turn % 2 == 0:
+            clock.hear(now_ms + frame_ms * (turn == 0), (BTC, ETH)[turn // 2 % 2])
+        elif turn % 4 == 1:
+            clock.confirm(now_ms + endpoint_ms * is_lying)
+        else:
+            CANDLE(clock, now_ms + candle_ms * is_lying)
+        assert clock.now_ms is None or NOW_MS - MINUTE_MS <= clock.now_ms <= now_ms
+    assert clock.now_ms is not None, "what is true comes to be believed"
+    assert clock.now_ms > now_ms - max(MINUTE_MS, 10 * 100 * speed)
+
+
+@pytest.mark.parametrize("off_ms", [3 * HOUR_MS, -3 * HOUR_MS, 10 * YEAR_MS, -10 * YEAR_MS])
+def test_an_endpoint_that_is_wrong_for_good_is_outvoted(off_ms: int) -> None:
+    clock = ExchangeClock()
+    for second in range(10):
+        now_ms = NOW_MS + 1_000 * second
+        clock.hear(now_ms, BTC)
+        clock.confirm(now_ms + off_ms)
+        CANDLE(clock, now_ms)
+    assert clock.now_ms is not None
+    assert NOW_MS <= clock.now_ms <= now_ms
+
+
+def test_lies_of_a_year_do_not_add_up() -> None:
+    """Each is later than the one before it, and of another witness."""
+    clock = confirmed()
+    for hours in range(1, 200):
+        true_ms = (clock.now_ms or 0) + 1_000
+        tell = (FRAME, ENDPOINT)[hours % 2]
+        tell(clock, NOW_MS + hours * HOUR_MS)
+        clock.hear(true_ms, ETH)
+        clock.confirm(true_ms)
+        assert clock.now_ms == true_ms
 
 
 def test_an_endpoint_that_is_years_ahead_moves_nothing_however_often_it_says_so() -> None:
@@ -95,9 +181,14 @@ def test_a_frame_that_is_ahead_is_doubted_and_refuted_by_the_endpoint(ahead_ms: 
 def test_a_long_way_on_takes_a_frame_and_the_endpoint() -> None:
     """We were asleep, or the exchange was."""
     clock = confirmed()
-    clock.hear(NOW_MS + 5 * HOUR_MS, BTC)
-    assert clock.confirm(NOW_MS + 5 * HOUR_MS - 300)
-    assert clock.now_ms == NOW_MS + 5 * HOUR_MS - 300
+    later_ms = NOW_MS + 5 * HOUR_MS
+    clock.hear(later_ms, BTC)
+    assert not clock.confirm(later_ms + 100)
+    clock.hear(later_ms + 90, BTC)  # it was under way for longer
+    clock.hear(later_ms + 500, ETH)
+    assert clock.now_ms == NOW_MS
+    assert clock.confirm(later_ms + 600)
+    assert clock.now_ms == later_ms + 100
 
 
 def test_two_lies_of_different_times_bear_each_other_out_no_more_than_one() -> None:
@@ -107,14 +198,30 @@ def test_two_lies_of_different_times_bear_each_other_out_no_more_than_one() -> N
     assert clock.now_ms == NOW_MS
 
 
-def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -> None:
+async def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candles() -> None:
     clock = ExchangeClock()
     assert not clock.confirm(NOW_MS + 41_000)
+    assert not clock.confirm_by_candle(NOW_MS)
+    assert not clock.confirm(NOW_MS + 41_100)
     assert clock.confirm_by_candle(NOW_MS)
-    assert clock.now_ms == NOW_MS
-    assert not clock.confirm(NOW_MS + 10 * YEAR_MS)
-    assert not clock.confirm_by_candle(NOW_MS + MINUTE_MS)
+    assert clock.now_ms == NOW_MS + 41_000
+    for _ in range(3):
+        assert not clock.confirm(NOW_MS + 10 * YEAR_MS)
+        assert not clock.confirm_by_candle(NOW_MS + MINUTE_MS)
     assert clock.now_ms == NOW_MS + MINUTE_MS
+
+
+async def test_where_nothing_is_traded_the_newest_candle_is_believed_when_it_stays(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A market may be halted for hours, and its archives may be asked for meanwhile."""
+    clock = ExchangeClock()
+    for candle_ms in (NOW_MS - YEAR_MS, NOW_MS, NOW_MS):
+        assert clock.now_ms is None
+        clock.confirm(NOW_MS + 3 * HOUR_MS)
+        assert not clock.confirm_by_candle(candle_ms)
+        await trio.sleep(10)
+    assert clock.now_ms == NOW_MS
 
 
 def test_it_is_silent_when_no_frame_came_since_the_last_answer() -> None:
@@ -160,8 +267,10 @@ def test_it_remembers_what_it_heard_first_through_a_ban_of_three_days() -> None:
     clock = ExchangeClock()
     clock.hear(NOW_MS, BTC)
     later_ms = NOW_MS + 73 * HOUR_MS
-    clock.hear(later_ms, BTC)
-    clock.confirm(later_ms)
+    for _ in range(2):
+        clock.confirm(later_ms)
+        clock.hear(later_ms, BTC)
+    assert clock.now_ms == later_ms
     assert clock.began_ms == NOW_MS
 
 
@@ -170,15 +279,18 @@ def test_it_remembers_what_it_heard_first() -> None:
     for step in (7, 3):
         clock.hear(NOW_MS + step, BTC)
     clock.confirm(NOW_MS + 100)
-    assert (clock.first_heard_ms, clock.now_ms) == (NOW_MS + 7, NOW_MS + 7)
+    clock.hear(NOW_MS + 100, BTC)
+    clock.confirm(NOW_MS + 100)
+    assert (clock.first_heard_ms, clock.now_ms) == (NOW_MS + 7, NOW_MS + 100)
     assert clock.began_ms == NOW_MS + 7
 
 
 async def answer_later(clock: ExchangeClock, seconds: float, *times_ms: int) -> None:
-    """Give these answers of the time endpoint, so far apart."""
+    """Give these answers of the time endpoint, so far apart, and between them the candles'."""
     for time_ms in times_ms:
         await trio.sleep(seconds)
         clock.confirm(time_ms)
+        CANDLE(clock, time_ms)
 
 
 async def asked(clock: ExchangeClock, frame_ms: int, *answers_ms: int) -> tuple[Span, float]:
@@ -210,9 +322,9 @@ async def test_what_is_far_ahead_is_held_until_the_endpoint_says_the_same(
     clock = confirmed()
     clock.is_silent = False
     later_ms = NOW_MS + HOUR_MS
-    span, seconds = await asked(clock, later_ms, later_ms + 100)
+    span, seconds = await asked(clock, later_ms, later_ms + 100, later_ms + 600)
     assert holds(span, later_ms)
-    assert seconds == 0.5
+    assert seconds == 1
 
 
 @pytest.mark.parametrize("ahead_ms", [3 * MINUTE_MS, 46 * MINUTE_MS, 7 * YEAR_MS])
@@ -229,11 +341,11 @@ async def test_an_answer_from_before_a_frame_does_not_outweigh_the_one_after_it(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Of series of 1s an answer that was under way is two candles behind at once."""
-    clock = ExchangeClock()
+    clock = confirmed()
     clock.hear(NOW_MS, SECONDS)
-    clock.confirm(NOW_MS)
     told_ms = NOW_MS + 6_000
-    span, _ = await asked(clock, told_ms, NOW_MS + 2_000, NOW_MS + 7_000)
+    answers = (NOW_MS + 2_000, NOW_MS + 7_000, NOW_MS + 8_000)
+    span, _ = await asked(clock, told_ms, *answers)
     assert holds(span, told_ms)
 
 
@@ -310,9 +422,7 @@ async def test_where_nobody_answers_everything_is_believed_and_nobody_waits_twic
 
 
 async def test_another_frame_ends_the_wait(autojump_clock: trio.testing.MockClock) -> None:
-    clock = ExchangeClock()
-    clock.hear(NOW_MS, BTC)
-    clock.confirm(NOW_MS)
+    clock = confirmed()
     late_ms = NOW_MS + 3 * MINUTE_MS
 
     async def other_frames() -> None:

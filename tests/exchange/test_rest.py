@@ -16,6 +16,7 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
+from tests.fakes import tell_time
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
 
@@ -27,10 +28,10 @@ def rest_market(client: httpx2.AsyncClient, trade_type: str, *hosts: str) -> Res
 
 
 async def ask_time(answer: Answer, *hosts: str, heard_ms: int = 3) -> int:
-    """Ask for the time after a frame has told it."""
+    """Ask for the time of a market whose clock knows it."""
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
         rest = rest_market(client, "usdt_futures", *hosts)
-        rest.clock.hear(heard_ms)
+        tell_time(rest.clock, heard_ms)
         return await rest.confirm_time()
 
 
@@ -73,15 +74,16 @@ async def confirmed(exchange: Silent) -> int:
 
 async def test_without_frames_the_newest_candle_of_a_busy_symbol_confirms_the_time() -> None:
     exchange = Silent(FROM_MS + 41_000, FROM_MS)
-    assert await confirmed(exchange) == FROM_MS
-    assert exchange.asked == ["time", "klines"]
-    assert await confirmed(Silent(FROM_MS + 10**12, FROM_MS)) == FROM_MS, "years ahead"
+    assert await confirmed(exchange) == FROM_MS + 41_000
+    assert exchange.asked == ["time", "klines"] * 2
+    with pytest.raises(UnavailableError, match="nobody but the time endpoint"):
+        await confirmed(Silent(FROM_MS + 10**12, FROM_MS))
 
 
 async def test_on_an_exchange_without_that_symbol_another_confirms_it() -> None:
     exchange = Silent(FROM_MS + 41_000, FROM_MS, lists="ETHUSDT")
-    assert await confirmed(exchange) == FROM_MS
-    assert exchange.asked == ["time", "klines", "exchangeInfo", "klines"]
+    assert await confirmed(exchange) == FROM_MS + 41_000
+    assert exchange.asked == ["time", "klines", "exchangeInfo", "klines"] * 2
 
 
 async def test_a_time_that_nothing_confirms_is_none() -> None:
@@ -89,18 +91,26 @@ async def test_a_time_that_nothing_confirms_is_none() -> None:
         await confirmed(Silent(FROM_MS, None))
 
 
-async def test_after_a_silence_candles_confirm_it_and_beside_frames_nobody_asks() -> None:
+async def test_a_leap_takes_the_newest_candle_and_beside_frames_nobody_asks_for_it() -> None:
     exchange = Silent(FROM_MS, FROM_MS)
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(exchange)) as client:
         rest = rest_market(client, "spot")
-        rest.clock.hear(FROM_MS)
+        tell_time(rest.clock, FROM_MS)
         assert await rest.confirm_time() == FROM_MS
+        assert exchange.asked == ["time"]
         exchange.told_ms = exchange.newest_ms = FROM_MS + 300_000
         rest.clock.hear(FROM_MS + 10)
-        assert await rest.confirm_time() == FROM_MS + 10
-        assert exchange.asked == ["time", "time"]
         assert await rest.confirm_time() == FROM_MS + 300_000
-        assert exchange.asked == ["time", "time", "time", "klines"]
+        assert exchange.asked == ["time", "time", "klines", "time", "klines"]
+
+
+async def test_a_symbol_that_is_delisted_tells_no_time_but_the_busy_one_does() -> None:
+    exchange = Silent(FROM_MS, FROM_MS)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(exchange)) as client:
+        rest = rest_market(client, "spot")
+        rest.clock.hear(FROM_MS - 10**9, Series("spot", "GONEUSDT", "1m"))
+        assert await rest.confirm_time() == FROM_MS
+        assert exchange.asked == ["time", "klines", "klines"] * 2
 
 
 async def test_hosts_are_tried_in_their_order() -> None:
@@ -128,7 +138,7 @@ async def test_a_host_that_works_is_kept_until_it_does_not() -> None:
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
         rest = rest_market(client, "usdt_futures", "https://one", "https://two", "https://three")
-        rest.clock.hear(3)
+        tell_time(rest.clock, 3)
         for _ in range(2):
             await rest.confirm_time()
         assert asked == ["one", "two", "two"]
@@ -287,8 +297,7 @@ def row(open_time_ms: int) -> list[object]:
 async def ask_klines(answer: Answer, *, now_ms: int = FROM_MS + 10**6) -> tuple[object, WeightPool]:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
         rest = rest_market(client, "spot")
-        rest.clock.hear(now_ms)
-        rest.clock.confirm(now_ms)
+        tell_time(rest.clock, now_ms)
         try:
             return await rest.klines(SERIES, PAGE, 0.0), rest.pool
         except UnavailableError as error:
@@ -320,6 +329,8 @@ async def test_a_time_proves_a_close_if_the_same_host_told_it_before_it_was_aske
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path.endswith("time"):
             return httpx2.Response(200, json={"serverTime": FROM_MS + 120_000})
+        if request.url.params["limit"] == "1":
+            return httpx2.Response(200, json=[row(FROM_MS + 120_000)])
         if is_down and request.url.host == "one":
             return httpx2.Response(503)
         return httpx2.Response(200, json=[row(FROM_MS), row(FROM_MS + 60_000)])

@@ -23,7 +23,7 @@ from kline_trio.storage.ledger import Absence, Account, Reason, Refill
 from kline_trio.storage.ledger import State as GapState
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
-from tests.fakes import CountedBell
+from tests.fakes import CountedBell, tell_time
 
 MINUTE_MS = 60_000
 START_MS = 1_719_759_600_000  # 2024-06-30 15:00
@@ -71,8 +71,7 @@ class Desk:
 
     def tell(self, count: float) -> None:
         """It is so many minutes after the start, on the exchange."""
-        self.clock.hear(minute(count))
-        self.clock.confirm(minute(count))
+        tell_time(self.clock, minute(count))
 
     def receive(self, series: Series, *counts: int) -> None:
         """Candles come, and are committed."""

@@ -28,6 +28,7 @@ from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
 from kline_trio.storage.store import Store
+from tests.fakes import tell_time
 from tests.virtual import slow_disk
 
 MINUTE_MS = 60_000
@@ -130,8 +131,7 @@ async def working(
     series = SeriesSet(5_000)
     series.set_series(recorded or (BTC, ETH, LTC), {})
     clock = ExchangeClock()
-    clock.hear(NOW_MS)
-    clock.confirm(NOW_MS)
+    tell_time(clock, NOW_MS)
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(_nothing)) as client:
         market = MARKETS["spot"]
         rest = Scripted(

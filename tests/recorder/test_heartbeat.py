@@ -16,6 +16,7 @@ from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.store import Store
+from tests.fakes import tell_time
 from tests.storage.support import open_store
 from tests.virtual import slow_disk
 
@@ -32,11 +33,6 @@ def kept(store: Store) -> tuple[int | None, dict[str, tuple[int, int]]]:
         return journal.pid(), journal.exchange_times()
 
 
-def told(clock: ExchangeClock, now_ms: int) -> None:
-    clock.hear(now_ms)
-    clock.confirm(now_ms)
-
-
 def wall_clock() -> float:
     return 1_000.0 + trio.current_time()
 
@@ -50,7 +46,7 @@ async def test_the_first_comes_at_once_and_one_when_a_markets_time_is_known(
         nursery.start_soon(heartbeat(store, **clocks).run)
         await trio.sleep(0.5)
         assert kept(store) == (os.getpid(), {"": (started_ms, started_ms)})
-        told(clocks["spot"], EXCHANGE_MS)
+        tell_time(clocks["spot"], EXCHANGE_MS)
         await trio.sleep(2.5)
         pid, times = kept(store)
         assert pid == os.getpid()
@@ -60,7 +56,7 @@ async def test_the_first_comes_at_once_and_one_when_a_markets_time_is_known(
         for _ in range(58):
             await trio.sleep(1)
             now_ms = clocks["spot"].now_ms or 0
-            told(clocks["spot"], now_ms + 60_000)
+            tell_time(clocks["spot"], now_ms + 60_000)
         assert kept(store)[1]["spot"] == first
         await trio.sleep(5)
         later = kept(store)[1]["spot"]
@@ -74,7 +70,7 @@ async def test_a_time_that_stands_still_keeps_the_local_time_when_it_was_new(
     store: Store, autojump_clock: trio.testing.MockClock
 ) -> None:
     clock = ExchangeClock()
-    told(clock, EXCHANGE_MS)
+    tell_time(clock, EXCHANGE_MS)
     with trio.move_on_after(605):
         await heartbeat(store, spot=clock).run()
     _, times = kept(store)
@@ -87,10 +83,10 @@ async def test_an_orderly_end_leaves_the_times_and_no_pid(
     store: Store, autojump_clock: trio.testing.MockClock
 ) -> None:
     clock = ExchangeClock()
-    told(clock, EXCHANGE_MS)
+    tell_time(clock, EXCHANGE_MS)
     with trio.move_on_after(10):
         await heartbeat(store, spot=clock).run()
-    told(clock, EXCHANGE_MS + 7_000)
+    tell_time(clock, EXCHANGE_MS + 7_000)
     end_ms = round(wall_clock() * 1_000)
     await heartbeat(store, spot=clock).end()
     assert kept(store) == (None, {"spot": (EXCHANGE_MS + 7_000, end_ms), "": (end_ms, end_ms)})
@@ -115,7 +111,7 @@ async def test_a_full_disk_is_passed_over_until_the_next_minute(
     store: Store, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = ExchangeClock()
-    told(clock, EXCHANGE_MS)
+    tell_time(clock, EXCHANGE_MS)
     async with trio.open_nursery() as nursery:
         with monkeypatch.context() as patch:
             patch.setattr(Journal, "beat", broken(sqlite3.SQLITE_FULL))

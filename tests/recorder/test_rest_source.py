@@ -19,6 +19,7 @@ from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.storage.ledger import Absence, Reason
+from tests.fakes import tell_time
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 NOW_MS = 1_719_759_600_000  # 2024-06-30 15:00
@@ -84,8 +85,7 @@ async def source(wire: Wire, attempts: int = 4) -> AsyncIterator[RestSource]:
         markets = {}
         for name in ("spot", "coin_futures"):
             clock = ExchangeClock()
-            clock.hear(NOW_MS)
-            clock.confirm(NOW_MS)
+            tell_time(clock, NOW_MS)
             pool = WeightPool(6_000, 1.0)
             markets[name] = RestMarket(client, MARKETS[name], ("https://a",), pool, clock)
 
