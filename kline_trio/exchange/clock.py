@@ -39,13 +39,11 @@ class ExchangeClock:
 
     now_ms: int | None = attrs.field(init=False, default=None)
     """None as long as no two witnesses have told a time."""
-    first_heard_ms: int | None = attrs.field(init=False, default=None)
-    """What the first frame told, whether or not it was believed."""
+    _first_ms: list[int] = attrs.field(init=False, factory=list)
+    """What the first frames told, whether or not it was believed."""
     doubt: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Set when the time endpoint should be asked: a frame tells of a later time than is believed,
     or somebody needs to know."""
-    is_silent: bool = attrs.field(init=False, default=True)
-    """Whether no frame came since the endpoint answered last."""
     _newest: tuple[int, Series | None] | None = attrs.field(init=False, default=None)
     """What the frame of the latest time told, and whose it was, unless that was refuted."""
     _second_ms: int | None = attrs.field(init=False, default=None)
@@ -91,10 +89,11 @@ class ExchangeClock:
     @property
     def began_ms(self) -> int | None:
         """When it was first heard of: frames may tell the time before the endpoint does."""
-        first_ms, now_ms = self.first_heard_ms, self.now_ms
-        if now_ms is None or first_ms is None or not 0 <= now_ms - first_ms <= _LONGEST_BAN_MS:
-            return now_ms
-        return first_ms
+        now_ms = self.now_ms
+        if now_ms is None:
+            return None
+        possible = (ms for ms in self._first_ms if 0 <= now_ms - ms <= _LONGEST_BAN_MS)
+        return next(possible, now_ms)
 
     def hear(self, event_time_ms: int, series: Series | None = None) -> None:
         """Take in the event time of a valid frame.
@@ -103,9 +102,8 @@ class ExchangeClock:
           event_time_ms: the time.
           series: whose candle it was. The same frame over two connections is one witness.
         """
-        if self.first_heard_ms is None:
-            self.first_heard_ms = event_time_ms
-        self.is_silent = False
+        if len(self._first_ms) < _HEARD:
+            self._first_ms.append(event_time_ms)
         self._heard_ms.append(event_time_ms)
         if series is not None:
             self._step_ms = min(self._step_ms, series.interval.duration_ms or _MONTH_MS)
@@ -171,7 +169,6 @@ class ExchangeClock:
 
     def confirm(self, time_ms: int) -> bool:
         """Take in what the time endpoint said. Return whether it is believed."""
-        self.is_silent = True
         self._answer_ms = time_ms
         self._answers += 1
         self._answer_due = None
@@ -195,7 +192,7 @@ class ExchangeClock:
         self._believe_near(min(self._answer_ms, open_time_ms))
         # The next one opens with its first trade.
         self._is_near(Witness.CANDLES, Span(open_time_ms, open_time_ms + 2 * _STEP_MS))
-        if self.now_ms is None and self.first_heard_ms is None:
+        if self.now_ms is None and not self._first_ms:
             self._believe_standing(min(self._answer_ms, open_time_ms))
         self._wake()
         return self.reaches(self._answer_ms)

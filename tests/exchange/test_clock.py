@@ -224,15 +224,6 @@ async def test_where_nothing_is_traded_the_newest_candle_is_believed_when_it_sta
     assert clock.now_ms == NOW_MS
 
 
-def test_it_is_silent_when_no_frame_came_since_the_last_answer() -> None:
-    clock = ExchangeClock()
-    assert clock.is_silent
-    clock.hear(NOW_MS, BTC)
-    heard = clock.is_silent
-    clock.confirm(NOW_MS)
-    assert (heard, clock.is_silent) == (False, True)
-
-
 def test_frames_of_seconds_take_it_no_further_than_a_candle_of_theirs() -> None:
     clock = confirmed()
     clock.hear(NOW_MS + 100, SECONDS)
@@ -281,8 +272,20 @@ def test_it_remembers_what_it_heard_first() -> None:
     clock.confirm(NOW_MS + 100)
     clock.hear(NOW_MS + 100, BTC)
     clock.confirm(NOW_MS + 100)
-    assert (clock.first_heard_ms, clock.now_ms) == (NOW_MS + 7, NOW_MS + 100)
+    assert clock.now_ms == NOW_MS + 100
     assert clock.began_ms == NOW_MS + 7
+
+
+@pytest.mark.parametrize("lie_ms", [-YEAR_MS, YEAR_MS])
+def test_a_lie_that_it_heard_first_is_not_when_it_began(lie_ms: int) -> None:
+    clock = ExchangeClock()
+    clock.hear(NOW_MS + lie_ms, BTC)
+    clock.hear(NOW_MS, ETH)
+    for _ in range(3):
+        clock.confirm(NOW_MS + HOUR_MS)
+        clock.hear(NOW_MS + HOUR_MS, BTC)
+    assert clock.now_ms == NOW_MS + HOUR_MS
+    assert clock.began_ms == NOW_MS
 
 
 async def answer_later(clock: ExchangeClock, seconds: float, *times_ms: int) -> None:
@@ -320,7 +323,6 @@ async def test_what_is_far_ahead_is_held_until_the_endpoint_says_the_same(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     clock = confirmed()
-    clock.is_silent = False
     later_ms = NOW_MS + HOUR_MS
     span, seconds = await asked(clock, later_ms, later_ms + 100, later_ms + 600)
     assert holds(span, later_ms)

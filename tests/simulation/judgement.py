@@ -117,6 +117,16 @@ class Judgement:
             for fault in self.faults
         )
 
+    def is_halted(self, trade_type: str, from_ms: int, to_ms: int) -> bool:
+        """Whether nothing of the market is traded at an hour of these: then nobody but its time
+        endpoint tells the time, and one witness is none.
+        """
+        market = self.exchange.markets[trade_type]
+        return any(
+            all(state.status != "TRADING" for _, state in market.shown(at_ms))
+            for at_ms in range(from_ms, to_ms, HOUR_MS)
+        )
+
 
 @attrs.frozen
 class _OfSeries:
@@ -275,11 +285,14 @@ class _OfSeries:
                         found.append(f"{open_ms}: filled, and never was")
                 elif end_ms < lives[-1][1] - _CLEAR_MS:
                     found.append(f"{open_ms}: still pending")
-                # Whom a market bans does not hear what time it is there, and may end before.
+                # Who is banned, or listens where nothing is traded, does not hear what time it is,
+                # and may end before.
+                heard = (self.series.trade_type, end_ms, end_ms + _CLEAR_MS)
                 if (
                     one.reason is Reason.RECORDER_DOWN
                     and _lived_through(lives, end_ms)
-                    and not self.whole.is_banned(self.series.trade_type, end_ms, end_ms + _CLEAR_MS)
+                    and not self.whole.is_banned(*heard)
+                    and not self.whole.is_halted(*heard)
                 ):
                     found.append(f"{open_ms}: the recorder was not down")
         return found
