@@ -242,8 +242,8 @@ class ExchangeClock:
                 if agreed_ms is not None:
                     self._believe(agreed_ms)
                     self._wake()
-        elif self._agreements:
-            # Here is a witness that it is not so late yet.
+        elif witness is not Witness.CANDLES:
+            # Here is a witness that it is not so late yet. The candles of a halted symbol are none.
             self._agreements.clear()
         return self.reaches(time.from_ms)
 

@@ -184,7 +184,7 @@ EXCHANGE = (
     Mutant(
         "the endpoint alone is believed",
         "exchange/clock.py",
-        "self._believe(min(time_ms, self._newest[0]))",
+        "self._believe_near(min(time_ms, self._newest[0]))",
         "self._believe(time_ms)",
         f"{_CLOCK}::test_an_endpoint_that_is_years_ahead_moves_nothing_however_often_it_says_so",
     ),
@@ -198,8 +198,8 @@ EXCHANGE = (
     Mutant(
         "one answer refutes an event time",
         "exchange/clock.py",
-        "enough = self._answers + 2",
-        "enough = self._answers + 1",
+        "while not self.reaches(event_time_ms) and refuted < 2:",
+        "while not self.reaches(event_time_ms) and refuted < 1:",
         f"{_CLOCK}::test_what_two_answers_do_not_reach_is_refuted",
     ),
     Mutant(
@@ -238,11 +238,68 @@ EXCHANGE = (
         f"{_CONNECTION}::test_a_closed_candle_is_held_until_its_event_time_is_known_to_have_come",
     ),
     Mutant(
-        "beside frames candles are a witness of REST's time",
+        "beside frames the newest candle is asked for each time",
         "exchange/rest.py",
-        "if not self.clock.confirm(time_ms) and is_silent:",
-        "if not self.clock.confirm(time_ms):",
-        f"{_REST}::test_after_a_silence_candles_confirm_it_and_beside_frames_nobody_asks",
+        "if self.clock.confirm(time_ms):",
+        "if self.clock.confirm(time_ms) and False:",
+        f"{_REST}::test_a_leap_takes_the_newest_candle_and_beside_frames_nobody_asks_for_it",
+    ),
+    Mutant(
+        "a delisted symbol tells the time",
+        "exchange/rest.py",
+        "if symbol is not None and time_ms >= max(newest_ms, default=0) + _MINUTE_MS:",
+        "if symbol is not None and not newest_ms:",
+        f"{_REST}::test_a_symbol_that_is_delisted_tells_no_time_but_the_busy_one_does",
+    ),
+    # Agreement of two witnesses
+    Mutant(
+        "a time is agreed on after three words",
+        "exchange/agreement.py",
+        "_ENOUGH = 4",
+        "_ENOUGH = 3",
+        f"{_CLOCK}::test_lies_of_different_times_do_not_bear_each_other_out",
+    ),
+    Mutant(
+        "a word may be earlier than the one before it",
+        "exchange/agreement.py",
+        "if told and _is_before(time, told[-1][1]):",
+        "if False:",
+        f"{_CLOCK}::test_lies_of_different_times_do_not_bear_each_other_out",
+    ),
+    Mutant(
+        "of several words in a row the first counts",
+        "exchange/agreement.py",
+        "elif time.from_ms < told[-1][1].from_ms:",
+        "elif False:",
+        f"{_CLOCK}::test_lies_of_different_times_do_not_bear_each_other_out",
+    ),
+    Mutant(
+        "lies add up over a year",
+        "exchange/clock.py",
+        "self._agreements.clear()",
+        "pass",
+        f"{_CLOCK}::test_lies_of_a_year_do_not_add_up",
+    ),
+    Mutant(
+        "a halted symbol says that it is not later yet",
+        "exchange/clock.py",
+        "elif witness is not Witness.CANDLES:",
+        "else:",
+        f"{_CLOCK}::test_a_busy_symbol_that_is_halted_does_not_stop_the_time",
+    ),
+    Mutant(
+        "where nothing is traded one answer is enough",
+        "exchange/clock.py",
+        "elif now >= self._standing[1] + _STANDING_SECONDS:",
+        "else:",
+        f"{_CLOCK}::test_where_nothing_is_traded_the_newest_candle_is_believed_when_it_stays",
+    ),
+    Mutant(
+        "what was heard first is believed to be when it began",
+        "exchange/clock.py",
+        "possible = (ms for ms in self._first_ms if 0 <= now_ms - ms <= _LONGEST_BAN_MS)",
+        "possible = iter(self._first_ms)",
+        f"{_CLOCK}::test_a_lie_that_it_heard_first_is_not_when_it_began",
     ),
     # The sieve
     Mutant(
