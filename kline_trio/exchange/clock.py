@@ -117,7 +117,7 @@ class ExchangeClock:
             self.now_ms = max(self._second_ms, self.now_ms or 0)
             if self._answer_due is not None:
                 self._wake()
-        if not self._is_near(Witness.FRAMES, Span(event_time_ms, event_time_ms + 1)):
+        if not self._is_weighed(Witness.FRAMES, event_time_ms):
             self.doubt.set()
 
     async def believed(self, event_time_ms: int) -> Span:
@@ -176,11 +176,11 @@ class ExchangeClock:
         self._refute(self._next_candle_ms(time_ms))
         if self._newest is not None:
             self._believe_near(min(time_ms, self._newest[0]))
-        is_near = self._is_near(Witness.ENDPOINT, Span(time_ms, time_ms + 1))
+        is_believed = self._is_weighed(Witness.ENDPOINT, time_ms)
         if self.is_doubted:
             self.doubt = trio.Event()
         self._wake()
-        return is_near
+        return is_believed
 
     def confirm_by_candle(self, open_time_ms: int) -> bool:
         """Take in the newest candle of a busy symbol, after the endpoint's answer.
@@ -190,8 +190,9 @@ class ExchangeClock:
         if self._answer_ms is None:
             return False
         self._believe_near(min(self._answer_ms, open_time_ms))
-        # The next one opens with its first trade.
-        self._is_near(Witness.CANDLES, Span(open_time_ms, open_time_ms + 2 * _STEP_MS))
+        if not self.reaches(open_time_ms):
+            # The next one opens with its first trade.
+            self._tell(Witness.CANDLES, Span(open_time_ms, open_time_ms + 2 * _STEP_MS))
         if self.now_ms is None and not self._first_ms:
             self._believe_standing(min(self._answer_ms, open_time_ms))
         self._wake()
@@ -230,22 +231,23 @@ class ExchangeClock:
         if self.reaches(time_ms):
             self._believe(time_ms)
 
-    def _is_near(self, witness: Witness, time: Span) -> bool:
-        """Return whether a time is in the candle of now or in the next one.
-
-        If not, it comes to be believed by what another witness tells by turns with this one.
-        """
-        if not self.reaches(time.from_ms):
-            for other in set(Witness) - {witness}:
-                pair = frozenset((witness, other))
-                agreed_ms = self._agreements.setdefault(pair, Agreement()).tell(witness, time)
-                if agreed_ms is not None:
-                    self._believe(agreed_ms)
-                    self._wake()
-        elif witness is not Witness.CANDLES:
+    def _is_weighed(self, witness: Witness, time_ms: int) -> bool:
+        """Return whether a time is believed, now that this witness has told it, too."""
+        if self.reaches(time_ms):
             # Here is a witness that it is not so late yet. The candles of a halted symbol are none.
             self._agreements.clear()
-        return self.reaches(time.from_ms)
+            return True
+        self._tell(witness, Span(time_ms, time_ms + 1))
+        return self.reaches(time_ms)
+
+    def _tell(self, witness: Witness, time: Span) -> None:
+        """Weigh a time further ahead against what each other witness tells."""
+        for other in set(Witness) - {witness}:
+            pair = frozenset((witness, other))
+            agreed_ms = self._agreements.setdefault(pair, Agreement()).tell(witness, time)
+            if agreed_ms is not None:
+                self._believe(agreed_ms)
+                self._wake()
 
     def _next_candle_ms(self, time_ms: int) -> int:
         """Return the end of the candle after the one of a time."""

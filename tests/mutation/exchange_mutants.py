@@ -283,8 +283,8 @@ EXCHANGE = (
     Mutant(
         "a halted symbol says that it is not later yet",
         "exchange/clock.py",
-        "elif witness is not Witness.CANDLES:",
-        "else:",
+        "if not self.reaches(open_time_ms):",
+        "if not self._is_weighed(Witness.CANDLES, open_time_ms):",
         f"{_CLOCK}::test_a_busy_symbol_that_is_halted_does_not_stop_the_time",
     ),
     Mutant(
