@@ -31,10 +31,9 @@ class ExchangeClock:
 
     The witnesses are the frames, the time endpoint, and the newest candle that REST has. To come
     into the next candle, two different frames are enough, or one word of each of two witnesses.
-    Further on, and at the start, two must agree by turns (`Agreement`): lies of different times,
-    such as of a frame and of the endpoint, would bear each other out. No tolerance is in
-    milliseconds, so a wrong local clock can do no harm, and an exchange whose time runs 600 times
-    faster, or stands years away, is recorded like any other.
+    Further on, and at the start, two must agree (`Agreement`): lies of different times, such as of
+    a frame and of the endpoint, would bear each other out. A wrong local clock can do no harm, and
+    an exchange whose time runs 600 times faster, or stands years away, is recorded like any other.
     """
 
     now_ms: int | None = attrs.field(init=False, default=None)
@@ -57,7 +56,9 @@ class ExchangeClock:
     _agreements: dict[frozenset[Witness], Agreement] = attrs.field(init=False, factory=dict)
     """What each two witnesses tell of times that are further ahead; empty if they tell of none."""
     _standing: tuple[int, float] | None = attrs.field(init=False, default=None)
-    """The newest candle when no frame has come yet, and since when it was that, by Trio's clock."""
+    """The earliest that the witnesses told before any was believed, and since when, by Trio's
+    clock, it was that.
+    """
     _answers: int = attrs.field(init=False, default=0)
     """How many answers the time endpoint has given."""
     _answer_due: float | None = attrs.field(init=False, default=None)
@@ -193,15 +194,20 @@ class ExchangeClock:
         if not self.reaches(open_time_ms):
             # The next one opens with its first trade.
             self._tell(Witness.CANDLES, Span(open_time_ms, open_time_ms + 2 * _STEP_MS))
-        if self.now_ms is None and not self._first_ms:
-            self._believe_standing(min(self._answer_ms, open_time_ms))
+        # What all of them say has come, whichever lies.
+        frame_ms = self._newest[0] if self._newest is not None else MAX_TIME_MS
+        common_ms = min(self._answer_ms, open_time_ms, frame_ms)
+        if self.now_ms is None:
+            self._believe_standing(common_ms)
+        elif frame_ms < MAX_TIME_MS:
+            self._believe(common_ms)
         self._wake()
         return self.reaches(self._answer_ms)
 
     def _believe_standing(self, time_ms: int) -> None:
-        """Believe the newest candle of a market in which nothing is traded now.
+        """Begin with what all witnesses say has come, if it has been the same for ten seconds.
 
-        It must be the same for ten seconds: an answer that is wrong is not wrong for long.
+        So it is where nothing is traded now. An answer that is wrong is not wrong for long.
         """
         now = trio.current_time()
         if self._standing is None or self._standing[0] != time_ms:
@@ -241,7 +247,7 @@ class ExchangeClock:
         return self.reaches(time_ms)
 
     def _tell(self, witness: Witness, time: Span) -> None:
-        """Weigh a time further ahead against what each other witness tells."""
+        """Weigh a time that is further ahead against what each other witness tells."""
         for other in set(Witness) - {witness}:
             pair = frozenset((witness, other))
             agreed_ms = self._agreements.setdefault(pair, Agreement()).tell(witness, time)
