@@ -271,7 +271,7 @@ EXCHANGE = (
         "exchange/agreement.py",
         "elif time.from_ms < told[-1][1].from_ms:",
         "elif False:",
-        f"{_CLOCK}::test_lies_of_different_times_do_not_bear_each_other_out",
+        "exchange/test_agreement.py::test_a_lie_that_came_first_blocks_nobody",
     ),
     Mutant(
         "lies add up over a year",
