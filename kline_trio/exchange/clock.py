@@ -1,6 +1,7 @@
 """What time it is on the exchange, by its own words alone (pure, but for who waits for them)."""
 
 from collections import deque
+from itertools import pairwise
 
 import attrs
 import trio
@@ -19,6 +20,10 @@ _STEP_MS = 60_000
 """The shortest candle, as long as no frame of a shorter one was heard."""
 _HEARD = 5
 """Of so many frames the median is no lie as long as two of them lie."""
+_ENOUGH = 3
+"""Of so many the median is no lie if one is a lie."""
+_PAUSES = 6
+"""The median is two pauses old, and some are longer than others."""
 _ANSWER_SECONDS = 10.0
 """An answer that took longer does not come soon: REST may be banned for days."""
 _STANDING_SECONDS = 10.0
@@ -50,7 +55,9 @@ class ExchangeClock:
     _answer_ms: int | None = attrs.field(init=False, default=None)
     """What the time endpoint told last."""
     _heard_ms: deque[int] = attrs.field(init=False, factory=lambda: deque(maxlen=_HEARD))
-    """What the last frames told."""
+    """What the last frames told that told different times."""
+    _minutes_ms: deque[int] = attrs.field(init=False, factory=lambda: deque(maxlen=_HEARD))
+    """The same, but the first of each minute: many candles close at the same time."""
     _step_ms: int = attrs.field(init=False, default=_STEP_MS)
     """The shortest interval of which frames came."""
     _agreements: dict[frozenset[Witness], Agreement] = attrs.field(init=False, factory=dict)
@@ -105,7 +112,10 @@ class ExchangeClock:
         """
         if len(self._first_ms) < _HEARD:
             self._first_ms.append(event_time_ms)
-        self._heard_ms.append(event_time_ms)
+        if event_time_ms not in self._heard_ms:
+            self._heard_ms.append(event_time_ms)
+        if not self._minutes_ms or event_time_ms // _STEP_MS != self._minutes_ms[-1] // _STEP_MS:
+            self._minutes_ms.append(event_time_ms)
         if series is not None:
             self._step_ms = min(self._step_ms, series.interval.duration_ms or _MONTH_MS)
         if self._newest is None or event_time_ms > self._newest[0]:
@@ -141,14 +151,18 @@ class ExchangeClock:
     def _span_of_frames(self) -> Span:
         """Return which times are believed while the endpoint gives no answer.
 
-        The median of the last frames stands for now, once there are enough of them.
+        The median of the last minutes in which frames came stands for now; at the start, that of
+        the last frames.
         """
         least_ms, most_ms = self.now_ms or _DAY_MS, MAX_TIME_MS
-        if len(self._heard_ms) == _HEARD:
-            first_ms, *_, median_ms = sorted(self._heard_ms)[: _HEARD // 2 + 1]
+        in_order = sorted(self._minutes_ms if len(self._minutes_ms) >= _ENOUGH else self._heard_ms)
+        if len(in_order) >= _ENOUGH:
+            median_ms = in_order[(len(in_order) - 1) // 2]
+            # A market of one quiet series may be heard of once a month. Two lies make two pauses.
+            pauses_ms = sorted(later - one for one, later in pairwise(in_order))
+            pause_ms = pauses_ms[len(in_order) == _HEARD]
             least_ms = max(least_ms, median_ms)
-            # A market of one quiet series may be heard of once a month.
-            most_ms = max(self._next_candle_ms(median_ms), median_ms + 2 * (median_ms - first_ms))
+            most_ms = max(self._next_candle_ms(median_ms), median_ms + _PAUSES * pause_ms)
         return Span(least_ms - _DAY_MS, most_ms)
 
     async def _is_answered(self, event_time_ms: int) -> bool:

@@ -412,6 +412,42 @@ async def test_where_nobody_answers_a_frame_is_refused_that_is_far_from_the_last
     assert holds(span, NOW_MS + MINUTE_MS)
 
 
+@pytest.mark.parametrize("off_ms", [-50 * YEAR_MS, 3 * HOUR_MS, 10 * YEAR_MS])
+async def test_where_nobody_answers_a_lie_over_each_of_three_connections_is_one(
+    autojump_clock: trio.testing.MockClock, off_ms: int
+) -> None:
+    clock = confirmed()
+    for minute in range(30, 60, 5):
+        clock.hear(NOW_MS + minute * MINUTE_MS, BTC)
+    true_ms = NOW_MS + HOUR_MS
+    for step, series in enumerate((BTC, ETH, LTC)):
+        clock.hear(true_ms + off_ms + step, series)
+    span, _ = await asked(clock, max(true_ms, true_ms + off_ms))
+    assert not holds(span, true_ms + off_ms)
+    assert holds(span, true_ms)
+    # A second one, of another time, while the endpoint is still silent.
+    clock.hear(true_ms, BTC)
+    second_ms = true_ms + 2 * off_ms + 5 * MINUTE_MS
+    clock.hear(second_ms, ETH)
+    span, _ = await asked(clock, max(true_ms, second_ms))
+    assert not holds(span, second_ms)
+    assert holds(span, true_ms)
+
+
+async def test_where_nobody_answers_a_close_is_believed_that_follows_many_of_an_hour(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    clock = confirmed()
+    for minute in range(30, 60, 5):
+        clock.hear(NOW_MS + minute * MINUTE_MS, BTC)
+    for step in range(20):
+        clock.hear(NOW_MS + HOUR_MS + step, Series("spot", f"COIN{step}USDT", "1h"))
+    told_ms = NOW_MS + HOUR_MS + 5 * MINUTE_MS + 700
+    for later_ms in (0, 1_000):  # the candle is revised
+        span, _ = await asked(clock, told_ms + later_ms)
+        assert holds(span, told_ms + later_ms)
+
+
 async def test_where_nobody_answers_what_was_known_still_holds(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

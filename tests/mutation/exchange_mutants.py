@@ -219,9 +219,23 @@ EXCHANGE = (
     Mutant(
         "where nobody answers, one frame's word of next year is taken",
         "exchange/clock.py",
-        "if len(self._heard_ms) == _HEARD:",
+        "if len(in_order) >= _ENOUGH:",
         "if False:",
         f"{_CLOCK}::test_where_nobody_answers_a_frame_is_refused_that_is_far_from_the_last_ones",
+    ),
+    Mutant(
+        "a lie over three connections counts three times",
+        "exchange/clock.py",
+        "self._minutes_ms if len(self._minutes_ms) >= _ENOUGH else self._heard_ms",
+        "self._heard_ms",
+        f"{_CLOCK}::test_where_nobody_answers_a_lie_over_each_of_three_connections_is_one",
+    ),
+    Mutant(
+        "where nobody answers, a pause may not be as long as the last ones",
+        "exchange/clock.py",
+        "most_ms = max(self._next_candle_ms(median_ms), median_ms + _PAUSES * pause_ms)",
+        "most_ms = self._next_candle_ms(median_ms)",
+        f"{_CLOCK}::test_where_nobody_answers_a_close_is_believed_that_follows_many_of_an_hour",
     ),
     Mutant(
         "where nobody answers, what is known is forgotten",

@@ -49,6 +49,11 @@ class Judgement:
             table = stored_table(self.store, series)
             self.stored[series] = [] if table is None else candles_of(table)
 
+    @property
+    def end_ms(self) -> int:
+        """When the last recorder ended, in the exchange's time."""
+        return self.lives[-1][1]
+
     def absences(self, series: Series) -> list[Absence]:
         """What the ledger says of a series."""
         return [one for one in self.ledger if one.series == series]
@@ -245,6 +250,9 @@ class _OfSeries:
             if those
         ]
         found += self._wrong_ledger(account, {one.open_time_ms for one in everything})
+        beyond = [ms for ms in (one.open_time_ms for one in everything) if ms >= self.whole.end_ms]
+        if beyond:
+            found.append(f"of a time to come: {len(beyond)}, first {beyond[0]}")
         if len(everything) > len({one.open_time_ms for one in everything}):
             found.append("some are there twice")
         return found
