@@ -155,7 +155,8 @@ class ExchangeClock:
         the last frames.
         """
         least_ms, most_ms = self.now_ms or _DAY_MS, MAX_TIME_MS
-        in_order = sorted(self._minutes_ms if len(self._minutes_ms) >= _ENOUGH else self._heard_ms)
+        is_known_for_long = len(self._minutes_ms) >= _ENOUGH
+        in_order = sorted(self._minutes_ms if is_known_for_long else self._heard_ms)
         if len(in_order) >= _ENOUGH:
             median_ms = in_order[(len(in_order) - 1) // 2]
             # A market of one quiet series may be heard of once a month. Two lies make two pauses.
