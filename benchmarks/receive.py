@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     """Print the table; 1 if it costs more than it may."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks receive", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer frames, fewer runs")
-    parser.add_argument("--rest", type=float, default=0.02, help="read_rest_seconds")
+    parser.add_argument("--rest", type=float, default=0.02, help="read_pause_seconds")
     parser.add_argument("--only", metavar="WORD", help="contestants with this in their name")
     parser.add_argument("--peers-python", type=Path, metavar="PATH", help="their interpreter")
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -100,7 +100,7 @@ async def open_recording(
         connection=ConnectionConfig(
             ca_file=folder / "ca.pem",
             proxy="direct",
-            read_rest_seconds=rest_seconds,
+            read_pause_seconds=rest_seconds,
             stall_seconds=600,
         ),
     )

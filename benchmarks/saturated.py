@@ -58,7 +58,7 @@ class Way:
     minutes: int
     """Of a run at 60 ticks."""
     rest: float
-    """Our `read_rest_seconds`."""
+    """Our `read_pause_seconds`."""
 
     @property
     def ours(self) -> str:

@@ -51,8 +51,10 @@ def main(arguments: list[str]) -> int:
     starts = [
         _told("python -c pass", [_command("-c", "pass") for _ in range(runs)]),
         _told("--help", [_command("-m", "kline_trio", "--help") for _ in range(runs)]),
-        _told("import kline_trio.cli", [_import("kline_trio.cli") for _ in range(runs)]),
-        _told("import kline_trio.running", [_import("kline_trio.running") for _ in range(runs)]),
+        *(
+            _told(f"import {name}", [_import(f"kline_trio.{name}") for _ in range(runs)])
+            for name in ("commands.cli", "commands.record")
+        ),
         _told("first frame", _first_frames(runs)),
     ]
     # Wall time follows what else runs: three runs seldom find a moment without.

@@ -28,42 +28,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Candle": "candle",
-    "Config": "config",
-    "ConfigError": "errors",
-    "DiskError": "errors",
-    "Filled": "recorder.broadcast",
-    "KlineTrioError": "errors",
-    "ReceivedCandle": "candle",
-    "Series": "candle",
-    "Source": "candle",
-    "StoreInUseError": "errors",
-    "coverage": "storage.coverage",
-    "open_recorder": "recorder.supervisor",
-    "read": "storage.reader",
-    "revisions": "storage.coverage",
-    "series": "storage.reader",
-    "universe": "storage.universe",
+    name: home
+    for home, names in {
+        "candle": ["Candle", "ReceivedCandle", "Series", "Source"],
+        "config": ["Config"],
+        "errors": ["ConfigError", "DiskError", "KlineTrioError", "StoreInUseError"],
+        "recorder.broadcast": ["Filled"],
+        "recorder.supervisor": ["open_recorder"],
+        "storage.coverage": ["coverage", "revisions"],
+        "storage.reader": ["read", "series"],
+        "storage.universe": ["universe"],
+    }.items()
+    for name in names
 }
 
-__all__ = [
-    "Candle",
-    "Config",
-    "ConfigError",
-    "DiskError",
-    "Filled",
-    "KlineTrioError",
-    "ReceivedCandle",
-    "Series",
-    "Source",
-    "StoreInUseError",
-    "coverage",
-    "open_recorder",
-    "read",
-    "revisions",
-    "series",
-    "universe",
-]
+__all__ = ["Candle", "Config", "ConfigError", "DiskError", "Filled", "KlineTrioError"]
+__all__ += ["ReceivedCandle", "Series", "Source", "StoreInUseError", "coverage", "open_recorder"]
+__all__ += ["read", "revisions", "series", "universe"]
 
 
 def __getattr__(name: str) -> object:

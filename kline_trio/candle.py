@@ -1,4 +1,4 @@
-"""A series of candles, one candle, and its source: what the whole house talks about."""
+"""The vocabulary of the whole package: series, candle and source."""
 
 import enum
 import math
@@ -38,12 +38,12 @@ _TO_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVW
 
 
 def upper_ascii(text: str) -> str:
-    """The text with its ASCII letters in upper case, and every other character as it is."""
+    """Return the text with its ASCII letters in upper case, and no other character changed."""
     return text.translate(_TO_UPPER)
 
 
 def check_symbol(symbol: str) -> None:
-    """Refuses what can be no symbol of a series.
+    """Refuse a text that can be no symbol of a series.
 
     Raises:
       ValueError: with the reason.
@@ -60,10 +60,6 @@ def check_symbol(symbol: str) -> None:
         raise ValueError("a symbol's ASCII letters are upper case")
 
 
-def _check_symbol(_: object, __: object, symbol: str) -> None:
-    check_symbol(symbol)
-
-
 @attrs.frozen(order=True, cache_hash=True)
 class Series:
     """The candles of one symbol on one market at one interval.
@@ -75,7 +71,7 @@ class Series:
     trade_type: str = attrs.field(validator=attrs.validators.in_(TRADE_TYPES))
     """`spot`, `usdt_futures` or `coin_futures`."""
 
-    symbol: str = attrs.field(validator=_check_symbol)
+    symbol: str = attrs.field(validator=lambda _, __, symbol: check_symbol(symbol))
     """As the exchange's lists spell it: ASCII letters in upper case."""
 
     time_interval: str = attrs.field(validator=attrs.validators.in_(tuple(INTERVALS)))
@@ -83,7 +79,7 @@ class Series:
 
     @property
     def interval(self) -> Interval:
-        """The calendar of these candles."""
+        """The interval of the candles, with its calendar."""
         return INTERVALS[self.time_interval]
 
     def __str__(self) -> str:
@@ -128,7 +124,7 @@ class Candle:
 
     @classmethod
     def from_stream(cls, kline: KlineFields, interval: Interval) -> "Candle":
-        """The candle of a kline event's `k` object.
+        """Return the candle of a kline event's `k` object.
 
         Raises:
           ProtocolError: it is off the interval's grid or of another interval, or a number is not
@@ -140,7 +136,7 @@ class Candle:
 
     @classmethod
     def from_rest(cls, row: Sequence[object], interval: Interval) -> "Candle":
-        """The candle of a row of a klines answer (Binance docs, "Kline/Candlestick Data").
+        """Return the candle of a row of a klines answer (Binance docs, "Kline/Candlestick Data").
 
         Raises:
           ProtocolError: it has another shape, is off the interval's grid or of another interval,
@@ -157,7 +153,7 @@ class Candle:
     def _checked(
         cls, open_time_ms: int, prices: Sequence[object], trades: object, sums: Sequence[object]
     ) -> "Candle":
-        """A candle of texts, in the order of the fields, if they do not contradict each other."""
+        """Return the candle of texts, in the order of the fields; refuse a contradiction."""
         trade_num = _whole(trades)
         if not 0 <= trade_num < 2**63:
             raise ProtocolError("an impossible number of trades")
@@ -168,7 +164,7 @@ class Candle:
         return cls(open_time_ms, open_, high, low, close, volume, quote_volume, trade_num, *takers)
 
     def is_possible(self, interval: Interval) -> bool:
-        """Whether all holds that is true of every candle; its fields may be of any types."""
+        """Return whether this can be a candle at all; its fields may be of any types."""
         prices = (self.open, self.high, self.low, self.close)
         volumes = (self.volume, self.quote_volume)
         takers = (self.taker_buy_base_asset_volume, self.taker_buy_quote_asset_volume)
@@ -237,7 +233,7 @@ class ReceivedCandle:
     series: Series
     candle: Candle
     receive_time: datetime = attrs.field()
-    """When it came, by the local clock, UTC. A label only: nothing is decided by it."""
+    """When the candle came, by the local clock, UTC. A label only: nothing is decided by it."""
     source: Source = Source.STREAM
     """Where it came from."""
 

@@ -1,17 +1,7 @@
 """What can go wrong, named by whose fault it is."""
 
-__all__ = [
-    "ConfigError",
-    "DamagedArchiveError",
-    "DamagedError",
-    "DiskError",
-    "KlineTrioError",
-    "NoRoomError",
-    "ProtocolError",
-    "RefusedError",
-    "StoreInUseError",
-    "UnavailableError",
-]
+__all__ = ["ConfigError", "DamagedArchiveError", "DamagedError", "DiskError", "KlineTrioError"]
+__all__ += ["NoRoomError", "ProtocolError", "RefusedError", "StoreInUseError", "UnavailableError"]
 
 
 class KlineTrioError(Exception):

@@ -27,12 +27,12 @@ class Span:
     """The end of the last, exclusive."""
 
     def common_with(self, other: "Span") -> tuple["Span", ...]:
-        """What lies in both: one span, or none."""
+        """Return what lies in both spans: one span, or none."""
         from_ms, to_ms = max(self.from_ms, other.from_ms), min(self.to_ms, other.to_ms)
         return (Span(from_ms, to_ms),) if from_ms < to_ms else ()
 
     def without(self, taken: Iterable["Span"]) -> Iterator["Span"]:
-        """What is left of it, given in order what is taken of it."""
+        """Give what is left of the span without others, which come in order."""
         at_ms = self.from_ms
         for other in taken:
             if other.from_ms > at_ms:
@@ -57,7 +57,7 @@ class Interval:
 
     @classmethod
     def from_text(cls, text: str) -> "Interval":
-        """The interval of that name; `1mo` is another name of `1M`.
+        """Return the interval of a name; `1mo` is another name of `1M`.
 
         Raises:
           ValueError: there is no such interval.
@@ -74,36 +74,36 @@ class Interval:
         return "1mo" if self.name == "1M" else self.name
 
     def open_time_ms(self, time_ms: int) -> int:
-        """The open time of the candle that covers this moment."""
+        """Return the open time of the candle that covers a moment."""
         if self.duration_ms is None:
             return _month_ms(time_ms, later=0)
         return time_ms - (time_ms - self.phase_ms) % self.duration_ms
 
     def end_time_ms(self, open_time_ms: int) -> int:
-        """The end (exclusive) of the candle that opens then: the next open time."""
+        """Return the end (exclusive) of the candle that opens then: the next open time."""
         if self.duration_ms is None:
             return _month_ms(open_time_ms, later=1)
         return open_time_ms + self.duration_ms
 
     def is_open_time(self, time_ms: int) -> bool:
-        """Whether a candle opens at exactly this moment."""
+        """Return whether a candle opens at exactly this moment."""
         return self.open_time_ms(time_ms) == time_ms
 
     def count(self, span: Span) -> int:
-        """How many candles the span has room for."""
+        """Return how many candles the span has room for."""
         if self.duration_ms is None:
             return sum(1 for _ in self.open_times_ms(span))
         return (span.to_ms - span.from_ms) // self.duration_ms
 
     def open_times_ms(self, span: Span) -> Iterator[int]:
-        """The open times of the span's candles, in order."""
+        """Give the open times of the span's candles, in order."""
         moment_ms = span.from_ms
         while moment_ms < span.to_ms:
             yield moment_ms
             moment_ms = self.end_time_ms(moment_ms)
 
     def runs(self, open_times_ms: Iterable[int]) -> Iterator[Span]:
-        """The candles, given in order, as spans of those that follow each other."""
+        """Give the spans of candles that follow each other; the candles come in order."""
         from_ms = to_ms = None
         for moment_ms in open_times_ms:
             if moment_ms != to_ms:
@@ -115,7 +115,7 @@ class Interval:
             yield Span(from_ms, to_ms)
 
     def gaps(self, span: Span, present_ms: Iterable[int]) -> Iterator[Span]:
-        """What of the span these candles, given in order, leave out.
+        """Give the parts of a span that candles leave out; the candles come in order.
 
         It costs as much as there are candles present, however long the gaps are.
         """
@@ -137,16 +137,13 @@ def _month_ms(time_ms: int, *, later: int) -> int:
     return (first.toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()) * _DAY_MS
 
 
-_SECONDS = {"1s": 1}
-_MINUTES = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30}
-_HOURS = {"1h": 1, "2h": 2, "4h": 4, "6h": 6, "8h": 8, "12h": 12}
+_UNITS_MS = {"s": _SECOND_MS, "m": _MINUTE_MS, "h": _HOUR_MS}
+_WITHIN_A_DAY = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h")
 
 INTERVALS: dict[str, Interval] = {
     interval.name: interval
     for interval in (
-        *(Interval(name, count * _SECOND_MS) for name, count in _SECONDS.items()),
-        *(Interval(name, count * _MINUTE_MS) for name, count in _MINUTES.items()),
-        *(Interval(name, count * _HOUR_MS) for name, count in _HOURS.items()),
+        *(Interval(name, int(name[:-1]) * _UNITS_MS[name[-1]]) for name in _WITHIN_A_DAY),
         Interval("1d", _DAY_MS),
         # Opens one day after multiples of three: 2017-08-17, 2024-01-01 (the published archives).
         Interval("3d", 3 * _DAY_MS, phase_ms=_DAY_MS),

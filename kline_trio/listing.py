@@ -1,4 +1,4 @@
-"""What the exchange says of one symbol: pure, and the same on the three markets."""
+"""A symbol as the exchange lists it, in the same form for the three markets."""
 
 from collections.abc import Mapping
 
@@ -9,22 +9,18 @@ from kline_trio.candle import check_symbol
 __all__ = ["GONE", "PENDING", "TRADING", "Listing", "begun_ms"]
 
 TRADING = "TRADING"
-"""The one status in which candles come; every other word, known or new, is another one."""
+"""The one status with candles. No other word, known or new, means the same."""
 
 PENDING = "PENDING_TRADING"
 """That of a contract that is announced, and trades later."""
 
 GONE = "GONE"
-"""Ours, for a symbol that the list had and has no more."""
-
-
-def _check_symbol(_: object, __: object, symbol: str) -> None:
-    check_symbol(symbol)
+"""Our own status of a symbol that was in the list and is not any more."""
 
 
 @attrs.frozen(kw_only=True)
 class Listing:
-    """A symbol as a market's list has it; None is what that market does not tell of.
+    """A symbol in a market's list. None stands for a property that the market does not publish.
 
     All words are the exchange's own, and none is from a closed set: CANCEL_ONLY, TRADING_HALT and
     TRADIFI_PERPETUAL all came unannounced (spot CHANGELOG 2026-07-01; nautilus_trader#4320).
@@ -33,7 +29,7 @@ class Listing:
       ValueError: the symbol can be none of a series.
     """
 
-    symbol: str = attrs.field(validator=_check_symbol)
+    symbol: str = attrs.field(validator=lambda _, __, symbol: check_symbol(symbol))
     status: str = ""
     contract_type: str | None = None
     """Of futures; empty as long as a contract is only announced."""
@@ -52,17 +48,17 @@ class Listing:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was traded, and is not now. A list without statuses says nothing."""
+        """Whether the symbol was traded and is not now; False if the list has no statuses."""
         return self.status not in ("", PENDING, TRADING)
 
     @property
     def is_to_come(self) -> bool:
-        """Whether it is announced, and not traded yet."""
+        """Whether the symbol is announced and not traded yet."""
         return self.status == PENDING
 
     @property
     def is_trading(self) -> bool:
-        """Whether it trades at the moment of the list."""
+        """Whether the symbol trades at the moment of the list."""
         return self.status == TRADING
 
 
@@ -72,7 +68,7 @@ def begun_ms(
     before_ms: int | None,
     entered_ms: Mapping[str, int],
 ) -> dict[str, int]:
-    """Return since when symbols may trade that trade now and did not at the look before.
+    """Return since when each symbol may trade that trades now and did not in the list before.
 
     The list's own dates are no bound: they have been half an hour and a day late, and a symbol may
     trade while it is listed as still to come. What the exchange's first candle shows to be too

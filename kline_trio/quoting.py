@@ -19,7 +19,7 @@ def escaped(text: str) -> str:
 
 
 def shown(text: str, most: int = _SHOWN_CHARACTERS) -> str:
-    """Return the begin of a text that others wrote, escaped; dots stand for the rest.
+    """Return the beginning of a foreign text, escaped; dots stand for the rest.
 
     Args:
       text: from outside: a server, a proxy, a file.

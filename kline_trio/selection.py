@@ -1,4 +1,4 @@
-"""Which symbols of a market are meant: names, patterns and properties, one after the other."""
+"""Rules that select symbols of a market: names, patterns and properties, in order."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -9,8 +9,10 @@ from kline_trio.candle import TRADE_TYPES, check_symbol, upper_ascii
 from kline_trio.interval import INTERVALS
 from kline_trio.listing import Listing
 
-__all__ = ["Rule", "Selection"]
+__all__ = ["PROPERTIES", "Rule", "Selection"]
 
+PROPERTIES = {"quote": "quote", "base": "base", "contract": "contract_type", "margin": "margin"}
+"""The properties that a rule may ask for, with their names in a listing."""
 _WILDCARDS = "*?"
 
 
@@ -27,7 +29,7 @@ def _check_pattern(_: object, __: object, pattern: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Rule:
-    """Takes symbols in, or out again; what is empty is not asked for.
+    """A rule that adds symbols, or removes them. An empty property matches every symbol.
 
     Names of assets and kinds of contract are compared as texts, in any case of their ASCII
     letters: whatever the exchange will call its next kind can be asked for.
@@ -39,7 +41,7 @@ class Rule:
     pattern: str = attrs.field(default="*", validator=_check_pattern)
     """A symbol, or one with wildcards: `*` is any characters or none, `?` is any one."""
     is_exclusion: bool = False
-    """Whether it takes out, whether they trade or not, what earlier rules have taken in."""
+    """Whether the rule removes symbols that earlier rules have added, trading or not."""
     quote: tuple[str, ...] = ()
     base: tuple[str, ...] = ()
     contract: tuple[str, ...] = ()
@@ -47,29 +49,20 @@ class Rule:
 
     @property
     def is_name(self) -> bool:
-        """Whether it names one symbol, which is wanted whatever the exchange's list says."""
+        """Whether this names one symbol, which is wanted whatever the exchange's list says."""
         return not (
             self.is_exclusion or self._properties or any(one in self.pattern for one in _WILDCARDS)
         )
 
     @property
     def _properties(self) -> dict[str, tuple[str, ...]]:
-        wanted = {
-            "quote": self.quote,
-            "base": self.base,
-            "contract": self.contract,
-            "margin": self.margin,
-        }
-        return {name: texts for name, texts in wanted.items() if texts}
+        return {name: texts for name in PROPERTIES if (texts := getattr(self, name))}
 
     def matches(self, listing: Listing) -> bool:
-        """Whether it speaks of the symbol."""
-        return (
-            fnmatchcase(listing.symbol, self.pattern)
-            and _is_one_of(listing.quote, self.quote)
-            and _is_one_of(listing.base, self.base)
-            and _is_one_of(listing.contract_type, self.contract)
-            and _is_one_of(listing.margin, self.margin)
+        """Return whether the pattern and all properties match a symbol."""
+        return fnmatchcase(listing.symbol, self.pattern) and all(
+            _is_one_of(getattr(listing, PROPERTIES[name]), texts)
+            for name, texts in self._properties.items()
         )
 
     def __str__(self) -> str:
@@ -80,7 +73,7 @@ class Rule:
 
 
 def _is_one_of(text: str | None, wanted: tuple[str, ...]) -> bool:
-    return not wanted or (text is not None and upper_ascii(text) in map(upper_ascii, wanted))
+    return text is not None and upper_ascii(text) in map(upper_ascii, wanted)
 
 
 @attrs.frozen
@@ -94,10 +87,10 @@ class Selection:
     trade_type: str = attrs.field(validator=attrs.validators.in_(TRADE_TYPES))
     time_interval: str = attrs.field(validator=attrs.validators.in_(tuple(INTERVALS)))
     rules: tuple[Rule, ...]
-    """Each acts on what those before it have taken in: the last that speaks of a symbol decides."""
+    """Each acts on what the rules before it have added: the last that matches a symbol decides."""
 
     def resolve(self, listings: Mapping[str, Listing]) -> tuple[str, ...]:
-        """The symbols that are meant, each once.
+        """Return the symbols that are selected, each once.
 
         A symbol that is named is meant whether it is listed or not; all other rules take in only
         what trades now. They come in the order of the rules, and by name within one.
@@ -120,7 +113,7 @@ class Selection:
         return tuple(taken)
 
     def idle(self, listings: Mapping[str, Listing]) -> tuple[Rule, ...]:
-        """Return the rules that take in nothing, or could take out nothing.
+        """Return the rules that add nothing, or could remove nothing.
 
         Args:
           listings: the market's list, by symbol.

@@ -24,7 +24,7 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 @attrs.define(eq=False)
 class SpanSet:
-    """The candles of one series that something holds of, in any order of arrival."""
+    """A set of candles of one series, added in any order."""
 
     _spans: list[Span] = attrs.field(factory=list)
     """In order; no two of them touch."""

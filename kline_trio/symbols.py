@@ -1,4 +1,4 @@
-"""Which series are wanted, which symbols are unknown, when the next candle closes."""
+"""The series that a configuration names and matches, given what the exchange lists."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
@@ -15,15 +15,8 @@ from kline_trio.interval import Interval
 from kline_trio.listing import TRADING, Listing
 from kline_trio.selection import Selection
 
-__all__ = [
-    "idle_patterns",
-    "resolved",
-    "seconds_to_next_close",
-    "series_of",
-    "unknown_symbols",
-    "wanted",
-    "was_meant",
-]
+__all__ = ["idle_patterns", "resolved", "seconds_to_next_close", "series_of", "unknown_symbols"]
+__all__ += ["wanted", "was_meant"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +25,7 @@ _AGAIN_SECONDS = 10.0
 
 
 def series_of(trade_type: str, time_interval: str, symbols: Collection[str]) -> tuple[Series, ...]:
-    """The series of these symbols, as a user writes them.
+    """Return the series of symbols that are spelled as users spell them.
 
     Raises:
       ValueError: there is no such market or interval, a symbol cannot be one, or none is named.
@@ -58,7 +51,7 @@ def wanted(
     patterns: Iterable[Selection],
     listings: Mapping[str, Mapping[str, Listing]],
 ) -> tuple[Series, ...]:
-    """The series that are named and those that patterns mean now, each once.
+    """Return the series that are named and those that patterns match now, each once.
 
     Markets come in their usual order; of each, what is named comes first, as it was written, and
     then what each pattern means.
@@ -69,15 +62,12 @@ def wanted(
       listings: what each market lists, by trade type and symbol; one that is not in it lists
         nothing.
     """
-    everything = [
-        *series,
-        *(
-            Series(one.trade_type, symbol, one.time_interval)
-            for one in patterns
-            for symbol in one.resolve(listings.get(one.trade_type, {}))
-        ),
+    matched = [
+        Series(one.trade_type, symbol, one.time_interval)
+        for one in patterns
+        for symbol in one.resolve(listings.get(one.trade_type, {}))
     ]
-    in_order = sorted(everything, key=lambda one: list(MARKETS).index(one.trade_type))
+    in_order = sorted([*series, *matched], key=lambda one: list(MARKETS).index(one.trade_type))
     return tuple(dict.fromkeys(in_order))
 
 
@@ -94,7 +84,7 @@ def was_meant(series: Series, patterns: Iterable[Selection], listing: Listing | 
 
 
 def unknown_symbols(series: Iterable[Series], listed: Collection[str]) -> dict[str, str | None]:
-    """The symbols that are not listed, each with the listed one most like it, if one is."""
+    """Return the symbols that are not listed, each with the listed one most like it, or None."""
     wanted = dict.fromkeys(one.symbol for one in series)
     return {
         symbol: next(iter(get_close_matches(symbol, listed, n=1, cutoff=0.8)), None)
@@ -117,7 +107,7 @@ def idle_patterns(
 
 
 def seconds_to_next_close(series: Iterable[Series], exchange_now_ms: int) -> float:
-    """How many seconds of the exchange's time it is until the first candle closes."""
+    """Return the seconds of exchange time until the first candle closes."""
     ends = (one.interval.end_time_ms(one.interval.open_time_ms(exchange_now_ms)) for one in series)
     return (min(ends) - exchange_now_ms) / 1_000
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, ReceivedCandle, Series, upper_ascii
 from kline_trio.errors import ProtocolError
 from kline_trio.interval import INTERVALS
+from tests.builders import SPOT
 
 MINUTE = INTERVALS["1m"]
 
@@ -144,7 +145,7 @@ def test_only_ascii_letters_change_case() -> None:
 
 
 def test_a_receive_time_is_in_utc() -> None:
-    series, candle = Series("spot", "BTCUSDT", "1m"), Candle.from_stream(kline(), MINUTE)
+    series, candle = SPOT, Candle.from_stream(kline(), MINUTE)
     received = ReceivedCandle(series, candle, datetime.now(UTC))
     assert (received.trade_type, received.symbol, received.time_interval) == (
         "spot",

@@ -11,6 +11,7 @@ from kline_trio.candle import Series
 from kline_trio.config import CompletenessConfig, Config
 from kline_trio.errors import ConfigError
 from kline_trio.storage.layout import DEFAULT_LAYOUT
+from tests.builders import SPOT
 
 STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
 
@@ -28,7 +29,7 @@ def problems(text: str) -> list[str]:
 
 def test_streams_alone_are_enough() -> None:
     found = config(STREAMS)
-    assert found.streams == (Series("spot", "BTCUSDT", "1m"),)
+    assert found.streams == (SPOT,)
     assert found.store.path == Path("/there/data")
     assert (found.store.merge_seconds, found.store.drain_seconds) == (60, 10)
     assert (found.connection.connect_seconds, found.connection.stall_seconds) == (10, 30)
@@ -47,6 +48,23 @@ def test_markets_come_in_their_order_and_symbols_as_written() -> None:
         "coin_futures ETHUSD_PERP-3m",
         "coin_futures BTCUSD_PERP-3m",
     ]
+
+
+def test_the_former_name_of_a_key_is_still_read() -> None:
+    former, now = (
+        config(f"{STREAMS}[connection]\nread_{word}_seconds = 0.5\n") for word in ("rest", "pause")
+    )
+    assert former == now
+    assert now.connection.read_pause_seconds == 0.5
+    [problem] = problems(STREAMS + "[connection]\nread_rest_seconds = 2\n")
+    assert problem.startswith("recorder.toml: connection.read_rest_seconds: a number of seconds")
+    assert problem.endswith("(line 4)")
+    [problem] = problems(
+        STREAMS + "[connection]\nread_pause_seconds = 0.1\nread_rest_seconds = 0.1\n"
+    )
+    assert "the former name of read_pause_seconds, which is there too" in problem
+    [problem] = problems(STREAMS + "[connection]\nread_paus_seconds = 1\n")
+    assert 'unknown key; did you mean "read_pause_seconds"?' in problem
 
 
 def test_symbols_are_taken_in_any_case_and_script() -> None:
@@ -99,7 +117,10 @@ def test_a_beginning_is_a_date_or_a_time(since: str) -> None:
         ("[rest]\nweight_share = 0", "rest.weight_share: a share above 0"),
         ("[rest]\nweight_share = 1.5", "rest.weight_share: a share above 0"),
         ("[completeness]\nattempts = 0", "completeness.attempts: a number from 1 on"),
-        ("[completeness]\ngrace_seconds = -1", "completeness.grace_seconds: -1 is not between"),
+        (
+            "[completeness]\ngrace_seconds = -1",
+            "completeness.grace_seconds: a number of seconds from 0 to 31,536,000 is wanted, not -",
+        ),
         ('[endpoints]\narchive = "http://example.com"', "endpoints.archive: "),
         ('[endpoints]\narchive = ["http://127.0.0.1", "http://127.0.0.1"]', "endpoints.archive: "),
     ],
@@ -134,11 +155,32 @@ def test_what_completes_a_store_is_looked_over_too(text: str, words: str) -> Non
             STREAMS + f'[store]\nlayout = "{"x" * 300}_{DEFAULT_LAYOUT}"\n',
             "a part of the path has up to 482 bytes of UTF-8",
         ),
-        (STREAMS + "[store]\nmerge_seconds = true\n", "a number of seconds is wanted, not True"),
-        (STREAMS + "[store]\nmerge_seconds = -1\n", "-1 is not between 0 and"),
-        (STREAMS + "[store]\ndrain_seconds = nan\n", "nan is not between 0 and"),
-        (STREAMS + "[connection]\nstall_seconds = 0\n", "0 seconds leave no time"),
-        (STREAMS + "[connection]\nstall_seconds = inf\n", "inf is not between 0 and"),
+        (
+            STREAMS + "[store]\nmerge_seconds = true\n",
+            "a number of seconds from 0 to 31,536,000 is wanted, not True",
+        ),
+        (
+            STREAMS + "[store]\nmerge_seconds = -1\n",
+            "a number of seconds from 0 to 31,536,000 is wanted, not -1",
+        ),
+        (
+            STREAMS + "[store]\ndrain_seconds = nan\n",
+            "a number of seconds from 0 to 31,536,000 is wanted, not nan",
+        ),
+        (
+            STREAMS + "[connection]\nstall_seconds = 0\n",
+            "a number of seconds above 0, up to 31,536,000, is wanted, not 0",
+        ),
+        (
+            STREAMS + "[connection]\nread_pause_seconds = 2\n",
+            "seconds from 0 to 1 is wanted, not 2",
+        ),
+        (STREAMS + "[connection]\nredundancy = 5\n", "a number from 1 to 4 is wanted, not 5"),
+        (STREAMS + "[connection]\nmax_age_hours = 24\n", "from 0.1 to below 24 is wanted, not 24"),
+        (
+            STREAMS + "[connection]\nstall_seconds = inf\n",
+            "a number of seconds above 0, up to 31,536,000, is wanted, not inf",
+        ),
         (STREAMS + '[endpoints.spot]\nrest = "ftp://a"\n', "'ftp://a' is no https:// address"),
         (STREAMS + '[endpoints.spot]\nrest = "https://"\n', "is no https:// address"),
         (STREAMS + '[endpoints.spot]\nrest = "http://a.com"\n', "only goes to this machine itself"),

@@ -34,9 +34,9 @@ from kline_trio.recorder.broadcast import Broadcast
 from kline_trio.selection import Rule, Selection
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.symbols import series_of
+from tests.builders import SPOT
 
 ROOT = Path(__file__).parents[1]
-BTC = kline_trio.Series("spot", "BTCUSDT", "1m")
 COIN = kline_trio.Series("coin_futures", "BTCUSD_PERP", "1s")
 ALL = Selection("usdt_futures", "1s", (Rule(pattern="*"),))
 LONG = Layout("x" * 300 + "_" + DEFAULT_LAYOUT)
@@ -50,15 +50,15 @@ NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - what is refused
     [
         (Config, {"streams": ("BTCUSDT",)}, "Config.streams"),
         (Config, {"streams": "BTCUSDT"}, "Config.streams"),
-        (Config, {"streams": BTC}, "Config.streams"),
-        (Config, {"streams": [BTC]}, "Config.streams"),
-        (Config, {"streams": (BTC,), "patterns": ("*USDT",)}, "Config.patterns"),
-        (Config, {"streams": (BTC,), "store": "data"}, "Config.store"),
-        (Config, {"streams": (BTC,), "store": StoreConfig}, "Config.store"),
-        (Config, {"streams": (BTC,), "connection": {"redundancy": 2}}, "Config.connection"),
-        (Config, {"streams": (BTC,), "endpoints": {}}, "Config.endpoints"),
-        (Config, {"streams": (BTC,), "history": NAIVE}, "Config.history"),
-        (Config, {"streams": (BTC,), "archive": ("https://a",)}, "Config.archive"),
+        (Config, {"streams": SPOT}, "Config.streams"),
+        (Config, {"streams": [SPOT]}, "Config.streams"),
+        (Config, {"streams": (SPOT,), "patterns": ("*USDT",)}, "Config.patterns"),
+        (Config, {"streams": (SPOT,), "store": "data"}, "Config.store"),
+        (Config, {"streams": (SPOT,), "store": StoreConfig}, "Config.store"),
+        (Config, {"streams": (SPOT,), "connection": {"redundancy": 2}}, "Config.connection"),
+        (Config, {"streams": (SPOT,), "endpoints": {}}, "Config.endpoints"),
+        (Config, {"streams": (SPOT,), "history": NAIVE}, "Config.history"),
+        (Config, {"streams": (SPOT,), "archive": ("https://a",)}, "Config.archive"),
         (StoreConfig, {"path": 7}, "StoreConfig.path"),
         (StoreConfig, {"layout": "{symbol}.parquet"}, "StoreConfig.layout"),
         (StoreConfig, {"merge_seconds": "60"}, "StoreConfig.merge_seconds"),
@@ -96,7 +96,7 @@ def test_a_value_of_a_wrong_type_is_named_where_it_is_given(
         (EndpointConfig, {"websocket": ("http://x/",), "rest": HOSTS}, "'http://x' is no wss://"),
         (EndpointConfig, {"websocket": URLS, "rest": ("nonsense",)}, "'nonsense' is no https://"),
         (EndpointConfig, {"websocket": URLS, "rest": ("",)}, "'' is no https://"),
-        (Config, {"streams": (BTC,), "archive": "nonsense"}, "Config.archive: 'nonsense' is no"),
+        (Config, {"streams": (SPOT,), "archive": "nonsense"}, "Config.archive: 'nonsense' is no"),
         (Config, {"streams": ()}, "Config.streams: nothing to record"),
         (Config, {"streams": (COIN,)}, "intervals that the markets have is wanted, not (Series("),
         (Config, {"streams": (), "patterns": (ALL,)}, "intervals that the markets have is wanted"),
@@ -121,11 +121,22 @@ def test_what_could_never_work_is_named(
 def test_addresses_may_end_in_a_slash_as_in_recorder_toml() -> None:
     endpoints = EndpointConfig(websocket=("wss://a/stream/",), rest=("https://a/",))
     assert endpoints == EndpointConfig(websocket=URLS, rest=HOSTS)
-    assert Config(streams=(BTC,), archive="https://a/").archive == "https://a"
+    assert Config(streams=(SPOT,), archive="https://a/").archive == "https://a"
+
+
+def test_a_program_may_still_use_the_former_name_of_a_value() -> None:
+    former: Callable[..., ConnectionConfig] = ConnectionConfig
+    patience = former(read_rest_seconds=0.5, redundancy=2)
+    assert patience == ConnectionConfig(read_pause_seconds=0.5, redundancy=2)
+    assert attrs.evolve(patience, read_pause_seconds=0.1).read_pause_seconds == 0.1
+    with pytest.raises(kline_trio.ConfigError, match=r"ConnectionConfig\.read_pause_seconds: "):
+        former(read_rest_seconds="0.5")
+    with pytest.raises(TypeError, match="read_pose_seconds"):
+        former(read_pose_seconds=0.5)
 
 
 def test_a_right_configuration_can_be_made_and_changed() -> None:
-    config = Config(streams=(BTC,), store=StoreConfig(path=Path("there"), merge_seconds=1))
+    config = Config(streams=(SPOT,), store=StoreConfig(path=Path("there"), merge_seconds=1))
     ways = attrs.evolve(config.connection, proxy="direct", ca_file=Path("ca.pem"), redundancy=2)
     assert attrs.evolve(config, connection=ways).connection.redundancy == 2
 
@@ -158,7 +169,7 @@ async def test_what_is_no_configuration_is_refused_before_anything_is_made() -> 
 
 
 def test_under_asyncio_it_says_what_to_do_instead(tmp_path: Path) -> None:
-    config = Config(streams=(BTC,), store=StoreConfig(path=tmp_path / "data"))
+    config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "data"))
 
     async def main() -> None:
         async with kline_trio.open_recorder(config):

@@ -11,7 +11,7 @@ import pytest
 import tomli
 
 import kline_trio
-from kline_trio.cli import main
+from kline_trio.commands.cli import main
 from kline_trio.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -30,33 +30,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": VOCABULARY,
     "storage": VOCABULARY,
     "simulator": set(),
-    "config": {
-        *VOCABULARY, "config_checks", "config_streams", "config_values", "exchange", "storage",
-    },
-    "config_streams": {*VOCABULARY, "config_values", "exchange"},
-    "config_checks": {"config_values", "errors"},
-    "config_values": {"candle", "storage"},
+    "config": {*VOCABULARY, "exchange", "storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},
     "commands": {
-        *VOCABULARY, "config", "console", "exchange", "recorder", "storage", "symbols",
+        *VOCABULARY, "config", "exchange", "recorder", "simulator", "storage", "symbols",
     },
-    "console": {"quoting"},
-    "signals": set(),
-    "running": {
-        *VOCABULARY, "commands", "config", "console", "exchange", "recorder", "signals",
-        "simulating", "storage",
-    },
-    "simulating": {*VOCABULARY, "config", "exchange", "simulator", "storage"},
-    "telling": {"storage"},
-    "upkeep": {*VOCABULARY, "config", "storage", "telling"},
-    "selftest": {*VOCABULARY, "simulator", "storage"},
-    "cli": {
-        "commands", "config", "config_values", "errors", "interrupting", "quoting", "running",
-        "selftest", "upkeep",
-    },
-    "__main__": {"cli", "interrupting"},
-    "interrupting": set(),
+    "__main__": {"commands"},
     "__init__": {*VOCABULARY, "config", "recorder", "storage"},
 }  # fmt: skip
 """The rooms each room may look into, besides itself: always downwards."""
@@ -88,7 +68,7 @@ def test_imports_run_downwards(module: Path) -> None:
 
 
 def test_storage_knows_no_network_and_no_trio() -> None:
-    for module in (PACKAGE / "storage").glob("*.py"):
+    for module in (PACKAGE / "storage").rglob("*.py"):
         text = module.read_text(encoding="utf-8")
         assert not re.search(r"^\s*(import|from) (trio|httpx2|wsproto)", text, re.MULTILINE), module
 
@@ -154,7 +134,7 @@ def printed_last(code: str, folder: Path = ROOT) -> str:
 def test_help_loads_neither_pandas_nor_pyarrow() -> None:
     code = (
         "import sys\n"
-        "from kline_trio.cli import main\n"
+        "from kline_trio.commands.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "print([name for name in ('pandas', 'pyarrow', 'trio', 'httpx2') if name in sys.modules])"
@@ -167,7 +147,7 @@ def test_a_recorder_never_loads_pandas(tmp_path: Path) -> None:
     (tmp_path / "recorder.toml").write_text('[streams.spot]\n1m = ["BTCUSDT"]\n')
     code = (
         "import sys\n"
-        "from kline_trio.cli import main\n"
+        "from kline_trio.commands.cli import main\n"
         "assert main(['recorder.toml', '--simulate', '--for', '3s']) == 0\n"
         "print('pandas' in sys.modules)"
     )

@@ -4,21 +4,20 @@ from kline_trio.candle import Series
 from kline_trio.listing import Listing
 from kline_trio.selection import Rule, Selection
 from kline_trio.symbols import seconds_to_next_close, unknown_symbols, wanted, was_meant
-
-BTC = Series("spot", "BTCUSDT", "1m")
+from tests.builders import SPOT
 
 
 def test_unknown_symbols_come_with_the_nearest_that_is_known() -> None:
-    wanted = [BTC, Series("spot", "ETHUSTD", "1m"), Series("spot", "ZZZ", "1h")]
+    wanted = [SPOT, Series("spot", "ETHUSTD", "1m"), Series("spot", "ZZZ", "1h")]
     assert unknown_symbols(wanted, {"BTCUSDT", "ETHUSDT"}) == {"ETHUSTD": "ETHUSDT", "ZZZ": None}
-    assert unknown_symbols([BTC], {"BTCUSDT"}) == {}
+    assert unknown_symbols([SPOT], {"BTCUSDT"}) == {}
 
 
 def test_a_pattern_means_a_series_whether_its_symbol_trades_or_not() -> None:
     rules = (Rule(pattern="*USDT"), Rule(pattern="ETH*", is_exclusion=True))
     patterns = (Selection("spot", "1m", rules), Selection("spot", "1h", (Rule(quote=("EUR",)),)))
     ended = Listing(symbol="BTCEUR", status="BREAK", quote="EUR")
-    assert was_meant(BTC, patterns, None)
+    assert was_meant(SPOT, patterns, None)
     assert was_meant(Series("spot", "BTCEUR", "1h"), patterns, ended)
     for other in (("spot", "ETHUSDT", "1m"), ("spot", "BTCEUR", "1h"), ("spot", "BTCUSDT", "5m")):
         assert not was_meant(Series(*other), patterns, None)
@@ -27,8 +26,8 @@ def test_a_pattern_means_a_series_whether_its_symbol_trades_or_not() -> None:
 def test_the_next_close_is_the_earliest_of_all() -> None:
     hourly = Series("spot", "BTCUSDT", "1h")
     assert seconds_to_next_close([hourly], 1_700_000_000_000) == 2_800
-    assert seconds_to_next_close([hourly, BTC], 1_700_000_000_000) == 40
-    assert seconds_to_next_close([BTC], 1_700_000_040_000) == 60
+    assert seconds_to_next_close([hourly, SPOT], 1_700_000_000_000) == 40
+    assert seconds_to_next_close([SPOT], 1_700_000_040_000) == 60
 
 
 def test_what_is_named_comes_first_and_each_series_once() -> None:
@@ -45,7 +44,7 @@ def test_what_is_named_comes_first_and_each_series_once() -> None:
             for name, status in (("ETHUSDT", "TRADING"), ("BTCUSDT", "TRADING"), ("XUSDT", "BREAK"))
         }
     }
-    assert [str(one) for one in wanted((BTC, eth), patterns, listings)] == [
+    assert [str(one) for one in wanted((SPOT, eth), patterns, listings)] == [
         "spot BTCUSDT-1m",
         "spot ETHUSDT-1m",
         "spot NEWUSDT-1h",
@@ -53,5 +52,5 @@ def test_what_is_named_comes_first_and_each_series_once() -> None:
         "spot ETHUSDT-1h",
         "coin_futures ETHUSD_PERP-1m",
     ]
-    assert wanted((BTC, eth), patterns, {}) == (BTC, Series("spot", "NEWUSDT", "1h"), eth)
+    assert wanted((SPOT, eth), patterns, {}) == (SPOT, Series("spot", "NEWUSDT", "1h"), eth)
     assert wanted((), (), listings) == ()

@@ -3,14 +3,14 @@
 import importlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from random import Random
 from typing import Any, TypeVar
-from unittest import mock
 from urllib.parse import urlsplit
 
 import attrs
 import httpx2
+import pytest
 import trio
 import trio.testing
 from trio._core import _run
@@ -106,7 +106,7 @@ async def joined(
 
 
 def no_sync(*_: object) -> None:
-    """Stand in for a sync; a mock would remember each of its calls."""
+    """Stand in for a sync."""
 
 
 _ARCHIVE_MODULES = ("archive_source", "history")
@@ -124,15 +124,13 @@ def on_a_fast_disk(*, least_archive_candles: int | None = None) -> Iterator[None
       LookupError: no module of the recorder defines that size any more.
     """
     settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
-    with ExitStack() as patches:
-        patches.enter_context(mock.patch.object(journal_tables, "_SETTINGS", settings))
-        patches.enter_context(mock.patch.object(disk, "_sync", no_sync))
-        patches.enter_context(mock.patch.object(os, "fsync", no_sync))
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(journal_tables, "_SETTINGS", settings)
+        patches.setattr(disk, "_sync", no_sync)
+        patches.setattr(os, "fsync", no_sync)
         if least_archive_candles is not None:
             module = _module_with("_LEAST_CANDLES", _ARCHIVE_MODULES)
-            patches.enter_context(
-                mock.patch.object(module, "_LEAST_CANDLES", least_archive_candles)
-            )
+            patches.setattr(module, "_LEAST_CANDLES", least_archive_candles)
         yield
 
 
@@ -154,8 +152,9 @@ def run_seeded(
     instruments: Sequence[trio.abc.Instrument] = (),
 ) -> _Result:
     """Run a program in virtual time. The order of its tasks follows from the seed."""
-    # Hypothesis does the same under pytest-trio.
-    with mock.patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True):
+    # Trio has no public way; Hypothesis does the same under pytest-trio.
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
         _run._r.seed(seed)
         clock = trio.testing.MockClock(autojump_threshold=0)
         return trio.run(main, *arguments, clock=clock, instruments=instruments)

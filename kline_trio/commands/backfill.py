@@ -1,5 +1,6 @@
-"""The command `backfill`: fetch what is absent, without recording, and say how far that is."""
+"""The command `backfill`: fetch what is absent, without recording, and log how far that is."""
 
+import argparse
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,10 +9,12 @@ from datetime import UTC, datetime
 import attrs
 import trio
 
-from kline_trio.config import Config
+from kline_trio.commands.output import time_text
+from kline_trio.commands.running import Requests, exchange_of, run
+from kline_trio.config import Config, HistoryConfig
 from kline_trio.errors import ConfigError, UnavailableError
-from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.clock_sync import sync_clock
+from kline_trio.exchange.rest import RestMarket
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.core import Core
 from kline_trio.recorder.gap_filler import GapFiller
@@ -20,11 +23,11 @@ from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_stor
 from kline_trio.recorder.seams import Seams
 from kline_trio.symbols import resolved
 
-__all__ = ["GIVE_UP_SECONDS", "Backfilled", "fill"]
+__all__ = ["Backfilled", "backfill", "fill"]
 
 logger = logging.getLogger(__name__)
 
-GIVE_UP_SECONDS = 600.0
+_GIVE_UP_SECONDS = 600.0
 """After so long without any answer a backfill ends, unless it is to wait."""
 _SAY_SECONDS = 60.0
 _LOOK_SECONDS = 5.0
@@ -32,6 +35,31 @@ _FETCHES_ITSELF = (
     "; it fetches the past itself: set `since` under [history] in its recorder.toml and start it"
     " again"
 )
+
+
+def backfill(config: Config, options: argparse.Namespace) -> None:
+    """Fetch what is absent, until that is done or SIGINT or SIGTERM come."""
+    if options.since is not None:
+        since = datetime.fromtimestamp(options.since / 1_000, UTC)
+        config = attrs.evolve(config, history=HistoryConfig(since=since))
+
+    async def main(requests: Requests) -> None:
+        async with exchange_of(config, options) as lead:
+            done = await fill(
+                lead(config),
+                options.until,
+                stop_asked=requests.wait_for_stop,
+                give_up_seconds=math.inf if options.wait else _GIVE_UP_SECONDS,
+            )
+            filled = f"{done.filled:,} candles filled in"
+            if done.absent is None:
+                logger.info("stopped early: %s; what is absent is not known yet", filled)
+            elif done.absent:
+                logger.info("stopped early: %s, %s still absent", filled, f"{done.absent:,}")
+            else:
+                logger.info("done: %s", filled)
+
+    run(main, options)
 
 
 @attrs.frozen
@@ -50,9 +78,9 @@ async def fill(
     until_ms: int | None = None,
     seams: Seams | None = None,
     stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
-    give_up_seconds: float = GIVE_UP_SECONDS,
+    give_up_seconds: float = _GIVE_UP_SECONDS,
 ) -> Backfilled:
-    """Fetch what is absent of the configured series, without recording; ends when that is done.
+    """Fetch what is absent of the configured series, without recording, and end when that is done.
 
     If it is stopped or cancelled, what was fetched stays, and the rest is fetched next time. A
     market whose list of symbols is not to be had keeps no other series waiting; the error comes at
@@ -60,9 +88,9 @@ async def fill(
 
     Args:
       config: as for the recorder; `history.since` is from when on.
-      until_ms: up to when; None: now.
+      until_ms: fetch up to this moment; None: up to now.
       seams: to the world.
-      stop_asked: returns when it is to end early.
+      stop_asked: returns when the backfill is to end early.
       give_up_seconds: how long to go on if nothing can be asked for.
 
     Raises:
@@ -89,20 +117,9 @@ async def fill(
                     raise UnavailableError(no_list)
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
-                async with trio.open_nursery() as network:
-                    for trade_type in sorted({one.trade_type for one in series}):
-                        network.start_soon(sync_clock, http.markets[trade_type])
-                    for job in filler.jobs():
-                        network.start_soon(job)
-                    network.start_soon(_stop, stop_asked, network.cancel_scope)
-                    if config.history.since_ms is not None:
-                        markets = {one.trade_type for one in series}
-                        clocks = {name: http.clocks[name] for name in markets}
-                        network.start_soon(_refuse_to_come, config.history.since_ms, clocks)
-                    network.start_soon(_report_progress, auditor, filler, give_up_seconds)
-                    await auditor.take_stock()
-                    await filler.until_done()
-                    network.cancel_scope.cancel()
+                markets = {one.trade_type: http.markets[one.trade_type] for one in series}
+                work = _Work(auditor, filler, markets, config.history.since_ms, give_up_seconds)
+                await work.run(stop_asked)
                 absent = await filler.pending() if auditor.is_stock_taken else None
                 # What has closed meanwhile is named too: the next recorder asks for it.
                 await auditor.keep()
@@ -113,60 +130,77 @@ async def fill(
         return Backfilled(filler.filled, absent)
 
 
-async def _refuse_to_come(since_ms: int, clocks: Mapping[str, ExchangeClock]) -> None:
-    for name, clock in clocks.items():
-        if since_ms >= (await clock.believed(since_ms)).to_ms:
-            since = datetime.fromtimestamp(since_ms / 1_000, UTC).isoformat(" ", "seconds")
-            raise ConfigError([f"--since {since} has not come yet on the exchange ({name})"])
+@attrs.frozen(eq=False)
+class _Work:
+    """What runs until all is fetched: clocks, the naming of gaps, their filling, and reports."""
 
+    auditor: Auditor
+    filler: GapFiller
+    markets: Mapping[str, RestMarket]
+    """By trade type, those of the series."""
+    since_ms: int | None
+    give_up_seconds: float
 
-async def _stop(stop_asked: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
-    await stop_asked()
-    scope.cancel()
+    async def run(self, stop_asked: Callable[[], Awaitable[None]]) -> None:
+        """Name what is absent and fetch it, until that is done or a stop is asked."""
+        async with trio.open_nursery() as network:
 
+            async def stop() -> None:
+                await stop_asked()
+                network.cancel_scope.cancel()
 
-async def _report_progress(auditor: Auditor, filler: GapFiller, give_up_seconds: float) -> None:
-    """Log once a minute how far a backfill is, until cancelled.
+            for _, market in sorted(self.markets.items()):
+                network.start_soon(sync_clock, market)
+            for job in (*self.filler.jobs(), stop, self._refuse_the_future, self._report_progress):
+                network.start_soon(job)
+            await self.auditor.take_stock()
+            await self.filler.until_done()
+            network.cancel_scope.cancel()
 
-    Args:
-      auditor: knows whether it is known yet what is absent.
-      filler: fills it.
-      give_up_seconds: how long to go on without any answer.
+    async def _refuse_the_future(self) -> None:
+        if self.since_ms is None:
+            return
+        for name, market in self.markets.items():
+            if self.since_ms >= (await market.clock.believed(self.since_ms)).to_ms:
+                moment = time_text(self.since_ms)
+                raise ConfigError([f"--since {moment} has not come yet on the exchange ({name})"])
 
-    Raises:
-      UnavailableError: there was none for so long.
-    """
-    say_at = trio.current_time() + _SAY_SECONDS
-    filled, filled_at = filler.filled, trio.current_time()
-    while True:
-        await trio.sleep(_LOOK_SECONDS)
-        now = trio.current_time()
-        if filler.filled != filled:
-            filled, filled_at = filler.filled, now
-        silent_seconds = now - max(filler.answered_at, filled_at)
-        is_waiting_in_vain = filler.problem is not None or not auditor.is_stock_taken
-        if is_waiting_in_vain and silent_seconds >= give_up_seconds:
-            problem = filler.problem or "the exchange's time is not to be had"
-            raise UnavailableError(
-                f"nothing could be asked for {silent_seconds / 60:.0f} minutes: {problem};"
-                " what was fetched stays, and --wait goes on"
-            )
-        if now >= say_at:
-            say_at = now + _SAY_SECONDS
-            logger.info("backfill: %s", await _progress(auditor, filler, now))
+    async def _report_progress(self) -> None:
+        """Log once a minute how far the backfill is, until cancelled.
 
+        Raises:
+          UnavailableError: nothing could be asked for `give_up_seconds`.
+        """
+        filler = self.filler
+        say_at = trio.current_time() + _SAY_SECONDS
+        filled, filled_at = filler.filled, trio.current_time()
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            now = trio.current_time()
+            if filler.filled != filled:
+                filled, filled_at = filler.filled, now
+            silent_seconds = now - max(filler.answered_at, filled_at)
+            is_unanswered = filler.problem is not None or not self.auditor.is_stock_taken
+            if is_unanswered and silent_seconds >= self.give_up_seconds:
+                problem = filler.problem or "the exchange's time is not to be had"
+                raise UnavailableError(
+                    f"nothing could be asked for {silent_seconds / 60:.0f} minutes: {problem};"
+                    " what was fetched stays, and --wait goes on"
+                )
+            if now >= say_at:
+                say_at = now + _SAY_SECONDS
+                logger.info("backfill: %s", await self._progress(now))
 
-async def _progress(auditor: Auditor, filler: GapFiller, now: float) -> str:
-    if not auditor.is_stock_taken:
-        return "waiting for the exchange's time, to find what is absent"
-    text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
-    again_at = filler.backoff.next_at(now)
-    if filler.problem is not None:
-        minutes = (now - filler.answered_at) / 60
-        text += f"; no answer for {minutes:.0f} minutes: {filler.problem}; trying again"
-    elif again_at < math.inf:
-        text += (
-            "; candles that the exchange did not have are asked for again in"
-            f" {again_at - now:.0f} s"
-        )
-    return text
+    async def _progress(self, now: float) -> str:
+        filler = self.filler
+        if not self.auditor.is_stock_taken:
+            return "waiting for the exchange's time, to find what is absent"
+        text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
+        again_at = filler.backoff.next_at(now)
+        if filler.problem is not None:
+            minutes = (now - filler.answered_at) / 60
+            text += f"; no answer for {minutes:.0f} minutes: {filler.problem}; trying again"
+        elif again_at < math.inf:
+            wait = f"{again_at - now:.0f} s"
+            text += f"; candles that the exchange did not have are asked for again in {wait}"
+        return text

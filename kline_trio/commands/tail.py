@@ -1,5 +1,6 @@
 """The command `tail`: show closed candles as they come, and store nothing."""
 
+import argparse
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from decimal import Decimal
 import trio
 
 from kline_trio.candle import ReceivedCandle
+from kline_trio.commands.running import Requests, exchange_of, run
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
 from kline_trio.exchange.clock_sync import sync_clock
@@ -16,7 +18,17 @@ from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
 from kline_trio.symbols import resolved
 
-__all__ = ["open_tail"]
+__all__ = ["open_tail", "tail"]
+
+
+def tail(config: Config, options: argparse.Namespace) -> None:
+    """Print closed candles until SIGINT, SIGTERM or the end of `--for`; nothing is stored."""
+
+    async def main(requests: Requests) -> None:
+        async with exchange_of(config, options) as lead, open_tail(lead(config)):
+            await requests.wait_for_stop()
+
+    run(main, options)
 
 
 def _print(received: ReceivedCandle) -> None:

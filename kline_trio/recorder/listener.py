@@ -227,7 +227,7 @@ class Listener:
             believed=self.believed,
             connect_seconds=self.patience.connect_seconds,
             stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
-            rest_seconds=self.patience.read_rest_seconds,
+            rest_seconds=self.patience.read_pause_seconds,
             lull=self.seams.lull,
             # One shard's is enough, and each of its connections, for none of them is for ever.
             hears_of_contracts=self._hears_of_contracts and seat.shard is self._roster.shards[0],

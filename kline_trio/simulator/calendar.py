@@ -26,23 +26,10 @@ and a 3d candle opens on 2024-01-01 on both.  For COIN-M it is assumed.
 WEEK_PHASE_MS = 4 * DAY_MS
 """A week opens on Monday 00:00 UTC; 1970-01-01 was a Thursday, so the first Monday is day 4."""
 
-_LENGTH_MS = {
-    "1s": SECOND_MS,
-    "1m": MINUTE_MS,
-    "3m": 3 * MINUTE_MS,
-    "5m": 5 * MINUTE_MS,
-    "15m": 15 * MINUTE_MS,
-    "30m": 30 * MINUTE_MS,
-    "1h": HOUR_MS,
-    "2h": 2 * HOUR_MS,
-    "4h": 4 * HOUR_MS,
-    "6h": 6 * HOUR_MS,
-    "8h": 8 * HOUR_MS,
-    "12h": 12 * HOUR_MS,
-    "1d": DAY_MS,
-    "3d": 3 * DAY_MS,
-    "1w": 7 * DAY_MS,
-}
+_UNIT_MS = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
+_FIXED: tuple[str, ...] = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h")
+_FIXED += ("12h", "1d", "3d", "1w")
+_LENGTH_MS = {one: int(one[:-1]) * _UNIT_MS[one[-1]] for one in _FIXED}
 _PHASE_MS = {"3d": THREE_DAY_PHASE_MS, "1w": WEEK_PHASE_MS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

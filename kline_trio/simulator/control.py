@@ -1,4 +1,4 @@
-"""What clients ask for: the path they connect to and the requests they send afterwards.
+"""Parse what clients send: the path of the handshake and the requests after it.
 
 Sources: Binance spot docs, web-socket-streams.md ("Live Subscribing/Unsubscribing to streams",
 "Error Messages"); the texts of the quoted real error frames; USD-M "Important WebSocket Change
@@ -23,7 +23,7 @@ _LONGEST_TARGET = 8_000
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """What a WebSocket path means."""
+    """The parsed path of a WebSocket handshake."""
 
     is_combined: bool
     carries_klines: bool
@@ -33,7 +33,7 @@ class Route:
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """One request, or why it is none."""
+    """One parsed request, or the error that answers it."""
 
     request_id: int | str | None = None
     method: str = ""
@@ -43,7 +43,7 @@ class Request:
 
 
 def parse_target(trade_type: str, target: str) -> Route | int:
-    """Return what a request target opens, or the HTTP status that refuses it."""
+    """Return the route of a request target, or the HTTP status that refuses it."""
     if len(target) > _LONGEST_TARGET:
         return 414
     try:
@@ -69,7 +69,7 @@ def parse_target(trade_type: str, target: str) -> Route | int:
 
 
 def parse_request(text: str, *, unsigned_id: bool) -> Request:
-    """Read one text frame of a client; the result says what is wrong with a bad one.
+    """Parse one text frame of a client; a bad one gives a request with an error.
 
     Args:
         text: What the client sent.
@@ -110,12 +110,8 @@ def _property_request(request_id: int | str | None, method: str, params: list[ob
         error = 0, "Unknown property"
     elif allowed == 2 and not (len(params) == 2 and isinstance(params[1], bool)):
         error = 1, "Invalid value type: expected Boolean"
-    return Request(
-        request_id=request_id,
-        method=method,
-        combined=bool(params[-1]) if params else False,
-        error=error,
-    )
+    combined = bool(params[-1]) if params else False
+    return Request(request_id=request_id, method=method, combined=combined, error=error)
 
 
 def _id_fits(value: object, *, unsigned_id: bool) -> bool:

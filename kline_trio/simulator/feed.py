@@ -7,32 +7,22 @@ and costs no memory.
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
-from kline_trio.simulator.calendar import next_open_ms, open_ms
-from kline_trio.simulator.careers import Notice
-from kline_trio.simulator.frames import Kline, kline_event
-from kline_trio.simulator.market import LONGEST_LATE_MS, Closing, Market, Series
-from kline_trio.simulator.quotes import first_version
+import attrs
 
-__all__ = ["CONTRACT_INFO", "Event", "Feed", "MadeUpFeed"]
+from kline_trio.simulator.calendar import next_open_ms, open_ms
+from kline_trio.simulator.frames import Event, Kline, kline_event
+from kline_trio.simulator.market import LONGEST_LATE_MS, Market, Series
+from kline_trio.simulator.timeline import Notice
+
+__all__ = ["CONTRACT_INFO", "Feed", "MadeUpFeed"]
 
 CONTRACT_INFO = "!contractInfo"
 _NO_SERIES = Series(CONTRACT_INFO, "", "")
 _LINGER_MS = 3_000
-
-
-class Event(NamedTuple):
-    """One event that a connection is owed."""
-
-    due_ms: int
-    stream: str
-    text: str
-    """The bare event, without the combined envelope."""
-    closes_ms: int | None = None
-    """Open time of the candle that the event closes, None for any other event."""
 
 
 class Feed(Protocol):
@@ -51,24 +41,29 @@ class Feed(Protocol):
         """Return at most ``limit`` events that are due, in their order."""
 
 
-class _Turn(NamedTuple):
-    due_ms: int
-    order: int
-    what: str
-    ticket: "_Ticket"
-    opened_ms: int
-    """Of the candle; with a notice, its place among them."""
-    revised_later: bool = False
-
-
+@attrs.define(eq=False)
 class _Ticket:
     """One life of a subscription; a turn of a former life is recognised by its ticket."""
 
-    def __init__(self, stream: str, series: Series) -> None:
-        self.stream = stream
-        self.series = series
-        self.pushed: tuple[int, int] = (-1, -1)
-        self.closes: dict[int, int] = {}
+    series: Series
+    pushed: tuple[int, int] = (-1, -1)
+    """Open time and number of trades of the newest forming candle."""
+    closes: dict[int, int] = attrs.field(factory=dict)
+    """For each open time, when the candle closes."""
+
+
+class _Turn(NamedTuple):
+    due_ms: int
+    order: int
+    action: "_Action"
+    ticket: _Ticket
+    opened_ms: int
+    """Of the candle; with a notice, its place among them."""
+    nth: int = 0
+    """Of the closing frames of the candle."""
+
+
+_Action = Callable[[_Turn, int], Event | None]
 
 
 class MadeUpFeed:
@@ -94,22 +89,22 @@ class MadeUpFeed:
     def subscribe(self, stream: str, now_ms: int) -> None:
         """See `Feed`; a stream that the market does not feed stays silent."""
         if stream == CONTRACT_INFO and self._notices:
-            ticket = self._tickets[stream] = _Ticket(stream, _NO_SERIES)
+            ticket = self._tickets[stream] = _Ticket(_NO_SERIES)
             self._add_notice(ticket, bisect_left(self._notices, now_ms, key=lambda one: one.due_ms))
             return
         series = self._market.series_of(stream)
         if series is None:
             return
-        ticket = self._tickets[stream] = _Ticket(stream, series)
+        ticket = self._tickets[stream] = _Ticket(series)
         now_open_ms = open_ms(series.interval, now_ms)
         self._begin(ticket, now_ms)
         # the close of a candle that has ended may still be to come
         reach_ms = max(LONGEST_LATE_MS, self._market.script.longest_late_ms)
         earlier_ms = open_ms(series.interval, now_open_ms - 1)
         while next_open_ms(series.interval, earlier_ms) + reach_ms >= now_ms:
-            for closing in self._market.closings(series, earlier_ms):
-                if closing.due_ms >= now_ms:
-                    self._add_close(ticket, earlier_ms, closing)
+            for nth, due_ms in enumerate(self._market.closes_ms(series, earlier_ms)):
+                if due_ms >= now_ms:
+                    self._add_close(due_ms, ticket, earlier_ms, nth)
             earlier_ms = open_ms(series.interval, earlier_ms - 1)
 
     def unsubscribe(self, stream: str) -> None:
@@ -125,63 +120,54 @@ class MadeUpFeed:
         events: list[Event] = []
         while self._turns and self._turns[0].due_ms <= now_ms and len(events) < limit:
             turn = heapq.heappop(self._turns)
-            if self._tickets.get(turn.ticket.stream) is not turn.ticket:
-                continue
-            if turn.what == "push":
-                event = self._push(turn, now_ms)
+            if self._tickets.get(turn.ticket.series.stream) is turn.ticket:
+                event = turn.action(turn, now_ms)
                 if event is not None:
                     events.append(event)
-            elif turn.what == "end":
-                self._end(turn)
-            elif turn.what == "notice":
-                events.append(self._tell(turn))
-            else:
-                events.append(self._close(turn))
         return events
 
     def _begin(self, ticket: _Ticket, now_ms: int) -> None:
-        """Have the candles come that are still to open or to end, if there are any."""
-        series, career = ticket.series, self._market.career(ticket.series.symbol)
+        """Schedule the candles that are still to open or to end, if there are any."""
+        series, timeline = ticket.series, self._market.timelines[ticket.series.symbol]
         # a stream may be subscribed before its symbol trades, and is silent until then
-        since_ms = now_ms if career is None else max(now_ms, career.begins_ms)
-        opened_ms = open_ms(series.interval, since_ms)
-        if career is not None and career.is_over(opened_ms):
-            self._market.note_end(series, career.ends_ms)
-            return
-        self._add(next_open_ms(series.interval, opened_ms), "end", ticket, opened_ms)
-        if self._forming and (career is None or since_ms < career.ends_ms):
+        since_ms = max(now_ms, timeline.begins_ms)
+        if self._add_end(ticket, open_ms(series.interval, since_ms)) and self._forming:
             cadence_ms, phase_ms = self._market.cadence_ms(series), self._market.phase_ms(series)
-            self._add(since_ms + (phase_ms - since_ms) % cadence_ms, "push", ticket, 0)
+            self._add(since_ms + (phase_ms - since_ms) % cadence_ms, self._push, ticket)
 
-    def _add(self, due_ms: int, what: str, ticket: _Ticket, opened_ms: int) -> None:
-        heapq.heappush(self._turns, _Turn(due_ms, next(self._order), what, ticket, opened_ms))
+    def _add_end(self, ticket: _Ticket, opened_ms: int) -> bool:
+        """Schedule the end of a candle; return False if its symbol has no more candles."""
+        series = ticket.series
+        if self._market.timelines[series.symbol].is_over(opened_ms):
+            self._market.note_end(series)
+            return False
+        self._add(next_open_ms(series.interval, opened_ms), self._end, ticket, opened_ms)
+        return True
 
-    def _add_close(self, ticket: _Ticket, opened_ms: int, closing: Closing) -> None:
-        ticket.closes.setdefault(opened_ms, closing.due_ms)
-        turn = _Turn(
-            closing.due_ms, next(self._order), "close", ticket, opened_ms, closing.revised_later
-        )
+    def _add(
+        self, due_ms: int, action: _Action, ticket: _Ticket, opened_ms: int = 0, nth: int = 0
+    ) -> None:
+        turn = _Turn(due_ms, next(self._order), action, ticket, opened_ms, nth)
         heapq.heappush(self._turns, turn)
 
-    def _end(self, turn: _Turn) -> None:
-        """Put a candle's closing frames in the order of things, and go on to the next candle."""
+    def _add_close(self, due_ms: int, ticket: _Ticket, opened_ms: int, nth: int) -> None:
+        ticket.closes.setdefault(opened_ms, due_ms)
+        self._add(due_ms, self._close, ticket, opened_ms, nth)
+
+    def _end(self, turn: _Turn, now_ms: int) -> None:
+        """Schedule a candle's closing frames, and go on to the next candle."""
         ticket, series = turn.ticket, turn.ticket.series
-        closings = self._market.closings(series, turn.opened_ms)
-        self._market.note_close(series, turn.opened_ms, closings)
-        for closing in closings:
-            self._add_close(ticket, turn.opened_ms, closing)
-        end_ms = next_open_ms(series.interval, turn.opened_ms)
-        career = self._market.career(series.symbol)
-        if career is not None and career.is_over(end_ms):
-            self._market.note_end(series, career.ends_ms)
-            return
-        self._add(next_open_ms(series.interval, end_ms), "end", ticket, end_ms)
+        closes_ms = self._market.closes_ms(series, turn.opened_ms)
+        self._market.note_close(series, turn.opened_ms, closes_ms)
+        for nth, due_ms in enumerate(closes_ms):
+            self._add_close(due_ms, ticket, turn.opened_ms, nth)
+        self._add_end(ticket, next_open_ms(series.interval, turn.opened_ms))
 
     def _add_notice(self, ticket: _Ticket, place: int) -> None:
         if place < len(self._notices):
-            self._add(self._notices[place].due_ms, "notice", ticket, place)
+            self._add(self._notices[place].due_ms, self._tell, ticket, place)
 
-    def _tell(self, turn: _Turn) -> Event:
+    def _tell(self, turn: _Turn, now_ms: int) -> Event:
         notice = self._notices[turn.opened_ms]
         self._add_notice(turn.ticket, turn.opened_ms + 1)
         return Event(turn.due_ms, CONTRACT_INFO, notice.text)
@@ -189,12 +175,11 @@ class MadeUpFeed:
     def _push(self, turn: _Turn, now_ms: int) -> Event | None:
         """Push a forming candle if trades have changed it; overdue pushes become one."""
         ticket, series = turn.ticket, turn.ticket.series
-        career = self._market.career(series.symbol)
-        if career is not None and turn.due_ms >= career.ends_ms:
+        if turn.due_ms >= self._market.timelines[series.symbol].ends_ms:
             return None
         cadence_ms = self._market.cadence_ms(series)
         overdue = (now_ms - turn.due_ms) // cadence_ms
-        self._add(turn.due_ms + max(1, overdue) * cadence_ms, "push", ticket, 0)
+        self._add(turn.due_ms + max(1, overdue) * cadence_ms, self._push, ticket)
         if overdue:
             return None
         at_ms = turn.due_ms
@@ -206,9 +191,9 @@ class MadeUpFeed:
             and self._market.lingers(series, before_ms)
         ):
             opened_ms = before_ms
-        if opened_ms == at_ms or self._market.is_out(series, opened_ms):
+        kline = self._market.candle(series.symbol, series.interval, opened_ms, at_ms)
+        if kline is None or opened_ms == at_ms:
             return None
-        kline = self._market.kline(series.symbol, series.interval, opened_ms, at_ms)
         # futures push "if there is something"; spot shows an empty candle once, as a flat bar
         nothing = kline.trade_num == 0 and self._market.trade_type != "spot"
         if nothing or ticket.pushed == (opened_ms, kline.trade_num):
@@ -216,15 +201,13 @@ class MadeUpFeed:
         ticket.pushed = (opened_ms, kline.trade_num)
         return Event(at_ms, series.stream, self._text(series, kline, at_ms, closed=False))
 
-    def _close(self, turn: _Turn) -> Event:
+    def _close(self, turn: _Turn, now_ms: int) -> Event:
         series = turn.ticket.series
         turn.ticket.closes.pop(turn.opened_ms, None)
         key = series.stream, turn.opened_ms, turn.due_ms
         text = self._market.closing_texts.get(key)
         if text is None:
-            kline = self._market.kline(series.symbol, series.interval, turn.opened_ms)
-            if turn.revised_later:
-                kline = first_version(kline)
+            kline = self._market.closed(series, turn.opened_ms, turn.nth)
             text = self._text(series, kline, turn.due_ms, closed=True)
             self._market.closing_texts.put(key, text)
         return Event(turn.due_ms, series.stream, text, turn.opened_ms)

@@ -5,26 +5,31 @@ described in the Binance spot docs, web-socket-streams.md, and in the USD-M and 
 "WebSocket Market Streams" pages.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
 
-__all__ = [
-    "Kline",
-    "combined",
-    "contract_info",
-    "decimal_text",
-    "error_reply",
-    "kline_event",
-    "result_reply",
-    "server_shutdown",
-]
+__all__ = ["Event", "Kline", "combined", "decimal_text", "error_reply"]
+__all__ += ["kline_event", "kline_of", "result_reply", "without_trades"]
 
 
-@attrs.frozen(kw_only=True)
+class Event(NamedTuple):
+    """One event that is due on a connection."""
+
+    due_ms: int
+    stream: str
+    """Empty for a text that is no frame."""
+    text: str
+    """The bare event, without the combined envelope."""
+    closes_ms: int | None = None
+    """Open time of the candle that the event closes, None for any other event."""
+
+
+@attrs.frozen
 class Kline:
-    """One candle as the exchange words it; every decimal is the text that the frame carries."""
+    """One candle as frames carry it; every decimal is the text of the frame."""
 
     symbol: str
     interval: str
@@ -46,13 +51,6 @@ class Kline:
     """Quote asset; on COIN-M base coin."""
     taker_buy_volume: str
     taker_buy_quote_volume: str
-
-
-_BRACKETS = (
-    {"bs": 1, "bnf": 0, "bnc": 5000, "mmr": 0.01, "cf": 0, "mi": 21, "ma": 50},
-    {"bs": 2, "bnf": 5000, "bnc": 25000, "mmr": 0.025, "cf": 75, "mi": 11, "ma": 20},
-)
-"""Those of the docs' example, "Contract Info Stream"."""
 
 
 def decimal_text(units: int, decimals: int) -> str:
@@ -95,35 +93,41 @@ def combined(stream: str, event: str) -> str:
     return f'{{"stream":"{stream}","data":{event}}}'
 
 
-def server_shutdown(event_time_ms: int, *, is_combined: bool) -> str:
-    """Return the notice that the server goes away; on spot since 2026-05.
-
-    Source: Binance spot docs, CHANGELOG.md (2026-05-06) and web-socket-streams.md.
-    """
-    event = f'{{"e":"serverShutdown","E":{event_time_ms}}}'
-    return combined("!serverShutdown", event) if is_combined else event
-
-
-def contract_info(event_time_ms: int, contract: Mapping[str, object], *, has_brackets: bool) -> str:
-    """Return an event of ``!contractInfo``.
-
-    The docs have ``bks`` only "when bracket gets updated"; logged events have it empty otherwise
-    (github.com/nvcuong123/monitorMarket, doc/binance/contractInfo.js, 2023-10).
+def kline_of(k: Mapping[str, Any]) -> Kline:
+    """Return the candle of a kline event.
 
     Args:
-        event_time_ms: ``E``.
-        contract: ``s``, ``ps``, ``ct``, ``dt``, ``ot``, ``cs`` and ``st``.
-        has_brackets: Whether it tells of leverage brackets too.
+        k: The event's ``k``; its keys come in the order of the fields of `Kline`.
     """
-    event: dict[str, object] = {"e": "contractInfo", "E": event_time_ms, **contract}
-    # st, since 2026-06-30, comes last as in a test of github.com/ccxt/go-binance
-    product = event.pop("st")
-    event |= {"bks": list(_BRACKETS) if has_brackets else [], "st": product}
-    return msgspec.json.encode(event).decode()
+    return Kline(*(k[key] for key in "sitTfLochlvnqVQ"))
+
+
+def without_trades(kline: Kline, price: str, zero: Callable[[str], str]) -> Kline:
+    """Return a candle as if nothing had been traded in it.
+
+    Args:
+        kline: The candle.
+        price: Its open, high, low and close.
+        zero: Maps the text of a volume to the text of a volume of zero.
+    """
+    return attrs.evolve(
+        kline,
+        first_trade_id=-1,
+        last_trade_id=-1,
+        open=price,
+        close=price,
+        high=price,
+        low=price,
+        volume=zero(kline.volume),
+        trade_num=0,
+        quote_volume=zero(kline.quote_volume),
+        taker_buy_volume=zero(kline.taker_buy_volume),
+        taker_buy_quote_volume=zero(kline.taker_buy_quote_volume),
+    )
 
 
 def result_reply(result: object, request_id: int | str | None) -> str:
-    """Return the reply to a request that was taken; replies are never wrapped.
+    """Return the reply to an accepted request; replies are never wrapped.
 
     Source: Binance spot docs, web-socket-streams.md ("Live Subscribing/Unsubscribing").
     """

@@ -8,32 +8,36 @@ machines or between one call and the next.
 """
 
 import hashlib
-from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kline_trio.simulator.calendar import MINUTE_MS, SECOND_MS
+from kline_trio.simulator.frames import Kline, decimal_text
+from kline_trio.simulator.recent import Recent
 from kline_trio.simulator.symbols import Listing
 
-__all__ = ["Figures", "Hash", "Tape", "finished", "hash_key", "key_hash", "mix"]
+__all__ = ["Figures", "Hash", "Quotes", "Tape", "finished", "hash_key"]
+__all__ += ["key_hash", "mix"]
 
 _Ints = NDArray[np.int64]
+_T = TypeVar("_T", int, _Ints)
 Hash = hashlib.blake2b
 
 _MASK = (1 << 64) - 1
 _WAVES = ((20_160, 150_000), (1_440, 30_000), (60, 5_000), (7, 800), (1, 300))
 """Period in minutes and amplitude in millionths of each part of the price's wandering."""
 _BLOCK = 120
-"""Minutes that are worked out at once: fewer take as long, more take memory."""
-_BLOCKS_KEPT = 4
-"""Where closes are, just before, and where REST reads; 40 kB a symbol, of which there are many."""
+"""Minutes computed at once: fewer take as long, more take memory."""
+_BLOCKS_KEPT = 2
+"""And up to twice as many: where closes are, just before, and where REST reads. They take up to
+40 kB a symbol."""
 _FEW_MINUTES = 15
 _GOES_ON_FOR = 60
-"""A sum goes on from an older one if so few minutes lie between."""
-_RUNS_KEPT = 32
-"""Two for each interval."""
+"""A sum continues an older sum if at most this many minutes lie between."""
+_RUNS_KEPT = 16
+"""One for each interval, and up to twice as many."""
 
 
 def hash_key(*parts: object) -> int:
@@ -122,9 +126,9 @@ class Tape:
         self.listing = listing
         key = hash_key(seed, listing.trade_type, listing.symbol)
         self._keys = [mix(key + salt) for salt in range(16)]
-        self._blocks: OrderedDict[int, _Ints] = OrderedDict()
+        self._blocks = Recent[int, _Ints](_BLOCKS_KEPT)
         self._last: tuple[int, _Minute] | None = None
-        self._runs: OrderedDict[int, tuple[int, Figures]] = OrderedDict()
+        self._runs = Recent[int, tuple[int, Figures]](_RUNS_KEPT)
         # coins x 10^8 that one contract is worth at a price of one tick
         self._contract = listing.contract_usd * 10 ** (8 + listing.price_decimals)
 
@@ -147,7 +151,7 @@ class Tape:
 
     def _whole(self, first: int, last: int) -> Figures:
         """Add up the minutes from ``first`` to before ``last``, going on from the last sum."""
-        reached, total = self._runs.get(first, (last + 1, None))
+        reached, total = self._runs.get(first) or (last + 1, None)
         if total is None or not reached <= last <= reached + _GOES_ON_FOR:
             # A few minutes are added up one by one: their block is worked out once for all of it.
             few = last - first <= _FEW_MINUTES
@@ -155,10 +159,7 @@ class Tape:
             total = self._within(first, 0, MINUTE_MS) if few else self._sum(first, last)
         for minute in range(reached, last):
             total = total.then(self._within(minute, 0, MINUTE_MS))
-        self._runs[first] = last, total
-        self._runs.move_to_end(first)
-        if len(self._runs) > _RUNS_KEPT:
-            self._runs.popitem(last=False)
+        self._runs.put(first, (last, total))
         return total
 
     def _sum(self, first: int, last: int) -> Figures:
@@ -170,15 +171,12 @@ class Tape:
             int(columns["high"].max()),
             int(columns["low"].min()),
             int(volume.sum()),
-            int(self._turnovers(volume, average).sum()),
+            int(self._turnover(volume, average).sum()),
             int(taker.sum()),
-            int(self._turnovers(taker, average).sum()),
+            int(self._turnover(taker, average).sum()),
             int(columns["trades"].sum()),
             int(columns["first_trade"][0]),
         )
-
-    def _turnovers(self, volume: _Ints, average: _Ints) -> _Ints:
-        return volume * self._contract // average if self._contract else volume * average
 
     def _minute(self, number: int) -> _Minute:
         if self._last is not None and self._last[0] == number:
@@ -188,10 +186,7 @@ class Tape:
         if block is None:
             columns = self._columns(place * _BLOCK, _BLOCK)
             block = np.column_stack([columns[name] for name in _Minute._fields])
-            self._blocks[place] = block
-            if len(self._blocks) > _BLOCKS_KEPT:
-                self._blocks.popitem(last=False)
-        self._blocks.move_to_end(place)
+            self._blocks.put(place, block)
         minute = _Minute(*block[index].tolist())
         self._last = number, minute
         return minute
@@ -205,31 +200,32 @@ class Tape:
             return self._entire(minute)
         start, end = (self._trades_before(number, minute, ms) for ms in (from_ms, to_ms))
         if start == end:
-            price = self._price(minute, start - 1) if start else self._close_before(number)
+            # the last price, however long ago its trade was
+            price = self._price(minute, start - 1) if start else self._minute(number - 1).close
             return Figures(price, price, price, price, 0, 0, 0, 0, 0, minute.first_trade + start)
         opened, closed = self._price(minute, start), self._price(minute, end - 1)
         seen = [opened, closed]
         if minute.trades > 3:
             turns = (minute.trades // 3, 2 * minute.trades // 3)
             seen += [self._price(minute, turn) for turn in turns if start <= turn < end]
-        old, new = self._volumes(minute, start), self._volumes(minute, end)
-        old_taker, new_taker = old[1], new[1]
-        turnover = self._turnover
+        old, old_taker = self._volumes(minute, start)
+        new, new_taker = self._volumes(minute, end)
+        turnover, average = self._turnover, minute.average
         return Figures(
             opened,
             closed,
             max(seen),
             min(seen),
-            new[0] - old[0],
-            turnover(new[0], minute.average) - turnover(old[0], minute.average),
+            new - old,
+            turnover(new, average) - turnover(old, average),
             new_taker - old_taker,
-            turnover(new_taker, minute.average) - turnover(old_taker, minute.average),
+            turnover(new_taker, average) - turnover(old_taker, average),
             end - start,
             minute.first_trade + start,
         )
 
     def _entire(self, minute: _Minute) -> Figures:
-        """Return what `_within` would find out of the whole minute, which most candles are."""
+        """Return what `_within` returns for a whole minute, of which most candles consist."""
         return Figures(
             minute.open,
             minute.close,
@@ -243,12 +239,8 @@ class Tape:
             minute.first_trade,
         )
 
-    def _turnover(self, volume: int, average: int) -> int:
+    def _turnover(self, volume: _T, average: _T) -> _T:
         return volume * self._contract // average if self._contract else volume * average
-
-    def _close_before(self, number: int) -> int:
-        """Return the last price before a minute, however long ago the last trade was."""
-        return self._minute(number - 1).close
 
     def _trades_before(self, number: int, minute: _Minute, offset_ms: int) -> int:
         """Count the minute's trades in its first ``offset_ms``; never falls as time goes on."""
@@ -356,3 +348,50 @@ class Tape:
         value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return ((value ^ (value >> np.uint64(31))) & np.uint64(mask)).astype(np.int64)
+
+
+class Quotes:
+    """The trading of one symbol as candles, in its market's number format."""
+
+    def __init__(self, seed: int, listing: Listing) -> None:
+        self._symbol = listing.symbol
+        self._tape = Tape(seed, listing)
+        amount = listing.price_decimals + listing.lot_decimals
+        if listing.trade_type == "spot":  # prints eight decimals whatever the tick
+            decimals = (listing.price_decimals, listing.lot_decimals, amount)
+            self._price, self._lot, self._amount = ((10 ** (8 - one), 8) for one in decimals)
+        else:  # futures print what the tick and lot have
+            self._price, self._lot = (1, listing.price_decimals), (1, listing.lot_decimals)
+            self._amount = 1, 8 if listing.contract_usd else amount
+
+    def kline(self, interval: str, span: tuple[int, int], traded: tuple[int, int]) -> Kline:
+        """Return a candle.
+
+        Args:
+            interval: Its interval.
+            span: When it opens, and when the next one does.
+            traded: From when, inclusive, to when, exclusive, its trades count; from a moment to
+                the same one there is none, and the candle is flat at the last price before it.
+        """
+        figures = self._tape.figures(*traded)
+        trades = figures.trades
+        price, digits = self._price
+        lot, lot_digits = self._lot
+        amount, amount_digits = self._amount
+        return Kline(
+            symbol=self._symbol,
+            interval=interval,
+            open_time_ms=span[0],
+            close_time_ms=span[1] - 1,
+            first_trade_id=figures.first_trade if trades else -1,
+            last_trade_id=figures.first_trade + trades - 1 if trades else -1,
+            open=decimal_text(figures.open * price, digits),
+            close=decimal_text(figures.close * price, digits),
+            high=decimal_text(figures.high * price, digits),
+            low=decimal_text(figures.low * price, digits),
+            volume=decimal_text(figures.volume * lot, lot_digits),
+            trade_num=trades,
+            quote_volume=decimal_text(figures.turnover * amount, amount_digits),
+            taker_buy_volume=decimal_text(figures.taker_volume * lot, lot_digits),
+            taker_buy_quote_volume=decimal_text(figures.taker_turnover * amount, amount_digits),
+        )

@@ -18,7 +18,7 @@ import attrs
 import msgspec
 
 from kline_trio.simulator.calendar import INTERVALS, next_open_ms, open_ms
-from kline_trio.simulator.frames import Kline
+from kline_trio.simulator.frames import Kline, without_trades
 from kline_trio.simulator.symbols import TRADE_TYPES, ascii_lower
 
 __all__ = ["Frame", "Replay"]
@@ -60,9 +60,6 @@ class Frame:
     """The bare event of a recorded frame; empty with a candle."""
     closes_ms: int | None = None
     """Open time of the candle that the frame closes."""
-    fault: str | None = None
-    """Name of the scripted fault that changed or removed this close."""
-    omitted: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -114,26 +111,21 @@ class Replay:
         if not frames:
             raise ValueError("nothing to replay: there is no file")
         frames.sort(key=lambda frame: frame.due_ms)
-        streams = {
-            trade_type: frozenset(
-                frame.stream
-                for frame in frames
-                if frame.trade_type == trade_type and "@kline_" in frame.stream
-            )
-            for trade_type in TRADE_TYPES
-        }
-        if expected is not None:
-            streams = {name: frozenset(expected.get(name, ())) for name in TRADE_TYPES}
+        awaited = {name: {*(expected or {}).get(name, ())} for name in TRADE_TYPES}
+        for frame in frames if expected is None else ():
+            if "@kline_" in frame.stream:
+                awaited[frame.trade_type].add(frame.stream)
+        streams = {name: frozenset(some) for name, some in awaited.items()}
         return cls(frames=tuple(frames), expected=streams, left_out=left_out)
 
-    @property
-    def symbols(self) -> dict[str, tuple[str, ...]]:
-        """The symbols whose klines are replayed, by trade type."""
-        found: dict[str, dict[str, None]] = {name: {} for name in TRADE_TYPES}
-        for frame in self.frames:
-            if frame.kline is not None:
-                found[frame.trade_type][frame.kline.symbol] = None
-        return {name: tuple(symbols) for name, symbols in found.items()}
+    def of(self, trade_type: str) -> list[Frame]:
+        """Return the frames of a market."""
+        return [frame for frame in self.frames if frame.trade_type == trade_type]
+
+    def symbols(self, trade_type: str) -> tuple[str, ...]:
+        """Return the symbols of a market whose candles are in archive files or REST answers."""
+        klines = (frame.kline for frame in self.of(trade_type))
+        return tuple(dict.fromkeys(kline.symbol for kline in klines if kline is not None))
 
     @property
     def leaps(self) -> list[tuple[int, int]]:
@@ -170,22 +162,18 @@ def _archive_frames(trade_type: str | None, file: Path) -> Iterator[Frame]:
         trade_id += kline.trade_num
         end_ms = next_open_ms(interval, kline.open_time_ms)
         first_ms = min(_FORMING_AFTER_MS, (end_ms - kline.open_time_ms) // 2)
-        forming = _first_forming(kline)
-        yield Frame(
+        forming = Frame(
             due_ms=kline.open_time_ms + first_ms,
             trade_type=trade_type,
             stream=stream,
-            kline=forming,
+            kline=without_trades(kline, kline.open, _zero_like),
         )
+        yield forming
         # the last row of a REST answer is the candle still forming
         if file.suffix == ".json" and number == len(rows):
             return
-        yield Frame(
-            due_ms=end_ms + _CLOSE_LATE_MS,
-            trade_type=trade_type,
-            stream=stream,
-            kline=kline,
-            closes_ms=kline.open_time_ms,
+        yield attrs.evolve(
+            forming, due_ms=end_ms + _CLOSE_LATE_MS, kline=kline, closes_ms=kline.open_time_ms
         )
 
 
@@ -213,40 +201,13 @@ def _kline(symbol: str, interval: str, row: list[str], trade_id: int) -> Kline:
     opened_ms, trades = int(row[0]), int(row[8])
     if opened_ms >= _MICROSECONDS:
         opened_ms //= 1000
-    return Kline(
-        symbol=symbol,
-        interval=interval,
-        open_time_ms=opened_ms,
-        close_time_ms=next_open_ms(interval, open_ms(interval, opened_ms)) - 1,
-        first_trade_id=trade_id if trades else -1,
-        last_trade_id=trade_id + trades - 1 if trades else -1,
-        open=row[1],
-        close=row[4],
-        high=row[2],
-        low=row[3],
-        volume=row[5],
-        trade_num=trades,
-        quote_volume=row[7],
-        taker_buy_volume=row[9],
-        taker_buy_quote_volume=row[10],
-    )
-
-
-def _first_forming(kline: Kline) -> Kline:
-    """Return a candle as it stood before its first trade."""
-    return attrs.evolve(
-        kline,
-        first_trade_id=-1,
-        last_trade_id=-1,
-        close=kline.open,
-        high=kline.open,
-        low=kline.open,
-        trade_num=0,
-        volume=_zero_like(kline.volume),
-        quote_volume=_zero_like(kline.quote_volume),
-        taker_buy_volume=_zero_like(kline.taker_buy_volume),
-        taker_buy_quote_volume=_zero_like(kline.taker_buy_quote_volume),
-    )
+    # the close time on the interval's grid, even where the archive has it cut short
+    closes_ms = next_open_ms(interval, open_ms(interval, opened_ms)) - 1
+    ids = (trade_id, trade_id + trades - 1) if trades else (-1, -1)
+    prices = row[1], row[4], row[2], row[3]
+    quote, taker, taker_quote = row[7], row[9], row[10]
+    start = symbol, interval, opened_ms, closes_ms
+    return Kline(*start, *ids, *prices, row[5], trades, quote, taker, taker_quote)
 
 
 def _zero_like(text: str) -> str:
@@ -305,7 +266,7 @@ def _closes_ms(kline: object) -> int | None:
 
 
 def _guessed_trade_type(event: dict[str, object]) -> str:
-    """Tell the market by a quoted kline alone: by its symbol, or by spot's eight decimals."""
+    """Guess the market of a quoted kline by its symbol, or by spot's eight decimals."""
     kline = event.get("k")
     if _COIN_SYMBOL.fullmatch(str(event.get("s"))):
         return "coin_futures"

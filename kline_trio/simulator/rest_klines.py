@@ -4,14 +4,16 @@ Sources: Binance spot docs, rest-api.md ("Kline/Candlestick data") and errors.md
 docs, "Kline/Candlestick Data"; error bodies as they were observed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 import attrs
 
 from kline_trio.simulator.calendar import intervals_of, next_open_ms, open_ms
 from kline_trio.simulator.frames import Kline
 
-__all__ = ["CandleAt", "Candles", "KlineError", "kline_rows", "weight_of"]
+__all__ = ["CandleAt", "Candles", "KlineError", "candles_forward", "kline_row", "kline_rows"]
+__all__ += ["weight_of"]
 
 _DAY_MS = 86_400_000
 _LONGEST_SPAN_MS = 200 * _DAY_MS
@@ -34,14 +36,14 @@ class Candles:
 
 @attrs.frozen
 class KlineError(Exception):
-    """A question that is answered with status 400."""
+    """A request that is answered with status 400."""
 
     code: int
     message: str
 
 
 def weight_of(trade_type: str, query: Mapping[str, list[str]]) -> int:
-    """Return what a question weighs: on spot always the same, on futures by its limit."""
+    """Return the weight of a request: constant on spot, by its limit on futures."""
     if trade_type == "spot":
         return 2
     text = query.get("limit", [""])[0]
@@ -58,13 +60,13 @@ def kline_rows(
     """Return the rows of an answer, oldest first.
 
     Args:
-        trade_type: Whose endpoint is asked.
+        trade_type: The market.
         query: The parameters.
         candles: The candles of a symbol, None for one that is not listed.
         now_ms: Exchange time; the candle that it falls into is the last row there can be.
 
     Raises:
-        KlineError: The question is wrong.
+        KlineError: The request is wrong.
     """
     symbol, interval = _text(query, "symbol"), _text(query, "interval")
     of_symbol = candles(symbol)
@@ -88,9 +90,9 @@ def kline_rows(
     # the first candle is the one that holds the first moment
     first_ms = max(open_ms(interval, of_symbol.first_ms), start or 0)
     last_ms = min(now_ms, now_ms if end is None else end)
-    page = _backward if counts_back else _forward
-    found = page(interval, of_symbol.at, first_ms, last_ms, limit)
-    return [_row(kline) for kline in found]
+    walk = _backward if counts_back else candles_forward
+    found = list(islice(walk(interval, of_symbol.at, first_ms, last_ms), limit))
+    return [kline_row(kline) for kline in (reversed(found) if counts_back else found)]
 
 
 def _coin_window(start: int | None, end: int | None, now_ms: int) -> tuple[int, int]:
@@ -103,49 +105,33 @@ def _coin_window(start: int | None, end: int | None, now_ms: int) -> tuple[int, 
     return max(start, end - _LONGEST_SPAN_MS), end
 
 
-def _forward(
-    interval: str, candle_at: CandleAt, first_ms: int, last_ms: int, limit: int
-) -> list[Kline]:
-    found: list[Kline] = []
+def candles_forward(interval: str, at: CandleAt, first_ms: int, last_ms: int) -> Iterator[Kline]:
+    """Give the candles that open from ``first_ms`` to ``last_ms``, both inclusive."""
     opened_ms = open_ms(interval, first_ms)
     if opened_ms < first_ms:
         opened_ms = next_open_ms(interval, opened_ms)
-    while opened_ms <= last_ms and len(found) < limit:
-        kline = candle_at(interval, opened_ms)
+    while opened_ms <= last_ms:
+        kline = at(interval, opened_ms)
         if kline is not None:
-            found.append(kline)
+            yield kline
         opened_ms = next_open_ms(interval, opened_ms)
-    return found
 
 
-def _backward(
-    interval: str, candle_at: CandleAt, first_ms: int, last_ms: int, limit: int
-) -> list[Kline]:
-    found: list[Kline] = []
+def _backward(interval: str, at: CandleAt, first_ms: int, last_ms: int) -> Iterator[Kline]:
     opened_ms = open_ms(interval, last_ms)
-    while opened_ms >= first_ms and len(found) < limit:
-        kline = candle_at(interval, opened_ms)
+    while opened_ms >= first_ms:
+        kline = at(interval, opened_ms)
         if kline is not None:
-            found.append(kline)
+            yield kline
         opened_ms = open_ms(interval, opened_ms - 1)
-    return found[::-1]
 
 
-def _row(kline: Kline) -> list[object]:
-    return [
-        kline.open_time_ms,
-        kline.open,
-        kline.high,
-        kline.low,
-        kline.close,
-        kline.volume,
-        kline.close_time_ms,
-        kline.quote_volume,
-        kline.trade_num,
-        kline.taker_buy_volume,
-        kline.taker_buy_quote_volume,
-        "0",
-    ]
+def kline_row(kline: Kline, unit: int = 1) -> list[object]:
+    """Return a candle as a row of REST or, with the unit of its times, of an archive."""
+    opened, closes = kline.open_time_ms * unit, (kline.close_time_ms + 1) * unit - 1
+    prices = [kline.open, kline.high, kline.low, kline.close, kline.volume]
+    taker = [kline.taker_buy_volume, kline.taker_buy_quote_volume]
+    return [opened, *prices, closes, kline.quote_volume, kline.trade_num, *taker, "0"]
 
 
 def _text(query: Mapping[str, list[str]], name: str) -> str:

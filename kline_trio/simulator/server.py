@@ -1,7 +1,7 @@
 """The exchange on real or virtual streams: HTTP and WebSocket on one port, with Trio alone."""
 
-import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
@@ -10,11 +10,11 @@ import trio
 from wsproto.utilities import RemoteProtocolError
 
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.line import CHUNK, GONE, serve_websocket
 from kline_trio.simulator.rest import Request
 from kline_trio.simulator.symbols import TRADE_TYPES
+from kline_trio.simulator.websocket import CHUNK, GONE, serve_websocket
 
-__all__ = ["Endpoints", "serve", "serve_stream", "wait_finished"]
+__all__ = ["Endpoints", "open_exchange", "serve", "serve_stream"]
 
 STREAM_PATHS = {"spot": "/stream", "usdt_futures": "/market/stream", "coin_futures": "/stream"}
 
@@ -34,48 +34,6 @@ class Endpoints:
         return self.rest["spot"]
 
 
-async def serve(
-    exchange: Exchange,
-    *,
-    host: str = "127.0.0.1",
-    ports: Mapping[str, int] | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    task_status: trio.TaskStatus[Endpoints] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve all three markets until cancelled, each on a TCP port of its own.
-
-    Args:
-        exchange: What is served; it runs from now on.
-        host: A loopback address; nothing here is fit for a network.
-        ports: A port for each trade type; 0, or none given, takes any that is free.
-        ssl_context: A server's, with a certificate for ``host``; TLS is spoken then, and nothing
-            but TLS.
-        task_status: Told the `Endpoints` as soon as all ports listen.
-
-    Raises:
-        OSError: A port cannot be had.
-    """
-    shown_host = f"[{host}]" if ":" in host else host
-    secure = "s" if ssl_context is not None else ""
-    async with trio.open_nursery() as nursery:
-        bound: dict[str, int] = {}
-        for trade_type in TRADE_TYPES:
-            port = (ports or {}).get(trade_type, 0)
-            handler = partial(_serve_socket, exchange, trade_type, ssl_context)
-            listeners = await nursery.start(partial(trio.serve_tcp, handler, port, host=host))
-            bound[trade_type] = listeners[0].socket.getsockname()[1]
-        exchange.start(trio.current_time())
-        task_status.started(
-            Endpoints(
-                websocket={
-                    name: f"ws{secure}://{shown_host}:{port}{STREAM_PATHS[name]}"
-                    for name, port in bound.items()
-                },
-                rest={name: f"http{secure}://{shown_host}:{port}" for name, port in bound.items()},
-            )
-        )
-
-
 async def serve_stream(exchange: Exchange, trade_type: str, stream: trio.abc.Stream) -> None:
     """Serve one connection to one market, HTTP or WebSocket, until either side ends it.
 
@@ -93,25 +51,52 @@ async def serve_stream(exchange: Exchange, trade_type: str, stream: trio.abc.Str
         await trio.aclose_forcefully(stream)
 
 
-async def _serve_socket(
+@asynccontextmanager
+async def open_exchange(exchange: Exchange) -> AsyncIterator[Endpoints]:
+    """Serve the exchange on free loopback ports while the body runs; see `serve`."""
+    async with trio.open_nursery() as serving:
+        yield await serving.start(serve, exchange)
+        serving.cancel_scope.cancel()
+
+
+async def serve(
     exchange: Exchange,
-    trade_type: str,
-    ssl_context: ssl.SSLContext | None,
-    stream: trio.SocketStream,
+    *,
+    host: str = "127.0.0.1",
+    ports: Mapping[str, int] | None = None,
+    handler: Callable[[Exchange, str, trio.SocketStream], Awaitable[None]] = serve_stream,
+    task_status: trio.TaskStatus[Endpoints] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    if ssl_context is None:
-        await serve_stream(exchange, trade_type, stream)
-    else:
-        # Without close_notify, as when a connection is dropped for good; HTTP bears it.
-        secured = trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True)
-        await serve_stream(exchange, trade_type, secured)
+    """Serve all three markets until cancelled, each on a TCP port of its own.
 
+    Args:
+        exchange: What is served; it runs from now on.
+        host: A loopback address; nothing here is fit for a network.
+        ports: A port for each trade type; 0, or none given, takes any that is free.
+        handler: Serves one connection.
+        task_status: Told the `Endpoints` as soon as all ports listen.
 
-async def wait_finished(exchange: Exchange) -> None:
-    """Wait until the exchange's replay is over and every frame has been handed to the sockets."""
-    over = trio.Event()
-    exchange.on_finished(over.set, trio.current_time())
-    await over.wait()
+    Raises:
+        OSError: A port cannot be had.
+    """
+    shown_host = f"[{host}]" if ":" in host else host
+    async with trio.open_nursery() as nursery:
+        bound: dict[str, int] = {}
+        for trade_type in TRADE_TYPES:
+            port = (ports or {}).get(trade_type, 0)
+            serving = partial(handler, exchange, trade_type)
+            listeners = await nursery.start(partial(trio.serve_tcp, serving, port, host=host))
+            bound[trade_type] = listeners[0].socket.getsockname()[1]
+        exchange.start(trio.current_time())
+        task_status.started(
+            Endpoints(
+                websocket={
+                    name: f"ws://{shown_host}:{port}{STREAM_PATHS[name]}"
+                    for name, port in bound.items()
+                },
+                rest={name: f"http://{shown_host}:{port}" for name, port in bound.items()},
+            )
+        )
 
 
 async def _serve_http(exchange: Exchange, trade_type: str, stream: trio.abc.Stream) -> bytes | None:

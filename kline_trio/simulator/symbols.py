@@ -6,17 +6,15 @@ stays unknown.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from itertools import count as count_up
-from itertools import islice
 
 import attrs
 
 from kline_trio.simulator.calendar import quarter_delivery_ms
 
-__all__ = ["TRADE_TYPES", "Listing", "ascii_lower", "listed_symbols", "listing_of"]
-__all__ += ["plausible_symbols"]
+__all__ = ["BUILT_IN", "NEVER_MS", "TRADE_TYPES", "Listing", "ascii_lower", "listed_symbols"]
+__all__ += ["listing_of"]
 
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 
@@ -52,7 +50,7 @@ _ASSETS = {
 }
 _OTHER_ASSET = (1, 4, 1, 4, 0)
 
-_BUILT_IN = {
+BUILT_IN = {
     "spot": (
         *(f"{asset}USDT" for asset in _ASSETS if asset != "1000SHIB"),
         *("1000SHIBUSDT", "ETHBTC", "BNBBTC", "XMRBTC", "ADAEUR", "BTCFDUSD", "BTCUSDC"),
@@ -117,10 +115,11 @@ class Listing:
 
 def ascii_lower(text: str) -> str:
     """Lower-case ASCII letters only, as stream names do with non-ASCII symbols."""
-    return text.translate(_LOWER)
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
-_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+def _ascii_upper(text: str) -> str:
+    return "".join(letter.upper() if letter.isascii() else letter for letter in text)
 
 
 def listed_symbols(trade_type: str, wanted: Iterable[str] = (), *, at_ms: int) -> tuple[str, ...]:
@@ -131,7 +130,7 @@ def listed_symbols(trade_type: str, wanted: Iterable[str] = (), *, at_ms: int) -
         wanted: Symbols as files write them, in any case; implausible ones are left out.
         at_ms: Exchange time; decides which quarterly contracts are the current ones.
     """
-    names = [*_BUILT_IN[trade_type]]
+    names = [*BUILT_IN[trade_type]]
     for pair in _QUARTERLIES[trade_type]:
         for ahead in (0, 1):
             moment = datetime.fromtimestamp(quarter_delivery_ms(at_ms, ahead) / 1000, UTC)
@@ -139,50 +138,6 @@ def listed_symbols(trade_type: str, wanted: Iterable[str] = (), *, at_ms: int) -
     upper = map(_ascii_upper, wanted)
     names.extend(name for name in upper if listing_of(trade_type, name) is not None)
     return tuple(dict.fromkeys(names))
-
-
-def plausible_symbols(trade_type: str, count: int) -> tuple[str, ...]:
-    """Return so many different symbols that a market could list, the built-in ones first.
-
-    The others are made up, always the same: with the quotes of the market, with names that begin
-    with a number, and on spot with the UP and DOWN tokens that patterns leave out.
-    """
-    names = dict.fromkeys(_BUILT_IN[trade_type])
-    made_up = _made_up(trade_type)
-    while len(names) < count:
-        name = next(made_up)
-        if listing_of(trade_type, name) is not None:
-            names[name] = None
-    return tuple(islice(names, count))
-
-
-def _made_up(trade_type: str) -> Iterator[str]:
-    """Give names for ever: of 2,500 spot symbols about a thousand are quoted in USDT."""
-    for number in count_up():
-        base, rest = "", number
-        while rest or len(base) < 4:
-            rest, place = divmod(rest, len(_SYLLABLES))
-            base += _SYLLABLES[place]
-        if number % 40 == 39:
-            base = f"1000{base}"
-        if trade_type == "coin_futures":
-            yield f"{base}USD_PERP"
-            continue
-        yield f"{base}USDT"
-        for quote, every in _MADE_UP_QUOTES[trade_type].items():
-            if number % every == 0:
-                yield f"{base}{quote}"
-        if trade_type == "spot" and number % 20 == 0:
-            yield f"{base}UPUSDT"
-            yield f"{base}DOWNUSDT"
-
-
-_SYLLABLES = [first + second for first in "BDFGKLMNPRSTVZ" for second in "AEIOU"]
-_MADE_UP_QUOTES = {
-    "spot": {"USDC": 2, "BTC": 3, "TRY": 4, "FDUSD": 5, "ETH": 7, "BNB": 8, "EUR": 11},
-    "usdt_futures": {"USDC": 8},
-}
-"""For every which made-up asset there is another symbol."""
 
 
 def listing_of(trade_type: str, symbol: str) -> Listing | None:
@@ -236,10 +191,3 @@ def _delivery_ms(date: str | None) -> int | None:
     except ValueError:
         return None
     return round(moment.timestamp() * 1000)
-
-
-def _ascii_upper(text: str) -> str:
-    return text.translate(_UPPER)
-
-
-_UPPER = {small: capital for capital, small in _LOWER.items()}

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from unittest import mock
 
 import attrs
+import pytest
 import trio
 
 from kline_trio.candle import Series
@@ -27,9 +27,8 @@ from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.selection import Rule, Selection
 from kline_trio.simulator import archive, market
-from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Delisting, Drop, Fault, OmitClose
-from kline_trio.simulator.quotes import Quotes
+from kline_trio.simulator.prices import Quotes
+from tests.faulty_exchange import Delisting, Drop, Fault, FaultyExchange, OmitClose
 
 __all__ = ["LIVES", "Life", "Stops", "remembered_candles"]
 
@@ -83,9 +82,11 @@ class Stops:
         self.outermost.cancel()
 
 
-def exchange_from(start_ms: int, speed: float = SPEED) -> Exchange:
+def exchange_from(start_ms: int, speed: float = SPEED) -> FaultyExchange:
     """Return an exchange that begins at this time; it is always the same one."""
-    return Exchange(start_ms=start_ms, speed=speed, listed=LISTED, faults=FAULTS, forming=False)
+    return FaultyExchange(
+        start_ms=start_ms, speed=speed, listed=LISTED, faults=FAULTS, forming=False
+    )
 
 
 def config_in(folder: Path, *, since_ms: int | None = SINCE_MS, is_last: bool = False) -> Config:
@@ -106,7 +107,7 @@ def config_in(folder: Path, *, since_ms: int | None = SINCE_MS, is_last: bool = 
             max_merge_seconds=60.0 if is_last else 2.0,
             drain_seconds=0.0 if is_last else 0.3,
         ),
-        connection=ConnectionConfig(stall_seconds=5.0, read_rest_seconds=0.0),
+        connection=ConnectionConfig(stall_seconds=5.0, read_pause_seconds=0.0),
         completeness=CompletenessConfig(attempts=2, attempt_seconds=0.1),
         universe=UniverseConfig(refresh_seconds=0.4),
         history=HistoryConfig(since=since),
@@ -128,11 +129,10 @@ def remembered_candles() -> Iterator[None]:
             files[match["name"] + match["folder"]] = now_ms, content
         return content
 
-    with (
-        mock.patch.object(market, "Quotes", functools.cache(Quotes)),
-        mock.patch.object(Quotes, "kline", functools.cache(Quotes.kline)),
-        mock.patch.object(archive.ArchiveShelf, "_zip", zipped),
-    ):
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(market, "Quotes", functools.cache(Quotes))
+        patches.setattr(Quotes, "kline", functools.cache(Quotes.kline))
+        patches.setattr(archive.ArchiveShelf, "_zip", zipped)
         yield
 
 

@@ -24,6 +24,7 @@ from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.storage.ledger import Reason, State
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
+from tests.builders import truth
 from tests.cancellation.lives import (
     BEGIN_MS,
     ENDING,
@@ -40,7 +41,6 @@ from tests.cancellation.lives import (
 )
 from tests.cancellation.oracle import Contents, Lives, wrong_in
 from tests.cancellation.stops import calm, each_by_processes, memory_folder
-from tests.recorder.test_supervisor import truth
 from tests.virtual import joined, on_a_fast_disk, run_seeded, slow_disk
 
 __all__ = ["MODES", "Outcome", "Place", "Trial", "campaign", "chosen", "one_for_each_line"]

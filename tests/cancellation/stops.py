@@ -28,8 +28,8 @@ from kline_trio.config import Config, StoreConfig
 from kline_trio.interval import Span
 from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.simulator.exchange import Exchange
 from tests.cancellation.oracle import Contents, Lives, wrong_in
+from tests.faulty_exchange import FaultyExchange
 from tests.virtual import joined, on_a_fast_disk, run_seeded, slow_disk
 
 __all__ = ["Stop", "calm", "campaign", "each_by_processes", "memory_folder"]
@@ -115,7 +115,7 @@ def memory_folder() -> Iterator[Path]:
 
 def prepare(folder: Path) -> Prepared:
     """Record the first life."""
-    exchange = Exchange(start_ms=START_MS, speed=_FIRST_SPEED, listed=LISTED, forming=False)
+    exchange = FaultyExchange(start_ms=START_MS, speed=_FIRST_SPEED, listed=LISTED, forming=False)
 
     async def record() -> int:
         async with joined(exchange) as seams:
@@ -131,7 +131,7 @@ def prepare(folder: Path) -> Prepared:
 def try_one(stop: Stop, prepared: Prepared, folder: Path) -> list[str]:
     """Stop once; return what is wrong."""
     shutil.copytree(prepared.folder, folder)
-    exchange = Exchange(
+    exchange = FaultyExchange(
         start_ms=prepared.end_ms + PAUSE_MS, speed=stop.speed, listed=LISTED, forming=False
     )
     spans = [Span(START_MS, prepared.end_ms)]

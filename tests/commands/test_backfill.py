@@ -2,7 +2,6 @@
 
 import logging
 import math
-from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -13,20 +12,14 @@ import trio.testing
 
 from kline_trio.candle import Series
 from kline_trio.commands.backfill import Backfilled, fill
-from kline_trio.config import CompletenessConfig, Config, HistoryConfig
+from kline_trio.config import CompletenessConfig, Config
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Outage
 from kline_trio.storage.ledger import Reason, State
-from tests.recorder.test_completing import (
-    ALL,
-    START_MS,
-    assert_complete,
-    config_in,
-    ledger,
-    minute,
-)
+from tests.builders import DAY_MS, HOUR_MS, START_MS, minute, patterns, since
+from tests.recorder.test_completing import ALL, assert_complete, config_in, ledger
 from tests.recorder.test_refilling import GOOD, MANY, faulty, paused
 from tests.virtual import Transport, joined
 
@@ -35,20 +28,18 @@ async def test_backfill_alone_ends_when_all_is_fetched(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
-    since = minute(-60 * 24 * 5)
-    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
-    config = attrs.evolve(config_in(tmp_path), history=history)
+    begin_ms = START_MS - 5 * DAY_MS
+    config = since(config_in(tmp_path), begin_ms)
     async with joined(exchange) as seams:
         filled = (await fill(config, seams=seams)).filled
     for series in ALL:
-        assert_complete(tmp_path, exchange, series, since, START_MS - 180_000)
+        assert_complete(tmp_path, exchange, series, begin_ms, START_MS - 180_000)
     assert filled == 2 * 5 * 1_440 + 5 * 480
     async with joined(Exchange(start_ms=START_MS)) as seams:
         assert await fill(config, seams=seams) == Backfilled(0, 0)
-    until = minute(-60 * 24 * 7)
-    history = HistoryConfig(since=datetime.fromtimestamp(minute(-60 * 24 * 9) / 1_000, UTC))
+    earlier = since(config, START_MS - 9 * DAY_MS)
     async with joined(Exchange(start_ms=START_MS)) as seams:
-        done = await fill(attrs.evolve(config, history=history), until, seams)
+        done = await fill(earlier, START_MS - 7 * DAY_MS, seams)
         assert done.filled == (2 * 2 * 1_440 + 2 * 480)
 
 
@@ -58,15 +49,14 @@ async def test_years_of_an_unknown_symbol_are_a_few_questions(
     """What it refuses of one page it refuses of all."""
     unknown = Series("spot", "NOSUCHUSDX", "1m")
     exchange = Exchange(start_ms=START_MS)
-    since = START_MS - 365 * 86_400_000
-    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
-    config = attrs.evolve(config_in(tmp_path, unknown), history=history)
+    begin_ms = START_MS - 365 * DAY_MS
+    config = since(config_in(tmp_path, unknown), begin_ms)
     async with faulty(exchange, lambda _: None) as (seams, wire):
         with trio.fail_after(300):
             assert await fill(config, seams=seams) == Backfilled(0, 0)
     assert len(wire.asked) < 4 * config.completeness.attempts
     [refused] = [one for one in ledger(tmp_path, unknown) if one.span.from_ms < START_MS]
-    assert (refused.span, refused.state) == (Span(since, START_MS), State.CLOSED)
+    assert (refused.span, refused.state) == (Span(begin_ms, START_MS), State.CLOSED)
     assert (refused.reason, refused.asked) == (Reason.REFUSED, config.completeness.attempts)
 
 
@@ -84,8 +74,7 @@ class Dead(Transport):
 
 
 def since_days_ago(config: Config, days: float) -> Config:
-    since = datetime.fromtimestamp((START_MS - days * 86_400_000) / 1_000, UTC)
-    return attrs.evolve(config, history=HistoryConfig(since=since))
+    return since(config, START_MS - round(days * DAY_MS))
 
 
 async def test_without_any_answer_it_says_so_at_once_and_gives_up_after_ten_minutes(
@@ -165,10 +154,8 @@ async def test_an_outage_of_long_ago_is_closed_after_two_answers_ten_seconds_apa
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     """Its patience is for what closed just now: once, it stood still for seven minutes."""
-    day_ms = 86_400_000
-    outage = Outage(
-        trade_type="spot", from_ms=START_MS - 3 * day_ms, until_ms=START_MS - 3 * day_ms + 3_600_000
-    )
+    from_ms = START_MS - 3 * DAY_MS
+    outage = Outage(trade_type="spot", from_ms=from_ms, until_ms=from_ms + HOUR_MS)
     exchange = Exchange(start_ms=START_MS, speed=1, faults=[outage])
     config = since_days_ago(config_in(tmp_path, GOOD[0]), 3.5)
     config = attrs.evolve(config, completeness=CompletenessConfig())
@@ -187,8 +174,7 @@ async def test_a_market_without_a_list_of_symbols_keeps_no_other_series_waiting(
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
     config = since_days_ago(config_in(tmp_path, GOOD[0]), 0.5)
-    pattern = Config.from_text('[streams.usdt_futures]\n1m = ["*"]\n', name="", folder=tmp_path)
-    config = attrs.evolve(config, patterns=pattern.patterns)
+    config = attrs.evolve(config, patterns=patterns('[streams.usdt_futures]\n1m = ["*"]\n'))
     async with joined(exchange) as seams:
         without = attrs.evolve(seams, http_transport=NoList(exchange))
         with pytest.raises(UnavailableError, match=r"usdt_futures: its list .* candles filled in"):
@@ -223,9 +209,9 @@ async def test_a_list_in_which_nothing_trades_is_asked_for_again(
 ) -> None:
     """Once it said "done: 0 candles filled in", and had looked at nothing."""
     exchange = Exchange(start_ms=START_MS)
-    pattern = Config.from_text('[streams.spot]\n1m = ["ETHUSD?"]\n', name="", folder=tmp_path)
-    config = since_days_ago(attrs.evolve(config_in(tmp_path), patterns=pattern.patterns), 0.1)
-    alone = attrs.evolve(config, streams=())
+    config = since_days_ago(config_in(tmp_path), 0.1)
+    every = patterns('[streams.spot]\n1m = ["ETHUSD?"]\n')
+    alone = attrs.evolve(config, streams=(), patterns=every)
     async with joined(exchange) as seams:
         twice, once = (
             attrs.evolve(seams, http_transport=Doubtful(exchange, body, times)) for times in (2, 1)

@@ -12,8 +12,9 @@ from kline_trio.commands.tail import _digits, open_tail
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
 from kline_trio.simulator.exchange import Exchange
+from tests.builders import COIN, SPOT, START_MS, USDT, patterns, truth
 from tests.commands.test_backfill import NoList
-from tests.recorder.test_supervisor import COIN, SPOT, START_MS, USDT, config_in, truth
+from tests.recorder.test_supervisor import config_in
 from tests.virtual import joined
 
 
@@ -84,8 +85,8 @@ async def test_a_market_without_a_list_of_symbols_keeps_no_other_series_from_bei
     autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
-    pattern = Config.from_text('[streams.usdt_futures]\n1m = ["*"]\n', name="", folder=tmp_path)
-    config = attrs.evolve(config_in(tmp_path, SPOT), patterns=pattern.patterns)
+    every = patterns('[streams.usdt_futures]\n1m = ["*"]\n')
+    config = attrs.evolve(config_in(tmp_path, SPOT), patterns=every)
     shown = set()
 
     def show(received: ReceivedCandle) -> None:

@@ -54,10 +54,10 @@ def test_a_chinese_symbol_is_recorded_and_shown(locale: str, tmp_path: Path) -> 
 
 CLOSED = """
 import os, sys
-from kline_trio import cli, running
+from kline_trio.commands import cli, record
 def look(*_):
     assert [os.readlink(f"/proc/self/fd/{n}") for n in range(3)] == [os.devnull] * 3
-running.record = look
+record.record = look
 sys.exit(cli.main(sys.argv[1:]))
 """
 

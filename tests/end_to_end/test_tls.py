@@ -14,9 +14,10 @@ from kline_trio.candle import Series
 from kline_trio.config import Config, ConnectionConfig, EndpointConfig, StoreConfig
 from kline_trio.errors import ConfigError
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.simulator.alongside import open_exchange
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.server import Endpoints
+from tests.faulty_exchange import FaultyExchange
+from tests.faulty_exchange.tls import open_tls_exchange
 
 SERIES = (
     Series("spot", "BTCUSDT", "1m"),
@@ -66,8 +67,8 @@ async def test_candles_come_over_tls_from_an_exchange_whose_authority_the_user_n
     tmp_path: Path, authority: trustme.CA, server: ssl.SSLContext
 ) -> None:
     """Rolled over once, too."""
-    exchange = Exchange(speed=60)
-    async with open_exchange(exchange, server) as endpoints:
+    exchange = FaultyExchange(speed=60)
+    async with open_tls_exchange(exchange, server) as endpoints:
         assert endpoints.websocket["spot"].startswith("wss://")
         config = config_in(tmp_path, endpoints, authority_file(tmp_path, authority))
         async with open_recorder(config) as recorder:
@@ -92,7 +93,7 @@ async def test_an_exchange_of_an_unknown_authority_is_refused_and_said_so(
     tmp_path: Path, server: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "kline_trio")
-    async with open_exchange(Exchange(speed=60), server) as endpoints:
+    async with open_tls_exchange(Exchange(speed=60), server) as endpoints:
         async with open_recorder(config_in(tmp_path, endpoints, None)):
             await until(lambda: "the certificate is refused" in caplog.text)
     assert "receiving" not in caplog.text
@@ -103,7 +104,7 @@ async def test_a_file_that_holds_no_certificates_is_a_mistake_at_the_start(
 ) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("nothing\n")
-    async with open_exchange(Exchange(speed=60), server) as endpoints:
+    async with open_tls_exchange(Exchange(speed=60), server) as endpoints:
         with pytest.raises(ConfigError, match=r"connection\.ca_file: .*holds no certificate"):
             async with open_recorder(config_in(tmp_path, endpoints, path)):
                 pytest.fail("it began")

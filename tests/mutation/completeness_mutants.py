@@ -333,10 +333,10 @@ COMPLETENESS = (
     ),
     Mutant(
         "a repair replaces good candles by an archive's quiet ones",
-        "commands/compare.py",
+        "commands/verify.py",
         "unsure = set(_unsure(series, mine, theirs))",
         "unsure = set[int]()",
-        "commands/test_compare.py::test_candles_with_trades_are_kept_where_the_archive_is_quiet",
+        "commands/test_verify.py::test_candles_with_trades_are_kept_where_the_archive_is_quiet",
     ),
     Mutant(
         "any answer of the busiest symbol is a halt of the market",

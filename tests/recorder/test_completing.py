@@ -18,12 +18,16 @@ from kline_trio.exchange.protocol import stream_name
 from kline_trio.interval import Span
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import (
+from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.ledger import Absence, Reason, State
+from tests.builders import COIN, MINUTE_MS, SPOT, START_MS, USDT, minute, truth
+from tests.faulty_exchange import (
     ArchiveHole,
     BadChecksum,
     Delisting,
     Drop,
     Fault,
+    FaultyExchange,
     OmitClose,
     Outage,
     QuietStretch,
@@ -31,21 +35,10 @@ from kline_trio.simulator.faults import (
     Silence,
     Stall,
 )
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Reason, State
-from tests.recorder.test_supervisor import stored, truth
+from tests.recorder.test_supervisor import stored
 from tests.virtual import Transport, joined
 
-START_MS = 1_719_759_600_000  # 2024-06-30 15:00
-MINUTE_MS = 60_000
-SPOT = Series("spot", "BTCUSDT", "1m")
-USDT = Series("usdt_futures", "ETHUSDT", "1m")
-COIN = Series("coin_futures", "BTCUSD_PERP", "3m")
 ALL = (SPOT, USDT, COIN)
-
-
-def minute(count: float) -> int:
-    return START_MS + round(count * MINUTE_MS)
 
 
 def config_in(folder: Path, *series: Series) -> Config:
@@ -207,7 +200,7 @@ async def test_history_is_fetched_back_to_the_listing(
 ) -> None:
     """What is older than the first candle is closed, and not asked for page by page."""
     listed = Outage(trade_type="spot", from_ms=0, until_ms=minute(-3_000))
-    exchange = Exchange(start_ms=START_MS, faults=[listed])
+    exchange = FaultyExchange(start_ms=START_MS, faults=[listed])
     since = minute(-60 * 24 * 365)
     history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
     config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
@@ -272,7 +265,7 @@ async def test_the_long_past_comes_from_the_archive_and_what_it_lacks_from_rest(
     outage = Outage(trade_type="spot", from_ms=minute(-7_000), until_ms=minute(-6_920))
     # 2024-06-26: a file whose checksum is wrong is fetched once more, and then REST is asked.
     bad = BadChecksum(trade_type="spot", name="BTCUSDT-1m-2024-06-26")
-    exchange = Exchange(start_ms=START_MS, faults=[hole, outage, bad])
+    exchange = FaultyExchange(start_ms=START_MS, faults=[hole, outage, bad])
     since = minute(-60 * 24 * 12)
     history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
     config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
@@ -320,7 +313,7 @@ async def test_a_file_without_a_single_trade_is_not_believed(
     file.parent.mkdir()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("ETHUSDT-1m-2024-06-26.csv", "".join(rows))
-    exchange = Exchange(start_ms=START_MS, archive_files=[file])
+    exchange = FaultyExchange(start_ms=START_MS, archive_files=[file])
     since = minute(-60 * 24 * 8)
     history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
     config = attrs.evolve(config_in(tmp_path, USDT), history=history)
@@ -412,7 +405,7 @@ async def test_a_file_that_is_not_in_the_archive_is_asked_for_once_and_then_rest
     """Found by a reader: it was asked for again at once, for ever, and REST never."""
     day = Span(1_719_360_000_000, 1_719_446_400_000)  # 2024-06-26
     hole = ArchiveHole(trade_type="spot", symbol="BTCUSDT", from_ms=day.from_ms, until_ms=day.to_ms)
-    exchange = Exchange(start_ms=START_MS, faults=[hole])
+    exchange = FaultyExchange(start_ms=START_MS, faults=[hole])
     since = minute(-60 * 24 * 8)
     history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
     config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
@@ -436,7 +429,7 @@ async def test_a_symbol_that_is_delisted_is_told_from_an_outage(
 ) -> None:
     end = Delisting(trade_type="usdt_futures", symbol="ETHUSDT", at_ms=minute(30))
     outage = Outage(trade_type="usdt_futures", from_ms=minute(10), until_ms=minute(15))
-    exchange = Exchange(start_ms=START_MS, faults=[end, outage])
+    exchange = FaultyExchange(start_ms=START_MS, faults=[end, outage])
     await record_for(exchange, config_in(tmp_path, USDT, SPOT), 120)
     closed = [one for one in ledger(tmp_path, USDT) if one.state is State.CLOSED]
     assert minutes_of(closed)[0] == (10, 15)

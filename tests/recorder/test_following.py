@@ -15,12 +15,21 @@ from kline_trio.config import Config, StoreConfig, UniverseConfig
 from kline_trio.errors import ConfigError
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Fault, RestFault, Stall
-from kline_trio.simulator.listing_events import Delisting, NewListing, StatusChange, TickChange
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Reason, State
+from tests.builders import truth
+from tests.faulty_exchange import (
+    Delisting,
+    Fault,
+    FaultyExchange,
+    NewListing,
+    RestFault,
+    Stall,
+    StatusChange,
+    TickChange,
+)
 from tests.recorder.test_completing import ledger
-from tests.recorder.test_supervisor import stored, truth
+from tests.recorder.test_supervisor import stored
 from tests.virtual import Transport, joined
 
 START_MS = 1_719_759_600_000  # 2024-06-30 15:00
@@ -58,9 +67,9 @@ async def record(
     *faults: Fault,
     change: Callable[[Recorder, float], None] = lambda *_: None,
     from_minute: float = 0,
-) -> tuple[Exchange, tuple[Series, ...]]:
+) -> tuple[FaultyExchange, tuple[Series, ...]]:
     """Record so many of the exchange's minutes; the change is called at each of them."""
-    exchange = Exchange(start_ms=minute(from_minute), listed=LISTED, faults=faults)
+    exchange = FaultyExchange(start_ms=minute(from_minute), listed=LISTED, faults=faults)
     config = config_in(folder, text)
     async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
         for passed in range(round(minutes)):
@@ -124,7 +133,7 @@ async def test_a_symbol_that_is_listed_while_no_recorder_runs_has_every_candle_f
 ) -> None:
     """Spot tells no dates. The universe's file tells that it was not there before."""
     new = NewListing(trade_type="spot", symbol="SOLUSDT", at_ms=minute(30.5))
-    exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=[new])
+    exchange = FaultyExchange(start_ms=START_MS, listed=LISTED, faults=[new])
     config = config_in(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n')
     async with joined(exchange) as seams:
         async with open_recorder(config, seams):
@@ -146,7 +155,7 @@ async def test_a_stop_soon_after_a_symbol_was_seen_in_the_list_loses_none_of_its
 ) -> None:
     """What the universe's file knows, a start takes for known: the journal must know it first."""
     new = NewListing(trade_type="spot", symbol="SOLUSDT", at_ms=minute(13.5))
-    exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=[new])
+    exchange = FaultyExchange(start_ms=START_MS, listed=LISTED, faults=[new])
     config = config_in(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n')
     sol = spot("SOLUSDT")
     async with joined(exchange) as seams:
@@ -178,7 +187,7 @@ async def test_a_new_contract_joins_at_once_for_the_stream_tells_of_it(
     """The list itself is looked at every ten hours of the exchange only."""
     new = NewListing(trade_type=trade_type, symbol=symbol, at_ms=minute(90))
     text = f'[streams.{trade_type}]\n1m = ["{pattern}"]\n'
-    exchange = Exchange(start_ms=START_MS, listed=LISTED, faults=[new])
+    exchange = FaultyExchange(start_ms=START_MS, listed=LISTED, faults=[new])
     config = attrs.evolve(config_in(tmp_path, text), universe=UniverseConfig())
     joined_at: list[float] = []
     sol = Series(trade_type, symbol, "1m")
@@ -375,7 +384,7 @@ async def test_a_halt_of_a_whole_market_ends_no_series(
         for at, status in ((30, "BREAK"), (70, "TRADING"))
         for symbol in symbols
     ]
-    exchange = Exchange(
+    exchange = FaultyExchange(
         start_ms=START_MS, listed={**LISTED, "spot": symbols, "coin_futures": ()}, faults=halts
     )
     config = config_in(tmp_path, '[streams.spot]\n1m = ["A2?USDT"]\n')
@@ -427,7 +436,7 @@ async def test_a_symbol_that_trades_again_was_not_delisted_though_a_restart_coul
     await record(tmp_path, text, 95, *halts)
     eth = Series("spot", "ETHUSDT", "30m")
     assert ledger(tmp_path, eth)[-1].reason is Reason.DELISTED
-    exchange = Exchange(start_ms=minute(110), listed=LISTED, faults=halts)
+    exchange = FaultyExchange(start_ms=minute(110), listed=LISTED, faults=halts)
     async with joined(exchange) as seams:
         blind = attrs.evolve(seams, http_transport=_Unlisting(exchange))
         async with open_recorder(config_in(tmp_path, text), blind):
@@ -478,7 +487,7 @@ async def test_trades_after_an_end_was_seen_tell_that_it_was_none(
     ]
     text = '[streams.spot]\n30m = ["BTCUSDT", "ETHUSDT"]\n'
     config = attrs.evolve(config_in(tmp_path, text), universe=UniverseConfig(refresh_seconds=3_600))
-    exchange = Exchange(start_ms=minute(0), listed=LISTED, faults=changes)
+    exchange = FaultyExchange(start_ms=minute(0), listed=LISTED, faults=changes)
     async with joined(exchange) as seams, open_recorder(config, seams):
         await trio.sleep(70)
     exchange, _ = await record(tmp_path, text, 100, *changes, from_minute=150)

@@ -15,7 +15,8 @@ from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.places import journal_path, lock_path
 from kline_trio.storage.store import Store
-from tests.recorder.test_supervisor import SPOT, START_MS, config_in, stored
+from tests.builders import SPOT, START_MS
+from tests.recorder.test_supervisor import config_in, stored
 from tests.virtual import joined
 
 

@@ -11,10 +11,8 @@ from kline_trio.candle import Series
 from kline_trio.config import CompletenessConfig, Config, ConnectionConfig, StoreConfig
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.simulator import plausible_symbols
-from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Drop
 from kline_trio.storage.journal_view import journal_view
+from tests.faulty_exchange import Drop, FaultyExchange, plausible_symbols
 from tests.virtual import joined
 
 START_MS = 1_719_759_600_000  # 2024-06-30 15:00
@@ -30,7 +28,7 @@ async def test_all_streams_are_back_within_15_seconds_of_a_cut_without_breaking_
     symbols = plausible_symbols("spot", STREAMS)
     series = tuple(Series("spot", symbol, "1m") for symbol in symbols)
     cut = Drop(trade_type="spot", at_ms=START_MS + CUT_SECONDS * 1_000)
-    exchange = Exchange(
+    exchange = FaultyExchange(
         start_ms=START_MS, speed=1, listed={"spot": symbols}, faults=[cut], forming=False,
         gather_s=0.05,
     )  # fmt: skip

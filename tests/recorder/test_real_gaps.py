@@ -20,11 +20,13 @@ from kline_trio.config import (
     StoreConfig,
 )
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.simulator import Exchange, Replay
+from kline_trio.simulator import Replay
+from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Drop, Fault, OmitClose, RestFault, Silence, Stall
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Absence, Reason, State
 from tests.end_to_end.expected import archive_truth
+from tests.faulty_exchange import FaultyExchange
 from tests.virtual import joined
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data/klines/spot"
@@ -78,7 +80,7 @@ async def test_the_outage_of_2023_03_24(
     """80 minutes that nobody has, after 72 flat ones that are candles like any other."""
     days = [f"2023-03-{day}" for day in (22, 23, 24, 25, 26)]
     files = real_files("BTCUSDT", days)
-    exchange = Exchange(
+    exchange = FaultyExchange(
         start_ms=ms("2023-04-01T12:00"), speed=1, past=Replay.from_files(files), archive_files=files
     )
     # The last day is there only to tell the time: no frames come, and nothing is newer.
@@ -114,7 +116,9 @@ async def test_the_minute_that_the_archive_of_solusdt_lacks(
         )
         for number, status in enumerate((500, 503, 429, 200, 500) * troubled)
     ]
-    exchange = Exchange(start_ms=start_ms, speed=1, past=past, archive_files=files, faults=faults)
+    exchange = FaultyExchange(
+        start_ms=start_ms, speed=1, past=past, archive_files=files, faults=faults
+    )
     await filled(tmp_path, exchange, "SOLUSDT", "2023-02-13", "2023-02-17")
     [lacked] = [one for one in ledger(tmp_path, "2023-02-17") if one.span.from_ms == lacked_ms]
     assert (lacked.reason, lacked.filled_by) == (Reason.ARCHIVE_LACKS, Source.REST)
@@ -136,7 +140,7 @@ async def test_a_daily_file_that_holds_230_rows_is_completed(
     lacking = [at for at in day if at not in have]
     assert len(lacking) == 1_210
     rest = rest_rows(tmp_path, "ARBUSDT", lacking[0], len(lacking))
-    exchange = Exchange(
+    exchange = FaultyExchange(
         start_ms=ms("2023-07-31T12:00"),
         speed=1,
         past=Replay.from_files([rest, *files]),
@@ -175,7 +179,7 @@ async def test_a_real_day_with_faults_ends_equal_and_each_reason_is_the_exchange
         Stall(trade_type="spot", from_ms=ms("2023-03-24T05:00"), until_ms=ms("2023-03-24T06:30")),
         Drop(trade_type="spot", at_ms=ms("2023-03-24T09:00")),
     ]
-    exchange = Exchange(speed=600, replay=Replay.from_files(files), faults=faults)
+    exchange = FaultyExchange(speed=600, replay=Replay.from_files(files), faults=faults)
     config = Config(
         streams=(Series("spot", "BTCUSDT", "1m"),),
         store=StoreConfig(path=tmp_path / "data"),
@@ -218,7 +222,7 @@ async def test_a_real_day_with_faults_ends_equal_and_each_reason_is_the_exchange
                     one.from_ms - 2 * MINUTE_MS
                     <= at
                     <= max(one.until_ms, one.from_ms) + 90 * MINUTE_MS
-                    for one in exchange.happened
+                    for one in exchange.incidents
                 )
                 or at >= down[0]
             ), datetime.fromtimestamp(at / 1_000, UTC)

@@ -9,15 +9,16 @@ import pytest
 import trio
 import trio.testing
 
-from kline_trio import running
 from kline_trio.candle import Series
+from kline_trio.commands import record
 from kline_trio.config import Config
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.ledger import State
+from tests.builders import START_MS, truth
+from tests.faulty_exchange import FaultyExchange
 from tests.recorder.test_completing import ledger
-from tests.recorder.test_supervisor import START_MS, stored, truth
+from tests.recorder.test_supervisor import stored
 from tests.virtual import joined
 
 MINUTE_MS = 60_000
@@ -35,10 +36,10 @@ def config_of(folder: Path, *series: Series, more: str = "") -> Config:
     return Config.from_text(text + more, name="recorder.toml", folder=folder)
 
 
-def subscriptions(exchange: Exchange) -> dict[tuple[str, int, str], int]:
+def subscriptions(exchange: FaultyExchange) -> dict[tuple[str, int, str], int]:
     """Since when each stream is subscribed, by market, connection and name."""
     return {
-        (session.trade_type, session.number, name): since_ms
+        (session.market.trade_type, exchange.connection(session).number, name): since_ms
         for session in exchange._sessions
         for name, since_ms in session.streams.items()
     }
@@ -50,7 +51,7 @@ async def test_streams_come_and_go_and_the_others_are_not_touched(
     """No other stream is subscribed anew, and no connection closed: whoever is missing a candle
     would have nobody to bring it.
     """
-    exchange = Exchange(start_ms=START_MS)
+    exchange = FaultyExchange(start_ms=START_MS)
     async with (
         joined(exchange) as seams,
         open_recorder(config_of(tmp_path, BTC, ETH, BNB), seams) as recorder,
@@ -86,7 +87,7 @@ async def test_streams_come_and_go_and_the_others_are_not_touched(
 async def test_what_is_new_in_the_connection_table_brings_new_connections_without_a_hole(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    exchange = Exchange(start_ms=START_MS)
+    exchange = FaultyExchange(start_ms=START_MS)
     more = "[connection]\nredundancy = 2\n"
     async with (
         joined(exchange) as seams,
@@ -107,7 +108,7 @@ async def test_what_is_new_in_the_connection_table_brings_new_connections_withou
 async def test_what_counts_from_the_next_start_on_is_named_and_changes_nothing_now(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    exchange = Exchange(start_ms=START_MS)
+    exchange = FaultyExchange(start_ms=START_MS)
     config = config_of(tmp_path, BTC)
     elsewhere = attrs.evolve(
         config,
@@ -159,7 +160,7 @@ async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
     path = tmp_path / "recorder.toml"
     path.write_text(GOOD)
     caplog.set_level(logging.INFO, "kline_trio")
-    exchange = Exchange(start_ms=START_MS)
+    exchange = FaultyExchange(start_ms=START_MS)
     with trio.fail_after(30):
         async with (
             joined(exchange) as seams,
@@ -169,11 +170,11 @@ async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
             before = subscriptions(exchange)
             config = recorder._recording.config
             write(path)
-            await running._reread(path, lambda read: read, recorder)
+            await record._reload(path, lambda read: read, recorder)
             assert recorder._recording.config is config
             assert [*recorder.series] == [BTC]
             path.write_text(GOOD.replace('"BTCUSDT"', '"BTCUSDT", "ETHUSDT"'))
-            await running._reread(path, lambda read: read, recorder)
+            await record._reload(path, lambda read: read, recorder)
             assert [*recorder.series] == [BTC, ETH]
             await trio.sleep(0.2)
             after = subscriptions(exchange)

@@ -16,7 +16,8 @@ from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import Reason, State
-from tests.recorder.test_completing import START_MS, config_in, ledger, record_for
+from tests.builders import START_MS
+from tests.recorder.test_completing import config_in, ledger, record_for
 from tests.virtual import Transport, joined
 
 SYMBOLS = ("ADAUSDT", "BNBUSDT", "BTCUSDT", "DOGEUSDT", "ETHUSDT", "LTCUSDT", "SOLUSDT", "XRPUSDT")

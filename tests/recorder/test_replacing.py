@@ -147,7 +147,7 @@ async def listening(
     listener = Listener(
         market,
         urls,
-        ConnectionConfig(read_rest_seconds=0, **patience),  # type: ignore[arg-type]
+        ConnectionConfig(read_pause_seconds=0, **patience),  # type: ignore[arg-type]
         feed.exchange.dial,
         Seams(random=Never(), wall_clock=lambda: 1_719_759_600.5),
         send,
@@ -323,7 +323,7 @@ async def test_another_configuration_is_gone_over_to_without_a_hole(
 ) -> None:
     async with listening([BTC]) as running:
         await trio.sleep(100)
-        other = ConnectionConfig(redundancy=2, read_rest_seconds=0)
+        other = ConnectionConfig(redundancy=2, read_pause_seconds=0)
         dial = running.feed.exchange.dial
         running.listener.reconfigure(("ws://two.test/stream",), other, dial)
         await trio.sleep(205)
@@ -586,7 +586,7 @@ async def test_what_a_replaced_connection_has_received_is_still_delivered(
     exchange = ScriptedExchange(scripts)
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
     listener = Listener(
-        MARKETS["spot"], ("ws://one.test/",), ConnectionConfig(read_rest_seconds=0),
+        MARKETS["spot"], ("ws://one.test/",), ConnectionConfig(read_pause_seconds=0),
         exchange.dial, Seams(random=Never()), send,
         lambda *_: None, lambda _: None, lambda *_: None,
     )  # fmt: skip

@@ -12,11 +12,11 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.config import CompletenessConfig, Config, StoreConfig
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Lag
 from kline_trio.storage.check import check
+from tests.builders import truth
+from tests.faulty_exchange import FaultyExchange, Lag
 from tests.recorder.test_completing import ledger
-from tests.recorder.test_supervisor import stored, truth
+from tests.recorder.test_supervisor import stored
 from tests.virtual import Transport, joined
 
 START_MS = 1_719_759_600_000  # 2024-06-30 15:00
@@ -45,7 +45,7 @@ async def test_a_hundred_roll_overs_across_minute_boundaries_lose_nothing_and_as
 ) -> None:
     """Every connection's server lags by another 0 to 30 s, in real speed."""
     lag = Lag(trade_type="spot", from_ms=0, until_ms=START_MS * 2, most_ms=30_000)
-    exchange = Exchange(seed=seed, start_ms=START_MS, speed=1, faults=[lag])
+    exchange = FaultyExchange(seed=seed, start_ms=START_MS, speed=1, faults=[lag])
     config = Config(
         streams=SERIES,
         store=StoreConfig(path=tmp_path / "data"),

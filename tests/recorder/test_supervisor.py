@@ -16,46 +16,14 @@ from kline_trio.errors import DiskError, StoreInUseError
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Drop, Garbage, OmitClose, RepeatClose, Stall
+from tests.builders import COIN, MINUTE_MS, SPOT, START_MS, USDT, truth
+from tests.faulty_exchange import Drop, FaultyExchange, Garbage, OmitClose, RepeatClose, Stall
 from tests.virtual import joined
-
-START_MS = 1_719_759_600_000  # 2024-06-30 15:00
-MINUTE_MS = 60_000
-
-SPOT = Series("spot", "BTCUSDT", "1m")
-USDT = Series("usdt_futures", "ETHUSDT", "1m")
-COIN = Series("coin_futures", "BTCUSD_PERP", "3m")
 
 
 def config_in(folder: Path, *series: Series, merge_seconds: float = 60) -> Config:
     store = StoreConfig(path=folder / "data", merge_seconds=merge_seconds)
     return Config(streams=series or (SPOT, USDT, COIN), store=store)
-
-
-def truth(exchange: Exchange, series: Series, first_ms: int, end_ms: int) -> list[Candle]:
-    """The exchange's own candles of a series that open in this time."""
-    candles = []
-    open_time_ms = series.interval.open_time_ms(first_ms)
-    while open_time_ms < end_ms:
-        kline = exchange.closed_candle(
-            series.trade_type, series.symbol, series.time_interval, open_time_ms
-        )
-        candles.append(
-            Candle(
-                open_time_ms=open_time_ms,
-                open=float(kline.open),
-                high=float(kline.high),
-                low=float(kline.low),
-                close=float(kline.close),
-                volume=float(kline.volume),
-                quote_volume=float(kline.quote_volume),
-                trade_num=kline.trade_num,
-                taker_buy_base_asset_volume=float(kline.taker_buy_volume),
-                taker_buy_quote_asset_volume=float(kline.taker_buy_quote_volume),
-            )
-        )
-        open_time_ms = series.interval.end_time_ms(open_time_ms)
-    return candles
 
 
 def stored(folder: Path, series: Series) -> list[Candle]:
@@ -138,7 +106,7 @@ async def test_faults_of_the_exchange_cost_nothing(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     stream = stream_name(SPOT)
-    exchange = Exchange(
+    exchange = FaultyExchange(
         start_ms=START_MS,
         faults=[
             Drop(trade_type="spot", at_ms=START_MS + 5 * MINUTE_MS + 30_000),

@@ -10,15 +10,14 @@ from kline_trio.candle import Candle, Series
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Fault, Refuse, RestFault
-from kline_trio.simulator.lies import WrongRows
 from kline_trio.simulator.market import Market
 from kline_trio.storage.ledger import Absence, Account, Reason, State
 from kline_trio.storage.status import SeriesStatus
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from kline_trio.storage.universe import UniverseFile
-from tests.recorder.test_supervisor import truth
+from tests.builders import truth
+from tests.faulty_exchange import Fault, Refuse, RestFault, WrongRows
 from tests.simulation.weather import HOUR_MS, LASTING, PATTERNS, START_MS, is_meant
 
 _CLEAR_MS = 4 * HOUR_MS
@@ -146,10 +145,8 @@ class _OfSeries:
 
     def _life_of(self) -> tuple[int, int]:
         """From when to when the symbol is traded."""
-        career = self._market.career(self.series.symbol)
-        if career is None:
-            return START_MS, self.whole.lives[-1][1]
-        return max(career.begins_ms, START_MS), career.ends_ms
+        timeline = self._market.timelines[self.series.symbol]
+        return max(timeline.begins_ms, START_MS), min(timeline.ends_ms, self.whole.lives[-1][1])
 
     def _exists(self, open_ms: int) -> bool:
         end_ms = self.series.interval.end_time_ms(open_ms)
@@ -161,12 +158,10 @@ class _OfSeries:
 
     @property
     def _goes_on_flat(self) -> bool:
-        career = self._market.career(self.series.symbol)
-        return career is not None and career.goes_on_flat
+        return self._market.timelines[self.series.symbol].goes_on_flat
 
     def _trades(self, at_ms: int) -> bool:
-        career = self._market.career(self.series.symbol)
-        return career is None or career.at(at_ms).status == "TRADING"
+        return self._market.timelines[self.series.symbol].at(at_ms).status == "TRADING"
 
     def wrong_beginning(self, account: Account | None) -> list[str]:
         """Whether it is accounted for from the first candle on that could be known of."""

@@ -8,13 +8,11 @@ the second day, or if its descriptors or tasks grow in number.
 import argparse
 import gc
 import logging
-import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
-from unittest import mock
 
 import attrs
 import numpy as np
@@ -25,13 +23,10 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.config import CompletenessConfig, Config, ConnectionConfig, StoreConfig
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.simulator import plausible_symbols
-from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Drop, Fault, Shutdown
-from kline_trio.storage import disk, journal_tables
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.memory import give_back, use_system_memory
-from tests.virtual import joined, no_sync
+from tests.faulty_exchange import Drop, Fault, FaultyExchange, Shutdown, plausible_symbols
+from tests.virtual import joined, on_a_fast_disk
 
 START_MS = 1_704_067_200_000  # 2024-01-01
 DAY_MS = 86_400_000
@@ -83,15 +78,10 @@ def run(days: int, streams: int, interval: str, seed: int, *, show: bool = False
     """Record so many streams for so many virtual days."""
     use_system_memory()
     # In memory, and without syncs: this run is about what the process holds.
-    settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="kline_trio-", dir=memory if memory.is_dir() else None))
     try:
-        with (
-            mock.patch.object(journal_tables, "_SETTINGS", settings),
-            mock.patch.object(disk, "_sync", no_sync),
-            mock.patch.object(os, "fsync", no_sync),
-        ):
+        with on_a_fast_disk():
             clock = trio.testing.MockClock(autojump_threshold=0)
             return trio.run(_record, days, streams, interval, seed, folder, show, clock=clock)
     finally:
@@ -102,7 +92,7 @@ async def _record(
     days: int, streams: int, interval: str, seed: int, folder: Path, show: bool
 ) -> Result:
     symbols = plausible_symbols("spot", streams)
-    exchange = Exchange(
+    exchange = FaultyExchange(
         seed=seed,
         start_ms=START_MS,
         speed=SPEED,
@@ -118,7 +108,7 @@ async def _record(
         ),
         # A connection grows about as old as it may, a day of the exchange's time.
         connection=ConnectionConfig(
-            stall_seconds=30.0, max_age_hours=DAY_SECONDS / 3_600, read_rest_seconds=0.0
+            stall_seconds=30.0, max_age_hours=DAY_SECONDS / 3_600, read_pause_seconds=0.0
         ),
         completeness=CompletenessConfig(grace_seconds=95.0),
     )

@@ -5,12 +5,11 @@ import re
 import subprocess
 import sys
 from random import Random
-from typing import get_args
 
 import pytest
 
-from kline_trio.simulator.faults import Fault
 from kline_trio.storage.ledger import Reason
+from tests.faulty_exchange import FAULTS
 from tests.simulation.weather import DAY_MS, LASTING, START_MS, faults
 from tests.simulation.year import whole
 
@@ -57,4 +56,4 @@ def test_no_order_of_a_set_is_in_the_trace() -> None:
 def test_a_month_of_weather_has_everything_that_can_go_wrong() -> None:
     """A fault that is new in the simulator is to be in the storm, too."""
     storm = faults(Random(SEED), START_MS + 90 * DAY_MS)
-    assert {type(one) for one in storm} == {*get_args(Fault)}
+    assert {type(one) for one in storm} == {*FAULTS}

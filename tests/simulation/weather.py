@@ -9,7 +9,8 @@ from typing import Any
 from kline_trio.candle import Series
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.selection import Rule, Selection
-from kline_trio.simulator.faults import (
+from kline_trio.simulator.symbols import TRADE_TYPES, listing_of
+from tests.faulty_exchange import (
     ArchiveHole,
     BadChecksum,
     Delisting,
@@ -18,6 +19,7 @@ from kline_trio.simulator.faults import (
     Garbage,
     Lag,
     LateClose,
+    NewListing,
     OmitClose,
     Outage,
     QuietStretch,
@@ -28,10 +30,13 @@ from kline_trio.simulator.faults import (
     Shutdown,
     Silence,
     Stall,
+    StatusChange,
+    TickChange,
+    WrongFirst,
+    WrongFrame,
+    WrongRows,
+    WrongTime,
 )
-from kline_trio.simulator.lies import Lie, WrongFirst, WrongFrame, WrongRows, WrongTime
-from kline_trio.simulator.listing_events import NewListing, StatusChange, TickChange
-from kline_trio.simulator.symbols import TRADE_TYPES, listing_of
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -139,7 +144,7 @@ def _of_streams(chance: Random, series: Series, end_ms: int) -> Iterator[Fault]:
         yield fault
 
 
-def _lies(chance: Random, trade_type: str, until_ms: int) -> Iterator[Lie]:
+def _lies(chance: Random, trade_type: str, until_ms: int) -> Iterator[Fault]:
     """What the market says that is not so, each time for less than ten seconds of ours."""
     for at_ms in _moments(chance, 12 * HOUR_MS, until_ms):
         span: dict[str, Any] = {

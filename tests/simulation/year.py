@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from unittest import mock
 
 import attrs
+import pytest
 import trio
 
 from kline_trio.config import (
@@ -29,14 +29,13 @@ from kline_trio.config import (
     UniverseConfig,
 )
 from kline_trio.recorder.supervisor import Recorder, open_recorder
-from kline_trio.simulator.exchange import Exchange
-from kline_trio.simulator.faults import Fault
 from kline_trio.storage import parquet
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import State
 from kline_trio.storage.status import status
+from tests.faulty_exchange import Fault, FaultyExchange
 from tests.simulation.judgement import Judgement
 from tests.simulation.weather import DAY_MS, LASTING, LISTED, NAMED, PATTERNS, START_MS, faults
 from tests.virtual import joined, on_a_fast_disk, run_seeded, slow_disk
@@ -83,7 +82,7 @@ class Result:
 class Storm:
     """What the recorders went through."""
 
-    exchange: Exchange
+    exchange: FaultyExchange
     faults: Sequence[Fault]
     lives: Sequence[tuple[int, int]]
     """From when to when, in the exchange's time, each recorder lived."""
@@ -97,9 +96,10 @@ def simulate(seed: int, days: int, folder: Path) -> Result:
     with (
         # Files of a few days are worth their while here, where no series is of 1m.
         on_a_fast_disk(least_archive_candles=200),
-        # And so that merges copy some of each file.
-        mock.patch.object(parquet, "_ROWS_PER_GROUP", 256),
+        pytest.MonkeyPatch.context() as patches,
     ):
+        # And so that merges copy some of each file.
+        patches.setattr(parquet, "_ROWS_PER_GROUP", 256)
         storm = run_seeded(seed, _record, seed, days, folder)
     _hold_against_the_truth(result, storm, folder)
     result.seconds = time.monotonic() - began
@@ -110,7 +110,7 @@ async def _record(seed: int, days: int, folder: Path) -> Storm:
     chance = Random(seed)
     end_ms = START_MS + days * DAY_MS
     wrong = tuple(faults(chance, end_ms))
-    exchange = Exchange(
+    exchange = FaultyExchange(
         seed=seed,
         start_ms=START_MS,
         speed=SPEED,
@@ -125,7 +125,7 @@ async def _record(seed: int, days: int, folder: Path) -> Storm:
             path=folder / "data", layout=_MONTHS, merge_seconds=10.0, max_merge_seconds=60.0
         ),
         # A connection grows two and a half days old, in the exchange's time.
-        connection=ConnectionConfig(stall_seconds=5.0, max_age_hours=0.05, read_rest_seconds=0.0),
+        connection=ConnectionConfig(stall_seconds=5.0, max_age_hours=0.05, read_pause_seconds=0.0),
         completeness=CompletenessConfig(attempts=3, attempt_seconds=2.0),
         universe=UniverseConfig(refresh_seconds=12.0),
     )

@@ -21,8 +21,9 @@ from wsproto.events import (
     TextMessage,
 )
 
-from kline_trio.simulator import Exchange, Fault, Replay, serve_stream
+from kline_trio.simulator import Exchange, Replay, serve_stream
 from kline_trio.simulator.session import Session, Turn
+from tests.faulty_exchange import Fault, FaultyExchange
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 START_MS = 1_700_000_000_000
@@ -68,9 +69,9 @@ def plain_exchange(
     speed: float = 1.0,
     replay: Replay | None = None,
     omitted_close_share: float = 0.0,
-) -> Exchange:
+) -> FaultyExchange:
     """Return an exchange at `START_MS`, whose clock runs as fast as ours unless told otherwise."""
-    return Exchange(
+    return FaultyExchange(
         start_ms=START_MS,
         speed=speed,
         faults=faults,
@@ -94,11 +95,12 @@ class Peer:
         target: What the handshake asks for.
     """
 
-    def __init__(self, exchange: Exchange, trade_type: str, target: str) -> None:
+    def __init__(self, exchange: FaultyExchange, trade_type: str, target: str) -> None:
         self.exchange = exchange
         session = exchange.connect(trade_type, target, 0.0)
         assert isinstance(session, Session)
         self.session = session
+        self.lag_ms = exchange.connection(session).lag_ms
         self.now_s = 0.0
         self.turns: list[Turn] = []
         self.gives_pongs = False

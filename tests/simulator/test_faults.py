@@ -9,17 +9,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kline_trio.simulator import (
+from kline_trio.simulator import Replay, Response
+from tests.faulty_exchange import (
     Drop,
-    Exchange,
     Fault,
+    FaultyExchange,
     Garbage,
     LateClose,
     OmitClose,
     Refuse,
     RepeatClose,
-    Replay,
-    Response,
     ReviseClose,
     Shutdown,
     Silence,
@@ -47,7 +46,7 @@ OPEN_MS = START_MS - 20_000
 CLOSE: Any = {"trade_type": "spot", "stream": STREAM, "open_ms": OPEN_MS}
 
 
-def seen(fault: Fault, until_s: float = 100) -> tuple[list[Any], Exchange]:
+def seen(fault: Fault, until_s: float = 100) -> tuple[list[Any], FaultyExchange]:
     """Return what came of the hit stream, as (E, k), and the exchange."""
     exchange = plain_exchange(fault)
     events = [parsed(text) for text in Peer(exchange, "spot", TARGET).until(until_s)]
@@ -56,13 +55,13 @@ def seen(fault: Fault, until_s: float = 100) -> tuple[list[Any], Exchange]:
     ], exchange
 
 
-def closes_seen(fault: Fault) -> tuple[list[Any], Exchange]:
+def closes_seen(fault: Fault) -> tuple[list[Any], FaultyExchange]:
     """Return the closing frames of the first candle, as (E, k)."""
     events, exchange = seen(fault)
     return [(at, k) for at, k in events if k["x"] and k["t"] == OPEN_MS], exchange
 
 
-def true_values(exchange: Exchange) -> tuple[str, int]:
+def true_values(exchange: FaultyExchange) -> tuple[str, int]:
     candle = exchange.closed_candle("spot", "BTCUSDT", "1m", OPEN_MS)
     return candle.close, candle.trade_num
 
@@ -71,8 +70,8 @@ def test_an_omitted_close_never_comes() -> None:
     """All goes on but for one closing frame, and the account names it."""
     found, exchange = closes_seen(OmitClose(**CLOSE))
     assert found == []
-    (happened,) = exchange.happened
-    assert (happened.fault, happened.stream, happened.open_ms) == ("OmitClose", STREAM, OPEN_MS)
+    (incident,) = exchange.incidents
+    assert (incident.fault, incident.stream, incident.open_ms) == ("OmitClose", STREAM, OPEN_MS)
     assert len(closes(Peer(exchange, "spot", TARGET).until(100))) > 0
 
 
@@ -83,7 +82,7 @@ def test_a_late_close_comes_after_frames_of_the_next_candle() -> None:
     assert events[at][0] == OPEN_MS + MINUTE_MS + 25_000
     assert events[at][1]["t"] == OPEN_MS
     assert events[at - 1][1]["t"] == OPEN_MS + MINUTE_MS
-    assert [one.fault for one in exchange.happened] == ["LateClose"]
+    assert [one.fault for one in exchange.incidents] == ["LateClose"]
 
 
 def test_a_repeated_close_comes_twice_the_same() -> None:
@@ -117,7 +116,7 @@ def test_a_silent_stream_leaves_the_others_be() -> None:
 
     assert hole(STREAM)
     assert not hole("ethusdt@kline_1m")
-    lost = [one.open_ms for one in exchange.happened if one.open_ms is not None]
+    lost = [one.open_ms for one in exchange.incidents if one.open_ms is not None]
     assert lost == [OPEN_MS]
 
 
@@ -197,7 +196,7 @@ def test_a_handshake_is_refused_while_the_script_says_so(status: int) -> None:
     assert refused.status == status
     assert not isinstance(exchange.connect("usdt_futures", "/market/stream", 5.0), Response)
     assert not isinstance(exchange.connect("spot", TARGET, 9.0), Response)
-    assert [one.fault for one in exchange.happened] == ["Refuse"]
+    assert [one.fault for one in exchange.incidents] == ["Refuse"]
 
 
 def test_faults_hit_their_own_market_only() -> None:
@@ -291,4 +290,4 @@ def test_a_replay_has_the_same_faults(
     found = closes(one.until(1_000))
     assert [(k["t"] - OPEN_MS) // MINUTE_MS for k in found] == opens
     assert {k["t"]: k["c"] for k in found}.get(OPEN_MS, "2.0") == "2.0"
-    assert [one.fault for one in exchange.happened] == [name]
+    assert [one.fault for one in exchange.incidents] == [name]

@@ -13,10 +13,10 @@ from kline_trio.simulator.frames import (
     error_reply,
     kline_event,
     result_reply,
-    server_shutdown,
 )
+from tests.faulty_exchange import Shutdown
 
-from .support import parsed, real, recorded_frames
+from .support import START_MS, Peer, parsed, plain_exchange, real, recorded_frames
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,9 +87,13 @@ def test_replies_read_as_quoted() -> None:
 
 def test_shutdown_has_two_forms() -> None:
     """``serverShutdown`` is bare on raw connections and wrapped on combined ones."""
-    raw = '{"e":"serverShutdown","E":5}'
-    assert server_shutdown(5, is_combined=False) == raw
-    assert server_shutdown(5, is_combined=True) == f'{{"stream":"!serverShutdown","data":{raw}}}'
+    raw = f'{{"e":"serverShutdown","E":{START_MS + 5}}}'
+    for target, text in (
+        ("/ws", raw),
+        ("/stream", f'{{"stream":"!serverShutdown","data":{raw}}}'),
+    ):
+        shutdown = Shutdown(trade_type="spot", at_ms=START_MS + 5)
+        assert Peer(plain_exchange(shutdown), "spot", target).until(1) == [text]
 
 
 @given(st.integers(0, 10**24), st.integers(0, 12))

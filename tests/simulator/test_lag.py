@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kline_trio.simulator import Exchange, Lag, Replay, Response, Shutdown
+from kline_trio.simulator import Replay, Response
 from kline_trio.simulator.session import Session
+from tests.faulty_exchange import FaultyExchange, Lag, Shutdown
 
 from .support import MINUTE_MS, START_MS, Peer, closes, parsed, plain_exchange, request
 
@@ -31,7 +32,7 @@ def arrivals(one: Peer, until_s: float) -> list[tuple[int, Any]]:
     return found
 
 
-def second(exchange: Exchange, target: str = TARGET, now_s: float = 0.0) -> Peer:
+def second(exchange: FaultyExchange, target: str = TARGET, now_s: float = 0.0) -> Peer:
     """Open another connection."""
     one = Peer(exchange, "spot", target)
     one.now_s = now_s
@@ -43,9 +44,11 @@ def second(exchange: Exchange, target: str = TARGET, now_s: float = 0.0) -> Peer
 def test_all_of_a_connection_is_late_by_the_same_time(seed: int, most_ms: int, at_s: int) -> None:
     """The same texts as without a lag, from the moment of the subscription on, each late alike."""
     lag = Lag(trade_type="spot", from_ms=START_MS, until_ms=START_MS + 60_000, most_ms=most_ms)
-    late = Peer(Exchange(seed=seed, start_ms=START_MS, speed=1.0, faults=[lag]), "spot", "/stream")
-    prompt = Peer(Exchange(seed=seed, start_ms=START_MS, speed=1.0), "spot", "/stream")
-    behind_ms = late.session.lag_ms
+    late = Peer(
+        FaultyExchange(seed=seed, start_ms=START_MS, speed=1.0, faults=[lag]), "spot", "/stream"
+    )
+    prompt = Peer(FaultyExchange(seed=seed, start_ms=START_MS, speed=1.0), "spot", "/stream")
+    behind_ms = late.lag_ms
     assert 0 <= behind_ms <= most_ms
     for one in (late, prompt):
         one.until(at_s)
@@ -60,8 +63,8 @@ def test_a_lag_follows_from_seed_and_number() -> None:
     """Each connection has its own, the same again at every run, whatever its streams are."""
 
     def lags(seed: int, target: str) -> list[int]:
-        exchange = Exchange(seed=seed, start_ms=START_MS, speed=1.0, faults=[LAG])
-        return [Peer(exchange, "spot", target).session.lag_ms for _ in range(20)]
+        exchange = FaultyExchange(seed=seed, start_ms=START_MS, speed=1.0, faults=[LAG])
+        return [Peer(exchange, "spot", target).lag_ms for _ in range(20)]
 
     assert lags(1, TARGET) == lags(1, "/ws")
     assert lags(1, TARGET) != lags(2, TARGET)
@@ -81,27 +84,30 @@ def test_only_connections_of_the_span_lag_and_they_do_for_life() -> None:
         assert not isinstance(session, Response)
         return session
 
-    assert opened(4.9).lag_ms == 0
+    def lag_ms(session: Session) -> int:
+        return exchange.connection(session).lag_ms
+
+    assert lag_ms(opened(4.9)) == 0
     late = opened(5.0)
-    assert late.lag_ms > 0
-    assert opened(6.0, "usdt_futures", "/market/stream").lag_ms == 0
-    assert opened(10.0).lag_ms == 0
+    assert lag_ms(late) > 0
+    assert lag_ms(opened(6.0, "usdt_futures", "/market/stream")) == 0
+    assert lag_ms(opened(10.0)) == 0
     one = second(exchange, now_s=7.0)
     one.session = late
     events = [(at_ms, event) for at_ms, event in arrivals(one, 300) if at_ms > START_MS + 60_000]
-    assert {at_ms - event["data"]["E"] for at_ms, event in events} == {late.lag_ms}
-    (told,) = exchange.happened
-    assert (told.fault, told.connection) == ("Lag", late.number)
-    assert told.until_ms - told.from_ms == late.lag_ms
+    assert {at_ms - event["data"]["E"] for at_ms, event in events} == {lag_ms(late)}
+    (told,) = exchange.incidents
+    assert (told.fault, told.connection) == ("Lag", exchange.connection(late).number)
+    assert told.until_ms - told.from_ms == lag_ms(late)
 
 
 def test_what_is_late_is_lost_with_its_connection() -> None:
     """What another connection has had already never comes on one that is dropped meanwhile."""
     exchange = plain_exchange(LAG)
     one, two = (Peer(exchange, "spot", TARGET) for _ in range(2))
-    first, later = sorted((one, two), key=lambda peer: peer.session.lag_ms)
-    until_s = 41 + first.session.lag_ms / 1000
-    assert first.session.lag_ms + 2_000 < later.session.lag_ms
+    first, later = sorted((one, two), key=lambda peer: peer.lag_ms)
+    until_s = 41 + first.lag_ms / 1000
+    assert first.lag_ms + 2_000 < later.lag_ms
     had = {(k["s"], k["t"]) for k in closes(first.until(until_s))}
     assert ("BTCUSDT", OPEN_MS) in had
     assert closes(later.until(until_s)) == []
@@ -115,7 +121,7 @@ def test_replies_pings_and_notices_are_not_late() -> None:
     """A server that is behind answers and pings on time, and says on time that it goes down."""
     shutdown = Shutdown(trade_type="spot", at_ms=START_MS + 9_000)
     one = Peer(plain_exchange(LAG, shutdown), "spot", "/stream")
-    assert one.session.lag_ms > 1_000
+    assert one.lag_ms > 1_000
     assert one.ask(request("SUBSCRIBE", *STREAMS))
     one.until(25)
     assert [turn.ping for turn in one.turns if turn.ping] == [b"20000"]
@@ -136,7 +142,7 @@ def test_a_replay_lags_too_and_ends(tmp_path: Path) -> None:
     finished: list[bool] = []
     exchange.on_finished(lambda: finished.append(True), 0.0)
     one = Peer(exchange, "spot", f"/stream?streams={STREAMS[0]}")
-    behind_ms = one.session.lag_ms
+    behind_ms = one.lag_ms
     assert behind_ms > 0
     came = arrivals(one, 240)
     assert [event["data"]["k"]["t"] for _, event in came if event["data"]["k"]["x"]] == opens
@@ -156,7 +162,7 @@ def test_on_a_replay_nothing_from_before_a_subscription_comes(tmp_path: Path, at
     exchange = plain_exchange(lag, replay=Replay.from_files([file], {"spot": []}))
     exchange.start(0.0)
     one = Peer(exchange, "spot", "/stream")
-    assert one.session.lag_ms > 3_000
+    assert one.lag_ms > 3_000
     one.gives_pongs = True
     one.until(at_s)
     one.ask(request("SUBSCRIBE", STREAMS[0]))

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from kline_trio.simulator import (
-    Exchange,
+from kline_trio.simulator import Request
+from tests.faulty_exchange import (
     Fault,
+    FaultyExchange,
     NewListing,
-    Request,
     WrongFirst,
     WrongFrame,
     WrongRows,
@@ -27,15 +27,15 @@ SPAN: Any = {
 }
 
 
-def asked(exchange: Exchange, what: str, minute: float) -> Any:  # noqa: ANN401 - as JSON is
+def asked(exchange: FaultyExchange, what: str, minute: float) -> Any:  # noqa: ANN401 - as JSON is
     request = Request(
         target=f"/api/v3/{what}", trade_type="spot", now_ms=START_MS + int(minute * MINUTE_MS)
     )
     return json.loads(exchange.answer(request).body)
 
 
-def told(exchange: Exchange) -> list[str]:
-    return [one.fault for one in exchange.happened]
+def told(exchange: FaultyExchange) -> list[str]:
+    return [one.fault for one in exchange.incidents]
 
 
 @pytest.mark.parametrize("ahead_ms", [3_600_000, 10 * YEAR_MS, -86_400_000])

@@ -6,9 +6,9 @@ from statistics import mean
 import pytest
 
 from kline_trio.simulator.feed import MadeUpFeed
+from kline_trio.simulator.incident_log import IncidentLog
 from kline_trio.simulator.market import LONGEST_LATE_MS, Market, Series
-from kline_trio.simulator.record import Record
-from kline_trio.simulator.script import Script
+from tests.faulty_exchange.script import FaultyScript
 
 from .support import MINUTE_MS, START_MS, Peer, closes, klines, parsed, plain_exchange
 
@@ -19,7 +19,8 @@ SPOT = Series("btcusdt@kline_1m", "BTCUSDT", "1m")
 def market(
     trade_type: str = "spot", symbols: tuple[str, ...] = ("BTCUSDT",), **shares: float
 ) -> Market:
-    return Market(trade_type, 3, symbols, Script(trade_type, ()), Record(), **shares)
+    script = FaultyScript(trade_type, (), seed=3, **shares)
+    return Market(script, 3, symbols, IncidentLog())
 
 
 def events(trade_type: str, target: str, until_s: float) -> list[tuple[int, bool, int]]:
@@ -70,7 +71,7 @@ def test_a_quiet_spot_candle_is_a_flat_bar() -> None:
 def test_closes_come_up_to_half_a_minute_late() -> None:
     """Nine of ten closes come within a second, a few within five, and one in a hundred later."""
     late_ms = [
-        market().closings(SPOT, ms)[0].due_ms - ms - MINUTE_MS
+        market().closes_ms(SPOT, ms)[0] - ms - MINUTE_MS
         for ms in range(OPEN_MS, OPEN_MS + 3_000 * MINUTE_MS, MINUTE_MS)
     ]
     assert 0 < min(late_ms) <= max(late_ms) < LONGEST_LATE_MS
@@ -98,14 +99,14 @@ def test_a_share_of_closes_never_comes() -> None:
     """The share is met, always by the same candles, and each is on the exchange's account."""
     share = market(omitted_close_share=0.25)
     opens = range(OPEN_MS, OPEN_MS + 1_000 * MINUTE_MS, MINUTE_MS)
-    missing = [ms for ms in opens if not share.closings(SPOT, ms)]
-    assert missing == [ms for ms in opens if not share.closings(SPOT, ms)]
+    missing = [ms for ms in opens if not share.closes_ms(SPOT, ms)]
+    assert missing == [ms for ms in opens if not share.closes_ms(SPOT, ms)]
     assert 200 < len(missing) < 300
     exchange = plain_exchange(omitted_close_share=0.25)
     one = Peer(exchange, "spot", "/ws/btcusdt@kline_1m")
     one.gives_pongs = True
     came = {kline["t"] for kline in closes(one.until(1_839))}
-    told = {one.open_ms for one in exchange.happened if one.fault == "OmitClose"}
+    told = {one.open_ms for one in exchange.incidents if one.fault == "OmitClose"}
     assert told
     assert not came & told
 
@@ -135,5 +136,5 @@ def test_a_feed_gives_no_more_than_is_asked_for() -> None:
 def test_months_close_at_the_end_of_a_month() -> None:
     """A month's candle closes in the first seconds of the next month."""
     november = 1_698_796_800_000
-    (closing,) = market().closings(Series("btcusdt@kline_1M", "BTCUSDT", "1M"), november)
-    assert 0 <= closing.due_ms - 1_701_388_800_000 < LONGEST_LATE_MS
+    (closes_ms,) = market().closes_ms(Series("btcusdt@kline_1M", "BTCUSDT", "1M"), november)
+    assert 0 <= closes_ms - 1_701_388_800_000 < LONGEST_LATE_MS

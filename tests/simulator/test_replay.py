@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from kline_trio.simulator import Drop, Replay
+from kline_trio.simulator import Replay
 from kline_trio.simulator.calendar import next_open_ms
 from kline_trio.simulator.session import Session
+from tests.faulty_exchange import Drop
 
 from .support import (
     MINUTE_MS,

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from kline_trio.simulator import Refuse, Request, Response
+from kline_trio.simulator import Request, Response
 from kline_trio.simulator.rest import refusal
 from kline_trio.simulator.symbols import TRADE_TYPES
+from tests.faulty_exchange import Refuse
 
 from .support import START_MS, parsed, plain_exchange, real
 

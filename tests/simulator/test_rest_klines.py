@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from kline_trio.simulator import Exchange, Outage, Request, Response, RestFault
+from kline_trio.simulator import Request, Response
 from kline_trio.simulator.rest import WEIGHT_LIMITS, weight_pool
 from kline_trio.simulator.symbols import TRADE_TYPES
+from tests.faulty_exchange import FaultyExchange, Outage, RestFault
 
 from .support import START_MS
 
@@ -25,10 +26,10 @@ def ask(
     trade_type: str,
     query: Query | None = None,
     *,
-    exchange: Exchange | None = None,
+    exchange: FaultyExchange | None = None,
     now_s: float = 0.0,
 ) -> Response:
-    exchange = exchange or Exchange(seed=5, start_ms=NOW_MS)
+    exchange = exchange or FaultyExchange(seed=5, start_ms=NOW_MS)
     words: Query = {"symbol": SYMBOL[trade_type], "interval": "1m", **(query or {})}
     target = "&".join(f"{name}={value}" for name, value in words.items() if value is not None)
     request = Request(
@@ -41,7 +42,7 @@ def ask(
 
 
 def rows(
-    trade_type: str, exchange: Exchange | None = None, **query: str | int | None
+    trade_type: str, exchange: FaultyExchange | None = None, **query: str | int | None
 ) -> list[list[Any]]:
     response = ask(trade_type, query, exchange=exchange)
     assert response.status == 200, response.body
@@ -132,7 +133,7 @@ def test_what_a_page_weighs(trade_type: str, limit: int, expected: int) -> None:
 
 @pytest.mark.parametrize("trade_type", ["spot", "coin_futures"])
 def test_too_much_is_429_and_going_on_a_ban(trade_type: str) -> None:
-    exchange = Exchange(seed=5, start_ms=NOW_MS)
+    exchange = FaultyExchange(seed=5, start_ms=NOW_MS)
     heavy = 1_000 if trade_type == "spot" else 1_500
     each = 2 if trade_type == "spot" else 10
     most = WEIGHT_LIMITS[weight_pool(trade_type)] // each
@@ -150,7 +151,7 @@ def test_an_outage_is_absent_rows() -> None:
     outage = Outage(
         trade_type="spot", from_ms=start + 2 * MINUTE_MS, until_ms=start + 5 * MINUTE_MS
     )
-    exchange = Exchange(seed=5, start_ms=NOW_MS, faults=[outage])
+    exchange = FaultyExchange(seed=5, start_ms=NOW_MS, faults=[outage])
     found = rows("spot", exchange, startTime=start, endTime=NOW_MS)
     minutes = [(row[0] - start) // MINUTE_MS for row in found]
     assert minutes == [0, 1, 5, 6, 7, 8, 9, 10]
@@ -161,15 +162,15 @@ def test_an_outage_is_absent_rows() -> None:
 @pytest.mark.parametrize(("status", "is_json"), [(500, False), (429, True), (451, True)])
 def test_rest_can_be_struck_by_a_status(status: int, is_json: bool) -> None:
     fault = RestFault(trade_type="spot", from_ms=0, until_ms=NOW_MS + 1, status=status)
-    exchange = Exchange(seed=5, start_ms=NOW_MS, faults=[fault])
+    exchange = FaultyExchange(seed=5, start_ms=NOW_MS, faults=[fault])
     response = ask("spot", exchange=exchange)
     assert response.status == status
     assert response.body.startswith(b"{") == is_json
-    assert exchange.happened[0].fault == "RestFault"
+    assert exchange.incidents[0].fault == "RestFault"
 
 
 def test_an_answer_can_break_off() -> None:
     fault = RestFault(trade_type="spot", from_ms=0, until_ms=NOW_MS + 1, status=200)
-    response = ask("spot", exchange=Exchange(seed=5, start_ms=NOW_MS, faults=[fault]))
+    response = ask("spot", exchange=FaultyExchange(seed=5, start_ms=NOW_MS, faults=[fault]))
     with pytest.raises(json.JSONDecodeError):
         json.loads(response.body)

@@ -12,9 +12,11 @@ import trustme
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 from wsproto.events import BytesMessage, Pong, RejectData, Request
 
-from kline_trio.simulator import Endpoints, Refuse, Replay, serve, serve_stream, wait_finished
-from kline_trio.simulator.alongside import open_exchange
+from kline_trio.simulator import Endpoints, Replay, serve, serve_stream
+from kline_trio.simulator.server import open_exchange
 from kline_trio.simulator.symbols import TRADE_TYPES
+from tests.faulty_exchange import Refuse, wait_finished
+from tests.faulty_exchange.tls import open_tls_exchange
 
 from .support import (
     START_MS,
@@ -337,7 +339,7 @@ async def test_it_speaks_tls_when_asked_to() -> None:
         )
 
     with trio.fail_after(20):
-        async with open_exchange(exchange, server) as endpoints:
+        async with open_tls_exchange(exchange, server) as endpoints:
             for trade_type in TRADE_TYPES:
                 assert endpoints.rest[trade_type].startswith("https://127.0.0.1:")
                 assert endpoints.websocket[trade_type].startswith("wss://127.0.0.1:")

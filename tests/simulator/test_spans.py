@@ -4,7 +4,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kline_trio.simulator.spans import Spans
+from kline_trio.simulator.script import Spans
 
 
 @attrs.frozen
@@ -22,4 +22,4 @@ def test_every_span_that_holds_a_moment_is_found(spans: list[Span], at_ms: int) 
     held = [span for span in spans if span.from_ms <= at_ms < span.until_ms]
     found = list(Spans(spans).at(at_ms))
     assert sorted(map(attrs.astuple, found)) == sorted(map(attrs.astuple, held))
-    assert (Spans(spans).first_at(at_ms) is None) is (not held)
+    assert (next(Spans(spans).at(at_ms), None) is None) is (not held)

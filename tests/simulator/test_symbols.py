@@ -7,8 +7,8 @@ from kline_trio.simulator.symbols import (
     ascii_lower,
     listed_symbols,
     listing_of,
-    plausible_symbols,
 )
+from tests.faulty_exchange import plausible_symbols
 
 from .support import START_MS
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kline_trio.candle import Candle, Series
-from kline_trio.cli import main
+from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.storage.check import CheckedFile, check

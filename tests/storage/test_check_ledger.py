@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kline_trio.candle import Candle
-from kline_trio.cli import main
+from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.storage.check import CheckedFile, check
 from kline_trio.storage.journal_view import journal_view
@@ -212,7 +212,7 @@ def test_a_repair_that_is_killed_anywhere_can_be_done_again(tmp_path: Path) -> N
 
 _KILLED = """
 import os, signal, sqlite3, sys
-from kline_trio.cli import main
+from kline_trio.commands.cli import main
 left = int(sys.argv[2])
 def trace(statement):
     global left

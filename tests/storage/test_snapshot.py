@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kline_trio.cli import main
+from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError, NoRoomError, StoreInUseError
 from kline_trio.storage.check import check
 from kline_trio.storage.held import lock_folder

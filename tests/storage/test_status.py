@@ -18,7 +18,7 @@ import pytest
 
 from kline_trio.candle import Series
 from kline_trio.candle import Source as From
-from kline_trio.cli import main
+from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.storage import status as module

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kline_trio
 from kline_trio.candle import Candle, Series
-from kline_trio.cli import main
+from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError, DamagedError, KlineTrioError
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import Account, Reason

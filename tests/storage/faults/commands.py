@@ -23,7 +23,7 @@ import attrs
 import pyarrow as pa
 
 from kline_trio.candle import Series
-from kline_trio.cli import main
+from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec
-from unittest import mock
 
 import attrs
 import pyarrow as pa
@@ -231,8 +230,11 @@ def _in_small_groups(job: Callable[_Arguments, None]) -> Callable[_Arguments, No
 
     @functools.wraps(job)
     def smaller(*arguments: _Arguments.args, **more: _Arguments.kwargs) -> None:
-        with mock.patch.object(parquet, "_ROWS_PER_GROUP", 4):
+        usual, parquet._ROWS_PER_GROUP = parquet._ROWS_PER_GROUP, 4
+        try:
             job(*arguments, **more)
+        finally:
+            parquet._ROWS_PER_GROUP = usual
 
     return smaller
 

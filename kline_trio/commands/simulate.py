@@ -1,0 +1,93 @@
+"""The command `simulate`, and `--simulate`: the built-in exchange as the options describe it."""
+
+import argparse
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from kline_trio.candle import TRADE_TYPES, Series
+from kline_trio.commands.running import Requests, run
+from kline_trio.config import Config, EndpointConfig
+from kline_trio.errors import ConfigError
+from kline_trio.exchange.protocol import stream_name
+from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
+from kline_trio.simulator.replay import Replay
+from kline_trio.simulator.server import Endpoints, open_exchange
+from kline_trio.simulator.symbols import listed_symbols
+from kline_trio.storage.catalog import last_end_ms
+
+__all__ = ["exchange_beside", "simulate", "toml_of"]
+
+_SPEED = 60.0
+"""How many seconds pass on the built-in exchange in one of ours: a minute closes every second."""
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """Serve the built-in exchange until SIGINT, SIGTERM or the end of `--for`."""
+
+    async def main(requests: Requests) -> None:
+        exchange = _made_exchange((), options, options.start)
+        async with open_exchange(exchange) as endpoints:
+            print(toml_of(endpoints), flush=True)
+            await requests.wait_for_stop()
+
+    run(main, options)
+
+
+def toml_of(endpoints: Endpoints) -> str:
+    """Return the tables of recorder.toml that lead to an exchange."""
+    tables = [
+        f'[endpoints.{name}]\nwebsocket = "{url}"\nrest = "{endpoints.rest[name]}"\n'
+        for name, url in endpoints.websocket.items()
+    ]
+    return "\n".join([*tables, f'[endpoints]\narchive = "{endpoints.archive}"\n'])
+
+
+@asynccontextmanager
+async def exchange_beside(
+    config: Config, options: argparse.Namespace
+) -> AsyncIterator[Callable[[Config], Config]]:
+    """Give the function that leads a configuration to an exchange that runs with the body."""
+    path = options.config.absolute().parent / "data-simulated"
+    start_ms = options.start
+    if start_ms is None:
+        ends_ms = await trio.to_thread.run_sync(last_end_ms, path)
+        # The earliest end: what is sent again is the same again, and what is left out is lost.
+        start_ms = min((ends_ms[one] for one in config.streams if one in ends_ms), default=None)
+    async with open_exchange(_made_exchange(config.streams, options, start_ms)) as endpoints:
+        reached = {
+            trade_type: EndpointConfig(websocket=(websocket,), rest=(endpoints.rest[trade_type],))
+            for trade_type, websocket in endpoints.websocket.items()
+        }
+        yield lambda config: attrs.evolve(
+            config,
+            store=attrs.evolve(config.store, path=path),
+            archive=endpoints.archive,
+            endpoints=reached,
+        )
+
+
+def _made_exchange(
+    streams: Sequence[Series], options: argparse.Namespace, start_ms: int | None
+) -> Exchange:
+    start_ms = DEFAULT_START_MS if start_ms is None else start_ms
+    wanted = {name: [one for one in streams if one.trade_type == name] for name in TRADE_TYPES}
+    expected = {name: [stream_name(one) for one in them] for name, them in wanted.items()}
+    try:
+        replay = None
+        if options.replay:
+            replay = Replay.from_files(options.replay, expected if streams else None)
+        return Exchange(
+            seed=options.seed or 0,
+            start_ms=start_ms,
+            speed=_SPEED if options.speed is None else options.speed,
+            listed={
+                name: listed_symbols(name, [one.symbol for one in them], at_ms=start_ms)
+                for name, them in wanted.items()
+            },
+            replay=replay,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"the built-in exchange: {error}"]) from None

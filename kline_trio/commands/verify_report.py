@@ -1,0 +1,148 @@
+"""The results of `check --against`, and the lines that it prints."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import attrs
+
+from kline_trio.candle import Candle, Series
+from kline_trio.commands.output import time_text
+from kline_trio.errors import DiskError
+from kline_trio.interval import INTERVALS, Span
+from kline_trio.quoting import one_line
+from kline_trio.storage.comparison import Comparison, summed_mismatches
+from kline_trio.storage.stored import stored_table
+
+__all__ = ["Checked", "NotCompared", "Report", "Verified"]
+
+_MOST_LINES = 20
+"""For each series."""
+
+
+@attrs.frozen
+class Verified:
+    """A stretch of a series that was compared."""
+
+    series: Series
+    span: Span
+    comparison: Comparison
+
+
+@attrs.frozen
+class NotCompared:
+    """What could not be compared, and why."""
+
+    subject: str
+    """A series or a market."""
+    span: Span | None
+    """Which of its candles; None: all that were asked for."""
+    problem: str
+
+
+@attrs.frozen
+class Checked:
+    """The result for one series."""
+
+    series: Series
+    compared: tuple[Verified, ...]
+    failures: tuple[NotCompared, ...]
+    is_unread: bool = False
+    """Whether the stored candles cannot be read."""
+
+
+@attrs.define
+class Report:
+    """Prints each result at once: it stays known if the rest takes too long or is interrupted."""
+
+    store_path: Path
+    series: dict[Series, bool]
+    """Each series of the comparison, with whether its stored candles can be read."""
+    differing: int = 0
+    not_compared: int = 0
+
+    def add(self, result: Checked | NotCompared) -> None:
+        """Print the result of a series, or what failed of no series."""
+        if isinstance(result, Checked):
+            self.series[result.series] = not result.is_unread
+            self.differing += _print_checked(result)
+            self.not_compared += len(result.failures)
+        else:
+            _print_not_compared(result)
+            self.not_compared += 1
+
+    def add_sums(self) -> None:
+        """Print where longer candles disagree with the stored shorter ones of the same symbol."""
+        order = list(INTERVALS)
+        by_symbol: dict[tuple[str, str], list[Series]] = defaultdict(list)
+        for series, is_read in self.series.items():
+            if is_read:
+                by_symbol[series.trade_type, series.symbol].append(series)
+        for several in by_symbol.values():
+            shortest, *longer = sorted(several, key=lambda one: order.index(one.time_interval))
+            for series in longer:
+                try:
+                    self.differing += _print_sums(self.store_path, shortest, series)
+                except DiskError as error:
+                    self.add(NotCompared(str(series), None, str(error)))
+
+
+def _print_checked(checked: Checked) -> int:
+    """Print the first differences, what failed, and the totals. Return how many differ."""
+    series = checked.series
+    lines = [text for one in checked.compared for text in _differences(one.comparison)]
+    for text in lines[:_MOST_LINES]:
+        print(f"{series} {text}")
+    if len(lines) > _MOST_LINES:
+        print(f"{series}: and {len(lines) - _MOST_LINES:,} more")
+    for failure in checked.failures:
+        _print_not_compared(failure)
+    found = [one.comparison for one in checked.compared]
+    failed = f", {len(checked.failures):,} failures" if checked.failures else ""
+    print(
+        f"{series}: {sum(one.compared for one in found):,} compared,"
+        f" {sum(one.equal for one in found):,} equal,"
+        f" {sum(len(one.differing) for one in found):,} differing,"
+        f" {sum(len(one.absent_here) for one in found):,} absent here,"
+        f" {sum(len(one.absent_there) for one in found):,} absent there{failed}",
+        flush=True,
+    )
+    return len(lines)
+
+
+def _print_not_compared(one: NotCompared) -> None:
+    span = ""
+    if one.span is not None:
+        span = f" {time_text(one.span.from_ms)} to {time_text(one.span.to_ms)}"
+    print(f"{one.subject}{span}: not compared: {one_line(one.problem)}", flush=True)
+
+
+def _differences(comparison: Comparison) -> list[str]:
+    lines = []
+    for ours, theirs in comparison.differing:
+        values = ", ".join(
+            f"{name} {getattr(ours, name)!r} here, {getattr(theirs, name)!r} there"
+            for name in attrs.fields_dict(Candle)
+            if getattr(ours, name) != getattr(theirs, name)
+        )
+        lines.append(f"{time_text(ours.open_time_ms)}: {values}")
+    lines += [f"{time_text(one.open_time_ms)}: absent here" for one in comparison.absent_here]
+    lines += [f"{time_text(one.open_time_ms)}: absent there" for one in comparison.absent_there]
+    return lines
+
+
+def _print_sums(store_path: Path, shortest: Series, series: Series) -> int:
+    short = stored_table(store_path, shortest)
+    table = stored_table(store_path, series)
+    if short is None or table is None:
+        return 0
+    wrong = list(summed_mismatches(short, shortest.interval, table, series))
+    for one in wrong[:_MOST_LINES]:
+        print(
+            f"{series} {time_text(one.open_time_ms)}: {one.column} {one.stored!r}, but"
+            f" {one.shorter.name} candles make {one.summed!r}"
+        )
+    print(
+        f"{series}: against {shortest.time_interval}, {table.num_rows:,} candles,"
+        f" {len(wrong):,} disagreements"
+    )
+    return len(wrong)
