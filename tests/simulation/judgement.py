@@ -105,7 +105,7 @@ class Judgement:
     def _wrong_universe(self) -> Iterator[str]:
         latest = UniverseFile.open(self.store).latest
         for trade_type, market in self.exchange.markets.items():
-            for listing, state in market.shown(self.lives[-1][1]):
+            for listing, state in market.shown(self.end_ms):
                 seen = latest[trade_type].get(listing.symbol)
                 if seen is None or (seen.status, seen.tick_size) != (state.status, state.tick_size):
                     yield f"{trade_type} {listing.symbol} is {state}, and was seen as {seen}"
@@ -146,7 +146,7 @@ class _OfSeries:
     def _life_of(self) -> tuple[int, int]:
         """From when to when the symbol is traded."""
         timeline = self._market.timelines[self.series.symbol]
-        return max(timeline.begins_ms, START_MS), min(timeline.ends_ms, self.whole.lives[-1][1])
+        return max(timeline.begins_ms, START_MS), min(timeline.ends_ms, self.whole.end_ms)
 
     def _exists(self, open_ms: int) -> bool:
         end_ms = self.series.interval.end_time_ms(open_ms)
@@ -198,7 +198,7 @@ class _OfSeries:
 
     def wrong_end(self, account: Account) -> list[str]:
         """Whether it is accounted for up to the end of its symbol's life, or to that of ours."""
-        last_ms = self.whole.lives[-1][1]
+        last_ms = self.whole.end_ms
         if self._trades(last_ms):
             if account.watermark_ms < last_ms - _CLEAR_MS or account.retired_ms is not None:
                 return [f"is accounted for up to {account} only"]
@@ -244,11 +244,12 @@ class _OfSeries:
             for what, those in (("lost", lost), ("not what was traded", differ), ("never", never))
             if those
         ]
-        found += self._wrong_ledger(account, {one.open_time_ms for one in everything})
-        beyond = [ms for ms in (one.open_time_ms for one in everything) if ms >= self.whole.end_ms]
+        opens_ms = [one.open_time_ms for one in everything]
+        found += self._wrong_ledger(account, set(opens_ms))
+        beyond = [ms for ms in opens_ms if ms >= self.whole.end_ms]
         if beyond:
             found.append(f"of a time to come: {len(beyond)}, first {beyond[0]}")
-        if len(everything) > len({one.open_time_ms for one in everything}):
+        if len(opens_ms) > len(set(opens_ms)):
             found.append("some are there twice")
         return found
 
@@ -286,7 +287,7 @@ class _OfSeries:
                 elif one.state is State.FILLED:
                     if not is_there:
                         found.append(f"{open_ms}: filled, and never was")
-                elif end_ms < lives[-1][1] - _CLEAR_MS:
+                elif end_ms < self.whole.end_ms - _CLEAR_MS:
                     found.append(f"{open_ms}: still pending")
                 # Who is banned, or listens where nothing is traded, does not hear what time it is,
                 # and may end before.
