@@ -14,7 +14,7 @@ from benchmarks.spent import spending
 from kline_trio.candle import Candle
 from kline_trio.config import StoreConfig
 from kline_trio.recorder.merger import MergeRule
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
@@ -91,7 +91,7 @@ def store_cost(layout: Layouts, history: int, *, quick: bool) -> Cost:
         store = Store.open(Path(folder), layout.layout)
         try:
             present = -history
-            newest: MergedFile | None = None
+            newest: FileEntry | None = None
             for begin in begins:
                 newest = _fill(store, made_table(present, begin - present)) or newest
                 candles = minutes(begin, count)
@@ -108,14 +108,14 @@ def store_cost(layout: Layouts, history: int, *, quick: bool) -> Cost:
     return Cost(cpu_seconds * 1e3 / total, written_bytes / 1e3 / total, total / max(1, merges))
 
 
-def _fill(store: Store, rows: pa.Table) -> MergedFile | None:
+def _fill(store: Store, rows: pa.Table) -> FileEntry | None:
     files = store.fill_in(rows, BTC) if rows.num_rows else []
     return files[-1] if files else None
 
 
 def _append(
-    store: Store, candles: Sequence[Candle], newest: MergedFile | None
-) -> tuple[MergedFile | None, int]:
+    store: Store, candles: Sequence[Candle], newest: FileEntry | None
+) -> tuple[FileEntry | None, int]:
     """A candle a minute; the newest file after that, and how many merges there were."""
     merges = waiting = 0
     for candle in candles:
@@ -127,7 +127,7 @@ def _append(
     return newest, merges
 
 
-def _merge(store: Store, newest: MergedFile | None) -> MergedFile | None:
+def _merge(store: Store, newest: FileEntry | None) -> FileEntry | None:
     for merge in plan_merges(store.layout, BTC, store.take(BTC)):
         newest = store.write(merge, newest)
         store.forget(newest, merge.pending)

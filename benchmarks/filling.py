@@ -10,7 +10,7 @@ from kline_trio.candle import Series
 from kline_trio.exchange.archive import Archive
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
-from kline_trio.recorder.seams import Door, Seams, Storage
+from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.store import Store
 
@@ -35,9 +35,9 @@ def fill_store(zips: Path, into: Path) -> int:
 
 
 async def _fill(zips: Path, days: dict[str, int], store: Store) -> int:
-    seams = Seams()
+    environment = Environment()
     async with httpx2.AsyncClient(transport=_Shelf(zips)) as client:
-        doors = [Door(seams.on_disk) for _ in range(3)]
+        doors = [SerialExecutor(environment.on_disk) for _ in range(3)]
         archive = ArchiveSource(
             Archive(client, "https://archive.invalid"),
             Storage(store, doors[0], doors[1]),

@@ -16,7 +16,7 @@ from benchmarks.made_up import START_MS
 from benchmarks.peers.counting import symbols
 from kline_trio.candle import Series
 from kline_trio.config import Config, ConnectionConfig, EndpointConfig, StoreConfig
-from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.storage.memory import use_system_memory
 
@@ -106,8 +106,8 @@ async def open_recording(
     )
     # A table is being printed.
     logging.getLogger("kline_trio").setLevel(logging.ERROR)
-    seams = Seams(http_transport=_Rest(tuple(one.symbol for one in series)))
-    async with open_recorder(config, seams) as recorder:
+    environment = Environment(http_transport=_Rest(tuple(one.symbol for one in series)))
+    async with open_recorder(config, environment) as recorder:
         await trio.to_thread.run_sync(load.subscribed)
         yield Recording(load, recorder)
 

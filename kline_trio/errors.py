@@ -1,7 +1,7 @@
 """What can go wrong, named by whose fault it is."""
 
 __all__ = ["ConfigError", "DamagedArchiveError", "DamagedError", "DiskError", "KlineTrioError"]
-__all__ += ["NoRoomError", "ProtocolError", "RefusedError", "StoreInUseError", "UnavailableError"]
+__all__ += ["DiskFullError", "ProtocolError", "RefusedError", "StoreInUseError", "UnavailableError"]
 
 
 class KlineTrioError(Exception):
@@ -35,7 +35,7 @@ class DiskError(KlineTrioError):
     """The disk refused what the store needs of it."""
 
 
-class NoRoomError(DiskError):
+class DiskFullError(DiskError):
     """The disk is full, the quota used up, or the file system read-only; that may pass."""
 
 

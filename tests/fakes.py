@@ -24,7 +24,7 @@ from wsproto.events import (
 from kline_trio.candle import Series
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.seams import Bell
+from kline_trio.recorder.environment import RecurringEvent
 
 MINUTE_MS = 60_000
 OPEN_MS = 1_700_000_040_000
@@ -183,7 +183,7 @@ class ScriptedExchange:
     _arrived: trio.Event = attrs.field(factory=trio.Event)
 
     async def dial(self, url: str, nth: int) -> trio.abc.Stream:
-        """What a `Seams.dial` does."""
+        """What a `Environment.dial` does."""
         await trio.lowlevel.checkpoint()
         client, server = trio.testing.memory_stream_pair()
         peer = Peer(server, url, nth)
@@ -207,7 +207,7 @@ class ScriptedExchange:
 
 
 @attrs.define(eq=False)
-class CountedBell(Bell):
+class CountedBell(RecurringEvent):
     """Keeps when it was rung, by Trio's clock."""
 
     rings: list[float] = attrs.field(init=False, factory=list)

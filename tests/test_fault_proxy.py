@@ -132,7 +132,12 @@ def test_a_half_closed_client_can_still_send(proxy: FaultProxy) -> None:
 
 def test_a_closed_door_leaves_those_inside_alone(proxy: FaultProxy) -> None:
     with connect(proxy) as inside:
-        for door in (Door.REFUSING, Door.MUTE, Door.BLACKHOLE, Door.OPEN):
+        for door in (
+            Door.REFUSING,
+            Door.MUTE,
+            Door.BLACKHOLE,
+            Door.OPEN,
+        ):
             proxy.door(door)
             inside.sendall(b"1")
             assert hear(inside, 1) == [b"1"]

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.environment import Environment
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.rest import Request
 from kline_trio.simulator.server import serve_stream
@@ -77,7 +77,7 @@ def slow_disk(random: Random, most_seconds: float = 0.05) -> Callable[..., Any]:
 @asynccontextmanager
 async def joined(
     exchange: Exchange, *, seed: int = 0, disk_seconds: float = 0.05
-) -> AsyncIterator[Seams]:
+) -> AsyncIterator[Environment]:
     """Seams that lead to the exchange while the body runs.
 
     Args:
@@ -95,7 +95,7 @@ async def joined(
             return client
 
         exchange.start(trio.current_time())
-        yield Seams(
+        yield Environment(
             dial=dial,
             http_transport=Transport(exchange),
             on_disk=slow_disk(Random(seed), disk_seconds),

@@ -17,10 +17,10 @@ from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.core import Core
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
-from kline_trio.recorder.seams import Seams
 from kline_trio.symbols import resolved
 
 __all__ = ["Backfilled", "backfill", "fill"]
@@ -76,7 +76,7 @@ class Backfilled:
 async def fill(
     config: Config,
     until_ms: int | None = None,
-    seams: Seams | None = None,
+    environment: Environment | None = None,
     stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
     give_up_seconds: float = _GIVE_UP_SECONDS,
 ) -> Backfilled:
@@ -89,7 +89,7 @@ async def fill(
     Args:
       config: as for the recorder; `history.since` is from when on.
       until_ms: fetch up to this moment; None: up to now.
-      seams: to the world.
+      environment: to the world.
       stop_asked: returns when the backfill is to end early.
       give_up_seconds: how long to go on if nothing can be asked for.
 
@@ -100,12 +100,12 @@ async def fill(
       StoreInUseError: a recorder holds the store; it fetches the past itself, if it is told to.
       DiskError: the store cannot be made, read or written.
     """
-    seams = seams or Seams()
-    async with open_store(config, seams, _FETCHES_ITSELF, stop_asked) as storage:
+    environment = environment or Environment()
+    async with open_store(config, environment, _FETCHES_ITSELF, stop_asked) as storage:
         core = Core.of(config, storage)
         with lone_error_plain():
-            async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                filler = core.filler(config, seams, http)
+            async with open_http(config, environment) as http, trio.open_nursery() as outer:
+                filler = core.filler(config, environment, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
                 auditor = Auditor(
@@ -124,7 +124,7 @@ async def fill(
                 # What has closed meanwhile is named too: the next recorder asks for it.
                 await auditor.keep()
                 core.merger.finish(math.inf)
-            await Heartbeat(storage, http.clocks, seams.wall_clock).end()
+            await Heartbeat(storage, http.clocks, environment.wall_clock).end()
         if no_list and absent == 0:
             raise UnavailableError(f"{no_list}; {filler.filled:,} candles filled in")
         return Backfilled(filler.filled, absent)

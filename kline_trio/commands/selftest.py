@@ -45,7 +45,7 @@ from kline_trio.simulator.server import open_exchange
 from kline_trio.simulator.symbols import ascii_lower
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Reason, State
+from kline_trio.storage.ledger import Gap, Reason, State
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 
@@ -267,7 +267,7 @@ def _tally(store_path: Path, exchange: Exchange, lives: list[Span]) -> _Tally:
     return tally
 
 
-def _misexplained(one: Absence, exchange: Exchange, lives: list[Span]) -> int:
+def _misexplained(one: Gap, exchange: Exchange, lives: list[Span]) -> int:
     """Return how many of the candles are absent for another reason than the ledger has."""
     series = one.series
     market, interval = exchange.markets[series.trade_type], series.interval

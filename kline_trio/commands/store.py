@@ -11,7 +11,7 @@ from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
-from kline_trio.storage.places import HOUSE
+from kline_trio.storage.paths import HOUSE
 from kline_trio.storage.snapshot import snapshot as make_snapshot
 from kline_trio.storage.store import Store
 from kline_trio.storage.unite import Disagreement, common_layout, unite

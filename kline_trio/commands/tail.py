@@ -13,8 +13,8 @@ from kline_trio.commands.running import Requests, exchange_of, run
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
 from kline_trio.exchange.clock_sync import sync_clock
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http
-from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
 from kline_trio.symbols import resolved
 
@@ -50,28 +50,30 @@ def _digits(number: float) -> str:
 
 @asynccontextmanager
 async def open_tail(
-    config: Config, show: Callable[[ReceivedCandle], None] = _print, seams: Seams | None = None
+    config: Config,
+    show: Callable[[ReceivedCandle], None] = _print,
+    environment: Environment | None = None,
 ) -> AsyncIterator[None]:
     """Show each closed candle as it comes, while the body runs; store nothing.
 
     Args:
       config: as for the recorder; its store is not touched.
       show: called with each candle; by default, print one line.
-      seams: to the world.
+      environment: to the world.
 
     Raises:
       UnavailableError: no list that patterns need is to be had, and there is nothing else to show.
     """
-    seams = seams or Seams()
+    environment = environment or Environment()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
     with lone_error_plain():
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
-            async with open_http(config, seams) as http:
+            async with open_http(config, environment) as http:
                 series, unlisted = await resolved(config.streams, config.patterns, http.markets)
                 if unlisted and not series:
                     raise UnavailableError("; ".join(map(": ".join, unlisted.items())))
-                listeners = listeners_of(config, seams, http, send)
+                listeners = listeners_of(config, environment, http, send)
                 for trade_type, listener in listeners.items():
                     listener.listen_to([one for one in series if one.trade_type == trade_type])
                 async with open_network(listeners, send) as network:

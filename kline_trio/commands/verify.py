@@ -28,8 +28,8 @@ from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unp
 from kline_trio.exchange.klines import Page, newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.lifetimes import Http, open_http, open_store
-from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.witnesses import APART_SECONDS
 from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv
@@ -156,7 +156,7 @@ async def verify(
     against: str,
     tell: Callable[[Checked | NotCompared], None],
     extent: Extent = Extent(),
-    seams: Seams | None = None,
+    environment: Environment | None = None,
 ) -> list[Verified]:
     """Compare the stored candles of the configured series with the exchange's.
 
@@ -170,20 +170,20 @@ async def verify(
       tell: called with the result of each series, failures included, as soon as it is there; and
         with each market whose list of symbols is not to be had.
       extent: how much of each series to compare.
-      seams: to the world.
+      environment: to the world.
 
     Returns:
       the stretches that were compared, by series; without a sample, newest first.
     """
-    seams = seams or Seams()
+    environment = environment or Environment()
     found: list[Verified] = []
-    async with open_http(config, seams) as http:
+    async with open_http(config, environment) as http:
         archive = Archive(http.client, config.archive) if against == "archive" else None
-        comparing = _Comparing(config.store.path, seams, http, archive, extent)
+        comparing = _Comparing(config.store.path, environment, http, archive, extent)
         stored: Iterable[Series] = ()
         if config.patterns:
             try:
-                stored = sorted(await seams.on_disk(last_end_ms, config.store.path))
+                stored = sorted(await environment.on_disk(last_end_ms, config.store.path))
             except DiskError as error:
                 problem = f"stored series whose symbols trade no more are left out: {error}"
                 tell(NotCompared(str(config.store.path), None, problem))
@@ -202,7 +202,7 @@ class _Comparing:
     """One comparison of a store with the exchange, series by series."""
 
     store_path: Path
-    seams: Seams
+    environment: Environment
     http: Http
     archive: Archive | None
     """Compare with the archive; None: with REST."""
@@ -221,7 +221,7 @@ class _Comparing:
             return Checked(series, (), (NotCompared(str(series), None, str(error)),))
         since_ms = self.extent.since_ms or 0
         try:
-            table = await self.seams.on_disk(stored_table, self.store_path, series, since_ms)
+            table = await self.environment.on_disk(stored_table, self.store_path, series, since_ms)
         except DiskError as error:
             failure = NotCompared(str(series), None, str(error))
             return Checked(series, (), (failure,), is_unread=True)
@@ -234,7 +234,7 @@ class _Comparing:
         else:
             patience = self._patience["archive"]
             stretches = _archive_stretches(self.archive, series, whole, now_ms)
-        chosen = _chosen(stretches, series, self.extent.sample, self.seams.random)
+        chosen = _chosen(stretches, series, self.extent.sample, self.environment.random)
         return await _compared(series, ours, chosen, patience)
 
 
@@ -284,7 +284,9 @@ def _without(candles: Sequence[Candle], open_times_ms: set[int]) -> list[Candle]
     return [one for one in candles if one.open_time_ms not in open_times_ms]
 
 
-async def repair(config: Config, found: Sequence[Verified], seams: Seams | None = None) -> int:
+async def repair(
+    config: Config, found: Sequence[Verified], environment: Environment | None = None
+) -> int:
     """Take the exchange's value where ours differs or is absent; each change is a revision.
 
     Returns:
@@ -294,15 +296,15 @@ async def repair(config: Config, found: Sequence[Verified], seams: Seams | None 
       StoreInUseError: a recorder holds the store.
       DiskError: nothing was written.
     """
-    seams = seams or Seams()
-    now = seams.now()
+    environment = environment or Environment()
+    now = environment.now()
     wanted = []
     for one in found:
         theirs = [theirs for _, theirs in one.comparison.differing]
         candles = (*theirs, *one.comparison.absent_here)
         wanted += [ReceivedCandle(one.series, candle, now) for candle in candles]
     if wanted:
-        async with open_store(config, seams) as storage:
+        async with open_store(config, environment) as storage:
             await storage.commit_door.run(storage.store.accept, wanted, Source.REPAIR)
     return len(wanted)
 

@@ -19,18 +19,17 @@ from wsproto.utilities import ProtocolError as WebSocketProtocolError
 
 from kline_trio.candle import Series
 from kline_trio.errors import ProtocolError
-from kline_trio.exchange.happenings import (
+from kline_trio.exchange.connection_events import (
     BadFrame,
-    Ended,
-    Happening,
+    CloseReason,
+    ConnectionEvent,
+    Disconnected,
     Heard,
     Ready,
     RefusedStream,
     ShutdownAnnounced,
     SilentStreams,
-    Why,
 )
-from kline_trio.exchange.lull import Lull
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import (
     CONTRACT_INFO,
@@ -44,6 +43,7 @@ from kline_trio.exchange.protocol import (
     decode,
     stream_name,
 )
+from kline_trio.exchange.shared_timer import SharedTimer
 from kline_trio.exchange.sieve import Sieve
 from kline_trio.exchange.sieved_stream import SievedStream
 from kline_trio.exchange.subscription import Subscription
@@ -88,7 +88,7 @@ class Connection:
     """What it is subscribed to, or about to be, by stream name; its own."""
     deliver: Callable[[CandleClosed], Awaitable[None]]
     """Takes the closed candles, in order. While it blocks, nothing counts as a stall."""
-    tell: Callable[[Happening], None]
+    tell: Callable[[ConnectionEvent], None]
     """Takes the rest."""
     hear_time: Callable[[int, Series], None]
     """Takes the event time, in milliseconds, of each valid candle when it comes, and its series."""
@@ -102,7 +102,7 @@ class Connection:
     """How long it may be without a data frame. Pings are not life (nautilus_trader#3907)."""
     rest_seconds: float = 0.0
     """Between two reads, so that frames gather; more while candles only form."""
-    lull: Lull = attrs.field(factory=Lull)
+    shared_timer: SharedTimer = attrs.field(factory=SharedTimer)
     """Shared with other connections."""
     hears_of_contracts: bool = False
     """Whether it listens for contracts that are listed or end, too."""
@@ -161,7 +161,7 @@ class Connection:
             # trio-websocket's reader finds it closed, and what is queued behind it stays.
             await trio.aclose_forcefully(self._stream)
 
-    async def live(self, dial: Dial, url: str, nth: int = 0) -> Ended:
+    async def live(self, dial: Dial, url: str, nth: int = 0) -> Disconnected:
         """Connect, subscribe and receive until it ends.
 
         What the network and the exchange do wrong becomes the returned value; bugs propagate.
@@ -186,9 +186,9 @@ class Connection:
         if ended is None:
             ended = self._run_out_of_time()
         if self._retired:
-            ended = Ended(Why.RETIRED, "another has taken its place")
+            ended = Disconnected(CloseReason.RETIRED, "another has taken its place")
         elif self._shutting_down:
-            ended = Ended(Why.SHUTDOWN, "as it had announced")
+            ended = Disconnected(CloseReason.SHUTDOWN, "as it had announced")
         return attrs.evolve(ended, heard=self._heard)
 
     def _ask_for_contracts(self) -> None:
@@ -203,7 +203,7 @@ class Connection:
             on_closed=self._take,
             on_forming=self._see_forming,
             rest_seconds=self.rest_seconds,
-            lull=self.lull,
+            shared_timer=self.shared_timer,
         )
         self._stream = sieved
         self._sieve = sieved.sieve
@@ -348,44 +348,49 @@ class Connection:
             self.refused.add(name)
             self.tell(RefusedStream(name, reply.message))
 
-    def _lost(self, error: BaseException) -> Ended:
+    def _lost(self, error: BaseException) -> Disconnected:
         if self._sieve.upgraded:
             # Of these two only the handshake is an origin: trio-websocket answers a 101 that it
             # does not take as a server would, and fails at that with words of its own.
             if isinstance(error, (h11.ProtocolError, UnicodeError)):
-                return Ended(Why.UNREACHABLE, "no valid handshake")
-            return Ended(Why.LOST, _words(error, by_us=self._closed_by_us))
+                return Disconnected(CloseReason.UNREACHABLE, "no valid handshake")
+            return Disconnected(CloseReason.LOST, _words(error, by_us=self._closed_by_us))
         # trio-websocket leaves a refusal unreported when its text ends with the connection.
         if self._sieve.status:
             return self._refusal()
         if isinstance(error, h11.ProtocolError) or self._is_no_http:
             return self._no_http()
-        return Ended(Why.UNREACHABLE, _words(error, by_us=self._closed_by_us))
+        return Disconnected(CloseReason.UNREACHABLE, _words(error, by_us=self._closed_by_us))
 
     @property
     def _is_no_http(self) -> bool:
         begin = self._sieve.begin
         return not (begin.startswith(_HTTP) or _HTTP.startswith(begin))
 
-    def _no_http(self) -> Ended:
+    def _no_http(self) -> Disconnected:
         begin = ascii(self._sieve.begin.decode("latin-1").rstrip())
-        return Ended(Why.UNREACHABLE, f"not an HTTP server: it sent {begin}")
+        return Disconnected(CloseReason.UNREACHABLE, f"not an HTTP server: it sent {begin}")
 
-    def _refusal(self) -> Ended:
+    def _refusal(self) -> Disconnected:
         status = self._sieve.status
-        return Ended(
-            Why.REFUSED, f"HTTP {status}", status, _retry_after_seconds(self._sieve.retry_after)
+        return Disconnected(
+            CloseReason.REFUSED,
+            f"HTTP {status}",
+            status,
+            _retry_after_seconds(self._sieve.retry_after),
         )
 
-    def _run_out_of_time(self) -> Ended:
+    def _run_out_of_time(self) -> Disconnected:
         if not self._sieve.upgraded:
             if self._sieve.status:  # a refusal whose text does not end
                 return self._refusal()
             if self._is_no_http:
                 return self._no_http()
-            return Ended(Why.UNREACHABLE, f"no answer within {self.connect_seconds:g} s")
+            return Disconnected(
+                CloseReason.UNREACHABLE, f"no answer within {self.connect_seconds:g} s"
+            )
         self._name_silent_streams(0)
-        return Ended(Why.STALLED, f"no data for {self.stall_seconds:g} s")
+        return Disconnected(CloseReason.STALLED, f"no data for {self.stall_seconds:g} s")
 
 
 def _leaf(error: BaseException) -> BaseException:
@@ -394,11 +399,11 @@ def _leaf(error: BaseException) -> BaseException:
     return error
 
 
-def _refused(error: BaseException) -> Ended:
+def _refused(error: BaseException) -> Disconnected:
     assert isinstance(error, trio_websocket.ConnectionRejected)
     headers = {name.lower(): value for name, value in error.headers}
-    return Ended(
-        Why.REFUSED,
+    return Disconnected(
+        CloseReason.REFUSED,
         f"HTTP {error.status_code}",
         error.status_code,
         _retry_after_seconds(headers.get(b"retry-after", b"")),

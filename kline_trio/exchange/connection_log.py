@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from kline_trio.exchange.happenings import BadFrame, Ended, SilentStreams, Why
+from kline_trio.exchange.connection_events import BadFrame, CloseReason, Disconnected, SilentStreams
 
 __all__ = ["ConnectionLog"]
 
@@ -37,7 +37,7 @@ class ConnectionLog:
     _down_since: float | None = None
     _is_heard: bool = False
     _shutdown_said_at: float = -math.inf
-    _state: tuple[Why, int | None] | None = None
+    _state: tuple[CloseReason, int | None] | None = None
     _named: set[str] = attrs.field(factory=set)
 
     def heard(self, streams: int, now_seconds: float) -> None:
@@ -68,7 +68,7 @@ class ConnectionLog:
         names = "" if len(streams) == 1 else f": {_some(streams)}"
         logger.warning("%s: %s dead on a living connection: %s%s", self.name, dead, how, names)
 
-    def lost(self, ended: Ended, now_seconds: float, *, down: bool, goes_on: bool) -> None:
+    def lost(self, ended: Disconnected, now_seconds: float, *, down: bool, goes_on: bool) -> None:
         """A connection ended; said once until another reason, or until data come again.
 
         Args:
@@ -79,10 +79,10 @@ class ConnectionLog:
         """
         if down and self._down_since is None:
             self._down_since = now_seconds
-        if ended.why is Why.REFUSED:
+        if ended.why is CloseReason.REFUSED:
             advice = _ADVICE.get(ended.status or 0, "the exchange, or something before it, said no")
             text = f"refused with {ended.detail}: {advice}"
-        elif ended.why is Why.STALLED and ended.heard:
+        elif ended.why is CloseReason.STALLED and ended.heard:
             text = ended.detail
         else:
             text = f"{ended.why.value}: {ended.detail}"

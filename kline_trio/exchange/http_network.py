@@ -17,7 +17,7 @@ import trio
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.proxies import Proxy
 from kline_trio.exchange.tls import open_tls
-from kline_trio.exchange.tunnel import dig
+from kline_trio.exchange.tunnel import open_tunnel
 
 __all__ = ["Network"]
 
@@ -64,7 +64,7 @@ class Network(httpcore2.AsyncNetworkBackend):
                 if self.proxy is None:
                     stream = await trio.open_tcp_stream(host, port)
                 else:
-                    stream = await dig(self.proxy, host, port)
+                    stream = await open_tunnel(self.proxy, host, port)
         return _Stream(stream, stream.socket)
 
     async def sleep(self, seconds: float) -> None:

@@ -19,7 +19,7 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.klines import MAX_SPAN_MS, Answer, Page, read_rows
 from kline_trio.exchange.listings import read_exchange_info
 from kline_trio.exchange.markets import Market
-from kline_trio.exchange.weights import WeightPool
+from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.quoting import shown
@@ -81,7 +81,7 @@ class RestMarket:
     market: Market
     hosts: tuple[str, ...]
     """Scheme and host of each."""
-    pool: WeightPool
+    pool: RateLimiter
     clock: ExchangeClock
     parse_away: Callable[..., Awaitable[Any]] = _at_once
     """Runs a function away from the event loop, with its argument: for large bodies."""
@@ -289,7 +289,7 @@ class RestMarket:
         refused = 0
         for host in tuple(self._in_turn):
             url = f"{host}{self.market.rest_prefix}/{what}"
-            await self.pool.spend(weight, urgency)
+            await self.pool.acquire(weight, urgency)
             try:
                 with trio.fail_after(_ANSWER_SECONDS):
                     body = await self._body(url, query, most_bytes)

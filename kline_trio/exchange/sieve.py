@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from kline_trio.exchange.runs import Run, forming_runs
+from kline_trio.exchange.frame_batch import FrameBatch, forming_batches
 
 __all__ = ["Sieve"]
 
@@ -42,7 +42,7 @@ _KEY, _FORMING, _CLOSED = b'"x"', b'"x":false', b'"x":true'
 _LETTER, _ESCAPE = ord("x"), b"\\"
 _ENVELOPE = b'{"stream":"'
 
-_NO_RUNS: Mapping[int, Run] = {}
+_NO_RUNS: Mapping[int, FrameBatch] = {}
 
 
 @attrs.define(eq=False)
@@ -149,7 +149,7 @@ class Sieve:
         size, escapes = len(data), _ESCAPE in data
         runs = _NO_RUNS
         if size >= self.runs_from_bytes and not escapes:
-            runs = forming_runs(data, _LONGEST_JUDGED)
+            runs = forming_batches(data, _LONGEST_JUDGED)
         pieces: list[bytes] = []
         keep_from, position = 0, self._left
         if 0 < position <= size:
@@ -176,7 +176,7 @@ class Sieve:
         return b"".join(pieces)
 
     def _leave_out(
-        self, data: bytes, position: int, runs: Mapping[int, Run], *, escapes: bool
+        self, data: bytes, position: int, runs: Mapping[int, FrameBatch], *, escapes: bool
     ) -> int:
         # Answers where the next frame begins that stays; `escapes`: a backslash may be in one.
         while True:
@@ -188,7 +188,7 @@ class Sieve:
             if position == begin:
                 return position
 
-    def _drop_run(self, data: bytes, run: Run) -> None:
+    def _drop_run(self, data: bytes, run: FrameBatch) -> None:
         self.dropped += len(run.begins)
         self._newest = data, run.begins[-1] + 4, run.end
         if self.unseen:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from kline_trio.exchange.lull import Lull
+from kline_trio.exchange.shared_timer import SharedTimer
 from kline_trio.exchange.sieve import Sieve
 
 __all__ = ["SievedStream"]
@@ -55,7 +55,7 @@ class SievedStream(trio.abc.Stream):
         on_forming: Callable[[bytes], object],
         sample_seconds: float = 1.0,
         rest_seconds: float = 0.0,
-        lull: Lull | None = None,
+        shared_timer: SharedTimer | None = None,
         on_closed: Callable[[Sequence[bytes]], Awaitable[None]] | None = None,
     ) -> None:
         self.sieve = Sieve(takes_closed=on_closed is not None)
@@ -70,7 +70,7 @@ class SievedStream(trio.abc.Stream):
         self._rest_seconds = rest_seconds
         rests = int(_LONG_REST_SECONDS / rest_seconds) if rest_seconds else 1
         self._long_rest_seconds = rest_seconds * max(1, rests)
-        self._lull = lull or Lull()
+        self._lull = shared_timer or SharedTimer()
         self._read_after = float("-inf")
         self._surplus = b""
         self._closed = False

@@ -12,7 +12,7 @@ import trio
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.proxies import Proxy, proxy_for
 from kline_trio.exchange.tls import open_tls, tls_context
-from kline_trio.exchange.tunnel import dig, require_socks
+from kline_trio.exchange.tunnel import open_tunnel, require_socks
 
 __all__ = ["Dialler"]
 
@@ -88,7 +88,7 @@ class Dialler:
         proxy = self._proxy_for(url)
         host, port = _host_and_port(url)
         if proxy is not None:
-            return await dig(proxy, host, port)
+            return await open_tunnel(proxy, host, port)
         return await _open_tcp(host, port, nth)
 
     def _proxy_for(self, url: str) -> Proxy | None:

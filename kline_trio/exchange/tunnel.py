@@ -9,7 +9,7 @@ from kline_trio.errors import ConfigError
 from kline_trio.exchange.proxies import Proxy
 from kline_trio.quoting import shown
 
-__all__ = ["dig", "require_socks"]
+__all__ = ["open_tunnel", "require_socks"]
 
 _READ_BYTES = 4_096
 
@@ -32,7 +32,7 @@ def require_socks() -> None:
         raise ConfigError([problem]) from None
 
 
-async def dig(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
+async def open_tunnel(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
     """Open a stream to a host's port through a proxy, which resolves the name.
 
     If cancelled, nothing is left open.

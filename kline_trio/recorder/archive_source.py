@@ -18,10 +18,10 @@ from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unp
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
 from kline_trio.recorder.broadcast import Filled
+from kline_trio.recorder.disk_space import retry_while_full
+from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.gathering import Gathered
 from kline_trio.recorder.halts import Halts
-from kline_trio.recorder.room import with_room
-from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
 from kline_trio.storage.ledger import Reason
 from kline_trio.storage.quiet import Sifted, sifted, without_spans
@@ -69,7 +69,7 @@ class ArchiveSource:
 
     archive: Archive
     storage: Storage
-    parse_door: Door
+    parse_door: SerialExecutor
     filled: Callable[[Filled], None]
     """Told of candles that went into the files past the journal."""
 
@@ -258,7 +258,7 @@ class ArchiveSource:
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
         known = await commit_door.run(store.files, frozenset([batch.series]))
-        merged = await with_room(merge_door.run, store.fill_in, whole, batch.series, known)
+        merged = await retry_while_full(merge_door.run, store.fill_in, whole, batch.series, known)
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
         # What no file was to be had for may be in one that is published later.
         lacking = [
@@ -268,7 +268,9 @@ class ArchiveSource:
             for piece in gap.common_with(file.span)
         ]
         lacking += [(span, Reason.ARCHIVE_QUIET) for span in quiet]
-        await with_room(commit_door.run, store.keep_filled, batch.series, merged, filled, lacking)
+        await retry_while_full(
+            commit_door.run, store.keep_filled, batch.series, merged, filled, lacking
+        )
         self.rows += whole.num_rows
         for span in filled:
             self.filled(Filled(batch.series, span, Source.ARCHIVE))

@@ -16,15 +16,15 @@ import attrs
 import trio
 
 from kline_trio.candle import Series
-from kline_trio.errors import NoRoomError
+from kline_trio.errors import DiskFullError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
+from kline_trio.recorder.disk_space import RETRY_SECONDS, retry_while_full
+from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.gathering import some
-from kline_trio.recorder.room import RETRY_SECONDS, with_room
-from kline_trio.recorder.seams import Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
-from kline_trio.storage.ledger import Absence, Account
+from kline_trio.storage.ledger import Gap, SeriesAccount
 
 __all__ = ["Auditor"]
 
@@ -84,7 +84,7 @@ class Auditor:
         while True:
             try:
                 await self.audit()
-            except NoRoomError:
+            except DiskFullError:
                 # The writer says so already.
                 await trio.sleep(RETRY_SECONDS)
             over = [one.series for one in self.series.in_state(State.SEALED)]
@@ -106,7 +106,7 @@ class Auditor:
           DiskError: the store could not be read or written; want of space is waited for.
         """
         while not self.is_stock_taken:
-            await with_room(self.audit)
+            await retry_while_full(self.audit)
             await trio.sleep(_JUDGE_SECONDS)
 
     async def audit(self) -> None:
@@ -131,7 +131,7 @@ class Auditor:
         Raises:
           DiskError: it could not be written, and not for want of space.
         """
-        with suppress(NoRoomError):
+        with suppress(DiskFullError):
             await self._retire()
             if self.may_judge():
                 await self._judge()
@@ -240,8 +240,8 @@ class Auditor:
         self.storage.gaps_named.ring()
 
     def _led_away(
-        self, accounts: Mapping[Series, Account], among: Iterable[Series]
-    ) -> dict[Series, Account]:
+        self, accounts: Mapping[Series, SeriesAccount], among: Iterable[Series]
+    ) -> dict[Series, SeriesAccount]:
         """Return the accounts whose watermarks lie beyond the exchange's time."""
         found = {}
         for one in among:
@@ -253,7 +253,7 @@ class Auditor:
                 found[one] = account
         return found
 
-    async def _rewind(self, accounts: Mapping[Series, Account]) -> None:
+    async def _rewind(self, accounts: Mapping[Series, SeriesAccount]) -> None:
         """Set watermarks back to the last candle that is stored; the next scan names the rest.
 
         An earlier version believed one witness of the time, and judged what was still to come.
@@ -273,7 +273,7 @@ class Auditor:
             past = Span(0, one.interval.open_time_ms(now_ms))
             ends_ms = [piece.to_ms for span in stored[one] for piece in span.common_with(past)]
             back_ms = max(ends_ms, default=min(account.first_ms, past.to_ms))
-            back = Account(min(account.first_ms, back_ms), back_ms)
+            back = SeriesAccount(min(account.first_ms, back_ms), back_ms)
             await self.storage.commit_door.run(store.rewind, {one: back}, now_ms)
 
     async def _adopt_changed_files(self, among: Sequence[Series] | None) -> None:
@@ -287,8 +287,8 @@ class Auditor:
             await self.storage.commit_door.run(store.adopt, some)
 
     def _not_recorded(
-        self, accounts: Mapping[Series, Account], now_ms: int
-    ) -> dict[Series, Account]:
+        self, accounts: Mapping[Series, SeriesAccount], now_ms: int
+    ) -> dict[Series, SeriesAccount]:
         """Return the accounts of series that were recorded up to the last stop, and are no more.
 
         Of a market that is not recorded at all no time is known, but that of another will do.
@@ -322,7 +322,7 @@ class Auditor:
             # From here on events wait: they may come while the ledger is read.
             if not one.begin_sealing():
                 return
-            ledger: list[Absence] = [
+            ledger: list[Gap] = [
                 *await run(store.asked_for, [one.series]),
                 *await run(store.touching, one.series, Span(one.watermark_ms - 1, _EVER_MS)),
             ]
@@ -338,7 +338,7 @@ class Auditor:
         store, rows = self.storage.store, 0
         changes = await self.storage.commit_door.run(store.ledger_changes)
         if changes != self._exported:
-            with suppress(NoRoomError):
+            with suppress(DiskFullError):
                 rows = await self.storage.merge_door.run(store.write_coverage)
                 self._exported = changes
         # It is written as a whole: the longer it gets, the more rarely.

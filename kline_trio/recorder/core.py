@@ -10,11 +10,11 @@ from kline_trio.exchange.archive import Archive
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.broadcast import Filled
+from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.lifetimes import Http
 from kline_trio.recorder.merger import Merger, MergeRule
 from kline_trio.recorder.rest_source import RestSource
-from kline_trio.recorder.seams import Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.catalog import first_stored_ms
 
@@ -56,7 +56,7 @@ class Core:
     def filler(
         self,
         config: Config,
-        seams: Seams,
+        environment: Environment,
         http: Http,
         filled: Callable[[Filled], None] = lambda _: None,
         undelivered: Callable[[Series, int], None] = lambda *_: None,
@@ -65,7 +65,7 @@ class Core:
 
         Args:
           config: how patiently gaps are asked for.
-          seams: to the world.
+          environment: to the world.
           http: where from.
           filled: told of candles that went into the files past the journal.
           undelivered: told of a candle that no stream brought though there were trades in it.
@@ -73,7 +73,7 @@ class Core:
         archive = ArchiveSource(
             Archive(http.client, config.archive),
             self.storage,
-            Door(seams.on_disk),
+            SerialExecutor(environment.on_disk),
             filled,
         )
         patience = config.completeness
@@ -87,7 +87,7 @@ class Core:
             archive,
             self.committed,
             undelivered,
-            seams.now,
+            environment.now,
         )
 
     async def _first_stored_ms(self, series: Series, span: Span) -> int | None:

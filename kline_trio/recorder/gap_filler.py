@@ -20,12 +20,12 @@ from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
 from kline_trio.recorder.backoff import Backoff
+from kline_trio.recorder.disk_space import retry_while_full
+from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.gathering import Gathered, some
 from kline_trio.recorder.rest_source import Outcome, RestSource
-from kline_trio.recorder.room import with_room
-from kline_trio.recorder.seams import Storage
 from kline_trio.recorder.series_set import SeriesSet
-from kline_trio.storage.ledger import Absence, Reason
+from kline_trio.storage.ledger import Gap, Reason
 
 __all__ = ["GapFiller"]
 
@@ -52,10 +52,10 @@ class _Choice:
 
     resting_until: Callable[[], float]
     """Return before when no row is for them, whatever the queue has."""
-    ready_at: Callable[[Absence], float]
+    ready_at: Callable[[Gap], float]
     """Return when a worker may take something of a row; infinity: not before news."""
     one_reads: trio.Lock = attrs.field(init=False, factory=trio.Lock)
-    ready: list[Absence] = attrs.field(init=False, factory=list)
+    ready: list[Gap] = attrs.field(init=False, factory=list)
     """Those that a worker could take when they were read, newest first."""
     look_at: float = attrs.field(init=False, default=-math.inf)
     """When to read the queue again, on our own clock, if nothing happens before."""
@@ -166,7 +166,7 @@ class GapFiller:
                 now_ms = self._now_ms(gap.series)
                 self.archive.take(gap.series, share, now_ms, is_last_resort=is_last_resort)
 
-    async def _next(self, choice: _Choice) -> list[Absence]:
+    async def _next(self, choice: _Choice) -> list[Gap]:
         """Wait for the newest row that a worker may take now.
 
         Return it with others of its series, by time. They may have been filled since they were
@@ -201,7 +201,7 @@ class GapFiller:
             # series that was released while others were read is looked at again at once.
             choice.look_at = min([choice.look_at, *times])
 
-    async def _read_rows(self, after: Absence | None) -> list[Absence]:
+    async def _read_rows(self, after: Gap | None) -> list[Gap]:
         store = self.storage.store
         return await self.storage.commit_door.run(store.queue, _ROWS_AT_ONCE, after)
 
@@ -211,7 +211,7 @@ class GapFiller:
         names = [one.trade_type for one in markets if one.pool == pool]
         return min(map(self.backoff.resting_until, names))
 
-    def _ready_at(self, pool: str, gap: Absence) -> float:
+    def _ready_at(self, pool: str, gap: Gap) -> float:
         """Return when something of a gap may be asked of a pool's markets over REST."""
         series, now = gap.series, trio.current_time()
         is_of_pool = self.rest.markets[series.trade_type].market.pool == pool
@@ -226,7 +226,7 @@ class GapFiller:
         is_forming = not self._closed(gap) and gap.span.from_ms < self.until_ms
         return now + _FORMING_SECONDS if is_forming else math.inf
 
-    def _split(self, gap: Absence) -> tuple[Span | None, list[Span]]:
+    def _split(self, gap: Gap) -> tuple[Span | None, list[Span]]:
         """Return what of a gap to ask the archive for, and what to ask REST for, now or later."""
         taken = sorted(self.archive.spans_of(gap.series))
         open_spans = [piece for span in self._closed(gap) for piece in span.without(taken)]
@@ -272,7 +272,7 @@ class GapFiller:
     def _rests(self, series: Series) -> bool:
         return self.backoff.resting_until(series) > trio.current_time()
 
-    def _closed(self, gap: Absence) -> tuple[Span, ...]:
+    def _closed(self, gap: Gap) -> tuple[Span, ...]:
         """Return the candles of a recorded series' gap that have closed, and are wanted.
 
         A gap can still be forming if its symbol trades again. No answer proves that such a candle
@@ -289,7 +289,7 @@ class GapFiller:
 
     # Asking.
 
-    async def _ask(self, series: Series, rows: Sequence[Absence]) -> None:
+    async def _ask(self, series: Series, rows: Sequence[Gap]) -> None:
         now = trio.current_time()
         gaps = [
             attrs.evolve(row, span=piece)
@@ -317,7 +317,9 @@ class GapFiller:
         await self._commit(series, outcome)
 
     async def _commit(self, series: Series, outcome: Outcome) -> None:
-        await with_room(self.storage.commit_door.run, self.storage.store.refill, outcome.refills)
+        await retry_while_full(
+            self.storage.commit_door.run, self.storage.store.refill, outcome.refills
+        )
         self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
         for refill in outcome.refills:
             if self.archive.halts.answered(refill):

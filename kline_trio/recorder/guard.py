@@ -2,7 +2,7 @@
 
 import trio
 
-from kline_trio.recorder.seams import Storage
+from kline_trio.recorder.environment import Storage
 
 __all__ = ["guard"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from kline_trio.candle import Series
 from kline_trio.interval import Span
-from kline_trio.storage.ledger import Refill
+from kline_trio.storage.ledger import FetchResult
 
 __all__ = ["Halts"]
 
@@ -79,7 +79,7 @@ class Halts:
         day.bounds.append((span.from_ms, span.to_ms, expected))
         day.seen_at = now
 
-    def answered(self, refill: Refill) -> bool:
+    def answered(self, refill: FetchResult) -> bool:
         """Take down an answer of REST. Return whether others may have waited for it."""
         series, span = refill.series, refill.span
         if self._busiest(series, span) != series:

@@ -3,8 +3,8 @@
 import logging
 from datetime import UTC, datetime
 
-from kline_trio.recorder.room import with_room
-from kline_trio.recorder.seams import Storage
+from kline_trio.recorder.disk_space import retry_while_full
+from kline_trio.recorder.environment import Storage
 from kline_trio.storage.holes import Holdings
 from kline_trio.storage.ledger_comparison import LedgerComparison, ledger_comparisons
 
@@ -54,7 +54,9 @@ async def _compare(storage: Storage, some: LedgerComparison, look: Holdings) -> 
       how many candles became gaps.
     """
     for _ in range(_MOST_LOOKS):
-        count: int | None = await with_room(storage.commit_door.run, storage.store.compare, look)
+        count: int | None = await retry_while_full(
+            storage.commit_door.run, storage.store.compare, look
+        )
         if count is not None:
             if count:
                 _say(look, count)

@@ -7,9 +7,9 @@ from contextlib import suppress
 import attrs
 import trio
 
-from kline_trio.errors import NoRoomError
+from kline_trio.errors import DiskFullError
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.recorder.seams import Storage
+from kline_trio.recorder.environment import Storage
 
 __all__ = ["Heartbeat"]
 
@@ -54,7 +54,7 @@ class Heartbeat:
 
     async def _keep(self, pid: int | None) -> None:
         local_ms = round(self.wall_clock() * 1_000)
-        with suppress(NoRoomError):
+        with suppress(DiskFullError):
             store = self.storage.store
             await self.storage.commit_door.run(store.beat, pid, self._times_ms(), local_ms)
 

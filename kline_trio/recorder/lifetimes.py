@@ -8,15 +8,15 @@ import httpx2
 import trio
 
 from kline_trio.config import Config, StoreConfig
-from kline_trio.errors import NoRoomError, StoreInUseError
+from kline_trio.errors import DiskFullError, StoreInUseError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.http import http_client
 from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.exchange.transport import Dialler
-from kline_trio.exchange.weights import WeightPool
-from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
-from kline_trio.recorder.seams import Door, Seams, Storage
+from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
+from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
 from kline_trio.storage.store import Store
 
 __all__ = ["Http", "check_ways", "lone_error_plain", "open_http", "open_store"]
@@ -34,7 +34,7 @@ class Http:
     """By trade type, all three."""
 
     @classmethod
-    def of(cls, config: Config, client: httpx2.AsyncClient, parse_door: Door) -> "Http":
+    def of(cls, config: Config, client: httpx2.AsyncClient, parse_door: SerialExecutor) -> "Http":
         """The markets of a configuration; those of one pool share its budget.
 
         Args:
@@ -42,11 +42,11 @@ class Http:
           client: carries the requests.
           parse_door: through which large answers are parsed, in a thread.
         """
-        pools: dict[str, WeightPool] = {}
+        pools: dict[str, RateLimiter] = {}
         markets = {}
         for trade_type, market in MARKETS.items():
             pool = pools.setdefault(
-                market.pool, WeightPool(market.weight_per_minute, config.rest.weight_share)
+                market.pool, RateLimiter(market.weight_per_minute, config.rest.weight_share)
             )
             hosts = config.endpoints[trade_type].rest
             markets[trade_type] = RestMarket(
@@ -63,7 +63,7 @@ class Http:
 @asynccontextmanager
 async def open_store(
     config: Config,
-    seams: Seams,
+    environment: Environment,
     advice: str = "",
     stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
 ) -> AsyncIterator[Storage]:
@@ -71,20 +71,23 @@ async def open_store(
 
     Args:
       config: where the store is.
-      seams: to the world.
+      environment: to the world.
       advice: goes behind the words of a StoreInUseError.
       stop_asked: returns when the wait for room is to end.
 
     Raises:
-      NoRoomError: there was no room until a stop was asked.
+      DiskFullError: there was no room until a stop was asked.
       ConfigError: what is named to reach the exchange cannot be used; nothing was made.
       StoreInUseError: another process holds it.
       DiskError: it cannot be made, read or written.
     """
-    if seams.dial is None:
+    if environment.dial is None:
         # Before anything is made on the disk.
         await trio.to_thread.run_sync(check_ways, config)
-    commit_door, merge_door = Door(seams.on_disk), Door(seams.on_disk)
+    commit_door, merge_door = (
+        SerialExecutor(environment.on_disk),
+        SerialExecutor(environment.on_disk),
+    )
     try:
         store = await _opened(config.store, commit_door, stop_asked)
     except StoreInUseError as error:
@@ -98,13 +101,13 @@ async def open_store(
 
 
 async def _opened(
-    where: StoreConfig, commit_door: Door, stop_asked: Callable[[], Awaitable[None]]
+    where: StoreConfig, commit_door: SerialExecutor, stop_asked: Callable[[], Awaitable[None]]
 ) -> Store:
-    words = NoRoomWords()
+    words = DiskFullLog()
     while True:
         try:
             store = await commit_door.run(Store.open, where.path, where.layout)
-        except NoRoomError as error:
+        except DiskFullError as error:
             words.no_room(error, "nothing is recorded until the store can be opened")
             with trio.move_on_after(RETRY_SECONDS) as patience:
                 await stop_asked()
@@ -116,17 +119,19 @@ async def _opened(
 
 
 @asynccontextmanager
-async def open_http(config: Config, seams: Seams) -> AsyncIterator[Http]:
+async def open_http(config: Config, environment: Environment) -> AsyncIterator[Http]:
     """Ask over HTTP while the body runs.
 
     Raises:
       ConfigError: the CA file or a proxy cannot be used.
     """
-    if seams.dial is None:
+    if environment.dial is None:
         await trio.to_thread.run_sync(check_ways, config)
     ways = config.connection
-    async with http_client(ways.ca_file, ways.proxy, seams.http_transport, _REST_SECONDS) as client:
-        yield Http.of(config, client, Door(seams.on_disk))
+    async with http_client(
+        ways.ca_file, ways.proxy, environment.http_transport, _REST_SECONDS
+    ) as client:
+        yield Http.of(config, client, SerialExecutor(environment.on_disk))
 
 
 def check_ways(config: Config) -> None:

@@ -13,24 +13,24 @@ import trio
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Connection, Dial
-from kline_trio.exchange.connection_log import ConnectionLog
-from kline_trio.exchange.happenings import (
+from kline_trio.exchange.connection_events import (
     BadFrame,
-    Ended,
-    Happening,
+    CloseReason,
+    ConnectionEvent,
+    Disconnected,
     Heard,
     Ready,
     RefusedStream,
     ShutdownAnnounced,
     SilentStreams,
-    Why,
 )
+from kline_trio.exchange.connection_log import ConnectionLog
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import CandleClosed, ContractChanged, stream_name
 from kline_trio.interval import Span
+from kline_trio.recorder.connection_pool import ConnectionHandle, ConnectionPool, Shard, Slot
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gathering import Gathered
-from kline_trio.recorder.roster import Life, Roster, Seat, Shard
-from kline_trio.recorder.seams import Seams
 
 __all__ = ["Listener", "backoff_seconds"]
 
@@ -84,7 +84,7 @@ class Listener:
     """The market's WebSocket hosts, tried in order."""
     patience: ConnectionConfig
     dial: Dial
-    seams: Seams
+    environment: Environment
     send: trio.MemorySendChannel[ReceivedCandle]
     """This listener's own end; closed when it ends."""
     hear_time: Callable[[int, Series], None]
@@ -100,13 +100,13 @@ class Listener:
 
     bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many frames could not be taken, by reason."""
-    _roster: Roster = attrs.field(init=False)
-    _connections: dict[Life, Connection] = attrs.field(init=False, factory=dict)
+    _roster: ConnectionPool = attrs.field(init=False)
+    _connections: dict[ConnectionHandle, Connection] = attrs.field(init=False, factory=dict)
     _hears_of_contracts: bool = attrs.field(init=False, default=False)
     _newest: dict[Series, Candle] = attrs.field(init=False, factory=dict)
     """The last candle that was sent on, of each series."""
     _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
-    _logs: WeakKeyDictionary[Seat, ConnectionLog] = attrs.field(
+    _logs: WeakKeyDictionary[Slot, ConnectionLog] = attrs.field(
         init=False, factory=WeakKeyDictionary
     )
     _named: set[str] = attrs.field(init=False, factory=set)
@@ -126,11 +126,11 @@ class Listener:
         )
         self._refused = Gathered(lambda names, message: words.refused([*names], message))
         self._gathered = (self._renewed, self._moved, self._refused)
-        self._roster = Roster(
+        self._roster = ConnectionPool(
             self.market.streams_per_connection - self.market.has_contract_stream,
             self.patience.redundancy,
             self.patience.max_age_hours * 3_600,
-            self.seams.dials,
+            self.environment.dials,
         )
 
     def listen_to(self, series: Iterable[Series]) -> None:
@@ -195,7 +195,7 @@ class Listener:
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        chances = iter(self.seams.random.random, None)
+        chances = iter(self.environment.random.random, None)
         with self.send, ExitStack() as at_the_end:
             for one in self._gathered:
                 at_the_end.callback(one.close)
@@ -215,7 +215,7 @@ class Listener:
                     with trio.move_on_at(min(plan.again_at, say_at)):
                         await self._news.wait()
 
-    def _connection(self, life: Life) -> Connection:
+    def _connection(self, life: ConnectionHandle) -> Connection:
         seat = life.seat
         return Connection(
             self.market,
@@ -228,16 +228,16 @@ class Listener:
             connect_seconds=self.patience.connect_seconds,
             stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
             rest_seconds=self.patience.read_pause_seconds,
-            lull=self.seams.lull,
+            shared_timer=self.environment.shared_timer,
             # One shard's is enough, and each of its connections, for none of them is for ever.
             hears_of_contracts=self._hears_of_contracts and seat.shard is self._roster.shards[0],
         )
 
-    async def _live(self, life: Life, url: str) -> None:
+    async def _live(self, life: ConnectionHandle, url: str) -> None:
         seat, connection = life.seat, self._connections[life]
         ended = await connection.live(self.dial, url, life.nth)
         del self._connections[life]
-        self._roster.end(life, stalled=ended.why is Why.STALLED)
+        self._roster.end(life, stalled=ended.why is CloseReason.STALLED)
         now = trio.current_time()
         if not life.is_retired:
             goes_on = any(one.delivers for other in seat.shard.seats for one in other.lives)
@@ -247,17 +247,17 @@ class Listener:
             seat.not_before = max(seat.not_before, now + wait)
         self._tell()
 
-    async def _retire(self, life: Life) -> None:
+    async def _retire(self, life: ConnectionHandle) -> None:
         connection = self._connections.get(life)
         if connection is not None:
             if life.seat.lives and life.seat.shard in self._roster.shards:
                 self._log(life.seat).retired(trio.current_time() - life.began_at)
             await connection.retire()
 
-    def _wait_seconds(self, ended: Ended, failures: int) -> float:
-        if ended.why is Why.SHUTDOWN and ended.heard:
+    def _wait_seconds(self, ended: Disconnected, failures: int) -> float:
+        if ended.why is CloseReason.SHUTDOWN and ended.heard:
             return 0.0
-        wait = backoff_seconds(failures, self.seams.random.random())
+        wait = backoff_seconds(failures, self.environment.random.random())
         asked = min(ended.retry_after_seconds or 0.0, _MAX_RETRY_AFTER_SECONDS)
         return max(wait, asked, _LEAST_WAIT_SECONDS.get(ended.status or 0, 0.0))
 
@@ -267,7 +267,7 @@ class Listener:
         if self._newest.get(event.series) == event.candle:
             return  # another connection was faster
         self._newest[event.series] = event.candle
-        received = ReceivedCandle(event.series, event.candle, self.seams.now())
+        received = ReceivedCandle(event.series, event.candle, self.environment.now())
         self.received(event.series, event.candle.open_time_ms)
         is_sent = False
         try:
@@ -286,12 +286,12 @@ class Listener:
                 self._newest.pop(event.series, None)
                 self.dropped(event.series, event.candle.open_time_ms)
 
-    def _told_up_to(self, life: Life, event_time_ms: int) -> None:
+    def _told_up_to(self, life: ConnectionHandle, event_time_ms: int) -> None:
         life.newest_ms = max(life.newest_ms, event_time_ms)
         if len(life.seat.lives) > 1:
             self._tell()
 
-    def _report(self, life: Life, happening: Happening) -> None:
+    def _report(self, life: ConnectionHandle, happening: ConnectionEvent) -> None:
         words = self._log(life.seat)
         match happening:
             case Heard():
@@ -325,7 +325,7 @@ class Listener:
             case ContractChanged():
                 self.contract_changed(happening.trade_type or self.market.trade_type)
 
-    def _revive(self, life: Life, name: str) -> None:
+    def _revive(self, life: ConnectionHandle, name: str) -> None:
         """Ask for a dead stream anew; from the second time on, over another connection."""
         count, shard = self._suspicions[name].count, life.seat.shard
         self._suspicions[name] = attrs.evolve(self._suspicions[name], is_open=False)
@@ -360,7 +360,7 @@ class Listener:
             if not life.is_retired
         ]
 
-    def _log(self, seat: Seat) -> ConnectionLog:
+    def _log(self, seat: Slot) -> ConnectionLog:
         if seat not in self._logs:
             name = self.market.trade_type
             part = str(seat.shard.number) if self._roster.is_split else ""

@@ -9,10 +9,10 @@ import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle, Series
-from kline_trio.errors import NoRoomError
-from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
-from kline_trio.recorder.seams import Storage
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.errors import DiskFullError
+from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
+from kline_trio.recorder.environment import Storage
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.parquet import FileMerge, plan_merges
 
 __all__ = ["SHARE", "MergeRule", "Merger"]
@@ -66,9 +66,9 @@ class Merger:
     storage: Storage
     rule: MergeRule
 
-    _newest_file: dict[Series, MergedFile] = attrs.field(init=False, factory=dict)
+    _newest_file: dict[Series, FileEntry] = attrs.field(init=False, factory=dict)
     """Of each series the file with the newest candles, whatever file was merged last."""
-    _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
+    _words: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
     _waiting: dict[Series, _Waiting] = attrs.field(init=False, factory=dict)
     _agenda: list[tuple[float, Series]] = attrs.field(init=False, factory=list)
     """A heap: when what waits is due, or was thought to be. To look at all that waits at each
@@ -155,7 +155,7 @@ class Merger:
                 if gaps:
                     self.storage.gaps_named.ring()
             self._words.room("; merges go on")
-        except NoRoomError as error:
+        except DiskFullError as error:
             self._words.no_room(error, "what is accepted waits in the journal")
             again = self._waiting.setdefault(series, _Waiting(waiting.since))
             again.since = waiting.since
@@ -165,7 +165,7 @@ class Merger:
             # Its file has grown, or is to be tried again later.
             self._plan(series)
 
-    def _planned(self, series: Series) -> list[tuple[FileMerge, MergedFile | None]]:
+    def _planned(self, series: Series) -> list[tuple[FileMerge, FileEntry | None]]:
         """What waits of a series, by file, each with the manifest's entry of that file."""
         merges = plan_merges(self.storage.store.layout, series, self.storage.store.take(series))
         listed = self.storage.store.listed(merge.path for merge in merges)

@@ -17,7 +17,7 @@ from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.recorder.universe import Universe
-from kline_trio.storage.ledger import Account
+from kline_trio.storage.ledger import SeriesAccount
 from kline_trio.symbols import idle_patterns, unknown_symbols, wanted, was_meant
 
 __all__ = ["Recording"]
@@ -69,7 +69,7 @@ class Recording:
             one.trade_type == trade_type for one in self.config.patterns
         )
 
-    def go_on_with(self, accounts: Mapping[Series, Account]) -> None:
+    def go_on_with(self, accounts: Mapping[Series, SeriesAccount]) -> None:
         """Begin, with what is known of the series that were recorded before."""
         # A pattern does not mean what ended before the start and was not sealed then.
         self._series = tuple(

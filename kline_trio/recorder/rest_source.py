@@ -17,7 +17,7 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.recorder.witnesses import APART_SECONDS, Witnesses
-from kline_trio.storage.ledger import Absence, Reason, Refill
+from kline_trio.storage.ledger import FetchResult, Gap, Reason
 
 __all__ = ["Outcome", "RestSource"]
 
@@ -38,7 +38,7 @@ _UNPROVEN_WAIT_SECONDS = 2.0
 class Outcome:
     """What an answer makes of gaps."""
 
-    refills: tuple[Refill, ...]
+    refills: tuple[FetchResult, ...]
     wait_seconds: Mapping[Span, float] = attrs.field(factory=dict)
     """After how long what is still absent of a span is to be asked for again."""
     undelivered_ms: int | None = None
@@ -93,7 +93,7 @@ class RestSource:
     _bad_rows: set[str] = attrs.field(init=False, factory=set)
     """The faults of rows that were logged: each is named once."""
 
-    async def ask(self, series: Series, gaps: Sequence[Absence]) -> Outcome:
+    async def ask(self, series: Series, gaps: Sequence[Gap]) -> Outcome:
         """Ask for the newest of the gaps, and for as many before it as fit on the same page.
 
         Args:
@@ -132,8 +132,8 @@ class RestSource:
         return Outcome(tuple(refills), waits, max(undelivered, default=None))
 
     async def _judged(
-        self, series: Series, gaps: Sequence[Absence], answer: Answer
-    ) -> tuple[list[Refill], dict[Span, float]]:
+        self, series: Series, gaps: Sequence[Gap], answer: Answer
+    ) -> tuple[list[FetchResult], dict[Span, float]]:
         """Return what becomes of gaps by an answer, and after how long to ask for what again.
 
         What the answer says nothing of, it does not count for: candles whose close is not proven,
@@ -158,7 +158,7 @@ class RestSource:
                 found = [
                     ms for ms in answer.candles if span.from_ms <= ms.open_time_ms < span.to_ms
                 ]
-                refill = Refill(series, span, tuple(found), Source.REST)
+                refill = FetchResult(series, span, tuple(found), Source.REST)
                 wait = self._wait_seconds(gap)
                 if len(found) == interval.count(span):
                     refills.append(refill)
@@ -171,7 +171,7 @@ class RestSource:
                 for span in gap.span.common_with(bad):
                     is_sure = self._spoiled.agree(series, span, answer.host, now)
                     closes = Reason.OFF_THE_GRID if is_sure else None
-                    refills.append(Refill(series, span, (), Source.REST, closes))
+                    refills.append(FetchResult(series, span, (), Source.REST, closes))
                     if not is_sure:
                         waits[span] = APART_SECONDS
         for said in (piece for gap in gaps for piece in gap.span.without(left_out)):
@@ -185,7 +185,7 @@ class RestSource:
         return refills, waits
 
     def _unsure(
-        self, series: Series, gaps: Sequence[Absence], answer: Answer, now: float
+        self, series: Series, gaps: Sequence[Gap], answer: Answer, now: float
     ) -> list[Span]:
         """Return of which candles no other answer has had the same rows."""
         unsure = []
@@ -202,8 +202,8 @@ class RestSource:
         return unsure
 
     async def _closed(
-        self, series: Series, closing: Sequence[tuple[Absence, Refill]]
-    ) -> tuple[list[Refill], dict[Span, float]]:
+        self, series: Series, closing: Sequence[tuple[Gap, FetchResult]]
+    ) -> tuple[list[FetchResult], dict[Span, float]]:
         """Return the refills that close these gaps, or else after how long to ask again.
 
         That a symbol had ended takes two answers with the same newest candle, 10 seconds apart.
@@ -232,20 +232,20 @@ class RestSource:
                 waits[refill.span] = APART_SECONDS
         return closed, waits
 
-    def refused(self, gaps: Sequence[Absence]) -> Outcome:
+    def refused(self, gaps: Sequence[Gap]) -> Outcome:
         """Derive what becomes of gaps that the exchange will not answer for, whatever the page.
 
         Like an absence, a refusal is believed when it stays the same over all attempts.
         """
         waits = self._waits(gaps)
         refills = [
-            Refill(gap.series, gap.span, (), Source.REST, Reason.REFUSED if is_last else None)
+            FetchResult(gap.series, gap.span, (), Source.REST, Reason.REFUSED if is_last else None)
             for gap in gaps
             for is_last in [gap.span not in waits]
         ]
         return Outcome(tuple(refills), waits)
 
-    async def before_the_first(self, series: Series, gaps: Sequence[Absence]) -> Outcome:
+    async def before_the_first(self, series: Series, gaps: Sequence[Gap]) -> Outcome:
         """Close what is older than the series' first candle, rather than ask for years of it.
 
         Two answers about the first candle must agree, 10 seconds apart. What is stored is no
@@ -271,15 +271,15 @@ class RestSource:
         closes = Reason.NOT_LISTED if said.is_sure else None
         spans = [span for gap in gaps for span in gap.span.common_with(before)]
         waits = {} if said.is_sure else dict.fromkeys(spans, APART_SECONDS)
-        refills = [Refill(series, span, (), Source.REST, closes) for span in spans]
+        refills = [FetchResult(series, span, (), Source.REST, closes) for span in spans]
         return Outcome(tuple(refills), waits)
 
-    def _waits(self, gaps: Iterable[Absence]) -> dict[Span, float]:
+    def _waits(self, gaps: Iterable[Gap]) -> dict[Span, float]:
         """Return after how long to ask again for those gaps that are not given up."""
         waits = ((gap.span, self._wait_seconds(gap)) for gap in gaps)
         return {span: seconds for span, seconds in waits if seconds is not None}
 
-    def _wait_seconds(self, gap: Absence) -> float | None:
+    def _wait_seconds(self, gap: Gap) -> float | None:
         """Return when to ask again; None: what this attempt does not bring is not there."""
         now_ms = self.markets[gap.series.trade_type].clock.now_ms
         is_old = now_ms is not None and gap.span.to_ms < now_ms - _OLD_MS
@@ -306,7 +306,7 @@ class RestSource:
             hint_ms = listing.onboard_ms if listing else None
         return _that_has_come(await rest.oldest_open_time_ms(series, hint_ms), rest)
 
-    async def _last_ms(self, series: Series, gaps: Iterable[Absence]) -> float:
+    async def _last_ms(self, series: Series, gaps: Iterable[Gap]) -> float:
         """Return after which candle of a series none comes; infinity while its symbol is traded."""
         waited = [
             sum(self._wait_seconds(attrs.evolve(gap, asked=n)) or 0.0 for n in range(gap.asked))

@@ -12,7 +12,7 @@ import attrs
 
 from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series
 from kline_trio.recorder.series_state import Added, Due, Listed, Removed, SeriesState, State
-from kline_trio.storage.ledger import Account
+from kline_trio.storage.ledger import SeriesAccount
 
 __all__ = ["SeriesSet"]
 
@@ -145,12 +145,12 @@ class SeriesSet:
             for state in sorted(found, key=lambda one: _NAMES(one.series))
         ]
 
-    def moved(self) -> dict[Series, Account]:
+    def moved(self) -> dict[Series, SeriesAccount]:
         """Return the accounts whose watermarks the journal does not have yet."""
         found = ((series, state.moved()) for series, state in self._states.items())
         return {series: account for series, account in found if account is not None}
 
-    def confirm_moved(self, accounts: Mapping[Series, Account]) -> None:
+    def confirm_moved(self, accounts: Mapping[Series, SeriesAccount]) -> None:
         """Adopt accounts that are in the journal now."""
         for series, account in accounts.items():
             self._states[series].confirm_moved(account)

@@ -36,7 +36,7 @@ import attrs
 from kline_trio.candle import MAX_TIME_MS, Series, Source
 from kline_trio.interval import Span
 from kline_trio.spans import SpanSet, joined
-from kline_trio.storage.ledger import Absence, Account, Reason, Refill
+from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount
 from kline_trio.storage.ledger import State as GapState
 
 __all__ = ["Added", "Due", "Listed", "Removed", "Seal", "SeriesState", "State"]
@@ -94,7 +94,7 @@ class Presence:
     since_then: Reason
     """Why a candle is absent that closes later."""
 
-    def explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Absence]:
+    def explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Gap]:
         """Give the gaps with their reasons: who was not there cannot have received anything."""
         reasons = (
             (Reason.RECORDER_DOWN, 0, self.retired_ms),
@@ -105,7 +105,7 @@ class Presence:
             for reason, from_ms, to_ms in reasons:
                 if from_ms < to_ms:
                     for piece in span.common_with(Span(from_ms, to_ms)):
-                        yield Absence(series, piece, now_ms, reason)
+                        yield Gap(series, piece, now_ms, reason)
 
 
 @attrs.frozen
@@ -113,10 +113,10 @@ class Due:
     """What is to be written of a series, and what its state becomes with the commit."""
 
     series: Series
-    gaps: tuple[Absence, ...]
+    gaps: tuple[Gap, ...]
     judged_ms: int
     """Each due candle that opens before is durable, in flight or a gap."""
-    account: Account
+    account: SeriesAccount
     presence: Presence
     in_flight: frozenset[int]
     """Open times that were left out, since they were on their way then."""
@@ -128,11 +128,11 @@ class Due:
 class Seal:
     """The end of a series as it is to be written."""
 
-    closed: Refill
+    closed: FetchResult
     """Gaps after the end become `delisted`."""
-    gaps: tuple[Absence, ...]
+    gaps: tuple[Gap, ...]
     """The first candle that is not recorded, where flat candles go on."""
-    account: Account
+    account: SeriesAccount
 
 
 _SETTLED = (State.LIVE, State.ENDING, State.SEALED, State.RETIRED)
@@ -152,7 +152,7 @@ class SeriesState:
 
     series: Series
     state: State = attrs.field(init=False, default=State.RETIRED)
-    account: Account | None = attrs.field(init=False, default=None)
+    account: SeriesAccount | None = attrs.field(init=False, default=None)
     """As the journal has it; None until the series is live."""
     started_ms: int | None = attrs.field(init=False, default=None)
     """When recording began, as far as it is known."""
@@ -273,7 +273,7 @@ class SeriesState:
         """Whether the candle was judged of which the exchange is to say that there is none."""
         return self._end is not None and self.watermark_ms >= self._end.to_ms
 
-    def moved(self) -> Account | None:
+    def moved(self) -> SeriesAccount | None:
         """Return the account with its present watermark; None if the journal has that one.
 
         Durable candles that are not due yet are accounted for, too.
@@ -299,7 +299,7 @@ class SeriesState:
 
     def begin(
         self,
-        known: Account | None,
+        known: SeriesAccount | None,
         stored: Iterable[Span],
         since_ms: int | None,
         grace_ms: int,
@@ -320,7 +320,7 @@ class SeriesState:
         present = joined([*stored, *self._durable])
         if known is None:
             first_ms = present[0].from_ms if present else interval.open_time_ms(now_ms)
-            known = Account(first_ms, first_ms)
+            known = SeriesAccount(first_ms, first_ms)
         started_ms = retired_ms = interval.open_time_ms(now_ms)
         if known.retired_ms is not None:
             last_ms = max(known.watermark_ms, interval.open_time_ms(known.retired_ms))
@@ -335,9 +335,9 @@ class SeriesState:
         since = [ms for ms in (since_ms, self._listed_ms) if ms is not None]
         if since and interval.open_time_ms(min(since)) < first_ms:
             past = Span(interval.open_time_ms(min(since)), first_ms)
-            gaps.append(Absence(self.series, past, now_ms, Reason.NOT_CONFIGURED))
+            gaps.append(Gap(self.series, past, now_ms, Reason.NOT_CONFIGURED))
             first_ms = past.from_ms
-        account = self._marked(Account(first_ms, known.watermark_ms), until_ms)
+        account = self._marked(SeriesAccount(first_ms, known.watermark_ms), until_ms)
         in_flight = frozenset(self._in_flight)
         return Due(self.series, tuple(gaps), until_ms, account, presence, in_flight, tuple(present))
 
@@ -358,7 +358,7 @@ class SeriesState:
         retired = attrs.evolve(due.account, retired_ms=due.account.watermark_ms)
         return attrs.evolve(due, account=retired)
 
-    def seal(self, ledger: Sequence[Absence], now_ms: int | None) -> Seal | None:
+    def seal(self, ledger: Sequence[Gap], now_ms: int | None) -> Seal | None:
         """Return the end of a series; None as long as a gap is to be asked for.
 
         What is in flight may be a trade after the end, so it is waited for.
@@ -381,18 +381,20 @@ class SeriesState:
             and (one.state is GapState.PENDING or one.reason is Reason.DELISTED)
             for one in ledger
         )
-        gaps: tuple[Absence, ...] = ()
+        gaps: tuple[Gap, ...] = ()
         ends_ms = mark_ms
         if not is_absent:
             first_ms = self._first_unknown_ms(mark_ms)
             ends_ms = self.series.interval.end_time_ms(first_ms)
             span, seen_ms = Span(first_ms, ends_ms), now_ms or ends_ms
-            gaps = (Absence(self.series, span, seen_ms, Reason.DELISTED, GapState.CLOSED),)
-        closed = Refill(self.series, Span(end.from_ms, mark_ms), (), Source.REST, Reason.DELISTED)
+            gaps = (Gap(self.series, span, seen_ms, Reason.DELISTED, GapState.CLOSED),)
+        closed = FetchResult(
+            self.series, Span(end.from_ms, mark_ms), (), Source.REST, Reason.DELISTED
+        )
         account = attrs.evolve(self.account, watermark_ms=ends_ms, retired_ms=ends_ms)
         return Seal(closed, gaps, account)
 
-    def _marked(self, account: Account, until_ms: int) -> Account:
+    def _marked(self, account: SeriesAccount, until_ms: int) -> SeriesAccount:
         """Return an account with its watermark there, or before the first candle in flight.
 
         It never goes back: what is in flight before the old one is durable, or pending, and comes
@@ -448,7 +450,7 @@ class SeriesState:
         if self.state is State.SCANNING:
             self.confirm_transition()
 
-    def confirm_moved(self, account: Account) -> None:
+    def confirm_moved(self, account: SeriesAccount) -> None:
         """Adopt an account whose watermark is in the journal."""
         if self.account is not None:
             self.account = account
@@ -468,5 +470,5 @@ class SeriesState:
         self._enter(_AFTER_THE_COMMIT[self.state])
 
 
-def _is_in(open_time_ms: int, gaps: Iterable[Absence]) -> bool:
+def _is_in(open_time_ms: int, gaps: Iterable[Gap]) -> bool:
     return any(gap.span.from_ms <= open_time_ms < gap.span.to_ms for gap in gaps)

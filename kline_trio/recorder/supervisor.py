@@ -16,6 +16,8 @@ from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
 from kline_trio.recorder.core import Core
+from kline_trio.recorder.disk_space import watch_disk_space
+from kline_trio.recorder.environment import Environment, RecurringEvent, SerialExecutor, Storage
 from kline_trio.recorder.guard import guard
 from kline_trio.recorder.healing import heal
 from kline_trio.recorder.heartbeat import Heartbeat
@@ -23,12 +25,10 @@ from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, ope
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.recording import Recording
-from kline_trio.recorder.room import watch_room
-from kline_trio.recorder.seams import Bell, Door, Seams, Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.universe import Universe
 from kline_trio.recorder.writer import Writer
-from kline_trio.storage.memory import give_back
+from kline_trio.storage.memory import trim_heap
 from kline_trio.storage.universe import UniverseFile
 from kline_trio.symbols import series_of
 
@@ -53,7 +53,7 @@ class Recorder:
 
     _broadcast: Broadcast
     _recording: Recording
-    _seams: Seams
+    _seams: Environment
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -136,7 +136,7 @@ def _demand_config(config: object) -> None:
 @asynccontextmanager
 async def open_recorder(
     config: Config,
-    seams: Seams | None = None,
+    environment: Environment | None = None,
     stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
 ) -> AsyncIterator[Recorder]:
     """Record while the body runs.
@@ -147,7 +147,7 @@ async def open_recorder(
 
     Args:
       config: what to record, from where, to where.
-      seams: to the world.
+      environment: to the world.
       stop_asked: returns when the body would end at once: a disk that has no room at the start is
         not waited for any longer then.
 
@@ -161,9 +161,9 @@ async def open_recorder(
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError(_NO_TRIO)
     _demand_config(config)
-    seams = seams or Seams()
+    environment = environment or Environment()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
-    async with open_store(config, seams, stop_asked=stop_asked) as storage:
+    async with open_store(config, environment, stop_asked=stop_asked) as storage:
         broadcast = Broadcast()
         core = Core.of(config, storage, broadcast.publish)
         writer = Writer(
@@ -173,14 +173,14 @@ async def open_recorder(
             core.series.dropped,
         )
         with lone_error_plain():
-            async with open_http(config, seams) as http, trio.open_nursery() as outer:
-                hints = {name: Bell() for name in http.markets}
+            async with open_http(config, environment) as http, trio.open_nursery() as outer:
+                hints = {name: RecurringEvent() for name in http.markets}
                 listeners = listeners_of(
-                    config, seams, http, send, core.series, lambda name: hints[name].ring()
+                    config, environment, http, send, core.series, lambda name: hints[name].ring()
                 )
                 filler = core.filler(
                     config,
-                    seams,
+                    environment,
                     http,
                     broadcast.publish_fill,
                     lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
@@ -202,13 +202,13 @@ async def open_recorder(
                 )
                 recording = Recording(config, listeners, core.series, universe, http.clocks)
                 recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
-                heartbeat = Heartbeat(storage, http.clocks, seams.wall_clock)
+                heartbeat = Heartbeat(storage, http.clocks, environment.wall_clock)
                 outer.start_soon(core.merger.run)
                 outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
                 async with open_network(listeners, send) as net:
                     net.start_soon(auditor.run, recording.sealed)
                     net.start_soon(heal, storage)
-                    net.start_soon(watch_room, storage, lambda: recording.series)
+                    net.start_soon(watch_disk_space, storage, lambda: recording.series)
                     net.start_soon(heartbeat.run)
                     net.start_soon(guard, storage)
                     for job in (
@@ -218,7 +218,7 @@ async def open_recorder(
                         net.start_soon(job)
                     net.start_soon(announce, recording, http.markets)
                     net.start_soon(_keep_giving_back, storage.merge_door)
-                    yield Recorder(broadcast, recording, seams)
+                    yield Recorder(broadcast, recording, environment)
             await heartbeat.end()
         await _say_stopped(storage, writer.recorded, filler.filled)
 
@@ -262,16 +262,16 @@ async def _store(
     merger.finish(config.store.drain_seconds)
 
 
-async def _keep_giving_back(door: Door) -> None:
+async def _keep_giving_back(door: SerialExecutor) -> None:
     """Give freed memory back to the system now and then, until cancelled."""
     while True:
         await trio.sleep(_GIVE_BACK_SECONDS)
-        await door.run(give_back)
+        await door.run(trim_heap)
 
 
 def listeners_of(
     config: Config,
-    seams: Seams,
+    environment: Environment,
     http: Http,
     send: trio.MemorySendChannel[ReceivedCandle],
     series: SeriesSet | None = None,
@@ -281,7 +281,7 @@ def listeners_of(
 
     Args:
       config: where the markets are, and how to connect to them.
-      seams: to the world.
+      environment: to the world.
       http: whose clocks take the event times.
       send: to where candles go; each listener closes a clone of its own.
       series: takes note of what connections have delivered and dropped.
@@ -293,8 +293,8 @@ def listeners_of(
             rest.market,
             config.endpoints[trade_type].websocket,
             config.connection,
-            seams.dial_by(config.connection),
-            seams,
+            environment.dial_by(config.connection),
+            environment,
             send.clone(),
             rest.clock.hear,
             contract_changed,

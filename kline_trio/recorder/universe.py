@@ -9,11 +9,11 @@ from functools import partial
 import attrs
 import trio
 
-from kline_trio.errors import NoRoomError, UnavailableError
+from kline_trio.errors import DiskFullError, UnavailableError
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.listing import Listing, begun_ms
-from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
-from kline_trio.recorder.seams import Bell, Door
+from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
+from kline_trio.recorder.environment import RecurringEvent, SerialExecutor
 from kline_trio.storage.universe import Sighting, UniverseFile, changes
 
 __all__ = ["Universe"]
@@ -53,10 +53,10 @@ class Universe:
     markets: Mapping[str, RestMarket]
     """By trade type."""
     file: UniverseFile
-    merge_door: Door
+    merge_door: SerialExecutor
     """The file is no business of the journal's."""
     refresh_seconds: float
-    hints: Mapping[str, Bell]
+    hints: Mapping[str, RecurringEvent]
     """By trade type; who rings asks for a look at that market's list."""
 
     listings: dict[str, Mapping[str, Listing]] = attrs.field(init=False)
@@ -72,7 +72,7 @@ class Universe:
     _changed_ms: dict[tuple[str, str], int] = attrs.field(init=False)
     """By market and symbol, when a change of it was last seen, of every one that ever was."""
     _followed: dict[str, _Market] = attrs.field(init=False)
-    _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
+    _words: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
 
     def __attrs_post_init__(self) -> None:
         self.listings = {name: dict(self.file.latest.get(name, {})) for name in self.markets}
@@ -237,7 +237,7 @@ class Universe:
             return True
         try:
             await self.merge_door.run(self.file.append, tuple(market.unsaved))
-        except NoRoomError as error:
+        except DiskFullError as error:
             self._words.no_room(error, "changes of symbols wait for it")
             return False
         market.unsaved.clear()

@@ -7,9 +7,9 @@ import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle, Series
-from kline_trio.errors import NoRoomError
-from kline_trio.recorder.room import RETRY_SECONDS, NoRoomWords
-from kline_trio.recorder.seams import Storage
+from kline_trio.errors import DiskFullError
+from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
+from kline_trio.recorder.environment import Storage
 
 __all__ = ["Writer"]
 
@@ -40,7 +40,7 @@ class Writer:
     dropped: int = attrs.field(init=False, default=0)
     """How many were received and not kept, for want of room."""
     is_short_of_room: bool = attrs.field(init=False, default=False)
-    _words: NoRoomWords = attrs.field(init=False, factory=NoRoomWords)
+    _words: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
     _waiting: list[ReceivedCandle] = attrs.field(init=False, factory=list)
 
     async def run(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
@@ -49,7 +49,7 @@ class Writer:
         If cancelled, what was accepted stays accepted, and what waits in the channel is lost.
 
         Raises:
-          NoRoomError: the end has come, and there was no room for the last candles.
+          DiskFullError: the end has come, and there was no room for the last candles.
           DiskError: the journal could not commit.
         """
         with receive:
@@ -62,7 +62,7 @@ class Writer:
         batch = self._waiting[:_MOST_IN_A_COMMIT]
         try:
             await self.storage.commit_door.run(self.storage.store.accept, batch)
-        except NoRoomError as error:
+        except DiskFullError as error:
             self._words.no_room(
                 error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"
             )

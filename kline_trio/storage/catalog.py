@@ -18,7 +18,7 @@ from kline_trio.spans import joined
 from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.damage import ChangedFile
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.file_list import MergedFile, is_as_listed
+from kline_trio.storage.file_list import FileEntry, is_as_listed
 from kline_trio.storage.files import (
     begins_ms,
     bounds_ms,
@@ -194,7 +194,7 @@ def _begins_within(file: pq.ParquetFile, path: Path, within: Span) -> Iterator[i
             yield from inside[:1].tolist()
 
 
-def _may_hold(file: MergedFile, layout: Layout, from_ms: int) -> bool:
+def _may_hold(file: FileEntry, layout: Layout, from_ms: int) -> bool:
     place = layout.place(file.series, file.path)
     return place is None or place.to_ms > from_ms
 
@@ -220,7 +220,7 @@ def _spans(file: pq.ParquetFile, path: Path, owner: Series) -> tuple[Span, ...]:
 
 
 def changed_files(
-    store_path: Path, listed: Iterable[MergedFile], on_damage: _Damaged
+    store_path: Path, listed: Iterable[FileEntry], on_damage: _Damaged
 ) -> list[ChangedFile]:
     """Return the listed files that are not as listed, with what is in their place.
 
@@ -254,7 +254,7 @@ def changed_files(
     return changed
 
 
-def _looked_at(path: Path, entry: MergedFile, status: os.stat_result) -> MergedFile:
+def _looked_at(path: Path, entry: FileEntry, status: os.stat_result) -> FileEntry:
     now = attrs.evolve(entry, modified_ns=status.st_mtime_ns, inode=status.st_ino)
     with open_parquet(path) as file:
         check_owner(file, path, entry.series)

@@ -19,13 +19,13 @@ from kline_trio.interval import Span
 from kline_trio.storage.as_written import is_as_written
 from kline_trio.storage.catalog import candle_files
 from kline_trio.storage.disk import WANTS, disk_errors
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.holes import common, holdings
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
-from kline_trio.storage.places import journal_path
+from kline_trio.storage.paths import journal_path
 from kline_trio.storage.row_faults import Fault, begins_ms, row_faults
 from kline_trio.storage.table import BEGIN
 
@@ -59,7 +59,7 @@ class CheckedFile:
 class _Known:
     """What the journal says of the files."""
 
-    files: dict[PurePosixPath, MergedFile] = attrs.field(factory=dict)
+    files: dict[PurePosixPath, FileEntry] = attrs.field(factory=dict)
     layout: Layout | None = None
     waiting: dict[PurePosixPath, set[int]] = attrs.field(factory=dict)
     """The open times of the candles in the journal, by the file that they belong to."""
@@ -241,7 +241,7 @@ def _checked(path: Path, store_path: Path, known: _Known) -> CheckedFile:
     return _faulty(seen.found, "it never rests")
 
 
-def _not_as_listed(path: Path, seen: _Look, told: MergedFile, known: _Known) -> CheckedFile:
+def _not_as_listed(path: Path, seen: _Look, told: FileEntry, known: _Known) -> CheckedFile:
     """Judge a file that is not the one in the journal's list, and that nobody is changing."""
     lost = told.rows - seen.found.rows
     if seen.found.faults or seen.owner is None:

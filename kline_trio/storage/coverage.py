@@ -20,8 +20,8 @@ from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Revision
-from kline_trio.storage.places import coverage_path, journal_path, new_quarantine, scratch
+from kline_trio.storage.ledger import Gap, Revision
+from kline_trio.storage.paths import coverage_path, journal_path, new_quarantine, scratch
 from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
 
 if TYPE_CHECKING:
@@ -110,12 +110,12 @@ def _table(store_path: Path) -> pa.Table:
             return coverage_table(journal.absences())
 
 
-def coverage_table(absences: Iterable[Absence]) -> pa.Table:
+def coverage_table(absences: Iterable[Gap]) -> pa.Table:
     """The absences as rows."""
     return as_table(map(_row, absences), _COVERAGE)
 
 
-def _row(one: Absence) -> tuple[object, ...]:
+def _row(one: Gap) -> tuple[object, ...]:
     return (
         *_names(one.series),
         one.span.from_ms,

@@ -32,9 +32,9 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.spans import joined
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Account, Reason
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.waiting import waiting_times_ms
 
 __all__ = ["ChangedFile", "LostCandles", "due_span", "gaps_left", "log_lost"]
@@ -50,8 +50,8 @@ SELECT first_ms, watermark_ms, retired_ms FROM series WHERE id = ? AND watermark
 class ChangedFile:
     """A listed file that was not as listed, and what was found in its place."""
 
-    listed: MergedFile
-    now: MergedFile | None
+    listed: FileEntry
+    now: FileEntry | None
     """None: the file is gone, or was moved to the quarantine."""
 
 
@@ -72,7 +72,7 @@ def gaps_left(
     layout: Layout,
     held: Iterable[Span],
     reached_ms: int,
-) -> Iterator[Absence]:
+) -> Iterator[Gap]:
     """Give the due candles of a file that are neither in it nor in the journal.
 
     `Ledger.note` leaves out what the ledger has as pending or closed.
@@ -90,16 +90,16 @@ def gaps_left(
     place = layout.place(series, path)
     if row is None or place is None:
         return
-    account = Account(*row)
+    account = SeriesAccount(*row)
     due = due_span(series, place, account, reached_ms)
     if due is None:
         return
     waiting = series.interval.runs(waiting_times_ms(connection, series_id, due))
     for span in due.without(joined([*held, *waiting])):
-        yield Absence(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)
+        yield Gap(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)
 
 
-def due_span(series: Series, place: Span, account: Account, reached_ms: int) -> Span | None:
+def due_span(series: Series, place: Span, account: SeriesAccount, reached_ms: int) -> Span | None:
     """Return the due candles of a series that live in one file; None if there are none.
 
     Args:

@@ -14,7 +14,7 @@ from typing import IO
 import psutil
 import pyarrow as pa
 
-from kline_trio.errors import DamagedError, DiskError, NoRoomError
+from kline_trio.errors import DamagedError, DiskError, DiskFullError
 
 __all__ = [
     "WANTS",
@@ -250,7 +250,7 @@ def arrow_wants() -> Iterator[None]:
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns what SQLite and the system raise into a DiskError that names the path.
 
-    It is a NoRoomError where the disk is full or read-only, a DamagedError where SQLite finds
+    It is a DiskFullError where the disk is full or read-only, a DamagedError where SQLite finds
     its file damaged. Misuse of SQLite, as of a closed journal, is a bug and goes through as it is;
     so does want of descriptors and memory, which is not the disk's.
     """
@@ -261,7 +261,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in WANTS:
             raise
-        kind = NoRoomError if error.errno in _NO_ROOM else DiskError
+        kind = DiskFullError if error.errno in _NO_ROOM else DiskError
         raise kind(f"{error.filename or path}: {error.strerror or error}") from error
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
@@ -295,7 +295,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 def _kind(error: sqlite3.Error, folder: Path) -> type[DiskError]:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if code & 0xFF == sqlite3.SQLITE_FULL:
-        return NoRoomError
+        return DiskFullError
     if is_damage(error):
         return DamagedError
     # A failed sync is not among them: the system may have thrown away what it was to write.
@@ -306,7 +306,7 @@ def _kind(error: sqlite3.Error, folder: Path) -> type[DiskError]:
     )
     by_class = code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
     if (code in may_be_room or by_class) and not _has_room(folder):
-        return NoRoomError
+        return DiskFullError
     return DiskError
 
 

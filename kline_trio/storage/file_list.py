@@ -14,7 +14,7 @@ from kline_trio.storage.ledger import Revision
 from kline_trio.storage.names import disk_name, text_of
 
 __all__ = [
-    "MergedFile",
+    "FileEntry",
     "Totals",
     "is_as_listed",
     "listed_file",
@@ -53,7 +53,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 
 
 @attrs.frozen
-class MergedFile:
+class FileEntry:
     """A candle file as a merge left it. Equal files have equal content, wherever they lie."""
 
     path: PurePosixPath
@@ -90,7 +90,7 @@ class Totals:
     size_bytes: int
 
 
-def is_as_listed(listed: MergedFile | None, status: os.stat_result | None) -> bool:
+def is_as_listed(listed: FileEntry | None, status: os.stat_result | None) -> bool:
     """Return whether the file is the one that the manifest lists.
 
     An entry without a modification time proves by its size alone; `changed_files` completes such
@@ -110,14 +110,14 @@ def is_as_listed(listed: MergedFile | None, status: os.stat_result | None) -> bo
 
 def merged_files(
     connection: sqlite3.Connection, among: Collection[Series] | None = None
-) -> tuple[MergedFile, ...]:
+) -> tuple[FileEntry, ...]:
     """Return what merges wrote, by path, without status: for any version that has the table."""
     return tuple(_among(connection.execute(_FILES), among))
 
 
 def listed_files(
     connection: sqlite3.Connection, among: Collection[Series] | None = None
-) -> tuple[MergedFile, ...]:
+) -> tuple[FileEntry, ...]:
     """Return what merges wrote, by path, as a connection to a present journal sees it."""
     if among is None or len(among) > _FEW:
         return tuple(_among(connection.execute(_FILES_WITH_STATUS), among))
@@ -133,17 +133,17 @@ def listed_files(
 
 def _among(
     rows: Iterable[tuple[Any, ...]], among: Collection[Series] | None
-) -> Iterator[MergedFile]:
+) -> Iterator[FileEntry]:
     for row in rows:
         series = Series(*row[1:4])
         if among is None or series in among:
             yield _merged(series, row)
 
 
-def _merged(series: Series, row: Sequence[Any]) -> MergedFile:
+def _merged(series: Series, row: Sequence[Any]) -> FileEntry:
     path, _, _, _, rows, size_bytes, crc32, *status = row
     modified_ns, inode = status or (None, None)
-    return MergedFile(
+    return FileEntry(
         PurePosixPath(disk_name(path)),
         series,
         rows,
@@ -154,13 +154,13 @@ def _merged(series: Series, row: Sequence[Any]) -> MergedFile:
     )
 
 
-def listed_file(connection: sqlite3.Connection, path: PurePosixPath) -> MergedFile | None:
+def listed_file(connection: sqlite3.Connection, path: PurePosixPath) -> FileEntry | None:
     """Return the entry of a path; None if there is none."""
     row = connection.execute(_FILE, [text_of(path)]).fetchone()
     return None if row is None else _merged(Series(*row[1:4]), row)
 
 
-def newest_files(connection: sqlite3.Connection) -> dict[Series, MergedFile]:
+def newest_files(connection: sqlite3.Connection) -> dict[Series, FileEntry]:
     """Return of each series the file with the newest candles: its path is the last."""
     return {
         (series := Series(*row[1:4])): _merged(series, row)
@@ -168,7 +168,7 @@ def newest_files(connection: sqlite3.Connection) -> dict[Series, MergedFile]:
     }
 
 
-def put_file(connection: sqlite3.Connection, series_id: int, file: MergedFile) -> None:
+def put_file(connection: sqlite3.Connection, series_id: int, file: FileEntry) -> None:
     """Write an entry, in the place of an older one of the path."""
     values = (file.rows, file.size_bytes, file.crc32, file.modified_ns, file.inode)
     connection.execute(_PUT, [text_of(file.path), series_id, *values])

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.storage.disk import arrow_wants, move_durably
-from kline_trio.storage.places import new_quarantine
-from kline_trio.storage.seal import is_sealed
+from kline_trio.storage.footer_crc import is_sealed
+from kline_trio.storage.paths import new_quarantine
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of, values_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import begins_ms, bounds_ms, damage
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Account, State
+from kline_trio.storage.ledger import Gap, SeriesAccount, State
 from kline_trio.storage.names import disk_name
 from kline_trio.storage.table import BEGIN, format_version, runs_of, values_of
 
@@ -35,11 +35,11 @@ class Holdings:
     """What a store holds of one series, and what its ledger says, at one moment."""
 
     series: Series
-    account: Account | None
+    account: SeriesAccount | None
     """None: nothing is due."""
     rows: tuple[Span, ...]
     """The candles of files and journal, each once; in order, and no two touch."""
-    absences: tuple[Absence, ...] = ()
+    absences: tuple[Gap, ...] = ()
     """The pending and the closed rows of the ledger, by time. A filled row explains no absence."""
     listed: tuple[tuple[str, int], ...] = ()
     """Path and CRC of each file of the series in the journal's list."""
@@ -162,7 +162,7 @@ def _telling(path: Path, on_damage: _Damaged) -> Iterator[None]:
 
 def _from_journal(journal: JournalView, among: Collection[Series] | None) -> dict[Series, Holdings]:
     accounts = journal.accounts()
-    absences: dict[Series, list[Absence]] = defaultdict(list)
+    absences: dict[Series, list[Gap]] = defaultdict(list)
     for one in journal.unfilled(among):
         absences[one.series].append(one)
     listed = journal.listed(among)

@@ -12,7 +12,7 @@ from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.interval import Span
 from kline_trio.storage.damage import ChangedFile, LostCandles, gaps_left
 from kline_trio.storage.file_list import (
-    MergedFile,
+    FileEntry,
     Totals,
     listed_file,
     listed_files,
@@ -25,12 +25,12 @@ from kline_trio.storage.held import JournalFile
 from kline_trio.storage.journal_tables import open_tables
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import (
-    Absence,
-    Account,
+    FetchResult,
+    Gap,
     Ledger,
     Reason,
-    Refill,
     Revision,
+    SeriesAccount,
     State,
     accounts,
     put_heartbeat,
@@ -111,7 +111,7 @@ class Journal:
                     end_ms = item.series.interval.end_time_ms(item.candle.open_time_ms)
                     self._fill(item.series, Span(item.candle.open_time_ms, end_ms), origin)
 
-    def refill(self, refills: Iterable[Refill]) -> None:
+    def refill(self, refills: Iterable[FetchResult]) -> None:
         """Commits candles that were absent; they replace nothing, and a differing value is noted.
 
         Raises:
@@ -123,10 +123,10 @@ class Journal:
 
     def settle(
         self,
-        found: Iterable[Absence],
-        accounts: Mapping[Series, Account],
+        found: Iterable[Gap],
+        accounts: Mapping[Series, SeriesAccount],
         revisions: Iterable[Revision] = (),
-        answers: Iterable[Refill] = (),
+        answers: Iterable[FetchResult] = (),
     ) -> None:
         """Takes down what is absent, up to where each series is accounted for, and revisions.
 
@@ -148,13 +148,13 @@ class Journal:
                 self._ledger.revise(self._id(revision.series), revision)
             self._put_accounts(accounts)
 
-    def _note(self, absence: Absence) -> tuple[Span, ...]:
+    def _note(self, absence: Gap) -> tuple[Span, ...]:
         # Before the transaction ends, and also if it fails: too late a time costs a look only.
         last_ms = self._last_absent_ms.get(absence.series, 0)
         self._last_absent_ms[absence.series] = max(last_ms, absence.span.to_ms)
         return self._ledger.note(self._id(absence.series), absence)
 
-    def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
+    def reopen(self, series: Iterable[Series]) -> tuple[Gap, ...]:
         """What of these was closed as delisted is asked for anew; gives what that was.
 
         Raises:
@@ -165,7 +165,7 @@ class Journal:
                 absence for one in series for absence in self._ledger.reopen(one, self._id(one))
             )
 
-    def rewind(self, accounts: Mapping[Series, Account], now_ms: int) -> None:
+    def rewind(self, accounts: Mapping[Series, SeriesAccount], now_ms: int) -> None:
         """Set watermarks back that a wrong time had led away, and what followed from it.
 
         Args:
@@ -181,25 +181,25 @@ class Journal:
                 self._ledger.rewind(series, self._id(series), account.watermark_ms, now_ms)
             self._put_accounts(accounts)
 
-    def _put_accounts(self, accounts: Mapping[Series, Account]) -> None:
+    def _put_accounts(self, accounts: Mapping[Series, SeriesAccount]) -> None:
         self._connection.executemany(
             "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
             [(*attrs.astuple(one), self._id(series)) for series, one in accounts.items()],
         )
 
-    def accounts(self) -> dict[Series, Account]:
+    def accounts(self) -> dict[Series, SeriesAccount]:
         """Those of all series that have one."""
         return accounts(self._connection)
 
-    def queue(self, most: int, after: Absence | None) -> list[Absence]:
+    def queue(self, most: int, after: Gap | None) -> list[Gap]:
         """Return pending absences of all series, the newest first; see `Ledger.queue`."""
         return self._ledger.queue(self._ids, most, after)
 
-    def touching(self, series: Series, span: Span) -> list[Absence]:
+    def touching(self, series: Series, span: Span) -> list[Gap]:
         """Return the series' absences, of every state, that reach into a span, by time."""
         return self._ledger.touching(series, self._ids.get(series), span)
 
-    def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
+    def asked_for(self, series: Iterable[Series]) -> tuple[Gap, ...]:
         """What of these series is absent and still asked for, by series as given, and by time."""
         return tuple(
             absence for one in series for absence in self._ledger.pending(one, self._ids.get(one))
@@ -210,7 +210,7 @@ class Journal:
         """A number that differs after each change of what is absent; 0 while nothing ever was."""
         return self._ledger.changes
 
-    def _refill(self, refill: Refill) -> None:
+    def _refill(self, refill: FetchResult) -> None:
         series, series_id = refill.series, self._id(refill.series)
         last = self._last_sequence(len(refill.candles))
         rows = [
@@ -232,7 +232,7 @@ class Journal:
         return int(last)
 
     def _fill(self, series: Series, span: Span, origin: Source) -> None:
-        def filled(absence: Absence) -> Absence:
+        def filled(absence: Gap) -> Gap:
             return attrs.evolve(absence, state=State.FILLED, filled_by=origin)
 
         self._ledger.change(series, self._id(series), span, filled)
@@ -254,7 +254,7 @@ class Journal:
         return pending_candles(self._connection, self._ids.get(series))
 
     def forget(
-        self, merged: MergedFile, taken: Iterable[PendingCandle], *, is_newest: bool = True
+        self, merged: FileEntry, taken: Iterable[PendingCandle], *, is_newest: bool = True
     ) -> tuple[LostCandles, ...]:
         """Removes exactly these candles of the file's series, and keeps what the file is now.
 
@@ -281,7 +281,7 @@ class Journal:
     def keep_filled(
         self,
         series: Series,
-        merged: Iterable[tuple[MergedFile, bool]],
+        merged: Iterable[tuple[FileEntry, bool]],
         filled: Iterable[Span],
         lacking: Iterable[tuple[Span, Reason]],
     ) -> tuple[LostCandles, ...]:
@@ -300,7 +300,7 @@ class Journal:
           sqlite3.Error: nothing was kept.
         """
 
-        def lacks(absence: Absence, reason: Reason) -> Absence:
+        def lacks(absence: Gap, reason: Reason) -> Gap:
             if absence.state is not State.PENDING:
                 return absence
             return attrs.evolve(absence, reason=reason)
@@ -342,7 +342,7 @@ class Journal:
                     lost += self._keep_file(now, is_newest=True)
         return tuple(lost)
 
-    def _keep_file(self, merged: MergedFile, *, is_newest: bool) -> tuple[LostCandles, ...]:
+    def _keep_file(self, merged: FileEntry, *, is_newest: bool) -> tuple[LostCandles, ...]:
         series_id = self._id(merged.series)
         for revision in merged.revisions:
             self._ledger.revise(series_id, revision)
@@ -366,16 +366,16 @@ class Journal:
         count = sum(series.interval.count(span) for gap in [*gaps] for span in self._note(gap))
         return (LostCandles(path, series, count),) if count else ()
 
-    def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
+    def files(self, among: Collection[Series] | None = None) -> tuple[FileEntry, ...]:
         """What merges wrote, by path: of all series, or of some."""
         return listed_files(self._connection, among)
 
-    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, MergedFile]:
+    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, FileEntry]:
         """Return the manifest's entries of these paths, where there are any."""
         entries = (listed_file(self._connection, path) for path in paths)
         return {entry.path: entry for entry in entries if entry is not None}
 
-    def newest_files(self) -> dict[Series, MergedFile]:
+    def newest_files(self) -> dict[Series, FileEntry]:
         """Return of each series the file with the newest candles."""
         return newest_files(self._connection)
 
@@ -462,7 +462,7 @@ class Journal:
                 # What came since the look waits in here.
                 waiting = waiting_times_ms(one, series_id, span)
                 for gap in series.interval.gaps(span, waiting):
-                    self._note(Absence(series, gap, seen_ms, Reason.FOUND_MISSING))
+                    self._note(Gap(series, gap, seen_ms, Reason.FOUND_MISSING))
                     count += series.interval.count(gap)
             for span in stored:
                 self._ledger.find(series, series_id, span)

@@ -15,18 +15,18 @@ from kline_trio.candle import Candle, Series, Source
 from kline_trio.errors import DiskError
 from kline_trio.storage import held
 from kline_trio.storage.disk import check_descriptors, disk_errors
-from kline_trio.storage.file_list import MergedFile, merged_files
+from kline_trio.storage.file_list import FileEntry, merged_files
 from kline_trio.storage.journal_tables import check_version
 from kline_trio.storage.ledger import (
-    Absence,
-    Account,
+    Gap,
     Revision,
+    SeriesAccount,
     absences,
     accounts,
     revisions,
     unfilled,
 )
-from kline_trio.storage.places import journal_path, lock_path
+from kline_trio.storage.paths import journal_path, lock_path
 from kline_trio.storage.waiting import CANDLE_COLUMNS
 
 __all__ = ["JournalView", "journal_view"]
@@ -98,7 +98,7 @@ class JournalView:
         for *names, open_time_ms in self._rows(_OPEN_TIMES):
             yield Series(*names), open_time_ms
 
-    def files(self) -> tuple[MergedFile, ...]:
+    def files(self) -> tuple[FileEntry, ...]:
         """What merges wrote, by path; nothing if an early kline_trio wrote the journal."""
         if self._connection is None or self._version < _FILES_SINCE:
             return ()
@@ -111,7 +111,7 @@ class JournalView:
         layout = next((layout for (layout,) in self._rows("SELECT layout FROM state")), None)
         return None if layout is None else str(layout)
 
-    def absences(self) -> Iterator[Absence]:
+    def absences(self) -> Iterator[Gap]:
         """What is or was absent, by series and time, as long as this view is open."""
         if self._connection is None or self._version < _LEDGER_SINCE:
             return iter(())
@@ -123,13 +123,13 @@ class JournalView:
             return ()
         return tuple(revisions(self._connection))
 
-    def accounts(self) -> dict[Series, Account]:
+    def accounts(self) -> dict[Series, SeriesAccount]:
         """Up to where each series is accounted for."""
         if self._connection is None or self._version < _LEDGER_SINCE:
             return {}
         return accounts(self._connection)
 
-    def unfilled(self, among: Collection[Series] | None = None) -> Iterator[Absence]:
+    def unfilled(self, among: Collection[Series] | None = None) -> Iterator[Gap]:
         """Give the pending and the closed absences, of all series or of some."""
         if self._connection is None or self._version < _LEDGER_SINCE:
             return iter(())

@@ -16,12 +16,12 @@ from kline_trio.interval import Span
 __all__ = [
     "LEDGER_TABLES",
     "QUEUE_TABLES",
-    "Absence",
-    "Account",
+    "FetchResult",
+    "Gap",
     "Ledger",
     "Reason",
-    "Refill",
     "Revision",
+    "SeriesAccount",
     "State",
     "absences",
     "accounts",
@@ -66,7 +66,7 @@ class State(enum.StrEnum):
 
 
 @attrs.frozen
-class Absence:
+class Gap:
     """Candles of one series, one after the other, that did not come."""
 
     series: Series
@@ -81,7 +81,7 @@ class Absence:
 
 
 @attrs.frozen
-class Account:
+class SeriesAccount:
     """Up to where a series is accounted for."""
 
     first_ms: int
@@ -105,7 +105,7 @@ class Revision:
 
 
 @attrs.frozen
-class Refill:
+class FetchResult:
     """What a question for absent candles of a series brought."""
 
     series: Series
@@ -117,7 +117,7 @@ class Refill:
     closes: Reason | None = None
     """Why what the answer lacks is not to be asked for again; None: it is."""
 
-    def after_asking(self, lacking: Absence) -> Absence:
+    def after_asking(self, lacking: Gap) -> Gap:
         """What the answer lacks, after the question was asked."""
         if lacking.state is not State.PENDING:
             return lacking
@@ -157,7 +157,7 @@ CREATE TABLE revision (
   {", ".join(f"{name} NOT NULL" for name in _PAIRS)}
 );
 """
-"""What version 3 of the journal adds. The columns of a series are those of an `Account`; the
+"""What version 3 of the journal adds. The columns of a series are those of an `SeriesAccount`; the
 columns of values have no type, so that numbers stay as they are."""
 
 QUEUE_TABLES = """
@@ -224,13 +224,13 @@ ORDER BY trade_type, symbol, time_interval, open_time_ms, revision.rowid
 _REVISE = f"INSERT INTO revision VALUES (?, ?, ?, ?{', ?' * len(_PAIRS)})"  # noqa: S608 - ours
 
 
-def accounts(connection: sqlite3.Connection) -> dict[Series, Account]:
+def accounts(connection: sqlite3.Connection) -> dict[Series, SeriesAccount]:
     """Those of all series that have one, as a connection to a present journal sees them."""
     rows = connection.execute(
         "SELECT trade_type, symbol, time_interval, first_ms, watermark_ms, retired_ms FROM series"
         " WHERE watermark_ms IS NOT NULL"
     )
-    return {Series(*row[:3]): Account(*row[3:]) for row in rows}
+    return {Series(*row[:3]): SeriesAccount(*row[3:]) for row in rows}
 
 
 def put_heartbeat(
@@ -251,7 +251,7 @@ def put_heartbeat(
             )
 
 
-def absences(connection: sqlite3.Connection) -> Iterator[Absence]:
+def absences(connection: sqlite3.Connection) -> Iterator[Gap]:
     """All of them, by series and time, as a connection to a present journal sees them."""
     for *names, from_ms, to_ms, seen_ms, reason, state, asked, by in connection.execute(_ALL):
         yield _absence(Series(*names), (from_ms, to_ms, seen_ms, reason, state, asked, by))
@@ -259,7 +259,7 @@ def absences(connection: sqlite3.Connection) -> Iterator[Absence]:
 
 def unfilled(
     connection: sqlite3.Connection, among: Collection[Series] | None = None
-) -> Iterator[Absence]:
+) -> Iterator[Gap]:
     """Give the pending and the closed absences, of all series or of some, by series and time."""
     if among is None:
         rows = connection.execute(_UNFILLED.format(""))
@@ -285,9 +285,9 @@ def revisions(connection: sqlite3.Connection) -> Iterator[Revision]:
         )
 
 
-def _absence(series: Series, row: Sequence[Any]) -> Absence:
+def _absence(series: Series, row: Sequence[Any]) -> Gap:
     from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by = row
-    return Absence(
+    return Gap(
         series,
         Span(from_ms, to_ms),
         first_seen_ms,
@@ -309,12 +309,12 @@ class Ledger:
     def __attrs_post_init__(self) -> None:
         [self.changes] = self._connection.execute("SELECT count(*) FROM absence").fetchone()
 
-    def pending(self, series: Series, series_id: int | None) -> Iterator[Absence]:
+    def pending(self, series: Series, series_id: int | None) -> Iterator[Gap]:
         """What of a series is still asked for, by time."""
         for row in self._connection.execute(_PENDING, [series_id]):
             yield _absence(series, row)
 
-    def queue(self, ids: Mapping[Series, int], most: int, after: Absence | None) -> list[Absence]:
+    def queue(self, ids: Mapping[Series, int], most: int, after: Gap | None) -> list[Gap]:
         """Return pending absences of all series, the newest first.
 
         Args:
@@ -327,7 +327,7 @@ class Ledger:
         rows = self._connection.execute(_QUEUE, [*key, most])
         return [_absence(series[row[0]], row[1:]) for row in rows]
 
-    def touching(self, series: Series, series_id: int | None, span: Span) -> list[Absence]:
+    def touching(self, series: Series, series_id: int | None, span: Span) -> list[Gap]:
         """Return the series' absences that have a candle in common with a span, by time."""
         return [_absence(series, row) for row in self._touched(series_id, span)]
 
@@ -336,7 +336,7 @@ class Ledger:
         row = self._connection.execute(_LAST, [series_id]).fetchone()
         return 0 if row is None else int(row[0])
 
-    def note(self, series_id: int, absence: Absence) -> tuple[Span, ...]:
+    def note(self, series_id: int, absence: Gap) -> tuple[Span, ...]:
         """Take a new absence down; what of its span is absent already stays as it is.
 
         Returns:
@@ -356,9 +356,7 @@ class Ledger:
             self._insert(series_id, attrs.evolve(absence, span=span))
         return named
 
-    def change(
-        self, series: Series, series_id: int, span: Span, how: Callable[[Absence], Absence]
-    ) -> None:
+    def change(self, series: Series, series_id: int, span: Span, how: Callable[[Gap], Gap]) -> None:
         """Changes what of the span is absent and not filled; the rest of those rows stays."""
         touched = [_absence(series, row) for row in self._touched(series_id, span)]
         touched = [old for old in touched if old.state is not State.FILLED]
@@ -371,11 +369,11 @@ class Ledger:
             for piece, now in sorted([*pieces, (inside, how(old))], key=lambda pair: pair[0]):
                 self._insert(series_id, attrs.evolve(now, span=piece))
 
-    def reopen(self, series: Series, series_id: int) -> list[Absence]:
+    def reopen(self, series: Series, series_id: int) -> list[Gap]:
         """What of a series was closed as delisted is asked for anew; gives what that was."""
         closed = [_absence(series, row) for row in self._connection.execute(_DELISTED, [series_id])]
 
-        def anew(one: Absence) -> Absence:
+        def anew(one: Gap) -> Gap:
             return attrs.evolve(one, reason=Reason.NOT_CONFIGURED, state=State.PENDING, asked=0)
 
         for one in closed:
@@ -385,7 +383,7 @@ class Ledger:
     def find(self, series: Series, series_id: int, span: Span) -> None:
         """Set what is pending of a span to filled: it is stored, and by whom is not known."""
 
-        def found(one: Absence) -> Absence:
+        def found(one: Gap) -> Gap:
             is_pending = one.state is State.PENDING
             return attrs.evolve(one, state=State.FILLED) if is_pending else one
 
@@ -423,7 +421,7 @@ class Ledger:
     def _touched(self, series_id: int | None, span: Span) -> list[tuple[Any, ...]]:
         return self._connection.execute(_TOUCHED, [series_id, span.from_ms, span.to_ms]).fetchall()
 
-    def _insert(self, series_id: int, absence: Absence) -> None:
+    def _insert(self, series_id: int, absence: Gap) -> None:
         """Adds a row, as one with those right before and after it if all else is the same."""
         span = absence.span
         before = self._connection.execute(_BEFORE, [series_id, span.from_ms]).fetchone()
@@ -454,7 +452,7 @@ class Ledger:
         )
 
 
-def _alike(one: Absence, other: Absence) -> bool:
+def _alike(one: Gap, other: Gap) -> bool:
     """Whether two that touch can be one row.
 
     The time at which a gap was found does not separate rows, or an outage of a day would be 1,440

@@ -6,7 +6,7 @@ import sys
 
 import pyarrow as pa
 
-__all__ = ["give_back", "use_system_memory"]
+__all__ = ["trim_heap", "use_system_memory"]
 
 
 def use_system_memory() -> None:
@@ -20,7 +20,7 @@ def use_system_memory() -> None:
         pa.set_memory_pool(pa.system_memory_pool())
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Has the C library give freed memory back to the system; some milliseconds.
 
     Each worker thread has an arena of its own, and glibc keeps what lies between two blocks that

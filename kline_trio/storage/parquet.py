@@ -19,13 +19,13 @@ from kline_trio.candle import Series, Source
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.catalog import held_spans
 from kline_trio.storage.disk import make_folders, sync_file, sync_folder
-from kline_trio.storage.file_list import MergedFile, is_as_listed
+from kline_trio.storage.file_list import FileEntry, is_as_listed
 from kline_trio.storage.files import check_owner, open_parquet, read_groups, status_of
 from kline_trio.storage.footer import Footer
-from kline_trio.storage.kept import NOTHING, Kept, NotAsWrittenError, join, keep
+from kline_trio.storage.footer_crc import SEAL, UNSEALED, footer_of, seal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.ledger import Revision
-from kline_trio.storage.seal import SEAL, UNSEALED, footer_of, seal
+from kline_trio.storage.row_group_copy import NOTHING, CopiedPrefix, NotAsWrittenError, join, keep
 from kline_trio.storage.table import (
     BEGIN,
     END,
@@ -38,7 +38,7 @@ from kline_trio.storage.table import (
 )
 from kline_trio.storage.waiting import PendingCandle
 
-__all__ = ["FileMerge", "News", "bring_in", "by_file", "perform", "plan_merges"]
+__all__ = ["Changes", "FileMerge", "by_file", "perform", "plan_merges", "rewrite_file"]
 
 _DAY_MS = 86_400_000
 _ROWS_PER_GROUP = 32_768
@@ -84,17 +84,17 @@ def by_file(
 
 
 def perform(
-    merge: FileMerge, store_path: Path, scratch: Path, known: MergedFile | None = None
-) -> MergedFile:
-    """Brings the merge's candles into its file, as `bring_in` does.
+    merge: FileMerge, store_path: Path, scratch: Path, known: FileEntry | None = None
+) -> FileEntry:
+    """Brings the merge's candles into its file, as `rewrite_file` does.
 
     What the stream brought replaces what the file holds; what did not come from it fills gaps.
     """
     replacing = [item.candle for item in merge.pending if item.origin.replaces]
     filling = [item.candle for item in merge.pending if not item.origin.replaces]
     by_time = {item.candle.open_time_ms: item.origin for item in merge.pending}
-    news = News(table_of(merge.series, replacing), table_of(merge.series, filling))
-    merged = bring_in(news, merge.path, merge.series, store_path, scratch, known)
+    news = Changes(table_of(merge.series, replacing), table_of(merge.series, filling))
+    merged = rewrite_file(news, merge.path, merge.series, store_path, scratch, known)
     revisions = tuple(
         attrs.evolve(revision, origin=by_time[revision.newer.open_time_ms])
         for revision in merged.revisions
@@ -103,7 +103,7 @@ def perform(
 
 
 @attrs.frozen
-class News:
+class Changes:
     """Rows for a file, each table by open time and unique, and not both empty."""
 
     replacing: pa.Table
@@ -118,14 +118,14 @@ class News:
         return min(int(table[BEGIN][0].value) for table in both if len(table))
 
 
-def bring_in(
-    news: News,
+def rewrite_file(
+    news: Changes,
     path: PurePosixPath,
     series: Series,
     store_path: Path,
     scratch: Path,
-    known: MergedFile | None = None,
-) -> MergedFile:
+    known: FileEntry | None = None,
+) -> FileEntry:
     """Replaces the file by one that holds its rows and the new ones.
 
     Whatever interrupts it, the old file or the new one stands under the name, whole. When it
@@ -170,7 +170,7 @@ def bring_in(
         if not (is_as_listed(known, before) and _is_same(before, status_of(target))):
             held = held_spans(temporary, series)
         status = temporary.stat()
-        merged = MergedFile(
+        merged = FileEntry(
             path,
             series,
             kept.rows + rows,
@@ -230,11 +230,11 @@ def _like(series: Series) -> Footer:
 
 
 def _write(
-    news: News,
+    news: Changes,
     series: Series,
     target: Path,
     temporary: Path,
-    kept: Kept,
+    kept: CopiedPrefix,
     revisions: list[Revision],
 ) -> tuple[int, int]:
     """Writes what follows on what is kept; gives how many rows that is, and the CRC of what is."""
@@ -256,7 +256,7 @@ def _write(
 
 
 def _pieces(
-    target: Path, series: Series, news: News, skipped: int, revisions: list[Revision]
+    target: Path, series: Series, news: Changes, skipped: int, revisions: list[Revision]
 ) -> Iterator[pa.Table]:
     """The merged rows in order, but for row groups that are kept; others that the new rows leave
     alone come one by one.
@@ -288,7 +288,7 @@ def _pieces(
 
 
 def _verified(
-    path: Path, series: Series, rows: int, kept: Kept, begin_crc32: int
+    path: Path, series: Series, rows: int, kept: CopiedPrefix, begin_crc32: int
 ) -> tuple[int, int]:
     """Reads the written file back, all of it: what was kept against its CRC, and the rest page by
     page against theirs. Gives the CRC of the whole, and the newest candle's open time.

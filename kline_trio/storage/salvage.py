@@ -25,13 +25,13 @@ from kline_trio.storage.disk import (
     sync_file,
     sync_folder,
 )
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Reason, Refill, State
+from kline_trio.storage.ledger import FetchResult, Gap, Reason, State
 from kline_trio.storage.names import disk_name
-from kline_trio.storage.places import journal_path, new_quarantine, recovered_path, scratch
+from kline_trio.storage.paths import journal_path, new_quarantine, recovered_path, scratch
 from kline_trio.storage.waiting import CANDLE_COLUMNS
 
 __all__ = ["close_journal", "finish_salvage", "open_journal", "salvage_journal"]
@@ -132,7 +132,7 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
             rescued += len(candles)
         for path, series_id, *numbers in _readable(damaged, _FILES, ()):
             if series_id in series and isinstance(path, str):
-                merged = MergedFile(PurePosixPath(disk_name(path)), series[series_id], *numbers)
+                merged = FileEntry(PurePosixPath(disk_name(path)), series[series_id], *numbers)
                 journal.forget(merged, ())
         journal.settle(_absences(damaged, series), {})
         for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):
@@ -222,10 +222,10 @@ def _take_over(journal: Journal, series: Series, candles: Sequence[tuple[Source,
             journal.accept([ReceivedCandle(series, candle, _LABEL) for candle in mine], origin)
         elif mine:
             end_ms = series.interval.end_time_ms(mine[-1].open_time_ms)
-            journal.refill([Refill(series, Span(mine[0].open_time_ms, end_ms), mine, origin)])
+            journal.refill([FetchResult(series, Span(mine[0].open_time_ms, end_ms), mine, origin)])
 
 
-def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iterator[Absence]:
+def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iterator[Gap]:
     """The ledger; up to where it is whole, the next start finds by the files."""
     for series_id, from_ms, to_ms, seen_ms, reason, state, asked, by in _readable(
         damaged, "SELECT * FROM absence", ()
@@ -238,7 +238,7 @@ def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iter
             with contextlib.suppress(ValueError):
                 told = (Reason(reason), State(state), asked, Source(by) if by else None)
                 if on_grid and 0 <= from_ms < to_ms < MAX_TIME_MS:
-                    yield Absence(one, Span(from_ms, to_ms), seen_ms, *told)
+                    yield Gap(one, Span(from_ms, to_ms), seen_ms, *told)
 
 
 def _is_layout(template: str) -> bool:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from kline_trio.errors import DiskError
 from kline_trio.storage.disk import arrow_wants, sync_file, sync_folder
 from kline_trio.storage.files import open_parquet, read_group
-from kline_trio.storage.seal import SEAL, UNSEALED, seal
+from kline_trio.storage.footer_crc import SEAL, UNSEALED, seal
 
 __all__ = ["TIME", "as_table", "as_tables", "write_sidecar"]
 

@@ -9,11 +9,11 @@ import attrs
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.disk import copy_durably, disk_errors, link, make_folders, sync_folder
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import crc32_of
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.places import HOUSE, journal_path, universe_path
+from kline_trio.storage.paths import HOUSE, journal_path, universe_path
 from kline_trio.storage.unite import work_folder
 
 __all__ = ["Snapshot", "snapshot"]
@@ -122,7 +122,7 @@ def _keep_young_files(journal: Journal, work: Path, since: float) -> list[str]:
     for path, owner, file in open_files(young, tell):
         place = PurePosixPath(path.relative_to(work))
         rows = file.metadata.num_rows
-        merged = MergedFile(place, owner, rows, path.stat().st_size, crc32_of(path))
+        merged = FileEntry(place, owner, rows, path.stat().st_size, crc32_of(path))
         if known.get(merged.path) != merged:
             journal.forget(merged, ())
     return damaged

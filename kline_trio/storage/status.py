@@ -14,7 +14,7 @@ from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holes import Holdings, common, holdings
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import State
-from kline_trio.storage.places import lock_path
+from kline_trio.storage.paths import lock_path
 
 __all__ = ["DEFAULT_GRACE_MS", "Clock", "RecorderState", "SeriesStatus", "StoreStatus", "status"]
 

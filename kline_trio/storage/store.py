@@ -23,17 +23,17 @@ from kline_trio.storage.disk import (
     sweep,
     sync_folder,
 )
-from kline_trio.storage.file_list import MergedFile, Totals
+from kline_trio.storage.disk_space import DiskSpace
+from kline_trio.storage.file_list import FileEntry, Totals
 from kline_trio.storage.files import set_aside, status_of
 from kline_trio.storage.held import StoreLock
 from kline_trio.storage.holes import Holdings
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout
-from kline_trio.storage.ledger import Absence, Account, Reason, Refill, Revision
-from kline_trio.storage.parquet import FileMerge, News, bring_in, by_file, perform
-from kline_trio.storage.places import journal_path, lock_path, scratch
-from kline_trio.storage.room import Room
+from kline_trio.storage.ledger import FetchResult, Gap, Reason, Revision, SeriesAccount
+from kline_trio.storage.parquet import Changes, FileMerge, by_file, perform, rewrite_file
+from kline_trio.storage.paths import journal_path, lock_path, scratch
 from kline_trio.storage.salvage import close_journal, open_journal
 from kline_trio.storage.waiting import PendingCandle, PendingSeries
 from kline_trio.storage.written import Standing, WrittenFiles
@@ -102,7 +102,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.accept(received, origin)
 
-    def refill(self, refills: Iterable[Refill]) -> None:
+    def refill(self, refills: Iterable[FetchResult]) -> None:
         """Commits candles that were absent; they replace nothing.
 
         Raises:
@@ -113,10 +113,10 @@ class Store:
 
     def settle(
         self,
-        found: Iterable[Absence],
-        accounts: Mapping[Series, Account],
+        found: Iterable[Gap],
+        accounts: Mapping[Series, SeriesAccount],
         revisions: Iterable[Revision] = (),
-        answers: Iterable[Refill] = (),
+        answers: Iterable[FetchResult] = (),
     ) -> None:
         """Takes down what is absent, up to where each series is accounted for, and revisions.
 
@@ -132,7 +132,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.settle(found, accounts, revisions, answers)
 
-    def reopen(self, series: Iterable[Series]) -> tuple[Absence, ...]:
+    def reopen(self, series: Iterable[Series]) -> tuple[Gap, ...]:
         """What of these was closed as delisted is asked for anew; gives what that was.
 
         Raises:
@@ -141,7 +141,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.reopen(series)
 
-    def rewind(self, accounts: Mapping[Series, Account], now_ms: int) -> None:
+    def rewind(self, accounts: Mapping[Series, SeriesAccount], now_ms: int) -> None:
         """Set watermarks back that a wrong time had led away; see `Journal.rewind`.
 
         Raises:
@@ -150,7 +150,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             self._journal.rewind(accounts, now_ms)
 
-    def accounts(self) -> dict[Series, Account]:
+    def accounts(self) -> dict[Series, SeriesAccount]:
         """Up to where each series is accounted for.
 
         Raises:
@@ -159,7 +159,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.accounts()
 
-    def queue(self, most: int, after: Absence | None = None) -> list[Absence]:
+    def queue(self, most: int, after: Gap | None = None) -> list[Gap]:
         """Return pending absences of all series, the newest first.
 
         Args:
@@ -172,7 +172,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.queue(most, after)
 
-    def touching(self, series: Series, span: Span) -> list[Absence]:
+    def touching(self, series: Series, span: Span) -> list[Gap]:
         """Return the series' absences, of every state, that reach into a span, by time.
 
         Raises:
@@ -181,7 +181,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.touching(series, span)
 
-    def asked_for(self, series: Iterable[Series]) -> tuple[Absence, ...]:
+    def asked_for(self, series: Iterable[Series]) -> tuple[Gap, ...]:
         """What of these series is absent and still asked for.
 
         Raises:
@@ -206,7 +206,7 @@ class Store:
         with disk_errors(self.path):
             return stored_spans(self.path, wanted, self.layout, self._set_aside)
 
-    def changed_files(self, listed: Iterable[MergedFile]) -> list[ChangedFile]:
+    def changed_files(self, listed: Iterable[FileEntry]) -> list[ChangedFile]:
         """Return the listed files that differ from their entries or are gone, for `adopt`.
 
         A file that cannot be read is moved to the quarantine. It may run beside what uses the
@@ -272,7 +272,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.take(series)
 
-    def write(self, merge: FileMerge, known: MergedFile | None = None) -> MergedFile:
+    def write(self, merge: FileMerge, known: FileEntry | None = None) -> FileEntry:
         """Brings the merge's candles into their file; after it they may be forgotten.
 
         A file that is damaged, or is not of this series, is moved to the quarantine, and the
@@ -293,9 +293,9 @@ class Store:
         self,
         path: PurePosixPath,
         series: Series,
-        known: MergedFile | None,
-        job: Callable[[MergedFile | None], MergedFile],
-    ) -> MergedFile:
+        known: FileEntry | None,
+        job: Callable[[FileEntry | None], FileEntry],
+    ) -> FileEntry:
         """Does a merge of a file; once more without the file that is there, if that is damaged."""
         target = self.path / path
         with disk_errors(target):
@@ -313,7 +313,7 @@ class Store:
             self._written.add(merged, before)
         return merged
 
-    def forget(self, merged: MergedFile, taken: Iterable[PendingCandle]) -> int:
+    def forget(self, merged: FileEntry, taken: Iterable[PendingCandle]) -> int:
         """Removes exactly these from the journal; what was revised since `take` stays.
 
         Returns:
@@ -330,7 +330,7 @@ class Store:
         self._written.kept(merged)
         return log_lost(lost)
 
-    def take_in(self, new: pa.Table, path: PurePosixPath, series: Series) -> MergedFile:
+    def take_in(self, new: pa.Table, path: PurePosixPath, series: Series) -> FileEntry:
         """Brings rows that never were in the journal into a file; they win over what it holds.
 
         Args:
@@ -343,15 +343,15 @@ class Store:
           DiskError: the file is as it was, or is new and the journal does not know it yet.
         """
         with disk_errors(self.path / path):
-            news = News(new, new.slice(0, 0))
-            merged = bring_in(news, path, series, self.path, scratch(self.path))
+            news = Changes(new, new.slice(0, 0))
+            merged = rewrite_file(news, path, series, self.path, scratch(self.path))
             self._written.add(merged, None)
         self.forget(merged, ())
         return merged
 
     def fill_in(
-        self, new: pa.Table, series: Series, known: Iterable[MergedFile] = ()
-    ) -> list[MergedFile]:
+        self, new: pa.Table, series: Series, known: Iterable[FileEntry] = ()
+    ) -> list[FileEntry]:
         """Brings rows that never were in the journal into their files, where they fill gaps.
 
         What the files hold wins. It may run beside what uses the journal, as `write` does; the
@@ -368,15 +368,15 @@ class Store:
         entries = {entry.path: entry for entry in known}
         merged = []
         for path, piece in by_file(new, series, self.layout):
-            news = News(piece.slice(0, 0), piece)
-            job = partial(bring_in, news, path, series, self.path, scratch(self.path))
+            news = Changes(piece.slice(0, 0), piece)
+            job = partial(rewrite_file, news, path, series, self.path, scratch(self.path))
             merged.append(self._replaced(path, series, entries.get(path), job))
         return merged
 
     def keep_filled(
         self,
         series: Series,
-        merged: Sequence[MergedFile],
+        merged: Sequence[FileEntry],
         filled: Iterable[Span],
         lacking: Iterable[tuple[Span, Reason]],
     ) -> int:
@@ -399,7 +399,7 @@ class Store:
             self._written.kept(one)
         return log_lost(lost)
 
-    def files(self, among: Collection[Series] | None = None) -> tuple[MergedFile, ...]:
+    def files(self, among: Collection[Series] | None = None) -> tuple[FileEntry, ...]:
         """What merges wrote, by path: of all series, or of some.
 
         Raises:
@@ -408,7 +408,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.files(among)
 
-    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, MergedFile]:
+    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, FileEntry]:
         """Return the manifest's entries of these paths, where there are any.
 
         Raises:
@@ -417,7 +417,7 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.listed(paths)
 
-    def newest_files(self) -> dict[Series, MergedFile]:
+    def newest_files(self) -> dict[Series, FileEntry]:
         """Return of each series the file with the newest candles.
 
         Raises:
@@ -435,14 +435,14 @@ class Store:
         with disk_errors(journal_path(self.path)):
             return self._journal.totals()
 
-    def room(self) -> Room:
+    def room(self) -> DiskSpace:
         """Return the space on the disk, and how much of it a row takes.
 
         Raises:
           DiskError: the journal could not be read, or the disk does not say.
         """
         with disk_errors(self.path):
-            return Room.beside(self._journal.totals(), free_bytes(self.path))
+            return DiskSpace.beside(self._journal.totals(), free_bytes(self.path))
 
     def rows(self) -> int:
         """How many accepted candles wait for a merge.

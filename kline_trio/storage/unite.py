@@ -23,9 +23,9 @@ from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
 from kline_trio.storage.held import lock_folder
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Absence, Account, Reason, Revision, State
+from kline_trio.storage.ledger import Gap, Reason, Revision, SeriesAccount, State
 from kline_trio.storage.parquet import by_file
-from kline_trio.storage.places import HOUSE
+from kline_trio.storage.paths import HOUSE
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored
 from kline_trio.storage.table import BEGIN, END, begins_of, overlay, without_rows
@@ -226,8 +226,8 @@ def _unite_ledgers(
     waiting: Sequence[Revision],
 ) -> None:
     """What one of the stores accounts for is accounted for; what none has, is absent."""
-    accounts: list[Account] = []
-    ledger: list[Absence] = []
+    accounts: list[SeriesAccount] = []
+    ledger: list[Gap] = []
     revisions: list[Revision] = []
     for path in stores:
         with journal_view(path) as journal:
@@ -249,7 +249,7 @@ def _unite_ledgers(
         for gap in gaps
         for piece in one.span.common_with(gap)
     ]
-    unknown = [Absence(series, gap, whole.to_ms, Reason.NOT_RECEIVED) for gap in gaps]
+    unknown = [Gap(series, gap, whole.to_ms, Reason.NOT_RECEIVED) for gap in gaps]
     filled = [
         attrs.evolve(one, span=piece)
         for one in ledger
@@ -258,7 +258,7 @@ def _unite_ledgers(
         for piece in one.span.common_with(run)
     ]
     retired = [one.retired_ms for one in accounts]
-    account = Account(
+    account = SeriesAccount(
         whole.from_ms,
         whole.to_ms,
         None if None in retired else max(ms for ms in retired if ms is not None),

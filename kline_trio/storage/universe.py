@@ -21,7 +21,7 @@ from kline_trio.listing import GONE, TRADING, Listing
 from kline_trio.storage.arguments import a_market, store_folder
 from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
-from kline_trio.storage.places import new_quarantine, scratch, universe_path
+from kline_trio.storage.paths import new_quarantine, scratch, universe_path
 from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 import attrs
 
-from kline_trio.storage.file_list import MergedFile, is_as_listed
+from kline_trio.storage.file_list import FileEntry, is_as_listed
 
 __all__ = ["Standing", "WrittenFiles"]
 
@@ -33,8 +33,8 @@ class Standing(enum.Enum):
 
 @attrs.define(eq=False)
 class _Chain:
-    newest: MergedFile
-    older: list[MergedFile]
+    newest: FileEntry
+    older: list[FileEntry]
     """Each was made of the one before, and the newest of the last; none has been kept yet."""
     is_newest_kept: bool = False
 
@@ -46,7 +46,7 @@ class WrittenFiles:
     _chains: dict[PurePosixPath, _Chain] = attrs.field(init=False, factory=dict)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
-    def newest(self, path: PurePosixPath, now: os.stat_result | None) -> MergedFile | None:
+    def newest(self, path: PurePosixPath, now: os.stat_result | None) -> FileEntry | None:
         """Return what was written last at a path, if the journal may not know it yet.
 
         Args:
@@ -57,7 +57,7 @@ class WrittenFiles:
             chain = self._chains.get(path)
             return chain.newest if chain and is_as_listed(chain.newest, now) else None
 
-    def add(self, merged: MergedFile, made_of: MergedFile | None) -> None:
+    def add(self, merged: FileEntry, made_of: FileEntry | None) -> None:
         """Note that a file was written.
 
         Args:
@@ -65,13 +65,13 @@ class WrittenFiles:
           made_of: what `newest` gave, if that file stood there; else None.
         """
         with self._lock:
-            older: list[MergedFile] = []
+            older: list[FileEntry] = []
             chain = self._chains.get(merged.path)
             if chain is not None and chain.newest is made_of:
                 older = chain.older if chain.is_newest_kept else [*chain.older, chain.newest]
             self._chains[merged.path] = _Chain(merged, older[-_MOST_OLDER:])
 
-    def standing(self, merged: MergedFile) -> Standing:
+    def standing(self, merged: FileEntry) -> Standing:
         """Return what a file is now that it reaches the journal."""
         with self._lock:
             chain = self._chains.get(merged.path)
@@ -80,7 +80,7 @@ class WrittenFiles:
             is_older = chain is not None and any(one is merged for one in chain.older)
             return Standing.CONTINUED if is_older else Standing.VOID
 
-    def kept(self, merged: MergedFile) -> None:
+    def kept(self, merged: FileEntry) -> None:
         """Note that the journal has what it is to know of a file."""
         with self._lock:
             chain = self._chains.get(merged.path)

@@ -23,7 +23,7 @@ from kline_trio.config import (
     UniverseConfig,
 )
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.selection import Rule, Selection
 from kline_trio.simulator import archive, market
@@ -139,16 +139,18 @@ def remembered_candles() -> Iterator[None]:
 Script = Callable[[Recorder, Config], Awaitable[None]]
 
 
-async def record_with(script: Script, config: Config, seams: Seams, stops: Stops) -> None:
+async def record_with(
+    script: Script, config: Config, environment: Environment, stops: Stops
+) -> None:
     """Record while the script runs, unless the life is stopped before."""
-    async with open_recorder(config, seams) as recorder:
+    async with open_recorder(config, environment) as recorder:
         with stops.body:
             await script(recorder, config)
 
 
-async def fill_once(config: Config, seams: Seams, stops: Stops) -> None:
+async def fill_once(config: Config, environment: Environment, stops: Stops) -> None:
     """Fetch what is absent, unless it is stopped before."""
-    await fill(config, seams=seams, stop_asked=stops.asked.wait)
+    await fill(config, environment=environment, stop_asked=stops.asked.wait)
 
 
 async def _everything(recorder: Recorder, config: Config) -> None:
@@ -164,8 +166,8 @@ async def _everything(recorder: Recorder, config: Config) -> None:
     await trio.sleep(10.0)
 
 
-async def _record(config: Config, seams: Seams, stops: Stops) -> None:
-    await record_with(_everything, config, seams, stops)
+async def _record(config: Config, environment: Environment, stops: Stops) -> None:
+    await record_with(_everything, config, environment, stops)
 
 
 @attrs.frozen
@@ -173,7 +175,7 @@ class Life:
     """What is run, and stopped."""
 
     name: str
-    run: Callable[[Config, Seams, Stops], Awaitable[None]]
+    run: Callable[[Config, Environment, Stops], Awaitable[None]]
 
 
 LIVES = {one.name: one for one in (Life("record", _record), Life("fill", fill_once))}

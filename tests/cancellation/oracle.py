@@ -12,7 +12,7 @@ from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.table import BEGIN
 
 __all__ = ["Contents", "Lives", "wrong_in"]
@@ -22,8 +22,8 @@ __all__ = ["Contents", "Lives", "wrong_in"]
 class Contents:
     """What a store has at one moment."""
 
-    accounts: Mapping[Series, Account]
-    ledger: Mapping[Series, Sequence[Absence]]
+    accounts: Mapping[Series, SeriesAccount]
+    ledger: Mapping[Series, Sequence[Gap]]
     in_files: Mapping[Series, Counter[int]]
     """How often each open time is in files."""
     in_journal: Mapping[Series, set[int]]
@@ -31,7 +31,7 @@ class Contents:
     @classmethod
     def ledger_of(cls, store: Path) -> "Contents":
         """Read accounts and ledger only, also while a recorder runs."""
-        ledger: dict[Series, list[Absence]] = {}
+        ledger: dict[Series, list[Gap]] = {}
         with journal_view(store) as journal:
             for absence in journal.absences():
                 ledger.setdefault(absence.series, []).append(absence)
@@ -40,7 +40,7 @@ class Contents:
     @classmethod
     def of(cls, store: Path) -> "Contents":
         """Read the store; nobody may write it meanwhile."""
-        ledger: dict[Series, list[Absence]] = {}
+        ledger: dict[Series, list[Gap]] = {}
         in_journal: dict[Series, set[int]] = {}
         with journal_view(store) as journal:
             accounts = journal.accounts()
@@ -108,7 +108,7 @@ def wrong_in(contents: Contents, lives: Lives, first_ms: Mapping[Series, int]) -
 
 
 def _wrong_candles(
-    contents: Contents, lives: Lives, series: Series, account: Account
+    contents: Contents, lives: Lives, series: Series, account: SeriesAccount
 ) -> Iterator[str]:
     interval = series.interval
     rows = contents.rows_of(series)
@@ -117,7 +117,7 @@ def _wrong_candles(
     )
     if twice:
         yield f"{series}: {len(twice)} candles are in files twice, first {twice[0]}"
-    gaps: dict[int, Absence] = {}
+    gaps: dict[int, Gap] = {}
     for absence in contents.ledger.get(series, ()):
         for open_ms in interval.open_times_ms(absence.span):
             if open_ms in gaps:

@@ -139,9 +139,9 @@ def prepare(folder: Path) -> int:
     exchange = exchange_from(FIRST_MS)
 
     async def record() -> int:
-        async with joined(exchange) as seams:
+        async with joined(exchange) as environment:
             with trio.CancelScope() as outermost:
-                async with open_recorder(config_in(folder, since_ms=None), seams):
+                async with open_recorder(config_in(folder, since_ms=None), environment):
                     await trio.sleep(2.1)
                     outermost.cancel()
                     await trio.lowlevel.checkpoint()
@@ -204,10 +204,10 @@ class Trial:
         if self.mode == "hurried":
             later = Random(self.number).randint(1, _MOST_STEPS_OF_SHUTDOWN)
             counter.actions[self.number + later] = stops.at_once
-        async with joined(exchange, seed=self.seed, disk_seconds=_DISK_SECONDS) as seams:
+        async with joined(exchange, seed=self.seed, disk_seconds=_DISK_SECONDS) as environment:
             counter.is_on = True
             with stops.outermost:
-                await LIVES[self.life].run(config_in(folder), seams, stops)
+                await LIVES[self.life].run(config_in(folder), environment, stops)
             counter.is_on = False
             end_ms.append(exchange.now_ms(trio.current_time()))
         return Span(BEGIN_MS, end_ms[0])
@@ -216,9 +216,9 @@ class Trial:
 async def _settle(config: Config, wrong: list[str]) -> Span:
     """Record without faults until nothing is asked for any more."""
     exchange = exchange_from(_AGAIN_MS, _LAST_SPEED)
-    async with joined(exchange) as seams:
-        seams = attrs.evolve(seams, on_disk=slow_disk(Random(0), _LAST_DISK_SECONDS))
-        async with open_recorder(config, seams):
+    async with joined(exchange) as environment:
+        environment = attrs.evolve(environment, on_disk=slow_disk(Random(0), _LAST_DISK_SECONDS))
+        async with open_recorder(config, environment):
             with trio.move_on_after(_SETTLED_WITHIN_SECONDS) as patience:
                 await trio.sleep(1.0)
                 # The store is all that tells: nothing inside the recorder is asked.

@@ -26,7 +26,7 @@ import trio
 from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig
 from kline_trio.interval import Span
-from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.supervisor import open_recorder
 from tests.cancellation.oracle import Contents, Lives, wrong_in
 from tests.faulty_exchange import FaultyExchange
@@ -118,8 +118,8 @@ def prepare(folder: Path) -> Prepared:
     exchange = FaultyExchange(start_ms=START_MS, speed=_FIRST_SPEED, listed=LISTED, forming=False)
 
     async def record() -> int:
-        async with joined(exchange) as seams:
-            async with open_recorder(config_in(folder, 1.0), seams):
+        async with joined(exchange) as environment:
+            async with open_recorder(config_in(folder, 1.0), environment):
                 await trio.sleep(_FIRST_LIFE_S)
             return exchange.now_ms(trio.current_time())
 
@@ -137,11 +137,11 @@ def try_one(stop: Stop, prepared: Prepared, folder: Path) -> list[str]:
     spans = [Span(START_MS, prepared.end_ms)]
 
     async def live(
-        seams: Seams, seconds: float, drain_seconds: float, *, is_cancelled: bool
+        environment: Environment, seconds: float, drain_seconds: float, *, is_cancelled: bool
     ) -> None:
         from_ms = exchange.now_ms(trio.current_time())
         with trio.CancelScope() as outermost:
-            async with open_recorder(config_in(folder, drain_seconds), seams):
+            async with open_recorder(config_in(folder, drain_seconds), environment):
                 await trio.sleep(seconds)
                 # From here on nothing is received.
                 spans.append(Span(from_ms, exchange.now_ms(trio.current_time())))
@@ -150,12 +150,16 @@ def try_one(stop: Stop, prepared: Prepared, folder: Path) -> list[str]:
                     await trio.lowlevel.checkpoint()
 
     async def both() -> None:
-        async with joined(exchange, seed=stop.seed, disk_seconds=stop.disk_seconds / 2) as seams:
-            await live(seams, stop.after_s, stop.drain_seconds, is_cancelled=stop.is_cancelled)
+        async with joined(
+            exchange, seed=stop.seed, disk_seconds=stop.disk_seconds / 2
+        ) as environment:
+            await live(
+                environment, stop.after_s, stop.drain_seconds, is_cancelled=stop.is_cancelled
+            )
             # What is left over is settled on a fast disk: the last life is to be short.
             fast = slow_disk(Random(stop.seed), _LAST_DISK_SECONDS)
-            seams = attrs.evolve(seams, on_disk=fast)
-            await live(seams, stop.last_life_s, 0.0, is_cancelled=False)
+            environment = attrs.evolve(environment, on_disk=fast)
+            await live(environment, stop.last_life_s, 0.0, is_cancelled=False)
 
     run_seeded(stop.seed, both)
     # The candle that forms and its grace; then, of each life, some jobs on its disk.

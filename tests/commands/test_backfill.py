@@ -30,16 +30,16 @@ async def test_backfill_alone_ends_when_all_is_fetched(
     exchange = Exchange(start_ms=START_MS)
     begin_ms = START_MS - 5 * DAY_MS
     config = since(config_in(tmp_path), begin_ms)
-    async with joined(exchange) as seams:
-        filled = (await fill(config, seams=seams)).filled
+    async with joined(exchange) as environment:
+        filled = (await fill(config, environment=environment)).filled
     for series in ALL:
         assert_complete(tmp_path, exchange, series, begin_ms, START_MS - 180_000)
     assert filled == 2 * 5 * 1_440 + 5 * 480
-    async with joined(Exchange(start_ms=START_MS)) as seams:
-        assert await fill(config, seams=seams) == Backfilled(0, 0)
+    async with joined(Exchange(start_ms=START_MS)) as environment:
+        assert await fill(config, environment=environment) == Backfilled(0, 0)
     earlier = since(config, START_MS - 9 * DAY_MS)
-    async with joined(Exchange(start_ms=START_MS)) as seams:
-        done = await fill(earlier, START_MS - 7 * DAY_MS, seams)
+    async with joined(Exchange(start_ms=START_MS)) as environment:
+        done = await fill(earlier, START_MS - 7 * DAY_MS, environment)
         assert done.filled == (2 * 2 * 1_440 + 2 * 480)
 
 
@@ -51,9 +51,9 @@ async def test_years_of_an_unknown_symbol_are_a_few_questions(
     exchange = Exchange(start_ms=START_MS)
     begin_ms = START_MS - 365 * DAY_MS
     config = since(config_in(tmp_path, unknown), begin_ms)
-    async with faulty(exchange, lambda _: None) as (seams, wire):
+    async with faulty(exchange, lambda _: None) as (environment, wire):
         with trio.fail_after(300):
-            assert await fill(config, seams=seams) == Backfilled(0, 0)
+            assert await fill(config, environment=environment) == Backfilled(0, 0)
     assert len(wire.asked) < 4 * config.completeness.attempts
     [refused] = [one for one in ledger(tmp_path, unknown) if one.span.from_ms < START_MS]
     assert (refused.span, refused.state) == (Span(begin_ms, START_MS), State.CLOSED)
@@ -83,11 +83,11 @@ async def test_without_any_answer_it_says_so_at_once_and_gives_up_after_ten_minu
     caplog.set_level(logging.INFO, "kline_trio")
     exchange = Exchange(start_ms=START_MS)
     config = since_days_ago(config_in(tmp_path, GOOD[0]), 1)
-    async with joined(exchange) as seams:
-        dead = attrs.evolve(seams, http_transport=Dead(exchange))
+    async with joined(exchange) as environment:
+        dead = attrs.evolve(environment, http_transport=Dead(exchange))
         began = trio.current_time()
         with pytest.raises(UnavailableError, match=r"nothing could be asked for 10 minutes"):
-            await fill(config, seams=dead)
+            await fill(config, environment=dead)
         assert trio.current_time() - began == pytest.approx(600, abs=10)
     said = [line for line in caplog.messages if "REST gives no answer" in line]
     assert len(said) == 1
@@ -100,9 +100,9 @@ async def test_a_beginning_that_has_not_come_yet_is_refused(
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
     config = since_days_ago(config_in(tmp_path, GOOD[0]), -3)
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         with pytest.raises(ConfigError, match="has not come yet on the exchange"):
-            await fill(config, seams=seams)
+            await fill(config, environment=environment)
 
 
 async def test_with_patience_it_goes_on_when_the_network_is_back(
@@ -110,9 +110,9 @@ async def test_with_patience_it_goes_on_when_the_network_is_back(
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
     config = since_days_ago(config_in(tmp_path, GOOD[0]), 0.5)
-    async with joined(exchange) as seams:
-        late = attrs.evolve(seams, http_transport=Dead(exchange, 3_600.0))
-        done = await fill(config, seams=late, give_up_seconds=math.inf)
+    async with joined(exchange) as environment:
+        late = attrs.evolve(environment, http_transport=Dead(exchange, 3_600.0))
+        done = await fill(config, environment=late, give_up_seconds=math.inf)
     assert done.absent == 0
     assert done.filled >= 720
 
@@ -122,12 +122,12 @@ async def test_stopped_early_it_knows_what_is_still_absent(
 ) -> None:
     caplog.set_level(logging.INFO, "kline_trio")
     exchange = await paused(tmp_path)
-    async with faulty(exchange, lambda _: (503, b"")) as (seams, _):
+    async with faulty(exchange, lambda _: (503, b"")) as (environment, _):
 
         async def after_two_minutes() -> None:
             await trio.sleep(125)
 
-        done = await fill(config_in(tmp_path, *MANY), None, seams, after_two_minutes)
+        done = await fill(config_in(tmp_path, *MANY), None, environment, after_two_minutes)
     assert done.filled == 0
     assert done.absent is not None
     assert done.absent >= 8 * 24
@@ -144,8 +144,8 @@ async def test_stopped_before_the_exchange_has_told_the_time_it_knows_nothing(
     async def soon() -> None:
         await trio.sleep(5)
 
-    async with joined(exchange) as seams:
-        dead = attrs.evolve(seams, http_transport=Dead(exchange))
+    async with joined(exchange) as environment:
+        dead = attrs.evolve(environment, http_transport=Dead(exchange))
         done = await fill(config_in(tmp_path, GOOD[0]), None, dead, soon)
     assert done == Backfilled(0, None)
 
@@ -159,9 +159,9 @@ async def test_an_outage_of_long_ago_is_closed_after_two_answers_ten_seconds_apa
     exchange = Exchange(start_ms=START_MS, speed=1, faults=[outage])
     config = since_days_ago(config_in(tmp_path, GOOD[0]), 3.5)
     config = attrs.evolve(config, completeness=CompletenessConfig())
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         began = trio.current_time()
-        done = await fill(config, seams=seams)
+        done = await fill(config, environment=environment)
         assert trio.current_time() - began < 60
     assert done.absent == 0
     [none] = [one for one in ledger(tmp_path, GOOD[0]) if one.state is State.CLOSED]
@@ -175,14 +175,14 @@ async def test_a_market_without_a_list_of_symbols_keeps_no_other_series_waiting(
     exchange = Exchange(start_ms=START_MS)
     config = since_days_ago(config_in(tmp_path, GOOD[0]), 0.5)
     config = attrs.evolve(config, patterns=patterns('[streams.usdt_futures]\n1m = ["*"]\n'))
-    async with joined(exchange) as seams:
-        without = attrs.evolve(seams, http_transport=NoList(exchange))
+    async with joined(exchange) as environment:
+        without = attrs.evolve(environment, http_transport=NoList(exchange))
         with pytest.raises(UnavailableError, match=r"usdt_futures: its list .* candles filled in"):
-            await fill(config, seams=without)
+            await fill(config, environment=without)
         assert_complete(tmp_path, exchange, GOOD[0], minute(-720), START_MS - 60_000)
         alone = attrs.evolve(config, streams=())
         with pytest.raises(UnavailableError, match="usdt_futures: its list of symbols"):
-            await fill(alone, seams=without)
+            await fill(alone, environment=without)
 
 
 EMPTY = b'{"symbols":[]}'
@@ -212,13 +212,14 @@ async def test_a_list_in_which_nothing_trades_is_asked_for_again(
     config = since_days_ago(config_in(tmp_path), 0.1)
     every = patterns('[streams.spot]\n1m = ["ETHUSD?"]\n')
     alone = attrs.evolve(config, streams=(), patterns=every)
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         twice, once = (
-            attrs.evolve(seams, http_transport=Doubtful(exchange, body, times)) for times in (2, 1)
+            attrs.evolve(environment, http_transport=Doubtful(exchange, body, times))
+            for times in (2, 1)
         )
         with pytest.raises(UnavailableError, match=r"spot: its list .* of its . symbols trades"):
-            await fill(alone, seams=twice)
-        await fill(alone, seams=once)
+            await fill(alone, environment=twice)
+        await fill(alone, environment=once)
     assert_complete(tmp_path, exchange, GOOD[0], minute(-144), START_MS - 60_000)
 
 

@@ -27,7 +27,7 @@ async def test_tail_shows_closed_candles_and_stores_nothing(
     def show(received: ReceivedCandle) -> None:
         shown.add(received.series)
 
-    async with joined(exchange) as seams, open_tail(config_in(tmp_path), show, seams):
+    async with joined(exchange) as environment, open_tail(config_in(tmp_path), show, environment):
         await trio.sleep(10)
     assert shown == {SPOT, USDT, COIN}
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - a test may block
@@ -37,7 +37,10 @@ async def test_it_prints_a_line_for_each_candle_with_the_end_of_its_interval(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
-    async with joined(exchange) as seams, open_tail(config_in(tmp_path, SPOT), seams=seams):
+    async with (
+        joined(exchange) as environment,
+        open_tail(config_in(tmp_path, SPOT), environment=environment),
+    ):
         await trio.sleep(10)
     first, *more = capsys.readouterr().out.splitlines()
     [candle] = truth(exchange, SPOT, START_MS, START_MS + 60_000)
@@ -71,8 +74,8 @@ async def test_patterns_that_match_nothing_are_named(
 ) -> None:
     text = '[streams.spot]\n1m = ["BTCUSDT", "*USTD", "!XX*"]\n1h = { quote = "UDST" }\n'
     config = Config.from_text(text, name="", folder=tmp_path)
-    async with joined(Exchange(start_ms=START_MS)) as seams:
-        async with open_tail(config, lambda _: None, seams):
+    async with joined(Exchange(start_ms=START_MS)) as environment:
+        async with open_tail(config, lambda _: None, environment):
             await trio.sleep(1)
     assert [one.getMessage() for one in caplog.records if "matches no" in one.getMessage()] == [
         "spot 1m: *USTD matches no symbol that trades",
@@ -92,12 +95,12 @@ async def test_a_market_without_a_list_of_symbols_keeps_no_other_series_from_bei
     def show(received: ReceivedCandle) -> None:
         shown.add(received.series)
 
-    async with joined(exchange) as seams:
-        seams = attrs.evolve(seams, http_transport=NoList(exchange))
-        async with open_tail(config, show, seams):
+    async with joined(exchange) as environment:
+        environment = attrs.evolve(environment, http_transport=NoList(exchange))
+        async with open_tail(config, show, environment):
             await trio.sleep(10)
         assert shown == {SPOT}
         assert "usdt_futures: its list of symbols" in caplog.text
         with pytest.raises(UnavailableError, match="usdt_futures: its list of symbols"):
-            async with open_tail(attrs.evolve(config, streams=()), show, seams):
+            async with open_tail(attrs.evolve(config, streams=()), show, environment):
                 pass

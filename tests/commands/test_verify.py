@@ -57,8 +57,8 @@ def damaged(config: Config, series: Series) -> None:
 async def found(
     exchange: Exchange, config: Config, against: str, sample: int | None = None
 ) -> list[Verified]:
-    async with joined(exchange) as seams:
-        return await verify(config, against, lambda _: None, Extent(sample=sample), seams)
+    async with joined(exchange) as environment:
+        return await verify(config, against, lambda _: None, Extent(sample=sample), environment)
 
 
 @pytest.mark.parametrize("against", ["rest", "archive"])
@@ -86,8 +86,8 @@ async def test_each_difference_is_found_and_can_be_repaired(
     [right] = truth(exchange, SPOT, BEGIN_MS, BEGIN_MS + MINUTE_MS)
     assert theirs == right
     assert ours.trade_num == right.trade_num + 1
-    async with joined(exchange) as seams:
-        assert await repair(config, several, seams) == 1
+    async with joined(exchange) as environment:
+        assert await repair(config, several, environment) == 1
     again = await found(exchange, config, against)
     assert not any(one.comparison.differing for one in again)
     store = open_store(tmp_path / "data")
@@ -126,8 +126,8 @@ async def test_what_is_absent_on_one_side_is_named(
     [one] = await found(exchange, config, "rest")
     assert list(one.comparison.absent_here) == candles[40:45]
     assert one.comparison.absent_there == ()
-    async with joined(exchange) as seams:
-        assert await repair(config, [one], seams) == 5
+    async with joined(exchange) as environment:
+        assert await repair(config, [one], environment) == 5
     [one] = await found(exchange, config, "rest")
     assert one.comparison.equal == 100
 
@@ -160,8 +160,8 @@ async def test_candles_with_trades_are_kept_where_the_archive_is_quiet(
     assert [theirs.open_time_ms for one in found for _, theirs in one.comparison.differing] == [
         BEGIN_MS
     ], "what is wrong elsewhere is found"
-    async with joined(exchange) as seams:
-        assert await repair(config, found, seams) == 1
+    async with joined(exchange) as environment:
+        assert await repair(config, found, environment) == 1
     store = open_store(tmp_path / "data")
     merge_all(store)
     store.close()
@@ -274,10 +274,10 @@ async def checked(
 ) -> tuple[dict[Series, Checked], list[NotCompared], Answering]:
     """The result for each series, what failed of no series, and what was asked."""
     told: list[Checked | NotCompared] = []
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         wire = Answering(exchange, instead)
-        seams = attrs.evolve(seams, http_transport=wire)
-        found = await verify(config, against, told.append, seams=seams)
+        environment = attrs.evolve(environment, http_transport=wire)
+        found = await verify(config, against, told.append, environment=environment)
     results = [one for one in told if isinstance(one, Checked)]
     failed = [one for one in told if isinstance(one, NotCompared)]
     assert found == [one for result in results for one in result.compared]

@@ -9,7 +9,7 @@ import pytest
 from kline_trio.candle import Series
 from kline_trio.storage.check import check
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Account, Reason, State
+from kline_trio.storage.ledger import Reason, SeriesAccount, State
 from tests.end_to_end.expected import Key, expected_frame, stored_frame
 from tests.end_to_end.harness import Recorder, StandIn, wait_until
 from tests.end_to_end.test_faults import record_two_more
@@ -20,7 +20,7 @@ COIN: Key = ("coin_futures", "BTCUSD_PERP", "3m")
 YEAR = 365 * 86_400
 
 
-def accounts(ours: Recorder) -> dict[Series, Account]:
+def accounts(ours: Recorder) -> dict[Series, SeriesAccount]:
     with journal_view(ours.store) as journal:
         return journal.accounts()
 

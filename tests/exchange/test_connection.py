@@ -12,16 +12,16 @@ from wsproto.events import CloseConnection, Pong, TextMessage
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.exchange.connection import Connection
-from kline_trio.exchange.happenings import (
+from kline_trio.exchange.connection_events import (
     BadFrame,
-    Ended,
-    Happening,
+    CloseReason,
+    ConnectionEvent,
+    Disconnected,
     Heard,
     Ready,
     RefusedStream,
     ShutdownAnnounced,
     SilentStreams,
-    Why,
 )
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.protocol import CandleClosed, stream_name
@@ -45,7 +45,7 @@ class Life:
     ) -> None:
         self.exchange = ScriptedExchange([script])
         self.delivered: list[CandleClosed] = []
-        self.told: list[Happening] = []
+        self.told: list[ConnectionEvent] = []
         self.times: list[int] = []
         self.told_up_to: list[int] = []
         self.slow_seconds = self.doubt_seconds = 0.0
@@ -71,7 +71,7 @@ class Life:
         await trio.sleep(self.slow_seconds)
         self.delivered.append(event)
 
-    async def live(self, dial: Callable[..., object] | None = None) -> Ended:
+    async def live(self, dial: Callable[..., object] | None = None) -> Disconnected:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.exchange.serve)
             ended = await self.connection.live(self.exchange.dial, URL)
@@ -93,7 +93,7 @@ async def test_a_closed_candle_is_held_until_its_event_time_is_known_to_have_com
     life.doubt_seconds = 40
     life.believed = Span(OPEN_MS, OPEN_MS + 2 * MINUTE_MS)
     ended = await life.live()
-    assert ended.why is Why.LOST, "while one is held, nothing counts as a stall"
+    assert ended.why is CloseReason.LOST, "while one is held, nothing counts as a stall"
     opened = [event.candle.open_time_ms for event in life.delivered]
     assert opened == [OPEN_MS, OPEN_MS + MINUTE_MS]
     [refused] = [one for one in life.told if isinstance(one, BadFrame)]
@@ -114,7 +114,9 @@ async def test_closed_candles_are_delivered_in_order(
 
     life = Life(script)
     ended = await life.live()
-    assert ended == Ended(Why.LOST, "the exchange closed it: 1001 'done'", heard=True)
+    assert ended == Disconnected(
+        CloseReason.LOST, "the exchange closed it: 1001 'done'", heard=True
+    )
     opened = [event.candle.open_time_ms for event in life.delivered]
     assert opened == [OPEN_MS, OPEN_MS + MINUTE_MS, OPEN_MS + 2 * MINUTE_MS]
     assert life.told == [Heard(), Ready(OPEN_MS + 59_000)]
@@ -127,7 +129,7 @@ async def test_a_silent_peer_costs_the_connect_timeout_and_no_more(
         await trio.sleep_forever()
 
     ended = await Life(script).live()
-    assert ended == Ended(Why.UNREACHABLE, "no answer within 10 s")
+    assert ended == Disconnected(CloseReason.UNREACHABLE, "no answer within 10 s")
     assert trio.current_time() == pytest.approx(10)
 
 
@@ -138,7 +140,7 @@ async def test_a_peer_that_closes_before_the_handshake_is_noticed_at_once(
         await trio.aclose_forcefully(peer.stream)
 
     ended = await Life(script).live()
-    assert ended.why is Why.UNREACHABLE
+    assert ended.why is CloseReason.UNREACHABLE
     assert trio.current_time() == 0
 
 
@@ -162,8 +164,8 @@ async def test_a_server_that_speaks_no_http_is_named_by_what_it_sent(
         if hangs_up:
             await trio.aclose_forcefully(peer.stream)
 
-    assert await Life(script).live() == Ended(
-        Why.UNREACHABLE, f"not an HTTP server: it sent {shown}"
+    assert await Life(script).live() == Disconnected(
+        CloseReason.UNREACHABLE, f"not an HTTP server: it sent {shown}"
     )
 
 
@@ -188,7 +190,7 @@ async def test_a_close_of_ours_is_not_told_as_one_of_the_exchange(
         await trio.sleep_forever()
 
     ended = await Life(script).live()
-    assert ended.why is Why.LOST
+    assert ended.why is CloseReason.LOST
     assert ended.detail.startswith(f"we closed it for a bad frame: {words}")
 
 
@@ -203,7 +205,7 @@ async def test_a_close_of_the_exchange_is_told_as_one_whatever_its_code(
         await peer.gone()
 
     ended = await Life(script).live()
-    assert ended == Ended(Why.LOST, rf"the exchange closed it: {code} 'so \x1b[2J'")
+    assert ended == Disconnected(CloseReason.LOST, rf"the exchange closed it: {code} 'so \x1b[2J'")
 
 
 async def test_an_address_that_cannot_be_dialled_is_no_crash(
@@ -213,8 +215,8 @@ async def test_an_address_that_cannot_be_dialled_is_no_crash(
         raise OSError("all attempts to connect failed")
 
     life = Life(silence)
-    assert await life.connection.live(dial, URL) == Ended(
-        Why.UNREACHABLE, "all attempts to connect failed"
+    assert await life.connection.live(dial, URL) == Disconnected(
+        CloseReason.UNREACHABLE, "all attempts to connect failed"
     )
 
 
@@ -225,8 +227,8 @@ async def test_a_refusal_is_told_apart_and_keeps_what_was_asked(
     async def script(peer: Peer) -> None:
         await peer.reject(status, ((b"Retry-After", b"17"),), b"no")
 
-    assert await Life(script).live() == Ended(
-        Why.REFUSED, f"HTTP {status}", status, retry_after_seconds=17.0
+    assert await Life(script).live() == Disconnected(
+        CloseReason.REFUSED, f"HTTP {status}", status, retry_after_seconds=17.0
     )
 
 
@@ -237,7 +239,7 @@ async def test_a_refusal_whose_text_ends_with_the_connection_is_one_too(
         await peer.stream.send_all(b"HTTP/1.1 451 Unavailable\r\nConnection: close\r\n\r\n<html>")
         await trio.aclose_forcefully(peer.stream)
 
-    assert await Life(script).live() == Ended(Why.REFUSED, "HTTP 451", 451)
+    assert await Life(script).live() == Disconnected(CloseReason.REFUSED, "HTTP 451", 451)
 
 
 async def test_pings_are_answered_but_are_not_life(
@@ -254,7 +256,7 @@ async def test_pings_are_answered_but_are_not_life(
 
     life = Life(script)
     ended = await life.live()
-    assert ended == Ended(Why.STALLED, "no data for 30 s")
+    assert ended == Disconnected(CloseReason.STALLED, "no data for 30 s")
     assert trio.current_time() == pytest.approx(30)
     assert life.told == [SilentStreams(("btcusdt@kline_1m",), 30)]
 
@@ -272,7 +274,7 @@ async def test_forming_candles_are_life_and_make_no_message(
 
     life = Life(script)
     ended = await life.live()
-    assert ended == Ended(Why.STALLED, "no data for 30 s", heard=True)
+    assert ended == Disconnected(CloseReason.STALLED, "no data for 30 s", heard=True)
     assert trio.current_time() == pytest.approx(19 * 20 + 30)
     assert life.told == [Heard(), Ready(OPEN_MS + 59_000)]
 
@@ -287,7 +289,7 @@ async def test_a_slow_consumer_is_no_stall(autojump_clock: trio.testing.MockCloc
 
     life = Life(script)
     life.slow_seconds = 100
-    assert (await life.live()).why is Why.STALLED
+    assert (await life.live()).why is CloseReason.STALLED
     assert len(life.delivered) == 3
     assert trio.current_time() == pytest.approx(3 * 100 + 30)
 
@@ -307,7 +309,7 @@ async def test_what_was_received_before_it_retires_is_still_delivered(
 
     life = Life(script)
     life.slow_seconds = 1.0
-    ended: list[Ended] = []
+    ended: list[Disconnected] = []
 
     async def live() -> None:
         ended.append(await life.live())
@@ -317,7 +319,7 @@ async def test_what_was_received_before_it_retires_is_still_delivered(
         await trio.sleep(1.5)
         assert len(life.delivered) == 1
         await life.connection.retire()
-    assert [one.why for one in ended] == [Why.RETIRED]
+    assert [one.why for one in ended] == [CloseReason.RETIRED]
     assert len(life.delivered) == 5
 
 
@@ -390,7 +392,7 @@ async def test_a_shutdown_notice_ends_the_connection_and_is_told_once(
         await peer.gone()
 
     life = Life(script)
-    assert (await life.live()).why is Why.SHUTDOWN
+    assert (await life.live()).why is CloseReason.SHUTDOWN
     assert life.told == [ShutdownAnnounced()]
 
 
@@ -476,7 +478,7 @@ async def test_a_ping_after_the_end_is_no_crash_and_no_close_is_ever_sent(
         left.extend(await peer.gone())
 
     life = Life(script)
-    assert (await life.live()).why is Why.SHUTDOWN
+    assert (await life.live()).why is CloseReason.SHUTDOWN
     assert not [event for event in left if isinstance(event, CloseConnection)]
 
 
@@ -490,7 +492,7 @@ async def test_a_ping_after_our_answer_to_a_breach_of_protocol_is_no_crash(
         await peer.stream.send_all(b"\x83\x00" + b"\x89\x00" * 3)
         await peer.gone()
 
-    assert (await Life(script).live()).why is Why.LOST
+    assert (await Life(script).live()).why is CloseReason.LOST
 
 
 @pytest.mark.parametrize("after_seconds", [0, 1, 5, 40])
@@ -528,7 +530,7 @@ async def test_a_bug_in_the_consumer_is_not_swallowed(
         await life.live()
 
 
-async def raw_answer(answer: bytes, autojump_clock: trio.testing.MockClock) -> Ended:
+async def raw_answer(answer: bytes, autojump_clock: trio.testing.MockClock) -> Disconnected:
     """How a connection ends that gets these bytes for an answer, and then silence."""
 
     async def script(peer: Peer) -> None:
@@ -544,7 +546,7 @@ async def test_a_refusal_whose_text_does_not_end_is_still_a_refusal(
 ) -> None:
     answer = b"HTTP/1.1 418 Teapot\r\nRetry-After: 77\r\nContent-Length: 99\r\n\r\nban"
     ended = await raw_answer(answer, autojump_clock)
-    assert (ended.why, ended.status, ended.retry_after_seconds) == (Why.REFUSED, 418, 77.0)
+    assert (ended.why, ended.status, ended.retry_after_seconds) == (CloseReason.REFUSED, 418, 77.0)
 
 
 @pytest.mark.parametrize(
@@ -561,7 +563,7 @@ async def test_a_switch_of_protocols_that_is_no_valid_handshake_is_no_connection
     """With a wrong key, or with headers that are no text."""
     answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     ended = await raw_answer(answer + header + b"\r\n", autojump_clock)
-    assert ended == Ended(Why.UNREACHABLE, "no valid handshake")
+    assert ended == Disconnected(CloseReason.UNREACHABLE, "no valid handshake")
 
 
 @pytest.mark.parametrize("from_the_begin_on", [True, False])

@@ -13,8 +13,8 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.klines import Answer as KlinesAnswer
 from kline_trio.exchange.klines import Page
 from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
 from tests.fakes import tell_time
 
@@ -23,7 +23,7 @@ Answer = Callable[[httpx2.Request], httpx2.Response]
 
 def rest_market(client: httpx2.AsyncClient, trade_type: str, *hosts: str) -> RestMarket:
     market = MARKETS[trade_type]
-    pool = WeightPool(market.weight_per_minute, 1.0)
+    pool = RateLimiter(market.weight_per_minute, 1.0)
     return RestMarket(client, market, hosts or ("https://one",), pool, ExchangeClock())
 
 
@@ -294,7 +294,9 @@ def row(open_time_ms: int) -> list[object]:
     return [open_time_ms, "2", "4", "1", "3", "10", open_time_ms + 59_999, "20", 7, "4", "8", "0"]
 
 
-async def ask_klines(answer: Answer, *, now_ms: int = FROM_MS + 10**6) -> tuple[object, WeightPool]:
+async def ask_klines(
+    answer: Answer, *, now_ms: int = FROM_MS + 10**6
+) -> tuple[object, RateLimiter]:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
         rest = rest_market(client, "spot")
         tell_time(rest.clock, now_ms)
@@ -365,7 +367,7 @@ async def test_a_ban_stops_all_who_share_the_pool(
     got, pool = await ask_klines(lambda _: httpx2.Response(status, headers=headers, text=body))
     assert isinstance(got, UnavailableError)
     before = trio.current_time()
-    await pool.spend(1, 0.0)
+    await pool.acquire(1, 0.0)
     assert trio.current_time() - before == pytest.approx(seconds, abs=0.5)
 
 
@@ -409,7 +411,7 @@ async def test_the_used_weight_is_what_the_exchange_says(autojump_clock: object)
     headers = {"x-mbx-used-weight-1m": "5999"}
     _, pool = await ask_klines(lambda _: httpx2.Response(200, json=[], headers=headers))
     before = trio.current_time()
-    await pool.spend(2, 0.0)
+    await pool.acquire(2, 0.0)
     assert trio.current_time() - before > 30
 
 
@@ -435,9 +437,9 @@ async def test_each_host_that_is_tried_costs_the_weight(autojump_clock: object) 
         return httpx2.Response(200, json={"symbols": []})
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
-        pool = WeightPool(40, 1.0)
+        pool = RateLimiter(40, 1.0)
         hosts = ("https://one", "https://two")
         await RestMarket(client, MARKETS["spot"], hosts, pool, ExchangeClock()).listings()
         before = trio.current_time()
-        await pool.spend(1, 0.0)
+        await pool.acquire(1, 0.0)
     assert trio.current_time() - before == pytest.approx(60), "twice 20 were spent"

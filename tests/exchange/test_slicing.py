@@ -14,7 +14,14 @@ from wsproto.events import TextMessage
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.exchange.connection import Connection
-from kline_trio.exchange.happenings import Ended, Happening, Heard, Ready, SilentStreams, Why
+from kline_trio.exchange.connection_events import (
+    CloseReason,
+    ConnectionEvent,
+    Disconnected,
+    Heard,
+    Ready,
+    SilentStreams,
+)
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.protocol import CandleClosed, stream_name
 from kline_trio.interval import Span
@@ -102,10 +109,10 @@ async def whole_request(peer: Peer) -> dict[str, Any]:
 
 async def heard_of(
     data: bytes, sizes: tuple[int, ...], pauses: tuple[float, ...]
-) -> tuple[list[CandleClosed], list[Happening], Ended]:
+) -> tuple[list[CandleClosed], list[ConnectionEvent], Disconnected]:
     """What a connection delivers and tells of what a server sends through such a network."""
     delivered: list[CandleClosed] = []
-    told: list[Happening] = []
+    told: list[ConnectionEvent] = []
 
     async def script(peer: Peer) -> None:
         await peer.accept()
@@ -164,7 +171,9 @@ def assert_all_is_delivered(
         for number in range(len(SERIES))
     ]
     assert [one for one in told if not isinstance(one, Ready)] == [Heard()]
-    assert ended == Ended(Why.LOST, "the exchange closed it: 1001 'done'", heard=True)
+    assert ended == Disconnected(
+        CloseReason.LOST, "the exchange closed it: 1001 'done'", heard=True
+    )
 
 
 # They run Trio themselves: Hypothesis calls each many times, and each time is a new world.
@@ -204,7 +213,7 @@ def test_only_a_frame_that_has_ended_is_life(pause_seconds: float, is_life: bool
     delivered, told, ended = trio.run(
         heard_of, said(Random(2)), (1,), (pause_seconds,), clock=clock
     )
-    assert ended.why is (Why.LOST if is_life else Why.STALLED)
+    assert ended.why is (CloseReason.LOST if is_life else CloseReason.STALLED)
     assert len(delivered) == is_life * MINUTES * len(SERIES)
     names = tuple(stream_name(series) for series in SERIES)
     heard = [one for one in told if not isinstance(one, Ready)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from kline_trio import candle
-from kline_trio.exchange import protocol, runs, sieve
+from kline_trio.exchange import frame_batch, protocol, sieve
 from tests.fuzzing.laws import Subject
 
 __all__ = ["MUTANTS", "broken_subject"]
@@ -82,23 +82,23 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "if letter == start or not", "if not"),
     "any key will do behind a name with an x": (
         sieve, "if not startswith(_FORMING, letter - 1, end):\n                    break", "pass"),
-    # Its runs.
+    # Its frame_batch.
     "a run leads over other frames": (
-        runs, "(lengths + 4 == np.diff(begins)) & ", ""),
+        frame_batch, "(lengths + 4 == np.diff(begins)) & ", ""),
     "a run has long-winded lengths": (
-        runs, " & (lengths >= 126)", ""),
+        frame_batch, " & (lengths >= 126)", ""),
     "a run has frames that are too long": (
-        runs, " & (lengths <= longest)", ""),
+        frame_batch, " & (lengths <= longest)", ""),
     "masks are ignored, in runs": (
-        runs, "shorts[begins] == _LONG_TEXT", "shorts[begins] & 0xFF7F == _LONG_TEXT"),
+        frame_batch, "shorts[begins] == _LONG_TEXT", "shorts[begins] & 0xFF7F == _LONG_TEXT"),
     "a frame in a run has a key or more": (
-        runs, "np.diff(first) == 1", "np.diff(first) >= 1"),
+        frame_batch, "np.diff(first) == 1", "np.diff(first) >= 1"),
     "a run holds closed candles": (
-        runs, "goes[goes] = forming[own] & ", "goes[goes] = "),
+        frame_batch, "goes[goes] = forming[own] & ", "goes[goes] = "),
     "a key in a run may begin in a header": (
-        runs, " & (keys[own] >= begins[:-1][goes] + 4)", ""),
+        frame_batch, " & (keys[own] >= begins[:-1][goes] + 4)", ""),
     "a key in a run is fals": (
-        runs, " & (octets[keys + 8] == _FORMING_LAST)", ""),
+        frame_batch, " & (octets[keys + 8] == _FORMING_LAST)", ""),
     "the newest of a run is the first": (
         sieve, "run.begins[-1] + 4", "run.begins[0] + 4"),
     "a run counts one less": (
@@ -169,9 +169,9 @@ def broken_subject(name: str) -> Subject:
     sieve_class, decode = sieve.Sieve, protocol.decode
     if module is sieve:
         sieve_class = vars(_changed(sieve, piece, instead))["Sieve"]
-    elif module is runs:
-        broken = vars(_changed(runs, piece, instead))["forming_runs"]
-        sieve_class = vars(_changed(sieve, "", "", forming_runs=broken))["Sieve"]
+    elif module is frame_batch:
+        broken = vars(_changed(frame_batch, piece, instead))["forming_batches"]
+        sieve_class = vars(_changed(sieve, "", "", forming_batches=broken))["Sieve"]
     elif module is protocol:
         decode = vars(_changed(protocol, piece, instead, **_EVENTS))["decode"]
     else:

@@ -1,4 +1,4 @@
-"""Run the mutants by hand: `python -m tests.mutation [--only NAME]`."""
+"""FrameBatch the mutants by hand: `python -m tests.mutation [--only NAME]`."""
 
 import argparse
 import sys

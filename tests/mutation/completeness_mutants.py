@@ -303,10 +303,12 @@ COMPLETENESS = (
     Mutant(
         "candles are told of before their commit",
         "recorder/gap_filler.py",
-        "await with_room(self.storage.commit_door.run, self.storage.store.refill, outcome.refills)",
+        "await retry_while_full(\n"
+        "self.storage.commit_door.run, self.storage.store.refill, outcome.refills\n"
+        ")",
         "self.committed([ReceivedCandle(series, one, self.now(), Source.REST)"
         " for one in outcome.candles])\n"
-        "await with_room("
+        "await retry_while_full("
         "self.storage.commit_door.run, self.storage.store.refill, outcome.refills)",
         f"{_FILLER}::test_candles_are_told_of_after_their_commit",
     ),

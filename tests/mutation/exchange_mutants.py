@@ -5,7 +5,7 @@ from tests.mutation.mutant import Mutant
 __all__ = ["EXCHANGE"]
 
 _REST = "exchange/test_rest.py"
-_WEIGHTS = "exchange/test_weights.py"
+_WEIGHTS = "exchange/test_rate_limiter.py"
 _SOCKETS = "exchange/test_no_socket_left.py"
 _SIEVE = "exchange/test_sieve.py"
 _STREAM = "exchange/test_sieved_stream.py"
@@ -21,48 +21,48 @@ EXCHANGE = (
     Mutant(
         "weight is counted once though several hosts are tried",
         "exchange/rest.py",
-        "await self.pool.spend(weight, urgency)",
-        "await self.pool.spend(0 if tried else weight, urgency)",
+        "await self.pool.acquire(weight, urgency)",
+        "await self.pool.acquire(0 if tried else weight, urgency)",
         f"{_REST}::test_each_host_that_is_tried_costs_the_weight",
     ),
     Mutant(
         "an answer lowers our own count of weight",
-        "exchange/weights.py",
+        "exchange/rate_limiter.py",
         "self._used = max(self._used, used)",
         "self._used = used",
         f"{_WEIGHTS}::test_what_an_answer_says_is_used_only_adds_to_our_own_count",
     ),
     Mutant(
         "what an answer says is used is not counted",
-        "exchange/weights.py",
+        "exchange/rate_limiter.py",
         "self._used = max(self._used, used)",
         "pass",
         f"{_WEIGHTS}::test_what_an_answer_says_is_used_only_adds_to_our_own_count",
     ),
     Mutant(
         "the share of others is used too",
-        "exchange/weights.py",
+        "exchange/rate_limiter.py",
         "if self._used and self._used + weight > self.weight_per_minute * self.share:",
         "if self._used and self._used + weight > self.weight_per_minute:",
         f"{_WEIGHTS}::test_no_minute_ever_sees_more_than_the_share",
     ),
     Mutant(
         "a request that is too heavy never goes",
-        "exchange/weights.py",
+        "exchange/rate_limiter.py",
         "if self._used and self._used + weight > self.weight_per_minute * self.share:",
         "if self._used + weight > self.weight_per_minute * self.share:",
         f"{_WEIGHTS}::test_a_request_that_is_heavier_than_the_share_goes_alone",
     ),
     Mutant(
         "whoever gives up keeps its place in the queue",
-        "exchange/weights.py",
+        "exchange/rate_limiter.py",
         "self._queue.remove(ticket)",
         "pass",
         f"{_WEIGHTS}::test_who_gives_up_holds_nobody_up",
     ),
     Mutant(
         "a shorter block ends a longer one",
-        "exchange/weights.py",
+        "exchange/rate_limiter.py",
         "self._blocked_until = max(self._blocked_until, until)",
         "self._blocked_until = until",
         f"{_WEIGHTS}::test_a_block_holds_everybody",

@@ -7,13 +7,13 @@ __all__ = ["STORAGE"]
 _PARQUET = "storage/test_parquet.py"
 _OTHERS = f"{_PARQUET}::test_a_file_of_something_else_is_left_alone"
 _SYNCS = f"{_PARQUET}::test_every_rename_follows_a_sync_and_is_followed_by_two"
-_SEAL = "storage/test_seal.py"
+_SEAL = "storage/test_footer_crc.py"
 _FOOTER = "storage/test_footer.py::test_row_groups_of_two_files_are_those_of_one"
 _SNAPSHOT = "storage/test_snapshot.py"
 _UNITE = "storage/test_unite.py"
 _READER = "storage/test_reader.py"
 _VIEW = "storage/test_journal_view.py"
-_KEPT = "storage/test_kept.py"
+_KEPT = "storage/test_row_group_copy.py"
 _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
 _DAMAGE = "storage/test_damage.py"
@@ -146,14 +146,14 @@ STORAGE = (
     ),
     Mutant(
         "what is wrong with a seal passes",
-        "storage/seal.py",
+        "storage/footer_crc.py",
         'if footer[at : at + len(UNSEALED)] != b"%08x" % zlib.crc32(unsealed(footer)):',
         "if False:",
         f"{_SEAL}::test_a_flipped_bit_in_a_footer_is_named",
     ),
     Mutant(
         "the seal is over the footer with the seal in it",
-        "storage/seal.py",
+        "storage/footer_crc.py",
         "return footer[:at] + UNSEALED.encode() + footer[at + len(UNSEALED) :]",
         "return footer",
         f"{_SEAL}::test_a_written_file_is_sealed",
@@ -233,14 +233,14 @@ STORAGE = (
     ),
     Mutant(
         "row groups of other bytes are copied",
-        "storage/kept.py",
+        "storage/row_group_copy.py",
         "if whole != self.whole_crc32:",
         "if False:",
         f"{_KEPT}::test_of_a_file_that_is_not_known_all_is_read",
     ),
     Mutant(
         "a row group that the new rows touch is copied",
-        "storage/kept.py",
+        "storage/row_group_copy.py",
         "if not is_full or bounds_ms(file, group, BEGIN)[1] >= before_ms:",
         "if not is_full:",
         f"{_KEPT}::test_a_late_row_has_all_from_its_row_group_on_read",
@@ -284,7 +284,7 @@ STORAGE = (
     Mutant(
         "a full disk is an error like others",
         "storage/disk.py",
-        "kind = NoRoomError if error.errno in _NO_ROOM else DiskError",
+        "kind = DiskFullError if error.errno in _NO_ROOM else DiskError",
         "kind = DiskError",
         f"{_DISK}::test_want_of_room_is_told_from_other_errors",
     ),
@@ -306,8 +306,8 @@ STORAGE = (
     Mutant(
         "what a file has lost is laid to the stream",
         "storage/damage.py",
-        "yield Absence(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)",
-        "yield Absence(series, span, account.watermark_ms, Reason.NOT_RECEIVED)",
+        "yield Gap(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)",
+        "yield Gap(series, span, account.watermark_ms, Reason.NOT_RECEIVED)",
         f"{_DAMAGE}::test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start",
     ),
     Mutant(

@@ -19,10 +19,10 @@ from kline_trio.exchange.archive import Archive
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
 from kline_trio.recorder.broadcast import Filled
-from kline_trio.recorder.seams import Door, Storage
+from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.storage.check import check
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
+from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.store import Store
 from tests.fakes import CountedBell
 
@@ -98,8 +98,8 @@ class Bench:
     bell: CountedBell
 
     def name(self, span: Span) -> None:
-        gap = Absence(BTC, span, NOW_MS, Reason.NOT_CONFIGURED)
-        self.store.settle([gap], {BTC: Account(span.from_ms, span.to_ms)})
+        gap = Gap(BTC, span, NOW_MS, Reason.NOT_CONFIGURED)
+        self.store.settle([gap], {BTC: SeriesAccount(span.from_ms, span.to_ms)})
 
     def states(self) -> set[tuple[Span, Reason, State]]:
         return {
@@ -126,8 +126,8 @@ async def fetching(folder: Path, shelf: Shelf, stop_after: str = "") -> AsyncIte
         filled: list[Filled] = []
         source = ArchiveSource(
             Archive(client, "https://archive"),
-            Storage(store, Door(on_disk), Door(on_disk), bell),
-            Door(on_disk),
+            Storage(store, SerialExecutor(on_disk), SerialExecutor(on_disk), bell),
+            SerialExecutor(on_disk),
             filled.append,
         )
         with scope:
@@ -245,7 +245,7 @@ async def test_a_flat_day_waits_for_rest_but_for_a_halt_of_the_whole_market(
             times = BTC.interval.open_times_ms(flat)
             candles = tuple(Candle(ms, 1, 1, 1, 1, 0, 0, 0, 0, 0) for ms in times)
             busiest = Series("spot", "S9USDT", "1m")
-            bench.source.halts.answered(Refill(busiest, flat, candles, Source.REST))
+            bench.source.halts.answered(FetchResult(busiest, flat, candles, Source.REST))
         bench.name(span)
         bench.source.take(BTC, span, NOW_MS)
         await until_done(bench)

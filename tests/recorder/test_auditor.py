@@ -11,15 +11,15 @@ import trio
 import trio.testing
 
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Source
-from kline_trio.errors import NoRoomError
+from kline_trio.errors import DiskFullError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
 from kline_trio.recorder.auditor import Auditor
-from kline_trio.recorder.seams import Door, Storage
+from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Account, Reason, Refill
+from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount
 from kline_trio.storage.ledger import State as GapState
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
@@ -54,7 +54,7 @@ class Desk:
     auditor: Auditor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        door = Door(self._on_disk)
+        door = SerialExecutor(self._on_disk)
         self.auditor = Auditor(
             Storage(self.store, door, door, self.bell),
             self.series,
@@ -118,7 +118,7 @@ async def test_nothing_is_done_before_the_exchange_has_told_the_time(
     assert desk.series.state_of(BTC) is State.WANTED
     await begun(desk)
     assert desk.auditor.is_stock_taken
-    assert desk.store.accounts() == {BTC: Account(minute(0), minute(0))}
+    assert desk.store.accounts() == {BTC: SeriesAccount(minute(0), minute(0))}
 
 
 async def test_a_gap_and_its_watermark_are_one_transaction_of_that_series_only(
@@ -214,11 +214,11 @@ async def test_without_space_nothing_is_adopted_and_all_is_computed_anew(
 
     def full(job: str) -> None:
         if job == "settle":
-            raise NoRoomError("full")
+            raise DiskFullError("full")
 
     desk.before_job = full
     desk.tell(2.5)
-    with pytest.raises(NoRoomError):
+    with pytest.raises(DiskFullError):
         await desk.auditor.audit()
     await desk.auditor.keep()
     assert (desk.ledger(BTC), desk.watermark(BTC)) == ([], 0)
@@ -254,7 +254,7 @@ async def test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps(
     async def stop_at(seconds: float) -> None:
         folder = tmp_path / f"{seconds:.3f}"
         store = Store.open(folder, Layout())
-        store.settle([], {BTC: Account(minute(-60), minute(-30))})
+        store.settle([], {BTC: SeriesAccount(minute(-60), minute(-30))})
         desk = Desk(store, SeriesSet(5_000), ExchangeClock())
         with trio.move_on_after(seconds):
             await begun(desk)
@@ -292,7 +292,7 @@ async def test_a_series_that_is_taken_out_keeps_since_when(
     desk.series.set_series([], {"spot": desk.clock.now_ms})
     await desk.auditor.audit()
     assert desk.ledger(BTC) == [(1, 2, "not received", "pending")]
-    assert desk.store.accounts()[BTC] == Account(minute(0), minute(2), minute(2))
+    assert desk.store.accounts()[BTC] == SeriesAccount(minute(0), minute(2), minute(2))
     assert desk.series.state_of(BTC) is State.RETIRED
 
 
@@ -334,18 +334,18 @@ async def test_a_watermark_that_a_wrong_time_led_away_is_set_back_to_the_last_st
     """As an earlier version left it, which believed a time of ten years ahead."""
     ahead = 10 * 365 * 1_440
     desk.receive(BTC, -20, -19, -15, -12)
-    closed = Absence(
+    closed = Gap(
         BTC, Span(minute(-14), minute(-12)), minute(5), Reason.EXCHANGE_HAD_NONE, GapState.CLOSED
     )
-    true = Absence(
+    true = Gap(
         BTC, Span(minute(-18), minute(-15)), minute(-14), Reason.EXCHANGE_HAD_NONE, GapState.CLOSED
     )
-    future = Absence(BTC, Span(minute(-11), minute(ahead)), minute(ahead), Reason.NOT_RECEIVED)
-    account = Account(minute(-20), minute(ahead))
+    future = Gap(BTC, Span(minute(-11), minute(ahead)), minute(ahead), Reason.NOT_RECEIVED)
+    account = SeriesAccount(minute(-20), minute(ahead))
     desk.store.settle([true, closed, future], {BTC: account})
     await begun(desk)
     await desk.auditor.audit()
-    assert desk.store.accounts()[BTC] == Account(minute(-20), minute(0))
+    assert desk.store.accounts()[BTC] == SeriesAccount(minute(-20), minute(0))
     assert desk.ledger(BTC) == [
         (-18, -15, "the exchange had none", "closed"),
         (-14, -12, "not received", "pending"),
@@ -360,7 +360,7 @@ async def test_the_end_of_a_sealed_series_is_not_led_away_by_its_last_candle(
     """Flat candles may go on: it is sealed with the candle of then, which is still to close."""
     hours = Series("spot", "BTCUSDT", "1h")
     end_ms = hours.interval.end_time_ms(hours.interval.open_time_ms(minute(0.5)))
-    desk.store.settle([], {hours: Account(minute(-300), end_ms, end_ms)})
+    desk.store.settle([], {hours: SeriesAccount(minute(-300), end_ms, end_ms)})
     await begun(desk, hours)
     assert "has not come to" not in caplog.text
 
@@ -369,7 +369,7 @@ async def test_watermarks_that_were_led_away_are_one_line_of_the_log(
     desk: Desk, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     many = [Series("spot", f"A{n}USDT", "1m") for n in range(40)]
-    desk.store.settle([], {one: Account(minute(-20), minute(10**6)) for one in many})
+    desk.store.settle([], {one: SeriesAccount(minute(-20), minute(10**6)) for one in many})
     await begun(desk, *many)
     await desk.auditor.audit()
     assert {desk.store.accounts()[one].watermark_ms for one in many} <= {minute(-20), minute(0)}
@@ -381,15 +381,15 @@ async def test_watermarks_that_were_led_away_are_one_line_of_the_log(
 async def test_a_series_that_is_not_configured_any_more_is_retired_at_the_next_start(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
-    desk.store.settle([], {ETH: Account(minute(-60), minute(-30))})
+    desk.store.settle([], {ETH: SeriesAccount(minute(-60), minute(-30))})
     await begun(desk)
-    assert desk.store.accounts()[ETH] == Account(minute(-60), minute(-30), minute(0.5))
+    assert desk.store.accounts()[ETH] == SeriesAccount(minute(-60), minute(-30), minute(0.5))
 
 
 async def test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
-    known = Account(minute(-60), minute(-30))
+    known = SeriesAccount(minute(-60), minute(-30))
     desk.store.settle([], {ETH: known})
     desk.auditor.is_recorder = False
     await begun(desk)
@@ -408,18 +408,18 @@ async def test_the_end_is_written_when_the_exchange_was_asked(
     desk.tell(3.5)
     await desk.auditor.audit()
     assert desk.series.state_of(BTC) is State.ENDING
-    desk.store.refill([Refill(BTC, Span(minute(2), minute(3)), (), Source.REST)])
+    desk.store.refill([FetchResult(BTC, Span(minute(2), minute(3)), (), Source.REST)])
     await desk.auditor.audit()
     assert desk.series.state_of(BTC) is State.SEALED
     assert desk.ledger(BTC) == [(2, 3, "delisted", "closed")]
-    assert desk.store.accounts()[BTC] == Account(minute(0), minute(3), minute(3))
+    assert desk.store.accounts()[BTC] == SeriesAccount(minute(0), minute(3), minute(3))
 
 
 async def test_what_was_closed_as_delisted_is_pending_again_when_its_symbol_trades(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
-    row = Absence(BTC, Span(minute(-9), minute(-8)), minute(-1), Reason.DELISTED, GapState.CLOSED)
-    desk.store.settle([row], {BTC: Account(minute(-20), minute(0))})
+    row = Gap(BTC, Span(minute(-9), minute(-8)), minute(-1), Reason.DELISTED, GapState.CLOSED)
+    desk.store.settle([row], {BTC: SeriesAccount(minute(-20), minute(0))})
     await begun(desk)
     assert desk.ledger(BTC) == [(-9, -8, "delisted", "closed")]
     desk.series.on_listings({}, frozenset([BTC]))
@@ -444,6 +444,6 @@ async def test_the_series_that_are_sealed_are_told_once(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(desk.auditor.run, sealed)
             await trio.sleep(5)
-            gaps = [Refill(BTC, Span(minute(0), minute(3)), (), Source.REST, Reason.DELISTED)]
+            gaps = [FetchResult(BTC, Span(minute(0), minute(3)), (), Source.REST, Reason.DELISTED)]
             desk.store.refill(gaps)
     assert told == [BTC]

@@ -315,7 +315,7 @@ async def test_a_program_gets_every_candle_though_the_stream_omits_many(
         ],
     )
     got: dict[int, list[Source]] = {}
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         candles = recorder.candles()
         async with trio.open_nursery() as reading:
 
@@ -339,12 +339,12 @@ async def test_a_reader_outside_of_the_recorder_ends_though_the_recorder_fails(
     got: list[Candles] = []
 
     async def fail() -> None:
-        async with open_recorder(config, seams) as recorder:
+        async with open_recorder(config, environment) as recorder:
             got.append(recorder.candles())
             await trio.sleep(5)
             raise ZeroDivisionError
 
-    async with joined(Exchange(start_ms=START_MS, speed=60)) as seams:
+    async with joined(Exchange(start_ms=START_MS, speed=60)) as environment:
         with pytest.raises(ZeroDivisionError):
             await fail()
     with trio.fail_after(1):

@@ -19,7 +19,7 @@ from kline_trio.interval import Span
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Reason, State
+from kline_trio.storage.ledger import Gap, Reason, State
 from tests.builders import COIN, MINUTE_MS, SPOT, START_MS, USDT, minute, truth
 from tests.faulty_exchange import (
     ArchiveHole,
@@ -51,16 +51,16 @@ def config_in(folder: Path, *series: Series) -> Config:
 
 
 async def record_for(exchange: Exchange, config: Config, seconds: float, seed: int = 0) -> None:
-    async with joined(exchange, seed=seed) as seams, open_recorder(config, seams):
+    async with joined(exchange, seed=seed) as environment, open_recorder(config, environment):
         await trio.sleep(seconds)
 
 
-def ledger(folder: Path, series: Series) -> list[Absence]:
+def ledger(folder: Path, series: Series) -> list[Gap]:
     with journal_view(folder / "data") as journal:
         return [one for one in journal.absences() if one.series == series]
 
 
-def minutes_of(absences: list[Absence]) -> list[tuple[float, float]]:
+def minutes_of(absences: list[Gap]) -> list[tuple[float, float]]:
     return [
         ((one.span.from_ms - START_MS) / MINUTE_MS, (one.span.to_ms - START_MS) / MINUTE_MS)
         for one in absences
@@ -95,8 +95,8 @@ async def test_one_wrong_answer_about_the_time_makes_nothing_due_early(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
-    async with joined(exchange) as seams:
-        misled = attrs.evolve(seams, http_transport=_Misleading(exchange))
+    async with joined(exchange) as environment:
+        misled = attrs.evolve(environment, http_transport=_Misleading(exchange))
         async with open_recorder(config_in(tmp_path, SPOT), misled):
             await trio.sleep(30)
     assert_complete(tmp_path, exchange, SPOT, START_MS, minute(28))
@@ -248,7 +248,7 @@ async def test_a_file_that_is_damaged_while_recording_comes_back_too(
     config = attrs.evolve(
         config, store=attrs.evolve(config.store, merge_seconds=20, max_merge_seconds=20)
     )
-    async with joined(exchange) as seams, open_recorder(config, seams):
+    async with joined(exchange) as environment, open_recorder(config, environment):
         await trio.sleep(50)
         file = tmp_path / "data" / "spot_BTCUSDT_1m.pqt"
         file.write_bytes(file.read_bytes()[:-100])
@@ -317,8 +317,8 @@ async def test_a_file_without_a_single_trade_is_not_believed(
     since = minute(-60 * 24 * 8)
     history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
     config = attrs.evolve(config_in(tmp_path, USDT), history=history)
-    async with joined(exchange) as seams:
-        await fill(config, seams=seams)
+    async with joined(exchange) as environment:
+        await fill(config, environment=environment)
     assert_complete(tmp_path, exchange, USDT, since, START_MS - 180_000)
     mine = [one for one in ledger(tmp_path, USDT) if one.span.common_with(day)]
     assert {(one.reason, one.filled_by) for one in mine} == {(Reason.ARCHIVE_QUIET, Source.REST)}
@@ -360,9 +360,11 @@ async def filled_beside(folder: Path, pages: Pages, until_ms: int = START_MS) ->
     since = minute(-60 * 24 * 8)
     history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
     config = attrs.evolve(config_in(folder, USDT), history=history)
-    async with joined(pages.exchange) as seams:
+    async with joined(pages.exchange) as environment:
         with trio.fail_after(300):
-            await fill(config, until_ms, seams=attrs.evolve(seams, http_transport=pages))
+            await fill(
+                config, until_ms, environment=attrs.evolve(environment, http_transport=pages)
+            )
 
 
 async def test_a_flat_stretch_in_a_file_is_asked_of_rest(
@@ -409,14 +411,14 @@ async def test_a_file_that_is_not_in_the_archive_is_asked_for_once_and_then_rest
     since = minute(-60 * 24 * 8)
     history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
     config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         transport = Counting(exchange)
-        seams = attrs.evolve(seams, http_transport=transport)
+        environment = attrs.evolve(environment, http_transport=transport)
         with trio.fail_after(120):
             if alone:
-                await fill(config, seams=seams)
+                await fill(config, environment=environment)
             else:
-                async with open_recorder(config, seams):
+                async with open_recorder(config, environment):
                     await trio.sleep(60)
     assert set(transport.files.values()) - {0} == {1}
     assert_complete(tmp_path, exchange, SPOT, since, START_MS - 180_000)

@@ -71,7 +71,7 @@ async def record(
     """Record so many of the exchange's minutes; the change is called at each of them."""
     exchange = FaultyExchange(start_ms=minute(from_minute), listed=LISTED, faults=faults)
     config = config_in(folder, text)
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         for passed in range(round(minutes)):
             change(recorder, passed)
             await trio.sleep(1)
@@ -135,11 +135,11 @@ async def test_a_symbol_that_is_listed_while_no_recorder_runs_has_every_candle_f
     new = NewListing(trade_type="spot", symbol="SOLUSDT", at_ms=minute(30.5))
     exchange = FaultyExchange(start_ms=START_MS, listed=LISTED, faults=[new])
     config = config_in(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n')
-    async with joined(exchange) as seams:
-        async with open_recorder(config, seams):
+    async with joined(exchange) as environment:
+        async with open_recorder(config, environment):
             await trio.sleep(20)
         await trio.sleep(30)
-        async with open_recorder(config, seams):
+        async with open_recorder(config, environment):
             await trio.sleep(30)
     sol = spot("SOLUSDT")
     assert_whole(tmp_path, exchange, sol, 30, 75)
@@ -158,9 +158,9 @@ async def test_a_stop_soon_after_a_symbol_was_seen_in_the_list_loses_none_of_its
     exchange = FaultyExchange(start_ms=START_MS, listed=LISTED, faults=[new])
     config = config_in(tmp_path, '[streams.spot]\n1m = ["*USDT"]\n')
     sol = spot("SOLUSDT")
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         with trio.CancelScope() as life:
-            async with open_recorder(config, seams) as recorder:
+            async with open_recorder(config, environment) as recorder:
                 while sol not in recorder.series:  # noqa: ASYNC110 - virtual time
                     await trio.sleep(0.05)
                 await trio.sleep(ticks / 10)
@@ -168,7 +168,7 @@ async def test_a_stop_soon_after_a_symbol_was_seen_in_the_list_loses_none_of_its
                     life.cancel()
                     await trio.lowlevel.checkpoint()
         await trio.sleep(5)
-        async with open_recorder(config, seams):
+        async with open_recorder(config, environment):
             await trio.sleep(30)
     assert_whole(tmp_path, exchange, sol, 13, 40)
 
@@ -191,7 +191,7 @@ async def test_a_new_contract_joins_at_once_for_the_stream_tells_of_it(
     config = attrs.evolve(config_in(tmp_path, text), universe=UniverseConfig())
     joined_at: list[float] = []
     sol = Series(trade_type, symbol, "1m")
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         for passed in range(150):
             await trio.sleep(1)
             if sol in recorder.series:
@@ -389,7 +389,7 @@ async def test_a_halt_of_a_whole_market_ends_no_series(
     )
     config = config_in(tmp_path, '[streams.spot]\n1m = ["A2?USDT"]\n')
     meant = tuple(spot(symbol) for symbol in symbols[20:])
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         await trio.sleep(29)
         assert recorder.series == meant
         for _ in range(60):
@@ -437,8 +437,8 @@ async def test_a_symbol_that_trades_again_was_not_delisted_though_a_restart_coul
     eth = Series("spot", "ETHUSDT", "30m")
     assert ledger(tmp_path, eth)[-1].reason is Reason.DELISTED
     exchange = FaultyExchange(start_ms=minute(110), listed=LISTED, faults=halts)
-    async with joined(exchange) as seams:
-        blind = attrs.evolve(seams, http_transport=_Unlisting(exchange))
+    async with joined(exchange) as environment:
+        blind = attrs.evolve(environment, http_transport=_Unlisting(exchange))
         async with open_recorder(config_in(tmp_path, text), blind):
             await trio.sleep(20)
     exchange, _ = await record(tmp_path, text, 120, *halts, from_minute=130)
@@ -488,7 +488,7 @@ async def test_trades_after_an_end_was_seen_tell_that_it_was_none(
     text = '[streams.spot]\n30m = ["BTCUSDT", "ETHUSDT"]\n'
     config = attrs.evolve(config_in(tmp_path, text), universe=UniverseConfig(refresh_seconds=3_600))
     exchange = FaultyExchange(start_ms=minute(0), listed=LISTED, faults=changes)
-    async with joined(exchange) as seams, open_recorder(config, seams):
+    async with joined(exchange) as environment, open_recorder(config, environment):
         await trio.sleep(70)
     exchange, _ = await record(tmp_path, text, 100, *changes, from_minute=150)
     eth = Series("spot", "ETHUSDT", "30m")
@@ -536,7 +536,7 @@ async def test_a_candle_that_closed_right_before_it_was_wanted_again_was_not_con
     """It may still come within the grace, and so it is named later than the others."""
     exchange = Exchange(start_ms=START_MS, listed=LISTED)
     config = config_in(tmp_path, '[streams.spot]\n1m = ["BTCUSDT", "ETHUSDT"]\n')
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         await trio.sleep_until(exchange.local_s(minute(15.5)))
         recorder.remove_symbols("spot", "1m", "ETHUSDT")
         await trio.sleep_until(exchange.local_s(minute(21) + 3_500))
@@ -579,7 +579,7 @@ async def test_a_symbol_that_the_exchange_does_not_list_is_refused_once_the_list
 ) -> None:
     exchange = Exchange(start_ms=START_MS, listed=LISTED)
     config = config_in(tmp_path, '[streams.spot]\n1m = ["BTCUSDT"]\n')
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         # Not known yet: it is said as soon as it is.
         recorder.add_symbols("spot", "1h", "BTCUSDX")
         await trio.sleep(10)
@@ -604,8 +604,10 @@ async def test_what_cannot_be_recorded_is_refused_and_changes_nothing(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, wrong: tuple[str, str, str]
 ) -> None:
     async with (
-        joined(Exchange(start_ms=START_MS)) as seams,
-        open_recorder(config_in(tmp_path, '[streams.spot]\n1m = ["BTCUSDT"]\n'), seams) as recorder,
+        joined(Exchange(start_ms=START_MS)) as environment,
+        open_recorder(
+            config_in(tmp_path, '[streams.spot]\n1m = ["BTCUSDT"]\n'), environment
+        ) as recorder,
     ):
         with pytest.raises(ValueError, match=r"\w"):
             recorder.add_symbols(*wrong)

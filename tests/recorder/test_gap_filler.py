@@ -17,16 +17,16 @@ from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.archive import Archive
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
+from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.rest_source import Outcome, RestSource
-from kline_trio.recorder.seams import Door, Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
+from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.store import Store
 from tests.fakes import tell_time
 from tests.virtual import slow_disk
@@ -35,27 +35,27 @@ MINUTE_MS = 60_000
 NOW_MS = 1_719_759_600_000  # 2024-06-30 15:00
 BTC, ETH, LTC = (Series("spot", f"{name}USDT", "1m") for name in ("BTC", "ETH", "LTC"))
 
-Answer = Callable[[Series, Sequence[Absence]], Outcome]
+Answer = Callable[[Series, Sequence[Gap]], Outcome]
 
 
 def ago(minutes: int) -> int:
     return NOW_MS - minutes * MINUTE_MS
 
 
-def gap(series: Series, from_ago: int, to_ago: int) -> Absence:
+def gap(series: Series, from_ago: int, to_ago: int) -> Gap:
     span = Span(ago(from_ago), ago(to_ago))
-    return Absence(series, span, NOW_MS, Reason.NOT_RECEIVED)
+    return Gap(series, span, NOW_MS, Reason.NOT_RECEIVED)
 
 
 def candle(open_time_ms: int) -> Candle:
     return Candle(open_time_ms, 1.5, 2.0, 1.0, 1.25, 3.0, 4.0, 5, 1.0, 2.0)
 
 
-def filled(gaps: Sequence[Absence]) -> Outcome:
+def filled(gaps: Sequence[Gap]) -> Outcome:
     """The exchange has it all."""
     return Outcome(
         tuple(
-            Refill(
+            FetchResult(
                 one.series,
                 one.span,
                 tuple(candle(ms) for ms in one.series.interval.open_times_ms(one.span)),
@@ -66,9 +66,9 @@ def filled(gaps: Sequence[Absence]) -> Outcome:
     )
 
 
-def lacking(gaps: Sequence[Absence], seconds: float) -> Outcome:
+def lacking(gaps: Sequence[Gap], seconds: float) -> Outcome:
     """The exchange has nothing, and is to be asked again after so long."""
-    refills = tuple(Refill(one.series, one.span, (), Source.REST) for one in gaps)
+    refills = tuple(FetchResult(one.series, one.span, (), Source.REST) for one in gaps)
     return Outcome(refills, {one.span: seconds for one in gaps})
 
 
@@ -80,7 +80,7 @@ class Scripted(RestSource):
     asked: list[tuple[float, Series, list[Span]]] = attrs.field(factory=list)
     under_way: list[Series] = attrs.field(factory=list)
 
-    async def ask(self, series: Series, gaps: Sequence[Absence]) -> Outcome:
+    async def ask(self, series: Series, gaps: Sequence[Gap]) -> Outcome:
         assert series not in self.under_way, "a series is asked for twice at the same time"
         self.asked.append((trio.current_time(), series, [one.span for one in gaps]))
         self.under_way.append(series)
@@ -103,8 +103,8 @@ class Bench:
     jobs: list[str]
     """The jobs on the disk, by name."""
 
-    def name(self, *gaps: Absence) -> None:
-        accounts = {one.series: Account(0, NOW_MS) for one in gaps}
+    def name(self, *gaps: Gap) -> None:
+        accounts = {one.series: SeriesAccount(0, NOW_MS) for one in gaps}
         self.store.settle(gaps, accounts)
         self.filler.storage.gaps_named.ring()
 
@@ -127,7 +127,7 @@ async def working(
         jobs.append(getattr(job, "__name__", ""))
         return await run(job, *arguments)
 
-    storage = Storage(store, Door(on_disk), Door(on_disk))
+    storage = Storage(store, SerialExecutor(on_disk), SerialExecutor(on_disk))
     series = SeriesSet(5_000)
     series.set_series(recorded or (BTC, ETH, LTC), {})
     clock = ExchangeClock()
@@ -135,7 +135,7 @@ async def working(
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(_nothing)) as client:
         market = MARKETS["spot"]
         rest = Scripted(
-            {"spot": RestMarket(client, market, ("https://a",), WeightPool(6_000, 1.0), clock)},
+            {"spot": RestMarket(client, market, ("https://a",), RateLimiter(6_000, 1.0), clock)},
             attempts=4,
             attempt_seconds=10.0,
             first_stored_ms=nothing_is_stored,
@@ -143,7 +143,7 @@ async def working(
         if answer is not None:
             rest.answer = answer
         archive = ArchiveSource(
-            Archive(client, "https://archive"), storage, Door(on_disk), lambda _: None
+            Archive(client, "https://archive"), storage, SerialExecutor(on_disk), lambda _: None
         )
         got: list[ReceivedCandle] = []
         filler = GapFiller(
@@ -219,7 +219,7 @@ async def test_a_series_is_released_when_its_question_fails(
 ) -> None:
     failures = iter([UnavailableError("HTTP 500"), UnavailableError("HTTP 500")])
 
-    def answer(_: Series, gaps: Sequence[Absence]) -> Outcome:
+    def answer(_: Series, gaps: Sequence[Gap]) -> Outcome:
         for error in failures:
             raise error
         return filled(gaps)
@@ -237,7 +237,7 @@ async def test_a_series_is_released_when_its_question_fails(
 async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    def answer(series: Series, gaps: Sequence[Absence]) -> Outcome:
+    def answer(series: Series, gaps: Sequence[Gap]) -> Outcome:
         return lacking(gaps, 60.0) if series == BTC else filled(gaps)
 
     async with working(tmp_path, answer, workers=1) as bench:
@@ -256,7 +256,7 @@ async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
 async def test_a_refusal_is_believed_when_it_stays(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    def answer(_: Series, __: Sequence[Absence]) -> Outcome:
+    def answer(_: Series, __: Sequence[Gap]) -> Outcome:
         raise RefusedError("HTTP 400: -1121 Invalid symbol.", code=-1121)
 
     async with working(tmp_path, answer) as bench:
@@ -272,7 +272,7 @@ async def test_while_a_market_rests_the_queue_is_not_walked_in_vain(
 ) -> None:
     """A ban takes minutes, in which others of the recorder ring again and again."""
 
-    def answer(_: Series, __: Sequence[Absence]) -> Outcome:
+    def answer(_: Series, __: Sequence[Gap]) -> Outcome:
         raise RefusedError("HTTP 403")
 
     async with working(tmp_path, answer) as bench:
@@ -301,7 +301,7 @@ async def test_a_long_gap_is_asked_for_page_after_page_without_a_pause(
 ) -> None:
     """Other workers have read the queue meanwhile, and passed over the series."""
 
-    def newest_candle(_: Series, gaps: Sequence[Absence]) -> Outcome:
+    def newest_candle(_: Series, gaps: Sequence[Gap]) -> Outcome:
         to_ms = gaps[-1].span.to_ms
         return filled([attrs.evolve(gaps[-1], span=Span(to_ms - MINUTE_MS, to_ms))])
 
@@ -318,7 +318,7 @@ async def test_a_row_that_no_bell_told_of_is_found_within_a_minute(
     """One that moved between two reads of the queue."""
     async with working(tmp_path) as bench:
         await trio.sleep(5)
-        bench.store.settle([gap(BTC, 9, 8)], {BTC: Account(0, NOW_MS)})
+        bench.store.settle([gap(BTC, 9, 8)], {BTC: SeriesAccount(0, NOW_MS)})
         await trio.sleep(61)
         assert bench.asked() == [BTC]
 
@@ -409,7 +409,7 @@ async def test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first(
     busiest, days = many[5], 5 * 1_440
     quiet = [attrs.evolve(gap(one, days, days - 60), reason=Reason.ARCHIVE_QUIET) for one in many]
 
-    def answer(_: Series, gaps: Sequence[Absence]) -> Outcome:
+    def answer(_: Series, gaps: Sequence[Gap]) -> Outcome:
         outcome = filled(gaps)
         if not is_halt:
             return outcome
@@ -439,7 +439,7 @@ async def test_nobody_waits_for_a_busiest_symbol_that_does_not_answer(
     busiest, others, days = many[5], {*many} - {many[5]}, 5 * 1_440
     quiet = [attrs.evolve(gap(one, days, days - 60), reason=Reason.ARCHIVE_QUIET) for one in many]
 
-    def answer(series: Series, gaps: Sequence[Absence]) -> Outcome:
+    def answer(series: Series, gaps: Sequence[Gap]) -> Outcome:
         if series == busiest:
             raise UnavailableError("the answer cannot be read")
         return filled(gaps)
@@ -472,7 +472,7 @@ async def test_a_storm_of_many_series_is_a_few_lines(
     caplog.set_level("INFO", "kline_trio")
     many = [Series("spot", f"A{number}USDT", "1m") for number in range(300)]
 
-    def answer(_: Series, gaps: Sequence[Absence]) -> Outcome:
+    def answer(_: Series, gaps: Sequence[Gap]) -> Outcome:
         if fault is not None:
             raise fault
         return filled(gaps)

@@ -8,12 +8,12 @@ import pytest
 import trio
 import trio.testing
 
-from kline_trio.errors import DiskError, KlineTrioError, NoRoomError, StoreInUseError
+from kline_trio.errors import DiskError, DiskFullError, KlineTrioError, StoreInUseError
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.lifetimes import open_store
-from kline_trio.recorder.seams import Seams
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.storage.places import journal_path, lock_path
+from kline_trio.storage.paths import journal_path, lock_path
 from kline_trio.storage.store import Store
 from tests.builders import SPOT, START_MS
 from tests.recorder.test_supervisor import config_in, stored
@@ -37,17 +37,17 @@ async def test_it_ends_as_soon_as_it_looks(
     config = config_in(tmp_path, SPOT if is_busy else attrs.evolve(SPOT, time_interval="1M"))
     recorded = 0
 
-    async def record(seams: Seams) -> None:
+    async def record(environment: Environment) -> None:
         nonlocal recorded
-        async with open_recorder(config, seams):
+        async with open_recorder(config, environment):
             await trio.sleep(20)
             recorded = len(stored(tmp_path, SPOT)) if is_busy else 0
             place(tmp_path / "data").unlink()
             await trio.sleep_forever()
 
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         with trio.fail_after(40), pytest.raises(kind, match="while the recorder h"):
-            await record(seams)
+            await record(environment)
     if is_busy:
         assert recorded > 5
         assert len(stored(tmp_path, SPOT)) >= recorded
@@ -60,7 +60,7 @@ def _full(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_later(path: Path, layout: object) -> Store:
         if left[0]:
             left[0] -= 1
-            raise NoRoomError(f"{path}: No space left on device")
+            raise DiskFullError(f"{path}: No space left on device")
         return opened(path, layout)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "open", open_later)
@@ -74,8 +74,8 @@ async def test_a_disk_that_is_full_at_the_start_is_waited_for(
 ) -> None:
     _full(3, monkeypatch)
     caplog.set_level("INFO")
-    async with joined(Exchange(start_ms=START_MS)) as seams:
-        async with open_store(config_in(tmp_path, SPOT), seams):
+    async with joined(Exchange(start_ms=START_MS)) as environment:
+        async with open_store(config_in(tmp_path, SPOT), environment):
             assert 15 <= trio.current_time() <= 16
     assert "nothing is recorded until the store can be opened" in caplog.text
     assert "there is room again; the store is open" in caplog.text
@@ -90,8 +90,8 @@ async def test_a_stop_ends_the_wait_for_room(
     async def stop_asked() -> None:
         await trio.sleep_until(23)
 
-    async with joined(Exchange(start_ms=START_MS)) as seams:
-        with pytest.raises(NoRoomError, match="No space left"):
-            async with open_recorder(config_in(tmp_path, SPOT), seams, stop_asked):
+    async with joined(Exchange(start_ms=START_MS)) as environment:
+        with pytest.raises(DiskFullError, match="No space left"):
+            async with open_recorder(config_in(tmp_path, SPOT), environment, stop_asked):
                 pytest.fail("there is no room")
     assert trio.current_time() < 24

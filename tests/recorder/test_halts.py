@@ -7,7 +7,7 @@ import pytest
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
 from kline_trio.recorder.halts import Halts
-from kline_trio.storage.ledger import Refill
+from kline_trio.storage.ledger import FetchResult
 
 MINUTE_MS = 60_000
 HALT = Span(600 * MINUTE_MS, 672 * MINUTE_MS)
@@ -17,11 +17,11 @@ SYMBOLS = [Series("spot", f"S{n}USDT", "1m") for n in range(12)]
 
 def answer(
     series: Series, trade_num: int = 0, span: Span = HALT, asked: Span | None = None
-) -> Refill:
+) -> FetchResult:
     candles = tuple(
         Candle(ms, 2, 2, 2, 2, 0, 0, trade_num, 0, 0) for ms in series.interval.open_times_ms(span)
     )
-    return Refill(series, span if asked is None else asked, candles, Source.REST)
+    return FetchResult(series, span if asked is None else asked, candles, Source.REST)
 
 
 def quiet(count: int) -> Halts:
@@ -50,7 +50,7 @@ def test_where_rest_has_the_busiest_symbol_quiet_all_others_are_believed() -> No
     ],
     ids=["with trades", "not whole", "of the first part", "not the busiest", "another market"],
 )
-def test_another_answer_is_no_halt(told: Refill) -> None:
+def test_another_answer_is_no_halt(told: FetchResult) -> None:
     halts = quiet(11)
     halts.answered(told)
     assert not halts.has(SYMBOLS[0], HALT)

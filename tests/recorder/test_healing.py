@@ -14,12 +14,12 @@ import trio.testing
 
 from kline_trio.candle import Series
 from kline_trio.interval import Span
+from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.healing import heal
-from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.check import check
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Account, Reason
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
 from tests.fakes import CountedBell
@@ -60,8 +60,8 @@ def old_store(path: Path, layout: str = LAYOUTS[0]) -> Store:
     merge_all(store)
     for series in SERIES:
         store.accept(receive(series, *rows[series][13:]))
-        gap = Absence(series, span(series, 12, 13), at(series, 13), Reason.RECORDER_DOWN)
-        store.settle([gap], {series: Account(at(series, 0), at(series, 20))})
+        gap = Gap(series, span(series, 12, 13), at(series, 13), Reason.RECORDER_DOWN)
+        store.settle([gap], {series: SeriesAccount(at(series, 0), at(series, 20))})
     store._journal._connection.execute("UPDATE series SET is_compared = 0")
     return store
 
@@ -82,7 +82,7 @@ def healed(series: Series) -> list[tuple[Span, str, str]]:
 async def run(store: Store, seed: int = 1) -> int:
     """Heal it to the end; how often the gap filler was woken."""
     bell = CountedBell()
-    doors = Door(slow_disk(Random(seed))), Door(slow_disk(Random(seed)))
+    doors = SerialExecutor(slow_disk(Random(seed))), SerialExecutor(slow_disk(Random(seed)))
     await heal(Storage(store, *doors, bell))
     return len(bell.rings)
 
@@ -168,10 +168,10 @@ async def test_stored_candles_are_no_longer_pending_after_any_start(
     merge_all(store)
     late = 1_440 + 5
     gaps = [
-        Absence(BTC, span(BTC, first, end), at(BTC, end), Reason.NOT_RECEIVED)
+        Gap(BTC, span(BTC, first, end), at(BTC, end), Reason.NOT_RECEIVED)
         for first, end in ((8, 12), (late, late + 2))
     ]
-    store.settle(gaps, {BTC: Account(at(BTC, 0), at(BTC, 12))})
+    store.settle(gaps, {BTC: SeriesAccount(at(BTC, 0), at(BTC, 12))})
     store.fill_in(table_of(BTC, [make_candle(at(BTC, late))]), BTC)
     assert await run(store) == 0
     assert ledger(store, BTC) == [
@@ -191,8 +191,8 @@ async def test_files_without_pending_candles_are_not_looked_at_again(
     store = open_store(tmp_path, LAYOUTS[2])
     store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in (*range(10), 1_445))))
     merge_all(store)
-    gap = Absence(BTC, span(BTC, 1_445, 1_446), at(BTC, 1_446), Reason.NOT_RECEIVED)
-    store.settle([gap], {BTC: Account(at(BTC, 0), at(BTC, 10))})
+    gap = Gap(BTC, span(BTC, 1_445, 1_446), at(BTC, 1_446), Reason.NOT_RECEIVED)
+    store.settle([gap], {BTC: SeriesAccount(at(BTC, 0), at(BTC, 10))})
     assert await run(store) == 0
     assert ledger(store, BTC) == [(span(BTC, 1_445, 1_446), "not received", "filled")]
     store.close()
@@ -204,7 +204,10 @@ async def test_candles_that_come_meanwhile_are_no_gaps(
     """Candles are committed and merged while the store is looked through."""
     for seed in range(6):
         store = old_store(tmp_path / f"{seed}")
-        commit_door, merge_door = Door(slow_disk(Random(seed))), Door(slow_disk(Random(-seed)))
+        commit_door, merge_door = (
+            SerialExecutor(slow_disk(Random(seed))),
+            SerialExecutor(slow_disk(Random(-seed))),
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(heal, Storage(store, commit_door, merge_door))
             for series in SERIES:
@@ -225,7 +228,7 @@ async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
     store = open_store(tmp_path)
     store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in range(20) if n not in (5, 6))))
     merge_all(store)
-    store.settle([], {BTC: Account(at(BTC, 0), at(BTC, 20))})
+    store.settle([], {BTC: SeriesAccount(at(BTC, 0), at(BTC, 20))})
     store._journal._connection.execute("UPDATE series SET is_compared = 0")
     merged = 0
 
@@ -238,7 +241,7 @@ async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
             merge_all(store)
         return result
 
-    storage = Storage(store, Door(with_merges), Door(with_merges))
+    storage = Storage(store, SerialExecutor(with_merges), SerialExecutor(with_merges))
     await heal(storage)
     too_fast = f"{BTC}: its files change too fast, it is compared at the next start"
     assert (too_fast in caplog.messages) == (merges == 10)

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.heartbeat import Heartbeat
-from kline_trio.recorder.seams import Door, Storage
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.store import Store
@@ -95,7 +95,9 @@ async def test_an_orderly_end_leaves_the_times_and_no_pid(
 
 def heartbeat(store: Store, **clocks: ExchangeClock) -> Heartbeat:
     on_disk = slow_disk(Random(1))
-    return Heartbeat(Storage(store, Door(on_disk), Door(on_disk)), clocks, wall_clock)
+    return Heartbeat(
+        Storage(store, SerialExecutor(on_disk), SerialExecutor(on_disk)), clocks, wall_clock
+    )
 
 
 def broken(code: int) -> Callable[..., None]:

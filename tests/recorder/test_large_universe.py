@@ -38,7 +38,7 @@ async def test_all_streams_are_back_within_15_seconds_of_a_cut_without_breaking_
         connection=ConnectionConfig(redundancy=redundancy, stall_seconds=90),
         completeness=CompletenessConfig(grace_seconds=35),
     )
-    async with joined(exchange) as seams, open_recorder(config, seams):
+    async with joined(exchange) as environment, open_recorder(config, environment):
         await trio.sleep(CUT_SECONDS - 1)
         names = {stream_name(one) for one in series}
         assert exchange.statistics["spot"].subscriptions == dict.fromkeys(names, redundancy)

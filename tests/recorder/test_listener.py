@@ -17,8 +17,8 @@ from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.markets import MARKETS, Market
 from kline_trio.exchange.protocol import CandleClosed, stream_name
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.listener import Listener, backoff_seconds
-from kline_trio.recorder.seams import Seams
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, silence, vanish
 
 BTC = Series("spot", "BTCUSDT", "1m")
@@ -55,13 +55,15 @@ async def listen(
     exchange = ScriptedExchange(scripts)
     send, receive = trio.open_memory_channel[ReceivedCandle](channel)
     patience = ConnectionConfig(connect_seconds=10, stall_seconds=stall_seconds)
-    seams = Seams(dial=exchange.dial, random=Never(), wall_clock=lambda: 1_719_759_600.5)
+    environment = Environment(
+        dial=exchange.dial, random=Never(), wall_clock=lambda: 1_719_759_600.5
+    )
     listener = Listener(
         market,
         urls,
         patience,
         exchange.dial,
-        seams,
+        environment,
         send,
         lambda *_: None,
         lambda _: None,
@@ -120,7 +122,7 @@ async def test_a_candle_that_waits_for_a_full_channel_when_its_connection_ends_i
         ("ws://one.test/stream",),
         ConnectionConfig(),
         ScriptedExchange([]).dial,
-        Seams(),
+        Environment(),
         send,
         lambda *_: None,
         lambda _: None,
@@ -297,13 +299,13 @@ async def test_a_full_channel_holds_the_connection_up_without_losing_or_stalling
 
     exchange = ScriptedExchange([script])
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
-    seams = Seams(dial=exchange.dial, random=Never())
+    environment = Environment(dial=exchange.dial, random=Never())
     listener = Listener(
         MARKETS["spot"],
         ("ws://one.test/",),
         ConnectionConfig(),
         exchange.dial,
-        seams,
+        environment,
         send,
         lambda *_: None,
         lambda _: None,
@@ -385,13 +387,13 @@ async def test_a_dead_consumer_is_no_second_error(autojump_clock: trio.testing.M
     exchange = ScriptedExchange([one_candle_then_lost])
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
     receive.close()
-    seams = Seams(dial=exchange.dial)
+    environment = Environment(dial=exchange.dial)
     listener = Listener(
         MARKETS["spot"],
         ("ws://one.test/",),
         ConnectionConfig(),
         exchange.dial,
-        seams,
+        environment,
         send,
         lambda *_: None,
         lambda _: None,
@@ -445,7 +447,7 @@ async def test_an_exchange_that_comes_and_goes_is_not_dialled_more_often_by_thre
         await trio.aclose_forcefully(peer.stream)
 
     exchange = ScriptedExchange([flap])
-    seams = Seams(random=Never())
+    environment = Environment(random=Never())
     send, receive = trio.open_memory_channel[ReceivedCandle](100)
     with receive, send:
         async with trio.open_nursery() as nursery:
@@ -456,7 +458,7 @@ async def test_an_exchange_that_comes_and_goes_is_not_dialled_more_often_by_thre
                     ("ws://one.test/",),
                     ConnectionConfig(),
                     exchange.dial,
-                    seams,
+                    environment,
                     send.clone(),
                     lambda *_: None,
                     lambda _: None,

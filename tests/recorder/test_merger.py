@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.errors import DiskError, NoRoomError
+from kline_trio.errors import DiskError, DiskFullError
+from kline_trio.recorder.disk_space import RETRY_SECONDS
+from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.merger import SHARE, Merger, MergeRule
-from kline_trio.recorder.room import RETRY_SECONDS
-from kline_trio.recorder.seams import Door, Storage
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Account
+from kline_trio.storage.ledger import SeriesAccount
 from kline_trio.storage.parquet import FileMerge
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
@@ -90,7 +90,7 @@ class Write:
     symbol: str
     month: str
     rows: int
-    known: MergedFile | None
+    known: FileEntry | None
 
 
 @attrs.define
@@ -143,7 +143,7 @@ class Bench:
     def __attrs_post_init__(self) -> None:
         self.store = Store.open(self.path, Layout(self.layout))
         self.bell = CountedBell()
-        doors = Door(self.disk.run), Door(self.disk.run)
+        doors = SerialExecutor(self.disk.run), SerialExecutor(self.disk.run)
         self.merger = Merger(Storage(self.store, *doors, self.bell), RULE)
 
     def accept(self, series: Series, first: int, count: int = 1) -> None:
@@ -268,7 +268,7 @@ async def test_a_merge_rests_after_want_of_room_whatever_comes_meanwhile(
     no_room_until = 12.0
 
     def fail() -> Exception | None:
-        return NoRoomError("full") if trio.current_time() < no_room_until else None
+        return DiskFullError("full") if trio.current_time() < no_room_until else None
 
     caplog.set_level("INFO")
     with on(tmp_path, fail=fail) as bench:
@@ -294,7 +294,7 @@ async def test_what_waited_for_room_is_due_as_soon_as_there_is_some(
     """What has waited is not counted anew, or it would wait for the longest."""
     filled(tmp_path, BTCUSDT=640)
     with on(tmp_path) as bench:
-        bench.disk.fail = lambda: NoRoomError("full") if len(bench.disk.writes) == 1 else None
+        bench.disk.fail = lambda: DiskFullError("full") if len(bench.disk.writes) == 1 else None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.merger.run)
             await trio.sleep(1)
@@ -309,7 +309,7 @@ async def test_want_of_room_for_one_series_holds_up_no_other(
 ) -> None:
     with on(tmp_path) as bench:
         bench.disk.fail = lambda: (
-            NoRoomError("full") if bench.disk.writes[-1].symbol == "BTCUSDT" else None
+            DiskFullError("full") if bench.disk.writes[-1].symbol == "BTCUSDT" else None
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.merger.run)
@@ -366,7 +366,7 @@ async def test_gaps_that_a_merge_names_are_told_of_after_they_are_in_the_ledger(
 ) -> None:
     filled(tmp_path, BTCUSDT=20, ETHUSDT=20)
     with on(tmp_path) as bench:
-        accounts = {one: Account(START_MS, START_MS + 20 * MINUTE_MS) for one in (BTC, ETH)}
+        accounts = {one: SeriesAccount(START_MS, START_MS + 20 * MINUTE_MS) for one in (BTC, ETH)}
         bench.store.settle([], accounts)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.merger.run)

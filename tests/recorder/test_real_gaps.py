@@ -24,7 +24,7 @@ from kline_trio.simulator import Replay
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Drop, Fault, OmitClose, RestFault, Silence, Stall
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Reason, State
+from kline_trio.storage.ledger import Gap, Reason, State
 from tests.end_to_end.expected import archive_truth
 from tests.faulty_exchange import FaultyExchange
 from tests.virtual import joined
@@ -65,11 +65,11 @@ async def filled(folder: Path, exchange: Exchange, symbol: str, since: str, unti
         completeness=CompletenessConfig(attempts=3, attempt_seconds=1.0),
         history=HistoryConfig(since=datetime.fromisoformat(since).replace(tzinfo=UTC)),
     )
-    async with joined(exchange) as seams:
-        await fill(config, ms(until), seams)
+    async with joined(exchange) as environment:
+        await fill(config, ms(until), environment)
 
 
-def ledger(folder: Path, until: str) -> list[Absence]:
+def ledger(folder: Path, until: str) -> list[Gap]:
     with journal_view(folder / "data") as journal:
         return [one for one in journal.absences() if one.span.to_ms <= ms(until)]
 
@@ -187,9 +187,9 @@ async def test_a_real_day_with_faults_ends_equal_and_each_reason_is_the_exchange
         completeness=CompletenessConfig(attempts=3, attempt_seconds=1.0),
     )
     down: list[int] = []
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         for end in ("2023-03-24T17:00", "2023-03-25T00:00"):
-            async with open_recorder(config, seams):
+            async with open_recorder(config, environment):
                 while exchange.now_ms(trio.current_time()) < ms(end):
                     await trio.sleep(0.5)
                     if exchange.now_ms(trio.current_time()) >= ms("2023-03-24T23:59"):

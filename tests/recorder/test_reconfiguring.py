@@ -53,8 +53,8 @@ async def test_streams_come_and_go_and_the_others_are_not_touched(
     """
     exchange = FaultyExchange(start_ms=START_MS)
     async with (
-        joined(exchange) as seams,
-        open_recorder(config_of(tmp_path, BTC, ETH, BNB), seams) as recorder,
+        joined(exchange) as environment,
+        open_recorder(config_of(tmp_path, BTC, ETH, BNB), environment) as recorder,
     ):
         await trio.sleep(10)
         before = subscriptions(exchange)
@@ -90,8 +90,8 @@ async def test_what_is_new_in_the_connection_table_brings_new_connections_withou
     exchange = FaultyExchange(start_ms=START_MS)
     more = "[connection]\nredundancy = 2\n"
     async with (
-        joined(exchange) as seams,
-        open_recorder(config_of(tmp_path, BTC, COIN), seams) as recorder,
+        joined(exchange) as environment,
+        open_recorder(config_of(tmp_path, BTC, COIN), environment) as recorder,
     ):
         await trio.sleep(10)
         recorder.reconfigure(config_of(tmp_path, BTC, COIN, more=more))
@@ -115,7 +115,7 @@ async def test_what_counts_from_the_next_start_on_is_named_and_changes_nothing_n
         store=attrs.evolve(config.store, path=tmp_path / "elsewhere"),
         archive="https://archive.test",
     )
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         await trio.sleep(10)
         recorder.reconfigure(elsewhere)
         await trio.sleep(20)
@@ -163,8 +163,8 @@ async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
     exchange = FaultyExchange(start_ms=START_MS)
     with trio.fail_after(30):
         async with (
-            joined(exchange) as seams,
-            open_recorder(Config.from_toml(path), seams) as recorder,
+            joined(exchange) as environment,
+            open_recorder(Config.from_toml(path), environment) as recorder,
         ):
             await anext(recorder.candles())
             before = subscriptions(exchange)

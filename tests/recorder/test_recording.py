@@ -16,7 +16,7 @@ from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.selection import Rule, Selection
-from kline_trio.storage.ledger import Account
+from kline_trio.storage.ledger import SeriesAccount
 
 if TYPE_CHECKING:
     from kline_trio.recorder.listener import Listener
@@ -162,13 +162,15 @@ def test_what_ended_while_no_recorder_ran_is_gone_on_with() -> None:
     here = house()
     here.universe.seen = False
     here.universe.list_symbols(BTCUSDT=TRADING, ETHUSDT="BREAK")
-    here.recording.go_on_with({ETH: Account(0, NOW_MS), LTC: Account(0, NOW_MS, NOW_MS)})
+    here.recording.go_on_with(
+        {ETH: SeriesAccount(0, NOW_MS), LTC: SeriesAccount(0, NOW_MS, NOW_MS)}
+    )
     assert set(here.recording.series) == {BTC, ETH}
 
 
 def test_what_no_pattern_ever_meant_is_not_gone_on_with() -> None:
     here = house(LTC, patterns=())
-    here.recording.go_on_with({ETH: Account(0, NOW_MS)})
+    here.recording.go_on_with({ETH: SeriesAccount(0, NOW_MS)})
     assert here.recording.series == (LTC,)
 
 

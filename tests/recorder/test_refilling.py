@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from kline_trio.candle import Series
-from kline_trio.recorder.seams import Seams
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.journal_view import journal_view
@@ -48,10 +48,10 @@ class Faulty(Transport):
 
 
 @asynccontextmanager
-async def faulty(exchange: Exchange, instead: Answers) -> AsyncIterator[tuple[Seams, Faulty]]:
-    async with joined(exchange) as seams:
+async def faulty(exchange: Exchange, instead: Answers) -> AsyncIterator[tuple[Environment, Faulty]]:
+    async with joined(exchange) as environment:
         transport = Faulty(exchange, instead)
-        yield attrs.evolve(seams, http_transport=transport), transport
+        yield attrs.evolve(environment, http_transport=transport), transport
 
 
 def pending(folder: Path, series: Series) -> bool:
@@ -76,8 +76,11 @@ async def test_series_that_answer_500_do_not_keep_the_others_waiting(
     """An independent tester's: the four workers asked for the four bad ones, and nothing else."""
     exchange = await paused(tmp_path)
     bad = {series.symbol for series in BAD}
-    async with faulty(exchange, lambda one: (500, b"") if one in bad else None) as (seams, wire):
-        async with open_recorder(config_in(tmp_path, *MANY), seams):
+    async with faulty(exchange, lambda one: (500, b"") if one in bad else None) as (
+        environment,
+        wire,
+    ):
+        async with open_recorder(config_in(tmp_path, *MANY), environment):
             await trio.sleep(6)
             assert not [series for series in GOOD if pending(tmp_path, series)]
             assert all(pending(tmp_path, series) for series in BAD)
@@ -98,8 +101,8 @@ async def test_four_workers_that_fail_at_once_are_one_failure(
     def hiccup(_: str) -> tuple[int, bytes] | None:
         return (503, b"") if trio.current_time() < until else None
 
-    async with faulty(exchange, hiccup) as (seams, _):
-        async with open_recorder(config_in(tmp_path, *MANY), seams):
+    async with faulty(exchange, hiccup) as (environment, _):
+        async with open_recorder(config_in(tmp_path, *MANY), environment):
             await trio.sleep(9)
             assert not [series for series in MANY if pending(tmp_path, series)]
 
@@ -114,8 +117,8 @@ async def test_a_symbol_that_is_unknown_for_a_moment_is_asked_for_again(
     def unknown(symbol: str) -> tuple[int, bytes] | None:
         return None if symbol in known else (400, b'{"code":-1121,"msg":"Invalid symbol."}')
 
-    async with faulty(exchange, unknown) as (seams, wire):
-        async with open_recorder(config_in(tmp_path, *MANY), seams):
+    async with faulty(exchange, unknown) as (environment, wire):
+        async with open_recorder(config_in(tmp_path, *MANY), environment):
             await trio.sleep(6)
             assert all(pending(tmp_path, series) for series in BAD)
             known.update(series.symbol for series in BAD[1:])

@@ -15,8 +15,8 @@ from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.markets import MARKETS, Market
 from kline_trio.exchange.protocol import stream_name
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.listener import Listener
-from kline_trio.recorder.seams import Seams
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange
 from tests.recorder.test_listener import Never
 
@@ -149,7 +149,7 @@ async def listening(
         urls,
         ConnectionConfig(read_pause_seconds=0, **patience),  # type: ignore[arg-type]
         feed.exchange.dial,
-        Seams(random=Never(), wall_clock=lambda: 1_719_759_600.5),
+        Environment(random=Never(), wall_clock=lambda: 1_719_759_600.5),
         send,
         lambda *_: None,
         lambda _: None,
@@ -587,7 +587,7 @@ async def test_what_a_replaced_connection_has_received_is_still_delivered(
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
     listener = Listener(
         MARKETS["spot"], ("ws://one.test/",), ConnectionConfig(read_pause_seconds=0),
-        exchange.dial, Seams(random=Never()), send,
+        exchange.dial, Environment(random=Never()), send,
         lambda *_: None, lambda _: None, lambda *_: None,
     )  # fmt: skip
     listener.listen_to([BTC])

@@ -14,11 +14,11 @@ from kline_trio.candle import Series
 from kline_trio.errors import UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.exchange.weights import WeightPool
 from kline_trio.interval import Span
 from kline_trio.recorder.rest_source import Outcome, RestSource
-from kline_trio.storage.ledger import Absence, Reason
+from kline_trio.storage.ledger import Gap, Reason
 from tests.fakes import tell_time
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -29,11 +29,11 @@ COIN = Series("coin_futures", "BTCUSD_PERP", "1m")
 
 def gap(
     from_ms: int, to_ms: int, asked: int = 0, reason: Reason = Reason.NOT_RECEIVED, of: Series = BTC
-) -> Absence:
-    return Absence(of, Span(from_ms, to_ms), NOW_MS, reason, asked=asked)
+) -> Gap:
+    return Gap(of, Span(from_ms, to_ms), NOW_MS, reason, asked=asked)
 
 
-def recent(minutes: int = 3, asked: int = 0) -> Absence:
+def recent(minutes: int = 3, asked: int = 0) -> Gap:
     return gap(NOW_MS - (minutes + 1) * MINUTE_MS, NOW_MS - MINUTE_MS, asked)
 
 
@@ -86,7 +86,7 @@ async def source(wire: Wire, attempts: int = 4) -> AsyncIterator[RestSource]:
         for name in ("spot", "coin_futures"):
             clock = ExchangeClock()
             tell_time(clock, NOW_MS)
-            pool = WeightPool(6_000, 1.0)
+            pool = RateLimiter(6_000, 1.0)
             markets[name] = RestMarket(client, MARKETS[name], ("https://a",), pool, clock)
 
         async def first_stored_ms(_: Series, within: Span) -> int | None:
@@ -99,7 +99,7 @@ async def source(wire: Wire, attempts: int = 4) -> AsyncIterator[RestSource]:
         yield RestSource(markets, attempts, 10.0, first_stored_ms)
 
 
-async def asked_again(rest: RestSource, *gaps: Absence) -> Outcome:
+async def asked_again(rest: RestSource, *gaps: Gap) -> Outcome:
     """Ask a second time, 10 s after the first: only then an absence is believed."""
     first = await rest.ask(gaps[0].series, gaps)
     assert {refill.closes for refill in first.refills} == {None}
@@ -471,7 +471,7 @@ async def test_without_an_answer_nothing_becomes_of_a_gap(
 async def test_a_refusal_is_believed_at_the_last_attempt(
     autojump_clock: trio.testing.MockClock, asked: int, closes: Reason | None
 ) -> None:
-    gaps: Sequence[Absence] = [recent(asked=asked)]
+    gaps: Sequence[Gap] = [recent(asked=asked)]
     async with source(Wire()) as rest:
         outcome = rest.refused(gaps)
     assert [refill.closes for refill in outcome.refills] == [closes]

@@ -54,9 +54,11 @@ async def test_a_hundred_roll_overs_across_minute_boundaries_lose_nothing_and_as
     )
     chance = Random(seed)
     rolled = 100
-    async with joined(exchange, seed=seed) as seams:
+    async with joined(exchange, seed=seed) as environment:
         transport = Counted(exchange)
-        async with open_recorder(config, attrs.evolve(seams, http_transport=transport)) as recorder:
+        async with open_recorder(
+            config, attrs.evolve(environment, http_transport=transport)
+        ) as recorder:
             await trio.sleep_until(300)
             for number in range(rolled):
                 # From 45 s before a minute's end to 45 s after it, in even steps.

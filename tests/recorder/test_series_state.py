@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kline_trio.candle import Series, Source
 from kline_trio.interval import Span
 from kline_trio.recorder.series_state import Added, Due, Listed, Removed, SeriesState, State
-from kline_trio.storage.ledger import Absence, Account, Reason
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.ledger import State as GapState
 
 SERIES = Series("spot", "BTCUSDT", "1m")
@@ -22,7 +22,7 @@ def minute(count: float) -> int:
     return START_MS + round(count * MINUTE_MS)
 
 
-def minutes_of(gaps: tuple[Absence, ...]) -> list[tuple[float, float, Reason]]:
+def minutes_of(gaps: tuple[Gap, ...]) -> list[tuple[float, float, Reason]]:
     return [
         (
             (one.span.from_ms - START_MS) / MINUTE_MS,
@@ -34,7 +34,7 @@ def minutes_of(gaps: tuple[Absence, ...]) -> list[tuple[float, float, Reason]]:
 
 
 def scanned(
-    known: Account | None = None, *stored: Span, now: float = 0.5, since_ms: int | None = None
+    known: SeriesAccount | None = None, *stored: Span, now: float = 0.5, since_ms: int | None = None
 ) -> tuple[SeriesState, Due]:
     """A machine that was started, and the first gaps, which are not confirmed."""
     state = SeriesState(SERIES)
@@ -43,7 +43,7 @@ def scanned(
     return state, state.begin(known, stored, since_ms, GRACE_MS)
 
 
-def live(known: Account | None = None, *stored: Span, now: float = 0.5) -> SeriesState:
+def live(known: SeriesAccount | None = None, *stored: Span, now: float = 0.5) -> SeriesState:
     state, due = scanned(known, *stored, now=now)
     state.confirm(due, is_written=True)
     return state
@@ -53,23 +53,23 @@ def test_a_series_that_is_new_begins_with_the_candle_that_forms() -> None:
     state, due = scanned(now=10.5)
     assert stands(state) is State.SCANNING
     assert due.gaps == ()
-    assert due.account == Account(minute(10), minute(10))
+    assert due.account == SeriesAccount(minute(10), minute(10))
     state.confirm(due, is_written=True)
     assert stands(state) is State.LIVE
 
 
 def test_what_closed_while_no_recorder_ran_has_that_reason() -> None:
-    known = Account(minute(0), minute(10))
+    known = SeriesAccount(minute(0), minute(10))
     _, due = scanned(known, Span(minute(10), minute(12)), Span(minute(15), minute(16)), now=20.5)
     assert minutes_of(due.gaps) == [
         (12, 15, Reason.RECORDER_DOWN),
         (16, 20, Reason.RECORDER_DOWN),
     ]
-    assert due.account == Account(minute(0), minute(20))
+    assert due.account == SeriesAccount(minute(0), minute(20))
 
 
 def test_what_closed_while_the_series_was_not_wanted_has_that_reason() -> None:
-    known = Account(minute(0), minute(10), retired_ms=minute(14))
+    known = SeriesAccount(minute(0), minute(10), retired_ms=minute(14))
     _, due = scanned(known, now=20.5)
     assert minutes_of(due.gaps) == [
         (10, 14, Reason.RECORDER_DOWN),
@@ -81,7 +81,7 @@ def test_what_closes_while_a_backfill_runs_is_the_recorders_absence() -> None:
     state = SeriesState(SERIES)
     state.handle(Added())
     state.start(minute(20.5))
-    known = Account(minute(0), minute(10), retired_ms=minute(14))
+    known = SeriesAccount(minute(0), minute(10), retired_ms=minute(14))
     first = state.begin(known, [], None, GRACE_MS, is_recorder=False)
     assert minutes_of(first.gaps) == [
         (10, 14, Reason.RECORDER_DOWN),
@@ -93,7 +93,7 @@ def test_what_closes_while_a_backfill_runs_is_the_recorders_absence() -> None:
 
 
 def test_the_wanted_past_is_a_gap_once() -> None:
-    known = Account(minute(0), minute(10))
+    known = SeriesAccount(minute(0), minute(10))
     stored = Span(minute(10), minute(20))
     _, due = scanned(known, stored, now=20.5, since_ms=minute(-100))
     assert minutes_of(due.gaps) == [(-100, 0, Reason.NOT_CONFIGURED)]
@@ -102,7 +102,7 @@ def test_the_wanted_past_is_a_gap_once() -> None:
 
 
 def test_a_candle_that_closes_within_the_grace_around_a_start_is_named_later_as_down() -> None:
-    state = live(Account(minute(0), minute(9)), Span(minute(9), minute(10)), now=11.02)
+    state = live(SeriesAccount(minute(0), minute(9)), Span(minute(9), minute(10)), now=11.02)
     due = state.due(minute(12), GRACE_MS)
     assert minutes_of(due.gaps) == [(10, 11, Reason.RECORDER_DOWN)]
 
@@ -137,7 +137,7 @@ def test_a_candle_in_flight_is_no_gap_and_no_watermark_passes_it() -> None:
     state.confirm(due, is_written=True)
     assert state.moved() is None
     state.committed(minute(1), 5)
-    assert state.moved() == Account(minute(0), minute(3))
+    assert state.moved() == SeriesAccount(minute(0), minute(3))
 
 
 def test_a_candle_that_is_dropped_while_its_gaps_are_written_becomes_one() -> None:
@@ -217,7 +217,7 @@ def test_durable_candles_that_are_not_due_yet_are_accounted_for() -> None:
     state.received(minute(4))
     state.confirm(state.due(minute(1.5), GRACE_MS), is_written=False)
     moved = state.moved()
-    assert moved == Account(minute(0), minute(3))
+    assert moved == SeriesAccount(minute(0), minute(3))
     state.confirm_moved(moved)
     due = state.due(minute(4.5), GRACE_MS)
     assert minutes_of(due.gaps) == [(3, 4, Reason.NOT_RECEIVED)]
@@ -245,26 +245,28 @@ def test_what_comes_once_more_during_a_scan_moves_no_watermark_back() -> None:
     state.handle(Added())
     state.received(minute(2))
     state.start(minute(5.5))
-    due = state.begin(Account(minute(0), minute(4)), [], None, GRACE_MS)
+    due = state.begin(SeriesAccount(minute(0), minute(4)), [], None, GRACE_MS)
     assert due.account.watermark_ms == minute(4)
 
 
 def test_what_comes_once_more_during_a_retirement_moves_no_watermark_back() -> None:
-    state = live(Account(minute(0), minute(4)), now=4.5)
+    state = live(SeriesAccount(minute(0), minute(4)), now=4.5)
     state.committed(minute(4), 5)
     state.confirm(state.due(minute(5.5), GRACE_MS), is_written=True)
     moved = state.moved()
     assert moved is None
     state.handle(Removed())
     state.received(minute(2))
-    assert state.retirement(None, GRACE_MS).account == Account(minute(0), minute(5), minute(5))
+    assert state.retirement(None, GRACE_MS).account == SeriesAccount(
+        minute(0), minute(5), minute(5)
+    )
 
 
 def test_a_candle_committed_during_a_scan_is_no_gap() -> None:
     state = SeriesState(SERIES)
     state.handle(Added())
     state.start(minute(3.5))
-    known = Account(minute(0), minute(1))
+    known = SeriesAccount(minute(0), minute(1))
     state.committed(minute(2), 5)
     due = state.begin(known, [Span(minute(1), minute(2))], None, GRACE_MS)
     assert due.gaps == ()
@@ -275,7 +277,7 @@ def test_a_candle_in_flight_during_a_scan_holds_the_watermark_back() -> None:
     state.handle(Added())
     state.received(minute(2))
     state.start(minute(5.5))
-    due = state.begin(Account(minute(0), minute(1)), [], None, GRACE_MS)
+    due = state.begin(SeriesAccount(minute(0), minute(1)), [], None, GRACE_MS)
     assert minutes_of(due.gaps) == [
         (1, 2, Reason.RECORDER_DOWN),
         (3, 5, Reason.RECORDER_DOWN),
@@ -319,10 +321,10 @@ def test_retirement_ends_where_the_series_was_judged() -> None:
     state.handle(Removed())
     due = state.retirement(minute(2.5), GRACE_MS)
     assert minutes_of(due.gaps) == [(0, 2, Reason.NOT_RECEIVED)]
-    assert due.account == Account(minute(0), minute(2), minute(2))
+    assert due.account == SeriesAccount(minute(0), minute(2), minute(2))
     unjudged = state.retirement(None, GRACE_MS)
     assert unjudged.gaps == ()
-    assert unjudged.account == Account(minute(0), minute(0), minute(0))
+    assert unjudged.account == SeriesAccount(minute(0), minute(0), minute(0))
 
 
 def ended(at: float) -> SeriesState:
@@ -334,9 +336,9 @@ def ended(at: float) -> SeriesState:
     return state
 
 
-def gap(from_minute: float, to_minute: float, asked: int = 0) -> Absence:
+def gap(from_minute: float, to_minute: float, asked: int = 0) -> Gap:
     span = Span(minute(from_minute), minute(to_minute))
-    return Absence(SERIES, span, minute(9), Reason.NOT_RECEIVED, GapState.PENDING, asked)
+    return Gap(SERIES, span, minute(9), Reason.NOT_RECEIVED, GapState.PENDING, asked)
 
 
 def stands(state: SeriesState) -> State:
@@ -361,7 +363,7 @@ def test_a_second_copy_of_what_a_scan_found_may_be_dropped() -> None:
     state.received(minute(0))
     stored = [Span(minute(0), minute(1))]
     state.confirm(
-        state.begin(Account(minute(0), minute(0)), stored, None, GRACE_MS), is_written=True
+        state.begin(SeriesAccount(minute(0), minute(0)), stored, None, GRACE_MS), is_written=True
     )
     state.dropped(minute(0))
     assert state.due(minute(1.5), GRACE_MS).gaps == ()
@@ -385,7 +387,7 @@ def test_nothing_is_sealed_that_was_not_asked_for() -> None:
     assert seal is not None
     assert seal.closed.span == Span(minute(6), minute(7))
     assert (seal.closed.closes, seal.gaps) == (Reason.DELISTED, ())
-    assert seal.account == Account(minute(0), minute(7), minute(7))
+    assert seal.account == SeriesAccount(minute(0), minute(7), minute(7))
 
 
 def test_where_flat_candles_go_on_the_next_one_is_the_first_that_is_not_recorded() -> None:
@@ -396,7 +398,7 @@ def test_where_flat_candles_go_on_the_next_one_is_the_first_that_is_not_recorded
     seal = state.seal([], minute(8))
     assert seal is not None
     assert minutes_of(seal.gaps) == [(7, 8, Reason.DELISTED)]
-    assert seal.account == Account(minute(0), minute(8), minute(8))
+    assert seal.account == SeriesAccount(minute(0), minute(8), minute(8))
 
 
 def test_flat_candles_that_came_already_are_not_the_first_that_is_not_recorded() -> None:
@@ -457,16 +459,16 @@ RARELY = st.integers(0, 4)
 class Disk:
     """What is durable, candle by candle."""
 
-    account: Account | None = None
+    account: SeriesAccount | None = None
     stored: set[int] = attrs.field(factory=set)
-    ledger: dict[int, Absence] = attrs.field(factory=dict)
+    ledger: dict[int, Gap] = attrs.field(factory=dict)
 
     def write(self, due: Due) -> None:
         for one in due.gaps:
             self.name(one)
         self.account = due.account
 
-    def name(self, absence: Absence) -> None:
+    def name(self, absence: Gap) -> None:
         for open_ms in SERIES.interval.open_times_ms(absence.span):
             assert open_ms not in self.stored, "a stored candle is named as a gap"
             old = self.ledger.get(open_ms)
@@ -494,7 +496,7 @@ class SeriesLife(RuleBasedStateMachine):
         self.now = 0.5
         self.state = SeriesState(SERIES)
         self.in_channel: list[int] = []
-        self.looked: tuple[Account | None, list[Span]] | None = None
+        self.looked: tuple[SeriesAccount | None, list[Span]] | None = None
         self.begin_anew()
 
     def begin_anew(self) -> None:

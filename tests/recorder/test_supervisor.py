@@ -35,7 +35,7 @@ def stored(folder: Path, series: Series) -> list[Candle]:
 
 
 async def record_for(exchange: Exchange, config: Config, seconds: float) -> None:
-    async with joined(exchange) as seams, open_recorder(config, seams):
+    async with joined(exchange) as environment, open_recorder(config, environment):
         await trio.sleep(seconds)
 
 
@@ -72,7 +72,7 @@ async def test_a_candle_is_readable_as_soon_as_it_is_accepted_long_before_its_me
 ) -> None:
     config = config_in(tmp_path, SPOT, merge_seconds=100_000)
     exchange = Exchange(start_ms=START_MS)
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         seen: list[ReceivedCandle] = []
         async for received in recorder.candles():
             seen.append(received)
@@ -90,7 +90,7 @@ async def test_a_series_first_candle_is_merged_at_once_and_later_ones_in_time(
     path = tmp_path / "data" / "spot_BTCUSDT_1m.pqt"
     exchange = Exchange(start_ms=START_MS, speed=1)
     config = config_in(tmp_path, SPOT, merge_seconds=90)
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         candles = recorder.candles()
         await anext(candles)
         await trio.sleep(1)
@@ -155,9 +155,9 @@ async def test_an_error_of_the_body_is_raised_as_itself_and_nothing_accepted_is_
             if len(seen) == 7:
                 raise LookupError("the user's own")
 
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         with pytest.raises(LookupError, match="the user's own"):
-            async with open_recorder(config_in(tmp_path, SPOT), seams) as recorder:
+            async with open_recorder(config_in(tmp_path, SPOT), environment) as recorder:
                 await body(recorder)
     assert stored(tmp_path, SPOT)[:7] == seen
 
@@ -168,12 +168,12 @@ async def test_cancelling_at_any_stage_leaves_a_store_that_holds_all_that_was_ac
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
     seen: list[Candle] = []
-    async with joined(exchange) as seams:
+    async with joined(exchange) as environment:
         with trio.move_on_after(after_seconds):
-            async with open_recorder(config_in(tmp_path, SPOT), seams) as recorder:
+            async with open_recorder(config_in(tmp_path, SPOT), environment) as recorder:
                 async for received in recorder.candles():
                     seen.append(received.candle)  # noqa: PERF401 - the deadline ends the loop
-        async with open_recorder(config_in(tmp_path, SPOT), seams):
+        async with open_recorder(config_in(tmp_path, SPOT), environment):
             have = stored(tmp_path, SPOT) if seen else []
     assert have[: len(seen)] == seen
 
@@ -202,9 +202,9 @@ async def test_a_store_in_use_is_refused_and_its_holder_unharmed(
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
     config = config_in(tmp_path, SPOT)
-    async with joined(exchange) as seams, open_recorder(config, seams):
+    async with joined(exchange) as environment, open_recorder(config, environment):
         with pytest.raises(StoreInUseError, match="pid"):
-            async with open_recorder(config, seams):
+            async with open_recorder(config, environment):
                 pytest.fail("two recorders share a store")
         await trio.sleep(10)
     assert len(stored(tmp_path, SPOT)) >= 9
@@ -214,13 +214,13 @@ async def test_a_store_that_cannot_be_made_is_said_before_any_connection(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
-    async with joined(Exchange(start_ms=START_MS)) as seams:
+    async with joined(Exchange(start_ms=START_MS)) as environment:
 
         async def dial(url: str, nth: int) -> trio.abc.Stream:
             pytest.fail("dialled")
 
         with pytest.raises(DiskError, match="data"):
-            async with open_recorder(config_in(tmp_path), attrs.evolve(seams, dial=dial)):
+            async with open_recorder(config_in(tmp_path), attrs.evolve(environment, dial=dial)):
                 pass
 
 
@@ -262,7 +262,7 @@ async def test_a_reader_that_is_behind_loses_its_oldest_copies_and_never_the_sto
 ) -> None:
     exchange = Exchange(start_ms=START_MS)
     config = config_in(tmp_path, SPOT)
-    async with joined(exchange) as seams, open_recorder(config, seams) as recorder:
+    async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         candles = recorder.candles(waiting=3)
         await trio.sleep(20)
     seen = [received.candle async for received in candles]

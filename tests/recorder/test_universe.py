@@ -16,15 +16,15 @@ import trio.testing
 
 import kline_trio
 from kline_trio.config import Config
-from kline_trio.errors import DiskError, NoRoomError
+from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.exchange.weights import WeightPool
 from kline_trio.listing import Listing
-from kline_trio.recorder.seams import Bell, Door
+from kline_trio.recorder.environment import RecurringEvent, SerialExecutor
 from kline_trio.recorder.universe import Universe
-from kline_trio.storage.places import scratch, universe_path
+from kline_trio.storage.paths import scratch, universe_path
 from kline_trio.storage.universe import UniverseFile, changes
 from kline_trio.symbols import wanted
 from tests.virtual import slow_disk
@@ -63,7 +63,7 @@ class Lists:
 
     def market(self, trade_type: str, client: httpx2.AsyncClient) -> RestMarket:
         market = MARKETS[trade_type]
-        pool = WeightPool(6_000, 1.0)
+        pool = RateLimiter(6_000, 1.0)
         return RestMarket(client, market, (market.rest,), pool, ExchangeClock())
 
 
@@ -92,9 +92,9 @@ async def following(
         universe = Universe(
             {name: lists.market(name, client) for name in lists.symbols},
             UniverseFile.open(house),
-            Door(slow_disk(Random(0))),
+            SerialExecutor(slow_disk(Random(0))),
             refresh_seconds,
-            {name: Bell() for name in MARKETS},
+            {name: RecurringEvent() for name in MARKETS},
         )
 
         def changed(trade_type: str, _: object) -> None:
@@ -276,7 +276,7 @@ async def test_want_of_room_is_waited_for_and_every_change_is_kept(
     caplog.set_level(logging.INFO, "kline_trio")
     async with following(house, lists, refresh_seconds=30) as follow:
         with monkeypatch.context() as patch:
-            patch.setattr(UniverseFile, "append", refuse(NoRoomError("full")))
+            patch.setattr(UniverseFile, "append", refuse(DiskFullError("full")))
             for status in ("BREAK", "HALT"):
                 await trio.sleep(35)
                 lists.symbols["spot"]["B"] = status
@@ -315,7 +315,7 @@ async def test_what_a_cancelled_one_did_not_keep_the_next_finds(
 ) -> None:
     lists = Lists({"spot": trading("A")})
     with monkeypatch.context() as patch:
-        patch.setattr(UniverseFile, "append", refuse(NoRoomError("full")))
+        patch.setattr(UniverseFile, "append", refuse(DiskFullError("full")))
         async with following(house, lists):
             await trio.sleep(100)
     async with following(house, lists) as follow:

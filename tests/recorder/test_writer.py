@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
-from kline_trio.recorder.seams import Door, Seams, Storage
+from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.store import Store
@@ -30,7 +30,9 @@ async def commits(store: Store, waiting: Sequence[ReceivedCandle]) -> list[int]:
         send.send_nowait(received)
     send.close()
     writer = Writer(
-        Storage(store, Door(Seams().on_disk), Door(Seams().on_disk)),
+        Storage(
+            store, SerialExecutor(Environment().on_disk), SerialExecutor(Environment().on_disk)
+        ),
         100_000,
         lambda batch: sizes.append(len(batch)),
         lambda *_: None,

@@ -11,7 +11,7 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.market import Market
-from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.status import SeriesStatus
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
@@ -39,8 +39,8 @@ class Judgement:
     lives: Sequence[tuple[int, int]]
     """From when to when, in the exchange's time, each recorder lived."""
     store: Path
-    accounts: Mapping[Series, Account]
-    ledger: Sequence[Absence]
+    accounts: Mapping[Series, SeriesAccount]
+    ledger: Sequence[Gap]
     stored: dict[Series, list[Candle]] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -53,7 +53,7 @@ class Judgement:
         """When the last recorder ended, in the exchange's time."""
         return self.lives[-1][1]
 
-    def absences(self, series: Series) -> list[Absence]:
+    def absences(self, series: Series) -> list[Gap]:
         """What the ledger says of a series."""
         return [one for one in self.ledger if one.series == series]
 
@@ -163,7 +163,7 @@ class _OfSeries:
     def _trades(self, at_ms: int) -> bool:
         return self._market.timelines[self.series.symbol].at(at_ms).status == "TRADING"
 
-    def wrong_beginning(self, account: Account | None) -> list[str]:
+    def wrong_beginning(self, account: SeriesAccount | None) -> list[str]:
         """Whether it is accounted for from the first candle on that could be known of."""
         begins_ms, _ = self._life_of()
         if begins_ms == START_MS:
@@ -196,7 +196,7 @@ class _OfSeries:
             for (_, gone_ms), (from_ms, to_ms) in gaps
         )
 
-    def wrong_end(self, account: Account) -> list[str]:
+    def wrong_end(self, account: SeriesAccount) -> list[str]:
         """Whether it is accounted for up to the end of its symbol's life, or to that of ours."""
         last_ms = self.whole.end_ms
         if self._trades(last_ms):
@@ -229,7 +229,7 @@ class _OfSeries:
             for at_ms in range(max(from_ms, after_ms), to_ms - _LOOKED_MS, HOUR_MS)
         )
 
-    def wrong_candles(self, account: Account) -> list[str]:
+    def wrong_candles(self, account: SeriesAccount) -> list[str]:
         """Whether each candle up to the watermark is the exchange's own, or was never traded."""
         first_ms, until_ms = account.first_ms, account.watermark_ms
         traded = truth(self.whole.exchange, self.series, first_ms, until_ms)
@@ -253,7 +253,7 @@ class _OfSeries:
             found.append("some are there twice")
         return found
 
-    def _wrong_ledger(self, account: Account, stored: set[int]) -> Iterator[str]:
+    def _wrong_ledger(self, account: SeriesAccount, stored: set[int]) -> Iterator[str]:
         """Whether each due candle is a row or a gap of the ledger, and not both."""
         interval = self.series.interval
         gaps = {

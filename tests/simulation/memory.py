@@ -24,7 +24,7 @@ from kline_trio.candle import Series
 from kline_trio.config import CompletenessConfig, Config, ConnectionConfig, StoreConfig
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.memory import give_back, use_system_memory
+from kline_trio.storage.memory import trim_heap, use_system_memory
 from tests.faulty_exchange import Drop, Fault, FaultyExchange, Shutdown, plausible_symbols
 from tests.virtual import joined, on_a_fast_disk
 
@@ -114,14 +114,17 @@ async def _record(
     )
     result = Result()
     process = psutil.Process()
-    async with joined(exchange, seed=seed) as seams, open_recorder(config, seams) as recorder:
+    async with (
+        joined(exchange, seed=seed) as environment,
+        open_recorder(config, environment) as recorder,
+    ):
         candles = recorder.candles()
         began = time.monotonic()
         for day in range(1, days + 1):
             # Of the day's end nothing is under way any more.
             await trio.sleep_until(day * DAY_SECONDS + 0.9 * DAY_SECONDS)
             gc.collect()
-            give_back()  # as the recorder does each minute, for it is not always as long ago
+            trim_heap()  # as the recorder does each minute, for it is not always as long ago
             sample = Sample(
                 day,
                 process.memory_info().rss / 1e6,

@@ -130,7 +130,7 @@ async def _record(seed: int, days: int, folder: Path) -> Storm:
         universe=UniverseConfig(refresh_seconds=12.0),
     )
     lives: list[tuple[int, int]] = []
-    async with joined(exchange, seed=seed) as seams:
+    async with joined(exchange, seed=seed) as environment:
         while True:
             now_ms = exchange.now_ms(trio.current_time())
             left_s = (end_ms - now_ms) / 1_000 / SPEED
@@ -145,7 +145,7 @@ async def _record(seed: int, days: int, folder: Path) -> Storm:
                 life_s, gap_s = chance.uniform(0.05, 2.0), chance.uniform(0.0, 5.0)
             is_last = left_s < life_s + gap_s + 2 * _DAY_S
             on_disk = slow_disk(Random(f"{seed} {len(lives)}"), disk_seconds)
-            ways = attrs.evolve(seams, on_disk=on_disk)
+            ways = attrs.evolve(environment, on_disk=on_disk)
             with trio.CancelScope() as life:
                 async with open_recorder(config, ways) as recorder:
                     until = trio.current_time() + (left_s if is_last else life_s)

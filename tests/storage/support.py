@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.storage.disk import sync_file
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
@@ -61,9 +61,9 @@ def minutes(first: int, end: int, value: float = 1.0) -> list[ReceivedCandle]:
     return receive(BTC, *(make_candle(START_MS + n * 60_000, value) for n in range(first, end)))
 
 
-def merged_file(series: Series, rows: int = 1, path: str = "some.pqt") -> MergedFile:
+def merged_file(series: Series, rows: int = 1, path: str = "some.pqt") -> FileEntry:
     """A file as a merge could have left it."""
-    return MergedFile(PurePosixPath(path), series, rows, 9_000, 0xC0FFEE)
+    return FileEntry(PurePosixPath(path), series, rows, 9_000, 0xC0FFEE)
 
 
 def open_store(path: Path, layout: str = DEFAULT_LAYOUT) -> Store:

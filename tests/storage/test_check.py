@@ -21,7 +21,7 @@ from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.storage.check import CheckedFile, check
-from kline_trio.storage.ledger import Absence, Account, Reason
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.table import END, table_of
 from tests.storage.support import (
     BTC,
@@ -299,8 +299,8 @@ def test_an_older_copy_is_named_while_candles_wait(tmp_path: Path) -> None:
 )
 def test_nonsense_in_the_journal_is_named(damage: str, tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 5, 5)
-    gap = Absence(BTC, Span(START_MS, START_MS + 60_000), START_MS, Reason.NOT_RECEIVED)
-    store.settle([gap], {BTC: Account(START_MS, START_MS)})
+    gap = Gap(BTC, Span(START_MS, START_MS + 60_000), START_MS, Reason.NOT_RECEIVED)
+    store.settle([gap], {BTC: SeriesAccount(START_MS, START_MS)})
     store.close()
     journal = tmp_path / ".kline_trio" / "journal.sqlite"
     with contextlib.closing(sqlite3.connect(journal)) as connection:

@@ -12,7 +12,7 @@ from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.storage.check import CheckedFile, check
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Absence, Account, Reason, State
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
     BTC,
@@ -85,14 +85,14 @@ def test_a_newer_file_after_damage_is_no_fault_where_the_ledger_tells_of_what_is
     store.fill_in(table_of(BTC, [row(n) for n in range(40, 60)]), BTC)
     [file] = faults(tmp_path)
     assert "the ledger does not tell of 30 that are gone" in file.faults[0].what
-    store.settle([gap(0, 40)], {BTC: Account(START_MS, START_MS + 60 * 60_000)})
+    store.settle([gap(0, 40)], {BTC: SeriesAccount(START_MS, START_MS + 60 * 60_000)})
     assert faults(tmp_path) == []
     store.close()
 
 
-def gap(first: int, end: int, state: State = State.PENDING) -> Absence:
+def gap(first: int, end: int, state: State = State.PENDING) -> Gap:
     span = Span(START_MS + first * 60_000, START_MS + end * 60_000)
-    return Absence(BTC, span, span.to_ms, Reason.NOT_RECEIVED, state)
+    return Gap(BTC, span, span.to_ms, Reason.NOT_RECEIVED, state)
 
 
 _LACKING = "neither stored nor in the ledger"
@@ -104,7 +104,7 @@ def holed_store(path: Path) -> None:
     store.accept([*minutes(0, 5), *minutes(7, 8), *minutes(9, 12)])
     merge_all(store)
     store.accept(minutes(13, 20))
-    account = Account(START_MS, START_MS + 20 * 60_000)
+    account = SeriesAccount(START_MS, START_MS + 20 * 60_000)
     store.settle([gap(8, 9), gap(15, 16)], {BTC: account})
     store.close()
 
@@ -130,7 +130,7 @@ def test_each_hole_is_named_with_series_and_span(
 def test_no_hole_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(tmp_path)
     store.accept([one for n in range(0, 100, 2) for one in minutes(n, n + 1)])
-    store.settle([], {BTC: Account(START_MS, START_MS + 100 * 60_000)})
+    store.settle([], {BTC: SeriesAccount(START_MS, START_MS + 100 * 60_000)})
     store.close()
     assert main(["check", str(tmp_path)]) == 1
     assert len(capsys.readouterr().out.splitlines()) == 51
@@ -141,7 +141,7 @@ def test_an_older_copy_is_named_by_what_it_lacks(tmp_path: Path) -> None:
     older = (tmp_path / NAME).read_bytes()
     store.accept(minutes(5, 9))
     merge_all(store)
-    store.settle([], {BTC: Account(START_MS, START_MS + 9 * 60_000)})
+    store.settle([], {BTC: SeriesAccount(START_MS, START_MS + 9 * 60_000)})
     store.close()
     (tmp_path / NAME).write_bytes(older)
     file, ledger = faults(tmp_path)

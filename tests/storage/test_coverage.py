@@ -15,8 +15,8 @@ from kline_trio.errors import KlineTrioError
 from kline_trio.storage import sidecar
 from kline_trio.storage.coverage import coverage_table
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Account, Reason
-from kline_trio.storage.places import coverage_path
+from kline_trio.storage.ledger import Reason, SeriesAccount
+from kline_trio.storage.paths import coverage_path
 from tests.storage.support import BTC, make_candle, merge_all, minutes, open_store, receive
 from tests.storage.test_ledger import absent, at, candles, refill
 
@@ -27,7 +27,7 @@ ETH = Series("spot", "ETHUSDT", "1m")
 def gappy(tmp_path: Path) -> Path:
     """BTC's minutes 0 to 19; 5 and 6 are nowhere, 10 came over REST, 15 is still asked for."""
     store = open_store(tmp_path)
-    store.settle([], {one: Account(at(0), at(20)) for one in (BTC, ETH)})
+    store.settle([], {one: SeriesAccount(at(0), at(20)) for one in (BTC, ETH)})
     store.accept([*minutes(0, 5), *minutes(7, 10), *minutes(11, 15), *minutes(16, 20)])
     merge_all(store)
     store.settle([absent(5, 7), absent(10, 11, Reason.RECORDER_DOWN), absent(15, 16)], {})

@@ -15,17 +15,17 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from kline_trio.candle import Source
-from kline_trio.errors import NoRoomError
+from kline_trio.errors import DiskFullError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage import catalog, parquet
 from kline_trio.storage.check import check
 from kline_trio.storage.damage import due_span
 from kline_trio.storage.disk import sync_file
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT
-from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
+from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored_table
@@ -58,7 +58,7 @@ def span(first: int, end: int) -> Span:
 
 def opened(path: Path, watermark: int, layout: str = DEFAULT_LAYOUT) -> Store:
     store = open_store(path, layout)
-    store.settle([], {BTC: Account(at(0), at(watermark))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(watermark))})
     return store
 
 
@@ -70,7 +70,7 @@ def recorded(path: Path, count: int, layout: str = DEFAULT_LAYOUT) -> Store:
     return store
 
 
-def planned(store: Store) -> tuple[FileMerge, MergedFile | None]:
+def planned(store: Store) -> tuple[FileMerge, FileEntry | None]:
     [merge] = plan_merges(store.layout, BTC, store.take(BTC))
     return merge, store.listed([merge.path]).get(merge.path)
 
@@ -118,7 +118,7 @@ def table(first: int, end: int) -> Any:  # noqa: ANN401 - Arrow's
 
 
 def test_nothing_is_due_before_the_first_candle_or_beyond_what_was_reached() -> None:
-    account = Account(at(5), at(50))
+    account = SeriesAccount(at(5), at(50))
     ever = Span(0, at(10_000))
     assert due_span(BTC, ever, account, 0) == span(5, 50)
     assert due_span(BTC, ever, account, at(60)) == span(5, 60)
@@ -170,14 +170,14 @@ def test_what_a_harmed_file_has_lost_is_named_at_once(
     shutil.copy2(file, older)
     store.accept(minutes(30, 44))
     merge_all(store)
-    store.settle([], {BTC: Account(at(0), at(44))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(44))})
     harm(file, older)
     lost_from = 30 if file.exists() and file.stat().st_size == older.stat().st_size else 0
     store.accept(minutes(44, 45))
     if noticed == "merge":
         assert merge_waiting(store) == 44 - lost_from
     elif noticed == "fill":
-        store.settle([Absence(BTC, span(45, 60), at(60), Reason.NOT_RECEIVED)], {})
+        store.settle([Gap(BTC, span(45, 60), at(60), Reason.NOT_RECEIVED)], {})
         merged = store.fill_in(table(45, 60), BTC, store.files())
         assert store.keep_filled(BTC, merged, [span(45, 60)], []) == 44 - lost_from
     else:
@@ -189,9 +189,9 @@ def test_what_a_harmed_file_has_lost_is_named_at_once(
         assert store.changed_files(store.files()) == []
     assert pending(store) == [(lost_from, 44)]
     assert f"{44 - lost_from} candles are no longer in {SINGLE}" in caplog.text
-    assert store.accounts() == {BTC: Account(at(0), at(44))}
+    assert store.accounts() == {BTC: SeriesAccount(at(0), at(44))}
     # As the recorder does that did not know of it yet: it harms nothing.
-    store.settle([], {BTC: Account(at(0), at(44))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(44))})
     merge_all(store)
     store.close()
     assert holes(tmp_path / "store") == []
@@ -205,7 +205,7 @@ def test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start(
     store = recorded(tmp_path / "store", 30)
     file = tmp_path / "store" / "coin_futures_BTCUSD_PERP_3m.pqt"
     times = [nth_open_time_ms(COIN, n) for n in range(21)]
-    store.settle([], {COIN: Account(times[0], times[20], retired_ms=times[20])})
+    store.settle([], {COIN: SeriesAccount(times[0], times[20], retired_ms=times[20])})
     for first, end in ((0, 8), (8, 20)):
         store.accept(receive(COIN, *map(make_candle, times[first:end])))
         merge_all(store)
@@ -264,7 +264,7 @@ def test_a_fill_that_is_done_again_after_want_of_room_names_what_its_first_file_
 
     monkeypatch.setattr(parquet, "sync_file", sync)
     known = store.files()
-    with pytest.raises(NoRoomError):
+    with pytest.raises(DiskFullError):
         store.fill_in(rows, BTC, known)
     merged = store.fill_in(rows, BTC, known)
     assert store.keep_filled(BTC, merged, [span(1_439, 1_500)], []) == 1_439
@@ -282,8 +282,8 @@ def test_a_watermark_that_is_written_after_it_hides_nothing(tmp_path: Path) -> N
     store.accept([*minutes(2, 3), *minutes(46, 47)])
     assert merge_waiting(store) == 43
     store.settle(
-        [Absence(BTC, span(44, 46), at(50), Reason.LOST_FROM_FILE)],
-        {BTC: Account(at(0), at(47))},
+        [Gap(BTC, span(44, 46), at(50), Reason.LOST_FROM_FILE)],
+        {BTC: SeriesAccount(at(0), at(47))},
     )
     assert pending(store) == [(0, 2), (3, 46)]
     store.close()
@@ -294,12 +294,12 @@ def test_what_waits_or_is_in_the_ledger_is_not_lost(tmp_path: Path) -> None:
     """Closed and pending rows stay as they are; a filled one says that the file had it."""
     store = opened(tmp_path, 50)
     gaps = [(10, 12), (20, 22), (30, 32)]
-    store.settle([Absence(BTC, span(*gap), at(50), Reason.RECORDER_DOWN) for gap in gaps], {})
+    store.settle([Gap(BTC, span(*gap), at(50), Reason.RECORDER_DOWN) for gap in gaps], {})
     found = tuple(item.candle for item in minutes(20, 22))
     store.refill(
         [
-            Refill(BTC, span(20, 22), found, Source.REST),
-            Refill(BTC, span(30, 32), (), Source.REST, Reason.EXCHANGE_HAD_NONE),
+            FetchResult(BTC, span(20, 22), found, Source.REST),
+            FetchResult(BTC, span(30, 32), (), Source.REST, Reason.EXCHANGE_HAD_NONE),
         ]
     )
     there = [item for item in minutes(0, 50) if not at(10) <= item.candle.open_time_ms < at(12)]
@@ -414,7 +414,7 @@ def test_a_fill_and_a_merge_that_are_kept_in_the_other_order_lose_nothing(tmp_pa
     """A merge may be written and forgotten while what `fill_in` made waits for the journal."""
     store = recorded(tmp_path, 30)
     store.settle(
-        [Absence(BTC, span(30, 40), at(40), Reason.RECORDER_DOWN)], {BTC: Account(at(0), at(45))}
+        [Gap(BTC, span(30, 40), at(40), Reason.RECORDER_DOWN)], {BTC: SeriesAccount(at(0), at(45))}
     )
     (tmp_path / SINGLE).unlink()
     store.accept(minutes(0, 30))
@@ -437,7 +437,7 @@ def test_what_vanished_before_the_next_file_was_made_is_neither_forgotten_nor_fi
     """
     store = recorded(tmp_path, 30)
     store.settle(
-        [Absence(BTC, span(30, 40), at(40), Reason.RECORDER_DOWN)], {BTC: Account(at(0), at(45))}
+        [Gap(BTC, span(30, 40), at(40), Reason.RECORDER_DOWN)], {BTC: SeriesAccount(at(0), at(45))}
     )
     store.accept(minutes(40, 43))
     merge, known = planned(store)
@@ -462,8 +462,8 @@ def test_fills_of_two_workers_are_both_kept(tmp_path: Path) -> None:
     """Whichever reaches the journal first; row groups that the other wrote are known."""
     for order in (1, -1):
         store = recorded(tmp_path / str(order), 30)
-        gap = Absence(BTC, span(30, 50), at(50), Reason.RECORDER_DOWN)
-        store.settle([gap], {BTC: Account(at(0), at(50))})
+        gap = Gap(BTC, span(30, 50), at(50), Reason.RECORDER_DOWN)
+        store.settle([gap], {BTC: SeriesAccount(at(0), at(50))})
         known = store.files()
         spans = [span(30, 40), span(40, 50)]
         fills = [store.fill_in(table(30, 40), BTC, known), store.fill_in(table(40, 50), BTC, known)]
@@ -572,7 +572,7 @@ class _Life:
 
     def __attrs_post_init__(self) -> None:
         self.store = open_store(self.path, self.layout)
-        self.store.settle([], {BTC: Account(at(0), at(0))})
+        self.store.settle([], {BTC: SeriesAccount(at(0), at(0))})
 
     def accept(self, skipped: int, count: int) -> None:
         first = self.next_minute + skipped
@@ -586,7 +586,7 @@ class _Life:
             times = [*BTC.interval.open_times_ms(one.span)][: 0 if closes else 2]
             found = tuple(make_candle(ms) for ms in times)
             reason = Reason.EXCHANGE_HAD_NONE if closes else None
-            self.store.refill([Refill(BTC, one.span, found, Source.REST, reason)])
+            self.store.refill([FetchResult(BTC, one.span, found, Source.REST, reason)])
 
     def fill(self) -> None:
         for one in self.store.asked_for([BTC])[:1]:
@@ -598,8 +598,8 @@ class _Life:
         due = Span(at(0), at(self.next_minute)) if self.next_minute else None
         if due is not None:
             gaps = BTC.interval.gaps(due, sorted(self.received))
-            found = [Absence(BTC, gap, due.to_ms, Reason.NOT_RECEIVED) for gap in gaps]
-            self.store.settle(found, {BTC: Account(at(0), due.to_ms)})
+            found = [Gap(BTC, gap, due.to_ms, Reason.NOT_RECEIVED) for gap in gaps]
+            self.store.settle(found, {BTC: SeriesAccount(at(0), due.to_ms)})
 
     def harm(self, how: str, which: int) -> None:
         files = sorted(file for file in self.path.rglob("*.p*qu*t") if ".kline" not in str(file))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from kline_trio.errors import DiskError, NoRoomError
+from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.listing import Listing
 from kline_trio.storage.check import check
 from kline_trio.storage.disk import disk_errors, make_folders, move_durably
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.places import journal_path, scratch, universe_path
+from kline_trio.storage.paths import journal_path, scratch, universe_path
 from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.store import Store
@@ -120,9 +120,9 @@ def test_a_salvaged_journal_is_durable_before_the_damaged_one_is_moved(
 @pytest.mark.parametrize(
     ("number", "kind"),
     [
-        (errno.ENOSPC, NoRoomError),
-        (errno.EDQUOT, NoRoomError),
-        (errno.EROFS, NoRoomError),
+        (errno.ENOSPC, DiskFullError),
+        (errno.EDQUOT, DiskFullError),
+        (errno.EROFS, DiskFullError),
         (errno.EIO, DiskError),
     ],
 )

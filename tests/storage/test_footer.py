@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kline_trio.storage.footer import Footer
-from kline_trio.storage.seal import footer_of
+from kline_trio.storage.footer_crc import footer_of
 
 
 def footer(groups: int, columns: int = 2, rows: int = 3, *, note: str = "note") -> bytes:

@@ -15,7 +15,7 @@ from kline_trio.errors import DamagedError, DiskError, StoreInUseError
 from kline_trio.storage import held
 from kline_trio.storage.coverage import write_coverage
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.places import (
+from kline_trio.storage.paths import (
     HOUSE,
     coverage_path,
     journal_path,

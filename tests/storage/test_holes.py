@@ -18,7 +18,7 @@ from kline_trio.spans import joined
 from kline_trio.storage.holes import Holdings, common, holdings, unlisted_files
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Absence, Account, Ledger, Reason, State
+from kline_trio.storage.ledger import Gap, Ledger, Reason, SeriesAccount, State
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
@@ -46,8 +46,8 @@ def span(first: int, end: int, series: Series = BTC) -> Span:
     return Span(at(first, series), at(end, series))
 
 
-def absent(first: int, end: int, state: State = State.PENDING, series: Series = BTC) -> Absence:
-    return Absence(series, span(first, end, series), at(end, series), Reason.NOT_RECEIVED, state)
+def absent(first: int, end: int, state: State = State.PENDING, series: Series = BTC) -> Gap:
+    return Gap(series, span(first, end, series), at(end, series), Reason.NOT_RECEIVED, state)
 
 
 def fail(_: Path, error: DamagedError) -> None:
@@ -80,7 +80,7 @@ def test_holes_are_those_of_plain_sets(
         if state in (State.PENDING, State.CLOSED)
     ]
     runs = tuple(series.interval.runs(at(n, series) for n in sorted(rows)))
-    account = Account(at(first, series), at(end, series))
+    account = SeriesAccount(at(first, series), at(end, series))
     one = Holdings(series, account, runs, tuple(ledger))
     until_ms = None if until is None else at(until, series)
     due = set(range(first, end if until is None else until))
@@ -168,7 +168,7 @@ def test_rows_of_another_programs_making_are_read_as_they_are(tmp_path: Path) ->
 
 def test_a_damaged_file_is_told_and_holds_nothing(tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 50, 2)
-    store.settle([], {BTC: Account(at(0), at(52))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(52))})
     store.close()
     [file] = tmp_path.glob("*.pqt")
     file.write_bytes(file.read_bytes()[:-50])
@@ -231,7 +231,7 @@ def test_a_recorder_at_work_causes_no_holes(tmp_path: Path) -> None:
         minute = 5
         while not stop.is_set():
             store.accept(minutes(minute, minute + 1))
-            store.settle([], {BTC: Account(at(0), at(minute + 1))})
+            store.settle([], {BTC: SeriesAccount(at(0), at(minute + 1))})
             merge_all(store)
             minute += 1
 
@@ -254,7 +254,9 @@ def holed(tmp_path: Path) -> Store:
     store.accept([*minutes(0, 10), *minutes(12, 20)])
     merge_all(store)
     store.accept(minutes(25, 30))
-    store.settle([absent(8, 10), absent(20, 22), absent(28, 31)], {BTC: Account(at(0), at(35))})
+    store.settle(
+        [absent(8, 10), absent(20, 22), absent(28, 31)], {BTC: SeriesAccount(at(0), at(35))}
+    )
     return store
 
 
@@ -340,7 +342,7 @@ def test_a_comparison_is_written_whole_or_not_at_all(
 def test_a_filled_row_of_the_ledger_does_not_explain_a_lost_candle(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.accept([*minutes(0, 5), *minutes(6, 10)])
-    store.settle([absent(5, 6)], {BTC: Account(at(0), at(10))})
+    store.settle([absent(5, 6)], {BTC: SeriesAccount(at(0), at(10))})
     merge_all(store)
     older = (tmp_path / "spot_BTCUSDT_1m.pqt").read_bytes()
     store.accept(minutes(5, 6))

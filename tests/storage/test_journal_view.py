@@ -10,7 +10,7 @@ import pytest
 
 from kline_trio.errors import DiskError
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.places import journal_path
+from kline_trio.storage.paths import journal_path
 from tests.storage.support import BTC, child_environment, write_minutes
 
 _RECORDER = """

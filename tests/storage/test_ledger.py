@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 import kline_trio
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import (
-    Absence,
-    Account,
+    FetchResult,
+    Gap,
     Reason,
-    Refill,
     Revision,
+    SeriesAccount,
     absences,
     revisions,
 )
@@ -51,8 +51,8 @@ def span(first: int, end: int) -> Span:
     return Span(at(first), at(end))
 
 
-def absent(first: int, end: int, reason: Reason = Reason.NOT_RECEIVED) -> Absence:
-    return Absence(BTC, span(first, end), at(end), reason)
+def absent(first: int, end: int, reason: Reason = Reason.NOT_RECEIVED) -> Gap:
+    return Gap(BTC, span(first, end), at(end), reason)
 
 
 def candles(first: int, end: int, value: float = 1.0) -> tuple[Candle, ...]:
@@ -61,8 +61,8 @@ def candles(first: int, end: int, value: float = 1.0) -> tuple[Candle, ...]:
 
 def refill(
     first: int, end: int, *found: Candle, closes: Reason | None = None, by: Source = Source.REST
-) -> Refill:
-    return Refill(BTC, span(first, end), found, by, closes)
+) -> FetchResult:
+    return FetchResult(BTC, span(first, end), found, by, closes)
 
 
 def rows(journal: Journal | Store) -> list[tuple[int, int, str, str, int, str | None]]:
@@ -86,7 +86,7 @@ def rows(journal: Journal | Store) -> list[tuple[int, int, str, str, int, str | 
 
 def opened(path: Path, watermark: int = 100) -> Store:
     store = open_store(path)
-    store.settle([], {BTC: Account(at(0), at(watermark))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(watermark))})
     return store
 
 
@@ -172,7 +172,7 @@ def test_what_was_closed_as_delisted_is_asked_for_anew_and_nothing_else(tmp_path
     store = opened(tmp_path)
     store.accept(minutes(8, 9))
     rows = [absent(0, 3), absent(4, 6), absent(6, 8, Reason.RECORDER_DOWN), absent(9, 12)]
-    store.settle(rows, {BTC: Account(at(0), at(12), at(12))})
+    store.settle(rows, {BTC: SeriesAccount(at(0), at(12), at(12))})
     closing = [(0, 2, Reason.DELISTED), (4, 5, Reason.EXCHANGE_HAD_NONE), (5, 8, Reason.DELISTED)]
     store.refill([refill(first, end, closes=why) for first, end, why in closing])
     reopened = store.reopen([BTC])
@@ -193,7 +193,7 @@ def test_a_revision_is_given_back_bit_for_bit(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "journal")
     older, newer = make_candle(at(0), 0.1 + 0.2), make_candle(at(0), 5e-324)
     revision = Revision(BTC, older, newer, Source.ARCHIVE, is_newer_kept=False)
-    merged = MergedFile(PurePosixPath("a.pqt"), BTC, 1, 1, 1, (revision,))
+    merged = FileEntry(PurePosixPath("a.pqt"), BTC, 1, 1, 1, (revision,))
     journal.forget(merged, ())
     assert list(revisions(journal._connection)) == [revision]
     journal.close()
@@ -218,11 +218,11 @@ def test_the_ledger_is_a_dict_by_minute(steps: list[tuple[str, int, int]]) -> No
     model: dict[int, tuple[str, str, int, str | None]] = {}
     with tempfile.TemporaryDirectory() as name:
         journal = Journal.open(Path(name) / "journal")
-        journal.settle([], {BTC: Account(at(0), at(100))})
+        journal.settle([], {BTC: SeriesAccount(at(0), at(100))})
         for what, first, length in steps:
             stretch = range(first, first + length)
             if what in ("note", "lose"):
-                one = Absence(BTC, span(first, first + length), 7, Reason.NOT_RECEIVED)
+                one = Gap(BTC, span(first, first + length), 7, Reason.NOT_RECEIVED)
                 journal.settle([one], {})
                 for minute in stretch:
                     if minute not in model or model[minute][1] == "filled":
@@ -260,7 +260,7 @@ def test_only_what_is_pending_is_asked_for(tmp_path: Path) -> None:
     """Of the series in question: ledgers of years hold mostly what was filled."""
     store = opened(tmp_path)
     store.settle([absent(0, 5), absent(8, 9)], {})
-    store.settle([Absence(MONTHLY, span(0, 9), at(9), Reason.NOT_LISTED)], {})
+    store.settle([Gap(MONTHLY, span(0, 9), at(9), Reason.NOT_LISTED)], {})
     store.refill([refill(0, 3, *candles(0, 2), closes=Reason.EXCHANGE_HAD_NONE)])
     assert store.asked_for([BTC]) == (absent(3, 5), absent(8, 9))
     assert [one.series for one in store.asked_for([MONTHLY, BTC])] == [MONTHLY, BTC, BTC]
@@ -279,7 +279,7 @@ def test_each_change_of_the_ledger_can_be_told(tmp_path: Path) -> None:
         seen.add(store.ledger_changes())
         return len(seen) > before
 
-    store.settle([], {BTC: Account(at(0), at(20))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(20))})
     store.accept(minutes(20, 22))
     assert not has_changed()
     store.settle([absent(0, 5)], {})
@@ -307,7 +307,7 @@ def test_what_a_damaged_file_held_is_absent_and_its_account_stays(tmp_path: Path
     merged = store.write(merge)
     assert merged.held == (span(50, 51),)
     assert store.forget(merged, merge.pending) == 50
-    assert store.accounts() == {BTC: Account(at(0), at(51))}
+    assert store.accounts() == {BTC: SeriesAccount(at(0), at(51))}
     assert rows(store) == [(0, 50, "lost from its file", "pending", 0, None)]
     assert store.look_through({BTC: at(0)}) == {BTC: [span(50, 51)]}
     store.close()

@@ -9,7 +9,7 @@ import pytest
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.storage import ledger_comparison
-from kline_trio.storage.ledger import Absence, Account, Reason
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.ledger_comparison import LedgerComparison, ledger_comparisons
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
@@ -53,7 +53,7 @@ def test_a_job_is_of_few_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     store._journal._connection.execute(
         "UPDATE series SET is_compared = 1 WHERE symbol = ?", [last.symbol]
     )
-    gap = Absence(last, span(5, 6, last), at(6, last), Reason.NOT_RECEIVED)
+    gap = Gap(last, span(5, 6, last), at(6, last), Reason.NOT_RECEIVED)
     store.settle([gap], {})
     ordered = [one for one in sorted(SERIES) if one != last]
     assert [(job.is_first, job.series) for job in planned(store)] == [
@@ -68,7 +68,7 @@ def test_a_first_look_is_at_every_series_and_finds_what_is_missing(tmp_path: Pat
     """Candles of a file that is not listed are there."""
     store = open_store(tmp_path)
     store.accept(minutes(0, 5))
-    store.settle([], {BTC: Account(at(0), at(9))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(9))})
     store.fill_in(table_of(BTC, [make_candle(at(7))]), BTC)
     never_compared(store, ())
     [job] = planned(store)
@@ -89,7 +89,7 @@ def test_a_later_look_is_only_at_files_with_pending_candles(
     store = open_store(tmp_path, LAYOUTS[2])
     store.accept([*minutes(0, 10), *minutes(1_445, 1_446)])
     merge_all(store)
-    store.settle([absent(1_445, 1_447)], {BTC: Account(at(0), at(1_447))})
+    store.settle([absent(1_445, 1_447)], {BTC: SeriesAccount(at(0), at(1_447))})
     older, _ = sorted(tmp_path.rglob("*.parquet"))
     older.write_bytes(b"")
     [job] = planned(store)

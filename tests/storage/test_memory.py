@@ -6,7 +6,7 @@ import textwrap
 import psutil
 import pytest
 
-from kline_trio.storage.memory import give_back
+from kline_trio.storage.memory import trim_heap
 from tests.storage.support import run_python
 
 
@@ -16,7 +16,7 @@ def test_what_is_freed_between_two_blocks_is_given_back() -> None:
     blocks = [bytearray(20_000) for _ in range(5_000)]
     del blocks[:-1]
     before = process.memory_info().rss
-    give_back()
+    trim_heap()
     assert before - process.memory_info().rss > 50_000_000
 
 

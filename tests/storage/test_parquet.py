@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage import parquet
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import open_parquet, read_groups
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.parquet import FileMerge, perform, plan_merges
@@ -45,8 +45,8 @@ def _merge(
     series: Series,
     rows: list[Candle],
     layout: Layout | None = None,
-    known: MergedFile | None = None,
-) -> MergedFile | None:
+    known: FileEntry | None = None,
+) -> FileEntry | None:
     scratch = folder / ".kline_trio" / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     pending = [PendingCandle(n, row) for n, row in enumerate(rows)]
@@ -107,7 +107,7 @@ def test_merging_is_dict_update(
     monkeypatch.setattr(parquet, "_ROWS_PER_GROUP", 3)
     folder = tmp_path_factory.mktemp("store")
     model: Rows = {}
-    last: MergedFile | None = None
+    last: FileEntry | None = None
     for rows in data.draw(st.lists(st.lists(candles(series), min_size=1), max_size=5)):
         update = {row.open_time_ms: row for row in rows}
         last = _merge(
@@ -135,7 +135,7 @@ def test_the_result_tells_the_whole_file(tmp_path: Path, target: Path, scratch: 
     result = perform(_one_merge(3, 9), tmp_path, scratch)
     content = target.read_bytes()
     path = _one_merge(0, 1).path
-    assert result == MergedFile(path, BTC, 9, len(content), zlib.crc32(content))
+    assert result == FileEntry(path, BTC, 9, len(content), zlib.crc32(content))
 
 
 @settings(
@@ -157,7 +157,7 @@ def test_the_bytes_of_a_file_follow_from_its_candles_alone(
     cut = data.draw(st.integers(0, len(rows)))
     at_once, bit_by_bit = tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("b")
     _merge(at_once, series, rows)
-    last: MergedFile | None = None
+    last: FileEntry | None = None
     for part in (rows[cut:], rows[:cut], *([row] for row in rows[-3:]), rows[cut:]):
         last = _merge(bit_by_bit, series, part, known=last) or last
     path = Layout().path(series, START_MS)

@@ -25,7 +25,7 @@ from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span
 from kline_trio.storage import journal_tables
 from kline_trio.storage.catalog import first_stored_ms, last_end_ms
-from kline_trio.storage.ledger import Refill
+from kline_trio.storage.ledger import FetchResult
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import begins_of, table_of
 from tests.storage.support import (
@@ -180,7 +180,7 @@ def test_what_rest_says_of_a_stored_candle_is_never_shown(tmp_path: Path) -> Non
     merge_all(store)
     there = tuple(make_candle(START_MS + n * 60_000, 1.7) for n in range(1, 4))
     span = Span(START_MS, START_MS + 4 * 60_000)
-    store.refill([Refill(BTC, span, there, Source.REST)])
+    store.refill([FetchResult(BTC, span, there, Source.REST)])
     assert list(read_btc(tmp_path)["close"]) == [1.5, 1.5, 1.5, 1.7]
     merge_all(store)
     store.close()
@@ -262,7 +262,7 @@ def test_what_is_read_before_a_merge_is_what_is_read_after_it(
             store.keep_filled(BTC, merged, [span], [])
             filed = dict.fromkeys(times, value) | filed
         else:
-            store.refill([Refill(BTC, span, tuple(brought), Source.REST)])
+            store.refill([FetchResult(BTC, span, tuple(brought), Source.REST)])
             waiting = dict.fromkeys(times, (value, False)) | waiting
         table = stored_table(path, BTC)
         found = [] if table is None else [begins_of(table), table["close"].to_pylist()]

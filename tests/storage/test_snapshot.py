@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from kline_trio.commands.cli import main
-from kline_trio.errors import ConfigError, NoRoomError, StoreInUseError
+from kline_trio.errors import ConfigError, DiskFullError, StoreInUseError
 from kline_trio.storage.check import check
 from kline_trio.storage.held import lock_folder
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.places import universe_path
+from kline_trio.storage.paths import universe_path
 from kline_trio.storage.reader import read
 from kline_trio.storage.snapshot import Snapshot, snapshot
 from tests.storage.support import (
@@ -322,7 +322,7 @@ def test_one_that_fails_leaves_nothing_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", full)
-        with pytest.raises(NoRoomError):
+        with pytest.raises(DiskFullError):
             snapshot(tmp_path / "data", other_disk / "copy")
     assert list(other_disk.iterdir()) == []
     monkeypatch.setattr(Path, "is_mount", lambda path: path == other_disk)

@@ -22,8 +22,8 @@ from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.storage import status as module
-from kline_trio.storage.ledger import Absence, Account, Reason, Refill, State
-from kline_trio.storage.places import universe_path
+from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, State
+from kline_trio.storage.paths import universe_path
 from kline_trio.storage.status import StoreStatus, status
 from kline_trio.storage.store import Store
 from kline_trio.storage.universe import UniverseFile, changes
@@ -49,8 +49,8 @@ def at(n: float) -> int:
     return START_MS + round(n * 60_000)
 
 
-def absent(first: int, end: int, state: State = State.PENDING) -> Absence:
-    return Absence(BTC, Span(at(first), at(end)), at(end), Reason.NOT_RECEIVED, state)
+def absent(first: int, end: int, state: State = State.PENDING) -> Gap:
+    return Gap(BTC, Span(at(first), at(end)), at(end), Reason.NOT_RECEIVED, state)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> Store:
     store.accept(minutes(0, 15))
     merge_all(store)
     store.accept(minutes(15, 20))
-    store.settle([], {BTC: Account(at(0), at(20))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(20))})
     return store
 
 
@@ -145,7 +145,7 @@ def test_without_any_exchange_time_the_watermark_counts(store: Store) -> None:
 
 
 def test_a_series_that_is_recorded_no_more_is_due_up_to_its_watermark(store: Store) -> None:
-    store.settle([], {BTC: Account(at(0), at(20), at(20))})
+    store.settle([], {BTC: SeriesAccount(at(0), at(20), at(20))})
     stop(store, 100)
     one = of(status(store.path, LOCAL_MS))
     assert (one.due, one.unexplained, one.is_retired) == (20, 0, True)
@@ -157,9 +157,9 @@ def test_rows_are_counted_and_holes_told(tmp_path: Path) -> None:
     store.accept([*minutes(0, 5), *minutes(7, 10)])
     merge_all(store)
     store.accept([*minutes(3, 5, 7.0), *minutes(10, 15)])
-    store.settle([absent(15, 18), absent(18, 19)], {BTC: Account(at(0), at(20))})
+    store.settle([absent(15, 18), absent(18, 19)], {BTC: SeriesAccount(at(0), at(20))})
     span = Span(at(18), at(19))
-    store.refill([Refill(BTC, span, (), From.REST, Reason.EXCHANGE_HAD_NONE)])
+    store.refill([FetchResult(BTC, span, (), From.REST, Reason.EXCHANGE_HAD_NONE)])
     store.close()
     one = of(status(tmp_path))
     # Those that wait and are in the file, too, are there once.
@@ -204,10 +204,10 @@ def test_a_status_beside_a_recorder_at_work_is_never_wrong(tmp_path: Path) -> No
     def work() -> None:
         minute = 5
         while not end.is_set():
-            store.settle([absent(minute, minute + 1)], {BTC: Account(at(0), at(minute + 1))})
+            store.settle([absent(minute, minute + 1)], {BTC: SeriesAccount(at(0), at(minute + 1))})
             candle = make_candle(at(minute))
             span = Span(at(minute), at(minute + 1))
-            store.refill([Refill(BTC, span, (candle,), From.REST)])
+            store.refill([FetchResult(BTC, span, (candle,), From.REST)])
             merge_all(store)
             minute += 1
 
@@ -273,7 +273,7 @@ def test_the_command_says_it_all(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: (LOCAL_MS + 300_000) / 1_000)
-    store.settle([absent(20, 22)], {BTC: Account(at(0), at(23))})
+    store.settle([absent(20, 22)], {BTC: SeriesAccount(at(0), at(23))})
     stop(store, 20.05)
     assert main(["status", str(store.path)]) == 1
     assert capsys.readouterr().out == (
@@ -335,7 +335,7 @@ def test_limits_that_are_not_kept_have_status_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: LOCAL_MS / 1_000)
-    store.settle([absent(20, 22)], {BTC: Account(at(0), at(22))})
+    store.settle([absent(20, 22)], {BTC: SeriesAccount(at(0), at(22))})
     stop(store, 23)
     assert main(["status", str(store.path), *options]) == (1 if told else 0)
     lines = capsys.readouterr().err.splitlines()
@@ -351,7 +351,7 @@ def test_a_series_of_the_configuration_that_is_not_there_is_too_old(
     monkeypatch.setattr(time, "time", lambda: LOCAL_MS / 1_000)
     month = Series("spot", "BTCUSDT", "1M")
     first_ms = nth_open_time_ms(month, 0)
-    store.settle([], {month: Account(first_ms, first_ms)})
+    store.settle([], {month: SeriesAccount(first_ms, first_ms)})
     stop(store, 20)
     file = store.path.parent / "recorder.toml"
     file.write_text('[streams.spot]\n1m = ["BTCUSDT", "ETHUSDT"]\n1M = ["BTCUSDT"]\n')
@@ -368,7 +368,7 @@ def test_what_a_recorder_is_naming_in_this_moment_is_looked_at_again(
     monkeypatch.setattr(
         time,
         "sleep",
-        lambda _: store.settle([absent(20, 21)], {BTC: Account(at(0), at(21))}),
+        lambda _: store.settle([absent(20, 21)], {BTC: SeriesAccount(at(0), at(21))}),
     )
     store.beat(os.getpid(), {"spot": at(21.9)}, LOCAL_MS)
     assert main(["status", str(store.path)]) == 0
@@ -401,7 +401,7 @@ def test_a_damaged_file_is_named_and_the_others_are_told_of(
 def test_a_market_without_a_clock_beside_one_with(store: Store) -> None:
     futures = Series("usdt_futures", "BTCUSDT", "1m")
     store.accept(receive(futures, make_candle(at(0))))
-    store.settle([], {futures: Account(at(0), at(1))})
+    store.settle([], {futures: SeriesAccount(at(0), at(1))})
     stop(store, 20)
     found = status(store.path, LOCAL_MS)
     assert of(found, futures).clock is None
@@ -423,7 +423,7 @@ def test_a_misspelt_symbol_is_named(
     file.append(changes("spot", seen, {name: seen[name] for name in names[:2]}, at(5)))
     wrong, odd = Series("spot", "ETHUSTD", "1m"), Series("spot", "XYZ", "1m")
     luna, unseen = Series("spot", "LUNAUSDT", "1m"), Series("coin_futures", "BTCUSD", "1m")
-    accounts = {one: Account(at(8), at(20)) for one in (wrong, odd, luna, unseen)}
+    accounts = {one: SeriesAccount(at(8), at(20)) for one in (wrong, odd, luna, unseen)}
     pending = [attrs.evolve(absent(8, 20), series=one) for one in accounts]
     store.settle(pending, accounts)
     store.close()

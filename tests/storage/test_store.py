@@ -24,8 +24,8 @@ from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 from kline_trio.interval import Span
 from kline_trio.storage import salvage
 from kline_trio.storage.catalog import last_end_ms
-from kline_trio.storage.file_list import MergedFile  # noqa: TC001 - only locals are of it
-from kline_trio.storage.ledger import Refill
+from kline_trio.storage.file_list import FileEntry  # noqa: TC001 - only locals are of it
+from kline_trio.storage.ledger import FetchResult
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.reader import read
 from kline_trio.storage.table import table_of
@@ -64,7 +64,7 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
     """
     model: dict[Series, Rows] = {}
     planned: list[FileMerge] = []
-    written: list[tuple[FileMerge, MergedFile]] = []
+    written: list[tuple[FileMerge, FileEntry]] = []
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "store"
         store = open_store(path, template)
@@ -309,7 +309,7 @@ def test_what_waited_from_rest_replaces_nothing_after_its_journal_was_damaged(
     store = write_minutes(tmp_path, 3, 0)
     there = tuple(make_candle(START_MS + n * 60_000, 9.0) for n in range(2, 5))
     span = Span(START_MS + 2 * 60_000, START_MS + 5 * 60_000)
-    store.refill([Refill(BTC, span, there, Source.REST)])
+    store.refill([FetchResult(BTC, span, there, Source.REST)])
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / ".kline_trio/journal.sqlite")) as journal:
         journal.execute("DELETE FROM state")

@@ -13,7 +13,7 @@ from kline_trio.candle import Candle, Series
 from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError, DamagedError, KlineTrioError
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Account, Reason
+from kline_trio.storage.ledger import Reason, SeriesAccount
 from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.table import table_of
@@ -146,7 +146,7 @@ def test_what_waits_for_a_merge_is_united_as_the_merge_would_leave_it(
     for name in ("waiting", "merged"):
         store = open_store(tmp_path / name)
         if is_accounted:
-            store.settle([], {BTC: Account(at(0), at(6))})
+            store.settle([], {BTC: SeriesAccount(at(0), at(6))})
         store.accept(minutes(0, 4, value=1.5))
         merge_all(store)
         store.refill([refill(0, 6, *candles(0, 6, 1.7))])
@@ -285,12 +285,12 @@ def test_the_ledger_goes_along(tmp_path: Path) -> None:
     """What both lack is absent for the reason that one of them knows; what one has, is not."""
     first = open_store(tmp_path / "a")
     first.accept(minutes(0, 5))
-    first.settle([absent(5, 10)], {BTC: Account(at(0), at(10))})
+    first.settle([absent(5, 10)], {BTC: SeriesAccount(at(0), at(10))})
     first.refill([refill(5, 10, closes=Reason.EXCHANGE_HAD_NONE)])
     first.accept(minutes(2, 3, 7.0))
     first.close()
     second = open_store(tmp_path / "b")
-    second.settle([absent(3, 12)], {BTC: Account(at(3), at(14))})
+    second.settle([absent(3, 12)], {BTC: SeriesAccount(at(3), at(14))})
     second.refill([refill(3, 12, *candles(7, 9))])
     second.accept(minutes(12, 13))
     second.close()

@@ -18,7 +18,7 @@ from kline_trio.errors import DamagedError, DiskError
 from kline_trio.exchange.listings import read_exchange_info
 from kline_trio.listing import GONE, Listing
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.places import HOUSE, scratch, universe_path
+from kline_trio.storage.paths import HOUSE, scratch, universe_path
 from kline_trio.storage.unite import unite
 from kline_trio.storage.universe import Sighting, UniverseFile, changes, unite_universes
 from tests.storage.support import START_MS, open_store

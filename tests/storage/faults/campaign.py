@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 import pyarrow as pa
 
-from kline_trio.errors import DiskError, NoRoomError
+from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.storage.store import Store
 from tests.storage.faults.scenario import SCENARIOS, Batch, Scenario, wrong_with
 from tests.storage.faults.shim import FAIL_ON, FAIL_ONCE, KILL_AMID, KILL_BEFORE, SHORT, Shim
@@ -114,7 +114,7 @@ class Campaign:
         def accept(store: Store, batch: Batch) -> None:
             try:
                 store.accept(batch)
-            except NoRoomError:
+            except DiskFullError:
                 if point.what != FAIL_ON:
                     raise
                 # Room has come back: the same store must go on.

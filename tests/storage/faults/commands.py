@@ -27,8 +27,8 @@ from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Absence, Account, Reason
-from kline_trio.storage.places import HOUSE, scratch
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.paths import HOUSE, scratch
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.unite import unite
 from tests.storage.support import (
@@ -180,8 +180,8 @@ def _prepare_inputs(folder: Path) -> None:
         [gap_ms] = [one.candle.open_time_ms for one in minutes(end, end + 1)]
         [first_ms] = [one.candle.open_time_ms for one in minutes(first, first + 1)]
         gap = Span(gap_ms, interval.end_time_ms(gap_ms))
-        account = Account(first_ms, gap_ms + 3 * 60_000)
-        store.settle([Absence(BTC, gap, gap.to_ms, Reason.NOT_RECEIVED)], {BTC: account})
+        account = SeriesAccount(first_ms, gap_ms + 3 * 60_000)
+        store.settle([Gap(BTC, gap, gap.to_ms, Reason.NOT_RECEIVED)], {BTC: account})
         store.close()
 
 
@@ -195,8 +195,8 @@ def _prepare_holed(folder: Path) -> None:
         store.accept(receive(series, *(make_candle(at[n]) for n in (0, 1, 3, 4))))
         merge_all(store)
         store.accept(receive(series, *(make_candle(at[n]) for n in (6, 7))))
-        pending = Absence(series, Span(at[1], at[2]), at[2], Reason.RECORDER_DOWN)
-        store.settle([pending], {series: Account(at[0], at[8])})
+        pending = Gap(series, Span(at[1], at[2]), at[2], Reason.RECORDER_DOWN)
+        store.settle([pending], {series: SeriesAccount(at[0], at[8])})
     store.close()
 
 
@@ -224,7 +224,7 @@ def _candles_of(store: Path) -> str:
     return repr((sorted((path.name, content) for path, content in files.items()), waiting))
 
 
-def _ledger_of(store: Path) -> dict[Series, list[Absence]]:
+def _ledger_of(store: Path) -> dict[Series, list[Gap]]:
     with journal_view(store) as journal:
         every = list(journal.absences())
     return {series: [one for one in every if one.series == series] for series in (BTC, CHINESE)}

@@ -15,7 +15,7 @@ from typing import Any
 from kline_trio.errors import DiskError
 from kline_trio.storage import disk, journal_tables, parquet, waiting
 from kline_trio.storage import store as storage
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.parquet import FileMerge
 from kline_trio.storage.store import Store
 from tests.storage.faults.scenario import SCENARIOS, Batch
@@ -42,9 +42,9 @@ def _synchronous_normal() -> None:
 def _forget_before_rename() -> None:
     whole: Any = Store.write
 
-    def write(self: Store, merge: FileMerge, known: MergedFile | None = None) -> MergedFile:
-        self._journal.forget(MergedFile(merge.path, merge.series, 0, 0, 0), merge.pending)
-        merged: MergedFile = whole(self, merge, known)
+    def write(self: Store, merge: FileMerge, known: FileEntry | None = None) -> FileEntry:
+        self._journal.forget(FileEntry(merge.path, merge.series, 0, 0, 0), merge.pending)
+        merged: FileEntry = whole(self, merge, known)
         return merged
 
     Store.write = write  # type: ignore[method-assign]

@@ -10,8 +10,8 @@ import pytest
 
 from kline_trio.errors import DamagedError, KlineTrioError
 from kline_trio.storage.files import crc32_of, open_parquet
+from kline_trio.storage.footer_crc import SEAL, is_sealed
 from kline_trio.storage.reader import read
-from kline_trio.storage.seal import SEAL, is_sealed
 from tests.storage.support import write_minutes
 
 _FLIPS = 20_000

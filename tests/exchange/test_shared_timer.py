@@ -7,16 +7,16 @@ import pytest
 import trio
 import trio.testing
 
-from kline_trio.exchange.lull import Lull
+from kline_trio.exchange.shared_timer import SharedTimer
 
 
 async def test_all_that_wait_for_a_moment_go_on_in_it(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    lull, woken = Lull(), []
+    shared_timer, woken = SharedTimer(), []
 
     async def wait(moment: float) -> None:
-        await lull.until(moment)
+        await shared_timer.until(moment)
         woken.append((moment, trio.current_time()))
 
     async with trio.open_nursery() as nursery:
@@ -27,7 +27,7 @@ async def test_all_that_wait_for_a_moment_go_on_in_it(
 
 async def test_each_moment_has_one_timer(autojump_clock: trio.testing.MockClock) -> None:
     """Who waits for a later one is not woken by an earlier."""
-    lull, steps = Lull(), 0
+    shared_timer, steps = SharedTimer(), 0
 
     class Steps(trio.abc.Instrument):
         def before_task_step(self, _task: trio.lowlevel.Task) -> None:
@@ -36,30 +36,30 @@ async def test_each_moment_has_one_timer(autojump_clock: trio.testing.MockClock)
 
     async with trio.open_nursery() as nursery:
         for _ in range(50):
-            nursery.start_soon(lull.until, 10.0)
+            nursery.start_soon(shared_timer.until, 10.0)
         await trio.testing.wait_all_tasks_blocked()
         trio.lowlevel.add_instrument(Steps())
         for moment in range(1, 10):
-            await lull.until(moment)
+            await shared_timer.until(moment)
         assert steps < 50
 
 
 async def test_a_moment_that_is_past_is_not_waited_for() -> None:
     with trio.fail_after(1):
-        await Lull().until(trio.current_time())
-        await Lull().until(-math.inf)
+        await SharedTimer().until(trio.current_time())
+        await SharedTimer().until(-math.inf)
 
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_nobody_wakes_early_or_late_whoever_is_cancelled(
     autojump_clock: trio.testing.MockClock, seed: int
 ) -> None:
-    lull, chance, late = Lull(), random.Random(seed), []
+    shared_timer, chance, late = SharedTimer(), random.Random(seed), []
 
     async def wait(begin: float, moment: float, given_up: float) -> None:
         await trio.sleep_until(begin)
         with trio.move_on_at(given_up) as scope:
-            await lull.until(moment)
+            await shared_timer.until(moment)
         expected = given_up if scope.cancelled_caught else max(begin, moment)
         if trio.current_time() != expected or scope.cancelled_caught != (
             max(begin, given_up) <= moment and begin < moment and given_up < moment

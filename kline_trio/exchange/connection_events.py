@@ -8,18 +8,18 @@ from kline_trio.exchange.protocol import ContractChanged
 
 __all__ = [
     "BadFrame",
-    "Ended",
-    "Happening",
+    "CloseReason",
+    "ConnectionEvent",
+    "Disconnected",
     "Heard",
     "Ready",
     "RefusedStream",
     "ShutdownAnnounced",
     "SilentStreams",
-    "Why",
 ]
 
 
-class Why(enum.Enum):
+class CloseReason(enum.Enum):
     """Why a connection ended."""
 
     UNREACHABLE = "not reached"
@@ -31,10 +31,10 @@ class Why(enum.Enum):
 
 
 @attrs.frozen
-class Ended:
+class Disconnected:
     """How a connection's life ended."""
 
-    why: Why
+    why: CloseReason
     detail: str
     status: int | None = None
     """The HTTP status of a refusal."""
@@ -85,7 +85,7 @@ class RefusedStream:
     message: str
 
 
-Happening = (
+ConnectionEvent = (
     Heard | Ready | ShutdownAnnounced | BadFrame | SilentStreams | RefusedStream | ContractChanged
 )
 """What a connection tells of itself while it lives."""

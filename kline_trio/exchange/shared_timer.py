@@ -3,11 +3,11 @@
 import attrs
 import trio
 
-__all__ = ["Lull"]
+__all__ = ["SharedTimer"]
 
 
 @attrs.define(eq=False)
-class Lull:
+class SharedTimer:
     """Who waits for the same moment is woken by one timer.
 
     At an even load most CPU goes into wake-ups, and a fifth of that into Trio's timers: to sleep

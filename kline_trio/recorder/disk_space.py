@@ -9,12 +9,12 @@ import attrs
 import trio
 
 from kline_trio.candle import Series
-from kline_trio.errors import DiskError, NoRoomError
-from kline_trio.recorder.seams import Storage
+from kline_trio.errors import DiskError, DiskFullError
+from kline_trio.recorder.environment import Storage
 
-__all__ = ["RETRY_SECONDS", "NoRoomWords", "watch_room", "with_room"]
+__all__ = ["RETRY_SECONDS", "DiskFullLog", "retry_while_full", "watch_disk_space"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("kline_trio.recorder.room")
 
 _Result = TypeVar("_Result")
 
@@ -27,12 +27,12 @@ _FEW_DAYS = 30
 
 
 @attrs.define(eq=False)
-class NoRoomWords:
+class DiskFullLog:
     """Says that the disk has no room, once a minute, and that it has again."""
 
     _said_at: float | None = None
 
-    def no_room(self, error: NoRoomError, effect: str) -> None:
+    def no_room(self, error: DiskFullError, effect: str) -> None:
         """The disk had none just now.
 
         Args:
@@ -51,13 +51,13 @@ class NoRoomWords:
             logger.info("there is room again%s", effect)
 
 
-async def with_room(job: Callable[..., Awaitable[_Result]], *arguments: Any) -> _Result:  # noqa: ANN401
+async def retry_while_full(job: Callable[..., Awaitable[_Result]], *arguments: Any) -> _Result:  # noqa: ANN401
     """Do a job as often as it takes until there is room for it; say so."""
-    words = NoRoomWords()
+    words = DiskFullLog()
     while True:
         try:
             result = await job(*arguments)
-        except NoRoomError as error:
+        except DiskFullError as error:
             words.no_room(error, "what is absent is filled in later")
             await trio.sleep(RETRY_SECONDS)
         else:
@@ -65,7 +65,7 @@ async def with_room(job: Callable[..., Awaitable[_Result]], *arguments: Any) -> 
             return result
 
 
-async def watch_room(storage: Storage, series: Callable[[], Iterable[Series]]) -> None:
+async def watch_disk_space(storage: Storage, series: Callable[[], Iterable[Series]]) -> None:
     """Say once a day, until cancelled, how long the room lasts; warn where that is not long.
 
     Args:

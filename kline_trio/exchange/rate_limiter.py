@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import attrs
 import trio
 
-__all__ = ["WeightPool"]
+__all__ = ["RateLimiter"]
 
 _WINDOW_SECONDS = 60.0
 _LONGEST_BLOCK_SECONDS = 3 * 86_400.0
@@ -20,7 +20,7 @@ _LONGEST_BLOCK_SECONDS = 3 * 86_400.0
 
 
 @attrs.define(eq=False)
-class WeightPool:
+class RateLimiter:
     """The one gate through which all requests of a pool go, the most urgent first.
 
     It counts by the local monotonic clock, in minutes of its own: the exchange's minutes may begin
@@ -38,7 +38,7 @@ class WeightPool:
     _queue: list[tuple[float, int]] = attrs.field(init=False, factory=list)
     _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
 
-    async def spend(self, weight: int, urgency: float) -> None:
+    async def acquire(self, weight: int, urgency: float) -> None:
         """Waits until so much may be asked, in the order of urgency, the smallest first.
 
         If cancelled, nothing is spent.

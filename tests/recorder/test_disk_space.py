@@ -14,7 +14,7 @@ import trio.testing
 
 from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig
-from kline_trio.errors import DiskError, NoRoomError
+from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage import store as storage
@@ -48,7 +48,10 @@ async def test_a_full_disk_is_waited_for_and_what_was_kept_is_accepted_then(
 ) -> None:
     caplog.set_level(logging.INFO, "kline_trio")
     exchange = Exchange(start_ms=START_MS)
-    async with joined(exchange) as seams, open_recorder(config_in(tmp_path), seams) as recorder:
+    async with (
+        joined(exchange) as environment,
+        open_recorder(config_in(tmp_path), environment) as recorder,
+    ):
         candles = recorder.candles()
         await trio.sleep(10.5)
         with monkeypatch.context() as patch:
@@ -75,7 +78,10 @@ async def test_what_memory_cannot_hold_is_dropped_counted_and_asked_for_again(
 ) -> None:
     caplog.set_level(logging.INFO, "kline_trio")
     config = config_in(tmp_path, journal_rows_in_memory=20)
-    async with joined(Exchange(start_ms=START_MS)) as seams, open_recorder(config, seams):
+    async with (
+        joined(Exchange(start_ms=START_MS)) as environment,
+        open_recorder(config, environment),
+    ):
         await trio.sleep(10.5)
         with monkeypatch.context() as patch:
             patch.setattr(Journal, "accept", full)
@@ -92,9 +98,9 @@ async def test_what_memory_cannot_hold_is_dropped_counted_and_asked_for_again(
 async def test_a_disk_that_stays_full_to_the_end_is_said_with_an_error(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with joined(Exchange(start_ms=START_MS)) as seams:
-        with pytest.raises(NoRoomError, match="full"):  # noqa: PT012
-            async with open_recorder(config_in(tmp_path), seams):
+    async with joined(Exchange(start_ms=START_MS)) as environment:
+        with pytest.raises(DiskFullError, match="full"):  # noqa: PT012
+            async with open_recorder(config_in(tmp_path), environment):
                 await trio.sleep(5.5)
                 monkeypatch.setattr(Journal, "accept", full)
                 await trio.sleep(10)
@@ -109,13 +115,13 @@ async def test_any_other_error_of_the_disk_ends_it(
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
         raise error
 
-    async with joined(Exchange(start_ms=START_MS)) as seams:
+    async with joined(Exchange(start_ms=START_MS)) as environment:
         with pytest.raises(DiskError, match="disk I/O error") as caught:  # noqa: PT012
-            async with open_recorder(config_in(tmp_path), seams):
+            async with open_recorder(config_in(tmp_path), environment):
                 await trio.sleep(5.5)
                 monkeypatch.setattr(Journal, "accept", broken)
                 await trio.sleep(100)
-    assert not isinstance(caught.value, NoRoomError)
+    assert not isinstance(caught.value, DiskFullError)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
@@ -133,7 +139,10 @@ async def test_a_merge_without_room_is_tried_again(
     def refused(*_: object) -> None:
         raise OSError(number, "no")
 
-    async with joined(Exchange(start_ms=START_MS)) as seams, open_recorder(config, seams):
+    async with (
+        joined(Exchange(start_ms=START_MS)) as environment,
+        open_recorder(config, environment),
+    ):
         await trio.sleep(10.5)
         with monkeypatch.context() as patch:
             patch.setattr(storage, "perform", refused)
@@ -158,7 +167,7 @@ async def test_the_room_is_told_daily_and_warned_of_when_it_is_little(
     free_bytes = 10**9
     monkeypatch.setattr(storage, "free_bytes", lambda _: free_bytes)
     exchange = Exchange(start_ms=START_MS, speed=0.01)
-    async with joined(exchange) as seams, open_recorder(config_in(tmp_path), seams):
+    async with joined(exchange) as environment, open_recorder(config_in(tmp_path), environment):
         await trio.sleep(60)
         free_bytes = 10**6
         await trio.sleep(86_400)

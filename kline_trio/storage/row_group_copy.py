@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.errors import DamagedError
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import bounds_ms, chunks, crc32_on, damage, open_parquet, owner_of
 from kline_trio.storage.footer import Footer
-from kline_trio.storage.seal import footer_of, unsealed
+from kline_trio.storage.footer_crc import footer_of, unsealed
 from kline_trio.storage.table import BEGIN
 
-__all__ = ["NOTHING", "Kept", "NotAsWrittenError", "join", "keep"]
+__all__ = ["NOTHING", "CopiedPrefix", "NotAsWrittenError", "join", "keep"]
 
 _MAGIC = b"PAR1"
 """A file begins with it, and ends."""
@@ -29,7 +29,7 @@ class NotAsWrittenError(Exception):
 
 
 @attrs.frozen
-class Kept:
+class CopiedPrefix:
     """The beginning of a file that stays as it is."""
 
     groups: tuple[bytes, ...]
@@ -81,11 +81,15 @@ class Kept:
             return crc32_on(file, crc32=crc32)
 
 
-NOTHING = Kept((), 0, 0, -1, 0)
+NOTHING = CopiedPrefix((), 0, 0, -1, 0)
 
 
-def keep(known: MergedFile, path: Path, before_ms: int, full_rows: int, like: Footer) -> Kept:
-    """What of a file no new candle changes, going by its footer; `Kept.copy` verifies the bytes.
+def keep(
+    known: FileEntry, path: Path, before_ms: int, full_rows: int, like: Footer
+) -> CopiedPrefix:
+    """Return the row groups that no new candle changes, going by the footer.
+
+    `CopiedPrefix.copy` verifies the bytes.
 
     Nothing is kept of a file that another version of pyarrow wrote: that one is read and written
     as a whole, so that a file's bytes follow from its rows alone.
@@ -115,7 +119,7 @@ def keep(known: MergedFile, path: Path, before_ms: int, full_rows: int, like: Fo
         return NOTHING
     if (footer.head, footer.tail) != (like.head, like.tail):
         return NOTHING
-    return Kept(footer.groups[:count], count * full_rows, size_bytes, last_ms, known.crc32)
+    return CopiedPrefix(footer.groups[:count], count * full_rows, size_bytes, last_ms, known.crc32)
 
 
 def _count(file: pq.ParquetFile, before_ms: int, full_rows: int) -> int:
@@ -135,7 +139,7 @@ def _size_bytes(file: pq.ParquetFile, groups: int) -> int:
     return int(last.data_page_offset + last.total_compressed_size)
 
 
-def join(file: IO[bytes], kept: Kept) -> None:
+def join(file: IO[bytes], kept: CopiedPrefix) -> None:
     """Lets the footer of a whole file tell of the row groups that were copied, too."""
     data, start = footer_of(file)
     footer = Footer.from_bytes(data).with_groups(kept.groups, kept.rows)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kline_trio.candle import Series
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.roster import Dials, Life, Plan, Roster
+from kline_trio.recorder.connection_pool import ConnectionHandle, ConnectionPool, Dials, Plan
 
 HOUR = 3_600.0
 SECOND_MS = 1_000
@@ -32,15 +32,15 @@ def roster(
     redundancy: int = 1,
     age_hours: float = 23,
     dials: Dials | None = None,
-) -> Roster:
-    made = Roster(capacity, redundancy, age_hours * HOUR, dials or Dials())
+) -> ConnectionPool:
+    made = ConnectionPool(capacity, redundancy, age_hours * HOUR, dials or Dials())
     made.want(streams(*numbers))
     return made
 
 
-def begun(made: Roster, now: float) -> list[Life]:
+def begun(made: ConnectionPool, now: float) -> list[ConnectionHandle]:
     """All that is begun from now on until nothing more is."""
-    found: list[Life] = []
+    found: list[ConnectionHandle] = []
     end = now + 10
     while now < end:
         plan = made.plan(now, no_jitter())
@@ -49,7 +49,7 @@ def begun(made: Roster, now: float) -> list[Life]:
     return found
 
 
-def deliver(life: Life, now: float, *, from_ms: int, to_ms: int) -> None:
+def deliver(life: ConnectionHandle, now: float, *, from_ms: int, to_ms: int) -> None:
     """It is heard, and ready from the one event time on, and has told the other."""
     life.is_heard = True
     if life.ready_ms is None:
@@ -317,10 +317,10 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.made = Roster(4, 2, 23 * HOUR, Dials())
+        self.made = ConnectionPool(4, 2, 23 * HOUR, Dials())
         self.now = 0.0
         self.clock_ms = 0
-        self.living: set[Life] = set()
+        self.living: set[ConnectionHandle] = set()
         self.wanted: set[int] = set()
         self.dials: list[float] = []
 

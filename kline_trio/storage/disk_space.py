@@ -8,7 +8,7 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.storage.file_list import Totals
 
-__all__ = ["Room"]
+__all__ = ["DiskSpace"]
 
 _DAY_SECONDS = 86_400.0
 _MONTH_SECONDS = 2_629_746.0
@@ -19,14 +19,14 @@ _FEW_ROWS = 1_000
 
 
 @attrs.frozen
-class Room:
+class DiskSpace:
     """The space on a store's disk, and what candles take of it."""
 
     free_bytes: int
     bytes_a_row: float
 
     @classmethod
-    def beside(cls, totals: Totals, free_bytes: int) -> "Room":
+    def beside(cls, totals: Totals, free_bytes: int) -> "DiskSpace":
         """Return the room beside a store's files: new rows take as many bytes as those in files.
 
         Args:

@@ -8,7 +8,7 @@ a read on top, so that small reads are better walked.
 import attrs
 import numpy as np
 
-__all__ = ["Run", "forming_runs"]
+__all__ = ["FrameBatch", "forming_batches"]
 
 _FIRST = 0x81
 _LONG_TEXT = 0x817E
@@ -21,7 +21,7 @@ _FORMING_LAST = _FORMING[8]
 
 
 @attrs.frozen
-class Run:
+class FrameBatch:
     """Frames that follow each other, each with a candle that is still forming."""
 
     begins: list[int]
@@ -30,7 +30,7 @@ class Run:
     """Where the last one ends."""
 
 
-def forming_runs(data: bytes, longest: int) -> dict[int, Run]:
+def forming_batches(data: bytes, longest: int) -> dict[int, FrameBatch]:
     """Find the runs by where they begin; whoever stands at that byte can go to the run's end.
 
     What is in a run is left out by the sieve's rule for one frame, too; not all that the rule
@@ -69,6 +69,6 @@ def forming_runs(data: bytes, longest: int) -> dict[int, Run]:
     turns = np.flatnonzero(np.diff(goes, prepend=False, append=False)).tolist()
     places = begins.tolist()
     return {
-        places[begin]: Run(places[begin:after], places[after])
+        places[begin]: FrameBatch(places[begin:after], places[after])
         for begin, after in zip(turns[::2], turns[1::2], strict=True)
     }

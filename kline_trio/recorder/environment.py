@@ -13,12 +13,12 @@ import trio
 
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Dial
-from kline_trio.exchange.lull import Lull
+from kline_trio.exchange.shared_timer import SharedTimer
 from kline_trio.exchange.transport import Dialler
-from kline_trio.recorder.roster import Dials
+from kline_trio.recorder.connection_pool import Dials
 from kline_trio.storage.store import Store
 
-__all__ = ["Bell", "Door", "Seams", "Storage"]
+__all__ = ["Environment", "RecurringEvent", "SerialExecutor", "Storage"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -30,7 +30,7 @@ async def _in_a_thread(job: Callable[..., _Result], *arguments: Any) -> _Result:
 
 
 @attrs.frozen(kw_only=True)
-class Seams:
+class Environment:
     """Where the recorder touches the world; the defaults are the real one."""
 
     dial: Dial | None = None
@@ -43,7 +43,7 @@ class Seams:
     """Seconds since 1970. Labels only: nothing is decided by it."""
     random: Random = attrs.field(factory=Random)
     """Jitter."""
-    lull: Lull = attrs.field(factory=Lull)
+    shared_timer: SharedTimer = attrs.field(factory=SharedTimer)
     """All connections rest together."""
     dials: Dials = attrs.field(factory=Dials)
     """All markets share what an address may dial; in the time of one Trio run."""
@@ -58,7 +58,7 @@ class Seams:
 
 
 @attrs.frozen
-class Door:
+class SerialExecutor:
     """A door to the disk, through which one job goes at a time."""
 
     _on_disk: Callable[..., Awaitable[Any]]
@@ -90,7 +90,7 @@ class Door:
 
 
 @attrs.define(eq=False)
-class Bell:
+class RecurringEvent:
     """An event that happens again and again."""
 
     event: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -107,9 +107,9 @@ class Storage:
     """An open store, and the two doors to it."""
 
     store: Store
-    commit_door: Door
+    commit_door: SerialExecutor
     """To all that uses the journal."""
-    merge_door: Door
+    merge_door: SerialExecutor
     """To what uses the files alone."""
-    gaps_named: Bell = attrs.field(factory=Bell)
+    gaps_named: RecurringEvent = attrs.field(factory=RecurringEvent)
     """Rings when the ledger has new pending rows, or a span is free to be asked for."""

@@ -13,8 +13,8 @@ import pytest
 
 from kline_trio.candle import Series
 from kline_trio.errors import DiskError
-from kline_trio.storage import files, kept, parquet
-from kline_trio.storage.file_list import MergedFile
+from kline_trio.storage import files, parquet, row_group_copy
+from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import crc32_on, read_groups
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.layout import Layout
@@ -44,8 +44,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
 
 
 def merge(
-    folder: Path, first: int, end: int, known: MergedFile | None = None, value: float = 1.0
-) -> MergedFile:
+    folder: Path, first: int, end: int, known: FileEntry | None = None, value: float = 1.0
+) -> FileEntry:
     scratch = folder / ".kline_trio" / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     rows = [make_candle(nth_open_time_ms(BTC, n), value) for n in range(first, end)]
@@ -128,7 +128,7 @@ def test_the_old_file_is_read_once_at_most(tmp_path: Path, monkeypatch: pytest.M
                 sizes.append(len(chunk))
             yield chunk
 
-    monkeypatch.setattr(kept, "chunks", note)
+    monkeypatch.setattr(row_group_copy, "chunks", note)
     monkeypatch.setattr(files, "chunks", note)
     merge(tmp_path, 40, 41, known)
     assert sum(sizes) == known.size_bytes
@@ -166,7 +166,7 @@ def test_a_file_of_which_a_sector_cannot_be_read_is_read_page_by_page(
             raise OSError(number, os.strerror(number))
         return crc32_on(file, most_bytes, crc32)
 
-    monkeypatch.setattr(kept, "crc32_on", fail)
+    monkeypatch.setattr(row_group_copy, "crc32_on", fail)
     read.clear()
     number = errno.EIO
     assert merge(tmp_path, 14, 17, known).rows == 17

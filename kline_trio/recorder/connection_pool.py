@@ -18,7 +18,7 @@ import attrs
 
 from kline_trio.candle import Series
 
-__all__ = ["Dials", "Life", "Plan", "Roster", "Seat", "Shard"]
+__all__ = ["ConnectionHandle", "ConnectionPool", "Dials", "Plan", "Shard", "Slot"]
 
 _OVERLAP_MS = 35_000
 """For so long both lives deliver. Closes have come up to 30 s late (nautilus_trader#1705), and one
@@ -37,10 +37,10 @@ _MOST_LIVES = 2
 
 
 @attrs.define(eq=False)
-class Life:
+class ConnectionHandle:
     """One connection, from its dial to its end."""
 
-    seat: "Seat"
+    seat: "Slot"
     began_at: float
     ends_at: float
     """When another is to take its place."""
@@ -65,13 +65,13 @@ class Life:
 
 
 @attrs.define(eq=False)
-class Seat:
+class Slot:
     """A place for a connection that carries a shard's streams."""
 
     shard: "Shard"
     copy: int
     """Which of the shard's connections, from 0 on."""
-    lives: list[Life] = attrs.field(factory=list)
+    lives: list[ConnectionHandle] = attrs.field(factory=list)
     """The oldest first."""
     failures: int = 0
     """How many lives in a row heard nothing."""
@@ -89,7 +89,7 @@ class Shard:
 
     number: int
     streams: dict[str, Series]
-    seats: list[Seat] = attrs.field(factory=list)
+    seats: list[Slot] = attrs.field(factory=list)
 
 
 @attrs.define(eq=False)
@@ -119,14 +119,14 @@ class Dials:
 class Plan:
     """What is to be done now."""
 
-    begin: tuple[Life, ...]
-    retire: tuple[Life, ...]
+    begin: tuple[ConnectionHandle, ...]
+    retire: tuple[ConnectionHandle, ...]
     again_at: float
     """When to ask again, if nothing happens before."""
 
 
 @attrs.define(eq=False)
-class Roster:
+class ConnectionPool:
     """The shards of one market, and the lives on their seats."""
 
     streams_per_connection: int
@@ -136,11 +136,11 @@ class Roster:
     """Shared with the other markets."""
 
     shards: list[Shard] = attrs.field(init=False, factory=list)
-    _going: list[Life] = attrs.field(init=False, factory=list)
+    _going: list[ConnectionHandle] = attrs.field(init=False, factory=list)
     """Lives without a seat, to be retired."""
     _dialled_at: float = attrs.field(init=False, default=-math.inf)
 
-    def lives(self) -> Iterator[Life]:
+    def lives(self) -> Iterator[ConnectionHandle]:
         """All that have a seat."""
         for shard in self.shards:
             for seat in shard.seats:
@@ -234,7 +234,7 @@ class Roster:
           chances: numbers from 0 to 1, so that lives that began together do not end together.
         """
         retire, self._going = self._going, []
-        begin: list[Life] = []
+        begin: list[ConnectionHandle] = []
         again_at = math.inf
         for seat in self._seats():
             retire += self._overtaken(seat, now)
@@ -242,7 +242,7 @@ class Roster:
             if due <= now:
                 # Up to a tenth earlier.
                 age = self.max_age_seconds * (1 - next(chances) / 10)
-                life = Life(seat, now, now + age, _free_number(seat), seat.host)
+                life = ConnectionHandle(seat, now, now + age, _free_number(seat), seat.host)
                 seat.lives.append(life)
                 seat.not_before = now + _SEAT_SPACING_SECONDS
                 self._dialled_at = now
@@ -256,7 +256,7 @@ class Roster:
             life.is_retired = True
         return Plan(tuple(begin), tuple(retire), again_at)
 
-    def end(self, life: Life, *, stalled: bool) -> None:
+    def end(self, life: ConnectionHandle, *, stalled: bool) -> None:
         """A life has ended: whether it had waited for data in vain, or not."""
         seat = life.seat
         if life in seat.lives:
@@ -279,12 +279,12 @@ class Roster:
         ]
         return min(told, default=None)
 
-    def _seats(self) -> list[Seat]:
+    def _seats(self) -> list[Slot]:
         """All; those that have nothing first."""
         seats = [seat for shard in self.shards for seat in shard.seats]
         return sorted(seats, key=lambda seat: any(life.is_heard for life in seat.lives))
 
-    def _overtaken(self, seat: Seat, now: float) -> list[Life]:
+    def _overtaken(self, seat: Slot, now: float) -> list[ConnectionHandle]:
         """The lives whose place the newest can take without a hole."""
         newest = seat.lives[-1] if seat.lives else None
         if newest is None or newest.ready_ms is None:
@@ -313,13 +313,13 @@ class Roster:
         return shard
 
     def _seat(self, shard: Shard) -> None:
-        shard.seats += [Seat(shard, copy) for copy in range(len(shard.seats), self.redundancy)]
+        shard.seats += [Slot(shard, copy) for copy in range(len(shard.seats), self.redundancy)]
 
-    def _unseat(self, seats: Iterable[Seat]) -> None:
+    def _unseat(self, seats: Iterable[Slot]) -> None:
         self._going += [life for seat in seats for life in seat.lives]
 
 
-def _wants_life_at(seat: Seat) -> float:
+def _wants_life_at(seat: Slot) -> float:
     """When a seat should have another life than those that it has."""
     lives = [life for life in seat.lives if not life.is_retired]
     if not lives:
@@ -327,7 +327,7 @@ def _wants_life_at(seat: Seat) -> float:
     return lives[-1].ends_at if len(lives) < _MOST_LIVES else math.inf
 
 
-def _seniority(seat: Seat) -> tuple[float, bool]:
+def _seniority(seat: Slot) -> tuple[float, bool]:
     """What sorts first those that have delivered all of their streams for longest.
 
     One that was merely heard may not have asked for all streams yet, so it comes after those; one
@@ -338,7 +338,7 @@ def _seniority(seat: Seat) -> tuple[float, bool]:
     return min(ready, default=math.inf), not delivering
 
 
-def _free_number(seat: Seat) -> int:
+def _free_number(seat: Slot) -> int:
     """Of an address on which none of the shard's other copies is.
 
     How many addresses there are is not known here: a copy that fails again and again comes to each.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kline_trio.exchange.runs import Run, forming_runs
+from kline_trio.exchange.frame_batch import FrameBatch, forming_batches
 from kline_trio.exchange.sieve import Sieve
 from tests.exchange.test_sieve import (
     CLOSE,
@@ -29,8 +29,8 @@ from tests.exchange.test_sieve import (
 NEVER, ALWAYS = 10**9, 0
 
 
-def found(data: bytes) -> dict[int, Run]:
-    return forming_runs(data, LONGEST_JUDGED)
+def found(data: bytes) -> dict[int, FrameBatch]:
+    return forming_batches(data, LONGEST_JUDGED)
 
 
 def sieved(data: bytes, reads: Sequence[int], runs_from_bytes: int) -> tuple[object, ...]:
@@ -65,9 +65,9 @@ def test_a_run_ends_before_what_is_not_a_forming_candle() -> None:
     second = 3 * size + len(closed())
     third = second + 2 * size + 2
     assert found(data) == {
-        0: Run([0, size, 2 * size], 3 * size),
-        second: Run([second], second + size),  # a ping is no header that is looked for
-        third: Run([third], third + size),
+        0: FrameBatch([0, size, 2 * size], 3 * size),
+        second: FrameBatch([second], second + size),  # a ping is no header that is looked for
+        third: FrameBatch([third], third + size),
     }
 
 
