@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -45,6 +45,8 @@ _LEAST_WAIT_SECONDS = {418: 30.0, 429: 2.0}
 
 _RARELY = 64
 """A stream that stays dead is revived at its 1st, 2nd, 4th ... 64th silence, then at each 64th."""
+_SLOWEST_MS = 60_000
+"""A connection that is further behind counts as stalled."""
 _FORGET_MS = 40 * 86_400_000
 """Suspicions further apart than any two candles have nothing to do with each other."""
 
@@ -76,6 +78,48 @@ class _Suspicion:
 
 
 @attrs.define(eq=False)
+class _SentCandles:
+    """The candles that were sent on lately, whichever connection brought them (pure)."""
+
+    _newest: dict[Series, Candle] = attrs.field(init=False, factory=dict)
+    """The last candle that was sent on, of each series."""
+    _event_times_ms: dict[Series, dict[int, int]] = attrs.field(init=False, factory=dict)
+    """The event time of what was sent on, by series and open time; of a minute at least."""
+
+    def is_outdated(self, event: CandleClosed) -> bool:
+        """Return whether the same candle was sent on before, or a later state of it.
+
+        The exchange may revise a candle after its close. A slower connection brings the first
+        state after a faster one has brought the second, and may end between the two.
+        """
+        if self._newest.get(event.series) == event.candle:
+            return True
+        times_ms = self._event_times_ms.get(event.series, {})
+        return event.event_time_ms < times_ms.get(event.candle.open_time_ms, 0)
+
+    def add(self, event: CandleClosed) -> None:
+        """Note a candle that is sent on now."""
+        open_ms = event.candle.open_time_ms
+        times_ms = self._event_times_ms.setdefault(event.series, {})
+        times_ms[open_ms] = event.event_time_ms
+        while (oldest_ms := next(iter(times_ms))) < open_ms - _SLOWEST_MS:
+            del times_ms[oldest_ms]
+        self._newest[event.series] = event.candle
+
+    def discard(self, event: CandleClosed) -> None:
+        """Forget a candle that could not be sent on."""
+        self._newest.pop(event.series, None)
+        self._event_times_ms[event.series].pop(event.candle.open_time_ms, None)
+
+    def keep_only(self, series: Set[Series]) -> None:
+        """Forget all other series."""
+        self._newest = {one: last for one, last in self._newest.items() if one in series}
+        self._event_times_ms = {
+            one: times_ms for one, times_ms in self._event_times_ms.items() if one in series
+        }
+
+
+@attrs.define(eq=False)
 class Listener:
     """Receives the closed candles of one market's series, on as many connections as they need."""
 
@@ -103,8 +147,7 @@ class Listener:
     _roster: ConnectionPool = attrs.field(init=False)
     _connections: dict[ConnectionHandle, Connection] = attrs.field(init=False, factory=dict)
     _hears_of_contracts: bool = attrs.field(init=False, default=False)
-    _newest: dict[Series, Candle] = attrs.field(init=False, factory=dict)
-    """The last candle that was sent on, of each series."""
+    _sent: _SentCandles = attrs.field(init=False, factory=_SentCandles)
     _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
     _logs: WeakKeyDictionary[Slot, ConnectionLog] = attrs.field(
         init=False, factory=WeakKeyDictionary
@@ -147,7 +190,7 @@ class Listener:
         for name in taken:
             self._suspicions.pop(name, None)
         self._wanted = frozenset(streams.values())
-        self._newest = {one: last for one, last in self._newest.items() if one in self._wanted}
+        self._sent.keep_only(self._wanted)
         self._hear_of_contracts()
         self._tell()
 
@@ -264,9 +307,9 @@ class Listener:
     async def _deliver(self, event: CandleClosed) -> None:
         if event.series not in self._wanted:
             return  # on its way when its stream was ended
-        if self._newest.get(event.series) == event.candle:
+        if self._sent.is_outdated(event):
             return  # another connection was faster
-        self._newest[event.series] = event.candle
+        self._sent.add(event)
         received = ReceivedCandle(event.series, event.candle, self.environment.now())
         self.received(event.series, event.candle.open_time_ms)
         is_sent = False
@@ -283,7 +326,7 @@ class Listener:
         finally:
             if not is_sent:
                 # The channel was full until the connection ended. Another one may bring it.
-                self._newest.pop(event.series, None)
+                self._sent.discard(event)
                 self.dropped(event.series, event.candle.open_time_ms)
 
     def _told_up_to(self, life: ConnectionHandle, event_time_ms: int) -> None:

@@ -136,6 +136,13 @@ RECORDER = (
         "recorder/test_listener.py::test_data_resets_backoff_and_patience",
     ),
     Mutant(
+        "a slower connection brings an outdated candle back",
+        "recorder/listener.py",
+        "return event.event_time_ms < times_ms.get(event.candle.open_time_ms, 0)",
+        "return False",
+        "recorder/test_listener.py::test_of_a_revised_candle_the_state_that_was_sent_last_stays",
+    ),
+    Mutant(
         "lives that began together end together",
         "recorder/connection_pool.py",
         "age = self.max_age_seconds * (1 - next(chances) / 10)",

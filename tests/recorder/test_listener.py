@@ -141,6 +141,71 @@ async def test_a_candle_that_waits_for_a_full_channel_when_its_connection_ends_i
     assert told == ["received", "dropped", "received"]
 
 
+def listener_to(send: trio.MemorySendChannel[ReceivedCandle]) -> Listener:
+    listener = Listener(
+        MARKETS["spot"],
+        ("ws://one.test/stream",),
+        ConnectionConfig(),
+        ScriptedExchange([]).dial,
+        Environment(),
+        send,
+        lambda *_: None,
+        lambda _: None,
+        lambda *_: None,
+    )
+    listener.listen_to([BTC])
+    return listener
+
+
+@given(
+    states=st.lists(st.integers(0, 3), min_size=1, max_size=4),
+    turns=st.lists(st.integers(0, 2)),
+    ends=st.lists(st.integers(0, 12), min_size=3, max_size=3),
+)
+def test_of_a_revised_candle_the_state_that_was_sent_last_stays(
+    states: list[int], turns: list[int], ends: list[int]
+) -> None:
+    """However connections interleave, and wherever each of them ends.
+
+    Args:
+      states: close prices of one candle, then of the next one, as the exchange sends them.
+      turns: which connection delivers its next frame.
+      ends: how many frames each connection delivers.
+    """
+
+    def closed(minute: int, number: int, close: int) -> CandleClosed:
+        open_ms = OPEN_MS + minute * MINUTE_MS
+        candle = Candle(open_ms, 1.0, 9.0, 0.0, close, 1.0, 1.0, 1, 1.0, 1.0)
+        return CandleClosed(BTC, open_ms + MINUTE_MS + 100 * number, candle)
+
+    frames = [
+        closed(minute, number, close) for minute in range(2) for number, close in enumerate(states)
+    ]
+    connections = [iter(frames[:end]) for end in ends]
+    expected: dict[int, CandleClosed] = {}
+    stored: dict[int, Candle] = {}
+
+    async def deliver() -> None:
+        send, receive = trio.open_memory_channel[ReceivedCandle](1000)
+        listener = listener_to(send)
+        # Those that have no turn left go on one after the other.
+        for turn in [*turns, *(number for number in range(3) for _ in frames)]:
+            event = next(connections[turn], None)
+            if event is None:
+                continue
+            open_ms = event.candle.open_time_ms
+            known = expected.get(open_ms)
+            if known is None or event.event_time_ms > known.event_time_ms:
+                expected[open_ms] = event
+            await listener._deliver(event)
+        send.close()
+        async for received in receive:
+            stored[received.candle.open_time_ms] = received.candle
+
+    trio.run(deliver)
+    assert stored == {open_ms: event.candle for open_ms, event in expected.items()}
+
+
 async def test_a_lost_connection_is_opened_again(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
