@@ -25,14 +25,14 @@ from kline_trio.storage.disk import (
     sync_file,
     sync_folder,
 )
-from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.held import journal_parts
-from kline_trio.storage.journal import Journal
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, State
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.pending import CANDLE_COLUMNS
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, State
 from kline_trio.storage.names import disk_name
 from kline_trio.storage.paths import journal_path, new_quarantine, recovered_path, scratch
-from kline_trio.storage.waiting import CANDLE_COLUMNS
 
 __all__ = ["close_journal", "finish_salvage", "open_journal", "salvage_journal"]
 

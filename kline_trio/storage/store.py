@@ -2,14 +2,15 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import attrs
 import pyarrow as pa
 
-from kline_trio.candle import ReceivedCandle, Series, Source
+from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import changed_files, held_spans, stored_spans
@@ -23,47 +24,82 @@ from kline_trio.storage.disk import (
     sweep,
     sync_folder,
 )
-from kline_trio.storage.disk_space import DiskSpace
-from kline_trio.storage.file_list import FileEntry, Totals
 from kline_trio.storage.files import set_aside, status_of
 from kline_trio.storage.held import StoreLock
 from kline_trio.storage.holes import Holdings
-from kline_trio.storage.journal import Journal
+from kline_trio.storage.journal.ledger import Reason
+from kline_trio.storage.journal.manifest import FileEntry, Standing, Totals, WrittenFiles
+from kline_trio.storage.journal.pending import PendingCandle
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, Revision, SeriesAccount
 from kline_trio.storage.parquet import Changes, FileMerge, by_file, perform, rewrite_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
 from kline_trio.storage.salvage import close_journal, open_journal
-from kline_trio.storage.waiting import PendingCandle, PendingSeries
-from kline_trio.storage.written import Standing, WrittenFiles
 
-__all__ = ["Store"]
+__all__ = ["DiskSpace", "Store"]
 
 logger = logging.getLogger(__name__)
+
+_DAY_SECONDS = 86_400.0
+_MONTH_SECONDS = 2_629_746.0
+_BYTES_A_ROW = 48.0
+"""While there is no file; rows of real files take 25 to 50."""
+_FEW_ROWS = 1_000
+"""Files with fewer rows are mostly footers, and say little about the bytes of a row."""
+
+
+@attrs.frozen
+class DiskSpace:
+    """The space on a store's disk, and what candles take of it."""
+
+    free_bytes: int
+    bytes_a_row: float
+
+    @classmethod
+    def beside(cls, totals: Totals, free_bytes: int) -> "DiskSpace":
+        """Return the room beside a store's files: new rows take as many bytes as those in files.
+
+        Args:
+          totals: of all files.
+          free_bytes: what the file system has left.
+        """
+        is_enough = totals.rows >= _FEW_ROWS * totals.files > 0
+        return cls(free_bytes, totals.size_bytes / totals.rows if is_enough else _BYTES_A_ROW)
+
+    def days_left(self, series: Iterable[Series]) -> float:
+        """Return how many days the room lasts for candles of these series; infinity for none."""
+        rows_a_second = sum(
+            1_000 / one.interval.duration_ms if one.interval.duration_ms else 1 / _MONTH_SECONDS
+            for one in series
+        )
+        if not rows_a_second:
+            return math.inf
+        return self.free_bytes / (rows_a_second * self.bytes_a_row * _DAY_SECONDS)
 
 
 @attrs.define(eq=False)
 class Store:
     """A folder of candles, held by this process alone until `close`.
 
-    All but `write`, `fill_in`, `changed_files`, `look_through` and `write_coverage` share the
-    journal's connection: one of them at a time, from any thread. Those may run beside them, in
-    another thread, one at a time.
+    `write`, `fill_in`, `changed_files`, `look_through` and `write_coverage` do not use the journal:
+    run one of them at a time, in any thread. All other methods, and those of `journal`, share the
+    journal's connection: run one of them at a time, also in another thread beside the first five.
+    Each method raises DiskError if the disk refuses.
     """
 
     path: Path
     """Absolute."""
     layout: Layout
-    _journal: Journal
+    journal: Journal
     _lock: StoreLock
     _written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
 
     @classmethod
     def open(cls, path: Path, layout: Layout | None) -> "Store":
-        """Makes the folder if there is none, takes the lock, and looks the journal through.
+        """Create the folder if there is none, take the lock, and check the journal.
 
-        What can be read of a damaged journal goes on in a new one; the damaged one is kept.
+        The readable rows of a damaged journal go into a new one; the damaged one is kept.
 
         Args:
           path: the folder.
@@ -92,103 +128,6 @@ class Store:
                 settle_layout(path, layout, journal)
             undo.pop_all()
         return cls(path, layout, journal, lock)
-
-    def accept(self, received: Sequence[ReceivedCandle], origin: Source = Source.STREAM) -> None:
-        """Commits the candles: when it returns, they survive whatever happens to this process.
-
-        Raises:
-          DiskError: none of them was accepted.
-        """
-        with disk_errors(journal_path(self.path)):
-            self._journal.accept(received, origin)
-
-    def refill(self, refills: Iterable[FetchResult]) -> None:
-        """Commits candles that were absent; they replace nothing.
-
-        Raises:
-          DiskError: none of them was accepted.
-        """
-        with disk_errors(journal_path(self.path)):
-            self._journal.refill(refills)
-
-    def settle(
-        self,
-        found: Iterable[Gap],
-        accounts: Mapping[Series, SeriesAccount],
-        revisions: Iterable[Revision] = (),
-        answers: Iterable[FetchResult] = (),
-    ) -> None:
-        """Takes down what is absent, up to where each series is accounted for, and revisions.
-
-        Args:
-          found: new absences.
-          accounts: what changes of them.
-          revisions: two values of one candle.
-          answers: what becomes of absences that are there already.
-
-        Raises:
-          DiskError: nothing was taken down.
-        """
-        with disk_errors(journal_path(self.path)):
-            self._journal.settle(found, accounts, revisions, answers)
-
-    def reopen(self, series: Iterable[Series]) -> tuple[Gap, ...]:
-        """What of these was closed as delisted is asked for anew; gives what that was.
-
-        Raises:
-          DiskError: all is as it was.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.reopen(series)
-
-    def rewind(self, accounts: Mapping[Series, SeriesAccount], now_ms: int) -> None:
-        """Set watermarks back that a wrong time had led away; see `Journal.rewind`.
-
-        Raises:
-          DiskError: all is as it was.
-        """
-        with disk_errors(journal_path(self.path)):
-            self._journal.rewind(accounts, now_ms)
-
-    def accounts(self) -> dict[Series, SeriesAccount]:
-        """Up to where each series is accounted for.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.accounts()
-
-    def queue(self, most: int, after: Gap | None = None) -> list[Gap]:
-        """Return pending absences of all series, the newest first.
-
-        Args:
-          most: how many rows at most.
-          after: the last row of the read before; None: from the newest row on.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.queue(most, after)
-
-    def touching(self, series: Series, span: Span) -> list[Gap]:
-        """Return the series' absences, of every state, that reach into a span, by time.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.touching(series, span)
-
-    def asked_for(self, series: Iterable[Series]) -> tuple[Gap, ...]:
-        """What of these series is absent and still asked for.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.asked_for(series)
 
     def look_through(self, wanted: Mapping[Series, int]) -> dict[Series, list[Span]]:
         """Which candles are stored; files that can only hold older ones stay closed.
@@ -231,12 +170,7 @@ class Store:
         Raises:
           DiskError: nothing was kept.
         """
-        with disk_errors(journal_path(self.path)):
-            return log_lost(self._journal.adopt(changed))
-
-    def ledger_changes(self) -> int:
-        """A number that differs after each change of what is absent; 0 while nothing ever was."""
-        return self._journal.ledger_changes
+        return log_lost(self.journal.adopt(changed))
 
     def write_coverage(self) -> int:
         """Puts the ledger into its file; it may run beside what uses the journal, as `write` does.
@@ -253,24 +187,6 @@ class Store:
     def _set_aside(self, path: Path, error: DamagedError) -> None:
         aside = set_aside(path, self.path)
         logger.error("%s; moved to %s, what it held is absent now", error, aside)
-
-    def pending(self) -> tuple[PendingSeries, ...]:
-        """What waits for a merge, by series.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.pending()
-
-    def take(self, series: Series) -> tuple[PendingCandle, ...]:
-        """The series' waiting candles by open time, for `plan_merges`.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.take(series)
 
     def write(self, merge: FileMerge, known: FileEntry | None = None) -> FileEntry:
         """Brings the merge's candles into their file; after it they may be forgotten.
@@ -322,11 +238,10 @@ class Store:
         Raises:
           DiskError: the journal is as it was.
         """
-        with disk_errors(journal_path(self.path)):
-            standing = self._written.standing(merged)
-            # Of a file that vanished before the next one was made the journal is the only copy.
-            there = () if standing is Standing.VOID else taken
-            lost = self._journal.forget(merged, there, is_newest=standing is Standing.NEWEST)
+        standing = self._written.standing(merged)
+        # If the file vanished before the next one was made, the journal has the only copy.
+        there = () if standing is Standing.VOID else taken
+        lost = self.journal.forget(merged, there, is_newest=standing is Standing.NEWEST)
         self._written.kept(merged)
         return log_lost(lost)
 
@@ -388,52 +303,15 @@ class Store:
         Raises:
           DiskError: nothing was kept.
         """
-        with disk_errors(journal_path(self.path)):
-            standings = [self._written.standing(one) for one in merged]
-            newest = [standing is Standing.NEWEST for standing in standings]
-            # Of a file that vanished before the next one was made nothing is filled.
-            there = () if Standing.VOID in standings else filled
-            files = zip(merged, newest, strict=True)
-            lost = self._journal.keep_filled(series, files, there, lacking)
+        standings = [self._written.standing(one) for one in merged]
+        newest = [standing is Standing.NEWEST for standing in standings]
+        # If a file vanished before the next one was made, nothing is filled.
+        there = () if Standing.VOID in standings else filled
+        files = zip(merged, newest, strict=True)
+        lost = self.journal.keep_filled(series, files, there, lacking)
         for one in merged:
             self._written.kept(one)
         return log_lost(lost)
-
-    def files(self, among: Collection[Series] | None = None) -> tuple[FileEntry, ...]:
-        """What merges wrote, by path: of all series, or of some.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.files(among)
-
-    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, FileEntry]:
-        """Return the manifest's entries of these paths, where there are any.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.listed(paths)
-
-    def newest_files(self) -> dict[Series, FileEntry]:
-        """Return of each series the file with the newest candles.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.newest_files()
-
-    def totals(self) -> Totals:
-        """What all files are together.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.totals()
 
     def room(self) -> DiskSpace:
         """Return the space on the disk, and how much of it a row takes.
@@ -442,16 +320,7 @@ class Store:
           DiskError: the journal could not be read, or the disk does not say.
         """
         with disk_errors(self.path):
-            return DiskSpace.beside(self._journal.totals(), free_bytes(self.path))
-
-    def rows(self) -> int:
-        """How many accepted candles wait for a merge.
-
-        Raises:
-          DiskError: the journal could not be read.
-        """
-        with disk_errors(journal_path(self.path)):
-            return self._journal.rows()
+            return DiskSpace.beside(self.journal.totals(), free_bytes(self.path))
 
     def compare(self, look: Holdings) -> int | None:
         """Writes gap rows for what a look found missing, and sets stored pending rows to filled.
@@ -463,17 +332,7 @@ class Store:
           DiskError: nothing was changed.
         """
         found = look.missing(), look.stored_pending(), look.listed
-        with disk_errors(journal_path(self.path)):
-            return self._journal.compare(look.series, *found)
-
-    def beat(self, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int) -> None:
-        """Keeps the recorder's pid, None at its end, and what time it is by each market's clock.
-
-        Raises:
-          DiskError: nothing was kept.
-        """
-        with disk_errors(journal_path(self.path)):
-            self._journal.beat(pid, exchange_ms, local_ms)
+        return self.journal.compare(look.series, *found)
 
     def check_held(self) -> None:
         """Compare what this process holds open with what is on the disk under its names.
@@ -483,7 +342,7 @@ class Store:
           DiskError: the journal's files were, or another program wrote to them.
         """
         with disk_errors(journal_path(self.path)):
-            self._journal.file.check()
+            self.journal.file.check()
             self._lock.check()
 
     def close(self) -> None:
@@ -494,5 +353,5 @@ class Store:
         """
         with disk_errors(journal_path(self.path)), contextlib.ExitStack() as last:
             last.callback(self._lock.close)
-            last.callback(close_journal, self._journal, self.path)
+            last.callback(close_journal, self.journal, self.path)
             self.check_held()

@@ -15,7 +15,7 @@ from typing import Any
 from kline_trio.errors import DiskError
 from kline_trio.storage import disk, journal_tables, parquet, waiting
 from kline_trio.storage import store as storage
-from kline_trio.storage.file_list import FileEntry
+from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.parquet import FileMerge
 from kline_trio.storage.store import Store
 from tests.storage.faults.scenario import SCENARIOS, Batch
@@ -43,7 +43,7 @@ def _forget_before_rename() -> None:
     whole: Any = Store.write
 
     def write(self: Store, merge: FileMerge, known: FileEntry | None = None) -> FileEntry:
-        self._journal.forget(FileEntry(merge.path, merge.series, 0, 0, 0), merge.pending)
+        self.journal.forget(FileEntry(merge.path, merge.series, 0, 0, 0), merge.pending)
         merged: FileEntry = whole(self, merge, known)
         return merged
 
@@ -82,7 +82,7 @@ def main(name: str, mutant: str, folder: Path, base: Path, call: int) -> None:
     def accept(store: Store, batch: Batch) -> None:
         if early:
             os.write(trace, b"mark\tacknowledged\n")
-        store.accept(batch)
+        store.journal.accept(batch)
         if not early:
             os.write(trace, b"mark\tacknowledged\n")
 

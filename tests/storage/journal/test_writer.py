@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError
-from kline_trio.storage.file_list import Totals
-from kline_trio.storage.journal import Journal
-from kline_trio.storage.journal_tables import JOURNAL_VERSION
-from kline_trio.storage.ledger import revisions
-from kline_trio.storage.waiting import PendingCandle, PendingSeries
+from kline_trio.storage.journal.ledger import Revision
+from kline_trio.storage.journal.manifest import Totals
+from kline_trio.storage.journal.pending import PendingCandle, PendingSeries
+from kline_trio.storage.journal.reader import JournalView
+from kline_trio.storage.journal.schema import JOURNAL_VERSION
+from kline_trio.storage.journal.writer import Journal
 from tests.storage.support import (
     BTC,
     COIN,
@@ -38,6 +39,10 @@ _steps = st.one_of(
     st.tuples(st.sampled_from(["take", "forget"]), st.sampled_from(SERIES)),
     st.just("reopen"),
 )
+
+
+def revisions(journal: Journal) -> tuple[Revision, ...]:
+    return JournalView(journal._connection).revisions()
 
 
 def _held(journal: Journal) -> dict[Series, list[Candle]]:
@@ -136,11 +141,11 @@ def test_each_row_of_a_long_batch_is_weighed_against_what_is_there(
     """Rows go in by the dozen; one that replaces another value is a revision all the same."""
     journal = Journal.open(tmp_path / "journal")
     journal.accept(minutes(0, rows, value=1.0))
-    assert list(revisions(journal._connection)) == []
+    assert revisions(journal) == ()
     journal.accept([*minutes(0, rows, value=1.0), *minutes(rows, 2 * rows, value=1.0)])
-    assert list(revisions(journal._connection)) == []
+    assert revisions(journal) == ()
     journal.accept([*minutes(rows, 2 * rows - 1), *minutes(2 * rows - 1, 2 * rows, value=2.0)])
-    [noted] = revisions(journal._connection)
+    [noted] = revisions(journal)
     assert (noted.older.open, noted.newer.open) == (1.0, 2.0)
     assert noted.newer.open_time_ms == START_MS + (2 * rows - 1) * 60_000
     assert [item.candle.open for item in journal.take(BTC)] == [1.0] * (2 * rows - 1) + [2.0]
@@ -159,7 +164,7 @@ def test_values_of_one_batch_revise_each_other(
         batch += minutes(0, 1, value=float(value))
         batch += minutes(len(batch), len(batch) + between)
     journal.accept(batch)
-    noted = [(one.older.open, one.newer.open) for one in revisions(journal._connection)]
+    noted = [(one.older.open, one.newer.open) for one in revisions(journal)]
     assert noted == [pair for pair in itertools.pairwise(values) if pair[0] != pair[1]]
     assert journal.take(BTC)[0].candle.open == values[-1]
     journal.close()
