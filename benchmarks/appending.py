@@ -130,5 +130,5 @@ def _append(
 def _merge(store: Store, newest: FileEntry | None) -> FileEntry | None:
     for merge in plan_merges(store.layout, BTC, store.journal.take(BTC)):
         newest = store.write(merge, newest)
-        store.forget(newest, merge.pending)
+        store.journal.forget(newest, merge.pending)
     return newest

@@ -269,7 +269,7 @@ class ArchiveSource:
         ]
         lacking += [(span, Reason.ARCHIVE_QUIET) for span in quiet]
         await retry_while_full(
-            commit_door.run, store.keep_filled, batch.series, merged, filled, lacking
+            commit_door.run, store.journal.keep_filled, batch.series, merged, filled, lacking
         )
         self.rows += whole.num_rows
         for span in filled:

@@ -286,7 +286,7 @@ class Auditor:
         changed = await self.storage.merge_door.run(store.changed_files, files)
         for begin in range(0, len(changed), _FILES_AT_ONCE):
             some = changed[begin : begin + _FILES_AT_ONCE]
-            await self.storage.commit_door.run(store.adopt, some)
+            await self.storage.commit_door.run(store.journal.adopt, some)
 
     def _not_recorded(
         self, accounts: Mapping[Series, SeriesAccount], now_ms: int

@@ -150,7 +150,7 @@ class Merger:
         try:
             for merge, known in await commit_door.run(self._planned, series):
                 merged = await self.storage.merge_door.run(store.write, merge, known)
-                gaps = await commit_door.run(store.forget, merged, merge.pending)
+                gaps = await commit_door.run(store.journal.forget, merged, merge.pending)
                 newest = self._newest_file.get(series)
                 if newest is None or merged.path >= newest.path:
                     self._newest_file[series] = merged

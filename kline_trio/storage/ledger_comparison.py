@@ -24,7 +24,7 @@ _SERIES_AT_ONCE = 100
 
 @attrs.frozen
 class LedgerComparison:
-    """Some series of a store to compare with their ledger: `look`, then `Store.compare`."""
+    """Some series of a store to compare with their ledger: `look`, then `Journal.compare`."""
 
     store_path: Path
     series: tuple[Series, ...]

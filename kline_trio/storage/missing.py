@@ -75,7 +75,7 @@ def _first_open_ms(interval: Interval, moment_ms: int) -> int:
 def _told(store_path: Path, wanted: Series, gaps: Sequence[Span]) -> str:
     """Which candles are missing, and why as far as the ledger knows."""
     with disk_errors(store_path), journal_view(store_path) as journal:
-        ledger = [one for one in journal.gaps() if one.series == wanted]
+        ledger = [*journal.gaps([wanted])]
     lines = []
     for gap in gaps[:_SHOWN_GAPS]:
         reasons = sorted(

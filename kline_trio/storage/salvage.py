@@ -133,7 +133,7 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
         for path, series_id, *numbers in _readable(damaged, _FILES, ()):
             if series_id in series and isinstance(path, str):
                 merged = FileEntry(PurePosixPath(disk_name(path)), series[series_id], *numbers)
-                journal.forget(merged, ())
+                journal.list_file(merged)
         journal.settle(_absences(damaged, series), {})
         for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):
             if isinstance(layout, str) and _is_layout(layout):

@@ -124,5 +124,5 @@ def _keep_young_files(journal: Journal, work: Path, since: float) -> list[str]:
         rows = file.metadata.num_rows
         merged = FileEntry(place, owner, rows, path.stat().st_size, crc32_of(path))
         if known.get(merged.path) != merged:
-            journal.forget(merged, ())
+            journal.list_file(merged)
     return damaged

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +15,7 @@ from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import changed_files, held_spans, stored_spans
 from kline_trio.storage.coverage import write_coverage
-from kline_trio.storage.damage import ChangedFile, log_lost
+from kline_trio.storage.damage import ChangedFile
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
@@ -26,10 +26,7 @@ from kline_trio.storage.disk import (
 )
 from kline_trio.storage.files import set_aside, status_of
 from kline_trio.storage.held import StoreLock
-from kline_trio.storage.holes import Holdings
-from kline_trio.storage.journal.ledger import Reason
-from kline_trio.storage.journal.manifest import FileEntry, Standing, Totals, WrittenFiles
-from kline_trio.storage.journal.pending import PendingCandle
+from kline_trio.storage.journal.manifest import FileEntry, Totals
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout
@@ -93,7 +90,6 @@ class Store:
     layout: Layout
     journal: Journal
     _lock: StoreLock
-    _written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
 
     @classmethod
     def open(cls, path: Path, layout: Layout | None) -> "Store":
@@ -130,56 +126,33 @@ class Store:
         return cls(path, layout, journal, lock)
 
     def look_through(self, wanted: Mapping[Series, int]) -> dict[Series, list[Span]]:
-        """Which candles are stored; files that can only hold older ones stay closed.
+        """Return which candles are stored. Files that can only hold older candles stay closed.
 
-        A file that cannot be read is moved to the quarantine; its entry stays, so that the next
-        merge of it, or the next start, names what is lost. It may run beside what uses the journal,
-        as `write` does, and not beside that.
+        A file that cannot be read is moved to the quarantine. Its entry stays, so that its next
+        merge, or the next start, finds the lost candles.
 
         Args:
-          wanted: of which series, and from which open time on.
-
-        Raises:
-          DiskError: the disk refuses.
+          wanted: the series, each with the open time in ms to begin with.
         """
         with disk_errors(self.path):
             return stored_spans(self.path, wanted, self.layout, self._set_aside)
 
     def changed_files(self, listed: Iterable[FileEntry]) -> list[ChangedFile]:
-        """Return the listed files that differ from their entries or are gone, for `adopt`.
+        """Return the listed files that differ from their entries or are gone, for `Journal.adopt`.
 
-        A file that cannot be read is moved to the quarantine. It may run beside what uses the
-        journal, as `write` does, and not beside that.
+        A file that cannot be read is moved to the quarantine.
 
         Args:
-          listed: entries of the manifest, as `files` gives them. Each costs a `stat`, so all files
-            of a store may be given, also those of retired series.
-
-        Raises:
-          DiskError: the disk refuses.
+          listed: entries of the manifest. Each costs a `stat`, so all files of a store may be
+            given, also those of retired series.
         """
         with disk_errors(self.path):
             return changed_files(self.path, listed, self._set_aside)
 
-    def adopt(self, changed: Iterable[ChangedFile]) -> int:
-        """Keep in one transaction what these files are now; what they have lost becomes gaps.
-
-        Returns:
-          how many candles became gaps.
-
-        Raises:
-          DiskError: nothing was kept.
-        """
-        return log_lost(self.journal.adopt(changed))
-
     def write_coverage(self) -> int:
-        """Puts the ledger into its file; it may run beside what uses the journal, as `write` does.
+        """Write the ledger into its file; return the number of rows.
 
-        Returns:
-          how many rows that was.
-
-        Raises:
-          DiskError: the file is as it was.
+        If the disk refuses, the file is as it was.
         """
         with disk_errors(self.path):
             return write_coverage(self.path)
@@ -189,18 +162,16 @@ class Store:
         logger.error("%s; moved to %s, what it held is absent now", error, aside)
 
     def write(self, merge: FileMerge, known: FileEntry | None = None) -> FileEntry:
-        """Brings the merge's candles into their file; after it they may be forgotten.
+        """Write a merge's candles into their file; then `Journal.forget` may remove them.
 
         A file that is damaged, or is not of this series, is moved to the quarantine, and the
-        candles go into a new one. Where the file was not as the manifest lists it, the result says
-        what the new one holds, so that `forget` finds what is lost.
+        candles go into a new one. If the file was not as the manifest lists it, the result has the
+        spans of the new one, so that `Journal.forget` finds the lost candles. If the disk refuses,
+        the file is as it was.
 
         Args:
-          merge: what to bring where.
+          merge: the candles and their file.
           known: the manifest's entry of the file; None: it has none.
-
-        Raises:
-          DiskError: the file is as it was.
         """
         job = partial(perform, merge, self.path, scratch(self.path))
         return self._replaced(merge.path, merge.series, known, job)
@@ -212,12 +183,12 @@ class Store:
         known: FileEntry | None,
         job: Callable[[FileEntry | None], FileEntry],
     ) -> FileEntry:
-        """Does a merge of a file; once more without the file that is there, if that is damaged."""
+        """Write a file anew; if the present one is damaged, move it away and try once more."""
         target = self.path / path
         with disk_errors(target):
             try:
-                # What we wrote ourselves a moment ago is known as well as what the manifest lists.
-                before = self._written.newest(path, status_of(target))
+                # A file that this process has just written counts like a listed one.
+                before = self.journal.written.newest(path, status_of(target))
                 may_lack = before is not None and before.held is not None
                 merged = job(before or known)
             except DamagedError as error:
@@ -226,27 +197,11 @@ class Store:
                 merged = job(known)
             if may_lack and merged.held is None:
                 merged = attrs.evolve(merged, held=held_spans(target, series))
-            self._written.add(merged, before)
+            self.journal.written.add(merged, before)
         return merged
 
-    def forget(self, merged: FileEntry, taken: Iterable[PendingCandle]) -> int:
-        """Removes exactly these from the journal; what was revised since `take` stays.
-
-        Returns:
-          how many candles became gaps, since the file has lost them.
-
-        Raises:
-          DiskError: the journal is as it was.
-        """
-        standing = self._written.standing(merged)
-        # If the file vanished before the next one was made, the journal has the only copy.
-        there = () if standing is Standing.VOID else taken
-        lost = self.journal.forget(merged, there, is_newest=standing is Standing.NEWEST)
-        self._written.kept(merged)
-        return log_lost(lost)
-
     def take_in(self, new: pa.Table, path: PurePosixPath, series: Series) -> FileEntry:
-        """Brings rows that never were in the journal into a file; they win over what it holds.
+        """Write rows that never were in the journal into a file; they replace its rows.
 
         Args:
           new: by open time, unique, not empty, and all of this file.
@@ -254,31 +209,28 @@ class Store:
           series: whose candles they are.
 
         Raises:
-          DamagedError: the file that is there cannot be read.
-          DiskError: the file is as it was, or is new and the journal does not know it yet.
+          DamagedError: the present file cannot be read.
+          DiskError: the file is as it was, or is new and not in the manifest yet.
         """
         with disk_errors(self.path / path):
             news = Changes(new, new.slice(0, 0))
             merged = rewrite_file(news, path, series, self.path, scratch(self.path))
-            self._written.add(merged, None)
-        self.forget(merged, ())
+            self.journal.written.add(merged, None)
+        self.journal.forget(merged, ())
         return merged
 
     def fill_in(
         self, new: pa.Table, series: Series, known: Iterable[FileEntry] = ()
     ) -> list[FileEntry]:
-        """Brings rows that never were in the journal into their files, where they fill gaps.
+        """Write rows that never were in the journal into their files, where they fill gaps.
 
-        What the files hold wins. It may run beside what uses the journal, as `write` does; the
-        journal is told by `keep_filled`.
+        They replace no row. Pass the result to `Journal.keep_filled`. If the disk refuses, some of
+        the files are as they were: call it again for the rest.
 
         Args:
           new: by open time, and unique.
           series: whose candles they are.
           known: the manifest's entries of the series, or of these files.
-
-        Raises:
-          DiskError: some of the files are as they were. Done again, it does the rest.
         """
         entries = {entry.path: entry for entry in known}
         merged = []
@@ -288,54 +240,13 @@ class Store:
             merged.append(self._replaced(path, series, entries.get(path), job))
         return merged
 
-    def keep_filled(
-        self,
-        series: Series,
-        merged: Sequence[FileEntry],
-        filled: Iterable[Span],
-        lacking: Iterable[tuple[Span, Reason]],
-    ) -> int:
-        """Keeps what `fill_in` made, and that the archive filled these spans and lacks those.
-
-        Returns:
-          how many candles became gaps, since their files have lost them.
-
-        Raises:
-          DiskError: nothing was kept.
-        """
-        standings = [self._written.standing(one) for one in merged]
-        newest = [standing is Standing.NEWEST for standing in standings]
-        # If a file vanished before the next one was made, nothing is filled.
-        there = () if Standing.VOID in standings else filled
-        files = zip(merged, newest, strict=True)
-        lost = self.journal.keep_filled(series, files, there, lacking)
-        for one in merged:
-            self._written.kept(one)
-        return log_lost(lost)
-
     def room(self) -> DiskSpace:
-        """Return the space on the disk, and how much of it a row takes.
-
-        Raises:
-          DiskError: the journal could not be read, or the disk does not say.
-        """
+        """Return the space on the disk, and how much of it a row takes."""
         with disk_errors(self.path):
             return DiskSpace.beside(self.journal.totals(), free_bytes(self.path))
 
-    def compare(self, look: Holdings) -> int | None:
-        """Writes gap rows for what a look found missing, and sets stored pending rows to filled.
-
-        Returns:
-          how many candles the gap rows have; None: look again, the files have changed since.
-
-        Raises:
-          DiskError: nothing was changed.
-        """
-        found = look.missing(), look.stored_pending(), look.listed
-        return self.journal.compare(look.series, *found)
-
     def check_held(self) -> None:
-        """Compare what this process holds open with what is on the disk under its names.
+        """Compare the files that this process holds open with those at their paths.
 
         Raises:
           StoreInUseError: the lock's file was deleted or replaced.
@@ -346,10 +257,10 @@ class Store:
             self._lock.check()
 
     def close(self) -> None:
-        """Closes the journal, written anew if it was taken away, and lets go of the lock.
+        """Close the journal, and release the lock. A journal that was taken away is written anew.
 
         Raises:
-          DiskError: the disk refused, or another program has changed what the store held open.
+          DiskError: the disk refused, or another program has changed the open files.
         """
         with disk_errors(journal_path(self.path)), contextlib.ExitStack() as last:
             last.callback(self._lock.close)

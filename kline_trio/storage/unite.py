@@ -232,7 +232,7 @@ def _unite_ledgers(
     for path in stores:
         with journal_view(path) as journal:
             accounts += filter(None, [journal.accounts().get(series)])
-            ledger += [one for one in journal.gaps() if one.series == series]
+            ledger += journal.gaps([series])
             revisions += [one for one in journal.revisions() if one.series == series]
     revisions += waiting
     if not accounts:

@@ -316,7 +316,7 @@ async def test_a_file_that_is_lost_while_its_series_is_taken_out_is_named_when_i
     await begun(desk, BTC, ETH)
     desk.receive(BTC, 0, 1, 2)
     for merge in plan_merges(desk.store.layout, BTC, desk.store.journal.take(BTC)):
-        desk.store.forget(desk.store.write(merge), merge.pending)
+        desk.store.journal.forget(desk.store.write(merge), merge.pending)
     desk.tell(3.5)
     await desk.auditor.audit()
     desk.series.set_series([ETH], {"spot": minute(3.5)})

@@ -178,7 +178,7 @@ def filled(path: Path, layout: str = DEFAULT_LAYOUT, **rows: int) -> None:
 
 
 def _fill(store: Store, series: Series, batch: list[Candle]) -> None:
-    store.keep_filled(series, store.fill_in(table_of(series, batch), series), [], [])
+    store.journal.keep_filled(series, store.fill_in(table_of(series, batch), series), [], [])
 
 
 @contextmanager

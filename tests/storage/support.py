@@ -89,7 +89,7 @@ def merge_all(store: Store) -> None:
         taken = store.journal.take(waiting.series)
         for merge in plan_merges(store.layout, waiting.series, taken):
             known = store.journal.listed([merge.path]).get(merge.path)
-            store.forget(store.write(merge, known), merge.pending)
+            store.journal.forget(store.write(merge, known), merge.pending)
 
 
 def write_minutes(path: Path, merged: int, waiting: int, layout: str = DEFAULT_LAYOUT) -> Store:

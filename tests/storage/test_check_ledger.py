@@ -56,7 +56,7 @@ def test_a_repair_that_is_not_listed_yet_is_no_fault(tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 50, 0)
     known = store.journal.files()
     store.take_in(table_of(BTC, [row(7)]), known[0].path, BTC)
-    store.forget(known[0], ())
+    store.journal.forget(known[0], ())
     store.close()
     assert faults(tmp_path) == []
 

@@ -77,12 +77,12 @@ def planned(store: Store) -> tuple[FileMerge, FileEntry | None]:
 
 def merge_waiting(store: Store) -> int:
     merge, known = planned(store)
-    return store.forget(store.write(merge, known), merge.pending)
+    return store.journal.forget(store.write(merge, known), merge.pending)
 
 
 def adopt(store: Store) -> int:
     """What the recorder does at its start."""
-    return store.adopt(store.changed_files(store.journal.files()))
+    return store.journal.adopt(store.changed_files(store.journal.files()))
 
 
 def pending(store: Store) -> list[tuple[int, int]]:
@@ -139,7 +139,7 @@ def test_a_file_as_it_was_left_has_lost_nothing(tmp_path: Path) -> None:
     merge, known = planned(store)
     merged = store.write(merge, known)
     assert merged.held is None
-    assert store.forget(merged, merge.pending) == 0
+    assert store.journal.forget(merged, merge.pending) == 0
     assert store.changed_files(store.journal.files()) == []
     store.close()
 
@@ -179,7 +179,7 @@ def test_what_a_harmed_file_has_lost_is_named_at_once(
     elif noticed == "fill":
         store.journal.settle([Gap(BTC, span(45, 60), at(60), Reason.NOT_RECEIVED)], {})
         merged = store.fill_in(table(45, 60), BTC, store.journal.files())
-        assert store.keep_filled(BTC, merged, [span(45, 60)], []) == 44 - lost_from
+        assert store.journal.keep_filled(BTC, merged, [span(45, 60)], []) == 44 - lost_from
     else:
         if noticed == "late start":
             store.write(*planned(store))
@@ -224,7 +224,7 @@ def test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start(
     (tmp_path / "store" / SINGLE).unlink()
     store = open_store(tmp_path / "store")
     # At the start of a recorder that looks only at what it records, nothing is known of it.
-    assert store.adopt(store.changed_files(store.journal.files([BTC]))) == 30
+    assert store.journal.adopt(store.changed_files(store.journal.files([BTC]))) == 30
     assert list(store.journal.pending_gaps([COIN])) == []
     count = 12 if lost_from else 19
     assert adopt(store) == count
@@ -267,7 +267,7 @@ def test_a_fill_that_is_done_again_after_want_of_room_names_what_its_first_file_
     with pytest.raises(DiskFullError):
         store.fill_in(rows, BTC, known)
     merged = store.fill_in(rows, BTC, known)
-    assert store.keep_filled(BTC, merged, [span(1_439, 1_500)], []) == 1_439
+    assert store.journal.keep_filled(BTC, merged, [span(1_439, 1_500)], []) == 1_439
     assert pending(store) == [(0, 1_439)]
     store.close()
     assert holes(tmp_path) == []
@@ -405,7 +405,7 @@ def test_entries_of_earlier_versions_learn_their_status_once(
     with monkeypatch.context() as patch:
         patch.setattr(catalog, "begins_ms", lambda *_: pytest.fail("it is as large as it was"))
         older, _ = store.journal.files()
-        assert store.adopt(store.changed_files([older])) == 0
+        assert store.journal.adopt(store.changed_files([older])) == 0
         assert store.changed_files([older]) != []
         assert store.changed_files(store.journal.files()[:1]) == []
     assert adopt(store) == 0
@@ -426,7 +426,7 @@ def test_a_fill_and_a_merge_that_are_kept_in_the_other_order_lose_nothing(tmp_pa
     store.journal.accept(minutes(40, 45))
     assert merge_waiting(store) == 0
     [entry] = store.journal.files()
-    assert store.keep_filled(BTC, filled, [span(30, 40)], []) == 0
+    assert store.journal.keep_filled(BTC, filled, [span(30, 40)], []) == 0
     assert store.journal.files() == (entry,)
     assert store.changed_files([entry]) == []
     store.close()
@@ -451,8 +451,8 @@ def test_what_vanished_before_the_next_file_was_made_is_neither_forgotten_nor_fi
     (tmp_path / SINGLE).unlink()
     store.journal.accept(minutes(43, 45))
     assert merge_waiting(store) == 30
-    assert store.forget(merged, merge.pending) == 0
-    assert store.keep_filled(BTC, filled, [span(30, 40)], []) == 0
+    assert store.journal.forget(merged, merge.pending) == 0
+    assert store.journal.keep_filled(BTC, filled, [span(30, 40)], []) == 0
     merge_all(store)
     with journal_view(tmp_path) as view:
         states = [(one.span, one.state) for one in view.gaps()]
@@ -473,7 +473,7 @@ def test_fills_of_two_workers_are_both_kept(tmp_path: Path) -> None:
         fills = [store.fill_in(table(30, 40), BTC, known), store.fill_in(table(40, 50), BTC, known)]
         assert [one.held for [one] in fills] == [None, None]
         for merged, filled in [*zip(fills, spans, strict=True)][::order]:
-            assert store.keep_filled(BTC, merged, [filled], []) == 0
+            assert store.journal.keep_filled(BTC, merged, [filled], []) == 0
         with journal_view(store.path) as view:
             assert [one.state for one in view.gaps()] == [State.FILLED]
         assert store.changed_files(store.journal.files()) == []
@@ -488,7 +488,7 @@ def test_what_a_merge_has_kept_meanwhile_is_not_adopted(tmp_path: Path) -> None:
     store.journal.accept(minutes(0, 40))
     assert merge_waiting(store) == 0
     entries = store.journal.files()
-    assert store.adopt(changed) == 0
+    assert store.journal.adopt(changed) == 0
     assert store.journal.files() == entries
     store.close()
 
@@ -596,7 +596,7 @@ class _Life:
         for one in self.store.journal.pending_gaps([BTC])[:1]:
             rows = table_of(BTC, [make_candle(ms) for ms in BTC.interval.open_times_ms(one.span)])
             merged = self.store.fill_in(rows, BTC, self.store.journal.files())
-            self.store.keep_filled(BTC, merged, [one.span], [])
+            self.store.journal.keep_filled(BTC, merged, [one.span], [])
 
     def settle(self) -> None:
         due = Span(at(0), at(self.next_minute)) if self.next_minute else None

@@ -308,7 +308,7 @@ def test_a_candle_file_s_place_can_be_taken_by_what_is_no_file(
     [file] = store.journal.files()
     (tmp_path / file.path).unlink()
     make(tmp_path / file.path)
-    store.adopt(store.changed_files(store.journal.files()))
+    store.journal.adopt(store.changed_files(store.journal.files()))
     make(tmp_path / file.path)
     merge_all(store)
     store.close()
@@ -338,7 +338,7 @@ def test_what_lets_no_file_be_made_is_set_aside(
                 store.journal.accept(minutes(5 + nth, 6 + nth))
                 merge_all(store)
             else:
-                store.adopt(store.changed_files(store.journal.files()))
+                store.journal.adopt(store.changed_files(store.journal.files()))
                 assert not os.path.lexists(place)
     store.close()
     assert read(tmp_path, *_btc())["trade_num"].count() == 1

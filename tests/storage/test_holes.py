@@ -280,11 +280,11 @@ AFTER = [
 
 def test_holes_become_gaps_and_stored_pending_candles_filled(holed: Store) -> None:
     [look] = holdings(holed.path, fail)
-    assert holed.compare(look) == 2 + 3 + 4
+    assert holed.journal.compare(look) == 2 + 3 + 4
     assert ledger(holed.path) == AFTER
     [again] = holdings(holed.path, fail)
     assert (again.missing(), again.stored_pending()) == ((), ())
-    assert holed.compare(again) == 0
+    assert holed.journal.compare(again) == 0
     assert ledger(holed.path) == AFTER
     # They are asked for like any other gap, and filled when they come.
     assert len(holed.journal.pending_gaps([BTC])) == 5
@@ -296,7 +296,7 @@ def test_holes_become_gaps_and_stored_pending_candles_filled(holed: Store) -> No
 def test_what_came_after_the_look_is_no_gap(holed: Store) -> None:
     [look] = holdings(holed.path, fail)
     holed.journal.accept(minutes(11, 12))
-    assert holed.compare(look) == 1 + 3 + 4
+    assert holed.journal.compare(look) == 1 + 3 + 4
     assert (span(10, 11), "found missing", "pending") in ledger(holed.path)
     holed.close()
 
@@ -307,10 +307,10 @@ def test_a_merge_after_the_look_calls_for_another_look(holed: Store) -> None:
     [look] = holdings(holed.path, fail)
     holed.journal.accept(minutes(11, 12))
     merge_all(holed)
-    assert holed.compare(look) is None
+    assert holed.journal.compare(look) is None
     assert ledger(holed.path) == before
     [look] = holdings(holed.path, fail)
-    assert holed.compare(look) == 1 + 3 + 4
+    assert holed.journal.compare(look) == 1 + 3 + 4
     holed.close()
 
 
@@ -331,11 +331,11 @@ def test_a_comparison_is_written_whole_or_not_at_all(
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "change", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            holed.compare(look)
+            holed.journal.compare(look)
     assert ledger(holed.path) == before
     with journal_view(holed.path) as journal:
         assert journal.to_compare() == {BTC: True}
-    assert holed.compare(look) == 9
+    assert holed.journal.compare(look) == 9
     with journal_view(holed.path) as journal:
         assert journal.to_compare() == {BTC: False}
     holed.close()
@@ -352,6 +352,6 @@ def test_a_filled_row_of_the_ledger_does_not_explain_a_lost_candle(tmp_path: Pat
     (tmp_path / "spot_BTCUSDT_1m.pqt").write_bytes(older)
     [look] = holdings(tmp_path, fail)
     assert look.missing() == (span(5, 6),)
-    assert store.compare(look) == 1
+    assert store.journal.compare(look) == 1
     assert ledger(tmp_path) == [(span(5, 6), "found missing", "pending")]
     store.close()

@@ -75,7 +75,7 @@ def test_a_first_look_is_at_every_series_and_finds_what_is_missing(tmp_path: Pat
     [look] = job.look()
     assert look.missing() == (span(5, 7), span(8, 9))
     assert job.look_again(BTC) == look
-    assert store.compare(look) == 3
+    assert store.journal.compare(look) == 3
     [job] = planned(store)
     assert not job.is_first
     store.close()
@@ -96,7 +96,7 @@ def test_a_later_look_is_only_at_files_with_pending_candles(
     [look] = job.look()
     assert (look.missing(), look.stored_pending()) == ((), (span(1_445, 1_446),))
     assert caplog.messages == []
-    assert store.compare(look) == 0
+    assert store.journal.compare(look) == 0
     [job] = planned(store)
     assert job.look() == []
     assert job.look_again(BTC).stored_pending() == ()

@@ -196,19 +196,23 @@ def test_a_waiting_repair_is_shown(tmp_path: Path) -> None:
     assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
 
 
-def test_journals_without_sources_are_read(tmp_path: Path) -> None:
-    """Before version 3 only the stream brought candles."""
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_journals_without_sources_are_read(is_recorded: bool, tmp_path: Path) -> None:
+    """Before version 3 only the stream brought candles. A recorder may hold such a journal."""
     write_minutes(tmp_path, 3, 0).close()
     path = tmp_path / ".kline_trio" / "journal.sqlite"
     path.unlink()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {'WAL' if is_recorded else 'DELETE'}")
         for step in schema._STEPS[:2]:
             connection.executescript(step)
         connection.execute("PRAGMA user_version = 2")
         connection.execute("INSERT INTO series VALUES (1, 'spot', 'BTCUSDT', '1m')")
         value = (START_MS + 60_000, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 7, 9.0, 9.0)
         connection.execute(f"INSERT INTO candle VALUES (1, 1{', ?' * 10})", value)
-    assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
+        if not is_recorded:
+            connection.close()
+        assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
 
 
 _deeds = st.lists(
@@ -259,7 +263,7 @@ def test_what_is_read_before_a_merge_is_what_is_read_after_it(
             waiting |= dict.fromkeys(times, (value, True))
         elif deed == Source.ARCHIVE:
             merged = store.fill_in(table_of(BTC, brought), BTC)
-            store.keep_filled(BTC, merged, [span], [])
+            store.journal.keep_filled(BTC, merged, [span], [])
             filed = dict.fromkeys(times, value) | filed
         else:
             store.journal.refill([FetchResult(BTC, span, tuple(brought), Source.REST)])

@@ -89,7 +89,7 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
                 planned.pop(0)
             elif step == "forget" and written:
                 merge, merged = written.pop(0)
-                store.forget(merged, merge.pending)
+                store.journal.forget(merged, merge.pending)
             elif step == "reopen":
                 store.close()
                 store = open_store(path, template)
@@ -164,7 +164,7 @@ def test_the_refused_sweep_nothing(tmp_path: Path) -> None:
 def test_programs_that_the_holder_starts_do_not_hold_it(tmp_path: Path) -> None:
     """The lock's descriptor is closed on exec."""
     store = open_store(tmp_path)
-    assert fcntl.fcntl(store._lock, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    assert fcntl.fcntl(store._lock._file, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         store.close()
         open_store(tmp_path).close()
@@ -514,7 +514,7 @@ def test_errors_of_the_disk_are_named_everywhere(tmp_path: Path) -> None:
         store.journal.accept(minutes(2, 3))
     assert isinstance(caught.value.__cause__, sqlite3.Error)
     with pytest.raises(DiskError, match=r"journal\.sqlite"):
-        store.forget(merged_file(BTC), taken)
+        store.journal.forget(merged_file(BTC), taken)
     assert store.journal.rows() == 2
     store.close()
 

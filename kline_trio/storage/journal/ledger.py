@@ -239,19 +239,13 @@ class Ledger:
           the parts of the span that are a gap only now.
         """
         series = gap.series
-        # Before the transaction ends, and also if it fails: too late a time costs a look only.
+        # Also if the transaction fails: too late a moment only costs a look into the table.
         self._last_ms[series] = max(self._last_ms.get(series, 0), gap.span.to_ms)
         touched = self.touching(series, gap.span)
         # The candles that filled these are gone again, as with a file that was damaged.
         filled = [old for old in touched if old.state is State.FILLED]
-        self._replace(
-            filled,
-            (
-                attrs.evolve(old, span=span)
-                for old in filled
-                for span in old.span.without([gap.span])
-            ),
-        )
+        pieces = [(old, span) for old in filled for span in old.span.without([gap.span])]
+        self._replace(filled, (attrs.evolve(old, span=span) for old, span in pieces))
         taken = [old.span for old in touched if old.state is not State.FILLED]
         added = tuple(gap.span.without(taken))
         self._replace((), (attrs.evolve(gap, span=span) for span in added))
@@ -276,20 +270,17 @@ class Ledger:
 
     def set_stored(self, series: Series, span: Span) -> None:
         """Set the pending gaps inside a span to filled: they are stored, from an unknown source."""
-
-        def stored(gap: Gap) -> Gap:
-            is_pending = gap.state is State.PENDING
-            return attrs.evolve(gap, state=State.FILLED) if is_pending else gap
-
-        self.change(series, span, stored)
+        self._change_pending(series, span, state=State.FILLED)
 
     def set_reason(self, series: Series, span: Span, reason: Reason) -> None:
         """Set the reason of the pending gaps inside a span."""
+        self._change_pending(series, span, reason=reason)
 
-        def explained(gap: Gap) -> Gap:
-            return attrs.evolve(gap, reason=reason) if gap.state is State.PENDING else gap
+    def _change_pending(self, series: Series, span: Span, **fields: Any) -> None:  # noqa: ANN401
+        def changed(gap: Gap) -> Gap:
+            return attrs.evolve(gap, **fields) if gap.state is State.PENDING else gap
 
-        self.change(series, span, explained)
+        self.change(series, span, changed)
 
     def reopen(self, series: Series) -> list[Gap]:
         """Set the gaps that were closed as delisted to pending; return them."""
@@ -305,14 +296,8 @@ class Ledger:
     def rewind(self, series: Series, from_ms: int, now_ms: int) -> None:
         """Delete the gaps from a moment on; set gaps that were closed after now to pending."""
         later = self.touching(series, Span(from_ms, _EVER_MS))
-        self._replace(
-            later,
-            (
-                attrs.evolve(one, span=span)
-                for one in later
-                for span in one.span.common_with(Span(0, from_ms))
-            ),
-        )
+        kept = [(one, span) for one in later for span in one.span.common_with(Span(0, from_ms))]
+        self._replace(later, (attrs.evolve(one, span=span) for one, span in kept))
         self.changes += 1
         for one in self._gaps(series, _CLOSED_LATER, [self._ids.known(series), now_ms]):
             anew = attrs.evolve(one, state=State.PENDING, reason=Reason.NOT_RECEIVED, asked=0)
@@ -329,7 +314,7 @@ class Ledger:
         return [gap_of(series, row) for row in self._connection.execute(sql, values)]
 
     def _replace(self, old: Iterable[Gap], new: Iterable[Gap]) -> None:
-        # All out before any goes in again: what is inserted may become one row with its neighbour.
+        # Delete all before the first insert: an inserted row may merge with its neighbour.
         for one in old:
             self._delete(self._ids.make(one.series), one.span)
         for one in new:

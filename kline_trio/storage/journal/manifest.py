@@ -54,12 +54,12 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
 _MOST_OLDER = 16
-"""More than jobs that write at the same time; the rest was given up, as after a full disk."""
+"""More than jobs that write at the same time; older files were given up, as after a full disk."""
 
 
 @attrs.frozen
 class FileEntry:
-    """A candle file as a merge left it. Equal files have equal content, wherever they lie."""
+    """A candle file as a merge left it. Equal entries mean equal content."""
 
     path: PurePosixPath
     """Relative to the store's folder."""
@@ -67,18 +67,18 @@ class FileEntry:
     rows: int
     size_bytes: int
     crc32: int
-    """Of the whole file: a Parquet footer has no checksum that other programs look at."""
+    """Of the whole file: a Parquet footer has no checksum that other programs check."""
     revisions: tuple[Revision, ...] = ()
     """Rows of the file for which the merge had other values."""
     modified_ns: int | None = attrs.field(default=None, eq=False)
-    """By the file system's clock. None: an earlier version wrote the entry, and nobody has opened
-    the file since."""
+    """By the file system's clock. None: an earlier version wrote the entry, and the file was not
+    opened since."""
     inode: int | None = attrs.field(default=None, eq=False)
     newest_ms: int | None = attrs.field(default=None, eq=False)
-    """The open time of the newest candle, where a merge has just learned it; not in the journal."""
+    """The open time of the newest candle, if a merge has just read it; not in the journal."""
     held: tuple[Span, ...] | None = attrs.field(default=None, eq=False)
-    """The candles in the file, if the file before it was not as the manifest says: candles may be
-    lost then. None: nothing can be lost. Not in the journal."""
+    """The candles in the file, if the file before it was not as listed: candles may be lost then.
+    None: nothing can be lost. Not in the journal."""
 
     @property
     def status(self) -> tuple[int | None, int | None]:
@@ -88,7 +88,7 @@ class FileEntry:
 
 @attrs.frozen
 class Totals:
-    """All files together."""
+    """Sums over all files."""
 
     files: int
     rows: int
@@ -98,7 +98,7 @@ class Totals:
 def is_as_listed(listed: FileEntry | None, status: os.stat_result | None) -> bool:
     """Return whether the file is the one that the manifest lists.
 
-    An entry without a modification time proves by its size alone; `changed_files` completes such
+    For an entry without a modification time, compare the size alone; `changed_files` completes such
     entries at the first start of this version.
 
     Args:
@@ -156,7 +156,7 @@ def newest_files(connection: sqlite3.Connection) -> dict[Series, FileEntry]:
 
 
 def put_file(connection: sqlite3.Connection, series_id: int, file: FileEntry) -> None:
-    """Write an entry, in the place of an older one of the path."""
+    """Insert an entry, or replace the older one of the path."""
     values = (file.rows, file.size_bytes, file.crc32, file.modified_ns, file.inode)
     connection.execute(_PUT, [text_of(file.path), series_id, *values])
 
@@ -172,12 +172,12 @@ def totals(connection: sqlite3.Connection) -> Totals:
 
 
 class Standing(enum.Enum):
-    """What a written file is when it reaches the journal."""
+    """The state of a written file when it reaches the journal."""
 
     NEWEST = "newest"
-    """It is what stands at its path."""
+    """It is the file at its path."""
     CONTINUED = "continued"
-    """A newer file was made of it, and holds all that it held."""
+    """A newer file was made of it, and has all its candles."""
     VOID = "void"
     """A newer file was made of something else."""
 
@@ -186,34 +186,34 @@ class Standing(enum.Enum):
 class _Chain:
     newest: FileEntry
     older: list[FileEntry]
-    """Each was made of the one before, and the newest of the last; none has been kept yet."""
+    """Each was made of the one before, and the newest of the last; none is in the manifest yet."""
     is_newest_kept: bool = False
 
 
 @attrs.define(eq=False)
 class WrittenFiles:
-    """By path, for a thread that writes files and another one that keeps them in the journal."""
+    """Written files by path, for a thread that writes files and one that lists them."""
 
     _chains: dict[PurePosixPath, _Chain] = attrs.field(init=False, factory=dict)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     def newest(self, path: PurePosixPath, now: os.stat_result | None) -> FileEntry | None:
-        """Return what was written last at a path, if the journal may not know it yet.
+        """Return the file written last at a path; None: it is in the manifest, or was replaced.
 
         Args:
           path: relative to the store's folder.
-          now: what stands there now. If that is another file, nothing is returned.
+          now: the status of the file at the path now.
         """
         with self._lock:
             chain = self._chains.get(path)
             return chain.newest if chain and is_as_listed(chain.newest, now) else None
 
     def add(self, merged: FileEntry, made_of: FileEntry | None) -> None:
-        """Note that a file was written.
+        """Add a file that was just written.
 
         Args:
           merged: the file.
-          made_of: what `newest` gave, if that file stood there; else None.
+          made_of: the result of `newest` before; None: there was none, or it was not used.
         """
         with self._lock:
             older: list[FileEntry] = []
@@ -223,7 +223,7 @@ class WrittenFiles:
             self._chains[merged.path] = _Chain(merged, older[-_MOST_OLDER:])
 
     def standing(self, merged: FileEntry) -> Standing:
-        """Return what a file is now that it reaches the journal."""
+        """Return the state of a file."""
         with self._lock:
             chain = self._chains.get(merged.path)
             if chain is not None and chain.newest is merged:
@@ -232,7 +232,7 @@ class WrittenFiles:
             return Standing.CONTINUED if is_older else Standing.VOID
 
     def kept(self, merged: FileEntry) -> None:
-        """Note that the journal has what it is to know of a file."""
+        """Drop a file: the journal has committed its entry and its candles."""
         with self._lock:
             chain = self._chains.get(merged.path)
             if chain is None:

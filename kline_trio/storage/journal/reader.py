@@ -69,7 +69,6 @@ _GAPS = f"""
 SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id
 WHERE {{}} ORDER BY {_SERIES}, from_ms
 """  # noqa: S608 - ours
-_UNFILLED = "state <> 'filled'"
 _REVISIONS = f"""
 SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {", ".join(REVISION_COLUMNS)}
 FROM revision JOIN series ON id = series_id ORDER BY {_SERIES}, open_time_ms, revision.rowid
@@ -125,23 +124,28 @@ class JournalView:
         """Return the template of the store's file names; None: not known."""
         return next((layout for (layout,) in self._rows("SELECT layout FROM state")), None)
 
-    def gaps(self) -> Iterator[Gap]:
-        """Yield the gaps of every state, by series and time, while this view is open."""
-        return (gap_of(Series(*row[:3]), row[3:]) for row in self.gap_rows())
-
-    def gap_rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the same as plain rows: the three names of the series, then `GAP_COLUMNS`."""
-        return self._connection.execute(_GAPS.format(1))
+    def gaps(self, among: Collection[Series] | None = None) -> Iterator[Gap]:
+        """Yield the gaps of every state, of all series or of some, by series and time."""
+        return self._gaps("1", among)
 
     def unfilled(self, among: Collection[Series] | None = None) -> Iterator[Gap]:
-        """Yield the pending and the closed gaps, of all series or of some."""
+        """Yield the pending and the closed gaps, of all series or of some, by series and time."""
+        return self._gaps("state <> 'filled'", among)
+
+    def _gaps(self, condition: str, among: Collection[Series] | None) -> Iterator[Gap]:
         if among is None:
-            rows = self._connection.execute(_GAPS.format(_UNFILLED))
+            rows = self._connection.execute(_GAPS.format(condition))
             yield from (gap_of(Series(*row[:3]), row[3:]) for row in rows)
             return
         for one in sorted(among):
-            sql = _GAPS.format(f"{_UNFILLED} AND {_OF_SERIES}")
-            yield from (gap_of(one, row[3:]) for row in self._rows(sql, *_names(one)))
+            rows = self._connection.execute(
+                _GAPS.format(f"{condition} AND {_OF_SERIES}"), _names(one)
+            )
+            yield from (gap_of(one, row[3:]) for row in rows)
+
+    def gap_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield all gaps as plain rows: the three names of the series, then `GAP_COLUMNS`."""
+        return self._connection.execute(_GAPS.format("1"))
 
     def revisions(self) -> tuple[Revision, ...]:
         """Return the candles with two values, by series and time, then in the order of arrival."""
@@ -267,7 +271,8 @@ def _live(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection | No
     create one: a new one would belong to this reader's user, and lock the recorder out.
     (www.sqlite.org/wal.html, "Read-Only Databases"; `walBeginShmUnreliable` in wal.c.)
     """
-    if not (_beside(journal, "-wal").exists() and _beside(journal, "-shm").exists()):
+    _, wal, shm, _ = held.journal_parts(journal)
+    if not (wal.exists() and shm.exists()):
         return None
     try:
         return _transaction(f"{journal.as_uri()}?mode=ro&readonly_shm=1", stack)
@@ -287,7 +292,7 @@ def _copied(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     """
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kline_trio-")))
     copy = folder / journal.name
-    wal, wal_copy = _beside(journal, "-wal"), _beside(copy, "-wal")
+    wal, wal_copy = held.journal_parts(journal)[1], held.journal_parts(copy)[1]
     for _ in range(_COPY_ATTEMPTS):
         # Database first: a checkpoint copies pages into it that stay in the WAL until the WAL
         # begins anew with another header.
@@ -322,7 +327,3 @@ def _transaction(uri: str, stack: contextlib.ExitStack) -> sqlite3.Connection:
 
 def _names(series: Series) -> tuple[str, str, str]:
     return series.trade_type, series.symbol, series.time_interval
-
-
-def _beside(journal: Path, suffix: str) -> Path:
-    return journal.with_name(journal.name + suffix)

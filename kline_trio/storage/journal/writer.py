@@ -12,9 +12,10 @@ import attrs
 
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.interval import Span
-from kline_trio.storage.damage import ChangedFile, LostCandles, gaps_left
+from kline_trio.storage.damage import ChangedFile, LostCandles, gaps_left, log_lost
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.held import JournalFile
+from kline_trio.storage.holes import Holdings
 from kline_trio.storage.journal.ledger import (
     FetchResult,
     Gap,
@@ -26,7 +27,9 @@ from kline_trio.storage.journal.ledger import (
 )
 from kline_trio.storage.journal.manifest import (
     FileEntry,
+    Standing,
     Totals,
+    WrittenFiles,
     listed_file,
     listed_files,
     newest_files,
@@ -69,6 +72,8 @@ class Journal:
     _connection: sqlite3.Connection
     _ids: SeriesIds
     _ledger: Ledger
+    written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
+    """Files that are not listed yet. Another thread, which writes the files, may use it."""
     _reached_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
     """The end of the newest candle that this process brought into a file of the series."""
 
@@ -151,29 +156,20 @@ class Journal:
                 self._ledger.rewind(series, account.watermark_ms, now_ms)
             self._put_accounts(accounts)
 
-    def compare(
-        self,
-        series: Series,
-        missing: Iterable[Span],
-        stored: Iterable[Span],
-        listed: Iterable[tuple[str, int]],
-    ) -> int | None:
+    def compare(self, look: Holdings) -> int | None:
         """Write in one transaction the result of a comparison of a series with its ledger.
 
-        Args:
-          series: the series; it counts as compared from now on.
-          missing: due candles that the comparison found neither stored nor in the ledger. Those
-            that have not come since become gaps.
-          stored: pending candles that it found stored. They become filled.
-          listed: path and CRC of the series' files at that time.
+        Missing candles that have not come since the look become gaps, stored pending ones become
+        filled, and the series counts as compared from now on.
 
         Returns:
-          how many candles became gaps; None: the list has another file by now, so the comparison
-          may be out of date, and nothing was changed.
+          how many candles became gaps; None: the list has another file by now. Then nothing was
+          changed: look again.
         """
+        series, missing, stored = look.series, look.missing(), look.stored_pending()
         with self._transaction():
             one = self._connection
-            for path, crc32 in listed:
+            for path, crc32 in look.listed:
                 row = one.execute("SELECT crc32 FROM file WHERE path = ?", [path]).fetchone()
                 if row != (crc32,):
                     return None
@@ -206,64 +202,75 @@ class Journal:
                         [trade_type, now_ms, local_ms],
                     )
 
-    def forget(
-        self, merged: FileEntry, taken: Iterable[PendingCandle], *, is_newest: bool = True
-    ) -> tuple[LostCandles, ...]:
+    def forget(self, merged: FileEntry, taken: Iterable[PendingCandle]) -> int:
         """Remove exactly these candles of the file's series, and list the file.
 
         A revision accepted after `take` has another sequence number and stays. Due candles that the
-        file has lost become gaps in the same transaction.
+        file has lost become gaps in the same transaction. If the file has been written anew since,
+        list nothing: the `forget` of the newer file does.
 
         Args:
-          merged: the file.
+          merged: the file, from `Store.write`.
           taken: the candles.
-          is_newest: whether the file has not been written anew since. If it has, the newer file's
-            `forget` lists it and finds the gaps.
 
         Returns:
-          what became gaps.
+          how many candles became gaps.
         """
+        standing = self.written.standing(merged)
         with self._transaction():
-            remove_rows(self._connection, self._ids.make(merged.series), taken)
-            return self._list_file(merged, is_newest=is_newest)
+            # If the file vanished before the next one was made, the journal has the only copy.
+            there = () if standing is Standing.VOID else taken
+            remove_rows(self._connection, self._ids.make(merged.series), there)
+            lost = self._list_file(merged, is_newest=standing is Standing.NEWEST)
+        self.written.kept(merged)
+        return log_lost(lost)
 
     def keep_filled(
         self,
         series: Series,
-        merged: Iterable[tuple[FileEntry, bool]],
+        merged: Sequence[FileEntry],
         filled: Iterable[Span],
         lacking: Iterable[tuple[Span, Reason]],
-    ) -> tuple[LostCandles, ...]:
+    ) -> int:
         """List files with new rows of the archive, and write what it filled and lacks.
 
         Args:
           series: whose files they are.
-          merged: the files, each with whether it has not been written anew since.
+          merged: the files, from `Store.fill_in`.
           filled: the candles that the archive had, and the files have.
           lacking: the candles that it had not, and why.
 
         Returns:
-          what became gaps, as by `forget`.
+          how many candles became gaps, as by `forget`.
         """
+        standings = [self.written.standing(one) for one in merged]
         lost: list[LostCandles] = []
         with self._transaction():
-            for one, is_newest in merged:
+            for one, standing in zip(merged, standings, strict=True):
                 revisions = [attrs.evolve(item, origin=Source.ARCHIVE) for item in one.revisions]
                 listed = attrs.evolve(one, revisions=tuple(revisions))
-                lost += self._list_file(listed, is_newest=is_newest)
-            for span in filled:
+                lost += self._list_file(listed, is_newest=standing is Standing.NEWEST)
+            # If a file vanished before the next one was made, nothing is filled.
+            for span in () if Standing.VOID in standings else filled:
                 self._ledger.fill(series, span, Source.ARCHIVE)
             for span, reason in lacking:
                 self._ledger.set_reason(series, span, reason)
-        return tuple(lost)
+        for one in merged:
+            self.written.kept(one)
+        return log_lost(lost)
 
-    def adopt(self, changed: Iterable[ChangedFile]) -> tuple[LostCandles, ...]:
+    def list_file(self, file: FileEntry) -> None:
+        """List a file as it is now, whoever wrote it."""
+        with self._transaction():
+            self._list_file(file, is_newest=True)
+
+    def adopt(self, changed: Iterable[ChangedFile]) -> int:
         """List what listed files are now; due candles that they have lost become gaps.
 
         Pass over a file whose entry has changed meanwhile: that change found the gaps.
 
         Returns:
-          what became gaps.
+          how many candles became gaps.
         """
         lost: list[LostCandles] = []
         with self._transaction():
@@ -277,7 +284,7 @@ class Journal:
                     lost += self._add_lost(listed.series, listed.path, ())
                 else:
                     lost += self._list_file(now, is_newest=True)
-        return tuple(lost)
+        return log_lost(lost)
 
     def remember_layout(self, template: str) -> None:
         """Write the template of the store's file names."""

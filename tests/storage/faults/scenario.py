@@ -219,7 +219,7 @@ def _revise_amid_a_merge(path: Path, accept: Accept) -> None:
     [merge] = plan_merges(store.layout, BTC, store.journal.take(BTC))
     merged = store.write(merge)
     accept(store, _REVISED[1])
-    store.forget(merged, merge.pending)
+    store.journal.forget(merged, merge.pending)
     accept(store, _REVISED[2])
     merge_all(store)
     store.close()

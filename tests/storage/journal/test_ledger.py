@@ -192,7 +192,7 @@ def test_a_revision_is_given_back_bit_for_bit(tmp_path: Path) -> None:
     older, newer = make_candle(at(0), 0.1 + 0.2), make_candle(at(0), 5e-324)
     revision = Revision(BTC, older, newer, Source.ARCHIVE, is_newer_kept=False)
     merged = FileEntry(PurePosixPath("a.pqt"), BTC, 1, 1, 1, (revision,))
-    journal.forget(merged, ())
+    journal.list_file(merged)
     assert JournalView(journal._connection).revisions() == (revision,)
     journal.close()
 
@@ -304,7 +304,7 @@ def test_what_a_damaged_file_held_is_absent_and_its_account_stays(tmp_path: Path
     [merge] = plan_merges(store.layout, BTC, store.journal.take(BTC))
     merged = store.write(merge)
     assert merged.held == (span(50, 51),)
-    assert store.forget(merged, merge.pending) == 50
+    assert store.journal.forget(merged, merge.pending) == 50
     assert store.journal.accounts() == {BTC: SeriesAccount(at(0), at(51))}
     assert rows(store) == [(0, 50, "lost from its file", "pending", 0, None)]
     assert store.look_through({BTC: at(0)}) == {BTC: [span(50, 51)]}
@@ -321,7 +321,7 @@ def test_a_look_through_sets_damaged_files_aside(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-50])
     assert store.look_through({BTC: at(10)}) == {BTC: [span(50, 52)]}
     assert not file.exists()
-    assert store.adopt(store.changed_files(store.journal.files())) == 50
+    assert store.journal.adopt(store.changed_files(store.journal.files())) == 50
     assert store.journal.files() == ()
     store.close()
 

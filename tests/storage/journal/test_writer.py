@@ -4,6 +4,7 @@ import itertools
 import sqlite3
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.journal.ledger import Revision
-from kline_trio.storage.journal.manifest import Totals
+from kline_trio.storage.journal.manifest import FileEntry, Totals
 from kline_trio.storage.journal.pending import PendingCandle, PendingSeries
 from kline_trio.storage.journal.reader import JournalView
 from kline_trio.storage.journal.schema import JOURNAL_VERSION
@@ -43,6 +44,12 @@ _steps = st.one_of(
 
 def revisions(journal: Journal) -> tuple[Revision, ...]:
     return JournalView(journal._connection).revisions()
+
+
+def forget(journal: Journal, merged: FileEntry, taken: Iterable[PendingCandle]) -> None:
+    """Forget the candles of a file that was just written."""
+    journal.written.add(merged, None)
+    journal.forget(merged, taken)
 
 
 def _held(journal: Journal) -> dict[Series, list[Candle]]:
@@ -76,7 +83,7 @@ def test_it_is_a_dict_that_survives(steps: list[object]) -> None:
                 taken_rows[step[1]] = dict(model.get(step[1], {}))
                 revised[step[1]] = set()
             elif isinstance(step, tuple) and step[1] in taken and taken[step[1]]:
-                journal.forget(merged_file(step[1]), taken[step[1]])
+                forget(journal, merged_file(step[1]), taken[step[1]])
                 for open_time_ms in set(taken_rows[step[1]]) - revised[step[1]]:
                     model[step[1]].pop(open_time_ms, None)
             elif step == "reopen":
@@ -106,7 +113,7 @@ def test_a_revision_accepted_during_a_merge_stays(tmp_path: Path) -> None:
     journal.accept(minutes(0, 2, value=1.0))
     taken = journal.take(BTC)
     journal.accept(minutes(1, 2, value=2.0))
-    journal.forget(merged_file(BTC), taken)
+    forget(journal, merged_file(BTC), taken)
     assert [item.candle for item in journal.take(BTC)] == [make_candle(START_MS + 60_000, 2.0)]
     journal.close()
 
@@ -122,7 +129,7 @@ def test_the_same_value_again_is_a_revision_too(tmp_path: Path) -> None:
         taken = journal.take(BTC)
         assert all(item.sequence > last for item in taken)
         last = max(item.sequence for item in taken)
-        journal.forget(merged_file(BTC), taken)
+        forget(journal, merged_file(BTC), taken)
         journal.close()
 
 
@@ -232,11 +239,11 @@ def test_what_a_merge_wrote_is_kept_with_what_it_forgets(tmp_path: Path) -> None
     journal = Journal.open(path)
     journal.accept([*minutes(0, 2), *receive(COIN, make_candle(START_MS))])
     first = merged_file(BTC, 2, "b.pqt")
-    journal.forget(first, journal.take(BTC))
+    forget(journal, first, journal.take(BTC))
     later = attrs.evolve(first, rows=3, crc32=7)
     other = merged_file(COIN, 1, "a.pqt")
-    journal.forget(later, ())
-    journal.forget(other, journal.take(COIN))
+    forget(journal, later, ())
+    forget(journal, other, journal.take(COIN))
     journal.close()
     journal = Journal.open(path)
     assert journal.files() == (other, later)
@@ -251,7 +258,7 @@ def test_files_are_told_of_some_series_by_the_newest_and_all_together(tmp_path: 
     assert journal.newest_files() == {}
     files = [merged_file(BTC, rows, f"btc/{rows}.pqt") for rows in (1, 3, 2)]
     for file in (*files, merged_file(COIN, 10, "coin.pqt")):
-        journal.forget(file, ())
+        forget(journal, file, ())
     assert journal.files([BTC]) == (files[0], files[2], files[1])
     assert journal.files([]) == ()
     assert journal.newest_files() == {BTC: files[1], COIN: merged_file(COIN, 10, "coin.pqt")}
