@@ -14,7 +14,7 @@ from benchmarks.spent import spending
 from kline_trio.candle import Candle
 from kline_trio.config import StoreConfig
 from kline_trio.recorder.merger import MergeRule
-from kline_trio.storage.file_list import FileEntry
+from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
@@ -119,7 +119,7 @@ def _append(
     """A candle a minute; the newest file after that, and how many merges there were."""
     merges = waiting = 0
     for candle in candles:
-        store.accept(received(BTC, [candle]))
+        store.journal.accept(received(BTC, [candle]))
         waiting += 1
         if _RULE.due_after_seconds(waiting, newest.rows if newest else 0) <= (waiting - 1) * 60:
             newest = _merge(store, newest)
@@ -128,7 +128,7 @@ def _append(
 
 
 def _merge(store: Store, newest: FileEntry | None) -> FileEntry | None:
-    for merge in plan_merges(store.layout, BTC, store.take(BTC)):
+    for merge in plan_merges(store.layout, BTC, store.journal.take(BTC)):
         newest = store.write(merge, newest)
-        store.forget(newest, merge.pending)
+        store.journal.forget(newest, merge.pending)
     return newest

@@ -86,7 +86,7 @@ def _store(path: Path, count: int) -> Store:
     for one in _all(count):
         whole = made_table(0, _YEAR - _JOURNAL) if one == BTC else days
         store.fill_in(whole.cast(schema(one)), one)
-        store.accept(received(one, minutes(_YEAR - _JOURNAL, _JOURNAL)))
+        store.journal.accept(received(one, minutes(_YEAR - _JOURNAL, _JOURNAL)))
     return store
 
 

@@ -19,7 +19,8 @@ from kline_trio.recorder.environment import Environment
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.rest import Request
 from kline_trio.simulator.server import serve_stream
-from kline_trio.storage import disk, journal_tables
+from kline_trio.storage import disk
+from kline_trio.storage.journal import schema
 
 _Result = TypeVar("_Result")
 
@@ -123,9 +124,9 @@ def on_a_fast_disk(*, least_archive_candles: int | None = None) -> Iterator[None
     Raises:
       LookupError: no module of the recorder defines that size any more.
     """
-    settings = journal_tables._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
+    settings = schema._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(journal_tables, "_SETTINGS", settings)
+        patches.setattr(schema, "_SETTINGS", settings)
         patches.setattr(disk, "_sync", no_sync)
         patches.setattr(os, "fsync", no_sync)
         if least_archive_candles is not None:

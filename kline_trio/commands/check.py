@@ -76,7 +76,7 @@ def _repair(path: Path, out: TextIO) -> None:
         with disk_errors(path):
             looks = holdings(store.path, tell)
         for look in looks:
-            count = store.compare(look) or 0
+            count = store.journal.compare(look) or 0
             stored = look.count(look.stored_pending())
             if count:
                 print(f"{look.series}: {count:,} candles are gaps of the ledger now", file=out)

@@ -44,8 +44,8 @@ from kline_trio.simulator.faults import (
 from kline_trio.simulator.server import open_exchange
 from kline_trio.simulator.symbols import ascii_lower
 from kline_trio.storage.check import check
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Gap, Reason, State
+from kline_trio.storage.journal.ledger import Gap, Reason, State
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 
@@ -239,7 +239,7 @@ def _tally(store_path: Path, exchange: Exchange, lives: list[Span]) -> _Tally:
     """Compare the store with the exchange's own account."""
     tally = _Tally()
     with journal_view(store_path) as journal:
-        accounts, absences = journal.accounts(), tuple(journal.absences())
+        accounts, absences = journal.accounts(), tuple(journal.gaps())
     for series, account in accounts.items():
         table = stored_table(store_path, series)
         have = {} if table is None else {one.open_time_ms: one for one in candles_of(table)}

@@ -305,7 +305,7 @@ async def repair(
         wanted += [ReceivedCandle(one.series, candle, now) for candle in candles]
     if wanted:
         async with open_store(config, environment) as storage:
-            await storage.commit_door.run(storage.store.accept, wanted, Source.REPAIR)
+            await storage.commit_door.run(storage.store.journal.accept, wanted, Source.REPAIR)
     return len(wanted)
 
 

@@ -23,7 +23,7 @@ from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.gathering import Gathered
 from kline_trio.recorder.halts import Halts
 from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
-from kline_trio.storage.ledger import Reason
+from kline_trio.storage.journal.ledger import Reason
 from kline_trio.storage.quiet import Sifted, sifted, without_spans
 from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
 
@@ -257,7 +257,7 @@ class ArchiveSource:
         whole, quiet = sifting.believed, [span for span, _ in sifting.quiet]
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
-        known = await commit_door.run(store.files, frozenset([batch.series]))
+        known = await commit_door.run(store.journal.files, frozenset([batch.series]))
         merged = await retry_while_full(merge_door.run, store.fill_in, whole, batch.series, known)
         filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
         # What no file was to be had for may be in one that is published later.
@@ -269,7 +269,7 @@ class ArchiveSource:
         ]
         lacking += [(span, Reason.ARCHIVE_QUIET) for span in quiet]
         await retry_while_full(
-            commit_door.run, store.keep_filled, batch.series, merged, filled, lacking
+            commit_door.run, store.journal.keep_filled, batch.series, merged, filled, lacking
         )
         self.rows += whole.num_rows
         for span in filled:

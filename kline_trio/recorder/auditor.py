@@ -24,7 +24,7 @@ from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.gathering import some
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
-from kline_trio.storage.ledger import Gap, SeriesAccount
+from kline_trio.storage.journal.ledger import Gap, SeriesAccount
 
 __all__ = ["Auditor"]
 
@@ -161,7 +161,7 @@ class Auditor:
             gaps = [gap for due in dues for gap in due.gaps]
             accounts = {due.series: due.account for due in dues}
             if gaps:
-                await run(self.storage.store.settle, gaps, accounts)
+                await run(self.storage.store.journal.settle, gaps, accounts)
                 self.series.confirm(dues, accounts)
         return bool(gaps)
 
@@ -181,7 +181,7 @@ class Auditor:
         async with self.storage.commit_door.held() as run:
             moved = self.series.moved()
             if moved:
-                await run(self.storage.store.settle, (), moved)
+                await run(self.storage.store.journal.settle, (), moved)
             self.series.confirm_moved(moved)
         self._kept_at = trio.current_time()
 
@@ -197,7 +197,9 @@ class Auditor:
                 for one in retiring
             ]
             gaps = [gap for due in dues for gap in due.gaps]
-            await run(self.storage.store.settle, gaps, {due.series: due.account for due in dues})
+            await run(
+                self.storage.store.journal.settle, gaps, {due.series: due.account for due in dues}
+            )
             self.series.confirm_transition(retiring)
 
     async def _scan(self) -> None:
@@ -213,7 +215,7 @@ class Auditor:
         # At the start those of all series: who reads a retired one is to know, too.
         await self._adopt_changed_files(mine if self._has_seen_files else None)
         self._has_seen_files = True
-        accounts = await commit_door.run(store.accounts)
+        accounts = await commit_door.run(store.journal.accounts)
         wanted = {one: accounts[one].watermark_ms if one in accounts else 0 for one in mine}
         stored = await self.storage.merge_door.run(store.look_through, wanted)
         if led_away := self._led_away(accounts, mine):
@@ -235,7 +237,7 @@ class Auditor:
             begun = {due.series: due.account for due in dues}
             now_ms = max(due.judged_ms for due in dues)
             gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}
-            await run(store.settle, gaps, {**gone, **begun})
+            await run(store.journal.settle, gaps, {**gone, **begun})
             self.series.confirm(dues, begun)
         self.storage.gaps_named.ring()
 
@@ -274,17 +276,17 @@ class Auditor:
             ends_ms = [piece.to_ms for span in stored[one] for piece in span.common_with(past)]
             back_ms = max(ends_ms, default=min(account.first_ms, past.to_ms))
             back = SeriesAccount(min(account.first_ms, back_ms), back_ms)
-            await self.storage.commit_door.run(store.rewind, {one: back}, now_ms)
+            await self.storage.commit_door.run(store.journal.rewind, {one: back}, now_ms)
 
     async def _adopt_changed_files(self, among: Sequence[Series] | None) -> None:
         """Name what files have lost that are not as they were written, or are gone."""
         store = self.storage.store
         wanted = None if among is None else frozenset(among)
-        files = await self.storage.commit_door.run(store.files, wanted)
+        files = await self.storage.commit_door.run(store.journal.files, wanted)
         changed = await self.storage.merge_door.run(store.changed_files, files)
         for begin in range(0, len(changed), _FILES_AT_ONCE):
             some = changed[begin : begin + _FILES_AT_ONCE]
-            await self.storage.commit_door.run(store.adopt, some)
+            await self.storage.commit_door.run(store.journal.adopt, some)
 
     def _not_recorded(
         self, accounts: Mapping[Series, SeriesAccount], now_ms: int
@@ -305,7 +307,7 @@ class Auditor:
             return
         async with self.storage.commit_door.held() as run:
             again = self.series.in_state(State.TRADING_AGAIN)
-            reopened = await run(self.storage.store.reopen, [one.series for one in again])
+            reopened = await run(self.storage.store.journal.reopen, [one.series for one in again])
             self.series.confirm_transition(again)
         if reopened:
             self.storage.gaps_named.ring()
@@ -323,20 +325,22 @@ class Auditor:
             if not one.begin_sealing():
                 return
             ledger: list[Gap] = [
-                *await run(store.asked_for, [one.series]),
-                *await run(store.touching, one.series, Span(one.watermark_ms - 1, _EVER_MS)),
+                *await run(store.journal.pending_gaps, [one.series]),
+                *await run(store.journal.gaps_in, one.series, Span(one.watermark_ms - 1, _EVER_MS)),
             ]
             seal = one.seal(ledger, self.clocks[one.series.trade_type].now_ms)
             if seal is None:
                 one.put_off_sealing()
                 return
-            await run(store.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed])
+            await run(
+                store.journal.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed]
+            )
             self.series.confirm_transition([one])
 
     async def _export(self) -> None:
         # Through the door, where no change is under way that a reader does not see yet.
         store, rows = self.storage.store, 0
-        changes = await self.storage.commit_door.run(store.ledger_changes)
+        changes = await self.storage.commit_door.run(store.journal.ledger_changes)
         if changes != self._exported:
             with suppress(DiskFullError):
                 rows = await self.storage.merge_door.run(store.write_coverage)

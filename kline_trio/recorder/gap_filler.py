@@ -25,7 +25,7 @@ from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.gathering import Gathered, some
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.series_set import SeriesSet
-from kline_trio.storage.ledger import Gap, Reason
+from kline_trio.storage.journal.ledger import Gap, Reason
 
 __all__ = ["GapFiller"]
 
@@ -203,7 +203,7 @@ class GapFiller:
 
     async def _read_rows(self, after: Gap | None) -> list[Gap]:
         store = self.storage.store
-        return await self.storage.commit_door.run(store.queue, _ROWS_AT_ONCE, after)
+        return await self.storage.commit_door.run(store.journal.queue, _ROWS_AT_ONCE, after)
 
     def _resting_until(self, pool: str) -> float:
         """Return when the first of a pool's markets may be asked again."""
@@ -318,7 +318,7 @@ class GapFiller:
 
     async def _commit(self, series: Series, outcome: Outcome) -> None:
         await retry_while_full(
-            self.storage.commit_door.run, self.storage.store.refill, outcome.refills
+            self.storage.commit_door.run, self.storage.store.journal.refill, outcome.refills
         )
         self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
         for refill in outcome.refills:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kline_trio.candle import Series
 from kline_trio.interval import Span
-from kline_trio.storage.ledger import FetchResult
+from kline_trio.storage.journal.ledger import FetchResult
 
 __all__ = ["Halts"]
 

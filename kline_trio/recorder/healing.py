@@ -55,7 +55,7 @@ async def _compare(storage: Storage, some: LedgerComparison, look: Holdings) -> 
     """
     for _ in range(_MOST_LOOKS):
         count: int | None = await retry_while_full(
-            storage.commit_door.run, storage.store.compare, look
+            storage.commit_door.run, storage.store.journal.compare, look
         )
         if count is not None:
             if count:

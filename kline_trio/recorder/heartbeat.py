@@ -56,7 +56,7 @@ class Heartbeat:
         local_ms = round(self.wall_clock() * 1_000)
         with suppress(DiskFullError):
             store = self.storage.store
-            await self.storage.commit_door.run(store.beat, pid, self._times_ms(), local_ms)
+            await self.storage.commit_door.run(store.journal.beat, pid, self._times_ms(), local_ms)
 
     def _times_ms(self) -> dict[str, int]:
         return {

@@ -12,7 +12,7 @@ from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.errors import DiskFullError
 from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
 from kline_trio.recorder.environment import Storage
-from kline_trio.storage.file_list import FileEntry
+from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.parquet import FileMerge, plan_merges
 
 __all__ = ["SHARE", "MergeRule", "Merger"]
@@ -99,8 +99,10 @@ class Merger:
         Raises:
           DiskError: a file or the journal could not be read or written.
         """
-        self._newest_file |= await self.storage.commit_door.run(self.storage.store.newest_files)
-        for left_over in await self.storage.commit_door.run(self.storage.store.pending):
+        self._newest_file |= await self.storage.commit_door.run(
+            self.storage.store.journal.newest_files
+        )
+        for left_over in await self.storage.commit_door.run(self.storage.store.journal.pending):
             self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
         for series in self._waiting:
             self._plan(series)
@@ -148,7 +150,7 @@ class Merger:
         try:
             for merge, known in await commit_door.run(self._planned, series):
                 merged = await self.storage.merge_door.run(store.write, merge, known)
-                gaps = await commit_door.run(store.forget, merged, merge.pending)
+                gaps = await commit_door.run(store.journal.forget, merged, merge.pending)
                 newest = self._newest_file.get(series)
                 if newest is None or merged.path >= newest.path:
                     self._newest_file[series] = merged
@@ -167,6 +169,8 @@ class Merger:
 
     def _planned(self, series: Series) -> list[tuple[FileMerge, FileEntry | None]]:
         """What waits of a series, by file, each with the manifest's entry of that file."""
-        merges = plan_merges(self.storage.store.layout, series, self.storage.store.take(series))
-        listed = self.storage.store.listed(merge.path for merge in merges)
+        merges = plan_merges(
+            self.storage.store.layout, series, self.storage.store.journal.take(series)
+        )
+        listed = self.storage.store.journal.listed(merge.path for merge in merges)
         return [(merge, listed.get(merge.path)) for merge in merges]

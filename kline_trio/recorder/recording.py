@@ -17,7 +17,7 @@ from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.recorder.universe import Universe
-from kline_trio.storage.ledger import SeriesAccount
+from kline_trio.storage.journal.ledger import SeriesAccount
 from kline_trio.symbols import idle_patterns, unknown_symbols, wanted, was_meant
 
 __all__ = ["Recording"]

@@ -17,7 +17,7 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.recorder.witnesses import APART_SECONDS, Witnesses
-from kline_trio.storage.ledger import FetchResult, Gap, Reason
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason
 
 __all__ = ["Outcome", "RestSource"]
 

@@ -12,7 +12,7 @@ import attrs
 
 from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series
 from kline_trio.recorder.series_state import Added, Due, Listed, Removed, SeriesState, State
-from kline_trio.storage.ledger import SeriesAccount
+from kline_trio.storage.journal.ledger import SeriesAccount
 
 __all__ = ["SeriesSet"]
 

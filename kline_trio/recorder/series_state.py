@@ -36,8 +36,8 @@ import attrs
 from kline_trio.candle import MAX_TIME_MS, Series, Source
 from kline_trio.interval import Span
 from kline_trio.spans import SpanSet, joined
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount
-from kline_trio.storage.ledger import State as GapState
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount
+from kline_trio.storage.journal.ledger import State as GapState
 
 __all__ = ["Added", "Due", "Listed", "Removed", "Seal", "SeriesState", "State"]
 

@@ -201,7 +201,7 @@ async def open_recorder(
                     hints,
                 )
                 recording = Recording(config, listeners, core.series, universe, http.clocks)
-                recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
+                recording.go_on_with(await storage.commit_door.run(storage.store.journal.accounts))
                 heartbeat = Heartbeat(storage, http.clocks, environment.wall_clock)
                 outer.start_soon(core.merger.run)
                 outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
@@ -234,8 +234,8 @@ def _market_jobs(
 
 
 async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:
-    waiting = await storage.commit_door.run(storage.store.rows)
-    totals = await storage.commit_door.run(storage.store.totals)
+    waiting = await storage.commit_door.run(storage.store.journal.rows)
+    totals = await storage.commit_door.run(storage.store.journal.totals)
     logger.info(
         "stopped: %s recorded%s, %s waiting in the journal, %s files",
         f"{recorded:,}",

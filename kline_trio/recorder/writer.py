@@ -61,7 +61,7 @@ class Writer:
     async def _commit(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         batch = self._waiting[:_MOST_IN_A_COMMIT]
         try:
-            await self.storage.commit_door.run(self.storage.store.accept, batch)
+            await self.storage.commit_door.run(self.storage.store.journal.accept, batch)
         except DiskFullError as error:
             self._words.no_room(
                 error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"

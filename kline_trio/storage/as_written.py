@@ -1,4 +1,4 @@
-"""Tell a file that a merge wrote from one that was changed since, by its bytes alone."""
+"""Detect a file that was changed since a merge wrote it, by its bytes alone."""
 
 import shutil
 import tempfile
@@ -46,7 +46,7 @@ def is_as_written(path: Path, owner: Series, crc32: int) -> bool | None:
                 return False
             if file.metadata.created_by != _WRITER:
                 return None
-            # Its own last row is brought in, which changes no value and writes every row anew.
+            # Merge its own last row: that changes no value and writes every row anew.
             last = read_group(file, groups[-1], copy).cast(schema(owner))
         row = last.slice(last.num_rows - 1)
         try:

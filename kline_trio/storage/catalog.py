@@ -18,7 +18,6 @@ from kline_trio.spans import joined
 from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.damage import ChangedFile
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.file_list import FileEntry, is_as_listed
 from kline_trio.storage.files import (
     begins_ms,
     bounds_ms,
@@ -28,7 +27,8 @@ from kline_trio.storage.files import (
     owner_of,
     status_of,
 )
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.manifest import FileEntry, is_as_listed
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import SUFFIXES, Layout
 from kline_trio.storage.names import disk_name, folder_path
 from kline_trio.storage.table import BEGIN, END, runs_of

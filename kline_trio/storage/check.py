@@ -19,10 +19,10 @@ from kline_trio.interval import Span
 from kline_trio.storage.as_written import is_as_written
 from kline_trio.storage.catalog import candle_files
 from kline_trio.storage.disk import WANTS, disk_errors
-from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.holes import common, holdings
-from kline_trio.storage.journal_view import JournalView, journal_view
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
 from kline_trio.storage.paths import journal_path

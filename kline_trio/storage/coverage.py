@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pyarrow as pa
@@ -19,8 +19,8 @@ from kline_trio.storage.arguments import (
 from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.disk import disk_errors, move_durably
 from kline_trio.storage.files import open_parquet, read_whole
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Gap, Revision
+from kline_trio.storage.journal.ledger import Revision
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import coverage_path, journal_path, new_quarantine, scratch
 from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
 
@@ -107,25 +107,12 @@ def _table(store_path: Path) -> pa.Table:
             with open_parquet(coverage_path(store_path)) as file:
                 return read_whole(file, coverage_path(store_path))
         with journal_view(store_path) as journal:
-            return coverage_table(journal.absences())
+            return coverage_table(journal.gap_rows())
 
 
-def coverage_table(absences: Iterable[Gap]) -> pa.Table:
-    """The absences as rows."""
-    return as_table(map(_row, absences), _COVERAGE)
-
-
-def _row(one: Gap) -> tuple[object, ...]:
-    return (
-        *_names(one.series),
-        one.span.from_ms,
-        one.span.to_ms,
-        one.first_seen_ms,
-        str(one.reason),
-        str(one.state),
-        one.asked,
-        str(one.filled_by) if one.filled_by else None,
-    )
+def coverage_table(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
+    """Return rows of `JournalView.gap_rows` as a table."""
+    return as_table(rows, _COVERAGE)
 
 
 def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
@@ -182,7 +169,7 @@ def write_coverage(store_path: Path) -> int:
         move_durably(target, new_quarantine(store_path) / target.name)
     with journal_view(store_path) as journal:
         return write_sidecar(
-            lambda: as_tables(map(_row, journal.absences()), _COVERAGE),
+            lambda: as_tables(journal.gap_rows(), _COVERAGE),
             _COVERAGE,
             target,
             scratch(store_path),

@@ -32,10 +32,10 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.spans import joined
-from kline_trio.storage.file_list import FileEntry
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.pending import waiting_times_ms
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
-from kline_trio.storage.waiting import waiting_times_ms
 
 __all__ = ["ChangedFile", "LostCandles", "due_span", "gaps_left", "log_lost"]
 

@@ -1,4 +1,4 @@
-"""The files that a recorder holds open: noticed at once if another program takes them away."""
+"""The lock and the journal's files, which a recorder holds open, guarded against other programs."""
 
 import contextlib
 import fcntl
@@ -23,9 +23,9 @@ __all__ = [
 _Inode = tuple[int, int]
 
 _OPEN_HERE: set[_Inode] = set()
-"""The journals that this process has open. POSIX locks are the process's, not the descriptor's: to
-close any descriptor of such a file drops the locks of SQLite (www.sqlite.org/howtocorrupt.html,
-2.2), so no other code of this process may open one."""
+"""The journals that this process has open. POSIX locks belong to the process, not to a descriptor:
+closing any descriptor of such a file drops SQLite's locks (www.sqlite.org/howtocorrupt.html, 2.2),
+so no other code of this process may open one."""
 
 _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
@@ -38,10 +38,10 @@ def journal_parts(journal: Path) -> list[Path]:
 
 
 def refuse_special(paths: Iterable[Path]) -> None:
-    """Refuse what is no file under the name of one: to open a pipe can wait without end.
+    """Refuse paths of anything but regular files: opening a pipe can block forever.
 
     Raises:
-      DamagedError: something else than a file has one of the names.
+      DamagedError: something else than a file has one of the paths.
     """
     for path in paths:
         if path.exists() and not path.is_file():
@@ -59,7 +59,7 @@ def is_open_here(journal: Path) -> bool:
 
 @attrs.define(eq=False)
 class StoreLock:
-    """The lock of a store: on its file, and on the folder, which outlives a deleted file."""
+    """The lock of a store: on a file, and on its folder, which outlives a deleted file."""
 
     path: Path
     _file: int
@@ -67,14 +67,14 @@ class StoreLock:
 
     @classmethod
     def take(cls, path: Path) -> "StoreLock":
-        """Locks the store that this file is of, until `close`.
+        """Lock a store by its lock file, until `close`.
 
-        The file is never unlinked: two processes could then lock two files. If somebody else
-        unlinks it, the lock on the folder still keeps a second process out.
+        Never unlink the file: two processes could then lock two files. If another program unlinks
+        it, the lock on the folder still keeps a second process out.
 
         Raises:
-          StoreInUseError: another process holds it.
-          DamagedError: something that is no file stands in its place.
+          StoreInUseError: another process holds the lock.
+          DamagedError: the path names something else than a file.
           OSError: the disk refused.
         """
         refuse_special([path])
@@ -96,12 +96,8 @@ class StoreLock:
             undo.pop_all()
         return cls(path, file, folder)
 
-    def fileno(self) -> int:
-        """Return the descriptor of the lock's file."""
-        return self._file
-
     def check(self) -> None:
-        """Compare the path with the file that is locked.
+        """Compare the path with the locked file.
 
         Raises:
           StoreInUseError: the path names another file, or none.
@@ -114,38 +110,38 @@ class StoreLock:
             )
 
     def close(self) -> None:
-        """Lets go of the store."""
+        """Release the lock."""
         os.close(self._file)
         os.close(self._folder)
 
 
 @attrs.define(eq=False)
 class JournalFile:
-    """The journal's file, seen through one descriptor, which is closed after SQLite's."""
+    """The journal's file, watched through a descriptor that is closed after SQLite's."""
 
     path: Path
     _descriptor: int
     _inode: _Inode
     _times: tuple[int, int] | None = None
-    """Modification time and size after our own last write."""
+    """Modification time in ns and size in bytes after this process's last write."""
     _wal_bytes: int = 0
-    """The size of the WAL then."""
+    """Size of the WAL after this process's last write."""
     _is_closed: bool = attrs.field(init=False, default=False)
     _beside: dict[Path, _Inode] = attrs.field(init=False, factory=dict)
-    """What SQLite has made beside the file, and removes when it closes it."""
+    """The WAL and the wal-index, which SQLite creates, and removes when it closes the file."""
 
     @classmethod
     def open(cls, path: Path) -> "JournalFile":
-        """Opens the file, or makes an empty one, which is to SQLite as good as none.
+        """Open the file, or create an empty one, which SQLite takes for a new database.
 
         Call this before SQLite opens the file.
 
         Raises:
-          DamagedError: something that is no file stands in its place, or beside it.
+          DamagedError: its path, or one beside it, names something else than a file.
           OSError: the disk refused.
         """
         refuse_special(journal_parts(path))
-        # Read-only, and with the mode that SQLite itself would use.
+        # Read-only, and with SQLite's own mode.
         flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o644)
         inode = _inode(os.fstat(descriptor))
@@ -154,29 +150,29 @@ class JournalFile:
 
     @property
     def is_taken_away(self) -> bool:
-        """Whether a path names another file, or none, though the folder is still there.
+        """Whether a path names another file, or none, although the folder is still there.
 
-        What SQLite shows is whole then, and is on the disk under no name that a start would find.
+        SQLite still reads the whole journal then, but a start would not find it under its name.
         """
         return self.path.parent.is_dir() and bool(self._taken_away())
 
     @contextlib.contextmanager
     def transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
-        """Commits what the body does, or nothing; and looks at the files before and after.
+        """Commit all that the body writes, or nothing; check the files before and after.
 
         Raises:
-          DiskError: as `check`. After the commit, what went into a file without a name is not
-            durable, and must not be spoken of.
+          DiskError: as `check`. If the file lost its name during the commit, nothing in it is
+            durable, so the commit counts as failed.
           sqlite3.Error: nothing was committed.
         """
         self.check()
-        # IMMEDIATE: a lock that cannot be had fails here, before any work.
+        # IMMEDIATE: if another program has the lock, fail here, before any work.
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
             connection.execute("COMMIT")
         except BaseException:
-            # After some errors, as a full disk, SQLite has rolled back already.
+            # After some errors, such as a full disk, SQLite has rolled back already.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
@@ -185,9 +181,9 @@ class JournalFile:
         self.check()
 
     def remove_beside(self) -> None:
-        """Remove what SQLite has left beside a file that was taken away, and closed.
+        """Remove the WAL and the wal-index of a closed file that was taken away.
 
-        Played into the file that stands in its place, the WAL would spoil that one.
+        SQLite would replay the WAL into the file that has the name now, and damage it.
 
         Raises:
           OSError: the disk refused.
@@ -197,29 +193,29 @@ class JournalFile:
                 path.unlink()
 
     def note(self) -> None:
-        """Note how the files are after a write of our own."""
+        """Record the files' status after a write of this process."""
         if self._is_closed:
             return
         self._times = _times_of(os.fstat(self._descriptor))
-        for suffix in ("-wal", "-shm"):
-            path = self.path.with_name(self.path.name + suffix)
+        _, wal, shm, _ = journal_parts(self.path)
+        for path in (wal, shm):
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 self._beside.setdefault(path, _inode(status))
-                if suffix == "-wal":
+                if path == wal:
                     self._wal_bytes = status.st_size
 
     def check(self) -> None:
-        """Compare the files with what this process made of them.
+        """Compare the files with their status after this process's last write.
 
-        Call this while no transaction is open, since a transaction may change them.
+        Call this while no transaction is open: a transaction may change them.
 
         Raises:
           DiskError: one was deleted, moved, replaced or written to by another program.
           OSError: the disk refused.
         """
         if self._is_closed:
-            # SQLite says of a closed journal what there is to say.
+            # SQLite raises on every use of a closed journal.
             return
         if path := self._taken_away():
             raise DiskError(
@@ -250,14 +246,14 @@ class JournalFile:
         return None
 
     def close(self) -> None:
-        """Closes the descriptor; SQLite's must be closed before."""
+        """Close the descriptor. Close SQLite's connection first."""
         self._is_closed = True
         _OPEN_HERE.discard(self._inode)
         os.close(self._descriptor)
 
 
 def lock_folder(folder: int) -> None:
-    """Locks a folder where its file system can; elsewhere nothing happens.
+    """Lock a folder; do nothing if its file system has no such locks.
 
     Raises:
       BlockingIOError: another descriptor has the lock.
@@ -271,7 +267,7 @@ def lock_folder(folder: int) -> None:
 
 
 def _is_whole(header: bytes, size_bytes: int) -> bool:
-    """Whether a journal can begin like this; all of it may still be in the WAL."""
+    """Whether a journal can begin with this header; its pages may still be in the WAL."""
     if not size_bytes:
         return False
     page_bytes = int.from_bytes(header[16:18], "big")

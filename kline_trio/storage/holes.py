@@ -16,9 +16,9 @@ from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import begins_ms, bounds_ms, damage
-from kline_trio.storage.journal_view import JournalView, journal_view
+from kline_trio.storage.journal.ledger import Gap, SeriesAccount, State
+from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Gap, SeriesAccount, State
 from kline_trio.storage.names import disk_name
 from kline_trio.storage.table import BEGIN, format_version, runs_of, values_of
 

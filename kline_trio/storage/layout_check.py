@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from kline_trio.errors import ConfigError
 from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.files import bounds_ms
-from kline_trio.storage.journal import Journal
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
 from kline_trio.storage.table import BEGIN

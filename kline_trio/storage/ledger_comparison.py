@@ -10,7 +10,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holes import Holdings, holdings, unlisted_files
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
 
@@ -24,7 +24,7 @@ _SERIES_AT_ONCE = 100
 
 @attrs.frozen
 class LedgerComparison:
-    """Some series of a store to compare with their ledger: `look`, then `Store.compare`."""
+    """Some series of a store to compare with their ledger: `look`, then `Journal.compare`."""
 
     store_path: Path
     series: tuple[Series, ...]

@@ -11,8 +11,8 @@ from kline_trio.candle import Series
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Interval, Span
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import State
+from kline_trio.storage.journal.ledger import State
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.table import BEGIN, END, overlay
 
 __all__ = ["made_whole"]
@@ -75,7 +75,7 @@ def _first_open_ms(interval: Interval, moment_ms: int) -> int:
 def _told(store_path: Path, wanted: Series, gaps: Sequence[Span]) -> str:
     """Which candles are missing, and why as far as the ledger knows."""
     with disk_errors(store_path), journal_view(store_path) as journal:
-        ledger = [one for one in journal.absences() if one.series == wanted]
+        ledger = [*journal.gaps([wanted])]
     lines = []
     for gap in gaps[:_SHOWN_GAPS]:
         reasons = sorted(

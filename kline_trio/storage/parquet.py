@@ -19,12 +19,13 @@ from kline_trio.candle import Series, Source
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.catalog import held_spans
 from kline_trio.storage.disk import make_folders, sync_file, sync_folder
-from kline_trio.storage.file_list import FileEntry, is_as_listed
 from kline_trio.storage.files import check_owner, open_parquet, read_groups, status_of
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.footer_crc import SEAL, UNSEALED, footer_of, seal
+from kline_trio.storage.journal.ledger import Revision
+from kline_trio.storage.journal.manifest import FileEntry, is_as_listed
+from kline_trio.storage.journal.pending import PendingCandle
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Revision
 from kline_trio.storage.row_group_copy import NOTHING, CopiedPrefix, NotAsWrittenError, join, keep
 from kline_trio.storage.table import (
     BEGIN,
@@ -36,7 +37,6 @@ from kline_trio.storage.table import (
     values_of,
     without,
 )
-from kline_trio.storage.waiting import PendingCandle
 
 __all__ = ["Changes", "FileMerge", "by_file", "perform", "plan_merges", "rewrite_file"]
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.errors import DamagedError
-from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import bounds_ms, chunks, crc32_on, damage, open_parquet, owner_of
 from kline_trio.storage.footer import Footer
 from kline_trio.storage.footer_crc import footer_of, unsealed
+from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.table import BEGIN
 
 __all__ = ["NOTHING", "CopiedPrefix", "NotAsWrittenError", "join", "keep"]

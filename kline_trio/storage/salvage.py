@@ -25,14 +25,14 @@ from kline_trio.storage.disk import (
     sync_file,
     sync_folder,
 )
-from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.held import journal_parts
-from kline_trio.storage.journal import Journal
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, State
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.pending import CANDLE_COLUMNS
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, State
 from kline_trio.storage.names import disk_name
 from kline_trio.storage.paths import journal_path, new_quarantine, recovered_path, scratch
-from kline_trio.storage.waiting import CANDLE_COLUMNS
 
 __all__ = ["close_journal", "finish_salvage", "open_journal", "salvage_journal"]
 
@@ -133,7 +133,7 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
         for path, series_id, *numbers in _readable(damaged, _FILES, ()):
             if series_id in series and isinstance(path, str):
                 merged = FileEntry(PurePosixPath(disk_name(path)), series[series_id], *numbers)
-                journal.forget(merged, ())
+                journal.list_file(merged)
         journal.settle(_absences(damaged, series), {})
         for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):
             if isinstance(layout, str) and _is_layout(layout):

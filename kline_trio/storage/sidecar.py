@@ -1,18 +1,18 @@
 """Small tables beside the candles: built without pandas, and replaced as a whole."""
 
-import io
+import array
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import msgspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from kline_trio.errors import DiskError
-from kline_trio.storage.disk import arrow_wants, sync_file, sync_folder
+from kline_trio.storage.disk import sync_file, sync_folder
 from kline_trio.storage.files import open_parquet, read_group
 from kline_trio.storage.footer_crc import SEAL, UNSEALED, seal
 
@@ -20,61 +20,64 @@ __all__ = ["TIME", "as_table", "as_tables", "write_sidecar"]
 
 TIME = pa.timestamp("ms", "UTC")
 
-_ROWS, _TENS = 1_000, 10
-"""So many rows are text at once, which takes ten times the room; so many times as many are a row
-group."""
+_ROWS = 10_000
+"""Of a table in memory, and of a row group."""
 
 
-def as_table(rows: Iterable[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
-    """Rows of texts and whole numbers as a table; times are milliseconds."""
+def as_table(rows: Iterable[tuple[Any, ...]], wanted: pa.Schema) -> pa.Table:
+    """Return rows of texts and numbers as a table of these columns; times are milliseconds."""
     return pa.concat_tables([pa.Table.from_batches([], wanted), *as_tables(rows, wanted)])
 
 
-def as_tables(rows: Iterable[tuple[object, ...]], wanted: pa.Schema) -> Iterator[pa.Table]:
-    """The same, some thousand rows at a time, so that there may be any number of them."""
+def as_tables(rows: Iterable[tuple[Any, ...]], wanted: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the same in tables of 10,000 rows, so that there may be any number of rows."""
     rows = iter(rows)
-    while group := [
-        _as_piece(piece, wanted)
-        for piece in itertools.islice(iter(lambda: tuple(itertools.islice(rows, _ROWS)), ()), _TENS)
-    ]:
-        yield pa.concat_tables(group).combine_chunks()
+    while piece := tuple(itertools.islice(rows, _ROWS)):
+        arrays = [
+            _array(values, field.type)
+            for values, field in zip(zip(*piece, strict=True), wanted, strict=True)
+        ]
+        yield pa.Table.from_arrays(arrays, schema=wanted)
 
 
-def _as_piece(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table:
+def _array(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
     # Not pa.array: it loads pandas.
-    lines = b"\n".join(
-        msgspec.json.encode(dict(zip(wanted.names, row, strict=True))) for row in rows
-    )
-    plain = pa.schema(
-        [(field.name, pa.int64() if field.type == TIME else field.type) for field in wanted]
-    )
-    options = pyarrow.json.ParseOptions(explicit_schema=plain)
-    with arrow_wants():
-        return pyarrow.json.read_json(io.BytesIO(lines), parse_options=options).cast(wanted)
+    buffers: list[pa.Buffer | None] = [None]
+    if None in values:
+        known = [value is not None for value in values]
+        buffers = [pa.py_buffer(np.packbits(known, bitorder="little").tobytes())]
+    if kind == pa.string():
+        texts = [(value or "").encode() for value in values]
+        ends = array.array("i", itertools.accumulate(map(len, texts), initial=0))
+        buffers += [pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
+    else:
+        code = "d" if kind == pa.float64() else "q"
+        buffers.append(pa.py_buffer(array.array(code, [value or 0 for value in values])))
+    return pa.Array.from_buffers(kind, len(values), buffers)
 
 
 def write_sidecar(
     pieces: Callable[[], Iterable[pa.Table]], wanted: pa.Schema, target: Path, scratch: Path
 ) -> int:
-    """Replaces the file by one that holds the pieces; then it survives a power cut.
+    """Replace the file by one that holds the pieces, and sync it.
 
-    Whatever interrupts it, the old file or the new one stands under the name, whole.
+    After an interruption at any moment, the old file or the new one has the name, whole.
 
     Args:
-      pieces: what it is to hold; asked for twice, to write it and to compare what was written.
-      wanted: its columns.
+      pieces: the content; called twice, to write it and to compare it with what was written.
+      wanted: the columns.
       target: the file.
       scratch: the folder for the temporary file; on the same file system.
 
     Returns:
-      how many rows it holds.
+      how many rows the file has.
 
     Raises:
-      DiskError: what was written does not come back; the file is as it was.
-      OSError: the disk refused; the same.
+      DiskError: the disk gives back other bytes than were written; the file is as it was.
+      OSError: the disk refused; the file is as it was.
     """
     temporary = scratch / f"{target.stem}.tmp"
-    # Somebody may have taken it for rubbish.
+    # Another program may have removed the folder.
     scratch.mkdir(exist_ok=True)
     with temporary.open("w+b") as file:
         with pq.ParquetWriter(file, wanted, compression="zstd", write_page_checksum=True) as writer:

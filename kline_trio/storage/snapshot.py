@@ -9,10 +9,10 @@ import attrs
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.disk import copy_durably, disk_errors, link, make_folders, sync_folder
-from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import crc32_of
-from kline_trio.storage.journal import Journal
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.paths import HOUSE, journal_path, universe_path
 from kline_trio.storage.unite import work_folder
 
@@ -124,5 +124,5 @@ def _keep_young_files(journal: Journal, work: Path, since: float) -> list[str]:
         rows = file.metadata.num_rows
         merged = FileEntry(place, owner, rows, path.stat().st_size, crc32_of(path))
         if known.get(merged.path) != merged:
-            journal.forget(merged, ())
+            journal.list_file(merged)
     return damaged

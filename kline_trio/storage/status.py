@@ -12,8 +12,8 @@ from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holes import Holdings, common, holdings
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import State
+from kline_trio.storage.journal.ledger import State
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import lock_path
 
 __all__ = ["DEFAULT_GRACE_MS", "Clock", "RecorderState", "SeriesStatus", "StoreStatus", "status"]

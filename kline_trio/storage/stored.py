@@ -13,8 +13,8 @@ from kline_trio.candle import Candle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.storage.catalog import candle_files, open_files
 from kline_trio.storage.files import bounds_ms, read_groups
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Revision
+from kline_trio.storage.journal.ledger import Revision
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.names import text_of
 from kline_trio.storage.table import (
     BEGIN,

@@ -21,9 +21,9 @@ from kline_trio.interval import Span
 from kline_trio.storage.catalog import foreign_only, last_end_ms, log_damage
 from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
 from kline_trio.storage.held import lock_folder
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.ledger import Gap, Reason, Revision, SeriesAccount, State
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Gap, Reason, Revision, SeriesAccount, State
 from kline_trio.storage.parquet import by_file
 from kline_trio.storage.paths import HOUSE
 from kline_trio.storage.store import Store
@@ -232,11 +232,11 @@ def _unite_ledgers(
     for path in stores:
         with journal_view(path) as journal:
             accounts += filter(None, [journal.accounts().get(series)])
-            ledger += [one for one in journal.absences() if one.series == series]
+            ledger += journal.gaps([series])
             revisions += [one for one in journal.revisions() if one.series == series]
     revisions += waiting
     if not accounts:
-        store.settle([], {}, revisions)
+        store.journal.settle([], {}, revisions)
         return
     whole = Span(min(one.first_ms for one in accounts), max(one.watermark_ms for one in accounts))
     interval = series.interval
@@ -263,7 +263,7 @@ def _unite_ledgers(
         whole.to_ms,
         None if None in retired else max(ms for ms in retired if ms is not None),
     )
-    store.settle([*filled, *known, *unknown], {series: account}, revisions)
+    store.journal.settle([*filled, *known, *unknown], {series: account}, revisions)
 
 
 def _better(

@@ -11,8 +11,8 @@ import pyarrow as pa
 from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import candle_files, open_files
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.table import BEGIN
 
 __all__ = ["Contents", "Lives", "wrong_in"]
@@ -33,7 +33,7 @@ class Contents:
         """Read accounts and ledger only, also while a recorder runs."""
         ledger: dict[Series, list[Gap]] = {}
         with journal_view(store) as journal:
-            for absence in journal.absences():
+            for absence in journal.gaps():
                 ledger.setdefault(absence.series, []).append(absence)
             return cls(journal.accounts(), ledger, {}, {})
 
@@ -44,7 +44,7 @@ class Contents:
         in_journal: dict[Series, set[int]] = {}
         with journal_view(store) as journal:
             accounts = journal.accounts()
-            for absence in journal.absences():
+            for absence in journal.gaps():
                 ledger.setdefault(absence.series, []).append(absence)
             for series, open_time_ms in journal.open_times():
                 in_journal.setdefault(series, set()).add(open_time_ms)

@@ -17,7 +17,7 @@ from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Outage
-from kline_trio.storage.ledger import Reason, State
+from kline_trio.storage.journal.ledger import Reason, State
 from tests.builders import DAY_MS, HOUR_MS, START_MS, minute, patterns, since
 from tests.recorder.test_completing import ALL, assert_complete, config_in, ledger
 from tests.recorder.test_refilling import GOOD, MANY, faulty, paused

@@ -38,7 +38,7 @@ def recorded(folder: Path, exchange: Exchange, *series: Series) -> Config:
     store = open_store(folder / "data")
     for one in series:
         candles = truth(exchange, one, BEGIN_MS, BEGIN_MS + 2 * DAY_MS)
-        store.accept(receive(one, *candles))
+        store.journal.accept(receive(one, *candles))
     merge_all(store)
     store.close()
     return Config(streams=series, store=StoreConfig(path=folder / "data"))
@@ -49,7 +49,7 @@ def damaged(config: Config, series: Series) -> None:
     store = open_store(config.store.path)
     [first, *_] = truth(Exchange(start_ms=START_MS), series, BEGIN_MS, BEGIN_MS + 180_000)
     wrong = attrs.evolve(first, close=first.high, trade_num=first.trade_num + 1)
-    store.accept(receive(series, wrong))
+    store.journal.accept(receive(series, wrong))
     merge_all(store)
     store.close()
 
@@ -120,7 +120,7 @@ async def test_what_is_absent_on_one_side_is_named(
     exchange = Exchange(start_ms=START_MS)
     candles = truth(exchange, SPOT, BEGIN_MS, BEGIN_MS + 100 * MINUTE_MS)
     store = open_store(tmp_path / "data")
-    store.accept(receive(SPOT, *candles[:40], *candles[45:]))
+    store.journal.accept(receive(SPOT, *candles[:40], *candles[45:]))
     store.close()
     config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "data"))
     [one] = await found(exchange, config, "rest")
@@ -190,7 +190,7 @@ async def test_quiet_candles_that_are_stored_alike_are_equal_and_gaps_are_not_fi
         for one in right[300:313]
     ]
     store = open_store(tmp_path / "data")
-    store.accept(receive(SPOT, *right[:300], *flat, *right[313:500], *right[504:]))
+    store.journal.accept(receive(SPOT, *right[:300], *flat, *right[313:500], *right[504:]))
     merge_all(store)
     store.close()
     config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "data"))
@@ -430,7 +430,7 @@ async def test_a_dead_host_is_asked_for_a_while_and_not_for_each_page(
     store = open_store(tmp_path / "data")
     for one in (SPOT, ETH):
         candles = truth(exchange, one, BEGIN_MS - (days - 2) * DAY_MS, BEGIN_MS + 2 * DAY_MS)
-        store.accept(receive(one, *candles))
+        store.journal.accept(receive(one, *candles))
     merge_all(store)
     store.close()
     config = Config(streams=(SPOT, ETH), store=StoreConfig(path=tmp_path / "data"))

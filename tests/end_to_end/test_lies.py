@@ -8,8 +8,8 @@ import pytest
 
 from kline_trio.candle import Series
 from kline_trio.storage.check import check
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Reason, SeriesAccount, State
+from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
+from kline_trio.storage.journal.reader import journal_view
 from tests.end_to_end.expected import Key, expected_frame, stored_frame
 from tests.end_to_end.harness import Recorder, StandIn, wait_until
 from tests.end_to_end.test_faults import record_two_more
@@ -29,7 +29,7 @@ def assert_no_lie_was_believed(exchange: StandIn, ours: Recorder, *keys: Key) ->
     """What is stored was traded; what is not is in the ledger, and was not denied."""
     truth = exchange.truth()
     with journal_view(ours.store) as journal:
-        absences = tuple(journal.absences())
+        absences = tuple(journal.gaps())
     assert [one for one in absences if one.state is State.CLOSED] == []
     for key in keys:
         frame = stored_frame(ours.store, key)
@@ -105,7 +105,7 @@ def test_where_an_archives_file_is_quiet_among_busy_rows_the_exchange_is_asked(
     with ours.running("--since", "2023-03-20T12:00:00Z", command="backfill") as program:
         assert program.end(seconds=120) == 0, program.story()
     with journal_view(ours.store) as journal:
-        absences = [*journal.absences()]
+        absences = [*journal.gaps()]
     asked = [one for one in absences if one.reason is Reason.ARCHIVE_QUIET]
     assert sum(one.series.interval.count(one.span) for one in asked) >= 617
     # A minute passes each second: what closes while the program ends may be pending.

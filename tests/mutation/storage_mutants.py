@@ -12,7 +12,7 @@ _FOOTER = "storage/test_footer.py::test_row_groups_of_two_files_are_those_of_one
 _SNAPSHOT = "storage/test_snapshot.py"
 _UNITE = "storage/test_unite.py"
 _READER = "storage/test_reader.py"
-_VIEW = "storage/test_journal_view.py"
+_VIEW = "storage/journal/test_reader.py"
 _KEPT = "storage/test_row_group_copy.py"
 _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
@@ -67,7 +67,7 @@ STORAGE = (
     ),
     Mutant(
         "a journal of this process is copied",
-        "storage/journal_view.py",
+        "storage/journal/reader.py",
         "if is_open_here or not _is_abandoned(lock):",
         "if not _is_abandoned(lock):",
         f"{_HELD}::test_no_code_of_this_process_drops_the_locks_of_sqlite",
@@ -222,7 +222,7 @@ STORAGE = (
         "storage/parquet.py",
         "held = overlay(held, table if wins else without(table, held))",
         "held = overlay(held, table)",
-        "storage/test_ledger.py::test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight",
+        "storage/journal/test_ledger.py::test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight",
     ),
     Mutant(
         "a temporary file is left behind",
@@ -347,12 +347,12 @@ STORAGE = (
     ),
     Mutant(
         "gap rows and filled rows of a comparison are two transactions",
-        "storage/journal.py",
-        "for span in stored:\nself._ledger.find(series, series_id, span)",
+        "storage/journal/writer.py",
+        "for span in stored:\nself._ledger.set_stored(series, span)",
         'one.execute("COMMIT")\n'
         'one.execute("BEGIN IMMEDIATE")\n'
         "for span in stored:\n"
-        "    self._ledger.find(series, series_id, span)",
+        "    self._ledger.set_stored(series, span)",
         "storage/faults/test_commands.py"
         "::test_merge_relayout_and_repair_can_be_stopped_at_any_call[kill]",
         is_slow=True,
@@ -425,21 +425,21 @@ STORAGE = (
     # The journal's readers
     Mutant(
         "a copy of a journal that changed meanwhile is read",
-        "storage/journal_view.py",
+        "storage/journal/reader.py",
         "if _generation(journal, wal) == before:",
         "if True:",
         f"{_VIEW}::test_a_copy_in_which_database_and_log_do_not_belong_together_is_made_again",
     ),
     Mutant(
         "a log is copied before its database",
-        "storage/journal_view.py",
+        "storage/journal/reader.py",
         "shutil.copyfile(journal, copy)\nwal_copy.unlink(missing_ok=True)",
         "wal_copy.unlink(missing_ok=True)",
         f"{_VIEW}::test_a_copy_in_which_database_and_log_do_not_belong_together_is_made_again",
     ),
     Mutant(
         "the last candle that was asked for is left out",
-        "storage/journal_view.py",
+        "storage/journal/reader.py",
         '" AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms"',
         '" AND open_time_ms > ? AND open_time_ms < ? ORDER BY open_time_ms"',
         f"{_READER}::test_start_is_inclusive_and_end_is_not_and_naive_times_are_utc",

@@ -21,8 +21,8 @@ from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
 from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.storage.check import check
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.store import Store
 from tests.fakes import CountedBell
 
@@ -99,11 +99,12 @@ class Bench:
 
     def name(self, span: Span) -> None:
         gap = Gap(BTC, span, NOW_MS, Reason.NOT_CONFIGURED)
-        self.store.settle([gap], {BTC: SeriesAccount(span.from_ms, span.to_ms)})
+        self.store.journal.settle([gap], {BTC: SeriesAccount(span.from_ms, span.to_ms)})
 
     def states(self) -> set[tuple[Span, Reason, State]]:
         return {
-            (one.span, one.reason, one.state) for one in self.store.touching(BTC, Span(0, 2**60))
+            (one.span, one.reason, one.state)
+            for one in self.store.journal.gaps_in(BTC, Span(0, 2**60))
         }
 
 
@@ -270,5 +271,5 @@ async def test_a_stop_after_its_files_are_written_leaves_a_healthy_store(
     assert [fault for file in check(tmp_path) for fault in file.faults] == []
     store = Store.open(tmp_path, Layout())
     state = State.PENDING if job == "fill_in" else State.FILLED
-    assert {one.state for one in store.touching(BTC, span)} == {state}
+    assert {one.state for one in store.journal.gaps_in(BTC, span)} == {state}
     store.close()

@@ -18,9 +18,9 @@ from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount
+from kline_trio.storage.journal.ledger import State as GapState
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount
-from kline_trio.storage.ledger import State as GapState
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
 from tests.fakes import CountedBell, tell_time
@@ -78,7 +78,7 @@ class Desk:
         batch = [ReceivedCandle(series, candle(count), LABEL) for count in counts]
         for one in batch:
             self.series.received(series, one.candle.open_time_ms)
-        self.store.accept(batch)
+        self.store.journal.accept(batch)
         self.series.committed(batch)
 
     def ledger(self, series: Series) -> list[tuple[float, float, str, str]]:
@@ -89,11 +89,11 @@ class Desk:
                 str(one.reason),
                 str(one.state),
             )
-            for one in self.store.touching(series, Span(0, MAX_TIME_MS))
+            for one in self.store.journal.gaps_in(series, Span(0, MAX_TIME_MS))
         ]
 
     def watermark(self, series: Series) -> float:
-        return (self.store.accounts()[series].watermark_ms - START_MS) / MINUTE_MS
+        return (self.store.journal.accounts()[series].watermark_ms - START_MS) / MINUTE_MS
 
 
 @pytest.fixture
@@ -114,11 +114,11 @@ async def test_nothing_is_done_before_the_exchange_has_told_the_time(
 ) -> None:
     desk.series.set_series([BTC], {})
     await desk.auditor.audit()
-    assert desk.store.accounts() == {}
+    assert desk.store.journal.accounts() == {}
     assert desk.series.state_of(BTC) is State.WANTED
     await begun(desk)
     assert desk.auditor.is_stock_taken
-    assert desk.store.accounts() == {BTC: SeriesAccount(minute(0), minute(0))}
+    assert desk.store.journal.accounts() == {BTC: SeriesAccount(minute(0), minute(0))}
 
 
 async def test_a_gap_and_its_watermark_are_one_transaction_of_that_series_only(
@@ -196,7 +196,7 @@ async def test_gaps_of_many_series_let_candles_through_between(
     async def commit_candles() -> None:
         door = desk.auditor.storage.commit_door
         for count in range(20):
-            await door.run(desk.store.accept, [ReceivedCandle(BTC, candle(count), LABEL)])
+            await door.run(desk.store.journal.accept, [ReceivedCandle(BTC, candle(count), LABEL)])
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(desk.auditor.audit)
@@ -254,7 +254,7 @@ async def test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps(
     async def stop_at(seconds: float) -> None:
         folder = tmp_path / f"{seconds:.3f}"
         store = Store.open(folder, Layout())
-        store.settle([], {BTC: SeriesAccount(minute(-60), minute(-30))})
+        store.journal.settle([], {BTC: SeriesAccount(minute(-60), minute(-30))})
         desk = Desk(store, SeriesSet(5_000), ExchangeClock())
         with trio.move_on_after(seconds):
             await begun(desk)
@@ -292,7 +292,7 @@ async def test_a_series_that_is_taken_out_keeps_since_when(
     desk.series.set_series([], {"spot": desk.clock.now_ms})
     await desk.auditor.audit()
     assert desk.ledger(BTC) == [(1, 2, "not received", "pending")]
-    assert desk.store.accounts()[BTC] == SeriesAccount(minute(0), minute(2), minute(2))
+    assert desk.store.journal.accounts()[BTC] == SeriesAccount(minute(0), minute(2), minute(2))
     assert desk.series.state_of(BTC) is State.RETIRED
 
 
@@ -315,13 +315,13 @@ async def test_a_file_that_is_lost_while_its_series_is_taken_out_is_named_when_i
 ) -> None:
     await begun(desk, BTC, ETH)
     desk.receive(BTC, 0, 1, 2)
-    for merge in plan_merges(desk.store.layout, BTC, desk.store.take(BTC)):
-        desk.store.forget(desk.store.write(merge), merge.pending)
+    for merge in plan_merges(desk.store.layout, BTC, desk.store.journal.take(BTC)):
+        desk.store.journal.forget(desk.store.write(merge), merge.pending)
     desk.tell(3.5)
     await desk.auditor.audit()
     desk.series.set_series([ETH], {"spot": minute(3.5)})
     await desk.auditor.audit()
-    [file] = desk.store.files([BTC])
+    [file] = desk.store.journal.files([BTC])
     (desk.store.path / file.path).unlink()
     desk.series.set_series([BTC, ETH], {"spot": minute(3.5)})
     await desk.auditor.audit()
@@ -342,10 +342,10 @@ async def test_a_watermark_that_a_wrong_time_led_away_is_set_back_to_the_last_st
     )
     future = Gap(BTC, Span(minute(-11), minute(ahead)), minute(ahead), Reason.NOT_RECEIVED)
     account = SeriesAccount(minute(-20), minute(ahead))
-    desk.store.settle([true, closed, future], {BTC: account})
+    desk.store.journal.settle([true, closed, future], {BTC: account})
     await begun(desk)
     await desk.auditor.audit()
-    assert desk.store.accounts()[BTC] == SeriesAccount(minute(-20), minute(0))
+    assert desk.store.journal.accounts()[BTC] == SeriesAccount(minute(-20), minute(0))
     assert desk.ledger(BTC) == [
         (-18, -15, "the exchange had none", "closed"),
         (-14, -12, "not received", "pending"),
@@ -360,7 +360,7 @@ async def test_the_end_of_a_sealed_series_is_not_led_away_by_its_last_candle(
     """Flat candles may go on: it is sealed with the candle of then, which is still to close."""
     hours = Series("spot", "BTCUSDT", "1h")
     end_ms = hours.interval.end_time_ms(hours.interval.open_time_ms(minute(0.5)))
-    desk.store.settle([], {hours: SeriesAccount(minute(-300), end_ms, end_ms)})
+    desk.store.journal.settle([], {hours: SeriesAccount(minute(-300), end_ms, end_ms)})
     await begun(desk, hours)
     assert "has not come to" not in caplog.text
 
@@ -369,10 +369,13 @@ async def test_watermarks_that_were_led_away_are_one_line_of_the_log(
     desk: Desk, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     many = [Series("spot", f"A{n}USDT", "1m") for n in range(40)]
-    desk.store.settle([], {one: SeriesAccount(minute(-20), minute(10**6)) for one in many})
+    desk.store.journal.settle([], {one: SeriesAccount(minute(-20), minute(10**6)) for one in many})
     await begun(desk, *many)
     await desk.auditor.audit()
-    assert {desk.store.accounts()[one].watermark_ms for one in many} <= {minute(-20), minute(0)}
+    assert {desk.store.journal.accounts()[one].watermark_ms for one in many} <= {
+        minute(-20),
+        minute(0),
+    }
     [line] = [text for text in caplog.messages if "has not come to" in text]
     assert line.count("A") < 20
     assert "30 more" in line
@@ -381,19 +384,21 @@ async def test_watermarks_that_were_led_away_are_one_line_of_the_log(
 async def test_a_series_that_is_not_configured_any_more_is_retired_at_the_next_start(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
-    desk.store.settle([], {ETH: SeriesAccount(minute(-60), minute(-30))})
+    desk.store.journal.settle([], {ETH: SeriesAccount(minute(-60), minute(-30))})
     await begun(desk)
-    assert desk.store.accounts()[ETH] == SeriesAccount(minute(-60), minute(-30), minute(0.5))
+    assert desk.store.journal.accounts()[ETH] == SeriesAccount(
+        minute(-60), minute(-30), minute(0.5)
+    )
 
 
 async def test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
     known = SeriesAccount(minute(-60), minute(-30))
-    desk.store.settle([], {ETH: known})
+    desk.store.journal.settle([], {ETH: known})
     desk.auditor.is_recorder = False
     await begun(desk)
-    assert desk.store.accounts()[ETH] == known
+    assert desk.store.journal.accounts()[ETH] == known
     desk.tell(2.5)
     await desk.auditor.keep()
     assert desk.ledger(BTC) == [(0, 2, "recorder was down", "pending")]
@@ -408,18 +413,18 @@ async def test_the_end_is_written_when_the_exchange_was_asked(
     desk.tell(3.5)
     await desk.auditor.audit()
     assert desk.series.state_of(BTC) is State.ENDING
-    desk.store.refill([FetchResult(BTC, Span(minute(2), minute(3)), (), Source.REST)])
+    desk.store.journal.refill([FetchResult(BTC, Span(minute(2), minute(3)), (), Source.REST)])
     await desk.auditor.audit()
     assert desk.series.state_of(BTC) is State.SEALED
     assert desk.ledger(BTC) == [(2, 3, "delisted", "closed")]
-    assert desk.store.accounts()[BTC] == SeriesAccount(minute(0), minute(3), minute(3))
+    assert desk.store.journal.accounts()[BTC] == SeriesAccount(minute(0), minute(3), minute(3))
 
 
 async def test_what_was_closed_as_delisted_is_pending_again_when_its_symbol_trades(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:
     row = Gap(BTC, Span(minute(-9), minute(-8)), minute(-1), Reason.DELISTED, GapState.CLOSED)
-    desk.store.settle([row], {BTC: SeriesAccount(minute(-20), minute(0))})
+    desk.store.journal.settle([row], {BTC: SeriesAccount(minute(-20), minute(0))})
     await begun(desk)
     assert desk.ledger(BTC) == [(-9, -8, "delisted", "closed")]
     desk.series.on_listings({}, frozenset([BTC]))
@@ -445,5 +450,5 @@ async def test_the_series_that_are_sealed_are_told_once(
             nursery.start_soon(desk.auditor.run, sealed)
             await trio.sleep(5)
             gaps = [FetchResult(BTC, Span(minute(0), minute(3)), (), Source.REST, Reason.DELISTED)]
-            desk.store.refill(gaps)
+            desk.store.journal.refill(gaps)
     assert told == [BTC]

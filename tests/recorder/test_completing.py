@@ -18,8 +18,8 @@ from kline_trio.exchange.protocol import stream_name
 from kline_trio.interval import Span
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Gap, Reason, State
+from kline_trio.storage.journal.ledger import Gap, Reason, State
+from kline_trio.storage.journal.reader import journal_view
 from tests.builders import COIN, MINUTE_MS, SPOT, START_MS, USDT, minute, truth
 from tests.faulty_exchange import (
     ArchiveHole,
@@ -57,7 +57,7 @@ async def record_for(exchange: Exchange, config: Config, seconds: float, seed: i
 
 def ledger(folder: Path, series: Series) -> list[Gap]:
     with journal_view(folder / "data") as journal:
-        return [one for one in journal.absences() if one.series == series]
+        return [one for one in journal.gaps() if one.series == series]
 
 
 def minutes_of(absences: list[Gap]) -> list[tuple[float, float]]:

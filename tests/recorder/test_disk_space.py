@@ -18,7 +18,8 @@ from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage import store as storage
-from kline_trio.storage.journal import Journal
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.reader import read
 from tests.virtual import joined
 
@@ -30,6 +31,7 @@ def config_in(folder: Path, **changes: Any) -> Config:  # noqa: ANN401 - of Stor
     return Config(streams=(SPOT,), store=StoreConfig(path=folder / "data", **changes))
 
 
+@disk_errors(Path("journal.sqlite"))
 def full(*_: object) -> None:
     error = sqlite3.OperationalError("database or disk is full")
     error.sqlite_errorcode = sqlite3.SQLITE_FULL
@@ -110,6 +112,7 @@ async def test_a_disk_that_stays_full_to_the_end_is_said_with_an_error(
 async def test_any_other_error_of_the_disk_ends_it(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    @disk_errors(Path("journal.sqlite"))
     def broken(*_: object) -> None:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC

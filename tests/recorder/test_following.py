@@ -15,8 +15,8 @@ from kline_trio.config import Config, StoreConfig, UniverseConfig
 from kline_trio.errors import ConfigError
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Reason, State
+from kline_trio.storage.journal.ledger import Reason, State
+from kline_trio.storage.journal.reader import journal_view
 from tests.builders import truth
 from tests.faulty_exchange import (
     Delisting,

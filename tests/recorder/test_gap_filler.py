@@ -25,8 +25,8 @@ from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.store import Store
 from tests.fakes import tell_time
 from tests.virtual import slow_disk
@@ -105,7 +105,7 @@ class Bench:
 
     def name(self, *gaps: Gap) -> None:
         accounts = {one.series: SeriesAccount(0, NOW_MS) for one in gaps}
-        self.store.settle(gaps, accounts)
+        self.store.journal.settle(gaps, accounts)
         self.filler.storage.gaps_named.ring()
 
     def asked(self) -> list[Series]:
@@ -113,7 +113,7 @@ class Bench:
 
     def states(self, series: Series) -> set[State]:
         span = Span(0, MAX_TIME_MS)
-        return {one.state for one in self.store.touching(series, span)}
+        return {one.state for one in self.store.journal.gaps_in(series, span)}
 
 
 @asynccontextmanager
@@ -263,7 +263,7 @@ async def test_a_refusal_is_believed_when_it_stays(
         bench.name(gap(BTC, 9, 7))
         await trio.sleep(1_000)
         assert len(bench.asked()) == 4
-        [row] = bench.store.touching(BTC, Span(0, MAX_TIME_MS))
+        [row] = bench.store.journal.gaps_in(BTC, Span(0, MAX_TIME_MS))
         assert (row.state, row.reason, row.asked) == (State.CLOSED, Reason.REFUSED, 4)
 
 
@@ -318,7 +318,7 @@ async def test_a_row_that_no_bell_told_of_is_found_within_a_minute(
     """One that moved between two reads of the queue."""
     async with working(tmp_path) as bench:
         await trio.sleep(5)
-        bench.store.settle([gap(BTC, 9, 8)], {BTC: SeriesAccount(0, NOW_MS)})
+        bench.store.journal.settle([gap(BTC, 9, 8)], {BTC: SeriesAccount(0, NOW_MS)})
         await trio.sleep(61)
         assert bench.asked() == [BTC]
 
@@ -380,8 +380,8 @@ async def test_a_stop_at_any_moment_of_a_question_leaves_the_gap_pending_or_fill
             await trio.sleep(0.09 + step * 0.001)
             told = [*bench.committed]
         store = Store.open(folder, Layout())
-        [row] = store.touching(BTC, Span(0, MAX_TIME_MS))
-        assert (row.state is State.FILLED) == bool(store.rows())
+        [row] = store.journal.gaps_in(BTC, Span(0, MAX_TIME_MS))
+        assert (row.state is State.FILLED) == bool(store.journal.rows())
         assert not told or row.state is State.FILLED
         store.close()
 
@@ -397,7 +397,7 @@ async def test_a_long_and_old_gap_is_the_archives_and_rest_is_not_asked_for_it(
         share = bench.filler.archive.share(BTC, Span(ago(10 * day), ago(0)), NOW_MS)
         assert share is not None
         assert min(newest_asked) == share.to_ms
-        [*_, rest_of_it] = bench.store.touching(BTC, Span(0, share.to_ms))
+        [*_, rest_of_it] = bench.store.journal.gaps_in(BTC, Span(0, share.to_ms))
         assert rest_of_it.state is State.PENDING
 
 

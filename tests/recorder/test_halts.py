@@ -7,7 +7,7 @@ import pytest
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
 from kline_trio.recorder.halts import Halts
-from kline_trio.storage.ledger import FetchResult
+from kline_trio.storage.journal.ledger import FetchResult
 
 MINUTE_MS = 60_000
 HALT = Span(600 * MINUTE_MS, 672 * MINUTE_MS)

@@ -17,9 +17,10 @@ from kline_trio.interval import Span
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.healing import heal
 from kline_trio.storage.check import check
-from kline_trio.storage.journal import Journal
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
 from tests.fakes import CountedBell
@@ -56,19 +57,19 @@ def old_store(path: Path, layout: str = LAYOUTS[0]) -> Store:
         for series in SERIES
     }
     for series in SERIES:
-        store.accept(receive(series, *rows[series][:13]))
+        store.journal.accept(receive(series, *rows[series][:13]))
     merge_all(store)
     for series in SERIES:
-        store.accept(receive(series, *rows[series][13:]))
+        store.journal.accept(receive(series, *rows[series][13:]))
         gap = Gap(series, span(series, 12, 13), at(series, 13), Reason.RECORDER_DOWN)
-        store.settle([gap], {series: SeriesAccount(at(series, 0), at(series, 20))})
-    store._journal._connection.execute("UPDATE series SET is_compared = 0")
+        store.journal.settle([gap], {series: SeriesAccount(at(series, 0), at(series, 20))})
+    store.journal._connection.execute("UPDATE series SET is_compared = 0")
     return store
 
 
 def ledger(store: Store, series: Series) -> list[tuple[Span, str, str]]:
     with journal_view(store.path) as journal:
-        every = [one for one in journal.absences() if one.series == series]
+        every = [one for one in journal.gaps() if one.series == series]
     return [(one.span, str(one.reason), str(one.state)) for one in every]
 
 
@@ -164,14 +165,14 @@ async def test_stored_candles_are_no_longer_pending_after_any_start(
     """In silence: also in a file that a kill kept out of the list."""
     caplog.set_level(logging.INFO, "kline_trio")
     store = open_store(tmp_path, LAYOUTS[2])
-    store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in range(10))))
+    store.journal.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in range(10))))
     merge_all(store)
     late = 1_440 + 5
     gaps = [
         Gap(BTC, span(BTC, first, end), at(BTC, end), Reason.NOT_RECEIVED)
         for first, end in ((8, 12), (late, late + 2))
     ]
-    store.settle(gaps, {BTC: SeriesAccount(at(BTC, 0), at(BTC, 12))})
+    store.journal.settle(gaps, {BTC: SeriesAccount(at(BTC, 0), at(BTC, 12))})
     store.fill_in(table_of(BTC, [make_candle(at(BTC, late))]), BTC)
     assert await run(store) == 0
     assert ledger(store, BTC) == [
@@ -189,10 +190,10 @@ async def test_files_without_pending_candles_are_not_looked_at_again(
 ) -> None:
     """What they hold is not missing for that."""
     store = open_store(tmp_path, LAYOUTS[2])
-    store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in (*range(10), 1_445))))
+    store.journal.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in (*range(10), 1_445))))
     merge_all(store)
     gap = Gap(BTC, span(BTC, 1_445, 1_446), at(BTC, 1_446), Reason.NOT_RECEIVED)
-    store.settle([gap], {BTC: SeriesAccount(at(BTC, 0), at(BTC, 10))})
+    store.journal.settle([gap], {BTC: SeriesAccount(at(BTC, 0), at(BTC, 10))})
     assert await run(store) == 0
     assert ledger(store, BTC) == [(span(BTC, 1_445, 1_446), "not received", "filled")]
     store.close()
@@ -211,7 +212,9 @@ async def test_candles_that_come_meanwhile_are_no_gaps(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(heal, Storage(store, commit_door, merge_door))
             for series in SERIES:
-                await commit_door.run(store.accept, receive(series, make_candle(at(series, 5))))
+                await commit_door.run(
+                    store.journal.accept, receive(series, make_candle(at(series, 5)))
+                )
                 await merge_door.run(merge_all, store)
         for series in SERIES:
             assert [row for row in ledger(store, series) if row[2] == "pending"] == [
@@ -226,10 +229,12 @@ async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
 ) -> None:
     """A merge follows each of the first looks at the files; the tenth look is the last."""
     store = open_store(tmp_path)
-    store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in range(20) if n not in (5, 6))))
+    store.journal.accept(
+        receive(BTC, *(make_candle(at(BTC, n)) for n in range(20) if n not in (5, 6)))
+    )
     merge_all(store)
-    store.settle([], {BTC: SeriesAccount(at(BTC, 0), at(BTC, 20))})
-    store._journal._connection.execute("UPDATE series SET is_compared = 0")
+    store.journal.settle([], {BTC: SeriesAccount(at(BTC, 0), at(BTC, 20))})
+    store.journal._connection.execute("UPDATE series SET is_compared = 0")
     merged = 0
 
     async def with_merges(job: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
@@ -237,7 +242,7 @@ async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
         result = job(*arguments)
         if job.__name__.startswith("look") and merged < merges:
             merged += 1
-            store.accept(receive(BTC, make_candle(at(BTC, 19 + merged))))
+            store.journal.accept(receive(BTC, make_candle(at(BTC, 19 + merged))))
             merge_all(store)
         return result
 
@@ -255,6 +260,7 @@ async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
 async def test_want_of_room_is_waited_for(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    @disk_errors(Path("journal.sqlite"))
     def full(*_: object) -> None:
         error = sqlite3.OperationalError("database or disk is full")
         error.sqlite_errorcode = sqlite3.SQLITE_FULL

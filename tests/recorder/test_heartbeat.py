@@ -13,8 +13,9 @@ import trio.testing
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.heartbeat import Heartbeat
-from kline_trio.storage.journal import Journal
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.store import Store
 from tests.fakes import tell_time
 from tests.storage.support import open_store
@@ -101,6 +102,7 @@ def heartbeat(store: Store, **clocks: ExchangeClock) -> Heartbeat:
 
 
 def broken(code: int) -> Callable[..., None]:
+    @disk_errors(Path("journal.sqlite"))
     def fail(*_: object) -> None:
         error = sqlite3.OperationalError("database or disk is full")
         error.sqlite_errorcode = code

@@ -11,7 +11,7 @@ from kline_trio.candle import Series
 from kline_trio.config import CompletenessConfig, Config, ConnectionConfig, StoreConfig
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.reader import journal_view
 from tests.faulty_exchange import Drop, FaultyExchange, plausible_symbols
 from tests.virtual import joined
 
@@ -59,4 +59,4 @@ async def test_all_streams_are_back_within_15_seconds_of_a_cut_without_breaking_
     # At 15:04:07 closes of up to 30 s ago may still be to come.
     assert set(by_symbol) <= {3, 4, 5}
     with journal_view(tmp_path / "data") as journal:
-        assert list(journal.absences()) == []
+        assert list(journal.gaps()) == []

@@ -18,9 +18,9 @@ from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.recorder.disk_space import RETRY_SECONDS
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.merger import SHARE, Merger, MergeRule
-from kline_trio.storage.file_list import FileEntry
+from kline_trio.storage.journal.ledger import SeriesAccount
+from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import SeriesAccount
 from kline_trio.storage.parquet import FileMerge
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
@@ -149,11 +149,11 @@ class Bench:
     def accept(self, series: Series, first: int, count: int = 1) -> None:
         """As the writer does."""
         batch = received(series, first, count)
-        self.store.accept(batch)
+        self.store.journal.accept(batch)
         self.merger.accepted(batch)
 
     def stored(self) -> dict[str, int]:
-        return {file.series.symbol: file.rows for file in self.store.files()}
+        return {file.series.symbol: file.rows for file in self.store.journal.files()}
 
 
 def received(series: Series, first: int, count: int) -> list[ReceivedCandle]:
@@ -178,7 +178,7 @@ def filled(path: Path, layout: str = DEFAULT_LAYOUT, **rows: int) -> None:
 
 
 def _fill(store: Store, series: Series, batch: list[Candle]) -> None:
-    store.keep_filled(series, store.fill_in(table_of(series, batch), series), [], [])
+    store.journal.keep_filled(series, store.fill_in(table_of(series, batch), series), [], [])
 
 
 @contextmanager
@@ -205,7 +205,7 @@ async def test_a_first_candle_is_merged_at_once_and_later_ones_by_the_rule(
             await trio.sleep(200)
             bench.merger.finish(10)
         assert [(write.at, write.rows) for write in bench.disk.writes] == [(10, 1), (80, 2)]
-        assert bench.store.rows() == 0
+        assert bench.store.journal.rows() == 0
         assert bench.bell.rings == []
 
 
@@ -249,7 +249,7 @@ async def test_what_an_earlier_run_left_is_merged_before_anything_else(
     """At once, though by the rule it would wait."""
     filled(tmp_path, BTCUSDT=640, ETHUSDT=640)
     store = Store.open(tmp_path, None)
-    store.accept(received(BTC, 640, 1))
+    store.journal.accept(received(BTC, 640, 1))
     store.close()
     with on(tmp_path, seconds=1.0) as bench:
         async with trio.open_nursery() as nursery:
@@ -319,7 +319,7 @@ async def test_want_of_room_for_one_series_holds_up_no_other(
             assert bench.stored() == {"ETHUSDT": 1}
             bench.merger.finish(12)
         assert [at for at, symbol in bench.disk.told if symbol == "BTCUSDT"] == [0, 5, 10]
-        assert bench.store.rows() == 1
+        assert bench.store.journal.rows() == 1
         assert trio.current_time() == 13
 
 
@@ -347,7 +347,7 @@ async def test_the_end_begins_nothing_after_its_deadline(
             bench.merger.finish(5)
         assert bench.disk.told == [(1, "COIN1USDT"), (3, "COIN2USDT"), (5, "COIN3USDT")]
         assert trio.current_time() == 7
-        assert bench.store.rows() == 2
+        assert bench.store.journal.rows() == 2
 
 
 async def test_the_end_waits_for_nothing_if_nothing_waits(
@@ -367,7 +367,7 @@ async def test_gaps_that_a_merge_names_are_told_of_after_they_are_in_the_ledger(
     filled(tmp_path, BTCUSDT=20, ETHUSDT=20)
     with on(tmp_path) as bench:
         accounts = {one: SeriesAccount(START_MS, START_MS + 20 * MINUTE_MS) for one in (BTC, ETH)}
-        bench.store.settle([], accounts)
+        bench.store.journal.settle([], accounts)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.merger.run)
             await trio.sleep(1)
@@ -376,7 +376,7 @@ async def test_gaps_that_a_merge_names_are_told_of_after_they_are_in_the_ledger(
             bench.accept(ETH, 20)
             await trio.sleep(100)
             assert bench.bell.rings == [61]
-            [gap] = bench.store.asked_for([BTC, ETH])
+            [gap] = bench.store.journal.pending_gaps([BTC, ETH])
             assert (gap.series, gap.span.from_ms) == (BTC, START_MS)
             bench.merger.finish(10)
 
@@ -387,7 +387,7 @@ async def test_a_late_candle_of_an_older_month_does_not_drive_the_rule(
     """Its file's entry is that of its path, and the newest file's size decides when to merge."""
     filled(tmp_path, MONTHS, BTCUSDT=2_000)  # 1,440 of January, 560 of February
     with on(tmp_path, MONTHS) as bench:
-        entries = {file.path.stem: file for file in bench.store.files()}
+        entries = {file.path.stem: file for file in bench.store.journal.files()}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.merger.run)
             await trio.sleep(1)

@@ -23,8 +23,8 @@ from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator import Replay
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import Drop, Fault, OmitClose, RestFault, Silence, Stall
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Gap, Reason, State
+from kline_trio.storage.journal.ledger import Gap, Reason, State
+from kline_trio.storage.journal.reader import journal_view
 from tests.end_to_end.expected import archive_truth
 from tests.faulty_exchange import FaultyExchange
 from tests.virtual import joined
@@ -71,7 +71,7 @@ async def filled(folder: Path, exchange: Exchange, symbol: str, since: str, unti
 
 def ledger(folder: Path, until: str) -> list[Gap]:
     with journal_view(folder / "data") as journal:
-        return [one for one in journal.absences() if one.span.to_ms <= ms(until)]
+        return [one for one in journal.gaps() if one.span.to_ms <= ms(until)]
 
 
 async def test_the_outage_of_2023_03_24(

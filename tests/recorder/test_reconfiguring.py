@@ -14,7 +14,7 @@ from kline_trio.commands import record
 from kline_trio.config import Config
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.storage.ledger import State
+from kline_trio.storage.journal.ledger import State
 from tests.builders import START_MS, truth
 from tests.faulty_exchange import FaultyExchange
 from tests.recorder.test_completing import ledger

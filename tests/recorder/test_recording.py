@@ -16,7 +16,7 @@ from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.selection import Rule, Selection
-from kline_trio.storage.ledger import SeriesAccount
+from kline_trio.storage.journal.ledger import SeriesAccount
 
 if TYPE_CHECKING:
     from kline_trio.recorder.listener import Listener

@@ -14,8 +14,8 @@ from kline_trio.candle import Series
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Reason, State
+from kline_trio.storage.journal.ledger import Reason, State
+from kline_trio.storage.journal.reader import journal_view
 from tests.builders import START_MS
 from tests.recorder.test_completing import config_in, ledger, record_for
 from tests.virtual import Transport, joined
@@ -59,7 +59,7 @@ def pending(folder: Path, series: Series) -> bool:
     with journal_view(folder / "data") as journal:
         return any(
             one.state is State.PENDING and one.span.from_ms < START_MS + 1_800_000
-            for one in journal.absences()
+            for one in journal.gaps()
             if one.series == series
         )
 

@@ -18,7 +18,7 @@ from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.recorder.rest_source import Outcome, RestSource
-from kline_trio.storage.ledger import Gap, Reason
+from kline_trio.storage.journal.ledger import Gap, Reason
 from tests.fakes import tell_time
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000

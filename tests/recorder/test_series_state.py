@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kline_trio.candle import Series, Source
 from kline_trio.interval import Span
 from kline_trio.recorder.series_state import Added, Due, Listed, Removed, SeriesState, State
-from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
-from kline_trio.storage.ledger import State as GapState
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.journal.ledger import State as GapState
 
 SERIES = Series("spot", "BTCUSDT", "1m")
 MINUTE_MS = 60_000

@@ -56,7 +56,7 @@ async def test_2500_waiting_candles_are_one_commit_of_at_most_100_ms_of_cpu(
         begin_seconds = time.process_time()
         assert await commits(store, waiting) == [2_500]
         used_ms.append((time.process_time() - begin_seconds) * 1_000)
-    assert store.rows() == 12_500
+    assert store.journal.rows() == 12_500
     store.close()
     # The best of five: what else runs on the machine warms no cache for us.
     assert min(used_ms) <= 100
@@ -70,5 +70,5 @@ async def test_more_than_a_commit_takes_is_several(tmp_path: Path) -> None:
     ]
     store = Store.open(tmp_path, Layout())
     assert await commits(store, waiting) == [10_000, 10_000, 5_000]
-    assert store.rows() == 25_000
+    assert store.journal.rows() == 25_000
     store.close()

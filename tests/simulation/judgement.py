@@ -11,7 +11,7 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.market import Market
-from kline_trio.storage.ledger import Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.status import SeriesStatus
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of

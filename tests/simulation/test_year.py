@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from kline_trio.storage.ledger import Reason
+from kline_trio.storage.journal.ledger import Reason
 from tests.faulty_exchange import FAULTS
 from tests.simulation.weather import DAY_MS, LASTING, START_MS, faults
 from tests.simulation.year import whole

@@ -31,9 +31,9 @@ from kline_trio.config import (
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.storage import parquet
 from kline_trio.storage.check import check
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.ledger import State
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import State
 from kline_trio.storage.status import status
 from tests.faulty_exchange import Fault, FaultyExchange
 from tests.simulation.judgement import Judgement
@@ -186,7 +186,7 @@ async def _meddle(recorder: Recorder, config: Config, chance: Random, until: flo
 def _hold_against_the_truth(result: Result, storm: Storm, folder: Path) -> None:
     digest = hashlib.sha256(repr(storm.lives).encode())
     with journal_view(folder / "data") as journal:
-        ledger, accounts = tuple(journal.absences()), journal.accounts()
+        ledger, accounts = tuple(journal.gaps()), journal.accounts()
     judgement = Judgement(
         storm.exchange, storm.faults, storm.lives, folder / "data", accounts, ledger
     )

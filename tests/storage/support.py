@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.storage.disk import sync_file
-from kline_trio.storage.file_list import FileEntry
+from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
@@ -85,19 +85,19 @@ def torn(at: int) -> Callable[[IO[bytes]], None]:
 
 def merge_all(store: Store) -> None:
     """Brings all that waits into files."""
-    for waiting in store.pending():
-        taken = store.take(waiting.series)
+    for waiting in store.journal.pending():
+        taken = store.journal.take(waiting.series)
         for merge in plan_merges(store.layout, waiting.series, taken):
-            known = store.listed([merge.path]).get(merge.path)
-            store.forget(store.write(merge, known), merge.pending)
+            known = store.journal.listed([merge.path]).get(merge.path)
+            store.journal.forget(store.write(merge, known), merge.pending)
 
 
 def write_minutes(path: Path, merged: int, waiting: int, layout: str = DEFAULT_LAYOUT) -> Store:
     """An open store with that many minutes of BTC in files, and then in the journal."""
     store = open_store(path, layout)
-    store.accept(minutes(0, merged))
+    store.journal.accept(minutes(0, merged))
     merge_all(store)
-    store.accept(minutes(merged, merged + waiting))
+    store.journal.accept(minutes(merged, merged + waiting))
     return store
 
 

@@ -21,7 +21,7 @@ from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.storage.check import CheckedFile, check
-from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.table import END, table_of
 from tests.storage.support import (
     BTC,
@@ -57,9 +57,9 @@ def test_a_sound_store_has_no_faults(template: str, tmp_path: Path) -> None:
     store = open_store(tmp_path, template)
     for series in SERIES:
         rows = [make_candle(nth_open_time_ms(series, n), 1.0 + n) for n in range(50)]
-        store.accept(receive(series, *rows))
+        store.journal.accept(receive(series, *rows))
     merge_all(store)
-    store.accept(minutes(50, 60))
+    store.journal.accept(minutes(50, 60))
     found = list(check(tmp_path))
     assert [file.faults for file in found if file.faults] == []
     assert sum(file.rows for file in found) == 200
@@ -193,7 +193,7 @@ def test_a_file_that_was_replaced_by_an_older_copy_is_named(tmp_path: Path) -> N
     """It is whole, and not the one that the journal knows."""
     store = write_minutes(tmp_path, 5, 0)
     older = (tmp_path / NAME).read_bytes()
-    store.accept(minutes(5, 9))
+    store.journal.accept(minutes(5, 9))
     merge_all(store)
     store.close()
     (tmp_path / NAME).write_bytes(older)
@@ -209,7 +209,7 @@ def test_a_recorder_at_work_causes_no_faults(tmp_path: Path) -> None:
     def work() -> None:
         minute = 5
         while not stop.is_set():
-            store.accept(minutes(minute, minute + 1))
+            store.journal.accept(minutes(minute, minute + 1))
             merge_all(store)
             minute += 1
 
@@ -260,7 +260,7 @@ def test_a_file_or_folder_within_a_store_is_checked_by_its_journal(tmp_path: Pat
     store = write_minutes(tmp_path, 50, 0, LAYOUTS[1])
     [file] = tmp_path.rglob("*.parquet")
     older = file.read_bytes()
-    store.accept(minutes(50, 60))
+    store.journal.accept(minutes(50, 60))
     merge_all(store)
     store.close()
     file.write_bytes(older)
@@ -273,9 +273,9 @@ def test_an_older_copy_is_named_while_candles_wait(tmp_path: Path) -> None:
     """A waiting candle excuses only a file that has it already."""
     store = write_minutes(tmp_path, 5, 0)
     older = (tmp_path / NAME).read_bytes()
-    store.accept(minutes(5, 9))
+    store.journal.accept(minutes(5, 9))
     merge_all(store)
-    store.accept(minutes(9, 10))
+    store.journal.accept(minutes(9, 10))
     store.close()
     (tmp_path / NAME).write_bytes(older)
     [file] = faults(tmp_path)
@@ -300,7 +300,7 @@ def test_an_older_copy_is_named_while_candles_wait(tmp_path: Path) -> None:
 def test_nonsense_in_the_journal_is_named(damage: str, tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 5, 5)
     gap = Gap(BTC, Span(START_MS, START_MS + 60_000), START_MS, Reason.NOT_RECEIVED)
-    store.settle([gap], {BTC: SeriesAccount(START_MS, START_MS)})
+    store.journal.settle([gap], {BTC: SeriesAccount(START_MS, START_MS)})
     store.close()
     journal = tmp_path / ".kline_trio" / "journal.sqlite"
     with contextlib.closing(sqlite3.connect(journal)) as connection:

@@ -11,8 +11,8 @@ from kline_trio.candle import Candle
 from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.storage.check import CheckedFile, check
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
     BTC,
@@ -47,16 +47,16 @@ def test_a_file_that_is_newer_than_the_list_is_no_fault(rows: int, tmp_path: Pat
         store.close()
         # With other candles waiting, too.
         store = open_store(tmp_path)
-        store.accept(minutes(50, 51))
+        store.journal.accept(minutes(50, 51))
     store.close()
 
 
 def test_a_repair_that_is_not_listed_yet_is_no_fault(tmp_path: Path) -> None:
     """As many rows as are listed, of other values, and none of them waits: its bytes tell."""
     store = write_minutes(tmp_path, 50, 0)
-    known = store.files()
+    known = store.journal.files()
     store.take_in(table_of(BTC, [row(7)]), known[0].path, BTC)
-    store.forget(known[0], ())
+    store.journal.forget(known[0], ())
     store.close()
     assert faults(tmp_path) == []
 
@@ -85,7 +85,7 @@ def test_a_newer_file_after_damage_is_no_fault_where_the_ledger_tells_of_what_is
     store.fill_in(table_of(BTC, [row(n) for n in range(40, 60)]), BTC)
     [file] = faults(tmp_path)
     assert "the ledger does not tell of 30 that are gone" in file.faults[0].what
-    store.settle([gap(0, 40)], {BTC: SeriesAccount(START_MS, START_MS + 60 * 60_000)})
+    store.journal.settle([gap(0, 40)], {BTC: SeriesAccount(START_MS, START_MS + 60 * 60_000)})
     assert faults(tmp_path) == []
     store.close()
 
@@ -101,11 +101,11 @@ _LACKING = "neither stored nor in the ledger"
 def holed_store(path: Path) -> None:
     """Minutes 5 to 7 and 12 were lost in silence; 8 is pending, and 15 is pending and stored."""
     store = open_store(path)
-    store.accept([*minutes(0, 5), *minutes(7, 8), *minutes(9, 12)])
+    store.journal.accept([*minutes(0, 5), *minutes(7, 8), *minutes(9, 12)])
     merge_all(store)
-    store.accept(minutes(13, 20))
+    store.journal.accept(minutes(13, 20))
     account = SeriesAccount(START_MS, START_MS + 20 * 60_000)
-    store.settle([gap(8, 9), gap(15, 16)], {BTC: account})
+    store.journal.settle([gap(8, 9), gap(15, 16)], {BTC: account})
     store.close()
 
 
@@ -129,8 +129,8 @@ def test_each_hole_is_named_with_series_and_span(
 
 def test_no_hole_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(tmp_path)
-    store.accept([one for n in range(0, 100, 2) for one in minutes(n, n + 1)])
-    store.settle([], {BTC: SeriesAccount(START_MS, START_MS + 100 * 60_000)})
+    store.journal.accept([one for n in range(0, 100, 2) for one in minutes(n, n + 1)])
+    store.journal.settle([], {BTC: SeriesAccount(START_MS, START_MS + 100 * 60_000)})
     store.close()
     assert main(["check", str(tmp_path)]) == 1
     assert len(capsys.readouterr().out.splitlines()) == 51
@@ -139,9 +139,9 @@ def test_no_hole_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_an_older_copy_is_named_by_what_it_lacks(tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 5, 0)
     older = (tmp_path / NAME).read_bytes()
-    store.accept(minutes(5, 9))
+    store.journal.accept(minutes(5, 9))
     merge_all(store)
-    store.settle([], {BTC: SeriesAccount(START_MS, START_MS + 9 * 60_000)})
+    store.journal.settle([], {BTC: SeriesAccount(START_MS, START_MS + 9 * 60_000)})
     store.close()
     (tmp_path / NAME).write_bytes(older)
     file, ledger = faults(tmp_path)
@@ -160,7 +160,7 @@ def test_repair_writes_the_gaps_that_the_ledger_lacks(
         "repaired: 3 candles named, 1 set to filled; a recorder will ask for the gaps",
     ]
     with journal_view(tmp_path) as journal:
-        rows = [(one.span.from_ms - START_MS, one.reason, one.state) for one in journal.absences()]
+        rows = [(one.span.from_ms - START_MS, one.reason, one.state) for one in journal.gaps()]
     assert rows == [
         (5 * 60_000, Reason.FOUND_MISSING, State.PENDING),
         (8 * 60_000, Reason.NOT_RECEIVED, State.PENDING),
@@ -201,7 +201,7 @@ def test_a_repair_that_is_killed_anywhere_can_be_done_again(tmp_path: Path) -> N
         )  # fmt: skip
         assert main(["check", str(path), "--repair"]) == 0
         with journal_view(path) as journal:
-            found = list(journal.absences())
+            found = list(journal.gaps())
         wanted = wanted or found
         assert found == wanted
         if killed.returncode == 0:

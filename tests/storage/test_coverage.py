@@ -14,11 +14,11 @@ from kline_trio.candle import Series
 from kline_trio.errors import KlineTrioError
 from kline_trio.storage import sidecar
 from kline_trio.storage.coverage import coverage_table
-from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import Reason, SeriesAccount
+from kline_trio.storage.journal.ledger import Reason, SeriesAccount
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import coverage_path
+from tests.storage.journal.test_ledger import absent, at, candles, refill
 from tests.storage.support import BTC, make_candle, merge_all, minutes, open_store, receive
-from tests.storage.test_ledger import absent, at, candles, refill
 
 ETH = Series("spot", "ETHUSDT", "1m")
 
@@ -27,11 +27,13 @@ ETH = Series("spot", "ETHUSDT", "1m")
 def gappy(tmp_path: Path) -> Path:
     """BTC's minutes 0 to 19; 5 and 6 are nowhere, 10 came over REST, 15 is still asked for."""
     store = open_store(tmp_path)
-    store.settle([], {one: SeriesAccount(at(0), at(20)) for one in (BTC, ETH)})
-    store.accept([*minutes(0, 5), *minutes(7, 10), *minutes(11, 15), *minutes(16, 20)])
+    store.journal.settle([], {one: SeriesAccount(at(0), at(20)) for one in (BTC, ETH)})
+    store.journal.accept([*minutes(0, 5), *minutes(7, 10), *minutes(11, 15), *minutes(16, 20)])
     merge_all(store)
-    store.settle([absent(5, 7), absent(10, 11, Reason.RECORDER_DOWN), absent(15, 16)], {})
-    store.refill([refill(5, 7, closes=Reason.EXCHANGE_HAD_NONE), refill(10, 11, *candles(10, 11))])
+    store.journal.settle([absent(5, 7), absent(10, 11, Reason.RECORDER_DOWN), absent(15, 16)], {})
+    store.journal.refill(
+        [refill(5, 7, closes=Reason.EXCHANGE_HAD_NONE), refill(10, 11, *candles(10, 11))]
+    )
     store.write_coverage()
     store.close()
     return tmp_path
@@ -42,16 +44,15 @@ def test_a_long_ledger_is_written_out_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """Years of it are never in memory at once, and the file is as if they had been."""
-    monkeypatch.setattr(sidecar, "_ROWS", 3)
-    monkeypatch.setattr(sidecar, "_TENS", 2)
+    monkeypatch.setattr(sidecar, "_ROWS", 6)
     store = open_store(tmp_path)
-    store.settle([absent(2 * nth, 2 * nth + 1) for nth in range(count)], {})
+    store.journal.settle([absent(2 * nth, 2 * nth + 1) for nth in range(count)], {})
     store.write_coverage()
     store.close()
     written = pq.ParquetFile(coverage_path(tmp_path))
     assert written.num_row_groups == -(-count // 6)
     with journal_view(tmp_path) as journal:
-        assert written.read().equals(coverage_table(journal.absences()))
+        assert written.read().equals(coverage_table(journal.gap_rows()))
     assert written.metadata.num_rows == count
 
 
@@ -126,7 +127,9 @@ def test_missing_counts_from_the_first_to_the_last_moment_asked_for(gappy: Path)
 def test_several_symbols_are_one_long_frame(tmp_path: Path) -> None:
     eth = Series("spot", "ETHUSDT", "1m")
     store = open_store(tmp_path)
-    store.accept([*minutes(0, 3), *receive(eth, *(make_candle(at(n), 5.0) for n in (1, 2, 3)))])
+    store.journal.accept(
+        [*minutes(0, 3), *receive(eth, *(make_candle(at(n), 5.0) for n in (1, 2, 3)))]
+    )
     merge_all(store)
     store.close()
     frame = kline_trio.read(

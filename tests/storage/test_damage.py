@@ -22,10 +22,10 @@ from kline_trio.storage import catalog, parquet
 from kline_trio.storage.check import check
 from kline_trio.storage.damage import due_span
 from kline_trio.storage.disk import sync_file
-from kline_trio.storage.file_list import FileEntry
-from kline_trio.storage.journal_view import JournalView, journal_view
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored_table
@@ -58,36 +58,36 @@ def span(first: int, end: int) -> Span:
 
 def opened(path: Path, watermark: int, layout: str = DEFAULT_LAYOUT) -> Store:
     store = open_store(path, layout)
-    store.settle([], {BTC: SeriesAccount(at(0), at(watermark))})
+    store.journal.settle([], {BTC: SeriesAccount(at(0), at(watermark))})
     return store
 
 
 def recorded(path: Path, count: int, layout: str = DEFAULT_LAYOUT) -> Store:
     """A store whose files hold so many minutes, all of them due."""
     store = opened(path, count, layout)
-    store.accept(minutes(0, count))
+    store.journal.accept(minutes(0, count))
     merge_all(store)
     return store
 
 
 def planned(store: Store) -> tuple[FileMerge, FileEntry | None]:
-    [merge] = plan_merges(store.layout, BTC, store.take(BTC))
-    return merge, store.listed([merge.path]).get(merge.path)
+    [merge] = plan_merges(store.layout, BTC, store.journal.take(BTC))
+    return merge, store.journal.listed([merge.path]).get(merge.path)
 
 
 def merge_waiting(store: Store) -> int:
     merge, known = planned(store)
-    return store.forget(store.write(merge, known), merge.pending)
+    return store.journal.forget(store.write(merge, known), merge.pending)
 
 
 def adopt(store: Store) -> int:
     """What the recorder does at its start."""
-    return store.adopt(store.changed_files(store.files()))
+    return store.journal.adopt(store.changed_files(store.journal.files()))
 
 
 def pending(store: Store) -> list[tuple[int, int]]:
     with journal_view(store.path) as view:
-        rows = [one for one in view.absences() if one.state is State.PENDING]
+        rows = [one for one in view.gaps() if one.state is State.PENDING]
     assert all(one.reason is Reason.LOST_FROM_FILE for one in rows)
     return [
         ((one.span.from_ms - START_MS) // MINUTE_MS, (one.span.to_ms - START_MS) // MINUTE_MS)
@@ -99,7 +99,7 @@ def holes(path: Path) -> list[Span]:
     """Due candles that are neither a row nor in a ledger row that is pending or closed."""
     with journal_view(path) as view:
         accounts = view.accounts()
-        known = [one.span for one in view.absences() if one.state is not State.FILLED]
+        known = [one.span for one in view.gaps() if one.state is not State.FILLED]
     account = accounts[BTC]
     if account.first_ms == account.watermark_ms:
         return []
@@ -131,16 +131,16 @@ def test_a_file_as_it_was_left_has_lost_nothing(tmp_path: Path) -> None:
     """And is not opened to find that out."""
     store = recorded(tmp_path, 50)
     status = (tmp_path / SINGLE).stat()
-    [entry] = store.files()
+    [entry] = store.journal.files()
     assert (entry.size_bytes, entry.modified_ns, entry.inode) == (
         status.st_size, status.st_mtime_ns, status.st_ino,
     )  # fmt: skip
-    store.accept(minutes(50, 51))
+    store.journal.accept(minutes(50, 51))
     merge, known = planned(store)
     merged = store.write(merge, known)
     assert merged.held is None
-    assert store.forget(merged, merge.pending) == 0
-    assert store.changed_files(store.files()) == []
+    assert store.journal.forget(merged, merge.pending) == 0
+    assert store.changed_files(store.journal.files()) == []
     store.close()
 
 
@@ -168,30 +168,30 @@ def test_what_a_harmed_file_has_lost_is_named_at_once(
     file = tmp_path / "store" / SINGLE
     older = tmp_path / "older"
     shutil.copy2(file, older)
-    store.accept(minutes(30, 44))
+    store.journal.accept(minutes(30, 44))
     merge_all(store)
-    store.settle([], {BTC: SeriesAccount(at(0), at(44))})
+    store.journal.settle([], {BTC: SeriesAccount(at(0), at(44))})
     harm(file, older)
     lost_from = 30 if file.exists() and file.stat().st_size == older.stat().st_size else 0
-    store.accept(minutes(44, 45))
+    store.journal.accept(minutes(44, 45))
     if noticed == "merge":
         assert merge_waiting(store) == 44 - lost_from
     elif noticed == "fill":
-        store.settle([Gap(BTC, span(45, 60), at(60), Reason.NOT_RECEIVED)], {})
-        merged = store.fill_in(table(45, 60), BTC, store.files())
-        assert store.keep_filled(BTC, merged, [span(45, 60)], []) == 44 - lost_from
+        store.journal.settle([Gap(BTC, span(45, 60), at(60), Reason.NOT_RECEIVED)], {})
+        merged = store.fill_in(table(45, 60), BTC, store.journal.files())
+        assert store.journal.keep_filled(BTC, merged, [span(45, 60)], []) == 44 - lost_from
     else:
         if noticed == "late start":
             store.write(*planned(store))
         store.close()
         store = open_store(tmp_path / "store")
         assert adopt(store) == 44 - lost_from
-        assert store.changed_files(store.files()) == []
+        assert store.changed_files(store.journal.files()) == []
     assert pending(store) == [(lost_from, 44)]
     assert f"{44 - lost_from} candles are no longer in {SINGLE}" in caplog.text
-    assert store.accounts() == {BTC: SeriesAccount(at(0), at(44))}
+    assert store.journal.accounts() == {BTC: SeriesAccount(at(0), at(44))}
     # As the recorder does that did not know of it yet: it harms nothing.
-    store.settle([], {BTC: SeriesAccount(at(0), at(44))})
+    store.journal.settle([], {BTC: SeriesAccount(at(0), at(44))})
     merge_all(store)
     store.close()
     assert holes(tmp_path / "store") == []
@@ -205,13 +205,13 @@ def test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start(
     store = recorded(tmp_path / "store", 30)
     file = tmp_path / "store" / "coin_futures_BTCUSD_PERP_3m.pqt"
     times = [nth_open_time_ms(COIN, n) for n in range(21)]
-    store.settle([], {COIN: SeriesAccount(times[0], times[20], retired_ms=times[20])})
+    store.journal.settle([], {COIN: SeriesAccount(times[0], times[20], retired_ms=times[20])})
     for first, end in ((0, 8), (8, 20)):
-        store.accept(receive(COIN, *map(make_candle, times[first:end])))
+        store.journal.accept(receive(COIN, *map(make_candle, times[first:end])))
         merge_all(store)
         if first == 0:
             shutil.copy2(file, tmp_path / "older")
-    store.accept(receive(COIN, make_candle(times[2])))
+    store.journal.accept(receive(COIN, make_candle(times[2])))
     store.close()
     lost_from = 0
     if harm == "deleted":
@@ -224,11 +224,11 @@ def test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start(
     (tmp_path / "store" / SINGLE).unlink()
     store = open_store(tmp_path / "store")
     # At the start of a recorder that looks only at what it records, nothing is known of it.
-    assert store.adopt(store.changed_files(store.files([BTC]))) == 30
-    assert list(store.asked_for([COIN])) == []
+    assert store.journal.adopt(store.changed_files(store.journal.files([BTC]))) == 30
+    assert list(store.journal.pending_gaps([COIN])) == []
     count = 12 if lost_from else 19
     assert adopt(store) == count
-    named = store.asked_for([BTC, COIN])
+    named = store.journal.pending_gaps([BTC, COIN])
     assert [(one.series, one.reason) for one in named if one.series == BTC] == [
         (BTC, Reason.LOST_FROM_FILE)
     ]
@@ -238,11 +238,11 @@ def test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start(
     lost = [ms for ms in times[lost_from:20] if ms != times[2]]
     assert [one.span for one in gaps] == [*COIN.interval.runs(lost)]
     assert f"coin_futures BTCUSD_PERP-3m: {count} candles are no longer in" in caplog.text
-    assert store.accounts()[COIN].retired_ms == times[20]
+    assert store.journal.accounts()[COIN].retired_ms == times[20]
     # Once is enough, and the store is in order again.
-    assert store.changed_files(store.files()) == []
+    assert store.changed_files(store.journal.files()) == []
     merge_all(store)
-    assert len(store.asked_for([COIN])) == len(gaps)
+    assert len(store.journal.pending_gaps([COIN])) == len(gaps)
     store.close()
     assert [one.faults for one in check(tmp_path / "store") if one.faults] == []
 
@@ -263,11 +263,11 @@ def test_a_fill_that_is_done_again_after_want_of_room_names_what_its_first_file_
         sync_file(opened)
 
     monkeypatch.setattr(parquet, "sync_file", sync)
-    known = store.files()
+    known = store.journal.files()
     with pytest.raises(DiskFullError):
         store.fill_in(rows, BTC, known)
     merged = store.fill_in(rows, BTC, known)
-    assert store.keep_filled(BTC, merged, [span(1_439, 1_500)], []) == 1_439
+    assert store.journal.keep_filled(BTC, merged, [span(1_439, 1_500)], []) == 1_439
     assert pending(store) == [(0, 1_439)]
     store.close()
     assert holes(tmp_path) == []
@@ -276,12 +276,12 @@ def test_a_fill_that_is_done_again_after_want_of_room_names_what_its_first_file_
 def test_a_watermark_that_is_written_after_it_hides_nothing(tmp_path: Path) -> None:
     """The recorder's own mark may be ahead of the stored one, and lost candles behind it too."""
     store = recorded(tmp_path, 30)
-    store.accept(minutes(30, 44))
+    store.journal.accept(minutes(30, 44))
     merge_all(store)
     (tmp_path / SINGLE).unlink()
-    store.accept([*minutes(2, 3), *minutes(46, 47)])
+    store.journal.accept([*minutes(2, 3), *minutes(46, 47)])
     assert merge_waiting(store) == 43
-    store.settle(
+    store.journal.settle(
         [Gap(BTC, span(44, 46), at(50), Reason.LOST_FROM_FILE)],
         {BTC: SeriesAccount(at(0), at(47))},
     )
@@ -294,24 +294,26 @@ def test_what_waits_or_is_in_the_ledger_is_not_lost(tmp_path: Path) -> None:
     """Closed and pending rows stay as they are; a filled one says that the file had it."""
     store = opened(tmp_path, 50)
     gaps = [(10, 12), (20, 22), (30, 32)]
-    store.settle([Gap(BTC, span(*gap), at(50), Reason.RECORDER_DOWN) for gap in gaps], {})
+    store.journal.settle([Gap(BTC, span(*gap), at(50), Reason.RECORDER_DOWN) for gap in gaps], {})
     found = tuple(item.candle for item in minutes(20, 22))
-    store.refill(
+    store.journal.refill(
         [
             FetchResult(BTC, span(20, 22), found, Source.REST),
             FetchResult(BTC, span(30, 32), (), Source.REST, Reason.EXCHANGE_HAD_NONE),
         ]
     )
     there = [item for item in minutes(0, 50) if not at(10) <= item.candle.open_time_ms < at(12)]
-    store.accept([item for item in there if not at(30) <= item.candle.open_time_ms < at(32)])
+    store.journal.accept(
+        [item for item in there if not at(30) <= item.candle.open_time_ms < at(32)]
+    )
     merge_all(store)
     (tmp_path / SINGLE).unlink()
-    store.accept(minutes(40, 43))
+    store.journal.accept(minutes(40, 43))
     assert adopt(store) == 50 - 2 - 2 - 3
     with journal_view(tmp_path) as view:
         rows = [
             ((one.span.from_ms - START_MS) // MINUTE_MS, str(one.reason), str(one.state))
-            for one in view.absences()
+            for one in view.gaps()
         ]
     assert rows == [
         (0, "lost from its file", "pending"),
@@ -332,7 +334,9 @@ def test_only_the_file_s_own_candles_are_missed(tmp_path: Path) -> None:
     older.unlink()
     assert adopt(store) == 1_440
     assert pending(store) == [(0, 1_440)]
-    assert [str(entry.path) for entry in store.files()] == [str(newer.relative_to(tmp_path))]
+    assert [str(entry.path) for entry in store.journal.files()] == [
+        str(newer.relative_to(tmp_path))
+    ]
     store.close()
 
 
@@ -347,7 +351,7 @@ def test_a_file_that_is_deleted_while_it_is_merged_is_noticed(
         return whole(target, *arguments)
 
     monkeypatch.setattr(parquet, "_pieces", pieces)
-    store.accept(minutes(30, 31))
+    store.journal.accept(minutes(30, 31))
     assert merge_waiting(store) == 30
     store.close()
 
@@ -357,27 +361,27 @@ def test_a_restored_backup_has_lost_nothing(
 ) -> None:
     """Every file differs by its inode; the entries learn it, and their CRCs stay."""
     store = recorded(tmp_path / "a", 1_500, MONTHS)
-    before = store.files()
+    before = store.journal.files()
     store.close()
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     store = open_store(tmp_path / "b", MONTHS)
     monkeypatch.setattr(catalog, "crc32_of", lambda _: pytest.fail("it is as long as it was"))
     assert adopt(store) == 0
-    assert store.files() == before
-    assert store.changed_files(store.files()) == []
+    assert store.journal.files() == before
+    assert store.changed_files(store.journal.files()) == []
     store.close()
 
 
 def test_a_kill_between_rename_and_forget_loses_nothing(tmp_path: Path) -> None:
     """The file is newer than its entry, which becomes what the file is."""
     store = recorded(tmp_path, 30)
-    store.accept(minutes(30, 40))
+    store.journal.accept(minutes(30, 40))
     merge, known = planned(store)
     merged = store.write(merge, known)
     store.close()
     store = open_store(tmp_path)
     assert adopt(store) == 0
-    assert store.files() == (attrs.evolve(merged, held=None),)
+    assert store.journal.files() == (attrs.evolve(merged, held=None),)
     assert merge_waiting(store) == 0
     assert pending(store) == []
     store.close()
@@ -388,42 +392,42 @@ def test_entries_of_earlier_versions_learn_their_status_once(
 ) -> None:
     """By size, footer and number of rows; a file that differs in these is looked at."""
     store = recorded(tmp_path, 1_500, MONTHS)
-    before = store.files()
+    before = store.journal.files()
     store.close()
     with sqlite3.connect(tmp_path / ".kline_trio" / "journal.sqlite") as journal:
         journal.execute("UPDATE file SET modified_ns = NULL, inode = NULL")
     store = open_store(tmp_path, MONTHS)
-    store.accept(minutes(1_500, 1_501))
+    store.journal.accept(minutes(1_500, 1_501))
     merge, known = planned(store)
     assert known is not None
     assert known.modified_ns is None
     assert store.write(merge, known).held is None
     with monkeypatch.context() as patch:
         patch.setattr(catalog, "begins_ms", lambda *_: pytest.fail("it is as large as it was"))
-        older, _ = store.files()
-        assert store.adopt(store.changed_files([older])) == 0
+        older, _ = store.journal.files()
+        assert store.journal.adopt(store.changed_files([older])) == 0
         assert store.changed_files([older]) != []
-        assert store.changed_files(store.files()[:1]) == []
+        assert store.changed_files(store.journal.files()[:1]) == []
     assert adopt(store) == 0
-    assert store.changed_files(store.files()) == []
-    assert [entry.path for entry in store.files()] == [entry.path for entry in before]
+    assert store.changed_files(store.journal.files()) == []
+    assert [entry.path for entry in store.journal.files()] == [entry.path for entry in before]
     store.close()
 
 
 def test_a_fill_and_a_merge_that_are_kept_in_the_other_order_lose_nothing(tmp_path: Path) -> None:
     """A merge may be written and forgotten while what `fill_in` made waits for the journal."""
     store = recorded(tmp_path, 30)
-    store.settle(
+    store.journal.settle(
         [Gap(BTC, span(30, 40), at(40), Reason.RECORDER_DOWN)], {BTC: SeriesAccount(at(0), at(45))}
     )
     (tmp_path / SINGLE).unlink()
-    store.accept(minutes(0, 30))
-    filled = store.fill_in(table(30, 40), BTC, store.files())
-    store.accept(minutes(40, 45))
+    store.journal.accept(minutes(0, 30))
+    filled = store.fill_in(table(30, 40), BTC, store.journal.files())
+    store.journal.accept(minutes(40, 45))
     assert merge_waiting(store) == 0
-    [entry] = store.files()
-    assert store.keep_filled(BTC, filled, [span(30, 40)], []) == 0
-    assert store.files() == (entry,)
+    [entry] = store.journal.files()
+    assert store.journal.keep_filled(BTC, filled, [span(30, 40)], []) == 0
+    assert store.journal.files() == (entry,)
     assert store.changed_files([entry]) == []
     store.close()
     assert holes(tmp_path) == []
@@ -436,24 +440,24 @@ def test_what_vanished_before_the_next_file_was_made_is_neither_forgotten_nor_fi
     any of them.
     """
     store = recorded(tmp_path, 30)
-    store.settle(
+    store.journal.settle(
         [Gap(BTC, span(30, 40), at(40), Reason.RECORDER_DOWN)], {BTC: SeriesAccount(at(0), at(45))}
     )
-    store.accept(minutes(40, 43))
+    store.journal.accept(minutes(40, 43))
     merge, known = planned(store)
     merged = store.write(merge, known)
     (tmp_path / SINGLE).unlink()
-    filled = store.fill_in(table(30, 40), BTC, store.files())
+    filled = store.fill_in(table(30, 40), BTC, store.journal.files())
     (tmp_path / SINGLE).unlink()
-    store.accept(minutes(43, 45))
+    store.journal.accept(minutes(43, 45))
     assert merge_waiting(store) == 30
-    assert store.forget(merged, merge.pending) == 0
-    assert store.keep_filled(BTC, filled, [span(30, 40)], []) == 0
+    assert store.journal.forget(merged, merge.pending) == 0
+    assert store.journal.keep_filled(BTC, filled, [span(30, 40)], []) == 0
     merge_all(store)
     with journal_view(tmp_path) as view:
-        states = [(one.span, one.state) for one in view.absences()]
+        states = [(one.span, one.state) for one in view.gaps()]
     assert states == [(span(0, 30), State.PENDING), (span(30, 40), State.PENDING)]
-    assert store.changed_files(store.files()) == []
+    assert store.changed_files(store.journal.files()) == []
     store.close()
     assert holes(tmp_path) == []
 
@@ -463,16 +467,16 @@ def test_fills_of_two_workers_are_both_kept(tmp_path: Path) -> None:
     for order in (1, -1):
         store = recorded(tmp_path / str(order), 30)
         gap = Gap(BTC, span(30, 50), at(50), Reason.RECORDER_DOWN)
-        store.settle([gap], {BTC: SeriesAccount(at(0), at(50))})
-        known = store.files()
+        store.journal.settle([gap], {BTC: SeriesAccount(at(0), at(50))})
+        known = store.journal.files()
         spans = [span(30, 40), span(40, 50)]
         fills = [store.fill_in(table(30, 40), BTC, known), store.fill_in(table(40, 50), BTC, known)]
         assert [one.held for [one] in fills] == [None, None]
         for merged, filled in [*zip(fills, spans, strict=True)][::order]:
-            assert store.keep_filled(BTC, merged, [filled], []) == 0
+            assert store.journal.keep_filled(BTC, merged, [filled], []) == 0
         with journal_view(store.path) as view:
-            assert [one.state for one in view.absences()] == [State.FILLED]
-        assert store.changed_files(store.files()) == []
+            assert [one.state for one in view.gaps()] == [State.FILLED]
+        assert store.changed_files(store.journal.files()) == []
         store.close()
 
 
@@ -480,12 +484,12 @@ def test_what_a_merge_has_kept_meanwhile_is_not_adopted(tmp_path: Path) -> None:
     """Between the look and the journal a merge may put another file there."""
     store = recorded(tmp_path, 30)
     (tmp_path / SINGLE).unlink()
-    changed = store.changed_files(store.files())
-    store.accept(minutes(0, 40))
+    changed = store.changed_files(store.journal.files())
+    store.journal.accept(minutes(0, 40))
     assert merge_waiting(store) == 0
-    entries = store.files()
-    assert store.adopt(changed) == 0
-    assert store.files() == entries
+    entries = store.journal.files()
+    assert store.journal.adopt(changed) == 0
+    assert store.journal.files() == entries
     store.close()
 
 
@@ -506,7 +510,7 @@ def test_a_look_through_opens_only_files_that_can_hold_what_is_wanted(
     """And those that the manifest does not list: a merge was killed before it was forgotten."""
     store = recorded(tmp_path, 2_000, MONTHS)
     june = minutes(200_000, 200_001)
-    store.accept(june)
+    store.journal.accept(june)
     store.write(*planned(store))
     seen: list[str] = []
     open_files = catalog.open_files
@@ -536,7 +540,7 @@ def test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored(
     the journal for a file that the list did not have then.
     """
     store = recorded(tmp_path, 10, layout)
-    store.accept(minutes(1_500, 1_505))
+    store.journal.accept(minutes(1_500, 1_505))
     reads: list[str] = []
 
     def read_by(name: str) -> Callable[[JournalView], Any]:
@@ -555,7 +559,7 @@ def test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored(
         monkeypatch.setattr(JournalView, name, read_by(name))
     assert store.look_through({BTC: at(5)}) == {BTC: [span(5, 10), span(1_500, 1_505)]}
     assert {*reads} == {"open_times", "files"}
-    assert store.rows() == 0
+    assert store.journal.rows() == 0
     store.close()
 
 
@@ -572,34 +576,34 @@ class _Life:
 
     def __attrs_post_init__(self) -> None:
         self.store = open_store(self.path, self.layout)
-        self.store.settle([], {BTC: SeriesAccount(at(0), at(0))})
+        self.store.journal.settle([], {BTC: SeriesAccount(at(0), at(0))})
 
     def accept(self, skipped: int, count: int) -> None:
         first = self.next_minute + skipped
         self.next_minute = first + count
         batch = minutes(first, self.next_minute)
-        self.store.accept(batch)
+        self.store.journal.accept(batch)
         self.received |= {item.candle.open_time_ms for item in batch}
 
     def refill(self, closes: bool) -> None:
-        for one in self.store.asked_for([BTC])[:2]:
+        for one in self.store.journal.pending_gaps([BTC])[:2]:
             times = [*BTC.interval.open_times_ms(one.span)][: 0 if closes else 2]
             found = tuple(make_candle(ms) for ms in times)
             reason = Reason.EXCHANGE_HAD_NONE if closes else None
-            self.store.refill([FetchResult(BTC, one.span, found, Source.REST, reason)])
+            self.store.journal.refill([FetchResult(BTC, one.span, found, Source.REST, reason)])
 
     def fill(self) -> None:
-        for one in self.store.asked_for([BTC])[:1]:
+        for one in self.store.journal.pending_gaps([BTC])[:1]:
             rows = table_of(BTC, [make_candle(ms) for ms in BTC.interval.open_times_ms(one.span)])
-            merged = self.store.fill_in(rows, BTC, self.store.files())
-            self.store.keep_filled(BTC, merged, [one.span], [])
+            merged = self.store.fill_in(rows, BTC, self.store.journal.files())
+            self.store.journal.keep_filled(BTC, merged, [one.span], [])
 
     def settle(self) -> None:
         due = Span(at(0), at(self.next_minute)) if self.next_minute else None
         if due is not None:
             gaps = BTC.interval.gaps(due, sorted(self.received))
             found = [Gap(BTC, gap, due.to_ms, Reason.NOT_RECEIVED) for gap in gaps]
-            self.store.settle(found, {BTC: SeriesAccount(at(0), due.to_ms)})
+            self.store.journal.settle(found, {BTC: SeriesAccount(at(0), due.to_ms)})
 
     def harm(self, how: str, which: int) -> None:
         files = sorted(file for file in self.path.rglob("*.p*qu*t") if ".kline" not in str(file))
@@ -615,8 +619,8 @@ class _Life:
             cut(files[which % len(files)])
 
     def write_only(self) -> None:
-        for merge in plan_merges(self.store.layout, BTC, self.store.take(BTC))[:1]:
-            self.store.write(merge, self.store.listed([merge.path]).get(merge.path))
+        for merge in plan_merges(self.store.layout, BTC, self.store.journal.take(BTC))[:1]:
+            self.store.write(merge, self.store.journal.listed([merge.path]).get(merge.path))
         self.reopen()
 
     def reopen(self) -> None:
@@ -624,7 +628,7 @@ class _Life:
         self.store = open_store(self.path, self.layout)
         if adopt(self.store):
             event("a loss was found at a start")
-        mark_ms = self.store.accounts()[BTC].watermark_ms
+        mark_ms = self.store.journal.accounts()[BTC].watermark_ms
         # It sets aside what no entry lists and nobody can read: a reader would stumble over it.
         stored = self.store.look_through({BTC: mark_ms})[BTC]
         assert holes(self.path) == []

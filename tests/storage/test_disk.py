@@ -14,7 +14,7 @@ from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.listing import Listing
 from kline_trio.storage.check import check
 from kline_trio.storage.disk import disk_errors, make_folders, move_durably
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import journal_path, scratch, universe_path
 from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
@@ -167,7 +167,7 @@ def view(folder: Path) -> None:
 def merge_one(folder: Path) -> None:
     store = Store.open(folder, None)
     try:
-        store.accept(minutes(5, 9))
+        store.journal.accept(minutes(5, 9))
         merge_all(store)
     finally:
         store.close()

@@ -87,7 +87,7 @@ def test_no_flipped_bit_in_a_page_is_read(tmp_path: Path) -> None:
     """Each page is compared with its CRC: without it, some of these bits change a value."""
     store = open_store(tmp_path)
     rows = [make_candle(nth_open_time_ms(BTC, n), 1.0 + n % 7, trade_num=n * n) for n in range(200)]
-    store.accept(receive(BTC, *rows))
+    store.journal.accept(receive(BTC, *rows))
     merge_all(store)
     store.close()
     path = tmp_path / "spot_BTCUSDT_1m.pqt"

@@ -14,7 +14,7 @@ import pytest
 from kline_trio.errors import DamagedError, DiskError, StoreInUseError
 from kline_trio.storage import held
 from kline_trio.storage.coverage import write_coverage
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import (
     HOUSE,
     coverage_path,
@@ -131,7 +131,7 @@ def test_nothing_is_accepted_into_a_journal_that_is_not_ours_any_more(
     store.check_held()
     change(journal_path(tmp_path))
     with pytest.raises(DiskError, match=r"journal.sqlite\S* was .* the recorder had it open"):
-        store.accept(minutes(5, 6))
+        store.journal.accept(minutes(5, 6))
     with pytest.raises(DiskError, match="Start the recorder again"):
         store.check_held()
     with pytest.raises(DiskError):
@@ -151,7 +151,7 @@ def test_what_is_taken_away_during_a_commit_is_not_spoken_of(
 
     monkeypatch.setattr(held.JournalFile, "note", unlink_then_note)
     with pytest.raises(DiskError, match="deleted"):
-        store.accept(minutes(3, 4))
+        store.journal.accept(minutes(3, 4))
     monkeypatch.undo()
     with pytest.raises(DiskError):
         store.close()
@@ -170,8 +170,8 @@ def test_a_journal_that_was_taken_away_is_written_anew_at_the_end(
     assert "all that it held was written anew" in caplog.text
     assert len(read(tmp_path, *_btc())) == 5
     again = open_store(tmp_path)
-    assert again.rows() == 3
-    assert len(again.files()) == 1
+    assert again.journal.rows() == 3
+    assert len(again.journal.files()) == 1
     merge_all(again)
     again.close()
     assert len(read(tmp_path, *_btc())) == 5
@@ -186,7 +186,7 @@ def test_a_store_that_is_moved_as_a_whole_keeps_all_of_it(tmp_path: Path) -> Non
     store = write_minutes(tmp_path / "here", 2, 3)
     (tmp_path / "here").rename(tmp_path / "there")
     with pytest.raises(DiskError, match="moved"):
-        store.accept(minutes(5, 6))
+        store.journal.accept(minutes(5, 6))
     with pytest.raises(DiskError):
         store.close()
     assert not (tmp_path / "here").exists()
@@ -239,7 +239,7 @@ def test_a_store_that_works_finds_nothing_changed(tmp_path: Path) -> None:
     """Also while others read it, and over many checkpoints."""
     store = open_store(tmp_path)
     for first in range(0, 6_000, 500):
-        store.accept(minutes(first, first + 500))
+        store.journal.accept(minutes(first, first + 500))
         store.check_held()
         with journal_view(tmp_path) as view:
             assert view.newest_ms()
@@ -305,10 +305,10 @@ def test_a_candle_file_s_place_can_be_taken_by_what_is_no_file(
 ) -> None:
     """It is set aside: neither waited for without end nor a reason to stop."""
     store = write_minutes(tmp_path, 2, 3)
-    [file] = store.files()
+    [file] = store.journal.files()
     (tmp_path / file.path).unlink()
     make(tmp_path / file.path)
-    store.adopt(store.changed_files(store.files()))
+    store.journal.adopt(store.changed_files(store.journal.files()))
     make(tmp_path / file.path)
     merge_all(store)
     store.close()
@@ -326,7 +326,7 @@ def test_what_lets_no_file_be_made_is_set_aside(
 ) -> None:
     """A link to itself in the place of a file, and of its folder; and a file in the folder's."""
     store = write_minutes(tmp_path, 2, 3, LAYOUTS[2])
-    [file] = store.files()
+    [file] = store.journal.files()
     places = [tmp_path / file.path, tmp_path / file.path.parent, tmp_path / "klines"]
     for nth, place in enumerate(places, 1):
         for again in (False, True):
@@ -335,10 +335,10 @@ def test_what_lets_no_file_be_made_is_set_aside(
             place.unlink(missing_ok=True)
             make(place)
             if again:
-                store.accept(minutes(5 + nth, 6 + nth))
+                store.journal.accept(minutes(5 + nth, 6 + nth))
                 merge_all(store)
             else:
-                store.adopt(store.changed_files(store.files()))
+                store.journal.adopt(store.changed_files(store.journal.files()))
                 assert not os.path.lexists(place)
     store.close()
     assert read(tmp_path, *_btc())["trade_num"].count() == 1

@@ -16,9 +16,9 @@ from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage.holes import Holdings, common, holdings, unlisted_files
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.ledger import Gap, Ledger, Reason, SeriesAccount, State
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.ledger import Gap, Ledger, Reason, SeriesAccount, State
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
@@ -130,7 +130,7 @@ def test_all_rows_of_files_and_journal_are_seen_once(
         for series in data.draw(st.sets(st.sampled_from(SERIES))):
             chosen = sorted(data.draw(st.sets(st.integers(0, 20))))
             candles = [make_candle(at(n, series)) for n in chosen]
-            store.accept(receive(series, *candles))
+            store.journal.accept(receive(series, *candles))
             model.setdefault(series, set()).update(candle.open_time_ms for candle in candles)
         if data.draw(st.booleans()):
             merge_all(store)
@@ -168,7 +168,7 @@ def test_rows_of_another_programs_making_are_read_as_they_are(tmp_path: Path) ->
 
 def test_a_damaged_file_is_told_and_holds_nothing(tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 50, 2)
-    store.settle([], {BTC: SeriesAccount(at(0), at(52))})
+    store.journal.settle([], {BTC: SeriesAccount(at(0), at(52))})
     store.close()
     [file] = tmp_path.glob("*.pqt")
     file.write_bytes(file.read_bytes()[:-50])
@@ -183,7 +183,7 @@ def test_a_damaged_file_is_told_and_holds_nothing(tmp_path: Path) -> None:
 def test_a_damaged_row_group_is_told_and_the_others_count(tmp_path: Path) -> None:
     """Of a group with gaps the times are read, and their pages have checksums."""
     store = open_store(tmp_path)
-    store.accept([*minutes(0, 100), *minutes(101, 200)])
+    store.journal.accept([*minutes(0, 100), *minutes(101, 200)])
     merge_all(store)
     store.close()
     [file] = tmp_path.glob("*.pqt")
@@ -200,9 +200,11 @@ def test_only_files_with_pending_candles_are_read(tmp_path: Path) -> None:
     """And of these it is told which of the pending candles are stored."""
     store = open_store(tmp_path, LAYOUTS[2])  # a file a day
     day = 1_440
-    store.accept([*minutes(0, 10), *minutes(day, day + 10), *minutes(3 * day, 3 * day + 10)])
+    store.journal.accept(
+        [*minutes(0, 10), *minutes(day, day + 10), *minutes(3 * day, 3 * day + 10)]
+    )
     merge_all(store)
-    store.settle([absent(day + 5, day + 12), absent(2 * day, 2 * day + 5)], {})
+    store.journal.settle([absent(day + 5, day + 12), absent(2 * day, 2 * day + 5)], {})
     [one] = holdings(tmp_path, fail, [BTC], None, Layout(LAYOUTS[2]))
     assert one.rows == (span(day, day + 10),)
     assert one.stored_pending() == (span(day + 5, day + 10),)
@@ -230,8 +232,8 @@ def test_a_recorder_at_work_causes_no_holes(tmp_path: Path) -> None:
     def work() -> None:
         minute = 5
         while not stop.is_set():
-            store.accept(minutes(minute, minute + 1))
-            store.settle([], {BTC: SeriesAccount(at(0), at(minute + 1))})
+            store.journal.accept(minutes(minute, minute + 1))
+            store.journal.settle([], {BTC: SeriesAccount(at(0), at(minute + 1))})
             merge_all(store)
             minute += 1
 
@@ -251,10 +253,10 @@ def test_a_recorder_at_work_causes_no_holes(tmp_path: Path) -> None:
 def holed(tmp_path: Path) -> Store:
     """Two silent holes, and pending candles of which some are stored, in files and journal."""
     store = open_store(tmp_path)
-    store.accept([*minutes(0, 10), *minutes(12, 20)])
+    store.journal.accept([*minutes(0, 10), *minutes(12, 20)])
     merge_all(store)
-    store.accept(minutes(25, 30))
-    store.settle(
+    store.journal.accept(minutes(25, 30))
+    store.journal.settle(
         [absent(8, 10), absent(20, 22), absent(28, 31)], {BTC: SeriesAccount(at(0), at(35))}
     )
     return store
@@ -262,7 +264,7 @@ def holed(tmp_path: Path) -> Store:
 
 def ledger(path: Path) -> list[tuple[Span, str, str]]:
     with journal_view(path) as journal:
-        return [(one.span, str(one.reason), str(one.state)) for one in journal.absences()]
+        return [(one.span, str(one.reason), str(one.state)) for one in journal.gaps()]
 
 
 AFTER = [
@@ -278,23 +280,23 @@ AFTER = [
 
 def test_holes_become_gaps_and_stored_pending_candles_filled(holed: Store) -> None:
     [look] = holdings(holed.path, fail)
-    assert holed.compare(look) == 2 + 3 + 4
+    assert holed.journal.compare(look) == 2 + 3 + 4
     assert ledger(holed.path) == AFTER
     [again] = holdings(holed.path, fail)
     assert (again.missing(), again.stored_pending()) == ((), ())
-    assert holed.compare(again) == 0
+    assert holed.journal.compare(again) == 0
     assert ledger(holed.path) == AFTER
     # They are asked for like any other gap, and filled when they come.
-    assert len(holed.asked_for([BTC])) == 5
-    holed.accept(minutes(10, 11))
+    assert len(holed.journal.pending_gaps([BTC])) == 5
+    holed.journal.accept(minutes(10, 11))
     assert (span(10, 11), "found missing", "filled") in ledger(holed.path)
     holed.close()
 
 
 def test_what_came_after_the_look_is_no_gap(holed: Store) -> None:
     [look] = holdings(holed.path, fail)
-    holed.accept(minutes(11, 12))
-    assert holed.compare(look) == 1 + 3 + 4
+    holed.journal.accept(minutes(11, 12))
+    assert holed.journal.compare(look) == 1 + 3 + 4
     assert (span(10, 11), "found missing", "pending") in ledger(holed.path)
     holed.close()
 
@@ -303,12 +305,12 @@ def test_a_merge_after_the_look_calls_for_another_look(holed: Store) -> None:
     """What came after the look may be in a file by now."""
     before = ledger(holed.path)
     [look] = holdings(holed.path, fail)
-    holed.accept(minutes(11, 12))
+    holed.journal.accept(minutes(11, 12))
     merge_all(holed)
-    assert holed.compare(look) is None
+    assert holed.journal.compare(look) is None
     assert ledger(holed.path) == before
     [look] = holdings(holed.path, fail)
-    assert holed.compare(look) == 1 + 3 + 4
+    assert holed.journal.compare(look) == 1 + 3 + 4
     holed.close()
 
 
@@ -317,7 +319,7 @@ def test_a_comparison_is_written_whole_or_not_at_all(
 ) -> None:
     """Whenever it is cut off, the series is compared again."""
     before = ledger(holed.path)
-    holed._journal._connection.execute("UPDATE series SET is_compared = 0")
+    holed.journal._connection.execute("UPDATE series SET is_compared = 0")
     [look] = holdings(holed.path, fail)
     change, calls = Ledger.change, itertools.count()
 
@@ -329,11 +331,11 @@ def test_a_comparison_is_written_whole_or_not_at_all(
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "change", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            holed.compare(look)
+            holed.journal.compare(look)
     assert ledger(holed.path) == before
     with journal_view(holed.path) as journal:
         assert journal.to_compare() == {BTC: True}
-    assert holed.compare(look) == 9
+    assert holed.journal.compare(look) == 9
     with journal_view(holed.path) as journal:
         assert journal.to_compare() == {BTC: False}
     holed.close()
@@ -341,15 +343,15 @@ def test_a_comparison_is_written_whole_or_not_at_all(
 
 def test_a_filled_row_of_the_ledger_does_not_explain_a_lost_candle(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    store.accept([*minutes(0, 5), *minutes(6, 10)])
-    store.settle([absent(5, 6)], {BTC: SeriesAccount(at(0), at(10))})
+    store.journal.accept([*minutes(0, 5), *minutes(6, 10)])
+    store.journal.settle([absent(5, 6)], {BTC: SeriesAccount(at(0), at(10))})
     merge_all(store)
     older = (tmp_path / "spot_BTCUSDT_1m.pqt").read_bytes()
-    store.accept(minutes(5, 6))
+    store.journal.accept(minutes(5, 6))
     merge_all(store)
     (tmp_path / "spot_BTCUSDT_1m.pqt").write_bytes(older)
     [look] = holdings(tmp_path, fail)
     assert look.missing() == (span(5, 6),)
-    assert store.compare(look) == 1
+    assert store.journal.compare(look) == 1
     assert ledger(tmp_path) == [(span(5, 6), "found missing", "pending")]
     store.close()

@@ -35,11 +35,12 @@ from kline_trio.storage.reader import read, series
 from tests.storage.support import *
 folder, layout = Path(sys.argv[1]), ascii_layout(sys.argv[2])
 store = open_store(folder, layout)
-store.accept(receive(CHINESE, *(make_candle(nth_open_time_ms(CHINESE, n)) for n in range(3))))
+candles = [make_candle(nth_open_time_ms(CHINESE, n)) for n in range(4)]
+store.journal.accept(receive(CHINESE, *candles[:3]))
 merge_all(store)
-store.accept(receive(CHINESE, make_candle(nth_open_time_ms(CHINESE, 3))))
+store.journal.accept(receive(CHINESE, candles[3]))
 merge_all(store)
-assert store.changed_files(store.files()) == []
+assert store.changed_files(store.journal.files()) == []
 assert len(store.look_through({CHINESE: 0})[CHINESE]) == 1
 store.close()
 assert series(folder) == [CHINESE]
@@ -65,11 +66,11 @@ def test_a_store_is_the_same_under_every_locale(locale: str, layout: str, tmp_pa
     write_in(locale, tmp_path, layout)
     times = [nth_open_time_ms(CHINESE, n) for n in range(4)]
     store = open_store(tmp_path / "data", layout)
-    listed = {tmp_path / "data" / file.path for file in store.files()}
+    listed = {tmp_path / "data" / file.path for file in store.journal.files()}
     assert listed == {tmp_path / "data" / store.layout.path(CHINESE, ms) for ms in times}
     assert all(path.is_file() for path in listed)
-    assert store.changed_files(store.files()) == []
-    store.accept(receive(CHINESE, make_candle(times[3], 2.0)))
+    assert store.changed_files(store.journal.files()) == []
+    store.journal.accept(receive(CHINESE, make_candle(times[3], 2.0)))
     merge_all(store)
     store.close()
     assert len(read(tmp_path / "data", "usdt_futures", CHINESE.symbol, "1w")) == 4

@@ -50,11 +50,11 @@ def data(
         rows = 0
         for more in (1_430, 30, 3):
             for series in (BTC, CHINESE, COIN):
-                store.accept(receive(series, *candles(series, rows, rows + more)))
+                store.journal.accept(receive(series, *candles(series, rows, rows + more)))
             rows += more
             merge_all(store)
             # And some that no file has yet.
-            store.accept(receive(BTC, *candles(BTC, rows, rows + 2)))
+            store.journal.accept(receive(BTC, *candles(BTC, rows, rows + 2)))
             yield rows
 
     yield grow

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage import parquet
-from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import open_parquet, read_groups
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.pending import PendingCandle
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.parquet import FileMerge, perform, plan_merges
 from kline_trio.storage.table import table_of
-from kline_trio.storage.waiting import PendingCandle
 from tests.storage.support import (
     BTC,
     COIN,

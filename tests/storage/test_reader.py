@@ -23,9 +23,9 @@ import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span
-from kline_trio.storage import journal_tables
 from kline_trio.storage.catalog import first_stored_ms, last_end_ms
-from kline_trio.storage.ledger import FetchResult
+from kline_trio.storage.journal import schema
+from kline_trio.storage.journal.ledger import FetchResult
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import begins_of, table_of
 from tests.storage.support import (
@@ -73,9 +73,9 @@ def test_the_first_stored_candle_of_a_span_is_found_in_files_and_journal(
     """Minutes 0 to 2 and 10 to 12 are in files, 20 waits in the journal."""
     store = open_store(tmp_path, layout)
     for first, end in ((0, 3), (10, 13)):
-        store.accept(minutes(first, end))
+        store.journal.accept(minutes(first, end))
         merge_all(store)
-    store.accept(minutes(20, 21))
+    store.journal.accept(minutes(20, 21))
     for from_minute, to_minute, wanted in (
         (0, 99, 0), (1, 99, 1), (3, 99, 10), (12, 99, 12), (13, 99, 20),
         (21, 99, None), (3, 10, None), (13, 20, None), (0, 0, None),
@@ -159,14 +159,14 @@ def test_arguments_that_mean_nothing_are_refused(
 def test_a_candle_is_readable_the_moment_it_is_accepted(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     for count in range(1, 4):
-        store.accept(minutes(count - 1, count))
+        store.journal.accept(minutes(count - 1, count))
         assert begins(read_btc(tmp_path)) == [*range(count)]
     store.close()
 
 
 def test_the_journal_wins_over_the_file(tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 3, 0)
-    store.accept(minutes(1, 2, value=9.0))
+    store.journal.accept(minutes(1, 2, value=9.0))
     assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
     merge_all(store)
     store.close()
@@ -176,11 +176,11 @@ def test_the_journal_wins_over_the_file(tmp_path: Path) -> None:
 def test_what_rest_says_of_a_stored_candle_is_never_shown(tmp_path: Path) -> None:
     """The merge keeps the stream's value, so a reader must not see another one until then."""
     store = open_store(tmp_path)
-    store.accept(minutes(0, 3, value=1.5))
+    store.journal.accept(minutes(0, 3, value=1.5))
     merge_all(store)
     there = tuple(make_candle(START_MS + n * 60_000, 1.7) for n in range(1, 4))
     span = Span(START_MS, START_MS + 4 * 60_000)
-    store.refill([FetchResult(BTC, span, there, Source.REST)])
+    store.journal.refill([FetchResult(BTC, span, there, Source.REST)])
     assert list(read_btc(tmp_path)["close"]) == [1.5, 1.5, 1.5, 1.7]
     merge_all(store)
     store.close()
@@ -189,26 +189,30 @@ def test_what_rest_says_of_a_stored_candle_is_never_shown(tmp_path: Path) -> Non
 
 def test_a_waiting_repair_is_shown(tmp_path: Path) -> None:
     store = write_minutes(tmp_path, 3, 0)
-    store.accept(minutes(1, 2, value=9.0), Source.REPAIR)
+    store.journal.accept(minutes(1, 2, value=9.0), Source.REPAIR)
     assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
     merge_all(store)
     store.close()
     assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
 
 
-def test_journals_without_sources_are_read(tmp_path: Path) -> None:
-    """Before version 3 only the stream brought candles."""
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_journals_without_sources_are_read(is_recorded: bool, tmp_path: Path) -> None:
+    """Before version 3 only the stream brought candles. A recorder may hold such a journal."""
     write_minutes(tmp_path, 3, 0).close()
     path = tmp_path / ".kline_trio" / "journal.sqlite"
     path.unlink()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for step in journal_tables._STEPS[:2]:
+        connection.execute(f"PRAGMA journal_mode = {'WAL' if is_recorded else 'DELETE'}")
+        for step in schema._STEPS[:2]:
             connection.executescript(step)
         connection.execute("PRAGMA user_version = 2")
         connection.execute("INSERT INTO series VALUES (1, 'spot', 'BTCUSDT', '1m')")
         value = (START_MS + 60_000, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 7, 9.0, 9.0)
         connection.execute(f"INSERT INTO candle VALUES (1, 1{', ?' * 10})", value)
-    assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
+        if not is_recorded:
+            connection.close()
+        assert list(read_btc(tmp_path)["close"]) == [1.0, 9.0, 1.0]
 
 
 _deeds = st.lists(
@@ -255,14 +259,14 @@ def test_what_is_read_before_a_merge_is_what_is_read_after_it(
             store.close()
             store = open_store(path, layout)
         elif deed in (Source.STREAM, Source.REPAIR):
-            store.accept(receive(BTC, *brought), Source(deed))
+            store.journal.accept(receive(BTC, *brought), Source(deed))
             waiting |= dict.fromkeys(times, (value, True))
         elif deed == Source.ARCHIVE:
             merged = store.fill_in(table_of(BTC, brought), BTC)
-            store.keep_filled(BTC, merged, [span], [])
+            store.journal.keep_filled(BTC, merged, [span], [])
             filed = dict.fromkeys(times, value) | filed
         else:
-            store.refill([FetchResult(BTC, span, tuple(brought), Source.REST)])
+            store.journal.refill([FetchResult(BTC, span, tuple(brought), Source.REST)])
             waiting = dict.fromkeys(times, (value, False)) | waiting
         table = stored_table(path, BTC)
         found = [] if table is None else [begins_of(table), table["close"].to_pylist()]
@@ -301,7 +305,7 @@ def test_what_is_merged_while_it_is_read_is_read(
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_groups", read_and_merge)
     assert begins(read_btc(tmp_path)) == [0, 1, 2, 3, 4]
-    assert store.rows() == 0, "it was merged meanwhile"
+    assert store.journal.rows() == 0, "it was merged meanwhile"
     store.close()
 
 
@@ -367,7 +371,7 @@ def test_a_series_that_is_not_there_is_told_with_what_is(tmp_path: Path) -> None
 
 def test_months_and_minutes_never_share_a_file(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    store.accept([*minutes(0, 1), *receive(MONTHLY, make_candle(1_704_067_200_000))])
+    store.journal.accept([*minutes(0, 1), *receive(MONTHLY, make_candle(1_704_067_200_000))])
     merge_all(store)
     store.close()
     assert sorted(path.name for path in tmp_path.glob("*.pqt")) == [
@@ -437,7 +441,7 @@ def test_what_is_read_is_what_was_accepted_the_last_value_of_each(
     store = open_store(path, layout)
     for step in steps:
         if isinstance(step, list):
-            store.accept(step)
+            store.journal.accept(step)
             apply(model, step)
         elif step == "merge":
             merge_all(store)
@@ -468,7 +472,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9_at_any_moment(tmp_path: Path) ->
         "from tests.storage.support import *\n"
         "store = open_store(Path(sys.argv[1]))\n"
         "for n in itertools.count(int(sys.argv[2])):\n"
-        "    store.accept(minutes(n, n + 1))\n"
+        "    store.journal.accept(minutes(n, n + 1))\n"
         "    print(n, flush=True)\n"
         "    if n % 3 == 0: merge_all(store)\n"
     )

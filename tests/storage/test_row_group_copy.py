@@ -14,12 +14,12 @@ import pytest
 from kline_trio.candle import Series
 from kline_trio.errors import DiskError
 from kline_trio.storage import files, parquet, row_group_copy
-from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import crc32_on, read_groups
 from kline_trio.storage.footer import Footer
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.pending import PendingCandle
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.parquet import perform, plan_merges
-from kline_trio.storage.waiting import PendingCandle
 from tests.storage.support import BTC, START_MS, make_candle, nth_open_time_ms, torn
 
 ROWS = 4

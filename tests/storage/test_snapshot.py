@@ -14,7 +14,7 @@ from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError, DiskFullError, StoreInUseError
 from kline_trio.storage.check import check
 from kline_trio.storage.held import lock_folder
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import universe_path
 from kline_trio.storage.reader import read
 from kline_trio.storage.snapshot import Snapshot, snapshot
@@ -41,14 +41,14 @@ def test_a_snapshot_is_the_store_without_its_bytes(tmp_path: Path) -> None:
     read_from = [read(tmp_path / one, "spot", "BTCUSDT", "1m") for one in ("data", "copy")]
     assert read_from[0].equals(read_from[1])
     store = open_store(tmp_path / "copy")
-    assert store.rows() == 2
+    assert store.journal.rows() == 2
     store.close()
 
 
 def test_what_comes_later_is_not_in_it(tmp_path: Path) -> None:
     store = write_minutes(tmp_path / "data", 5, 2)
     snapshot(tmp_path / "data", tmp_path / "copy")
-    store.accept(minutes(0, 20, value=9.0))
+    store.journal.accept(minutes(0, 20, value=9.0))
     merge_all(store)
     store.close()
     frame = read(tmp_path / "copy", "spot", "BTCUSDT", "1m")
@@ -67,7 +67,7 @@ def test_beside_a_recorder_nothing_is_missed_and_nothing_is_amiss(
     def work() -> None:
         nonlocal accepted
         while not stop.is_set():
-            store.accept(minutes(accepted, accepted + 7))
+            store.journal.accept(minutes(accepted, accepted + 7))
             accepted += 7
             merge_all(store)
 
@@ -279,7 +279,7 @@ def test_beside_a_recorder_a_copy_misses_nothing(tmp_path: Path, other_disk: Pat
     def work() -> None:
         count = 5
         while not stop.is_set():
-            store.accept(minutes(count, count + 7))
+            store.journal.accept(minutes(count, count + 7))
             merge_all(store)
             count += 7
 

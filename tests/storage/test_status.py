@@ -22,7 +22,7 @@ from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.storage import status as module
-from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount, State
 from kline_trio.storage.paths import universe_path
 from kline_trio.storage.status import StoreStatus, status
 from kline_trio.storage.store import Store
@@ -57,16 +57,16 @@ def absent(first: int, end: int, state: State = State.PENDING) -> Gap:
 def store(tmp_path: Path) -> Store:
     """20 minutes of BTC, accounted for up to there, in files and journal."""
     store = open_store(tmp_path / "data")
-    store.accept(minutes(0, 15))
+    store.journal.accept(minutes(0, 15))
     merge_all(store)
-    store.accept(minutes(15, 20))
-    store.settle([], {BTC: SeriesAccount(at(0), at(20))})
+    store.journal.accept(minutes(15, 20))
+    store.journal.settle([], {BTC: SeriesAccount(at(0), at(20))})
     return store
 
 
 def stop(store: Store, minute: float, local_ms: int = LOCAL_MS) -> None:
     """What an orderly end of a recorder leaves."""
-    store.beat(None, {"spot": at(minute)}, local_ms)
+    store.journal.beat(None, {"spot": at(minute)}, local_ms)
     store.close()
 
 
@@ -77,7 +77,7 @@ def of(found: StoreStatus, series: Series = BTC) -> module.SeriesStatus:
 
 def test_while_a_recorder_runs_the_exchanges_time_that_it_kept_counts(store: Store) -> None:
     """Not the local time since: a simulated exchange runs 60 times faster, or 600."""
-    store.beat(os.getpid(), {"spot": at(20.1)}, LOCAL_MS)
+    store.journal.beat(os.getpid(), {"spot": at(20.1)}, LOCAL_MS)
     found = status(store.path, LOCAL_MS + 59_000)
     one = of(found)
     assert (found.recorder.pid, found.recorder.heard_ms) == (os.getpid(), LOCAL_MS)
@@ -88,9 +88,9 @@ def test_while_a_recorder_runs_the_exchanges_time_that_it_kept_counts(store: Sto
 
 
 def test_what_a_late_connection_may_bring_yet_is_in_flight(store: Store) -> None:
-    store.beat(os.getpid(), {"spot": at(21.5)}, LOCAL_MS)
+    store.journal.beat(os.getpid(), {"spot": at(21.5)}, LOCAL_MS)
     assert of(status(store.path, LOCAL_MS)).due == 20
-    store.beat(os.getpid(), {"spot": at(21.8)}, LOCAL_MS)
+    store.journal.beat(os.getpid(), {"spot": at(21.8)}, LOCAL_MS)
     one = of(status(store.path, LOCAL_MS))
     assert (one.due, one.unaccounted, one.holes) == (21, 1, 0)
     store.close()
@@ -119,9 +119,9 @@ def test_a_local_clock_that_was_set_back_takes_nothing_away(store: Store) -> Non
 
 def test_an_exchange_that_tells_no_later_time_stands_still(store: Store) -> None:
     """Its heartbeats go on, and the exchange's time in them does not."""
-    store.beat(os.getpid(), {"spot": at(20)}, LOCAL_MS)
+    store.journal.beat(os.getpid(), {"spot": at(20)}, LOCAL_MS)
     for minute in range(1, 6):
-        store.beat(os.getpid(), {"spot": at(20)}, LOCAL_MS + minute * 60_000)
+        store.journal.beat(os.getpid(), {"spot": at(20)}, LOCAL_MS + minute * 60_000)
     found = status(store.path, LOCAL_MS + 310_000)
     assert found.recorder.heard_ms == LOCAL_MS + 300_000
     assert "it tells no later one" in found.clocks["spot"].source
@@ -131,7 +131,7 @@ def test_an_exchange_that_tells_no_later_time_stands_still(store: Store) -> None
 
 def test_after_a_kill_candles_beyond_the_last_heartbeat_do_not_hurt(store: Store) -> None:
     """At sixty times the speed an hour of candles can lie between two heartbeats."""
-    store.beat(None, {"spot": at(5)}, LOCAL_MS)
+    store.journal.beat(None, {"spot": at(5)}, LOCAL_MS)
     store.close()
     one = of(status(store.path, LOCAL_MS))
     assert (one.due, one.stored, one.unexplained, one.behind_ms) == (20, 20, 0, 0)
@@ -145,7 +145,7 @@ def test_without_any_exchange_time_the_watermark_counts(store: Store) -> None:
 
 
 def test_a_series_that_is_recorded_no_more_is_due_up_to_its_watermark(store: Store) -> None:
-    store.settle([], {BTC: SeriesAccount(at(0), at(20), at(20))})
+    store.journal.settle([], {BTC: SeriesAccount(at(0), at(20), at(20))})
     stop(store, 100)
     one = of(status(store.path, LOCAL_MS))
     assert (one.due, one.unexplained, one.is_retired) == (20, 0, True)
@@ -154,12 +154,12 @@ def test_a_series_that_is_recorded_no_more_is_due_up_to_its_watermark(store: Sto
 def test_rows_are_counted_and_holes_told(tmp_path: Path) -> None:
     """A hole that the ledger does not know is neither complete nor explained."""
     store = open_store(tmp_path)
-    store.accept([*minutes(0, 5), *minutes(7, 10)])
+    store.journal.accept([*minutes(0, 5), *minutes(7, 10)])
     merge_all(store)
-    store.accept([*minutes(3, 5, 7.0), *minutes(10, 15)])
-    store.settle([absent(15, 18), absent(18, 19)], {BTC: SeriesAccount(at(0), at(20))})
+    store.journal.accept([*minutes(3, 5, 7.0), *minutes(10, 15)])
+    store.journal.settle([absent(15, 18), absent(18, 19)], {BTC: SeriesAccount(at(0), at(20))})
     span = Span(at(18), at(19))
-    store.refill([FetchResult(BTC, span, (), From.REST, Reason.EXCHANGE_HAD_NONE)])
+    store.journal.refill([FetchResult(BTC, span, (), From.REST, Reason.EXCHANGE_HAD_NONE)])
     store.close()
     one = of(status(tmp_path))
     # Those that wait and are in the file, too, are there once.
@@ -170,7 +170,7 @@ def test_rows_are_counted_and_holes_told(tmp_path: Path) -> None:
 
 
 def test_what_is_pending_and_stored_is_stored(store: Store) -> None:
-    store.settle([absent(14, 17)], {})
+    store.journal.settle([absent(14, 17)], {})
     store.close()
     one = of(status(store.path))
     assert (one.absent, one.complete_percent, one.unexplained) == ({}, 100.0, 0)
@@ -198,16 +198,18 @@ def test_journals_of_earlier_versions_are_measured_against_the_watermark(
 
 def test_a_status_beside_a_recorder_at_work_is_never_wrong(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    store.accept(minutes(0, 5))
+    store.journal.accept(minutes(0, 5))
     end = threading.Event()
 
     def work() -> None:
         minute = 5
         while not end.is_set():
-            store.settle([absent(minute, minute + 1)], {BTC: SeriesAccount(at(0), at(minute + 1))})
+            store.journal.settle(
+                [absent(minute, minute + 1)], {BTC: SeriesAccount(at(0), at(minute + 1))}
+            )
             candle = make_candle(at(minute))
             span = Span(at(minute), at(minute + 1))
-            store.refill([FetchResult(BTC, span, (candle,), From.REST)])
+            store.journal.refill([FetchResult(BTC, span, (candle,), From.REST)])
             merge_all(store)
             minute += 1
 
@@ -229,11 +231,11 @@ def test_a_pid_of_the_past_is_no_recorder(store: Store, monkeypatch: pytest.Monk
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     lock = store.path / ".kline_trio" / "lock"
-    store.beat(dead.pid, {}, LOCAL_MS)
+    store.journal.beat(dead.pid, {}, LOCAL_MS)
     assert status(store.path).recorder.pid is None  # this process holds it, and is no recorder
     lock.write_text(f"{dead.pid}\n")
     assert status(store.path).recorder.pid is None
-    store.beat(os.getpid(), {}, LOCAL_MS)
+    store.journal.beat(os.getpid(), {}, LOCAL_MS)
     lock.write_text(f"{os.getpid()}\n")
     assert status(store.path).recorder.pid == os.getpid()
     store.close()
@@ -258,7 +260,7 @@ def test_a_look_never_keeps_a_starting_recorder_out(store: Store) -> None:
 def test_thousands_of_series_take_seconds(tmp_path: Path) -> None:
     """By their footers: 300 files with 600,000 rows here."""
     store = open_store(tmp_path, LAYOUTS[1])
-    store.accept(minutes(0, 2_000))
+    store.journal.accept(minutes(0, 2_000))
     merge_all(store)
     [file] = tmp_path.rglob("*2024-01.parquet")
     for n in range(300):
@@ -273,7 +275,7 @@ def test_the_command_says_it_all(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: (LOCAL_MS + 300_000) / 1_000)
-    store.settle([absent(20, 22)], {BTC: SeriesAccount(at(0), at(23))})
+    store.journal.settle([absent(20, 22)], {BTC: SeriesAccount(at(0), at(23))})
     stop(store, 20.05)
     assert main(["status", str(store.path)]) == 1
     assert capsys.readouterr().out == (
@@ -335,7 +337,7 @@ def test_limits_that_are_not_kept_have_status_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: LOCAL_MS / 1_000)
-    store.settle([absent(20, 22)], {BTC: SeriesAccount(at(0), at(22))})
+    store.journal.settle([absent(20, 22)], {BTC: SeriesAccount(at(0), at(22))})
     stop(store, 23)
     assert main(["status", str(store.path), *options]) == (1 if told else 0)
     lines = capsys.readouterr().err.splitlines()
@@ -351,7 +353,7 @@ def test_a_series_of_the_configuration_that_is_not_there_is_too_old(
     monkeypatch.setattr(time, "time", lambda: LOCAL_MS / 1_000)
     month = Series("spot", "BTCUSDT", "1M")
     first_ms = nth_open_time_ms(month, 0)
-    store.settle([], {month: SeriesAccount(first_ms, first_ms)})
+    store.journal.settle([], {month: SeriesAccount(first_ms, first_ms)})
     stop(store, 20)
     file = store.path.parent / "recorder.toml"
     file.write_text('[streams.spot]\n1m = ["BTCUSDT", "ETHUSDT"]\n1M = ["BTCUSDT"]\n')
@@ -368,9 +370,9 @@ def test_what_a_recorder_is_naming_in_this_moment_is_looked_at_again(
     monkeypatch.setattr(
         time,
         "sleep",
-        lambda _: store.settle([absent(20, 21)], {BTC: SeriesAccount(at(0), at(21))}),
+        lambda _: store.journal.settle([absent(20, 21)], {BTC: SeriesAccount(at(0), at(21))}),
     )
-    store.beat(os.getpid(), {"spot": at(21.9)}, LOCAL_MS)
+    store.journal.beat(os.getpid(), {"spot": at(21.9)}, LOCAL_MS)
     assert main(["status", str(store.path)]) == 0
     said = capsys.readouterr().out
     assert f"a recorder runs (pid {os.getpid()})" in said
@@ -389,7 +391,7 @@ def test_a_damaged_file_is_named_and_the_others_are_told_of(
     name: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     futures = Series("usdt_futures", "BTCUSDT", "1m")
-    store.accept(receive(futures, make_candle(at(0))))
+    store.journal.accept(receive(futures, make_candle(at(0))))
     stop(store, 20.05)
     (store.path / name).write_bytes(b"junk")
     assert main(["status", str(store.path)]) == 1
@@ -400,8 +402,8 @@ def test_a_damaged_file_is_named_and_the_others_are_told_of(
 
 def test_a_market_without_a_clock_beside_one_with(store: Store) -> None:
     futures = Series("usdt_futures", "BTCUSDT", "1m")
-    store.accept(receive(futures, make_candle(at(0))))
-    store.settle([], {futures: SeriesAccount(at(0), at(1))})
+    store.journal.accept(receive(futures, make_candle(at(0))))
+    store.journal.settle([], {futures: SeriesAccount(at(0), at(1))})
     stop(store, 20)
     found = status(store.path, LOCAL_MS)
     assert of(found, futures).clock is None
@@ -425,7 +427,7 @@ def test_a_misspelt_symbol_is_named(
     luna, unseen = Series("spot", "LUNAUSDT", "1m"), Series("coin_futures", "BTCUSD", "1m")
     accounts = {one: SeriesAccount(at(8), at(20)) for one in (wrong, odd, luna, unseen)}
     pending = [attrs.evolve(absent(8, 20), series=one) for one in accounts]
-    store.settle(pending, accounts)
+    store.journal.settle(pending, accounts)
     store.close()
     assert main(["status", str(store.path)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import shutil
 import signal
@@ -23,11 +24,13 @@ from kline_trio.candle import Series, Source
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 from kline_trio.interval import Span
 from kline_trio.storage import salvage
+from kline_trio.storage import store as storage
 from kline_trio.storage.catalog import last_end_ms
-from kline_trio.storage.file_list import FileEntry  # noqa: TC001 - only locals are of it
-from kline_trio.storage.ledger import FetchResult
+from kline_trio.storage.journal.ledger import FetchResult
+from kline_trio.storage.journal.manifest import FileEntry, Totals
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.reader import read
+from kline_trio.storage.store import DiskSpace
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
     BTC,
@@ -70,15 +73,15 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
         store = open_store(path, template)
         for step in steps:
             if isinstance(step, list):
-                store.accept(step)
+                store.journal.accept(step)
                 apply(model, step)
             elif step == "plan" and not written:
                 # One merge of a file at a time, as behind the merge door.
                 planned = [
                     merge
-                    for waiting in store.pending()
+                    for waiting in store.journal.pending()
                     for merge in plan_merges(
-                        store.layout, waiting.series, store.take(waiting.series)
+                        store.layout, waiting.series, store.journal.take(waiting.series)
                     )
                 ]
             elif step == "write" and planned:
@@ -86,7 +89,7 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
                 planned.pop(0)
             elif step == "forget" and written:
                 merge, merged = written.pop(0)
-                store.forget(merged, merge.pending)
+                store.journal.forget(merged, merge.pending)
             elif step == "reopen":
                 store.close()
                 store = open_store(path, template)
@@ -104,7 +107,7 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
                 planned, written = [], []
             _check(path, model)
         merge_all(store)
-        assert store.rows() == 0
+        assert store.journal.rows() == 0
         store.close()
         _check(path, model)
 
@@ -120,13 +123,13 @@ def _check(path: Path, model: dict[Series, Rows]) -> None:
 def test_a_merge_that_finishes_late_does_no_harm(tmp_path: Path) -> None:
     """Written, but not forgotten, is written again: a crash between repeats work, no more."""
     store = write_minutes(tmp_path, 0, 3)
-    [merge] = plan_merges(store.layout, BTC, store.take(BTC))
+    [merge] = plan_merges(store.layout, BTC, store.journal.take(BTC))
     store.write(merge)
     store.close()
     store = open_store(tmp_path)
-    assert store.rows() == 3
+    assert store.journal.rows() == 3
     merge_all(store)
-    assert store.rows() == 0
+    assert store.journal.rows() == 0
     store.close()
     assert len(read(tmp_path, "spot", "BTCUSDT", "1m")) == 3
 
@@ -138,7 +141,7 @@ def test_a_held_store_is_refused_and_its_holder_named(tmp_path: Path) -> None:
         open_store(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert f"pid {os.getpid()}" in str(caught.value)
-    store.accept(minutes(2, 3))
+    store.journal.accept(minutes(2, 3))
     merge_all(store)
     store.close()
     open_store(tmp_path).close()
@@ -161,7 +164,7 @@ def test_the_refused_sweep_nothing(tmp_path: Path) -> None:
 def test_programs_that_the_holder_starts_do_not_hold_it(tmp_path: Path) -> None:
     """The lock's descriptor is closed on exec."""
     store = open_store(tmp_path)
-    assert fcntl.fcntl(store._lock, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    assert fcntl.fcntl(store._lock._file, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         store.close()
         open_store(tmp_path).close()
@@ -199,11 +202,11 @@ def test_an_accepted_candle_survives_kill(tmp_path: Path) -> None:
     """SIGKILL right after `accept` returned loses nothing: it is readable at once, and is merged
     by the next start.
     """
-    _killed_after("store = open_store(path)\nstore.accept(minutes(0, 7, 1.5))", tmp_path)
+    _killed_after("store = open_store(path)\nstore.journal.accept(minutes(0, 7, 1.5))", tmp_path)
     expected = table_of(BTC, [item.candle for item in minutes(0, 7, 1.5)]).to_pandas()
     assert read(tmp_path, "spot", "BTCUSDT", "1m").equals(expected)
     store = open_store(tmp_path)
-    assert store.rows() == 7
+    assert store.journal.rows() == 7
     merge_all(store)
     store.close()
     assert read(tmp_path, "spot", "BTCUSDT", "1m").equals(expected)
@@ -222,7 +225,7 @@ def test_a_kill_amid_a_merge_loses_nothing(tmp_path: Path) -> None:
     assert len(list(scratch.iterdir())) == 1
     store = open_store(tmp_path)
     assert list(scratch.iterdir()) == []
-    assert store.rows() == 4
+    assert store.journal.rows() == 4
     assert len(read(tmp_path, "spot", "BTCUSDT", "1m")) == 7
     store.close()
 
@@ -274,7 +277,7 @@ def test_a_journal_of_noise_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptu
     assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
     kept = tmp_path / ".kline_trio" / "quarantine" / "0001" / "journal.sqlite"
     assert kept.read_bytes() == noise
-    store.accept(minutes(3, 5))
+    store.journal.accept(minutes(3, 5))
     merge_all(store)
     store.close()
     assert len(read(tmp_path, "spot", "BTCUSDT", "1m")) == 5
@@ -284,7 +287,7 @@ def test_a_journal_of_noise_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptu
 def test_the_readable_rows_of_a_damaged_journal_are_taken_over(tmp_path: Path) -> None:
     """A page of noise costs the rows on it, and no others."""
     store = write_minutes(tmp_path, 2, 2_000)
-    files = store.files()
+    files = store.journal.files()
     store.close()
     journal = tmp_path / ".kline_trio" / "journal.sqlite"
     content = bytearray(journal.read_bytes())
@@ -293,10 +296,10 @@ def test_the_readable_rows_of_a_damaged_journal_are_taken_over(tmp_path: Path) -
     journal.write_bytes(content)
     store = open_store(tmp_path)
     assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
-    assert 1_800 <= store.rows() < 2_000
-    assert store.files() == files
+    assert 1_800 <= store.journal.rows() < 2_000
+    assert store.journal.files() == files
     sent = {item.candle for item in minutes(2, 2_002)}
-    assert {item.candle for item in store.take(BTC)} <= sent
+    assert {item.candle for item in store.journal.take(BTC)} <= sent
     merge_all(store)
     store.close()
     open_store(tmp_path).close()
@@ -309,14 +312,14 @@ def test_what_waited_from_rest_replaces_nothing_after_its_journal_was_damaged(
     store = write_minutes(tmp_path, 3, 0)
     there = tuple(make_candle(START_MS + n * 60_000, 9.0) for n in range(2, 5))
     span = Span(START_MS + 2 * 60_000, START_MS + 5 * 60_000)
-    store.refill([FetchResult(BTC, span, there, Source.REST)])
+    store.journal.refill([FetchResult(BTC, span, there, Source.REST)])
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / ".kline_trio/journal.sqlite")) as journal:
         journal.execute("DELETE FROM state")
         journal.commit()
     store = open_store(tmp_path)
     assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
-    assert {item.origin for item in store.take(BTC)} == {Source.REST}
+    assert {item.origin for item in store.journal.take(BTC)} == {Source.REST}
     merge_all(store)
     store.close()
     assert list(read(tmp_path, "spot", "BTCUSDT", "1m")["open"]) == [1.0, 1.0, 1.0, 9.0, 9.0]
@@ -338,8 +341,8 @@ def test_nonsense_in_the_journal_is_damage_too(damage: str, left: int, tmp_path:
         journal.execute(damage)
         journal.commit()
     store = open_store(tmp_path)
-    assert store.rows() == left
-    store.accept(minutes(20, 30))
+    assert store.journal.rows() == left
+    store.journal.accept(minutes(20, 30))
     merge_all(store)
     store.close()
     assert _quarantine(tmp_path) == ["0001/journal.sqlite"]
@@ -371,7 +374,7 @@ def test_taking_a_journal_over_can_be_cut_off_anywhere(
         with contextlib.suppress(DiskError):
             open_store(tmp_path).close()
     store = open_store(tmp_path)
-    assert 1_800 <= store.rows() < 2_000
+    assert 1_800 <= store.journal.rows() < 2_000
     store.close()
     assert {Path(name).name for name in _quarantine(tmp_path)} == {"journal.sqlite"}
 
@@ -386,8 +389,8 @@ def test_a_damaged_file_is_set_aside_and_recording_goes_on(
     content[100] ^= 1
     target.write_bytes(content)
     merge_all(store)
-    assert store.rows() == 0
-    assert [file.rows for file in store.files()] == [2]
+    assert store.journal.rows() == 0
+    assert [file.rows for file in store.journal.files()] == [2]
     store.close()
     assert len(read(tmp_path, "spot", "BTCUSDT", "1m")) == 2
     assert _quarantine(tmp_path) == ["0001/spot_BTCUSDT_1m.pqt"]
@@ -481,7 +484,7 @@ def test_stores_of_earlier_versions_are_opened_and_read(version: str, tmp_path: 
                 frame = read(path, series.trade_type, series.symbol, series.time_interval)
                 assert frame.equals(table_of(series, rows).to_pandas())
             store = open_store(path, template)
-            assert store.rows() == (0 if merge else 36)
+            assert store.journal.rows() == (0 if merge else 36)
             merge_all(store)
             store.close()
 
@@ -500,19 +503,19 @@ def test_a_newer_journal_is_named(tmp_path: Path) -> None:
 def test_errors_of_the_disk_are_named_everywhere(tmp_path: Path) -> None:
     """Whatever door they come through, they are DiskErrors with the path and their cause."""
     store = write_minutes(tmp_path, 0, 2)
-    taken = store.take(BTC)
+    taken = store.journal.take(BTC)
     [merge] = plan_merges(store.layout, BTC, taken)
     too_long = merge.path.with_name(f"{merge.path.name}{'x' * 300}")
     with pytest.raises(DiskError, match=r"spot_BTCUSDT_1m\.pqt") as caught:
         store.write(attrs.evolve(merge, path=too_long))
     assert isinstance(caught.value.__cause__, OSError)
-    store._journal._connection.execute("PRAGMA query_only = 1")
+    store.journal._connection.execute("PRAGMA query_only = 1")
     with pytest.raises(DiskError, match=r"journal\.sqlite") as caught:
-        store.accept(minutes(2, 3))
+        store.journal.accept(minutes(2, 3))
     assert isinstance(caught.value.__cause__, sqlite3.Error)
     with pytest.raises(DiskError, match=r"journal\.sqlite"):
-        store.forget(merged_file(BTC), taken)
-    assert store.rows() == 2
+        store.journal.forget(merged_file(BTC), taken)
+    assert store.journal.rows() == 2
     store.close()
 
 
@@ -521,11 +524,46 @@ def test_a_closed_store_is_a_bug_to_use(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.close()
     with pytest.raises(sqlite3.ProgrammingError):
-        store.accept(minutes(0, 1))
+        store.journal.accept(minutes(0, 1))
 
 
 def test_the_folders_above_are_made(tmp_path: Path) -> None:
     """A path that is missing altogether is made, and is absolute in the store."""
     store = open_store(tmp_path / "a" / "b" / "c")
     assert store.path == tmp_path / "a" / "b" / "c"
+    store.close()
+
+
+def test_days_follow_from_rows_a_day() -> None:
+    assert DiskSpace(1_440 * 40, 40).days_left([BTC]) == pytest.approx(1)
+    assert DiskSpace(1_440 * 40 * 10, 40).days_left([BTC, BTC]) == pytest.approx(5)
+    assert DiskSpace(400, 40).days_left([MONTHLY]) == pytest.approx(10 * 30.44, rel=0.01)
+    assert DiskSpace(400, 40).days_left([]) == math.inf
+
+
+def test_a_row_takes_what_rows_in_long_files_take() -> None:
+    """Short files are mostly footers: then 48 bytes are taken for granted."""
+    assert DiskSpace.beside(Totals(2, 2_000, 60_000), 7) == DiskSpace(7, 30)
+    assert DiskSpace.beside(Totals(2, 1_999, 60_000), 7) == DiskSpace(7, 48)
+    assert DiskSpace.beside(Totals(0, 0, 0), 7) == DiskSpace(7, 48)
+
+
+def test_a_store_tells_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "free_bytes", lambda _: 10**9)
+    store = write_minutes(tmp_path, 1_500, 3)
+    [file] = store.journal.files()
+    assert store.room() == DiskSpace(10**9, file.size_bytes / 1_500)
+    store.close()
+
+
+def test_a_disk_that_does_not_say_its_room_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> int:
+        raise OSError(5, "Input/output error")
+
+    store = open_store(tmp_path)
+    monkeypatch.setattr(storage, "free_bytes", refuse)
+    with pytest.raises(DiskError, match="Input/output error"):
+        store.room()
     store.close()

@@ -153,10 +153,10 @@ def test_recording_never_loads_pandas(tmp_path: Path) -> None:
         "from kline_trio.storage.catalog import last_end_ms\n"
         "path = Path(sys.argv[1])\n"
         "first = write_minutes(path, 3, 1)\n"
-        "first.accept(minutes(1, 2))\n"
+        "first.journal.accept(minutes(1, 2))\n"
         "store = open_store(path / 'other')\n"
-        "store.accept(minutes(5, 6)), merge_all(store), store.accept(minutes(2, 9))\n"
-        "merge_all(store), last_end_ms(path)\n"
+        "store.journal.accept(minutes(5, 6)), merge_all(store)\n"
+        "store.journal.accept(minutes(2, 9)), merge_all(store), last_end_ms(path)\n"
         "assert 'pandas' not in sys.modules",
         tmp_path,
     )

@@ -12,12 +12,13 @@ import kline_trio
 from kline_trio.candle import Candle, Series
 from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError, DamagedError, KlineTrioError
+from kline_trio.storage.journal.ledger import Reason, SeriesAccount
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Reason, SeriesAccount
 from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.table import table_of
 from kline_trio.storage.unite import UnitedSeries, common_layout, unite
+from tests.storage.journal.test_ledger import absent, at, candles, refill
 from tests.storage.support import (
     BTC,
     LAYOUTS,
@@ -33,7 +34,6 @@ from tests.storage.support import (
     receive,
     write_minutes,
 )
-from tests.storage.test_ledger import absent, at, candles, refill
 
 _stores = st.tuples(st.sampled_from(LAYOUTS), st.lists(batches(), max_size=4), st.booleans())
 
@@ -80,7 +80,7 @@ def test_uniting_is_symmetric_and_is_what_dicts_would_do(
             model: dict[Series, Rows] = {}
             store = open_store(path, layout)
             for batch in parts:
-                store.accept(batch)  # type: ignore[arg-type]
+                store.journal.accept(batch)  # type: ignore[arg-type]
                 apply(model, batch)  # type: ignore[arg-type]
                 if in_files:
                     merge_all(store)
@@ -105,8 +105,9 @@ def test_uniting_is_symmetric_and_is_what_dicts_would_do(
             frame = read(Path(name, "c"), series.trade_type, series.symbol, series.time_interval)
             assert frame.equals(table_of(series, ordered(rows)).to_pandas())
         reopened = open_store(Path(name, "c"), template)
-        assert reopened.rows() == 0
-        assert {str(file.path) for file in reopened.files()} == set(contents(Path(name, "c")))
+        assert reopened.journal.rows() == 0
+        placed = {str(file.path) for file in reopened.journal.files()}
+        assert placed == set(contents(Path(name, "c")))
         reopened.close()
 
 
@@ -115,8 +116,8 @@ def test_a_disagreement_names_both_values(order: str, tmp_path: Path) -> None:
     """As many trades are no win: the volume decides, whichever store is named first."""
     for name, value in (("a", 1.0), ("b", 2.0)):
         store = open_store(tmp_path / name)
-        store.accept(minutes(0, 3))
-        store.accept(minutes(1, 2, value))
+        store.journal.accept(minutes(0, 3))
+        store.journal.accept(minutes(1, 2, value))
         merge_all(store)
         store.close()
     [one] = unite([tmp_path / name for name in order], tmp_path / "c", Layout())
@@ -130,7 +131,7 @@ def test_a_disagreement_names_both_values(order: str, tmp_path: Path) -> None:
 def test_more_trades_win_over_more_volume(order: str, tmp_path: Path) -> None:
     for name, value, trades in (("a", 1.0, 9), ("b", 2.0, 8)):
         store = open_store(tmp_path / name)
-        store.accept(receive(BTC, make_candle(START_MS, value, trades)))
+        store.journal.accept(receive(BTC, make_candle(START_MS, value, trades)))
         store.close()
     [one] = unite([tmp_path / name for name in order], tmp_path / "c", Layout())
     [found] = one.disagreements
@@ -146,11 +147,11 @@ def test_what_waits_for_a_merge_is_united_as_the_merge_would_leave_it(
     for name in ("waiting", "merged"):
         store = open_store(tmp_path / name)
         if is_accounted:
-            store.settle([], {BTC: SeriesAccount(at(0), at(6))})
-        store.accept(minutes(0, 4, value=1.5))
+            store.journal.settle([], {BTC: SeriesAccount(at(0), at(6))})
+        store.journal.accept(minutes(0, 4, value=1.5))
         merge_all(store)
-        store.refill([refill(0, 6, *candles(0, 6, 1.7))])
-        store.accept(minutes(3, 5, value=1.9))
+        store.journal.refill([refill(0, 6, *candles(0, 6, 1.7))])
+        store.journal.accept(minutes(3, 5, value=1.9))
         if name == "merged":
             merge_all(store)
         store.close()
@@ -167,7 +168,7 @@ def test_what_waits_for_a_merge_is_united_as_the_merge_would_leave_it(
 @pytest.mark.parametrize("template", LAYOUTS)
 def test_a_layout_and_back_gives_the_same_bytes(template: str, tmp_path: Path) -> None:
     store = open_store(tmp_path / "a")
-    store.accept(minutes(0, 3_000))
+    store.journal.accept(minutes(0, 3_000))
     merge_all(store)
     store.close()
     list(unite([tmp_path / "a"], tmp_path / "b", Layout(template)))
@@ -240,7 +241,7 @@ def test_the_merge_command_tells_the_disagreements(
 ) -> None:
     for name, value in (("a", 1.0), ("b", 2.0)):
         store = open_store(tmp_path / name)
-        store.accept(minutes(0, 2, value))
+        store.journal.accept(minutes(0, 2, value))
         store.close()
     a, b, c = (str(tmp_path / name) for name in "abc")
     assert main(["merge", a, b, "--into", c]) == 0
@@ -284,15 +285,15 @@ def test_a_store_that_records_is_not_laid_out_anew(
 def test_the_ledger_goes_along(tmp_path: Path) -> None:
     """What both lack is absent for the reason that one of them knows; what one has, is not."""
     first = open_store(tmp_path / "a")
-    first.accept(minutes(0, 5))
-    first.settle([absent(5, 10)], {BTC: SeriesAccount(at(0), at(10))})
-    first.refill([refill(5, 10, closes=Reason.EXCHANGE_HAD_NONE)])
-    first.accept(minutes(2, 3, 7.0))
+    first.journal.accept(minutes(0, 5))
+    first.journal.settle([absent(5, 10)], {BTC: SeriesAccount(at(0), at(10))})
+    first.journal.refill([refill(5, 10, closes=Reason.EXCHANGE_HAD_NONE)])
+    first.journal.accept(minutes(2, 3, 7.0))
     first.close()
     second = open_store(tmp_path / "b")
-    second.settle([absent(3, 12)], {BTC: SeriesAccount(at(3), at(14))})
-    second.refill([refill(3, 12, *candles(7, 9))])
-    second.accept(minutes(12, 13))
+    second.journal.settle([absent(3, 12)], {BTC: SeriesAccount(at(3), at(14))})
+    second.journal.refill([refill(3, 12, *candles(7, 9))])
+    second.journal.accept(minutes(12, 13))
     second.close()
     for order in (["a", "b"], ["b", "a"]):
         into = tmp_path / "-".join(order)

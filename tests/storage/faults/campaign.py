@@ -60,7 +60,7 @@ class Campaign:
         """How many calls the scenario makes that change the disk, and which of them are writes."""
         path = self._fresh(scenario)
         self.shim.disarm()
-        scenario.work(path, Store.accept)
+        scenario.work(path, lambda store, batch: store.journal.accept(batch))
         calls, writes = self.shim.count(), self.shim.writes()
         assert not wrong_with(scenario, path, len(scenario.batches)), scenario.name
         return calls, writes
@@ -113,13 +113,13 @@ class Campaign:
     def _work(self, point: Point, path: Path, writing: int) -> int:
         def accept(store: Store, batch: Batch) -> None:
             try:
-                store.accept(batch)
+                store.journal.accept(batch)
             except DiskFullError:
                 if point.what != FAIL_ON:
                     raise
                 # Room has come back: the same store must go on.
                 self.shim.disarm()
-                store.accept(batch)
+                store.journal.accept(batch)
             os.write(writing, b".")
 
         try:

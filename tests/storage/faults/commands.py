@@ -25,9 +25,9 @@ import pyarrow as pa
 from kline_trio.candle import Series
 from kline_trio.commands.cli import main
 from kline_trio.interval import Span
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.paths import HOUSE, scratch
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.unite import unite
@@ -171,17 +171,17 @@ def _prepare_inputs(folder: Path) -> None:
     """Make two stores that overlap; one has a gap, and candles that are not merged."""
     for name, first, end, value in (("one", 0, 6, 1.0), ("two", 4, 9, 2.0)):
         store = open_store(folder / name)
-        store.accept(minutes(first, end, value))
+        store.journal.accept(minutes(first, end, value))
         if name == "one":
-            store.accept(receive(CHINESE, make_candle(nth_open_time_ms(CHINESE, 2), 3.0)))
+            store.journal.accept(receive(CHINESE, make_candle(nth_open_time_ms(CHINESE, 2), 3.0)))
         merge_all(store)
-        store.accept(minutes(end + 1, end + 3, value))
+        store.journal.accept(minutes(end + 1, end + 3, value))
         interval = BTC.interval
         [gap_ms] = [one.candle.open_time_ms for one in minutes(end, end + 1)]
         [first_ms] = [one.candle.open_time_ms for one in minutes(first, first + 1)]
         gap = Span(gap_ms, interval.end_time_ms(gap_ms))
         account = SeriesAccount(first_ms, gap_ms + 3 * 60_000)
-        store.settle([Gap(BTC, gap, gap.to_ms, Reason.NOT_RECEIVED)], {BTC: account})
+        store.journal.settle([Gap(BTC, gap, gap.to_ms, Reason.NOT_RECEIVED)], {BTC: account})
         store.close()
 
 
@@ -192,11 +192,11 @@ def _prepare_holed(folder: Path) -> None:
     store = open_store(folder)
     for series in (BTC, CHINESE):
         at = [nth_open_time_ms(series, n) for n in range(9)]
-        store.accept(receive(series, *(make_candle(at[n]) for n in (0, 1, 3, 4))))
+        store.journal.accept(receive(series, *(make_candle(at[n]) for n in (0, 1, 3, 4))))
         merge_all(store)
-        store.accept(receive(series, *(make_candle(at[n]) for n in (6, 7))))
+        store.journal.accept(receive(series, *(make_candle(at[n]) for n in (6, 7))))
         pending = Gap(series, Span(at[1], at[2]), at[2], Reason.RECORDER_DOWN)
-        store.settle([pending], {series: SeriesAccount(at[0], at[8])})
+        store.journal.settle([pending], {series: SeriesAccount(at[0], at[8])})
     store.close()
 
 
@@ -210,7 +210,7 @@ def _bytes_of(folder: Path) -> str:
 
 def _result_of(store: Path) -> object:
     with journal_view(store) as journal:
-        ledger, accounts = tuple(journal.absences()), journal.accounts()
+        ledger, accounts = tuple(journal.gaps()), journal.accounts()
     tables = [stored_table(store, series) for series in (BTC, CHINESE)]
     files = sorted(
         str(one.relative_to(store)) for one in store.rglob("*.p*q*") if HOUSE not in one.parts
@@ -226,7 +226,7 @@ def _candles_of(store: Path) -> str:
 
 def _ledger_of(store: Path) -> dict[Series, list[Gap]]:
     with journal_view(store) as journal:
-        every = list(journal.absences())
+        every = list(journal.gaps())
     return {series: [one for one in every if one.series == series] for series in (BTC, CHINESE)}
 
 

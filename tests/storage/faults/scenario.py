@@ -87,9 +87,9 @@ def wrong_with(scenario: Scenario, path: Path, acknowledged: int, under_way: int
     try:
         if scenario.damaged is not None:
             # What waits replaces a damaged file; where nothing waits, nobody has met it yet.
-            store.accept(minutes(_LATER, _LATER + 1))
+            store.journal.accept(minutes(_LATER, _LATER + 1))
         merge_all(store)
-        if store.rows():
+        if store.journal.rows():
             return "rows wait after all was merged"
     finally:
         store.close()
@@ -163,7 +163,7 @@ def _filled(batches: Sequence[Batch], layout: str, *, merge: bool) -> Callable[[
     def prepare(path: Path) -> None:
         store = open_store(path, layout)
         for batch in batches:
-            store.accept(batch)
+            store.journal.accept(batch)
         if merge:
             merge_all(store)
         store.close()
@@ -178,8 +178,8 @@ def _crashed(batches: Sequence[Batch]) -> Callable[[Path], None]:
         live = path.with_name(f"{path.name}-live")
         store = open_store(live)
         for batch in batches:
-            store.accept(batch)
-        for merge in plan_merges(store.layout, BTC, store.take(BTC)):
+            store.journal.accept(batch)
+        for merge in plan_merges(store.layout, BTC, store.journal.take(BTC)):
             store.write(merge)
         (live / ".kline_trio" / "tmp" / "half.tmp").write_bytes(b"PAR1 half of it")
         shutil.copytree(live, path)
@@ -216,10 +216,10 @@ def _plain(
 def _revise_amid_a_merge(path: Path, accept: Accept) -> None:
     store = open_store(path)
     accept(store, _REVISED[0])
-    [merge] = plan_merges(store.layout, BTC, store.take(BTC))
+    [merge] = plan_merges(store.layout, BTC, store.journal.take(BTC))
     merged = store.write(merge)
     accept(store, _REVISED[1])
-    store.forget(merged, merge.pending)
+    store.journal.forget(merged, merge.pending)
     accept(store, _REVISED[2])
     merge_all(store)
     store.close()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kline_trio.errors import DiskError
-from kline_trio.storage import disk, journal_tables, parquet, waiting
+from kline_trio.storage import disk, parquet
 from kline_trio.storage import store as storage
-from kline_trio.storage.file_list import FileEntry
+from kline_trio.storage.journal import pending, schema
+from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.parquet import FileMerge
 from kline_trio.storage.store import Store
 from tests.storage.faults.scenario import SCENARIOS, Batch
@@ -36,14 +37,16 @@ def _no_folder_fsync() -> None:
 
 
 def _synchronous_normal() -> None:
-    journal_tables._SETTINGS = journal_tables._SETTINGS.replace("FULL", "NORMAL")
+    schema._SETTINGS = schema._SETTINGS.replace("FULL", "NORMAL")
 
 
 def _forget_before_rename() -> None:
     whole: Any = Store.write
 
     def write(self: Store, merge: FileMerge, known: FileEntry | None = None) -> FileEntry:
-        self._journal.forget(FileEntry(merge.path, merge.series, 0, 0, 0), merge.pending)
+        entry = FileEntry(merge.path, merge.series, 0, 0, 0)
+        self.journal.written.add(entry, None)
+        self.journal.forget(entry, merge.pending)
         merged: FileEntry = whole(self, merge, known)
         return merged
 
@@ -51,7 +54,7 @@ def _forget_before_rename() -> None:
 
 
 def _forget_by_key() -> None:
-    waiting._REMOVE = (
+    pending._REMOVE = (
         "DELETE FROM candle WHERE series_id = ? AND open_time_ms = ? AND ? IS NOT NULL"
     )
 
@@ -82,7 +85,7 @@ def main(name: str, mutant: str, folder: Path, base: Path, call: int) -> None:
     def accept(store: Store, batch: Batch) -> None:
         if early:
             os.write(trace, b"mark\tacknowledged\n")
-        store.accept(batch)
+        store.journal.accept(batch)
         if not early:
             os.write(trace, b"mark\tacknowledged\n")
 

@@ -4,6 +4,7 @@ import itertools
 import sqlite3
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DamagedError
-from kline_trio.storage.file_list import Totals
-from kline_trio.storage.journal import Journal
-from kline_trio.storage.journal_tables import JOURNAL_VERSION
-from kline_trio.storage.ledger import revisions
-from kline_trio.storage.waiting import PendingCandle, PendingSeries
+from kline_trio.storage.journal.ledger import Revision
+from kline_trio.storage.journal.manifest import FileEntry, Totals
+from kline_trio.storage.journal.pending import PendingCandle, PendingSeries
+from kline_trio.storage.journal.reader import JournalView
+from kline_trio.storage.journal.schema import JOURNAL_VERSION
+from kline_trio.storage.journal.writer import Journal
 from tests.storage.support import (
     BTC,
     COIN,
@@ -38,6 +40,16 @@ _steps = st.one_of(
     st.tuples(st.sampled_from(["take", "forget"]), st.sampled_from(SERIES)),
     st.just("reopen"),
 )
+
+
+def revisions(journal: Journal) -> tuple[Revision, ...]:
+    return JournalView(journal._connection).revisions()
+
+
+def forget(journal: Journal, merged: FileEntry, taken: Iterable[PendingCandle]) -> None:
+    """Forget the candles of a file that was just written."""
+    journal.written.add(merged, None)
+    journal.forget(merged, taken)
 
 
 def _held(journal: Journal) -> dict[Series, list[Candle]]:
@@ -71,7 +83,7 @@ def test_it_is_a_dict_that_survives(steps: list[object]) -> None:
                 taken_rows[step[1]] = dict(model.get(step[1], {}))
                 revised[step[1]] = set()
             elif isinstance(step, tuple) and step[1] in taken and taken[step[1]]:
-                journal.forget(merged_file(step[1]), taken[step[1]])
+                forget(journal, merged_file(step[1]), taken[step[1]])
                 for open_time_ms in set(taken_rows[step[1]]) - revised[step[1]]:
                     model[step[1]].pop(open_time_ms, None)
             elif step == "reopen":
@@ -101,7 +113,7 @@ def test_a_revision_accepted_during_a_merge_stays(tmp_path: Path) -> None:
     journal.accept(minutes(0, 2, value=1.0))
     taken = journal.take(BTC)
     journal.accept(minutes(1, 2, value=2.0))
-    journal.forget(merged_file(BTC), taken)
+    forget(journal, merged_file(BTC), taken)
     assert [item.candle for item in journal.take(BTC)] == [make_candle(START_MS + 60_000, 2.0)]
     journal.close()
 
@@ -117,7 +129,7 @@ def test_the_same_value_again_is_a_revision_too(tmp_path: Path) -> None:
         taken = journal.take(BTC)
         assert all(item.sequence > last for item in taken)
         last = max(item.sequence for item in taken)
-        journal.forget(merged_file(BTC), taken)
+        forget(journal, merged_file(BTC), taken)
         journal.close()
 
 
@@ -136,11 +148,11 @@ def test_each_row_of_a_long_batch_is_weighed_against_what_is_there(
     """Rows go in by the dozen; one that replaces another value is a revision all the same."""
     journal = Journal.open(tmp_path / "journal")
     journal.accept(minutes(0, rows, value=1.0))
-    assert list(revisions(journal._connection)) == []
+    assert revisions(journal) == ()
     journal.accept([*minutes(0, rows, value=1.0), *minutes(rows, 2 * rows, value=1.0)])
-    assert list(revisions(journal._connection)) == []
+    assert revisions(journal) == ()
     journal.accept([*minutes(rows, 2 * rows - 1), *minutes(2 * rows - 1, 2 * rows, value=2.0)])
-    [noted] = revisions(journal._connection)
+    [noted] = revisions(journal)
     assert (noted.older.open, noted.newer.open) == (1.0, 2.0)
     assert noted.newer.open_time_ms == START_MS + (2 * rows - 1) * 60_000
     assert [item.candle.open for item in journal.take(BTC)] == [1.0] * (2 * rows - 1) + [2.0]
@@ -159,7 +171,7 @@ def test_values_of_one_batch_revise_each_other(
         batch += minutes(0, 1, value=float(value))
         batch += minutes(len(batch), len(batch) + between)
     journal.accept(batch)
-    noted = [(one.older.open, one.newer.open) for one in revisions(journal._connection)]
+    noted = [(one.older.open, one.newer.open) for one in revisions(journal)]
     assert noted == [pair for pair in itertools.pairwise(values) if pair[0] != pair[1]]
     assert journal.take(BTC)[0].candle.open == values[-1]
     journal.close()
@@ -227,11 +239,11 @@ def test_what_a_merge_wrote_is_kept_with_what_it_forgets(tmp_path: Path) -> None
     journal = Journal.open(path)
     journal.accept([*minutes(0, 2), *receive(COIN, make_candle(START_MS))])
     first = merged_file(BTC, 2, "b.pqt")
-    journal.forget(first, journal.take(BTC))
+    forget(journal, first, journal.take(BTC))
     later = attrs.evolve(first, rows=3, crc32=7)
     other = merged_file(COIN, 1, "a.pqt")
-    journal.forget(later, ())
-    journal.forget(other, journal.take(COIN))
+    forget(journal, later, ())
+    forget(journal, other, journal.take(COIN))
     journal.close()
     journal = Journal.open(path)
     assert journal.files() == (other, later)
@@ -246,7 +258,7 @@ def test_files_are_told_of_some_series_by_the_newest_and_all_together(tmp_path: 
     assert journal.newest_files() == {}
     files = [merged_file(BTC, rows, f"btc/{rows}.pqt") for rows in (1, 3, 2)]
     for file in (*files, merged_file(COIN, 10, "coin.pqt")):
-        journal.forget(file, ())
+        forget(journal, file, ())
     assert journal.files([BTC]) == (files[0], files[2], files[1])
     assert journal.files([]) == ()
     assert journal.newest_files() == {BTC: files[1], COIN: merged_file(COIN, 10, "coin.pqt")}

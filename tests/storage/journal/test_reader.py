@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kline_trio.errors import DiskError
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import journal_path
 from tests.storage.support import BTC, child_environment, write_minutes
 
@@ -19,10 +19,10 @@ from pathlib import Path
 from tests.storage.support import *
 store = open_store(Path(sys.argv[1]))
 first = int(sys.argv[2])
-store.accept(minutes(first, first + 300))
+store.journal.accept(minutes(first, first + 300))
 # All into the database, and the log begins anew.
-store._journal.fold_in()
-store.accept(minutes(first + 300, first + 305))
+store.journal.fold_in()
+store.journal.accept(minutes(first + 300, first + 305))
 os._exit(0)
 """
 """Accepts 305 candles, and leaves the newest five in the write-ahead log, as a crash would."""

@@ -1,4 +1,4 @@
-"""The candles that wait in the journal for a merge: a table of it."""
+"""The pending candles, which wait for a merge into a file. A table of the journal."""
 
 import functools
 import itertools
@@ -35,8 +35,8 @@ _INTO = f"INTO candle (series_id, sequence, origin, {CANDLE_COLUMNS}) VALUES "
 _ROW = f"(?, ?, ?{', ?' * len(_FIELDS)})"
 _REPLACE = f"INSERT OR REPLACE {_INTO}{_ROW}"
 _ROWS_A_STATEMENT = 64
-"""Each statement gives up the interpreter's lock and has to get it back, so one is to do much.
-SQLite below 3.32 takes 999 values, which are no more than 76 rows."""
+"""Each statement releases the interpreter's lock and must get it back, so use few statements.
+SQLite below 3.32 takes 999 values, which are 76 rows."""
 _SAME_TIME = (
     f"SELECT {CANDLE_COLUMNS} FROM candle WHERE series_id = ? AND open_time_ms = ?"  # noqa: S608
     f" AND ({', '.join(_FIELDS[1:])}) IS NOT ({', '.join('?' * (len(_FIELDS) - 1))})"
@@ -64,15 +64,15 @@ class PendingCandle:
     """A candle in the journal."""
 
     sequence: int
-    """Grows with every acceptance, so it tells a revision from what it revises."""
+    """Grows with every acceptance: a revision has a greater number than the revised candle."""
     candle: Candle
     origin: Source = Source.STREAM
-    """What did not come from the stream replaces nothing."""
+    """If the origin does not replace, the candle replaces no row of a file."""
 
 
 @attrs.frozen
 class PendingSeries:
-    """What the journal holds of one series."""
+    """The pending candles of one series."""
 
     series: Series
     rows: int
@@ -88,7 +88,7 @@ def row_of(series_id: int, sequence: int, source: Source, candle: Candle) -> tup
 
 
 def add_rows(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> Iterator[int]:
-    """Add the rows whose time is not taken; give the numbers of those that may not be added."""
+    """Insert the rows whose time is free; yield the indices of those that may not be inserted."""
     for begin in range(0, len(rows), _ROWS_A_STATEMENT):
         some = rows[begin : begin + _ROWS_A_STATEMENT]
         values = tuple(itertools.chain.from_iterable(some))
@@ -98,24 +98,24 @@ def add_rows(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]])
 
 
 def replace_row(connection: sqlite3.Connection, row: tuple[object, ...]) -> None:
-    """Put a row in the place of the one of its time."""
+    """Replace the row of the same time."""
     connection.execute(_REPLACE, row)
 
 
 def differing_row(connection: sqlite3.Connection, series_id: int, candle: Candle) -> Candle | None:
-    """Return the candle that waits at the same time, if it differs."""
+    """Return the pending candle of the same time if it differs; else None."""
     open_time_ms, *values = _values_of(candle)
     older = connection.execute(_SAME_TIME, (series_id, open_time_ms, *values)).fetchone()
     return None if older is None else Candle(*older)
 
 
 def pending_series(connection: sqlite3.Connection) -> tuple[PendingSeries, ...]:
-    """Return what waits, by series."""
+    """Return all series with pending candles, in the order of their ids."""
     return tuple(PendingSeries(Series(*row[:3]), *row[3:]) for row in connection.execute(_PENDING))
 
 
 def waiting_times_ms(connection: sqlite3.Connection, series_id: int, span: Span) -> Iterator[int]:
-    """Give the open times of a series' candles in a span that wait, in order."""
+    """Yield the open times of a series' pending candles in a span, in order."""
     rows = connection.execute(_TIMES, [series_id, span.from_ms, span.to_ms])
     return (open_time_ms for (open_time_ms,) in rows)
 
@@ -123,7 +123,7 @@ def waiting_times_ms(connection: sqlite3.Connection, series_id: int, span: Span)
 def pending_candles(
     connection: sqlite3.Connection, series_id: int | None
 ) -> tuple[PendingCandle, ...]:
-    """Return the candles of a series that wait, by open time."""
+    """Return the pending candles of a series, by open time."""
     rows = connection.execute(_TAKE, [series_id])
     return tuple(
         PendingCandle(sequence, Candle(*values), Source(source))
@@ -134,7 +134,7 @@ def pending_candles(
 def remove_rows(
     connection: sqlite3.Connection, series_id: int, taken: Iterable[PendingCandle]
 ) -> None:
-    """Remove exactly these candles; what was revised since they were read stays."""
+    """Remove exactly these candles; a revision since they were read stays."""
     connection.executemany(
         _REMOVE, [(series_id, item.candle.open_time_ms, item.sequence) for item in taken]
     )

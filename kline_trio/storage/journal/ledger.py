@@ -1,0 +1,361 @@
+"""The ledger: gaps with their reasons, and revisions of values. Tables of the journal.
+
+Each due candle of a series up to its watermark is stored or part of a gap. Gaps never overlap.
+"""
+
+import enum
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from kline_trio.candle import Candle, Series, Source
+from kline_trio.interval import Span
+from kline_trio.storage.journal.schema import REVISION_COLUMNS, SeriesIds
+
+__all__ = [
+    "GAP_COLUMNS",
+    "FetchResult",
+    "Gap",
+    "Ledger",
+    "Reason",
+    "Revision",
+    "SeriesAccount",
+    "State",
+    "accounts",
+    "gap_of",
+]
+
+
+class Reason(enum.StrEnum):
+    """Why candles were or are absent."""
+
+    NOT_RECEIVED = "not received"
+    """The stream did not bring them, or the disk had no room."""
+    RECORDER_DOWN = "recorder was down"
+    NOT_CONFIGURED = "not configured then"
+    NOT_LISTED = "not listed yet"
+    DELISTED = "delisted"
+    EXCHANGE_HAD_NONE = "the exchange had none"
+    ARCHIVE_LACKS = "the archive lacks it"
+    ARCHIVE_QUIET = "the archive is quiet"
+    """Its rows have no trades, and those around many: REST is asked."""
+    ARCHIVE_ALONE = "the archive alone has it"
+    """Its rows are quiet, and REST refuses or has none: the archive's rows are taken."""
+    REFUSED = "refused"
+    OFF_THE_GRID = "off the grid"
+    """The exchange has rows for them, whose times or numbers cannot be."""
+    LOST_FROM_FILE = "lost from its file"
+    """Their file was damaged, deleted or replaced."""
+    FOUND_MISSING = "found missing"
+    """They were due, and neither stored nor in the ledger, until a comparison found them."""
+
+
+class State(enum.StrEnum):
+    """What became of a gap."""
+
+    PENDING = "pending"
+    """The gap filler still asks for it."""
+    FILLED = "filled"
+    CLOSED = "closed"
+    """Nothing asks for it any more."""
+
+
+@attrs.frozen
+class Gap:
+    """Consecutive candles of one series that did not come."""
+
+    series: Series
+    span: Span
+    first_seen_ms: int
+    """In the exchange's time."""
+    reason: Reason
+    state: State = State.PENDING
+    asked: int = 0
+    """How often the exchange was asked for the candles."""
+    filled_by: Source | None = None
+
+
+@attrs.frozen
+class SeriesAccount:
+    """Up to where a series is accounted for."""
+
+    first_ms: int
+    """Open time of the first due candle."""
+    watermark_ms: int
+    """Each due candle that opens before this moment is stored or part of a gap."""
+    retired_ms: int | None = None
+    """The moment from which the series is no longer recorded; None: it is recorded."""
+
+
+@attrs.frozen
+class Revision:
+    """Two different values of one candle."""
+
+    series: Series
+    older: Candle
+    newer: Candle
+    origin: Source
+    """Of the newer value."""
+    is_newer_kept: bool
+
+
+@attrs.frozen
+class FetchResult:
+    """The answer to a request for the candles of a gap."""
+
+    series: Series
+    span: Span
+    """The requested candles."""
+    candles: tuple[Candle, ...]
+    """By open time, all inside the span."""
+    origin: Source
+    closes: Reason | None = None
+    """The reason to close what the answer lacks; None: it stays pending."""
+
+    def after_asking(self, lacking: Gap) -> Gap:
+        """Return the new row for a gap that the answer lacks."""
+        if lacking.state is not State.PENDING:
+            return lacking
+        asked = attrs.evolve(lacking, asked=lacking.asked + 1)
+        if self.closes is None:
+            return asked
+        if lacking.reason is Reason.ARCHIVE_QUIET:
+            # Rows that REST does not confirm are better than none.
+            return attrs.evolve(lacking, reason=Reason.ARCHIVE_ALONE, asked=0)
+        return attrs.evolve(asked, reason=self.closes, state=State.CLOSED)
+
+
+GAP_COLUMNS = "from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by"
+"""The columns of a gap, for `gap_of`."""
+
+# Gaps never overlap, so of the rows that begin before the span only the last can reach into it.
+_TOUCHED = f"""
+SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ?1 AND from_ms < ?3 AND to_ms > ?2
+AND from_ms >= coalesce(
+  (SELECT max(from_ms) FROM absence WHERE series_id = ?1 AND from_ms <= ?2), ?2)
+ORDER BY from_ms
+"""  # noqa: S608 - ours
+_BEFORE = f"""
+SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ? AND from_ms < ? ORDER BY from_ms DESC LIMIT 1
+"""  # noqa: S608 - ours
+_AT = f"SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ? AND from_ms = ?"  # noqa: S608 - ours
+_PENDING = f"""
+SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER BY from_ms
+"""  # noqa: S608 - ours
+_QUEUE = f"""
+SELECT series_id, {GAP_COLUMNS} FROM absence INDEXED BY pending_absence
+WHERE state = 'pending' AND to_ms <= ?1 AND (to_ms < ?1 OR series_id > ?2)
+ORDER BY to_ms DESC, series_id LIMIT ?3
+"""  # noqa: S608 - ours
+_EVER_MS = 2**62
+_LAST = """
+SELECT id, (SELECT to_ms FROM absence WHERE series_id = id ORDER BY from_ms DESC LIMIT 1)
+FROM series
+"""
+_DELISTED = f"""
+SELECT {GAP_COLUMNS} FROM absence
+WHERE series_id = ? AND reason = '{Reason.DELISTED}' AND state = '{State.CLOSED}' ORDER BY from_ms
+"""  # noqa: S608 - ours
+_CLOSED_LATER = f"""
+SELECT {GAP_COLUMNS} FROM absence
+WHERE series_id = ? AND first_seen_ms > ? AND state = '{State.CLOSED}' ORDER BY from_ms
+"""  # noqa: S608 - ours
+_INSERT = f"INSERT INTO absence (series_id, {GAP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_REVISE = f"INSERT INTO revision VALUES (?, ?, ?, ?{', ?' * len(REVISION_COLUMNS)})"  # noqa: S608 - ours
+
+
+def accounts(connection: sqlite3.Connection) -> dict[Series, SeriesAccount]:
+    """Return the account of each series that has one."""
+    rows = connection.execute(
+        "SELECT trade_type, symbol, time_interval, first_ms, watermark_ms, retired_ms FROM series"
+        " WHERE watermark_ms IS NOT NULL"
+    )
+    return {Series(*row[:3]): SeriesAccount(*row[3:]) for row in rows}
+
+
+def gap_of(series: Series, row: Sequence[Any]) -> Gap:
+    """Return the gap of a row of `GAP_COLUMNS`."""
+    from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by = row
+    return Gap(
+        series,
+        Span(from_ms, to_ms),
+        first_seen_ms,
+        Reason(reason),
+        State(state),
+        asked,
+        Source(filled_by) if filled_by else None,
+    )
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """The tables on a writing connection; every change is part of a transaction of the journal."""
+
+    _connection: sqlite3.Connection
+    _ids: SeriesIds
+    changes: int = attrs.field(init=False)
+    """A number that differs after each change of a gap; 0: there never was one."""
+    _last_ms: dict[Series, int] = attrs.field(init=False)
+    """No gap of a series ends after this moment, so most candles need no look into the table."""
+
+    def __attrs_post_init__(self) -> None:
+        [self.changes] = self._connection.execute("SELECT count(*) FROM absence").fetchone()
+        series = self._ids.by_id()
+        rows = self._connection.execute(_LAST)
+        self._last_ms = {series[series_id]: to_ms or 0 for series_id, to_ms in rows}
+
+    def pending(self, series: Series) -> list[Gap]:
+        """Return the pending gaps of a series, by time."""
+        return self._gaps(series, _PENDING, [self._ids.known(series)])
+
+    def queue(self, most: int, after: Gap | None) -> list[Gap]:
+        """Return pending gaps of all series, the newest first.
+
+        Args:
+          most: how many gaps at most.
+          after: the last gap of the previous page; None: start with the newest gap.
+        """
+        key: tuple[int, int | None] = (_EVER_MS, -1)
+        if after is not None:
+            key = (after.span.to_ms, self._ids.known(after.series))
+        series = self._ids.by_id()
+        rows = self._connection.execute(_QUEUE, [*key, most])
+        return [gap_of(series[row[0]], row[1:]) for row in rows]
+
+    def touching(self, series: Series, span: Span) -> list[Gap]:
+        """Return the gaps of a series, of every state, that share a candle with a span, by time."""
+        return self._gaps(series, _TOUCHED, [self._ids.known(series), span.from_ms, span.to_ms])
+
+    def may_reach(self, series: Series, open_time_ms: int) -> bool:
+        """Return whether a gap of a series may contain this candle; False is certain."""
+        return open_time_ms < self._last_ms.get(series, 0)
+
+    def add(self, gap: Gap) -> tuple[Span, ...]:
+        """Insert a gap. Pending and closed gaps inside its span stay as they are.
+
+        Returns:
+          the parts of the span that are a gap only now.
+        """
+        series = gap.series
+        # Also if the transaction fails: too late a moment only costs a look into the table.
+        self._last_ms[series] = max(self._last_ms.get(series, 0), gap.span.to_ms)
+        touched = self.touching(series, gap.span)
+        # The candles that filled these are gone again, as with a file that was damaged.
+        filled = [old for old in touched if old.state is State.FILLED]
+        pieces = [(old, span) for old in filled for span in old.span.without([gap.span])]
+        self._replace(filled, (attrs.evolve(old, span=span) for old, span in pieces))
+        taken = [old.span for old in touched if old.state is not State.FILLED]
+        added = tuple(gap.span.without(taken))
+        self._replace((), (attrs.evolve(gap, span=span) for span in added))
+        return added
+
+    def change(self, series: Series, span: Span, how: Callable[[Gap], Gap]) -> None:
+        """Change the unfilled gaps inside a span; the parts outside it stay as they are."""
+        touched = [one for one in self.touching(series, span) if one.state is not State.FILLED]
+        changed: list[Gap] = []
+        for old in touched:
+            [inside] = old.span.common_with(span)
+            pieces = [(piece, old) for piece in old.span.without([inside])]
+            pieces = sorted([*pieces, (inside, how(old))], key=lambda pair: pair[0])
+            changed += [attrs.evolve(now, span=piece) for piece, now in pieces]
+        self._replace(touched, changed)
+
+    def fill(self, series: Series, span: Span, origin: Source) -> None:
+        """Set the unfilled gaps inside a span to filled by a source."""
+        self.change(
+            series, span, lambda gap: attrs.evolve(gap, state=State.FILLED, filled_by=origin)
+        )
+
+    def set_stored(self, series: Series, span: Span) -> None:
+        """Set the pending gaps inside a span to filled: they are stored, from an unknown source."""
+        self._change_pending(series, span, state=State.FILLED)
+
+    def set_reason(self, series: Series, span: Span, reason: Reason) -> None:
+        """Set the reason of the pending gaps inside a span."""
+        self._change_pending(series, span, reason=reason)
+
+    def _change_pending(self, series: Series, span: Span, **fields: Any) -> None:  # noqa: ANN401
+        def changed(gap: Gap) -> Gap:
+            return attrs.evolve(gap, **fields) if gap.state is State.PENDING else gap
+
+        self.change(series, span, changed)
+
+    def reopen(self, series: Series) -> list[Gap]:
+        """Set the gaps that were closed as delisted to pending; return them."""
+        closed = self._gaps(series, _DELISTED, [self._ids.known(series)])
+
+        def anew(gap: Gap) -> Gap:
+            return attrs.evolve(gap, reason=Reason.NOT_CONFIGURED, state=State.PENDING, asked=0)
+
+        for one in closed:
+            self.change(series, one.span, anew)
+        return [anew(one) for one in closed]
+
+    def rewind(self, series: Series, from_ms: int, now_ms: int) -> None:
+        """Delete the gaps from a moment on; set gaps that were closed after now to pending."""
+        later = self.touching(series, Span(from_ms, _EVER_MS))
+        kept = [(one, span) for one in later for span in one.span.common_with(Span(0, from_ms))]
+        self._replace(later, (attrs.evolve(one, span=span) for one, span in kept))
+        self.changes += 1
+        for one in self._gaps(series, _CLOSED_LATER, [self._ids.known(series), now_ms]):
+            anew = attrs.evolve(one, state=State.PENDING, reason=Reason.NOT_RECEIVED, asked=0)
+            self._replace([one], [anew])
+
+    def add_revision(self, revision: Revision) -> None:
+        """Insert a revision."""
+        (open_time_ms, *older), (_, *newer) = map(attrs.astuple, (revision.older, revision.newer))
+        origin, series_id = str(revision.origin), self._ids.make(revision.series)
+        values = [series_id, open_time_ms, origin, revision.is_newer_kept, *older, *newer]
+        self._connection.execute(_REVISE, values)
+
+    def _gaps(self, series: Series, sql: str, values: Sequence[int | None]) -> list[Gap]:
+        return [gap_of(series, row) for row in self._connection.execute(sql, values)]
+
+    def _replace(self, old: Iterable[Gap], new: Iterable[Gap]) -> None:
+        # Delete all before the first insert: an inserted row may merge with its neighbour.
+        for one in old:
+            self._delete(self._ids.make(one.series), one.span)
+        for one in new:
+            self._insert(self._ids.make(one.series), one)
+
+    def _insert(self, series_id: int, gap: Gap) -> None:
+        """Insert a row; merge it with adjacent rows that differ in their span only."""
+        span = gap.span
+        before = self._connection.execute(_BEFORE, [series_id, span.from_ms]).fetchone()
+        after = self._connection.execute(_AT, [series_id, span.to_ms]).fetchone()
+        for row in filter(None, (before, after)):
+            other = gap_of(gap.series, row)
+            touches = other.span.to_ms == span.from_ms or other.span.from_ms == span.to_ms
+            if touches and _alike(other, gap):
+                self._delete(series_id, other.span)
+                span = Span(
+                    min(span.from_ms, other.span.from_ms), max(span.to_ms, other.span.to_ms)
+                )
+                gap = attrs.evolve(
+                    gap,
+                    first_seen_ms=min(gap.first_seen_ms, other.first_seen_ms),
+                    asked=max(gap.asked, other.asked),
+                )
+        self.changes += 1
+        values = (span.from_ms, span.to_ms, gap.first_seen_ms, str(gap.reason), str(gap.state))
+        by = str(gap.filled_by) if gap.filled_by else None
+        self._connection.execute(_INSERT, [series_id, *values, gap.asked, by])
+
+    def _delete(self, series_id: int, span: Span) -> None:
+        self._connection.execute(
+            "DELETE FROM absence WHERE series_id = ? AND from_ms = ?", [series_id, span.from_ms]
+        )
+
+
+def _alike(one: Gap, other: Gap) -> bool:
+    """Whether two adjacent gaps can be one row.
+
+    The time at which a gap was found does not separate rows, or an outage of a day would be 1,440
+    rows. How often it was asked for separates pending rows: that number decides when one is closed.
+    """
+    if one.state is State.FILLED:
+        return one == attrs.evolve(other, span=one.span)
+    asked_alike = one.state is State.CLOSED or one.asked == other.asked
+    return asked_alike and (one.reason, one.state) == (other.reason, other.state)

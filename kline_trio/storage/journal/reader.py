@@ -1,0 +1,329 @@
+"""Read the journal of a store in one transaction, beside a recorder, and change no byte of it."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from kline_trio.candle import Candle, Series, Source
+from kline_trio.errors import DiskError
+from kline_trio.storage import held
+from kline_trio.storage.disk import check_descriptors, disk_errors
+from kline_trio.storage.journal.ledger import (
+    GAP_COLUMNS,
+    Gap,
+    Revision,
+    SeriesAccount,
+    accounts,
+    gap_of,
+)
+from kline_trio.storage.journal.manifest import FileEntry, listed_files
+from kline_trio.storage.journal.pending import CANDLE_COLUMNS
+from kline_trio.storage.journal.schema import (
+    JOURNAL_VERSION,
+    REVISION_COLUMNS,
+    VALUE_COLUMNS,
+    check_version,
+    migrate,
+)
+from kline_trio.storage.paths import journal_path, lock_path
+
+__all__ = ["JournalView", "journal_view"]
+
+_SERIES = "trade_type, symbol, time_interval"
+_OF_SERIES = "trade_type = ? AND symbol = ? AND time_interval = ?"
+_CANDLES = (
+    f"SELECT origin, {CANDLE_COLUMNS} FROM candle"  # noqa: S608 - ours
+    f" WHERE series_id = (SELECT id FROM series WHERE {_OF_SERIES})"
+    " AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms"
+)
+_OPEN_TIMES = f"""
+SELECT {_SERIES}, open_time_ms
+FROM candle JOIN series ON id = series_id ORDER BY series_id, open_time_ms
+"""  # noqa: S608 - ours
+_NEWEST = f"""
+SELECT {_SERIES}, newest FROM (
+  SELECT series.*, (SELECT max(open_time_ms) FROM candle WHERE series_id = id) AS newest
+  FROM series
+) WHERE newest IS NOT NULL
+"""  # noqa: S608 - ours
+_WAITING = f"""
+SELECT open_time_ms FROM candle
+WHERE series_id = (SELECT id FROM series WHERE {_OF_SERIES}) ORDER BY open_time_ms
+"""  # noqa: S608 - ours
+_LISTED = f"""
+SELECT {_SERIES}, path, crc32 FROM file JOIN series ON id = series_id ORDER BY path
+"""  # noqa: S608 - ours
+_TO_COMPARE = f"""
+SELECT {_SERIES}, NOT is_compared FROM series
+WHERE NOT is_compared OR id IN (SELECT series_id FROM absence WHERE state = 'pending')
+ORDER BY {_SERIES}
+"""  # noqa: S608 - ours
+_GAPS = f"""
+SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id
+WHERE {{}} ORDER BY {_SERIES}, from_ms
+"""  # noqa: S608 - ours
+_REVISIONS = f"""
+SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {", ".join(REVISION_COLUMNS)}
+FROM revision JOIN series ON id = series_id ORDER BY {_SERIES}, open_time_ms, revision.rowid
+"""  # noqa: S608 - ours
+_NO_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
+_COPY_ATTEMPTS = 20
+_WAL_HEADER_BYTES = 32
+
+
+@attrs.frozen
+class JournalView:
+    """The journal at one moment, in the tables of this version."""
+
+    _connection: sqlite3.Connection
+
+    def candles(self, series: Series, start_ms: int, end_ms: int) -> list[tuple[Candle, Source]]:
+        """Return the series' candles with `start_ms <= open time < end_ms`, by open time.
+
+        Only a candle with an origin that `replaces` wins over the same candle in a file.
+        """
+        rows = self._rows(_CANDLES, *_names(series), start_ms, end_ms)
+        return [(Candle(*values), Source(name)) for name, *values in rows]
+
+    def newest_ms(self) -> dict[Series, int]:
+        """Return the latest open time of each series with candles in the journal."""
+        return {Series(*names): newest_ms for *names, newest_ms in self._rows(_NEWEST)}
+
+    def open_times(self) -> Iterator[tuple[Series, int]]:
+        """Yield series and open time of every candle, series by series."""
+        for *names, open_time_ms in self._rows(_OPEN_TIMES):
+            yield Series(*names), open_time_ms
+
+    def waiting_ms(self, series: Series) -> list[int]:
+        """Return the open times of the series' candles, in order."""
+        return [open_time_ms for (open_time_ms,) in self._rows(_WAITING, *_names(series))]
+
+    def files(self) -> tuple[FileEntry, ...]:
+        """Return the manifest, by path."""
+        return listed_files(self._connection)
+
+    def listed(
+        self, among: Collection[Series] | None = None
+    ) -> dict[Series, list[tuple[str, int]]]:
+        """Return path and CRC of each listed file, of all series or of some."""
+        found: dict[Series, list[tuple[str, int]]] = {}
+        wanted = None if among is None else set(map(_names, among))
+        for *names, path, crc32 in self._rows(_LISTED):
+            if wanted is None or tuple(names) in wanted:
+                found.setdefault(Series(*names), []).append((path, crc32))
+        return found
+
+    def layout(self) -> str | None:
+        """Return the template of the store's file names; None: not known."""
+        return next((layout for (layout,) in self._rows("SELECT layout FROM state")), None)
+
+    def gaps(self, among: Collection[Series] | None = None) -> Iterator[Gap]:
+        """Yield the gaps of every state, of all series or of some, by series and time."""
+        return self._gaps("1", among)
+
+    def unfilled(self, among: Collection[Series] | None = None) -> Iterator[Gap]:
+        """Yield the pending and the closed gaps, of all series or of some, by series and time."""
+        return self._gaps("state <> 'filled'", among)
+
+    def _gaps(self, condition: str, among: Collection[Series] | None) -> Iterator[Gap]:
+        if among is None:
+            rows = self._connection.execute(_GAPS.format(condition))
+            yield from (gap_of(Series(*row[:3]), row[3:]) for row in rows)
+            return
+        for one in sorted(among):
+            rows = self._connection.execute(
+                _GAPS.format(f"{condition} AND {_OF_SERIES}"), _names(one)
+            )
+            yield from (gap_of(one, row[3:]) for row in rows)
+
+    def gap_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield all gaps as plain rows: the three names of the series, then `GAP_COLUMNS`."""
+        return self._connection.execute(_GAPS.format("1"))
+
+    def revisions(self) -> tuple[Revision, ...]:
+        """Return the candles with two values, by series and time, then in the order of arrival."""
+        return tuple(
+            Revision(
+                Series(*row[:3]),
+                Candle(row[5], *row[6 : 6 + len(VALUE_COLUMNS)]),
+                Candle(row[5], *row[6 + len(VALUE_COLUMNS) :]),
+                Source(row[3]),
+                bool(row[4]),
+            )
+            for row in self._rows(_REVISIONS)
+        )
+
+    def accounts(self) -> dict[Series, SeriesAccount]:
+        """Return the account of each series that has one."""
+        return accounts(self._connection)
+
+    def to_compare(self) -> dict[Series, bool]:
+        """Return the series that have pending rows (False), or were never compared with the
+        ledger (True).
+        """
+        return {Series(*names): bool(never) for *names, never in self._rows(_TO_COMPARE)}
+
+    def pid(self) -> int | None:
+        """Return the pid of the running recorder; None: it ended in an orderly way."""
+        return next((pid for (pid,) in self._rows("SELECT pid FROM state")), None)
+
+    def exchange_times(self) -> dict[str, tuple[int, int]]:
+        """Return each market's last exchange time, and the local time when it was new.
+
+        The market `""` is the recorder itself: its local time is that of the last heartbeat.
+        """
+        rows = self._rows("SELECT trade_type, exchange_ms, local_ms FROM exchange_time")
+        return {trade_type: (exchange_ms, local_ms) for trade_type, exchange_ms, local_ms in rows}
+
+    def faults(self) -> list[str]:
+        """Return what SQLite finds wrong with the journal."""
+        verdicts = [str(text) for (text,) in self._rows("PRAGMA quick_check")]
+        return [] if verdicts == ["ok"] else verdicts
+
+    def copy_to(self, path: Path) -> None:
+        """Write this moment of the journal to a file of its own.
+
+        Raises:
+          sqlite3.Error: the disk refused.
+        """
+        with contextlib.closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
+
+    def _rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, values).fetchall()
+
+
+@contextlib.contextmanager
+def journal_view(store_path: Path) -> Iterator[JournalView]:
+    """Open one read transaction on all that is accepted and not yet forgotten.
+
+    A store without a journal has an empty one. The journal of an earlier version is migrated in a
+    private copy.
+
+    Raises:
+      ConfigError: a newer kline_trio wrote the journal.
+      DiskError: it cannot be read.
+    """
+    journal = journal_path(store_path.absolute())
+    with disk_errors(journal), contextlib.ExitStack() as stack:
+        connection, version = None, 0
+        if journal.exists():
+            connection = _opened(journal, stack)
+            [version] = connection.execute("PRAGMA user_version").fetchone()
+            check_version(journal, version)
+        if connection is None or version < JOURNAL_VERSION:
+            connection = _migrated(connection, version, stack)
+        yield JournalView(connection)
+
+
+def _opened(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
+    lock = lock_path(journal.parents[1])
+    held.refuse_special([*held.journal_parts(journal), lock])
+    connection = None
+    is_open_here = held.is_open_here(journal)
+    if is_open_here or not _is_abandoned(lock):
+        connection = _live(journal, stack)
+    if connection is None and is_open_here:
+        # To close a copy's source would drop the locks that this process has on it.
+        raise DiskError(f"{journal} lacks the files that SQLite keeps beside it")
+    return connection or _copied(journal, stack)
+
+
+def _migrated(
+    older: sqlite3.Connection | None, version: int, stack: contextlib.ExitStack
+) -> sqlite3.Connection:
+    # The empty name: a temporary database, in memory while it is small.
+    copy = stack.enter_context(contextlib.closing(sqlite3.connect("", isolation_level=None)))
+    if older is not None:
+        older.backup(copy)
+    migrate(copy, version)
+    return copy
+
+
+def _is_abandoned(lock: Path) -> bool:
+    """Whether the last recorder is known to be dead.
+
+    The wal-index that a crash leaves can keep SQLite waiting for ten seconds for its repair. Asking
+    for the lock instead could keep out a recorder that starts at this moment.
+    """
+    try:
+        os.kill(int(lock.read_text(encoding="utf-8")), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        # A process of another user, or no pid is known.
+        return False
+    return False
+
+
+def _live(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection | None:
+    """Begin a transaction on the journal itself; None: SQLite would have to write for one.
+
+    A read-only connection to a WAL database needs a wal-index, the -shm file. `readonly_shm` lets
+    SQLite use an existing one, and rebuild it in memory if no recorder runs, but neither write nor
+    create one: a new one would belong to this reader's user, and lock the recorder out.
+    (www.sqlite.org/wal.html, "Read-Only Databases"; `walBeginShmUnreliable` in wal.c.)
+    """
+    _, wal, shm, _ = held.journal_parts(journal)
+    if not (wal.exists() and shm.exists()):
+        return None
+    try:
+        return _transaction(f"{journal.as_uri()}?mode=ro&readonly_shm=1", stack)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
+            raise
+        check_descriptors(journal)
+        return None
+
+
+def _copied(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
+    """Begin a transaction on a private copy: for folders without a wal-index, such as backups.
+
+    `immutable=1` would need no copy, but leaves out the WAL, and with it accepted candles.
+    A process that has the journal open must not call this: closing the file would drop SQLite's own
+    POSIX locks on it.
+    """
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kline_trio-")))
+    copy = folder / journal.name
+    wal, wal_copy = held.journal_parts(journal)[1], held.journal_parts(copy)[1]
+    for _ in range(_COPY_ATTEMPTS):
+        # Database first: a checkpoint copies pages into it that stay in the WAL until the WAL
+        # begins anew with another header.
+        before = _generation(journal, wal)
+        shutil.copyfile(journal, copy)
+        wal_copy.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(wal, wal_copy)
+        if _generation(journal, wal) == before:
+            return _transaction(f"{copy.as_uri()}?mode=rw", stack)
+    raise DiskError(f"{journal} changes too fast to be copied: try again")
+
+
+def _generation(journal: Path, wal: Path) -> object:
+    with contextlib.suppress(FileNotFoundError), wal.open("rb") as file:
+        header = file.read(_WAL_HEADER_BYTES)
+        if header:
+            return header
+    status = journal.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _transaction(uri: str, stack: contextlib.ExitStack) -> sqlite3.Connection:
+    connection = stack.enter_context(
+        contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None))
+    )
+    connection.execute("BEGIN")
+    # The first read fixes the moment, and fails if there is none.
+    connection.execute("PRAGMA user_version").fetchone()
+    return connection
+
+
+def _names(series: Series) -> tuple[str, str, str]:
+    return series.trade_type, series.symbol, series.time_interval

@@ -1,0 +1,448 @@
+"""The journal's one writer: what it accepts is durable once the method returns.
+
+It holds accepted candles until they are in a Parquet file, the ledger and the manifest.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import attrs
+
+from kline_trio.candle import Candle, ReceivedCandle, Series, Source
+from kline_trio.interval import Span
+from kline_trio.storage.damage import ChangedFile, LostCandles, gaps_left, log_lost
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.held import JournalFile
+from kline_trio.storage.holes import Holdings
+from kline_trio.storage.journal.ledger import (
+    FetchResult,
+    Gap,
+    Ledger,
+    Reason,
+    Revision,
+    SeriesAccount,
+    accounts,
+)
+from kline_trio.storage.journal.manifest import (
+    FileEntry,
+    Standing,
+    Totals,
+    WrittenFiles,
+    listed_file,
+    listed_files,
+    newest_files,
+    put_file,
+    remove_file,
+    totals,
+)
+from kline_trio.storage.journal.pending import (
+    PendingCandle,
+    PendingSeries,
+    add_rows,
+    differing_row,
+    pending_candles,
+    pending_series,
+    remove_rows,
+    replace_row,
+    row_of,
+    waiting_times_ms,
+)
+from kline_trio.storage.journal.schema import SeriesIds, open_tables
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+
+__all__ = ["Journal"]
+
+_SEEN = """
+SELECT coalesce((SELECT exchange_ms FROM exchange_time WHERE trade_type = ?), watermark_ms, 0)
+FROM series WHERE id = ?
+"""
+
+
+@attrs.define(eq=False)
+class Journal:
+    """The one writing connection to the journal's file.
+
+    Its methods may be called from any thread, but only from one at a time. Each of them raises
+    DiskError if the disk refuses; then a method that writes has changed nothing.
+    """
+
+    file: JournalFile
+    _connection: sqlite3.Connection
+    _ids: SeriesIds
+    _ledger: Ledger
+    written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
+    """Files that are not listed yet. Another thread, which writes the files, may use it."""
+    _reached_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
+    """The end of the newest candle that this process brought into a file of the series."""
+
+    @classmethod
+    def open(cls, path: Path) -> "Journal":
+        """Open or create the file, check its content and empty its WAL into it.
+
+        Raises:
+          ConfigError: a newer kline_trio wrote it.
+          DamagedError: its content is not what was written.
+          DiskError: the disk refused, or its file system cannot hold a WAL.
+        """
+        with disk_errors(path):
+            file, connection, ids = open_tables(path)
+            return cls(file, connection, ids, Ledger(connection, ids))
+
+    def accept(self, received: Sequence[ReceivedCandle], origin: Source = Source.STREAM) -> None:
+        """Commit candles in one transaction; the last of equal series and open time wins.
+
+        A value that replaces another one, also one of these candles, is a revision. A candle of a
+        gap fills it. When the method returns, the candles survive a power cut.
+        """
+        with self._transaction():
+            rows = self._rows_of(((item.series, item.candle) for item in received), origin)
+            for nth in add_rows(self._connection, rows):
+                item = received[nth]
+                self._add_revision(item.series, item.candle, origin, is_newer_kept=True)
+                replace_row(self._connection, rows[nth])
+            for item in received:
+                open_time_ms = item.candle.open_time_ms
+                if self._ledger.may_reach(item.series, open_time_ms):
+                    end_ms = item.series.interval.end_time_ms(open_time_ms)
+                    self._ledger.fill(item.series, Span(open_time_ms, end_ms), origin)
+
+    def refill(self, refills: Iterable[FetchResult]) -> None:
+        """Commit the candles of gaps; they replace nothing. A differing value is a revision."""
+        with self._transaction():
+            for refill in refills:
+                self._refill(refill)
+
+    def settle(
+        self,
+        found: Iterable[Gap],
+        accounts: Mapping[Series, SeriesAccount],
+        revisions: Iterable[Revision] = (),
+        answers: Iterable[FetchResult] = (),
+    ) -> None:
+        """Write gaps, accounts, revisions and answers in one transaction.
+
+        Args:
+          found: new gaps.
+          accounts: the accounts that change.
+          revisions: two values of one candle.
+          answers: as for `refill`; written first.
+        """
+        with self._transaction():
+            for answer in answers:
+                self._refill(answer)
+            for gap in found:
+                self._ledger.add(gap)
+            for revision in revisions:
+                self._ledger.add_revision(revision)
+            self._put_accounts(accounts)
+
+    def reopen(self, series: Iterable[Series]) -> tuple[Gap, ...]:
+        """Set the gaps of these series that were closed as delisted to pending; return them."""
+        with self._transaction():
+            return tuple(gap for one in series for gap in self._ledger.reopen(one))
+
+    def rewind(self, accounts: Mapping[Series, SeriesAccount], now_ms: int) -> None:
+        """Set back watermarks that a wrong time had moved, and undo what followed from it.
+
+        Args:
+          accounts: the right accounts.
+          now_ms: the exchange's time. Gaps from the watermark on are deleted, and gaps that were
+            closed at a later time become pending.
+        """
+        with self._transaction():
+            for series, account in accounts.items():
+                self._ledger.rewind(series, account.watermark_ms, now_ms)
+            self._put_accounts(accounts)
+
+    def compare(self, look: Holdings) -> int | None:
+        """Write in one transaction the result of a comparison of a series with its ledger.
+
+        Missing candles that have not come since the look become gaps, stored pending ones become
+        filled, and the series counts as compared from now on.
+
+        Returns:
+          how many candles became gaps; None: the list has another file by now. Then nothing was
+          changed: look again.
+        """
+        series, missing, stored = look.series, look.missing(), look.stored_pending()
+        with self._transaction():
+            one = self._connection
+            for path, crc32 in look.listed:
+                row = one.execute("SELECT crc32 FROM file WHERE path = ?", [path]).fetchone()
+                if row != (crc32,):
+                    return None
+            series_id, count = self._ids.make(series), 0
+            [seen_ms] = one.execute(_SEEN, [series.trade_type, series_id]).fetchone()
+            for span in missing:
+                waiting = waiting_times_ms(one, series_id, span)
+                for gap in series.interval.gaps(span, waiting):
+                    self._ledger.add(Gap(series, gap, seen_ms, Reason.FOUND_MISSING))
+                    count += series.interval.count(gap)
+            for span in stored:
+                self._ledger.set_stored(series, span)
+            one.execute("UPDATE series SET is_compared = 1 WHERE id = ?", [series_id])
+            return count
+
+    def beat(self, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int) -> None:
+        """Write the heartbeat: the recorder's pid, None at its end, and the times in ms.
+
+        A market's local time stays as it is while its exchange time does: so a reader can see since
+        when an exchange is silent.
+        """
+        with self._transaction():
+            one = self._connection
+            one.execute("UPDATE state SET pid = ?", [pid])
+            for trade_type, now_ms in {**exchange_ms, "": local_ms}.items():
+                sql = "SELECT exchange_ms FROM exchange_time WHERE trade_type = ?"
+                if one.execute(sql, [trade_type]).fetchone() != (now_ms,):
+                    one.execute(
+                        "INSERT OR REPLACE INTO exchange_time VALUES (?, ?, ?)",
+                        [trade_type, now_ms, local_ms],
+                    )
+
+    def forget(self, merged: FileEntry, taken: Iterable[PendingCandle]) -> int:
+        """Remove exactly these candles of the file's series, and list the file.
+
+        A revision accepted after `take` has another sequence number and stays. Due candles that the
+        file has lost become gaps in the same transaction. If the file has been written anew since,
+        list nothing: the `forget` of the newer file does.
+
+        Args:
+          merged: the file, from `Store.write`.
+          taken: the candles.
+
+        Returns:
+          how many candles became gaps.
+        """
+        standing = self.written.standing(merged)
+        with self._transaction():
+            # If the file vanished before the next one was made, the journal has the only copy.
+            there = () if standing is Standing.VOID else taken
+            remove_rows(self._connection, self._ids.make(merged.series), there)
+            lost = self._list_file(merged, is_newest=standing is Standing.NEWEST)
+        self.written.kept(merged)
+        return log_lost(lost)
+
+    def keep_filled(
+        self,
+        series: Series,
+        merged: Sequence[FileEntry],
+        filled: Iterable[Span],
+        lacking: Iterable[tuple[Span, Reason]],
+    ) -> int:
+        """List files with new rows of the archive, and write what it filled and lacks.
+
+        Args:
+          series: whose files they are.
+          merged: the files, from `Store.fill_in`.
+          filled: the candles that the archive had, and the files have.
+          lacking: the candles that it had not, and why.
+
+        Returns:
+          how many candles became gaps, as by `forget`.
+        """
+        standings = [self.written.standing(one) for one in merged]
+        lost: list[LostCandles] = []
+        with self._transaction():
+            for one, standing in zip(merged, standings, strict=True):
+                revisions = [attrs.evolve(item, origin=Source.ARCHIVE) for item in one.revisions]
+                listed = attrs.evolve(one, revisions=tuple(revisions))
+                lost += self._list_file(listed, is_newest=standing is Standing.NEWEST)
+            # If a file vanished before the next one was made, nothing is filled.
+            for span in () if Standing.VOID in standings else filled:
+                self._ledger.fill(series, span, Source.ARCHIVE)
+            for span, reason in lacking:
+                self._ledger.set_reason(series, span, reason)
+        for one in merged:
+            self.written.kept(one)
+        return log_lost(lost)
+
+    def list_file(self, file: FileEntry) -> None:
+        """List a file as it is now, whoever wrote it."""
+        with self._transaction():
+            self._list_file(file, is_newest=True)
+
+    def adopt(self, changed: Iterable[ChangedFile]) -> int:
+        """List what listed files are now; due candles that they have lost become gaps.
+
+        Pass over a file whose entry has changed meanwhile: that change found the gaps.
+
+        Returns:
+          how many candles became gaps.
+        """
+        lost: list[LostCandles] = []
+        with self._transaction():
+            for one in changed:
+                listed, now = one.listed, one.now
+                entry = listed_file(self._connection, listed.path)
+                if entry != listed or entry.status != listed.status:
+                    continue
+                if now is None:
+                    remove_file(self._connection, listed.path)
+                    lost += self._add_lost(listed.series, listed.path, ())
+                else:
+                    lost += self._list_file(now, is_newest=True)
+        return log_lost(lost)
+
+    def remember_layout(self, template: str) -> None:
+        """Write the template of the store's file names."""
+        with self._transaction():
+            self._connection.execute("UPDATE state SET layout = ?", [template])
+
+    def fold_in(self) -> None:
+        """Empty the WAL into the file: after it the file alone is the journal."""
+        with disk_errors(self.file.path):
+            [busy, *_] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.file.note()
+            if busy:
+                raise sqlite3.OperationalError("another program is at the journal")
+
+    def accounts(self) -> dict[Series, SeriesAccount]:
+        """Return the account of each series that has one."""
+        with disk_errors(self.file.path):
+            return accounts(self._connection)
+
+    def queue(self, most: int, after: Gap | None = None) -> list[Gap]:
+        """Return pending gaps of all series, the newest first; see `Ledger.queue`."""
+        with disk_errors(self.file.path):
+            return self._ledger.queue(most, after)
+
+    def gaps_in(self, series: Series, span: Span) -> list[Gap]:
+        """Return the gaps of a series, of every state, that reach into a span, by time."""
+        with disk_errors(self.file.path):
+            return self._ledger.touching(series, span)
+
+    def pending_gaps(self, series: Iterable[Series]) -> tuple[Gap, ...]:
+        """Return the pending gaps of these series, by series as given, and by time."""
+        with disk_errors(self.file.path):
+            return tuple(gap for one in series for gap in self._ledger.pending(one))
+
+    def ledger_changes(self) -> int:
+        """Return a number that differs after each change of a gap; 0: there never was one."""
+        return self._ledger.changes
+
+    def pending(self) -> tuple[PendingSeries, ...]:
+        """Return what waits for a merge, by series."""
+        with disk_errors(self.file.path):
+            return pending_series(self._connection)
+
+    def take(self, series: Series) -> tuple[PendingCandle, ...]:
+        """Return the series' pending candles by open time; they stay until `forget`."""
+        with disk_errors(self.file.path):
+            return pending_candles(self._connection, self._ids.known(series))
+
+    def rows(self) -> int:
+        """Return how many candles are pending."""
+        with disk_errors(self.file.path):
+            [rows] = self._connection.execute("SELECT count(*) FROM candle").fetchone()
+        return int(rows)
+
+    def files(self, among: Collection[Series] | None = None) -> tuple[FileEntry, ...]:
+        """Return the manifest's entries of all series, or of some, by path."""
+        with disk_errors(self.file.path):
+            return listed_files(self._connection, among)
+
+    def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, FileEntry]:
+        """Return the manifest's entries of those of the paths that have one."""
+        with disk_errors(self.file.path):
+            entries = [listed_file(self._connection, path) for path in paths]
+        return {entry.path: entry for entry in entries if entry is not None}
+
+    def newest_files(self) -> dict[Series, FileEntry]:
+        """Return each series' file with the newest candles."""
+        with disk_errors(self.file.path):
+            return newest_files(self._connection)
+
+    def totals(self) -> Totals:
+        """Return the sums over all files."""
+        with disk_errors(self.file.path):
+            return totals(self._connection)
+
+    def layout(self) -> str | None:
+        """Return the template of the store's file names; None: not known."""
+        with disk_errors(self.file.path):
+            [layout] = self._connection.execute("SELECT layout FROM state").fetchone()
+        return None if layout is None else str(layout)
+
+    def copy_to(self, path: Path) -> None:
+        """Write all that is committed to another file, also if this one has lost its name."""
+        with disk_errors(path), contextlib.closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
+
+    def close(self) -> None:
+        """Close the file; SQLite empties the WAL into it, and removes it, if no reader is at it."""
+        with disk_errors(self.file.path):
+            self._connection.close()
+            self.file.close()
+
+    def _refill(self, refill: FetchResult) -> None:
+        series, candles = refill.series, refill.candles
+        rows = self._rows_of(((series, candle) for candle in candles), refill.origin)
+        for nth in add_rows(self._connection, rows):
+            self._add_revision(series, candles[nth], refill.origin, is_newer_kept=False)
+        times = [candle.open_time_ms for candle in candles]
+        for span in series.interval.runs(times):
+            self._ledger.fill(series, span, refill.origin)
+        for span in series.interval.gaps(refill.span, times):
+            self._ledger.change(series, span, refill.after_asking)
+
+    def _rows_of(
+        self, candles: Iterable[tuple[Series, Candle]], origin: Source
+    ) -> list[tuple[object, ...]]:
+        """Return rows with the next sequence numbers."""
+        [last] = self._connection.execute("SELECT last_sequence FROM state").fetchone()
+        rows = [
+            row_of(self._ids.make(series), sequence, origin, candle)
+            for sequence, (series, candle) in enumerate(candles, last + 1)
+        ]
+        self._connection.execute("UPDATE state SET last_sequence = ?", [last + len(rows)])
+        return rows
+
+    def _add_revision(
+        self, series: Series, newer: Candle, origin: Source, *, is_newer_kept: bool
+    ) -> None:
+        older = differing_row(self._connection, self._ids.make(series), newer)
+        if older is not None:
+            self._ledger.add_revision(Revision(series, older, newer, origin, is_newer_kept))
+
+    def _put_accounts(self, accounts: Mapping[Series, SeriesAccount]) -> None:
+        self._connection.executemany(
+            "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
+            [(*attrs.astuple(one), self._ids.make(series)) for series, one in accounts.items()],
+        )
+
+    def _list_file(self, merged: FileEntry, *, is_newest: bool) -> tuple[LostCandles, ...]:
+        for revision in merged.revisions:
+            self._ledger.add_revision(revision)
+        lost: tuple[LostCandles, ...] = ()
+        if is_newest:
+            put_file(self._connection, self._ids.make(merged.series), merged)
+            if merged.held is not None:
+                lost = self._add_lost(merged.series, merged.path, merged.held)
+        if merged.newest_ms is not None:
+            end_ms = merged.series.interval.end_time_ms(merged.newest_ms)
+            self._reached_ms[merged.series] = max(end_ms, self._reached_ms.get(merged.series, 0))
+        return lost
+
+    def _add_lost(
+        self, series: Series, path: PurePosixPath, held: Sequence[Span]
+    ) -> tuple[LostCandles, ...]:
+        """Add gaps for the due candles of a file that are neither in it nor in the journal."""
+        layout = Layout(self.layout() or DEFAULT_LAYOUT)
+        series_id, reached_ms = self._ids.make(series), self._reached_ms.get(series, 0)
+        gaps = gaps_left(self._connection, series, series_id, path, layout, held, reached_ms)
+        count = sum(
+            series.interval.count(span) for gap in [*gaps] for span in self._ledger.add(gap)
+        )
+        return (LostCandles(path, series, count),) if count else ()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with (
+            disk_errors(self.file.path),
+            self._ids.transaction(),
+            self.file.transaction(self._connection),
+        ):
+            yield
