@@ -43,9 +43,8 @@ from kline_trio.exchange.protocol import (
     decode,
     stream_name,
 )
-from kline_trio.exchange.shared_timer import SharedTimer
 from kline_trio.exchange.sieve import Sieve
-from kline_trio.exchange.sieved_stream import SievedStream
+from kline_trio.exchange.sieved_stream import SharedTimer, SievedStream
 from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
 from kline_trio.quoting import shown

@@ -16,17 +16,18 @@ import trio
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.exchange.exchange_info import read_exchange_info
 from kline_trio.exchange.klines import MAX_SPAN_MS, Answer, Page, read_rows
-from kline_trio.exchange.listings import read_exchange_info
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.quoting import shown
 
-__all__ = ["Listing", "RestMarket"]
+__all__ = ["RestMarket", "sync_clock"]
 
 logger = logging.getLogger(__name__)
+clock_logger = logging.getLogger("kline_trio.exchange.clock_sync")
 
 _TIME_BYTES = 1_024
 """An answer about the time has some 30 bytes."""
@@ -53,6 +54,12 @@ _ABOUT_THE_QUESTION = -1100
 the network and budgets (Binance docs, errors.md: "10xx", "11xx", "20xx" and beyond)."""
 
 _MINUTE_MS = 60_000
+_LOOK_SECONDS = 1.0
+_LEAST_SECONDS = 0.5
+"""Between two questions: a host whose frames are hours ahead raises a doubt with each of them."""
+_WITHOUT_NEWS_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 60.0
+
 _TURNS = 2
 """Two answers of the time endpoint and two newest candles agree, or one of them lies."""
 
@@ -386,3 +393,38 @@ def _fault(body: bytes) -> _Fault:
         return msgspec.json.decode(body, type=_Fault)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return _Fault()
+
+
+async def sync_clock(rest: RestMarket) -> None:
+    """Ask for the time when no frame has told it for a while, or one told what is doubtful.
+
+    Until cancelled. As long as no answer can be had, nothing of that market becomes due. That is
+    said when it begins, and when it ends.
+    """
+    wait, is_silent = _LOOK_SECONDS, False
+    while True:
+        try:
+            await rest.confirm_time()
+        except UnavailableError as error:
+            if not is_silent:
+                is_silent = True
+                clock_logger.warning("%s: REST gives no answer: %s", rest.market.trade_type, error)
+            await trio.sleep(wait)
+            wait = min(_LONGEST_WAIT_SECONDS, 2 * wait)
+        else:
+            if is_silent:
+                clock_logger.info("%s: REST gives answers again", rest.market.trade_type)
+            wait, is_silent = _LOOK_SECONDS, False
+            await trio.sleep(_LEAST_SECONDS)
+            await _frames_stop_telling(rest.clock)
+
+
+async def _frames_stop_telling(clock: ExchangeClock) -> None:
+    told_ms = clock.now_ms
+    last_news = trio.current_time()
+    while not clock.is_doubted and trio.current_time() < last_news + _WITHOUT_NEWS_SECONDS:
+        with trio.move_on_after(_LOOK_SECONDS):
+            await clock.doubt.wait()
+        if clock.now_ms != told_ms:
+            told_ms = clock.now_ms
+            last_news = trio.current_time()

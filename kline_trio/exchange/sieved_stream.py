@@ -3,12 +3,12 @@
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
+import attrs
 import trio
 
-from kline_trio.exchange.shared_timer import SharedTimer
 from kline_trio.exchange.sieve import Sieve
 
-__all__ = ["SievedStream"]
+__all__ = ["SharedTimer", "SievedStream"]
 
 _READ_BYTES = 262_144
 
@@ -19,6 +19,34 @@ is less than the 64 KiB that a kernel receives at first without being read."""
 _LONG_REST_SECONDS = 0.08
 """As long as candles only form, as many rests are taken in one as fit. Spread evenly, 3,500 frames
 a second cost little but wake-ups; this halves their CPU."""
+
+
+@attrs.define(eq=False)
+class SharedTimer:
+    """Who waits for the same moment is woken by one timer.
+
+    At an even load most CPU goes into wake-ups, and a fifth of that into Trio's timers: to sleep
+    is to be cancelled.
+    """
+
+    _waiting: dict[float, trio.lowlevel.ParkingLot] = attrs.field(init=False, factory=dict)
+    """By moment: who waits beside the one that sleeps until then, and wakes them."""
+
+    async def until(self, moment: float) -> None:
+        """Wait until that time of Trio's clock.
+
+        If who sleeps for all is cancelled, another goes on.
+        """
+        while trio.current_time() < moment:
+            if moment in self._waiting:
+                await self._waiting[moment].park()
+                continue
+            waiting = self._waiting[moment] = trio.lowlevel.ParkingLot()
+            try:
+                await trio.sleep_until(moment)
+            finally:
+                del self._waiting[moment]
+                waiting.unpark_all()
 
 
 class SievedStream(trio.abc.Stream):

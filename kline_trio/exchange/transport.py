@@ -10,9 +10,8 @@ import attrs
 import trio
 
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.proxies import Proxy, proxy_for
+from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_socks
 from kline_trio.exchange.tls import open_tls, tls_context
-from kline_trio.exchange.tunnel import open_tunnel, require_socks
 
 __all__ = ["Dialler"]
 

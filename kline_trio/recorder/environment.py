@@ -13,7 +13,7 @@ import trio
 
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Dial
-from kline_trio.exchange.shared_timer import SharedTimer
+from kline_trio.exchange.sieved_stream import SharedTimer
 from kline_trio.exchange.transport import Dialler
 from kline_trio.recorder.connection_pool import Dials
 from kline_trio.storage.store import Store

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from kline_trio.exchange.shared_timer import SharedTimer
+from kline_trio.exchange.sieved_stream import SharedTimer
 
 
 async def test_all_that_wait_for_a_moment_go_on_in_it(

@@ -474,14 +474,14 @@ EXCHANGE = (
     ),
     Mutant(
         "a way through a proxy that fails leaves its socket",
-        "exchange/tunnel.py",
+        "exchange/proxy.py",
         "await trio.aclose_forcefully(stream)",
         "pass",
         f"{_SOCKETS}::test_a_dial_that_is_cancelled",
     ),
     Mutant(
         "a request that is cancelled leaves its socket",
-        "exchange/http_network.py",
+        "exchange/http.py",
         "self.socket.close()",
         "pass",
         f"{_SOCKETS}::test_a_request_that_is_cancelled",
@@ -489,7 +489,7 @@ EXCHANGE = (
     Mutant(
         "REST opens its sockets as httpx2 does",
         "exchange/http.py",
-        "network_backend=Network(proxy),",
+        "network_backend=_Network(proxy),",
         "",
         f"{_SOCKETS}::test_a_request_that_is_cancelled",
     ),
