@@ -24,9 +24,8 @@ __all__ = [
     "ServerShutdown",
     "SubscriptionReply",
     "decode",
+    "request_text",
     "stream_name",
-    "subscribe_request",
-    "unsubscribe_request",
 ]
 
 CONTRACT_INFO = "!contractInfo"
@@ -82,18 +81,11 @@ class ServerShutdown:
 class ContractChanged:
     """Something about a contract changed: its listing, its end, or only its brackets.
 
-    Since 2026-06-30 each of the two futures hosts tells of the contracts of both products.
+    Since 2026-06-30 each of the two futures hosts reports the contracts of both products.
     """
 
-    symbol: str
-    """As it was sent, and perhaps of a market that nobody asked for: a hint to look, not a fact."""
     trade_type: str | None
-    """The product; None where the event does not tell, or names a new one."""
-    event_time_ms: int
-    status: str
-    contract_type: str
-    onboard_ms: int | None
-    delivery_ms: int | None
+    """The product; None if the event names none, or a new one."""
 
 
 @attrs.frozen
@@ -122,17 +114,8 @@ def stream_name(series: Series) -> str:
     return f"{series.symbol.translate(_TO_LOWER)}@kline_{series.time_interval}"
 
 
-def subscribe_request(names: Iterable[str], request_id: int) -> str:
-    """The text of a SUBSCRIBE request."""
-    return _request("SUBSCRIBE", names, request_id)
-
-
-def unsubscribe_request(names: Iterable[str], request_id: int) -> str:
-    """The text of an UNSUBSCRIBE request."""
-    return _request("UNSUBSCRIBE", names, request_id)
-
-
-def _request(method: str, names: Iterable[str], request_id: int) -> str:
+def request_text(method: str, names: Iterable[str], request_id: int) -> str:
+    """Return the text of a SUBSCRIBE or UNSUBSCRIBE request."""
     request = {"method": method, "params": list(names), "id": request_id}
     return msgspec.json.encode(request).decode()
 
@@ -288,10 +271,9 @@ def _kline_event(
 
 
 def _contract_changed(body: str | bytes | msgspec.Raw) -> ContractChanged:
-    # Read once more, since its keys are other things in other events.
-    said = _decoded(_CONTRACT_INFO, body)
-    product = None if said.st is None else _PRODUCTS.get(said.st)
-    return ContractChanged(said.s, product, said.E, said.cs, said.ct, said.ot, said.dt)
+    # Read once more: in other events its keys mean other things.
+    info = _decoded(_CONTRACT_INFO, body)
+    return ContractChanged(None if info.st is None else _PRODUCTS.get(info.st))
 
 
 def _reply(frame: _Frame) -> Event:

@@ -247,8 +247,8 @@ EXCHANGE = (
     Mutant(
         "an event time that is not believed is taken",
         "exchange/connection.py",
-        "return {time for time in times if not believed.from_ms <= time < believed.to_ms}",
-        "return {time for time in times if not believed.from_ms <= time}",
+        "return {time for time in times if not accepted.from_ms <= time < accepted.to_ms}",
+        "return {time for time in times if not accepted.from_ms <= time}",
         f"{_CONNECTION}::test_a_closed_candle_is_held_until_its_event_time_is_known_to_have_come",
     ),
     Mutant(
@@ -368,7 +368,7 @@ EXCHANGE = (
     Mutant(
         "an end before the handshake's answer passes",
         "exchange/sieved_stream.py",
-        "if not data and not self.sieve.upgraded:",
+        "if not data and not self.sieve.head.upgraded:",
         "if False:",
         f"{_SIEVE}::test_an_end_before_the_handshake_raises",
     ),
@@ -382,7 +382,8 @@ EXCHANGE = (
     Mutant(
         "forming candles are told before closed ones",
         "exchange/sieved_stream.py",
-        "if sieve.taken and self._on_closed is not None:\nawait self._on_closed(sieve.taken)",
+        "if candles.taken and handlers.on_closed is not None:\n"
+        "await handlers.on_closed(candles.taken)",
         "",
         f"{_STREAM}::test_a_read_is_told_as_life_then_closed_candles_then_a_forming_one",
     ),
@@ -411,14 +412,14 @@ EXCHANGE = (
     Mutant(
         "a connection that retires drops what it has received",
         "exchange/connection.py",
-        "if self._stream is None or not self._sieve.upgraded:",
+        "if self._stream is None or not self._head.upgraded:",
         "if True:",
         f"{_CONNECTION}::test_what_was_received_before_it_retires_is_still_delivered",
     ),
     Mutant(
         "a slow consumer is a stall",
         "exchange/connection.py",
-        "self._life.deadline = math.inf",
+        "self.scope.deadline = math.inf",
         "pass",
         f"{_CONNECTION}::test_a_slow_consumer_is_no_stall",
     ),
@@ -446,8 +447,8 @@ EXCHANGE = (
     Mutant(
         "a banner in the place of an HTTP answer is not named where the server waits on",
         "exchange/connection.py",
-        "if self._is_no_http:",
-        "if False:",
+        "if not is_http or not (head.begin.startswith(_HTTP) or _HTTP.startswith(head.begin)):",
+        "if not is_http:",
         f"{_CONNECTION}::test_a_server_that_speaks_no_http_is_named_by_what_it_sent",
     ),
     Mutant(

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kline_trio.exchange.frame_batch import FrameBatch, forming_batches
-from kline_trio.exchange.sieve import Sieve
+from kline_trio.exchange.sieve import CandleFilter, FrameBatch, Sieve, forming_batches
 from tests.exchange.test_sieve import (
     CLOSE,
     HEAD,
@@ -33,14 +32,16 @@ def found(data: bytes) -> dict[int, FrameBatch]:
     return forming_batches(data, LONGEST_JUDGED)
 
 
-def sieved(data: bytes, reads: Sequence[int], runs_from_bytes: int) -> tuple[object, ...]:
+def sieved(data: bytes, reads: Sequence[int], batches_from_bytes: int) -> tuple[object, ...]:
     """All that can be seen of a sieve."""
-    sieve = Sieve(takes_closed=True, runs_from_bytes=runs_from_bytes)
+    sieve = Sieve(CandleFilter(takes_closed=True), batches_from_bytes=batches_from_bytes)
     steps = []
     for chunk in split(HEAD + data, list(reads)):
         passed = sieve.feed(chunk)
-        steps.append((passed, sieve.alive, sieve.taken, sieve.newest_dropped, sieve._held))
-    return steps, sieve.kept, sieve.dropped, sieve.closed
+        steps.append(
+            (passed, sieve.alive, sieve.candles.taken, sieve.candles.newest_dropped, sieve._held)
+        )
+    return steps, sieve.kept, sieve.candles.dropped, sieve.candles.closed
 
 
 @given(units, sizes)
@@ -76,10 +77,10 @@ def test_nobody_goes_to_the_end_of_a_run_from_within_a_payload() -> None:
     decoy = frame(TEXT, b"." * 200 + forming() * 2 + b"." * 200)
     data = forming() * 2 + decoy + forming() * 2
     assert len(found(data)) == 3
-    sieve = Sieve(runs_from_bytes=ALWAYS)
+    sieve = Sieve(batches_from_bytes=ALWAYS)
     sieve.feed(HEAD)
     assert sieve.feed(data) == decoy
-    assert sieve.dropped == 4
+    assert sieve.candles.dropped == 4
 
 
 @pytest.mark.parametrize(
@@ -124,8 +125,8 @@ def test_a_close_ends_the_walk_and_no_run_leads_over_it() -> None:
 
 
 def test_streams_in_a_large_read_are_heard_of() -> None:
-    sieve = Sieve(runs_from_bytes=ALWAYS)
-    sieve.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m"}
+    sieve = Sieve(batches_from_bytes=ALWAYS)
+    sieve.candles.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m"}
     sieve.feed(HEAD + forming() * 3 + forming(stream="ethusdt@kline_1m") + forming())
-    assert sieve.unseen == set()
-    assert sieve.dropped == 5
+    assert sieve.candles.unseen == set()
+    assert sieve.candles.dropped == 5
