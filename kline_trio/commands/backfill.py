@@ -160,7 +160,7 @@ class _Work:
         if self.since_ms is None:
             return
         for name, market in self.markets.items():
-            if self.since_ms >= (await market.clock.believed(self.since_ms)).to_ms:
+            if self.since_ms >= (await market.clock.accepted_span(self.since_ms)).to_ms:
                 moment = time_text(self.since_ms)
                 raise ConfigError([f"--since {moment} has not come yet on the exchange ({name})"])
 

@@ -26,12 +26,11 @@ from kline_trio.quoting import shown
 
 __all__ = ["http_client"]
 
-_LIBRARIES = ("httpx2", "httpcore2", "trio-websocket")
 _HTTPS_PORT = 443
 _CONNECTIONS = 100
 _KEPT = 20
 _KEPT_SECONDS = 5.0
-"""The limits that httpx2 has by default."""
+"""The default limits of httpx2."""
 
 
 def http_client(
@@ -41,16 +40,16 @@ def http_client(
     timeout_seconds: float,
     environment: Mapping[str, str] | None = None,
 ) -> httpx2.AsyncClient:
-    """A client that trusts whom a `Dialler` trusts, and goes through the proxy that it would.
+    """Return a client with the trusted certificates and the proxies of a `Dialler`.
 
     It reads certificates, once: that takes some 20 ms.
 
     Args:
-      ca_file: certificates, in PEM, that are trusted besides the system's.
-      proxy: the URL of a proxy, or "direct" for none; None: as the environment says.
-      transport: carries all requests, whatever the others say; None is httpx2's own.
+      ca_file: certificates, in PEM, to trust besides the system's.
+      proxy: the URL of a proxy, or "direct" for none; None: take it from the environment.
+      transport: carries all requests, whatever the other arguments are; None is httpx2's own.
       timeout_seconds: for each step of a request.
-      environment: where `HTTPS_PROXY` and its like are looked for; None: the real one.
+      environment: holds `HTTPS_PROXY` and its like; None: the real environment.
 
     Raises:
       ConfigError: the CA file cannot be used.
@@ -58,21 +57,21 @@ def http_client(
     _quieten()
     if transport is None:
         environment = os.environ if environment is None else environment
-        transport = _Ways(tls_context(ca_file), proxy, environment)
+        transport = _ProxyTransport(tls_context(ca_file), proxy, environment)
     return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
 
 
 def _quieten() -> None:
-    # A program that shows INFO would have a line for each request. A level that it has set stays.
-    for name in _LIBRARIES:
+    # At INFO they log a line for each request. A level that the program has set stays.
+    for name in ("httpx2", "httpcore2", "trio-websocket"):
         library = logging.getLogger(name)
         if library.level == logging.NOTSET:
             library.setLevel(logging.WARNING)
 
 
 @attrs.frozen(eq=False)
-class _Ways(httpx2.AsyncBaseTransport):
-    """Carries each request directly, or through the proxy that leads to its host."""
+class _ProxyTransport(httpx2.AsyncBaseTransport):
+    """Sends each request directly, or through the proxy for its host."""
 
     context: ssl.SSLContext
     proxy: str | None
@@ -80,10 +79,10 @@ class _Ways(httpx2.AsyncBaseTransport):
     _by_proxy: dict[Proxy | None, httpx2.AsyncHTTPTransport] = attrs.field(init=False, factory=dict)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request, and give the response.
+        """Send a request and return the response.
 
         Raises:
-          httpx2.TransportError: there was none.
+          httpx2.TransportError: there was no response.
         """
         url = request.url
         proxy = None
@@ -99,14 +98,14 @@ class _Ways(httpx2.AsyncBaseTransport):
         except httpx2.RemoteProtocolError as error:
             if "illegal status line" not in str(error):
                 raise
-            # In h11's words, which quote what came instead.
+            # h11's message quotes the bytes that came instead.
             raise httpx2.RemoteProtocolError(f"not an HTTP server: {shown(str(error))}") from None
 
     def _transport(self, proxy: Proxy | None) -> httpx2.AsyncHTTPTransport:
         if proxy not in self._by_proxy:
             if proxy is not None and proxy.scheme != "http":
                 require_socks()
-            self._by_proxy[proxy] = _Way(self.context, proxy)
+            self._by_proxy[proxy] = _SocketTransport(self.context, proxy)
         return self._by_proxy[proxy]
 
     async def aclose(self) -> None:
@@ -115,8 +114,8 @@ class _Ways(httpx2.AsyncBaseTransport):
             await transport.aclose()
 
 
-class _Way(httpx2.AsyncHTTPTransport):
-    """httpx2's transport, over sockets of ours: directly, or through a tunnel of the proxy."""
+class _SocketTransport(httpx2.AsyncHTTPTransport):
+    """httpx2's transport over our own sockets: directly, or through a tunnel of the proxy."""
 
     def __init__(self, context: ssl.SSLContext, proxy: Proxy | None) -> None:
         super().__init__(verify=context, trust_env=False)
@@ -132,7 +131,7 @@ class _Way(httpx2.AsyncHTTPTransport):
 
 @contextmanager
 def _errors_as(error: type[Exception], timeout_error: type[Exception]) -> Iterator[None]:
-    """Raise what Trio raises as the errors that httpcore2 expects of a backend."""
+    """Raise Trio's errors as those that httpcore2 expects of a backend."""
     try:
         yield
     except trio.TooSlowError as slow:
@@ -162,8 +161,8 @@ class _Network(httpcore2.AsyncNetworkBackend):
         """Connect. If cancelled, nothing is left open.
 
         Raises:
-          httpcore2.ConnectError: nobody answered, or the proxy refused.
-          httpcore2.ConnectTimeout: nobody answered in time.
+          httpcore2.ConnectError: no host answered, or the proxy refused.
+          httpcore2.ConnectTimeout: no host answered in time.
         """
         assert local_address is None, "no transport of ours sets one"
         assert not socket_options, "no transport of ours sets any"
@@ -208,7 +207,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore2.AsyncNetworkStream:
-        """Do the handshake. If it fails or is cancelled, close the socket: nobody else would."""
+        """Do the handshake. If it fails or is cancelled, close the socket: no other code would."""
         assert server_hostname is not None, "certificates are checked for a name"
         ready = False
         try:
@@ -222,5 +221,5 @@ class _Stream(httpcore2.AsyncNetworkStream):
         return _Stream(secured, self.socket)
 
     def get_extra_info(self, info: str) -> object:
-        """Tell whether an idle connection has something to read: its end, most likely."""
+        """Return whether an idle connection has something to read: its end, most likely."""
         return self.socket.is_readable() if info == "is_readable" else None

@@ -22,18 +22,18 @@ from kline_trio.quoting import shown
 __all__ = ["DIRECT", "Proxy", "open_tunnel", "proxy_for", "require_socks"]
 
 DIRECT = "direct"
-"""What the configuration says for no proxy at all."""
+"""The configuration's word for no proxy at all."""
 
 _DEFAULT_PORTS = {"http": 80, "socks5": 1080, "socks5h": 1080}
 _READ_BYTES = 4_096
 _SOCKS_SECONDS = 3_600.0
-"""The caller's deadline is what bounds it; python-socks wants one of its own."""
+"""The caller's deadline bounds the connection; python-socks wants one of its own."""
 _SHOWN_CHARACTERS = 120
 
 
 @attrs.frozen(kw_only=True)
 class Proxy:
-    """Where a proxy is, and who we are to it."""
+    """The address of a proxy, and the credentials for it."""
 
     scheme: str
     """`http` or `socks5`."""
@@ -44,17 +44,17 @@ class Proxy:
 
     @classmethod
     def from_url(cls, url: str, said_by: str) -> "Proxy":
-        """The proxy of a URL such as `socks5://user:password@host:1080`.
+        """Return the proxy of a URL such as `socks5://user:password@host:1080`.
 
-        Names are resolved by the proxy, with `socks5` as with `socks5h`: so it is with HTTP, and
-        an exchange may well be reachable by a name that is unknown, or misleads, here.
+        The proxy resolves names, with `socks5` as with `socks5h`: HTTP does so too, and the name of
+        an exchange may be unknown, or resolve wrongly, on this machine.
 
         Args:
           url: the URL; without a scheme it is one of HTTP.
-          said_by: where the URL stands, for the error: the URL itself may hold a password.
+          said_by: the place of the URL, for the error: the URL itself may hold a password.
 
         Raises:
-          ConfigError: it is none.
+          ConfigError: it is no URL of a proxy.
         """
         problem = f"{said_by}: no http:// or socks5:// address of a proxy"
         try:
@@ -74,7 +74,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Its address, without name and password."""
+        """The proxy's address, without name and password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -82,18 +82,18 @@ class Proxy:
 def proxy_for(
     host: str, port: int, setting: str | None, environment: Mapping[str, str]
 ) -> Proxy | None:
-    """The proxy that leads to a host over TLS; None if none does.
+    """Return the proxy through which to reach a host over TLS; None for a direct connection.
 
-    None leads to this machine, whoever names it: through a proxy, it would be another machine.
+    This machine is always reached directly: through a proxy, the name would mean another machine.
 
     Args:
       host: a name or an IP address.
-      port: on it.
-      setting: a proxy's URL, `DIRECT`, or None, which asks the environment.
+      port: of the host.
+      setting: a proxy's URL, `DIRECT`, or None to use the environment.
       environment: the environment's variables.
 
     Raises:
-      ConfigError: what is named is no proxy that can be used.
+      ConfigError: the setting or the variable is no URL of a proxy.
     """
     if setting == DIRECT or _is_this_machine(host):
         return None
@@ -109,7 +109,7 @@ def proxy_for(
 
 
 def _look_up(name: str, environment: Mapping[str, str]) -> tuple[str, str]:
-    # A variable that is there and empty is a decision too, as for curl.
+    # An empty variable counts too, as for curl.
     found = name if name in environment else name.upper()
     return found, environment.get(found, "").strip()
 
@@ -122,9 +122,9 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY means this host.
+    """Return whether an entry of NO_PROXY covers this host.
 
-    A name means what is below it too, with or without a dot in front. A port may follow a name.
+    A name covers its subdomains too, with or without a dot in front. A port may follow a name.
     """
     entry = entry.strip().lower()
     if not entry:
@@ -143,10 +143,10 @@ def _covers(entry: str, host: str, port: int) -> bool:
 
 
 def require_socks() -> None:
-    """See that SOCKS can be spoken.
+    """Check that the package for SOCKS is installed.
 
     Raises:
-      ConfigError: what it needs is not installed.
+      ConfigError: it is not.
     """
     try:
         import python_socks.async_.trio  # noqa: F401
@@ -161,8 +161,8 @@ async def open_tunnel(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
     If cancelled, nothing is left open.
 
     Raises:
-      OSError: the proxy is not reached, or refuses; its texts hold no passwords.
-      ConfigError: what SOCKS needs is not installed.
+      OSError: the proxy is not reached, or refuses; the message holds no password.
+      ConfigError: the package for SOCKS is not installed.
     """
     try:
         if proxy.scheme == "http":
@@ -176,7 +176,9 @@ async def _connect(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
     stream = await trio.open_tcp_stream(proxy.host, proxy.port)
     ready = False
     try:
-        await _ask(stream, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        await _request_tunnel(
+            stream, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        )
         ready = True
     finally:
         if not ready:
@@ -184,11 +186,11 @@ async def _connect(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
     return stream
 
 
-async def _ask(stream: trio.SocketStream, proxy: Proxy, target: str) -> None:
-    """Ask for a tunnel, and wait until it is there (RFC 9110, section 9.3.6)."""
+async def _request_tunnel(stream: trio.SocketStream, proxy: Proxy, target: str) -> None:
+    """Request a tunnel, and wait until the proxy has opened it (RFC 9110, section 9.3.6)."""
     headers = [("Host", target)]
     if proxy.username is not None:
-        # RFC 7617; section 2.1: UTF-8, where the two sides have not agreed on anything.
+        # RFC 7617, section 2.1: UTF-8 where the two sides have not agreed on an encoding.
         credentials = f"{proxy.username}:{proxy.password}".encode()
         headers.append(("Proxy-Authorization", f"Basic {b64encode(credentials).decode()}"))
     connection = h11.Connection(h11.CLIENT)
@@ -222,9 +224,9 @@ async def _socks(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
     )
     try:
         return trio.SocketStream(await socks.connect(host, port, timeout=_SOCKS_SECONDS))
-    except UnicodeError:  # its text would show a part of what it cannot encode
+    except UnicodeError:  # its message would show a part of the password
         raise ConnectionError("python-socks only takes names and passwords in ASCII") from None
-    # It asserts, or trips over, what a server that is no SOCKS server may say.
+    # It asserts on, or fails at, the answer of a server that speaks no SOCKS.
     except (ProxyError, AssertionError, ValueError, IndexError) as error:
         raise ConnectionError(
             shown(str(error), _SHOWN_CHARACTERS) or "it speaks no SOCKS5"

@@ -296,11 +296,11 @@ def listeners_of(
             environment.dial_by(config.connection),
             environment,
             send.clone(),
-            rest.clock.hear,
+            rest.clock.add_frame,
             contract_changed,
             told.received,
             told.dropped,
-            rest.clock.believed,
+            rest.clock.accepted_span,
         )
         for trade_type, rest in http.markets.items()
     }

@@ -118,10 +118,10 @@ def test_a_raw_stream_s_frame_has_no_envelope() -> None:
         ('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}', ServerShutdown()),
         (
             '{"stream":"a@depth","data":{"e":"depthUpdate","E":1,"s":"A"}}',
-            OtherEvent("depthUpdate"),
+            OtherEvent(),
         ),
-        ('{"stream":"a@bookTicker","data":{"u":1,"s":"A"}}', OtherEvent("")),
-        ("{}", OtherEvent("")),
+        ('{"stream":"a@bookTicker","data":{"u":1,"s":"A"}}', OtherEvent()),
+        ("{}", OtherEvent()),
     ],
 )
 def test_every_other_kind_of_frame_is_told_apart(text: str, event: object) -> None:
