@@ -27,7 +27,6 @@ from kline_trio.exchange.connection_events import (
     FirstCandle,
     Ready,
     RefusedStream,
-    ShutdownAnnounced,
     SilentStreams,
 )
 from kline_trio.exchange.protocol import (
@@ -42,7 +41,7 @@ from kline_trio.exchange.protocol import (
     stream_name,
 )
 from kline_trio.exchange.sieve import ResponseHead
-from kline_trio.exchange.sieved_stream import ReadHandlers, ReadPacer, SharedTimer, SievedStream
+from kline_trio.exchange.sieved_stream import ReadHandlers, ReadPacer, SievedStream
 from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
@@ -100,10 +99,8 @@ class ConnectionOptions:
     stall_seconds: float
     """End the connection after this time without a data frame. Pings do not count as life
     (nautilus_trader#3907)."""
-    read_pause_seconds: float = 0.0
-    """Between two reads, so that frames gather; longer while candles only form."""
-    shared_timer: SharedTimer = attrs.field(factory=SharedTimer)
-    """Shared with other connections."""
+    pacer: ReadPacer = attrs.field(factory=ReadPacer)
+    """Spaces the reads, so that frames gather."""
 
 
 @attrs.define(eq=False)
@@ -197,7 +194,7 @@ class Connection:
         sieved = SievedStream(
             stream,
             ReadHandlers(self._deadline.extend, self._handle_forming, self._handle),
-            ReadPacer(self.options.read_pause_seconds, self.options.shared_timer),
+            self.options.pacer,
         )
         self._stream = sieved
         sieved.sieve.candles.unseen = self.subscription.unheard
@@ -262,7 +259,7 @@ class Connection:
                     self._handle_refusal(event, text)
                 case ServerShutdown() if not self._shutting_down:
                     self._shutting_down = True
-                    self.callbacks.report(ShutdownAnnounced())
+                    self.callbacks.report(event)
                 case ContractChanged():
                     self.callbacks.report(event)
         self._deadline.resume()

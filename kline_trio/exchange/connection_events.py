@@ -4,7 +4,7 @@ import enum
 
 import attrs
 
-from kline_trio.exchange.protocol import ContractChanged
+from kline_trio.exchange.protocol import ContractChanged, ServerShutdown
 
 __all__ = [
     "BadFrame",
@@ -14,7 +14,6 @@ __all__ = [
     "FirstCandle",
     "Ready",
     "RefusedStream",
-    "ShutdownAnnounced",
     "SilentStreams",
 ]
 
@@ -57,11 +56,6 @@ class Ready:
 
 
 @attrs.frozen
-class ShutdownAnnounced:
-    """The server will end this connection soon, without saying when."""
-
-
-@attrs.frozen
 class BadFrame:
     """A frame that was refused, and why."""
 
@@ -88,7 +82,7 @@ class RefusedStream:
 ConnectionEvent = (
     FirstCandle
     | Ready
-    | ShutdownAnnounced
+    | ServerShutdown
     | BadFrame
     | SilentStreams
     | RefusedStream

@@ -38,9 +38,9 @@ def http_client(
     proxy: str | None,
     transport: httpx2.AsyncBaseTransport | None,
     timeout_seconds: float,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> httpx2.AsyncClient:
-    """Return a client with the trusted certificates and the proxies of a `Dialler`.
+    """Return a client with the trusted certificates and the proxies of a `Dialer`.
 
     It reads certificates, once: that takes some 20 ms.
 
@@ -49,14 +49,13 @@ def http_client(
       proxy: the URL of a proxy, or "direct" for none; None: take it from the environment.
       transport: carries all requests, whatever the other arguments are; None is httpx2's own.
       timeout_seconds: for each step of a request.
-      environment: holds `HTTPS_PROXY` and its like; None: the real environment.
+      environment: holds `HTTPS_PROXY` and its like.
 
     Raises:
       ConfigError: the CA file cannot be used.
     """
     _quieten()
     if transport is None:
-        environment = os.environ if environment is None else environment
         transport = _ProxyTransport(tls_context(ca_file), proxy, environment)
     return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
 
@@ -130,18 +129,17 @@ class _SocketTransport(httpx2.AsyncHTTPTransport):
 
 
 @contextmanager
-def _errors_as(error: type[Exception], timeout_error: type[Exception]) -> Iterator[None]:
-    """Raise Trio's errors as those that httpcore2 expects of a backend."""
+def _within(
+    timeout: float | None, error: type[Exception], timeout_error: type[Exception]
+) -> Iterator[None]:
+    """Bound the body by a timeout in seconds; raise the errors that httpcore2 expects."""
     try:
-        yield
+        with trio.fail_after(math.inf if timeout is None else timeout):
+            yield
     except trio.TooSlowError as slow:
         raise timeout_error(str(slow)) from slow
     except (OSError, ConfigError, trio.BrokenResourceError, trio.ClosedResourceError) as broken:
         raise error(str(broken) or repr(broken.__cause__ or broken)) from broken
-
-
-def _seconds(timeout: float | None) -> float:
-    return math.inf if timeout is None else timeout
 
 
 @attrs.frozen(eq=False)
@@ -166,12 +164,11 @@ class _Network(httpcore2.AsyncNetworkBackend):
         """
         assert local_address is None, "no transport of ours sets one"
         assert not socket_options, "no transport of ours sets any"
-        with _errors_as(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-            with trio.fail_after(_seconds(timeout)):
-                if self.proxy is None:
-                    stream = await trio.open_tcp_stream(host, port)
-                else:
-                    stream = await open_tunnel(self.proxy, host, port)
+        with _within(timeout, httpcore2.ConnectError, httpcore2.ConnectTimeout):
+            if self.proxy is None:
+                stream = await trio.open_tcp_stream(host, port)
+            else:
+                stream = await open_tunnel(self.proxy, host, port)
         return _Stream(stream, stream.socket)
 
     async def sleep(self, seconds: float) -> None:
@@ -189,14 +186,12 @@ class _Stream(httpcore2.AsyncNetworkStream):
         max_bytes: int,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> bytes:
-        with _errors_as(httpcore2.ReadError, httpcore2.ReadTimeout):
-            with trio.fail_after(_seconds(timeout)):
-                return bytes(await self.stream.receive_some(max_bytes))
+        with _within(timeout, httpcore2.ReadError, httpcore2.ReadTimeout):
+            return bytes(await self.stream.receive_some(max_bytes))
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        with _errors_as(httpcore2.WriteError, httpcore2.WriteTimeout):
-            with trio.fail_after(_seconds(timeout)):
-                await self.stream.send_all(buffer)
+        with _within(timeout, httpcore2.WriteError, httpcore2.WriteTimeout):
+            await self.stream.send_all(buffer)
 
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self.stream)
@@ -211,9 +206,8 @@ class _Stream(httpcore2.AsyncNetworkStream):
         assert server_hostname is not None, "certificates are checked for a name"
         ready = False
         try:
-            with _errors_as(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                with trio.fail_after(_seconds(timeout)):
-                    secured = await open_tls(self.stream, ssl_context, server_hostname)
+            with _within(timeout, httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                secured = await open_tls(self.stream, ssl_context, server_hostname)
             ready = True
         finally:
             if not ready:

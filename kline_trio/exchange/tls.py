@@ -8,8 +8,6 @@ many records it held (`python -m benchmarks receive` shows the cost of a frame).
 import os
 import ssl
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -109,16 +107,6 @@ _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_L
 """OpenSSL's reasons if the first bytes are of another protocol."""
 
 
-@contextmanager
-def _errors_named() -> Iterator[None]:
-    try:
-        yield
-    except ssl.SSLWantReadError:
-        raise
-    except ssl.SSLError as error:  # also of certificates
-        raise trio.BrokenResourceError(_words(error)) from error
-
-
 def _words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: the certificate is refused: {error.verify_message}"
@@ -174,12 +162,13 @@ class TlsStream(trio.abc.Stream):
     async def _shake_hands(self) -> None:
         done = False
         while not done:
-            with _errors_named():
-                try:
-                    self._session.tls.do_handshake()
-                    done = True
-                except ssl.SSLWantReadError:
-                    pass
+            try:
+                self._session.tls.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:  # also of certificates
+                raise trio.BrokenResourceError(_words(error)) from error
             if self._session.outgoing.pending:
                 await self._send_outgoing()
             if not done:
@@ -252,8 +241,10 @@ class TlsStream(trio.abc.Stream):
             if not data:  # OpenSSL takes an empty write for the end
                 await trio.lowlevel.checkpoint()
                 return
-            with _errors_named():
+            try:
                 self._session.tls.write(data)
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError(_words(error)) from error
             await self._send_outgoing()
 
     async def _send_outgoing(self) -> None:

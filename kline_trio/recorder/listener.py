@@ -26,12 +26,17 @@ from kline_trio.exchange.connection_events import (
     FirstCandle,
     Ready,
     RefusedStream,
-    ShutdownAnnounced,
     SilentStreams,
 )
 from kline_trio.exchange.connection_log import ConnectionLog
 from kline_trio.exchange.markets import Market
-from kline_trio.exchange.protocol import CandleClosed, ContractChanged, stream_name
+from kline_trio.exchange.protocol import (
+    CandleClosed,
+    ContractChanged,
+    ServerShutdown,
+    stream_name,
+)
+from kline_trio.exchange.sieved_stream import ReadPacer
 from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
 from kline_trio.recorder.connection_pool import ConnectionHandle, ConnectionPool, Shard, Slot
@@ -239,8 +244,7 @@ class Listener:
             messages_per_second=self.market.messages_per_second,
             connect_seconds=self.patience.connect_seconds,
             stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
-            read_pause_seconds=self.patience.read_pause_seconds,
-            shared_timer=self.environment.shared_timer,
+            pacer=ReadPacer(self.patience.read_pause_seconds, self.environment.shared_timer),
         )
         return Connection(subscription, callbacks, options)
 
@@ -313,7 +317,7 @@ class Listener:
             case Ready():
                 life.ready_ms, life.ready_at = happening.event_time_ms, trio.current_time()
                 self._tell()
-            case ShutdownAnnounced():
+            case ServerShutdown():
                 life.ends_at = -math.inf
                 words.shutting_down(trio.current_time())
                 self._tell()

@@ -20,10 +20,9 @@ from kline_trio.exchange.connection_events import (
     FirstCandle,
     Ready,
     RefusedStream,
-    ShutdownAnnounced,
     SilentStreams,
 )
-from kline_trio.exchange.protocol import CandleClosed, stream_name
+from kline_trio.exchange.protocol import CandleClosed, ServerShutdown, stream_name
 from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, kline_frame, silence
@@ -397,7 +396,7 @@ async def test_a_shutdown_notice_ends_the_connection_and_is_told_once(
 
     life = Life(script)
     assert (await life.live()).why is CloseReason.SHUTDOWN
-    assert life.told == [ShutdownAnnounced()]
+    assert life.told == [ServerShutdown()]
 
 
 async def test_an_acknowledged_stream_that_stays_silent_beside_others_is_named_once(

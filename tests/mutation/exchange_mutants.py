@@ -469,7 +469,7 @@ EXCHANGE = (
     # Sockets
     Mutant(
         "a dial that fails leaves its socket",
-        "exchange/transport.py",
+        "exchange/dialer.py",
         "unless_ready.push_async_callback(trio.aclose_forcefully, stream)",
         "pass",
         f"{_SOCKETS}::test_a_dial_that_is_cancelled",
@@ -500,7 +500,7 @@ EXCHANGE = (
         "exchange/tls.py",
         "context.minimum_version = ssl.TLSVersion.TLSv1_2",
         "context.check_hostname = False",
-        "exchange/test_transport.py::test_tls_over_sockets",
+        "exchange/test_dialer.py::test_tls_over_sockets",
     ),
     Mutant(
         "sending goes on after it was cut off in a record",

@@ -13,7 +13,7 @@ from kline_trio.errors import ConfigError
 from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_socks
 from kline_trio.exchange.tls import open_tls, tls_context
 
-__all__ = ["Dialler"]
+__all__ = ["Dialer"]
 
 _PREFERRED_SECONDS = 1.0
 """Try the preferred address alone for so long: a lost SYN is sent again after a second (RFC 6298,
@@ -21,7 +21,7 @@ section 2), and `connect_seconds` is for all steps together."""
 
 
 @attrs.frozen(kw_only=True)
-class Dialler:
+class Dialer:
     """Opens streams to WebSocket URLs, with the certificates and the proxy of the configuration."""
 
     ca_file: Path | None = None
@@ -64,31 +64,28 @@ class Dialler:
 
         If cancelled, nothing is left open.
         """
-        parts = urlsplit(url)
-        assert parts.hostname is not None, "the configuration admits only URLs with a host"
+        host, port = _host_and_port(url)
         try:
+            proxy = self._proxy_for(url)
             async with AsyncExitStack() as unless_ready:
-                stream: trio.abc.Stream = await self._open(url, nth)
+                stream: trio.abc.Stream
+                if proxy is None:
+                    stream = await _open_tcp(host, port, nth)
+                else:
+                    stream = await open_tunnel(proxy, host, port)
                 unless_ready.push_async_callback(trio.aclose_forcefully, stream)
-                if parts.scheme == "wss":
+                if urlsplit(url).scheme == "wss":
                     # In a thread, for it reads files; each time, so that renewed certificates
                     # need no restart.
                     context = await trio.to_thread.run_sync(tls_context, self.ca_file)
                     # Here rather than at the first byte: trio-websocket waits for ever for the
                     # answer to its own handshake when the TLS handshake before it fails.
-                    stream = await open_tls(stream, context, parts.hostname)
+                    stream = await open_tls(stream, context, host)
                 unless_ready.pop_all()
             return stream
         except ConfigError as error:
             # It was valid at the start, and may be again: retry, as for a network that is down.
             raise OSError(str(error)) from error
-
-    async def _open(self, url: str, nth: int) -> trio.abc.Stream:
-        proxy = self._proxy_for(url)
-        host, port = _host_and_port(url)
-        if proxy is not None:
-            return await open_tunnel(proxy, host, port)
-        return await _open_tcp(host, port, nth)
 
     def _proxy_for(self, url: str) -> Proxy | None:
         return proxy_for(*_host_and_port(url), self.proxy, self.environment)
