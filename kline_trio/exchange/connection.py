@@ -363,7 +363,7 @@ def _words(error: BaseException, *, by_us: bool) -> str:
         reason = error.reason
         if reason is None or reason.code == _ABNORMAL_CLOSURE:
             return "the connection broke"
-        said = ascii(reason.reason) if reason.reason else reason.name
+        text = ascii(reason.reason) if reason.reason else reason.name
         closed = "we closed it for a bad frame" if by_us else "the exchange closed it"
-        return f"{closed}: {reason.code} {said}"
+        return f"{closed}: {reason.code} {text}"
     return shown(str(error) or repr(error.__cause__ or error))

@@ -116,8 +116,8 @@ class ConnectionLog:
 
     def refused(self, streams: list[str], message: str) -> None:
         """Log streams that the exchange refused."""
-        said = ascii(message[:_SHOWN_CHARACTERS])
-        logger.warning("%s: the exchange refuses %s: %s", self.name, _some(streams), said)
+        shown = ascii(message[:_SHOWN_CHARACTERS])
+        logger.warning("%s: the exchange refuses %s: %s", self.name, _some(streams), shown)
 
 
 def _some(names: list[str]) -> str:

@@ -156,12 +156,7 @@ class _Network(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect. If cancelled, nothing is left open.
-
-        Raises:
-          httpcore2.ConnectError: no host answered, or the proxy refused.
-          httpcore2.ConnectTimeout: no host answered in time.
-        """
+        """Connect. If cancelled, nothing is left open."""
         assert local_address is None, "no transport of ours sets one"
         assert not socket_options, "no transport of ours sets any"
         with _within(timeout, httpcore2.ConnectError, httpcore2.ConnectTimeout):

@@ -101,7 +101,7 @@ def _earliest_ms(market: Market, interval: Interval, span: Span) -> int:
     return min((ms for ms in interval.open_times_ms(span) if ms >= least_ms), default=last_ms)
 
 
-def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, told_ms: int) -> Answer:
+def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, host_time_ms: int) -> Answer:
     """Return the closed candles of an answer. A bad row is counted, and spoils only its own time.
 
     No field of a row says whether its candle has closed. A later row proves it. So does a time that
@@ -112,7 +112,7 @@ def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, told_ms: i
       series: the requested series.
       wanted: the wanted candles.
       asked: the requested span.
-      told_ms: the last time that the host's time endpoint gave before the request.
+      host_time_ms: the last time that the host's time endpoint gave before the request.
 
     Raises:
       UnavailableError: it is not a list of rows.
@@ -146,7 +146,7 @@ def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, told_ms: i
     unproven = {
         ms
         for ms in there & candles.keys()
-        if ms == last_ms and series.interval.end_time_ms(ms) > told_ms
+        if ms == last_ms and series.interval.end_time_ms(ms) > host_time_ms
     }
     taken = [candles[ms] for ms in sorted(there & candles.keys() - spoiled - unproven)]
     return Answer(

@@ -225,7 +225,9 @@ def _event(text: str | bytes, streams: Mapping[str, Series]) -> Event:
     if frame.e == "serverShutdown":
         return ServerShutdown()
     if frame.e == "contractInfo":
-        return _contract_changed(body)
+        # Read once more: in other events its keys mean other things.
+        info = _decoded(_CONTRACT_INFO, body)
+        return ContractChanged(None if info.st is None else _PRODUCTS.get(info.st))
     if name is not None or frame.e is not None:
         return OtherEvent()  # spot's bookTicker names no event
     return _reply(frame)
@@ -265,12 +267,6 @@ def _kline_event(
             raise ProtocolError("a candle that is told long after its close")
         return CandleClosed(series, frame.E, candle)
     return CandleForming(series, frame.E)
-
-
-def _contract_changed(body: str | bytes | msgspec.Raw) -> ContractChanged:
-    # Read once more: in other events its keys mean other things.
-    info = _decoded(_CONTRACT_INFO, body)
-    return ContractChanged(None if info.st is None else _PRODUCTS.get(info.st))
 
 
 def _reply(frame: _Frame) -> Event:

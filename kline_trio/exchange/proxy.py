@@ -211,7 +211,9 @@ async def _request_tunnel(stream: trio.SocketStream, proxy: Proxy, target: str) 
         reason = ascii(event.reason.decode("latin-1"))[1:-1][:_SHOWN_CHARACTERS]
         raise ConnectionError(f"HTTP {event.status_code} {reason}".rstrip())
     if connection.trailing_data[0]:
-        raise ConnectionError("it speaks in the place of the server")  # who waits for our hello
+        raise ConnectionError(
+            "it speaks in the place of the server"
+        )  # the server waits for our hello
 
 
 async def _socks(proxy: Proxy, host: str, port: int) -> trio.SocketStream:

@@ -78,7 +78,11 @@ class _Fault(msgspec.Struct):
 
 @attrs.frozen
 class RestMarket:
-    """One market's REST interface. Its hosts are tried in order; a host that works is kept."""
+    """One market's REST interface. Its hosts are tried in order; a host that works is kept.
+
+    Each request waits for its weight, and raises RefusedError if the exchange refuses it, or
+    UnavailableError if no host gave a valid answer. If cancelled, a request is abandoned.
+    """
 
     client: httpx2.AsyncClient
     market: Market
@@ -92,7 +96,7 @@ class RestMarket:
         init=False, default=attrs.Factory(lambda self: deque(self.hosts), takes_self=True)
     )
     """The hosts, the one that answered last first."""
-    _told_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    _host_times_ms: dict[str, int] = attrs.field(init=False, factory=dict)
     """The last answer of the time endpoint, by host."""
     _passed_over: set[str] = attrs.field(init=False, factory=set)
     """Entries of exchangeInfo that were logged as no symbols."""
@@ -103,8 +107,7 @@ class RestMarket:
         If the answer is far ahead of the clock, request the newest candle of a busy symbol too, and
         both again if they do not agree.
 
-        Raises:
-          UnavailableError: no host gave a valid answer, or nothing confirms it.
+        Raise UnavailableError also if nothing confirms the answer.
         """
         for _ in range(_TURNS):
             time_ms = await self._get("time", {}, self._read_time, weight=1, most_bytes=_TIME_BYTES)
@@ -122,12 +125,12 @@ class RestMarket:
         """The exchange's time by the time endpoint alone, if it can be true. Label log lines with
         it; decide nothing by it.
         """
-        told_ms = self._told_ms.get(self._in_turn[0])
-        return told_ms if told_ms is not None and self.clock.reaches(told_ms) else self.clock.now_ms
+        time_ms = self._host_times_ms.get(self._in_turn[0])
+        return time_ms if time_ms is not None and self.clock.reaches(time_ms) else self.clock.now_ms
 
     def _read_time(self, body: bytes, host: str) -> int:
-        self._told_ms[host] = msgspec.json.decode(body, type=_Time).serverTime
-        return self._told_ms[host]
+        self._host_times_ms[host] = msgspec.json.decode(body, type=_Time).serverTime
+        return self._host_times_ms[host]
 
     async def _newest_of_a_busy_symbol(self, time_ms: int) -> int | None:
         """Return the open time of the market's newest candle; None if it has none.
@@ -160,9 +163,6 @@ class RestMarket:
 
         A symbol belongs to the market that lists it: since 2026-06-30 neither the futures host nor
         the name tells the two products apart.
-
-        Raises:
-          UnavailableError: no host gave a valid answer.
         """
         info = await self._get(
             "exchangeInfo",
@@ -188,20 +188,16 @@ class RestMarket:
         """Return the closed candles of a page ("Kline/Candlestick Data").
 
         The request with the smallest `urgency` is sent first.
-
-        Raises:
-          RefusedError: the exchange refuses this request.
-          UnavailableError: no host gave a valid answer.
         """
         # From before the request: a candle that closes meanwhile may still change.
-        told_ms = dict(self._told_ms)
+        times_ms = dict(self._host_times_ms)
 
         def read(body: bytes, host: str) -> Answer:
             # Before memory is taken for each row.
             if body.count(b"[") > 2 * (page.limit + 2):
                 raise UnavailableError(f"an answer of far more than {page.limit} rows")
             asked = page.asked(series.interval)
-            answer = read_rows(body, series, page.span, asked, told_ms.get(host, 0))
+            answer = read_rows(body, series, page.span, asked, times_ms.get(host, 0))
             return attrs.evolve(answer, host=host)
 
         return await self._get(
@@ -218,10 +214,6 @@ class RestMarket:
 
         COIN-M counts back from the end of the requested span, so its first candle is found by
         bisecting. `hint_ms` says when the series may have begun; a wrong hint costs requests.
-
-        Raises:
-          RefusedError: the exchange refuses this request.
-          UnavailableError: no host gave a valid answer.
         """
         if not self.market.pages_end_first:
             query = {"startTime": "0", "endTime": str(MAX_TIME_MS)}
@@ -250,12 +242,7 @@ class RestMarket:
         return await self._lone_open_time_ms(series, query) if moment_ms > 0 else None
 
     async def newest_open_time_ms(self, series: Series) -> int | None:
-        """Return the open time of the last candle of a series; None if it has none.
-
-        Raises:
-          RefusedError: the exchange refuses this request.
-          UnavailableError: no host gave a valid answer.
-        """
+        """Return the open time of the last candle of a series; None if it has none."""
         # Without times, an answer ends with the newest candle on all markets.
         return await self._lone_open_time_ms(series, {})
 
@@ -340,17 +327,17 @@ class RestMarket:
         """Raise the error that an answer other than 200 means."""
         status = response.status_code
         fault = _fault(body)
-        said = f"HTTP {status}"
+        message = f"HTTP {status}"
         if fault.msg:
-            said += f": {fault.code} {fault.msg[:_SHOWN_CHARACTERS]!a}"
+            message += f": {fault.code} {fault.msg[:_SHOWN_CHARACTERS]!a}"
         if status in _BLOCK_SECONDS:
             self.pool.block(self._block_seconds(response, fault.msg))
-            raise UnavailableError(said)
+            raise UnavailableError(message)
         if status in _LOCATION:
-            raise RefusedError(f"{said}: {_LOCATION[status]}")
+            raise RefusedError(f"{message}: {_LOCATION[status]}")
         if fault.code <= _ABOUT_THE_QUESTION:
-            raise RefusedError(said, code=fault.code)
-        raise UnavailableError(said)
+            raise RefusedError(message, code=fault.code)
+        raise UnavailableError(message)
 
     def _block_seconds(self, response: httpx2.Response, message: str) -> float:
         after = response.headers.get("retry-after", "")

@@ -129,13 +129,9 @@ class CandleFilter:
     def leave_out(
         self, data: bytes, position: int, batches: Mapping[int, FrameBatch], *, escapes: bool
     ) -> int:
-        """Return the offset of the next frame that passes.
+        """Return the offset of the next frame that passes, from the frame at `position` on.
 
-        Args:
-          data: frames.
-          position: the offset of a frame.
-          batches: those of `forming_batches` in the data.
-          escapes: whether the data holds a backslash.
+        `batches` are those of `forming_batches`; `escapes` says whether the data hold a backslash.
         """
         while True:
             if batch := batches.get(position):

@@ -51,7 +51,7 @@ class SharedTimer:
 
 @attrs.define(eq=False)
 class ReadPacer:
-    """Says when the next read is due, so that the kernel gathers frames between two reads."""
+    """Schedules the next read, so that the kernel gathers frames between two reads."""
 
     pause_seconds: float = 0.0
     """Reads are due at multiples of this time."""
@@ -69,7 +69,7 @@ class ReadPacer:
         """Pause before the next read; longer if this one brought nothing but forming candles."""
         step = self._long_pause_seconds if only_forming else self.pause_seconds
         now = trio.current_time()
-        # Woken just at a multiple, a float may lie a hair before it.
+        # After a wake-up at a multiple, a float may be a little smaller than the multiple.
         self.due_at = (math.floor(now / step + 1e-6) + 1) * step if step else now
 
 

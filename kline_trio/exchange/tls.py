@@ -99,7 +99,7 @@ async def open_tls(
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = context.wrap_bio(incoming, outgoing, server_hostname=server_hostname)
     stream = TlsStream(transport, TlsSession(session, incoming, outgoing))
-    await stream._shake_hands()  # noqa: SLF001 - one module; nobody else can hold one before it
+    await stream._shake_hands()  # noqa: SLF001 - no other code holds it yet
     return stream
 
 

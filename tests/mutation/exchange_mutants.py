@@ -98,7 +98,7 @@ EXCHANGE = (
     Mutant(
         "a candle that still forms is taken from an answer",
         "exchange/klines.py",
-        "if ms == last_ms and series.interval.end_time_ms(ms) > told_ms",
+        "if ms == last_ms and series.interval.end_time_ms(ms) > host_time_ms",
         "if False",
         f"{_KLINES}::test_a_row_is_closed_if_a_later_one_is_there_or_its_host_had_told_so",
     ),
@@ -126,8 +126,8 @@ EXCHANGE = (
     Mutant(
         "a time that another host told proves a close",
         "exchange/rest.py",
-        "answer = read_rows(body, series, page.span, asked, told_ms.get(host, 0))",
-        "answer = read_rows(body, series, page.span, asked, max(told_ms.values(), default=0))",
+        "answer = read_rows(body, series, page.span, asked, times_ms.get(host, 0))",
+        "answer = read_rows(body, series, page.span, asked, max(times_ms.values(), default=0))",
         f"{_REST}::test_a_time_proves_a_close_if_the_same_host_told_it_before_it_was_asked",
     ),
     # Archives
