@@ -100,7 +100,7 @@ class ConnectionOptions:
     """End the connection after this time without a data frame. Pings do not count as life
     (nautilus_trader#3907)."""
     pacer: ReadPacer = attrs.field(factory=ReadPacer)
-    """Spaces the reads, so that frames gather."""
+    """Spaces the reads, so that frames gather; each connection has its own."""
 
 
 @attrs.define(eq=False)

@@ -1,4 +1,4 @@
-"""Runs of forming candles, found all at once: the sieve leaves out the same, byte for byte."""
+"""Batches of forming candles, found all at once: the sieve leaves out the same, byte for byte."""
 
 import json
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def test_so_they_do_of_frames_gone_wrong(data: bytes, reads: list[int]) -> None:
         assert sieved(piece, reads, ALWAYS) == sieved(piece, reads, NEVER)
 
 
-def test_a_run_ends_before_what_is_not_a_forming_candle() -> None:
+def test_a_batch_ends_before_what_is_not_a_forming_candle() -> None:
     """The last frame of the data is left to the walk, whatever it is."""
     size = len(forming())
     data = forming() * 3 + closed() + forming() * 2 + frame(PING) + forming() * 2
@@ -72,7 +72,7 @@ def test_a_run_ends_before_what_is_not_a_forming_candle() -> None:
     }
 
 
-def test_nobody_goes_to_the_end_of_a_run_from_within_a_payload() -> None:
+def test_nobody_goes_to_the_end_of_a_batch_from_within_a_payload() -> None:
     """Where a frame begins is known by whoever walked to it, not by what looks like a header."""
     decoy = frame(TEXT, b"." * 200 + forming() * 2 + b"." * 200)
     data = forming() * 2 + decoy + forming() * 2
@@ -96,9 +96,9 @@ def test_nobody_goes_to_the_end_of_a_run_from_within_a_payload() -> None:
         json.dumps({"stream": "x" * 300}).encode(),
     ],
 )
-def test_a_run_holds_nothing_that_the_sieve_keeps(payload: bytes) -> None:
+def test_a_batch_holds_nothing_that_the_sieve_keeps(payload: bytes) -> None:
     data = forming() + frame(TEXT, payload) + forming() * 2
-    assert sum(len(run.begins) for run in found(data).values()) <= 2
+    assert sum(len(batch.begins) for batch in found(data).values()) <= 2
     assert sieved(data, [10_000], ALWAYS) == sieved(data, [10_000], NEVER)
 
 
@@ -108,17 +108,17 @@ def test_a_run_holds_nothing_that_the_sieve_keeps(payload: bytes) -> None:
 def test_names_are_no_keys_and_no_headers(name: str) -> None:
     """The Chinese one has the byte of a header in it: 安 is E5 AE 89, 币 is E5 B8 81."""
     data = forming(stream=name) * 5
-    [run] = found(data).values()
-    assert len(run.begins) == 4
+    [batch] = found(data).values()
+    assert len(batch.begins) == 4
 
 
-def test_little_data_has_no_runs() -> None:
+def test_little_data_has_no_batches() -> None:
     for size in range(40):
         assert found((forming() * 2)[:size]) == {}
         assert found(b"\x81~\x00\x7e" * 10 + b"\x81" * size) == {}
 
 
-def test_a_close_ends_the_walk_and_no_run_leads_over_it() -> None:
+def test_a_close_ends_the_walk_and_no_batch_leads_over_it() -> None:
     data = forming() * 4 + frame(CLOSE) + forming() * 4
     assert sieved(data, [10_000], ALWAYS) == sieved(data, [10_000], NEVER)
     assert sieved(data, [10_000], ALWAYS)[2] == 4
