@@ -75,7 +75,7 @@ class ReadPacer:
 
 @attrs.frozen
 class ReadHandlers:
-    """The functions that a sieved stream calls after each read, in this order."""
+    """The functions that a sieved stream calls after each read."""
 
     on_life: Callable[[], object]
     """Called if a data frame ended in the read, kept or left out."""
@@ -136,7 +136,7 @@ class SievedStream(trio.abc.Stream):
         if self._surplus:
             await trio.lowlevel.checkpoint()
         while not self._surplus:
-            # Not max_bytes: most of a read is never passed on, and larger reads save wake-ups.
+            # Not max_bytes: most of a read is never passed on, and large reads save wake-ups.
             data = await self._receive()
             if not data:
                 return b""  # the sieve can hold no more than a frame that was cut short
