@@ -32,7 +32,7 @@ OPEN_MS = 1_700_000_040_000
 
 def tell_time(clock: ExchangeClock, now_ms: int) -> None:
     """Make a clock believe that it is so late: a frame and the endpoint tell it."""
-    clock.hear(now_ms)
+    clock.add_frame(now_ms)
     clock.confirm(now_ms)
 
 

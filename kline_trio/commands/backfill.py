@@ -13,8 +13,7 @@ from kline_trio.commands.output import time_text
 from kline_trio.commands.running import Requests, exchange_of, run
 from kline_trio.config import Config, HistoryConfig
 from kline_trio.errors import ConfigError, UnavailableError
-from kline_trio.exchange.clock_sync import sync_clock
-from kline_trio.exchange.rest import RestMarket
+from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.core import Core
 from kline_trio.recorder.environment import Environment
@@ -161,7 +160,7 @@ class _Work:
         if self.since_ms is None:
             return
         for name, market in self.markets.items():
-            if self.since_ms >= (await market.clock.believed(self.since_ms)).to_ms:
+            if self.since_ms >= (await market.clock.accepted_span(self.since_ms)).to_ms:
                 moment = time_text(self.since_ms)
                 raise ConfigError([f"--since {moment} has not come yet on the exchange ({name})"])
 

@@ -12,7 +12,7 @@ from kline_trio.candle import ReceivedCandle
 from kline_trio.commands.running import Requests, exchange_of, run
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
-from kline_trio.exchange.clock_sync import sync_clock
+from kline_trio.exchange.rest import sync_clock
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network

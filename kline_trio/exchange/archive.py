@@ -1,4 +1,4 @@
-"""The published archives: which files there are of a series, and their content, checked.
+"""The published archives: the files of a series, and their checked content.
 
 Sources: github.com/binance/binance-public-data, README.md (paths, intervals, CHECKSUM files), and
 its issues 249 (checksums that do not match) and 181 (when files are published).
@@ -27,13 +27,13 @@ __all__ = ["Archive", "ArchiveFile", "archive_files", "unpacked"]
 _FOLDERS = {"spot": "spot", "usdt_futures": "futures/um", "coin_futures": "futures/cm"}
 _DAY_MS = 86_400_000
 _DAILY_AFTER_MS = 2 * _DAY_MS
-"""Daily files come the next day, some hours or days late; younger ones are not asked for."""
+"""Daily files come the next day, some hours or days late; younger ones are not requested."""
 _MONTHLY_AFTER_MS = 8 * _DAY_MS
 """Monthly files come on the first Monday of the next month."""
 _LINE_BYTES = 256
 """A line of a file has 100 to 180 bytes; packed 30 to 60, but a zip file need not be packed."""
 _BEGIN_BYTES = 4_096
-"""Of a header, and of what a zip file tells of itself."""
+"""For a header, and for the directory of a zip file."""
 _MAX_FILE_BYTES = 256 * 2**20
 """A month of 1s has some 90 MB."""
 _MAX_CSV_BYTES = 2**30
@@ -52,31 +52,26 @@ class ArchiveFile:
     path: str
     """Below the host."""
     span: Span
-    """Which candles it should hold: those that open in it."""
+    """It should hold the candles that open in this span."""
     candles: int
-    """How many those are."""
+    """The number of those candles."""
 
     @property
     def most_bytes(self) -> int:
-        """The size of the largest right file."""
+        """The size of the largest valid file."""
         return min(_MAX_FILE_BYTES, _BEGIN_BYTES + self.candles * _LINE_BYTES)
 
     @property
     def most_csv_bytes(self) -> int:
-        """The size of the largest right content."""
+        """The size of the largest valid content."""
         return min(_MAX_CSV_BYTES, _BEGIN_BYTES + self.candles * _LINE_BYTES)
 
 
 def archive_files(series: Series, span: Span, now_ms: int) -> Iterator[ArchiveFile]:
-    """The files that hold the candles of a span, oldest first, as far as they should be there.
+    """Yield the files with the candles of a span, oldest first, that should be published by now.
 
-    A month of which more than two days are wanted is one file; of others, and of the newest, there
-    are files of days.
-
-    Args:
-      series: whose candles.
-      span: which.
-      now_ms: the exchange's time.
+    If more than two days of a month are wanted, yield the file of the month; else, and for the
+    newest month, files of days. `now_ms` is the exchange's time.
     """
     for file in _files(series, span, now_ms):
         # The month of a 3d candle can begin in the middle of one.
@@ -129,21 +124,18 @@ def _ms(day: datetime) -> int:
 
 
 def unpacked(content: bytes, most_bytes: int = _MAX_CSV_BYTES) -> bytes:
-    """The one member of a zip file.
-
-    Args:
-      content: the zip file.
-      most_bytes: the size of the largest right member.
+    """Return the only member of a zip file.
 
     Raises:
-      DamagedArchiveError: it is none, holds more or fewer than one, or swells beyond all measure.
+      DamagedArchiveError: it is no zip file, has not exactly one member, or a member of more than
+        `most_bytes` or of an impossible compression.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             if len(members) != 1:
                 raise DamagedArchiveError(f"a zip file of {len(members)} members, not one")
-            # The size that it announces may be a lie, and the bomb is in what is read.
+            # The announced size may be false: bound the bytes that are read.
             most = min(most_bytes, _MAX_RATIO * len(content))
             with archive.open(members[0]) as member:
                 text = member.read(most + 1)
@@ -164,26 +156,28 @@ class Archive:
     host: str
 
     async def fetch(self, file: ArchiveFile) -> bytes | None:
-        """The zip file, as its published SHA-256 says that it is; None if it is not published.
+        """Return the zip file, checked by its published SHA-256; None if it is not published.
 
         Raises:
-          DamagedArchiveError: fetched twice, it is not what its checksum says; or it has none; or
-            one of the two is longer than the largest right one.
-          UnavailableError: there was no answer that can be used.
+          DamagedArchiveError: fetched twice, it does not match its checksum; or it has none; or the
+            file or its checksum is longer than the largest valid one.
+          UnavailableError: there was no valid answer.
         """
         for _ in range(2):
             fetched = await self._get(file.path, file.most_bytes)
             if fetched is None:
                 return None
+            content, sha256 = fetched
             checksum = await self._get(f"{file.path}.CHECKSUM", _CHECKSUM_BYTES)
             if checksum is None:
                 raise DamagedArchiveError("it has no CHECKSUM yet")
-            said = _SUM.match(checksum.content)
-            if said and said[1].decode().lower() == fetched.sha256:
-                return fetched.content
+            published = _SUM.match(checksum[0])
+            if published and published[1].decode().lower() == sha256:
+                return content
         raise DamagedArchiveError("it is not what its CHECKSUM says")
 
-    async def _get(self, path: str, most_bytes: int) -> "_Fetched | None":
+    async def _get(self, path: str, most_bytes: int) -> tuple[bytes, str] | None:
+        """Return a file and its SHA-256 in hexadecimal digits; None if it is not published."""
         url = f"{self.host}/{path}"
         body = bytearray()
         # Piece by piece: a month of 1s at once would hold up the event loop.
@@ -195,7 +189,7 @@ class Archive:
                         return None
                     if response.status_code != httpx2.codes.OK:
                         raise UnavailableError(f"{url}: HTTP {response.status_code}")
-                    # Raw: a zip file is not to be unpacked on the way.
+                    # Raw: httpx2 must not decompress the zip file.
                     async with aclosing(response.aiter_raw()) as pieces:
                         async for piece in pieces:
                             body += piece
@@ -208,10 +202,4 @@ class Archive:
             raise UnavailableError(
                 f"{url}: {str(error) or repr(error.__cause__ or error)}"
             ) from None
-        return _Fetched(bytes(body), sha256.hexdigest())
-
-
-@attrs.frozen
-class _Fetched:
-    content: bytes
-    sha256: str
+        return bytes(body), sha256.hexdigest()

@@ -1,20 +1,19 @@
-"""What a connection tells of itself while it lives, and how it ended: values, and nothing else."""
+"""The events that a connection reports while it runs, and the reason of its end: plain values."""
 
 import enum
 
 import attrs
 
-from kline_trio.exchange.protocol import ContractChanged
+from kline_trio.exchange.protocol import ContractChanged, ServerShutdown
 
 __all__ = [
     "BadFrame",
     "CloseReason",
     "ConnectionEvent",
     "Disconnected",
-    "Heard",
+    "FirstCandle",
     "Ready",
     "RefusedStream",
-    "ShutdownAnnounced",
     "SilentStreams",
 ]
 
@@ -32,38 +31,33 @@ class CloseReason(enum.Enum):
 
 @attrs.frozen
 class Disconnected:
-    """How a connection's life ended."""
+    """How a connection ended."""
 
     why: CloseReason
     detail: str
     status: int | None = None
     """The HTTP status of a refusal."""
     retry_after_seconds: float | None = None
-    """What a refusal asked us to wait."""
-    heard: bool = False
+    """The wait that a refusal asks for."""
+    had_candle: bool = False
     """Whether at least one valid candle came, closed or forming."""
 
 
 @attrs.frozen
-class Heard:
-    """The first valid candle of this connection has come, closed or forming."""
+class FirstCandle:
+    """The first valid candle of this connection came, closed or forming."""
 
 
 @attrs.frozen
 class Ready:
-    """All of its streams deliver, from this event time on; streams without trades are believed."""
+    """From this event time on all streams deliver. Quiet streams may have given nothing."""
 
     event_time_ms: int
 
 
 @attrs.frozen
-class ShutdownAnnounced:
-    """The server will end this connection soon, without saying when."""
-
-
-@attrs.frozen
 class BadFrame:
-    """A frame that could not be taken, and why."""
+    """A frame that was refused, and why."""
 
     reason: str
     text: str | bytes
@@ -71,7 +65,7 @@ class BadFrame:
 
 @attrs.frozen
 class SilentStreams:
-    """Streams that were acknowledged and then gave nothing for so long."""
+    """Streams that were acknowledged and then gave no frame for so long."""
 
     names: tuple[str, ...]
     seconds: float
@@ -79,13 +73,19 @@ class SilentStreams:
 
 @attrs.frozen
 class RefusedStream:
-    """A stream that the exchange would not subscribe, and its words."""
+    """A stream that the exchange refused, and its error message."""
 
     name: str
     message: str
 
 
 ConnectionEvent = (
-    Heard | Ready | ShutdownAnnounced | BadFrame | SilentStreams | RefusedStream | ContractChanged
+    FirstCandle
+    | Ready
+    | ServerShutdown
+    | BadFrame
+    | SilentStreams
+    | RefusedStream
+    | ContractChanged
 )
-"""What a connection tells of itself while it lives."""
+"""An event that a connection reports while it runs."""

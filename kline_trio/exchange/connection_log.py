@@ -1,4 +1,4 @@
-"""What a listener says of its connections: a line when something changes, not when it stays."""
+"""The log lines about connections: one when something changes, none while it stays."""
 
 import logging
 import math
@@ -29,60 +29,60 @@ _ADVICE = {
 
 @attrs.define(eq=False)
 class ConnectionLog:
-    """The voice of one line to the exchange, over all of its connections."""
+    """Logs the connections of one slot, one after the other."""
 
     name: str
-    """What the line is called: its market, with a number or a letter where it has several."""
+    """The market, with a number or a letter if it has several slots."""
 
     _down_since: float | None = None
-    _is_heard: bool = False
+    _had_candle: bool = False
     _shutdown_said_at: float = -math.inf
     _state: tuple[CloseReason, int | None] | None = None
     _named: set[str] = attrs.field(factory=set)
 
-    def heard(self, streams: int, now_seconds: float) -> None:
-        """The first candle of a connection came, which carries so many streams."""
+    def receiving(self, streams: int, now_seconds: float) -> None:
+        """Log the first candle of a connection with so many streams."""
         again = ""
         if self._down_since is not None:
             again = f" again after {now_seconds - self._down_since:.1f} s"
-        elif self._is_heard:
+        elif self._had_candle:
             again = " on another connection too"
         logger.info("%s: receiving %s%s", self.name, _count(streams, "stream"), again)
         self._down_since = self._state = None
-        self._is_heard = True
+        self._had_candle = True
 
     def shutting_down(self, now_seconds: float) -> None:
-        """The exchange will end a connection soon; said once a minute."""
+        """Log that the exchange will end a connection soon; at most once a minute."""
         if now_seconds < self._shutdown_said_at + _SHUTDOWN_SECONDS:
             return
         self._shutdown_said_at = now_seconds
         logger.info("%s: the exchange is about to close this connection", self.name)
 
     def retired(self, age_seconds: float) -> None:
-        """Another connection has taken the place of one so old."""
+        """Log that another connection took the place of one with this age."""
         logger.info("%s: replaced a connection of %s", self.name, _age(age_seconds))
 
     def revived(self, streams: list[str], how: str) -> None:
-        """Streams gave nothing though their connection lived and their symbols were traded."""
+        """Log streams that gave nothing though their connection and their symbols were alive."""
         dead = f"{streams[0]} is" if len(streams) == 1 else f"{len(streams):,} streams are"
         names = "" if len(streams) == 1 else f": {_some(streams)}"
         logger.warning("%s: %s dead on a living connection: %s%s", self.name, dead, how, names)
 
     def lost(self, ended: Disconnected, now_seconds: float, *, down: bool, goes_on: bool) -> None:
-        """A connection ended; said once until another reason, or until data come again.
+        """Log the end of a connection; once until the reason changes or data come again.
 
         Args:
-          ended: how.
-          now_seconds: when.
-          down: whether the line has no other connection.
-          goes_on: whether another connection, of this line or another, carries the same streams.
+          ended: why it ended.
+          now_seconds: by Trio's clock.
+          down: whether the slot has no other connection.
+          goes_on: whether another connection, of any slot, carries the same streams.
         """
         if down and self._down_since is None:
             self._down_since = now_seconds
         if ended.why is CloseReason.REFUSED:
             advice = _ADVICE.get(ended.status or 0, "the exchange, or something before it, said no")
             text = f"refused with {ended.detail}: {advice}"
-        elif ended.why is CloseReason.STALLED and ended.heard:
+        elif ended.why is CloseReason.STALLED and ended.had_candle:
             text = ended.detail
         else:
             text = f"{ended.why.value}: {ended.detail}"
@@ -93,7 +93,7 @@ class ConnectionLog:
             self._state = state
 
     def bad_frame(self, bad: BadFrame, counts: Counter[str]) -> None:
-        """A frame could not be taken; each reason is said at its 1st, 10th, 100th time."""
+        """Log a refused frame, at the 1st, 10th, 100th ... time of its reason."""
         counts[bad.reason] += 1
         count = counts[bad.reason]
         if str(count).strip("0") == "1":
@@ -103,7 +103,7 @@ class ConnectionLog:
             logger.warning("%s: passed over %s%s: %s%s", self.name, bad.reason, times, shown, more)
 
     def silent(self, streams: Iterable[str], silent: SilentStreams) -> None:
-        """These streams give nothing; each is named once."""
+        """Log streams that give nothing; each once."""
         names = [name for name in streams if name not in self._named]
         self._named.update(names)
         if names:
@@ -115,9 +115,9 @@ class ConnectionLog:
             )
 
     def refused(self, streams: list[str], message: str) -> None:
-        """The exchange would not subscribe streams."""
-        said = ascii(message[:_SHOWN_CHARACTERS])
-        logger.warning("%s: the exchange refuses %s: %s", self.name, _some(streams), said)
+        """Log streams that the exchange refused."""
+        shown = ascii(message[:_SHOWN_CHARACTERS])
+        logger.warning("%s: the exchange refuses %s: %s", self.name, _some(streams), shown)
 
 
 def _some(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The klines endpoint: which pages a span takes, and what an answer's rows mean (pure).
+"""The klines endpoint: pages of requests, and the rows of an answer (pure).
 
 Sources: Binance docs, spot rest-api.md "Kline/Candlestick data"; USD-M and COIN-M docs,
 "Kline/Candlestick Data".
@@ -18,25 +18,25 @@ from kline_trio.interval import Interval, Span
 __all__ = ["MAX_SPAN_MS", "Answer", "Page", "newest_page", "read_rows"]
 
 MAX_SPAN_MS = 200 * 86_400_000
-"""COIN-M answers no more than 200 days at once."""
+"""COIN-M answers at most 200 days at once."""
 
 _DECODER = msgspec.json.Decoder(list[list[object]])
 
 
 @attrs.frozen
 class Page:
-    """One request. It asks for one candle more than is wanted: that later row proves, if it is
-    there, that those before it have closed.
+    """One request. It covers one candle more than is wanted: if that later row is there, it proves
+    that the candles before it have closed.
     """
 
     span: Span
-    """What is wanted."""
+    """The wanted candles."""
     limit: int
-    """With the candle after it."""
+    """The number of candles, with the one after the span."""
     weight: int
 
     def query(self, series: Series) -> dict[str, str]:
-        """Return the parameters: always both ends and a limit, so that no default decides."""
+        """Return the parameters: always both ends and a limit, so that no default applies."""
         return {
             "symbol": series.symbol,
             "interval": series.time_interval,
@@ -46,41 +46,37 @@ class Page:
         }
 
     def asked(self, interval: Interval) -> Span:
-        """Return what is asked for: what is wanted, and one candle more."""
+        """Return the requested span: the wanted candles, and one candle more."""
         return Span(self.span.from_ms, interval.end_time_ms(self.span.to_ms))
 
 
 @attrs.frozen
 class Answer:
-    """What a page brought."""
+    """The answer to a page."""
 
     candles: tuple[Candle, ...]
     """By open time, unique, closed, and all within the page's span."""
     bad_rows: Counter[str] = attrs.field(factory=Counter)
-    """How many rows could not be taken, by reason."""
+    """The number of refused rows, by reason."""
     spoiled_ms: frozenset[int] = frozenset()
-    """The open times of wanted candles for which there are only bad rows."""
+    """The open times of wanted candles with only bad rows."""
     unproven_ms: frozenset[int] = frozenset()
     """The open times of wanted candles that may still be forming: nothing proves their close."""
     is_complete: bool = True
-    """Whether it is about exactly what was asked. If not, it says nothing of what it lacks."""
+    """Whether all rows are within the requested span. If not, an absent row proves nothing."""
     is_whole: bool = True
-    """Whether there is a row for each wanted candle, and none that was not asked for. If not, its
-    rows may be those of another time: moved by whole candles, they stand on the grid."""
+    """Whether there is a row for each wanted candle, and none outside the requested span. If not,
+    the rows may be of another time: shifted by whole candles, they stay on the grid."""
     host: str = ""
-    """Who gave it."""
+    """The host that gave it."""
 
 
 def newest_page(market: Market, interval: Interval, spans: Sequence[Span]) -> Page:
-    """The request for the newest of what is wanted, and for as much before it as fits.
+    """Return the request for the newest wanted candles, with as many before them as fit.
 
-    It never asks for more than its answer can hold: COIN-M counts back from the end, and what does
-    not fit would be missing at the beginning, in silence.
-
-    Args:
-      market: whose limits count.
-      interval: of the candles.
-      spans: what is wanted, in order; what lies between two of them is asked for along.
+    It never covers more than its answer can hold: COIN-M counts back from the end, and silently
+    leaves out at the beginning what does not fit. `spans` are the wanted candles, in order; those
+    between two spans are requested too.
     """
     to_ms = spans[-1].to_ms
     earliest_ms = _earliest_ms(market, interval, spans[-1])
@@ -105,18 +101,18 @@ def _earliest_ms(market: Market, interval: Interval, span: Span) -> int:
     return min((ms for ms in interval.open_times_ms(span) if ms >= least_ms), default=last_ms)
 
 
-def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, told_ms: int) -> Answer:
+def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, host_time_ms: int) -> Answer:
     """Return the closed candles of an answer. A bad row is counted, and spoils only its own time.
 
-    A row proves that all before it have closed. So does a time that the same host told before it
-    was asked: no mark tells a candle that is still forming from one that has closed.
+    No field of a row says whether its candle has closed. A later row proves it. So does a time that
+    the same host gave before the request.
 
     Args:
       body: of a status 200.
-      series: whose candles were asked for.
-      wanted: which of them.
-      asked: with what was asked for along with them.
-      told_ms: the exchange's time in the host's own words, of before it was asked.
+      series: the requested series.
+      wanted: the wanted candles.
+      asked: the requested span.
+      host_time_ms: the last time that the host's time endpoint gave before the request.
 
     Raises:
       UnavailableError: it is not a list of rows.
@@ -150,7 +146,7 @@ def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, told_ms: i
     unproven = {
         ms
         for ms in there & candles.keys()
-        if ms == last_ms and series.interval.end_time_ms(ms) > told_ms
+        if ms == last_ms and series.interval.end_time_ms(ms) > host_time_ms
     }
     taken = [candles[ms] for ms in sorted(there & candles.keys() - spoiled - unproven)]
     return Answer(

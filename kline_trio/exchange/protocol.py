@@ -1,4 +1,4 @@
-"""Frame text to event, and requests to frame text: pure, no socket and no clock.
+"""From frame text to event, and from request to frame text: pure, no socket and no clock.
 
 Facts are from Binance's spot "web-socket-streams.md" and the USDS-M and COIN-M "WebSocket Market
 Streams" pages; the key set of a kline event is the same on the three markets.
@@ -24,18 +24,17 @@ __all__ = [
     "ServerShutdown",
     "SubscriptionReply",
     "decode",
+    "request_text",
     "stream_name",
-    "subscribe_request",
-    "unsubscribe_request",
 ]
 
 CONTRACT_INFO = "!contractInfo"
-"""The stream of futures hosts that tells of contracts listed, settled or changed; on the USD-M
-host it is on the path of the klines. Spot has none ("Contract Info Stream")."""
+"""The stream of futures hosts that reports contracts listed, settled or changed; on the USD-M host
+it is on the path of the klines. Spot has none ("Contract Info Stream")."""
 
 _LATE_MS = 60_000
-"""So long after its close a candle may be told, or one interval if that is longer. Closes have come
-30 s late (nautilus_trader#1705)."""
+"""Accept a candle until this time after its close, or one interval if that is longer. Closes have
+come 30 s late (nautilus_trader#1705)."""
 
 _TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
@@ -59,7 +58,7 @@ class CandleClosed:
 
 @attrs.frozen
 class SubscriptionReply:
-    """A request was taken. That proves nothing: unknown streams are acknowledged too."""
+    """A request was accepted. That proves nothing: unknown streams are acknowledged too."""
 
     id: int | str | None
 
@@ -82,25 +81,16 @@ class ServerShutdown:
 class ContractChanged:
     """Something about a contract changed: its listing, its end, or only its brackets.
 
-    Since 2026-06-30 each of the two futures hosts tells of the contracts of both products.
+    Since 2026-06-30 each of the two futures hosts reports the contracts of both products.
     """
 
-    symbol: str
-    """As it was sent, and perhaps of a market that nobody asked for: a hint to look, not a fact."""
     trade_type: str | None
-    """The product; None where the event does not tell, or names a new one."""
-    event_time_ms: int
-    status: str
-    contract_type: str
-    onboard_ms: int | None
-    delivery_ms: int | None
+    """The product; None if the event names none, or a new one."""
 
 
 @attrs.frozen
 class OtherEvent:
     """An event that a recorder of candles has no use for."""
-
-    kind: str
 
 
 Event = (
@@ -115,24 +105,15 @@ Event = (
 
 
 def stream_name(series: Series) -> str:
-    """What the exchange calls the stream of a series.
+    """Return the name of a series' stream.
 
     Only ASCII letters of the symbol change case, and none of the interval: `kline_1M` is a month.
     """
     return f"{series.symbol.translate(_TO_LOWER)}@kline_{series.time_interval}"
 
 
-def subscribe_request(names: Iterable[str], request_id: int) -> str:
-    """The text of a SUBSCRIBE request."""
-    return _request("SUBSCRIBE", names, request_id)
-
-
-def unsubscribe_request(names: Iterable[str], request_id: int) -> str:
-    """The text of an UNSUBSCRIBE request."""
-    return _request("UNSUBSCRIBE", names, request_id)
-
-
-def _request(method: str, names: Iterable[str], request_id: int) -> str:
+def request_text(method: str, names: Iterable[str], request_id: int) -> str:
+    """Return the text of a SUBSCRIBE or UNSUBSCRIBE request."""
     request = {"method": method, "params": list(names), "id": request_id}
     return msgspec.json.encode(request).decode()
 
@@ -160,7 +141,7 @@ class _Fault(msgspec.Struct):
 
 
 class _Frame(msgspec.Struct):
-    """Every key that tells one kind of frame from another; what is unknown is passed over."""
+    """Every key that distinguishes kinds of frames; unknown keys are skipped."""
 
     stream: str | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -183,7 +164,7 @@ class _KlineEvent(msgspec.Struct):
 
 
 class _KlineFrame(msgspec.Struct):
-    """What nearly every frame is: read in one go, and as a `_Frame` if it is something else."""
+    """The shape of nearly every frame: decoded in one pass. Any other is read as a `_Frame`."""
 
     stream: str
     data: _KlineEvent
@@ -193,7 +174,7 @@ _TimeMs = Annotated[int, msgspec.Meta(ge=0, lt=MAX_TIME_MS)]
 
 
 class _ContractInfo(msgspec.Struct):
-    """What a contractInfo event has; its pair and its brackets are passed over."""
+    """The keys of a contractInfo event; its pair and its brackets are skipped."""
 
     E: _TimeMs
     s: Annotated[str, msgspec.Meta(min_length=1)]
@@ -214,15 +195,15 @@ _Shape = TypeVar("_Shape")
 
 
 def decode(text: str | bytes, streams: Mapping[str, Series]) -> Event:
-    """The event that a frame tells of.
+    """Return the event in a frame.
 
     Args:
       text: one whole message.
-      streams: the series that were asked for, by stream name.
+      streams: the requested series, by stream name.
 
     Raises:
-      ProtocolError: the frame is none that the exchange should send, or one of a stream that was
-        not asked for, or its numbers cannot be true.
+      ProtocolError: the exchange should not send this frame, or its stream was not requested, or
+        its numbers cannot be true.
     """
     try:
         usual = _KLINE_FRAME.decode(text)
@@ -232,7 +213,7 @@ def decode(text: str | bytes, streams: Mapping[str, Series]) -> Event:
 
 
 def _event(text: str | bytes, streams: Mapping[str, Series]) -> Event:
-    """Of any other frame, or of one that is wrong, to say how."""
+    """Return the event of any other frame; raise the reason why a frame is refused."""
     frame = _decoded(_FRAME, text)
     name = None
     body: str | bytes | msgspec.Raw = text
@@ -244,9 +225,11 @@ def _event(text: str | bytes, streams: Mapping[str, Series]) -> Event:
     if frame.e == "serverShutdown":
         return ServerShutdown()
     if frame.e == "contractInfo":
-        return _contract_changed(body)
+        # Read once more: in other events its keys mean other things.
+        info = _decoded(_CONTRACT_INFO, body)
+        return ContractChanged(None if info.st is None else _PRODUCTS.get(info.st))
     if name is not None or frame.e is not None:
-        return OtherEvent(frame.e or "")  # spot's bookTicker names no event
+        return OtherEvent()  # spot's bookTicker names no event
     return _reply(frame)
 
 
@@ -255,8 +238,7 @@ def _decoded(decoder: msgspec.json.Decoder[_Shape], text: str | bytes | msgspec.
         return decoder.decode(text)
     except msgspec.ValidationError as error:
         raise ProtocolError(f"a frame of another shape: {error}") from None
-    # A lone surrogate in a `str` is no JSON either, and shows as UnicodeError; a thousand brackets
-    # show as RecursionError.
+    # A lone surrogate in a `str` raises UnicodeError; a thousand brackets raise RecursionError.
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise ProtocolError("a frame that is not JSON") from None
 
@@ -276,10 +258,10 @@ def _kline_event(
         raise ProtocolError("a candle of a stream that was not asked for")
     candle = Candle.from_stream(kline, series.interval)
     if kline.x:
-        # Earlier than its end it may be told, as before an outage, but not before its begin.
+        # It may come before its end, as before an outage, but not before its begin.
         if kline.t > frame.E:
             raise ProtocolError("a candle that closed before it began")
-        # By its own frame alone: neither the delay of the network nor the pace of time matters.
+        # Judged by its frame alone: neither the network's delay nor the pace of time matters.
         end_ms = series.interval.end_time_ms(kline.t)
         if end_ms + max(_LATE_MS, end_ms - kline.t) <= frame.E:
             raise ProtocolError("a candle that is told long after its close")
@@ -287,19 +269,12 @@ def _kline_event(
     return CandleForming(series, frame.E)
 
 
-def _contract_changed(body: str | bytes | msgspec.Raw) -> ContractChanged:
-    # Read once more, since its keys are other things in other events.
-    said = _decoded(_CONTRACT_INFO, body)
-    product = None if said.st is None else _PRODUCTS.get(said.st)
-    return ContractChanged(said.s, product, said.E, said.cs, said.ct, said.ot, said.dt)
-
-
 def _reply(frame: _Frame) -> Event:
-    # Documented flat, seen nested (Krypto-trading-bot#1121): both are taken.
+    # Documented flat, seen nested (Krypto-trading-bot#1121): accept both.
     if frame.error is not None:
         return ErrorReply(frame.id, frame.error.code, frame.error.msg)
     if frame.code is not None:
         return ErrorReply(frame.id, frame.code, frame.msg or "")
     if frame.result is not msgspec.UNSET:
         return SubscriptionReply(frame.id)
-    return OtherEvent("")
+    return OtherEvent()

@@ -1,4 +1,4 @@
-"""How much may be asked of the exchange: one budget of request weight for each pool of addresses.
+"""The rate limit of REST requests: one budget of request weight for each pool of addresses.
 
 Sources: Binance spot docs, rest-api.md "LIMITS"; USD-M docs, "LIMITS"; futures share one pool since
 2026-06-30.
@@ -21,15 +21,15 @@ _LONGEST_BLOCK_SECONDS = 3 * 86_400.0
 
 @attrs.define(eq=False)
 class RateLimiter:
-    """The one gate through which all requests of a pool go, the most urgent first.
+    """All requests of a pool wait here for their weight, the most urgent first.
 
-    It counts by the local monotonic clock, in minutes of its own: the exchange's minutes may begin
-    at other moments, which the share that is left to others makes up for.
+    It counts by the local monotonic clock, in its own minutes. The exchange's minutes may begin at
+    other moments; the share that is left to others makes up for that.
     """
 
     weight_per_minute: int
     share: float
-    """How much of it may be used; the rest is for other programs at this address."""
+    """The part of it to use; the rest is for other programs at this address."""
 
     _window_began: float = attrs.field(init=False, default=-math.inf)
     _used: int = attrs.field(init=False, default=0)
@@ -39,9 +39,9 @@ class RateLimiter:
     _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     async def acquire(self, weight: int, urgency: float) -> None:
-        """Waits until so much may be asked, in the order of urgency, the smallest first.
+        """Wait until the weight is free, and spend it; the request with the smallest urgency first.
 
-        If cancelled, nothing is spent.
+        If cancelled, no weight is spent.
         """
         ticket = (urgency, next(self._numbers))
         heapq.heappush(self._queue, ticket)
@@ -60,18 +60,18 @@ class RateLimiter:
             self._change()
 
     def learn_used(self, used: int) -> None:
-        """An answer said what this address has used in the present minute."""
+        """Note the weight that this address has used in the present minute, by an answer."""
         self._roll()
         self._used = max(self._used, used)
 
     def learn_limit(self, weight_per_minute: int) -> None:
-        """ExchangeInfo said what a minute's budget is."""
+        """Note the budget of a minute, by exchangeInfo."""
         if weight_per_minute > 0:
             self.weight_per_minute = weight_per_minute
             self._change()
 
     def block(self, seconds: float) -> None:
-        """The exchange asked for a pause: nothing more is asked by anybody before its end."""
+        """Let no request pass for so long: the exchange asked for a pause."""
         until = trio.current_time() + min(seconds, _LONGEST_BLOCK_SECONDS)
         self._blocked_until = max(self._blocked_until, until)
 

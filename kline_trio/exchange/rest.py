@@ -1,4 +1,4 @@
-"""The REST interface: the time, the symbols and the klines, within one budget for each pool."""
+"""The REST interface: time, symbols and klines, within one budget of weight for each pool."""
 
 import logging
 import math
@@ -16,51 +16,54 @@ import trio
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.exchange.exchange_info import read_exchange_info
 from kline_trio.exchange.klines import MAX_SPAN_MS, Answer, Page, read_rows
-from kline_trio.exchange.listings import read_exchange_info
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.quoting import shown
 
-__all__ = ["Listing", "RestMarket"]
+__all__ = ["RestMarket", "sync_clock"]
 
 logger = logging.getLogger(__name__)
+clock_logger = logging.getLogger("kline_trio.exchange.clock_sync")
 
 _TIME_BYTES = 1_024
-"""An answer about the time has some 30 bytes."""
+"""An answer of the time endpoint has some 30 bytes."""
 _FAULT_BYTES = 64 * 1_024
-"""Of an answer other than 200 as much is read: the exchange's have 100 bytes, but a firewall sends
-pages for people."""
+"""Read no more of an answer other than 200. The exchange's have 100 bytes; a firewall sends pages
+for people."""
 _INFO_BYTES = 32 * 2**20
 """Spot's exchangeInfo, the longest answer, has some 15 MB."""
 _ROW_BYTES = 512
 """A row of klines has 150 to 250 bytes."""
 _LARGE_BYTES = 256 * 1_024
-"""A body from here on is parsed away from the event loop: there 1 MB takes 20 to 900 ms."""
+"""Larger bodies are parsed away from the event loop: 1 MB takes 20 to 900 ms."""
 _ANSWER_SECONDS = 30.0
-"""For a whole answer: a server that sends a byte a second is none."""
+"""For a whole answer: a server that sends a byte a second must not hold us."""
 _SHOWN_CHARACTERS = 120
 
 _BLOCK_SECONDS = {429: 60.0, 418: 120.0}
-"""How long to ask nothing where the answer does not say: a minute's budget, the shortest ban."""
+"""How long to pause if the answer does not say: a minute's budget; the shortest ban."""
 _LEAST_BLOCK_SECONDS = 1.0
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
 _LOCATION = {403: "a firewall refuses us", 451: "not for this location"}
 _ABOUT_THE_QUESTION = -1100
-"""What has this code or one below it is about what was asked; those above are about the server,
-the network and budgets (Binance docs, errors.md: "10xx", "11xx", "20xx" and beyond)."""
+"""Codes at or below this are request errors: do not retry. Those above are about the server, the
+network and budgets (Binance docs, errors.md: "10xx", "11xx", "20xx" and beyond)."""
 
 _MINUTE_MS = 60_000
+_LOOK_SECONDS = 1.0
+_LEAST_SECONDS = 0.5
+"""Between two requests: a host whose frames are hours ahead raises a doubt with each frame."""
+_WITHOUT_NEWS_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 60.0
+
 _TURNS = 2
-"""Two answers of the time endpoint and two newest candles agree, or one of them lies."""
+"""Two answers of the time endpoint and two newest candles agree, or one of them is false."""
 
 _Answer = TypeVar("_Answer")
-
-
-async def _at_once(read: Callable[[bytes, str], _Answer], body: bytes, host: str) -> _Answer:
-    return read(body, host)
 
 
 class _Time(msgspec.Struct):
@@ -75,7 +78,11 @@ class _Fault(msgspec.Struct):
 
 @attrs.frozen
 class RestMarket:
-    """One market's REST interface, on hosts that are tried in order; one that works is kept."""
+    """One market's REST interface. Its hosts are tried in order; a host that works is kept.
+
+    Each request waits for its weight, and raises RefusedError if the exchange refuses it, or
+    UnavailableError if no host gave a valid answer. If cancelled, a request is abandoned.
+    """
 
     client: httpx2.AsyncClient
     market: Market
@@ -83,28 +90,27 @@ class RestMarket:
     """Scheme and host of each."""
     pool: RateLimiter
     clock: ExchangeClock
-    parse_away: Callable[..., Awaitable[Any]] = _at_once
-    """Runs a function away from the event loop, with its argument: for large bodies."""
+    parse_away: Callable[..., Awaitable[Any]] | None = None
+    """Calls a function with its arguments, away from the event loop: for large bodies."""
     _in_turn: deque[str] = attrs.field(
         init=False, default=attrs.Factory(lambda self: deque(self.hosts), takes_self=True)
     )
-    """The hosts, from the one on that answered last."""
-    _told_ms: dict[str, int] = attrs.field(init=False, factory=dict)
-    """What time each host told last."""
+    """The hosts, the one that answered last first."""
+    _host_times_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    """The last answer of the time endpoint, by host."""
     _passed_over: set[str] = attrs.field(init=False, factory=set)
-    """What was said once to be no symbol."""
+    """Entries of exchangeInfo that were logged as no symbols."""
 
     async def confirm_time(self) -> int:
-        """Set the market's clock by the exchange's own ("Check Server Time"); milliseconds.
+        """Set the market's clock by the time endpoint ("Check Server Time"); return the time in ms.
 
-        Where that is far ahead of what was known, the newest candle of a busy symbol is asked for,
-        by turns with it.
+        If the answer is far ahead of the clock, request the newest candle of a busy symbol too, and
+        both again if they do not agree.
 
-        Raises:
-          UnavailableError: no host gave an answer that can be used, or nothing confirms it.
+        Raise UnavailableError also if nothing confirms the answer.
         """
         for _ in range(_TURNS):
-            time_ms = await self._get("time", {}, 1, -math.inf, _TIME_BYTES, self._read_time)
+            time_ms = await self._get("time", {}, self._read_time, weight=1, most_bytes=_TIME_BYTES)
             if self.clock.confirm(time_ms):
                 break
             open_time_ms = await self._newest_of_a_busy_symbol(time_ms)
@@ -116,64 +122,54 @@ class RestMarket:
 
     @property
     def estimated_ms(self) -> int | None:
-        """The exchange's time, in the words of the endpoint alone if they can be true. A label:
-        nothing may be decided by it.
+        """The exchange's time by the time endpoint alone, if it can be true. Label log lines with
+        it; decide nothing by it.
         """
-        told_ms = self._told_ms.get(self._in_turn[0])
-        return told_ms if told_ms is not None and self.clock.reaches(told_ms) else self.clock.now_ms
+        time_ms = self._host_times_ms.get(self._in_turn[0])
+        return time_ms if time_ms is not None and self.clock.reaches(time_ms) else self.clock.now_ms
 
     def _read_time(self, body: bytes, host: str) -> int:
-        self._told_ms[host] = msgspec.json.decode(body, type=_Time).serverTime
-        return self._told_ms[host]
+        self._host_times_ms[host] = msgspec.json.decode(body, type=_Time).serverTime
+        return self._host_times_ms[host]
 
     async def _newest_of_a_busy_symbol(self, time_ms: int) -> int | None:
-        """Return the open time of the newest candle there is; None if the market has none.
+        """Return the open time of the market's newest candle; None if it has none.
 
-        A symbol of which a frame has come is as busy as any, but it may be delisted by now.
-
-        Args:
-          time_ms: how late it should be; a second symbol is asked for only if the first is not.
+        First try the symbol of the newest frame: it is busy, but it may be delisted by now. If its
+        candle is older than a minute at `time_ms`, try the market's busy symbol too.
         """
-        newest_ms: list[int] = []
+        newest_ms: int | None = None
         for symbol in dict.fromkeys((self.clock.newest_symbol, self.market.busy_symbol)):
-            if symbol is not None and time_ms >= max(newest_ms, default=0) + _MINUTE_MS:
-                newest_ms += await self._newest_of(symbol)
-        if not newest_ms:
-            # An exchange without these, as for tests.
+            if symbol is not None and time_ms >= (newest_ms or 0) + _MINUTE_MS:
+                found_ms = await self._newest_of(symbol)
+                newest_ms = found_ms if newest_ms is None else max(newest_ms, found_ms or 0)
+        if newest_ms is None:
+            # An exchange without these symbols, as for tests.
             listings = await self.listings()
             trading = sorted(name for name, one in listings.items() if one.is_trading)
-            newest_ms = await self._newest_of(trading[0]) if trading else []
-        return max(newest_ms, default=None)
+            newest_ms = await self._newest_of(trading[0]) if trading else None
+        return newest_ms
 
-    async def _newest_of(self, symbol: str) -> list[int]:
+    async def _newest_of(self, symbol: str) -> int | None:
         try:
-            open_time_ms = await self.newest_open_time_ms(self._series_of(symbol))
+            return await self.newest_open_time_ms(Series(self.market.trade_type, symbol, "1m"))
         except RefusedError as error:
             if error.code is None:
                 raise
-            return []
-        return [] if open_time_ms is None else [open_time_ms]
-
-    def _series_of(self, symbol: str) -> Series:
-        return Series(self.market.trade_type, symbol, "1m")
+            return None
 
     async def listings(self) -> dict[str, Listing]:
-        """All symbols that the market lists ("Exchange Information"), by symbol.
+        """Return all symbols that the market lists ("Exchange Information"), by symbol.
 
-        What its own list holds is a market's: since 2026-06-30 neither a futures host nor a name
-        tells one product from the other.
-
-        Raises:
-          UnavailableError: no host gave an answer that can be used.
+        A symbol belongs to the market that lists it: since 2026-06-30 neither the futures host nor
+        the name tells the two products apart.
         """
-        weight = 20 if self.market.pool == "spot" else 1
         info = await self._get(
             "exchangeInfo",
             {},
-            weight,
-            -math.inf,
-            _INFO_BYTES,
             lambda body, _: read_exchange_info(body),
+            weight=20 if self.market.pool == "spot" else 1,
+            most_bytes=_INFO_BYTES,
         )
         if info.weight_per_minute is not None:
             self.pool.learn_limit(info.weight_per_minute)
@@ -189,43 +185,35 @@ class RestMarket:
         return info.listings
 
     async def klines(self, series: Series, page: Page, urgency: float) -> Answer:
-        """The closed candles of a page ("Kline/Candlestick Data").
+        """Return the closed candles of a page ("Kline/Candlestick Data").
 
-        Args:
-          series: whose candles.
-          page: which, of `pages`.
-          urgency: the smallest is served first.
-
-        Raises:
-          RefusedError: the exchange will not answer this question.
-          UnavailableError: no host gave an answer that can be used.
+        The request with the smallest `urgency` is sent first.
         """
-        # Of before it was asked: what closes meanwhile may still change.
-        told_ms = dict(self._told_ms)
+        # From before the request: a candle that closes meanwhile may still change.
+        times_ms = dict(self._host_times_ms)
 
         def read(body: bytes, host: str) -> Answer:
-            _check_rows(body, page.limit)
+            # Before memory is taken for each row.
+            if body.count(b"[") > 2 * (page.limit + 2):
+                raise UnavailableError(f"an answer of far more than {page.limit} rows")
             asked = page.asked(series.interval)
-            answer = read_rows(body, series, page.span, asked, told_ms.get(host, 0))
+            answer = read_rows(body, series, page.span, asked, times_ms.get(host, 0))
             return attrs.evolve(answer, host=host)
 
-        most_bytes = _klines_bytes(page.limit)
-        query = page.query(series)
-        return await self._get("klines", query, page.weight, urgency, most_bytes, read)
+        return await self._get(
+            "klines",
+            page.query(series),
+            read,
+            weight=page.weight,
+            most_bytes=_klines_bytes(page.limit),
+            urgency=urgency,
+        )
 
     async def oldest_open_time_ms(self, series: Series, hint_ms: int | None = None) -> int | None:
-        """The open time of the first candle there is of a series; None if there is none yet.
+        """Return the open time of the first candle of a series; None if it has none yet.
 
-        COIN-M counts back from the end of what is asked for, so its first candle is found by
-        bisecting.
-
-        Args:
-          series: whose.
-          hint_ms: when it may have begun. If that is wrong, it takes more questions.
-
-        Raises:
-          RefusedError: the exchange will not answer this question.
-          UnavailableError: no host gave an answer that can be used.
+        COIN-M counts back from the end of the requested span, so its first candle is found by
+        bisecting. `hint_ms` says when the series may have begun; a wrong hint costs requests.
         """
         if not self.market.pages_end_first:
             query = {"startTime": "0", "endTime": str(MAX_TIME_MS)}
@@ -235,7 +223,7 @@ class RestMarket:
             return None
         interval = series.interval
         at_ms = interval.open_time_ms(first_ms if hint_ms is None else min(hint_ms, first_ms))
-        # Back to where nothing was; what is there comes before what the answers have shown.
+        # Go back until no candle is found.
         while (found_ms := await self._newest_before(series, at_ms)) is not None:
             first_ms, at_ms = found_ms, interval.open_time_ms(found_ms - MAX_SPAN_MS // 2)
         while at_ms < first_ms:
@@ -254,13 +242,8 @@ class RestMarket:
         return await self._lone_open_time_ms(series, query) if moment_ms > 0 else None
 
     async def newest_open_time_ms(self, series: Series) -> int | None:
-        """The open time of the last candle there is of a series; None if there is none.
-
-        Raises:
-          RefusedError: the exchange will not answer this question.
-          UnavailableError: no host gave an answer that can be used.
-        """
-        # Without times an answer ends with the newest candle there is, on all markets.
+        """Return the open time of the last candle of a series; None if it has none."""
+        # Without times, an answer ends with the newest candle on all markets.
         return await self._lone_open_time_ms(series, {})
 
     async def _lone_open_time_ms(self, series: Series, times: Mapping[str, str]) -> int | None:
@@ -269,31 +252,32 @@ class RestMarket:
         answer = await self._get(
             "klines",
             query,
-            self.market.kline_weight(1),
-            -math.inf,
-            _klines_bytes(1),
             lambda body, _: read_rows(body, series, whole, whole, MAX_TIME_MS),
+            weight=self.market.kline_weight(1),
+            most_bytes=_klines_bytes(1),
         )
         return answer.candles[0].open_time_ms if answer.candles else None
 
     async def _get(
         self,
-        what: str,
+        path: str,
         query: Mapping[str, str],
-        weight: int,
-        urgency: float,
-        most_bytes: int,
         read: Callable[[bytes, str], _Answer],
+        *,
+        weight: int,
+        most_bytes: int,
+        urgency: float = -math.inf,
     ) -> _Answer:
+        """Return what `read` makes of the answer, from its body and host."""
         tried = []
         refused = 0
         for host in tuple(self._in_turn):
-            url = f"{host}{self.market.rest_prefix}/{what}"
+            url = f"{host}{self.market.rest_prefix}/{path}"
             await self.pool.acquire(weight, urgency)
             try:
                 with trio.fail_after(_ANSWER_SECONDS):
                     body = await self._body(url, query, most_bytes)
-                    if len(body) < _LARGE_BYTES:
+                    if len(body) < _LARGE_BYTES or self.parse_away is None:
                         return read(body, host)
                     answer: _Answer = await self.parse_away(read, body, host)
                     return answer
@@ -304,8 +288,8 @@ class RestMarket:
                 tried.append(f"{url}: {error}")
             except trio.TooSlowError:
                 tried.append(f"{url}: no whole answer within {_ANSWER_SECONDS:g} s")
-            # Bytes that are no text show as UnicodeError, a thousand brackets as RecursionError,
-            # hosts that cannot be names as UnicodeError or httpx2.InvalidURL.
+            # Bytes that are no text raise UnicodeError, a thousand brackets RecursionError, hosts
+            # that cannot be names UnicodeError or httpx2.InvalidURL.
             except (
                 httpx2.HTTPError,
                 httpx2.InvalidURL,
@@ -315,7 +299,7 @@ class RestMarket:
                 RecursionError,
             ) as error:
                 tried.append(f"{url}: {shown(str(error) or repr(error.__cause__ or error))}")
-            if host == self._in_turn[0]:  # no other request has come so far meanwhile
+            if host == self._in_turn[0]:  # no other request has moved on meanwhile
                 self._in_turn.rotate(-1)
         if refused == len(self.hosts):
             raise RefusedError("; ".join(tried))
@@ -340,20 +324,20 @@ class RestMarket:
         return bytes(body)
 
     def _refuse(self, response: httpx2.Response, body: bytes) -> None:
-        """Raises what an answer other than 200 means."""
+        """Raise the error that an answer other than 200 means."""
         status = response.status_code
         fault = _fault(body)
-        said = f"HTTP {status}"
+        message = f"HTTP {status}"
         if fault.msg:
-            said += f": {fault.code} {fault.msg[:_SHOWN_CHARACTERS]!a}"
+            message += f": {fault.code} {fault.msg[:_SHOWN_CHARACTERS]!a}"
         if status in _BLOCK_SECONDS:
             self.pool.block(self._block_seconds(response, fault.msg))
-            raise UnavailableError(said)
+            raise UnavailableError(message)
         if status in _LOCATION:
-            raise RefusedError(f"{said}: {_LOCATION[status]}")
+            raise RefusedError(f"{message}: {_LOCATION[status]}")
         if fault.code <= _ABOUT_THE_QUESTION:
-            raise RefusedError(said, code=fault.code)
-        raise UnavailableError(said)
+            raise RefusedError(message, code=fault.code)
+        raise UnavailableError(message)
 
     def _block_seconds(self, response: httpx2.Response, message: str) -> float:
         after = response.headers.get("retry-after", "")
@@ -366,23 +350,48 @@ class RestMarket:
 
 
 def _klines_bytes(limit: int) -> int:
-    """The size of the largest right answer of so many rows."""
+    """Return the size of the largest valid answer of so many rows."""
     return (limit + 2) * _ROW_BYTES
 
 
-def _check_rows(body: bytes, limit: int) -> None:
-    """Refuse an answer of far more rows than its limit, before memory is taken for each.
-
-    Raises:
-      UnavailableError: it is one.
-    """
-    if body.count(b"[") > 2 * (limit + 2):
-        raise UnavailableError(f"an answer of far more than {limit} rows")
-
-
 def _fault(body: bytes) -> _Fault:
-    """The exchange's own words; none where the body is a page for people, as of a firewall."""
+    """Return the exchange's error; an empty one if the body is a page, as of a firewall."""
     try:
         return msgspec.json.decode(body, type=_Fault)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return _Fault()
+
+
+async def sync_clock(rest: RestMarket) -> None:
+    """Request the time when no frame moved the clock for a while, or a frame's time is in doubt.
+
+    Run until cancelled. Without answers no candle of that market becomes due. Log when answers fail
+    and when they come again.
+    """
+    wait, is_silent = _LOOK_SECONDS, False
+    while True:
+        try:
+            await rest.confirm_time()
+        except UnavailableError as error:
+            if not is_silent:
+                is_silent = True
+                clock_logger.warning("%s: REST gives no answer: %s", rest.market.trade_type, error)
+            await trio.sleep(wait)
+            wait = min(_LONGEST_WAIT_SECONDS, 2 * wait)
+        else:
+            if is_silent:
+                clock_logger.info("%s: REST gives answers again", rest.market.trade_type)
+            wait, is_silent = _LOOK_SECONDS, False
+            await trio.sleep(_LEAST_SECONDS)
+            await _wait_for_doubt_or_silence(rest.clock)
+
+
+async def _wait_for_doubt_or_silence(clock: ExchangeClock) -> None:
+    last_ms = clock.now_ms
+    last_news = trio.current_time()
+    while not clock.doubt.is_set() and trio.current_time() < last_news + _WITHOUT_NEWS_SECONDS:
+        with trio.move_on_after(_LOOK_SECONDS):
+            await clock.doubt.wait()
+        if clock.now_ms != last_ms:
+            last_ms = clock.now_ms
+            last_news = trio.current_time()

@@ -1,12 +1,13 @@
-"""Which streams a connection has asked for, and what became of each."""
+"""The streams that a connection asks for, and the state of each request."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import attrs
 import trio
 
-from kline_trio.exchange.protocol import subscribe_request, unsubscribe_request
+from kline_trio.candle import Series
+from kline_trio.exchange.protocol import CONTRACT_INFO, request_text
 
 __all__ = ["Subscription"]
 
@@ -20,57 +21,69 @@ class _Request:
 
     names: tuple[str, ...]
     begins: bool = True
-    """Whether the streams are to begin; else they are to end."""
-
-    def text(self, request_id: int) -> str:
-        """The message as it is sent."""
-        write = subscribe_request if self.begins else unsubscribe_request
-        return write(self.names, request_id)
+    """Whether to subscribe to the streams; else to unsubscribe."""
 
 
 @attrs.define(eq=False)
 class Subscription:
     """The requests of one connection: paced, in order, and each followed to its end.
 
-    One malformed name makes the exchange refuse the whole request, so a refused request is asked
-    again in halves until the name that it refuses stands alone.
+    One malformed name makes the exchange refuse the whole request. So a refused request is sent
+    again in halves, until the refused name stands alone.
     """
 
+    streams: dict[str, Series] = attrs.field(init=False, factory=dict)
+    """By stream name, until an unsubscribe request is acknowledged."""
+    refused: set[str] = attrs.field(init=False, factory=set)
+    """The streams that the exchange refused, and that were not requested again."""
     unheard: set[bytes] = attrs.field(init=False, factory=set)
-    """Names that nothing was heard of yet; the sieve takes names out of it as it hears them."""
+    """Stream names that no frame had yet; the sieve discards names from it."""
 
     _wanted: set[str] = attrs.field(init=False, factory=set)
     _waiting: deque[_Request] = attrs.field(init=False, factory=deque)
     _something_waits: trio.Event = attrs.field(init=False, factory=trio.Event)
     _sent: int = attrs.field(init=False, default=0)
     _sent_at: float | None = attrs.field(init=False, default=None)
-    _asked: dict[int, _Request] = attrs.field(init=False, factory=dict)
-    """By id; what is not answered yet."""
+    _pending: dict[int, _Request] = attrs.field(init=False, factory=dict)
+    """By id: the requests without an answer."""
     _expected_since: dict[str, float] = attrs.field(init=False, factory=dict)
-    """Of which streams something should come by now, and since when."""
+    """By stream name, the oldest first: since when a frame is expected."""
 
-    def begin(self, names: Iterable[str], *, quiet: bool = False) -> None:
-        """Ask for these streams; of quiet ones nothing is expected soon."""
-        names = tuple(names)
-        self._wanted.update(names)
-        if not quiet:
-            self.unheard.update(name.encode() for name in names)
-        self._ask(names, begins=True)
+    def subscribe(self, streams: Mapping[str, Series]) -> None:
+        """Request these streams too; the others go on."""
+        self.streams.update(streams)
+        self.refused.difference_update(streams)
+        self._begin(streams)
 
-    def end(self, names: Iterable[str]) -> None:
-        """Ask for no more of these streams."""
+    def subscribe_to_contracts(self) -> None:
+        """Request the stream of listings and delistings, if it is not requested yet.
+
+        In a request of its own: a market without such a stream refuses no other stream with it.
+        """
+        if CONTRACT_INFO not in self._wanted:
+            self._wanted.add(CONTRACT_INFO)
+            self._request([CONTRACT_INFO], begins=True)
+
+    def unsubscribe(self, names: Iterable[str]) -> None:
+        """End these streams; candles that still come of them are delivered."""
         names = tuple(names)
         self._wanted.difference_update(names)
         for name in names:
-            self.hear(name)
+            self.mark_heard(name)
             self._expected_since.pop(name, None)
-        self._ask(names, begins=False)
+        self._request(names, begins=False)
 
-    def suspect(self, name: str, now_seconds: float) -> None:
-        """Something should have come of this stream: note when next it gives anything.
+    def resubscribe(self, name: str) -> None:
+        """End a stream and request it again."""
+        self.refused.discard(name)
+        self.unsubscribe([name])
+        self._begin([name])
 
-        Said again during the same silence it changes nothing, else patience would never end with a
-        stream that is suspected each second.
+    def watch(self, name: str, now_seconds: float) -> None:
+        """Expect a frame of this stream from now on: `silent` names it if none comes.
+
+        A second call during the same silence changes nothing. Else the patience with a stream that
+        is watched anew each second would never end.
         """
         if name in self._expected_since and name.encode() in self.unheard:
             return
@@ -85,8 +98,9 @@ class Subscription:
             while self._waiting:
                 request = self._waiting.popleft()
                 self._sent += 1
-                self._asked[self._sent] = request
-                await send_message(request.text(self._sent))
+                self._pending[self._sent] = request
+                method = "SUBSCRIBE" if request.begins else "UNSUBSCRIBE"
+                await send_message(request_text(method, request.names, self._sent))
                 self._sent_at = trio.current_time()
                 # Half of what is allowed: pongs count too, and bursts after a reconnect have
                 # drawn close code 1008 (binance-connector-go#90).
@@ -94,8 +108,8 @@ class Subscription:
             self._something_waits = trio.Event()
             await self._something_waits.wait()
 
-    def is_heard(self, now_seconds: float, patience_seconds: float) -> bool:
-        """Whether all streams were asked for, and all were heard of, or patience is at its end.
+    def is_complete(self, now_seconds: float, patience_seconds: float) -> bool:
+        """Whether all requests are sent, and each stream gave a frame or patience is at its end.
 
         An answer to a request proves less than a frame: streams that do not exist are acknowledged.
         """
@@ -103,36 +117,34 @@ class Subscription:
             return False
         return not self.unheard or now_seconds >= self._sent_at + patience_seconds
 
-    def asked(self, request_id: object) -> bool:
+    def is_pending(self, request_id: object) -> bool:
         """Whether this is the id of a request that waits for its answer."""
-        return request_id in self._asked
+        return request_id in self._pending
 
-    def hear(self, name: str) -> None:
-        """Note that this stream gives something."""
+    def mark_heard(self, name: str) -> None:
+        """Note that a frame of this stream came."""
         self.unheard.discard(name.encode())
 
-    def acknowledge(self, request_id: object, now_seconds: float) -> tuple[str, ...]:
-        """Note that a request was taken; the streams that end by it, and were not begun anew.
-
-        Whether streams that begin by it exist is another matter.
-        """
+    def acknowledge(self, request_id: object, now_seconds: float) -> None:
+        """Note that a request was taken. That does not prove that its streams exist."""
         request = self._answered(request_id)
-        if not request.begins:
-            return tuple(name for name in request.names if name not in self._wanted)
         for name in request.names:
-            self._expect(name, now_seconds)
-        return ()
+            if request.begins:
+                self._expect(name, now_seconds)
+            elif name not in self._wanted:
+                self.streams.pop(name, None)
 
     def refuse(self, request_id: object) -> tuple[str, ...]:
-        """Note that a request was refused; the names that are refused for good, none or one."""
+        """Note that a request was refused. Return the names refused for good, none or one."""
         request = self._answered(request_id)
         names = request.names
         if not request.begins:
             return ()
         if len(names) <= 1:
             self.unheard.difference_update(name.encode() for name in names)
+            self.refused.update(names)
             return names
-        # Before what was asked later, which may be to end one of these.
+        # Before later requests, which may end one of these streams.
         names = tuple(name for name in names if name in self._wanted)
         middle = len(names) // 2
         for half in (names[middle:], names[:middle]):
@@ -142,7 +154,7 @@ class Subscription:
         return ()
 
     def silent(self, now_seconds: float, patience_seconds: float) -> tuple[str, ...]:
-        """The streams expected for so long of which nothing was heard; each is named once."""
+        """Return the streams that gave no frame for so long; each once for each silence."""
         names = []
         for name, since in self._expected_since.items():  # the oldest first
             if now_seconds - since < patience_seconds:
@@ -156,12 +168,19 @@ class Subscription:
         self._expected_since.pop(name, None)  # so that it stands last
         self._expected_since[name] = now_seconds
 
-    def _ask(self, names: tuple[str, ...], *, begins: bool) -> None:
+    def _begin(self, names: Iterable[str]) -> None:
+        names = tuple(names)
+        self._wanted.update(names)
+        self.unheard.update(name.encode() for name in names)
+        self._request(names, begins=True)
+
+    def _request(self, names: Sequence[str], *, begins: bool) -> None:
         for start in range(0, len(names), _STREAMS_PER_REQUEST):
-            self._waiting.append(_Request(names[start : start + _STREAMS_PER_REQUEST], begins))
+            part = tuple(names[start : start + _STREAMS_PER_REQUEST])
+            self._waiting.append(_Request(part, begins))
         self._something_waits.set()
 
     def _answered(self, request_id: object) -> _Request:
         if isinstance(request_id, int):
-            return self._asked.pop(request_id, _Request(()))
+            return self._pending.pop(request_id, _Request(()))
         return _Request(())

@@ -1,15 +1,13 @@
-"""TLS over any stream, with everything that one read brought decrypted in one go.
+"""TLS over any stream; all records of one read are decrypted at once.
 
 Exchanges send each small frame in a TLS record of its own. trio.SSLStream gives one record a call,
 and each call costs a round of the event loop. Here a read of the transport is one call, however
-many records it held (`python -m benchmarks receive` tells what a frame costs).
+many records it held (`python -m benchmarks receive` shows the cost of a frame).
 """
 
 import os
 import ssl
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -26,17 +24,14 @@ only: to ask for more is merely to allocate more."""
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """What servers are trusted by: the system's certificates, and those of the file.
+    """Return a context that trusts the system's certificates and those of the file, in PEM.
 
-    TLS 1.2 and newer; names are checked, and nothing switches that off. It reads files, so in a
-    program at work it belongs into a thread.
-
-    Args:
-      ca_file: further certificates, in PEM.
+    TLS 1.2 and newer; names are checked, and nothing switches that off. It reads files: call it in
+    a thread.
 
     Raises:
-      ConfigError: the file cannot be read, or holds no certificate; or OpenSSL cannot use what the
-        environment names.
+      ConfigError: the file cannot be read, or holds no certificate; or OpenSSL cannot use a file
+        that the environment names.
     """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
         for path in os.environ.get(name, "").split(os.pathsep):
@@ -66,7 +61,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _is_pipe(path: Path) -> bool:
-    """Return whether OpenSSL would wait for this without end."""
+    """Return whether OpenSSL would wait for ever to read this file."""
     try:
         return stat.S_ISFIFO(path.stat().st_mode)
     except (OSError, ValueError):
@@ -74,7 +69,7 @@ def _is_pipe(path: Path) -> bool:
 
 
 def _culprit() -> str:
-    """Return the variable by which a context cannot be made."""
+    """Return the environment variable that makes the context fail."""
     path = os.environ.get("SSLKEYLOGFILE")
     if path:
         try:
@@ -88,38 +83,28 @@ def _culprit() -> str:
 async def open_tls(
     transport: trio.abc.Stream, context: ssl.SSLContext, server_hostname: str
 ) -> "TlsStream":
-    """Do the handshake of a client, and give the encrypted stream.
+    """Do the handshake of a client, and return the encrypted stream.
 
-    If it fails, or is cancelled, the transport is as good as broken, and the caller's to close.
+    If it fails or is cancelled, the transport is unusable, and the caller must close it.
 
     Args:
       transport: carries the records; it is closed with the returned stream.
       context: of `tls_context`.
-      server_hostname: whose certificate it must be, a name or an IP address.
+      server_hostname: the name or IP address that the server's certificate must have.
 
     Raises:
-      trio.BrokenResourceError: the server is not who it should be, speaks no TLS that is new
-        enough, or went away; the text says which.
+      trio.BrokenResourceError: the certificate is refused, the server's TLS is too old, or the
+        connection was lost; the message says which.
     """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(incoming, outgoing, server_hostname=server_hostname)
-    stream = TlsStream(transport, tls, incoming, outgoing)
-    await stream._shake_hands()  # noqa: SLF001 - one module; nobody else can hold one before it
+    session = context.wrap_bio(incoming, outgoing, server_hostname=server_hostname)
+    stream = TlsStream(transport, TlsSession(session, incoming, outgoing))
+    await stream._shake_hands()  # noqa: SLF001 - no other code holds it yet
     return stream
 
 
 _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"))
-"""What OpenSSL says where the first bytes are of another protocol."""
-
-
-@contextmanager
-def _errors_named() -> Iterator[None]:
-    try:
-        yield
-    except ssl.SSLWantReadError:
-        raise
-    except ssl.SSLError as error:  # also of certificates
-        raise trio.BrokenResourceError(_words(error)) from error
+"""OpenSSL's reasons if the first bytes are of another protocol."""
 
 
 def _words(error: ssl.SSLError) -> str:
@@ -131,7 +116,7 @@ def _words(error: ssl.SSLError) -> str:
 
 @attrs.define(eq=False)
 class _OneAtATime:
-    """Guards what two tasks must not do at the same time, as Trio's own streams do."""
+    """Refuses a second task at the same time, as Trio's own streams do."""
 
     what: str
     _busy: bool = False
@@ -145,30 +130,30 @@ class _OneAtATime:
         self._busy = False
 
 
-class TlsStream(trio.abc.Stream):
-    """An encrypted stream, as `open_tls` gives it, with the promises of trio.SSLStream.
+@attrs.frozen(eq=False)
+class TlsSession:
+    """OpenSSL's state of a connection, and the buffers of its records."""
 
-    One task may send while another receives. To receive never sends: what TLS 1.3 wants answered,
-    a KeyUpdate, has to be answered before our next data and no sooner (RFC 8446, section 4.6.3),
-    so the answer waits in the outgoing buffer and leaves with it, in its right place. Neither side
-    needs to say good-bye: an end without close_notify is an end (`https_compatible`, as trio calls
-    it), for what was cut short is told by WebSocket's own CLOSE.
+    tls: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+
+
+class TlsStream(trio.abc.Stream):
+    """An encrypted stream of `open_tls`, with the guarantees of trio.SSLStream.
+
+    One task may send while another receives. Receiving never sends. TLS 1.3 wants an answer to a
+    KeyUpdate before our next data and no sooner (RFC 8446, section 4.6.3), so the answer waits in
+    the outgoing buffer and leaves before those data. An end without close_notify is an end
+    (`https_compatible`, as trio calls it): WebSocket's own CLOSE shows whether data are missing.
     """
 
-    def __init__(
-        self,
-        transport: trio.abc.Stream,
-        tls: ssl.SSLObject,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-    ) -> None:
+    def __init__(self, transport: trio.abc.Stream, session: TlsSession) -> None:
         self.transport = transport
-        self._tls = tls
-        self._incoming = incoming
-        self._outgoing = outgoing
+        self._session = session
         self._receiving = _OneAtATime("receiving from")
         self._sending = _OneAtATime("sending to")
-        self._dry = False  # whether all that was received is decrypted and fetched
+        self._dry = False  # whether all received bytes are decrypted and fetched
         self._ended = False
         self._fault: str | None = None
         self._cut_off = False  # whether a record was sent in part, or is on its way
@@ -177,21 +162,22 @@ class TlsStream(trio.abc.Stream):
     async def _shake_hands(self) -> None:
         done = False
         while not done:
-            with _errors_named():
-                try:
-                    self._tls.do_handshake()
-                    done = True
-                except ssl.SSLWantReadError:
-                    pass
-            if self._outgoing.pending:
+            try:
+                self._session.tls.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:  # also of certificates
+                raise trio.BrokenResourceError(_words(error)) from error
+            if self._session.outgoing.pending:
                 await self._send_outgoing()
             if not done:
                 await self._receive_incoming()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Receive what the next read of the transport brings, as much of it as is wanted.
+        """Receive at most `max_bytes` of what the next read of the transport brings.
 
-        Nothing at the end, whether or not it was announced. If cancelled, nothing is lost.
+        Return nothing at the end, announced or not. If cancelled, no bytes are lost.
 
         Raises:
           trio.BrokenResourceError: the connection was lost, or tampered with.
@@ -212,8 +198,8 @@ class TlsStream(trio.abc.Stream):
             return b""
 
     def _decrypt(self, most_bytes: int) -> bytes:
-        """All plain text there is, up to so much; an end or an error comes after it."""
-        read, pieces, left = self._tls.read, [], most_bytes
+        """Return the plain text there is, up to so much; an end or an error comes after it."""
+        read, pieces, left = self._session.tls.read, [], most_bytes
         try:
             while left > 0:
                 piece = read(min(left, _RECORD_BYTES))
@@ -235,9 +221,9 @@ class TlsStream(trio.abc.Stream):
     async def _receive_incoming(self) -> None:
         data = await self.transport.receive_some(_READ_BYTES)
         if data:
-            self._incoming.write(data)
+            self._session.incoming.write(data)
         else:
-            self._incoming.write_eof()
+            self._session.incoming.write_eof()
         self._dry = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -250,18 +236,20 @@ class TlsStream(trio.abc.Stream):
         """
         with self._sending:
             self._check()
-            if self._cut_off:  # whatever came next would be nonsense to the peer
+            if self._cut_off:  # the peer could not decrypt any later record
                 raise trio.BrokenResourceError("sending was cut off in the middle of a record")
-            if not data:  # to OpenSSL, to write nothing means the end
+            if not data:  # OpenSSL takes an empty write for the end
                 await trio.lowlevel.checkpoint()
                 return
-            with _errors_named():
-                self._tls.write(data)
+            try:
+                self._session.tls.write(data)
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError(_words(error)) from error
             await self._send_outgoing()
 
     async def _send_outgoing(self) -> None:
         self._cut_off = True
-        await self.transport.send_all(self._outgoing.read())
+        await self.transport.send_all(self._session.outgoing.read())
         self._cut_off = False
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -271,7 +259,7 @@ class TlsStream(trio.abc.Stream):
             await self.transport.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close the transport, without a good-bye."""
+        """Close the transport, without a close_notify."""
         self._closed = True
         await self.transport.aclose()
 

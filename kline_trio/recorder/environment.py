@@ -13,8 +13,8 @@ import trio
 
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.connection import Dial
-from kline_trio.exchange.shared_timer import SharedTimer
-from kline_trio.exchange.transport import Dialler
+from kline_trio.exchange.dialer import Dialer
+from kline_trio.exchange.sieved_stream import SharedTimer
 from kline_trio.recorder.connection_pool import Dials
 from kline_trio.storage.store import Store
 
@@ -50,7 +50,7 @@ class Environment:
 
     def dial_by(self, connection: ConnectionConfig) -> Dial:
         """What opens the streams that a configuration asks for."""
-        return self.dial or Dialler(ca_file=connection.ca_file, proxy=connection.proxy).dial
+        return self.dial or Dialer(ca_file=connection.ca_file, proxy=connection.proxy).dial
 
     def now(self) -> datetime:
         """The wall clock's time, UTC."""

@@ -10,11 +10,11 @@ import trio
 from kline_trio.config import Config, StoreConfig
 from kline_trio.errors import DiskFullError, StoreInUseError
 from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.exchange.dialer import Dialer
 from kline_trio.exchange.http import http_client
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.exchange.transport import Dialler
 from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
 from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
 from kline_trio.storage.store import Store
@@ -142,7 +142,7 @@ def check_ways(config: Config) -> None:
     """
     ways = config.connection
     urls = [url for one in config.endpoints.values() for url in one.websocket]
-    Dialler(ca_file=ways.ca_file, proxy=ways.proxy).check(urls)
+    Dialer(ca_file=ways.ca_file, proxy=ways.proxy).check(urls)
 
 
 @contextmanager

@@ -12,21 +12,32 @@ import trio
 
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
-from kline_trio.exchange.connection import Connection, Dial
+from kline_trio.exchange.connection import (
+    Connection,
+    ConnectionCallbacks,
+    ConnectionOptions,
+    Dial,
+)
 from kline_trio.exchange.connection_events import (
     BadFrame,
     CloseReason,
     ConnectionEvent,
     Disconnected,
-    Heard,
+    FirstCandle,
     Ready,
     RefusedStream,
-    ShutdownAnnounced,
     SilentStreams,
 )
 from kline_trio.exchange.connection_log import ConnectionLog
 from kline_trio.exchange.markets import Market
-from kline_trio.exchange.protocol import CandleClosed, ContractChanged, stream_name
+from kline_trio.exchange.protocol import (
+    CandleClosed,
+    ContractChanged,
+    ServerShutdown,
+    stream_name,
+)
+from kline_trio.exchange.sieved_stream import ReadPacer
+from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
 from kline_trio.recorder.connection_pool import ConnectionHandle, ConnectionPool, Shard, Slot
 from kline_trio.recorder.environment import Environment
@@ -183,10 +194,10 @@ class Listener:
         # First what makes room: a connection that is full takes no stream more.
         for shard, names in _by_shard(taken):
             for connection in self._carrying(shard):
-                connection.unsubscribe(names)
+                connection.subscription.unsubscribe(names)
         for shard, names in _by_shard(added):
             for connection in self._carrying(shard):
-                connection.subscribe({name: streams[name] for name in names})
+                connection.subscription.subscribe({name: streams[name] for name in names})
         for name in taken:
             self._suspicions.pop(name, None)
         self._wanted = frozenset(streams.values())
@@ -234,7 +245,7 @@ class Listener:
             count = before.count + (not before.is_open)
         self._suspicions[name] = _Suspicion(count, open_time_ms)
         for life in lives:
-            self._connections[life].suspect(name)
+            self._connections[life].subscription.watch(name, trio.current_time())
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -260,25 +271,29 @@ class Listener:
 
     def _connection(self, life: ConnectionHandle) -> Connection:
         seat = life.seat
-        return Connection(
-            self.market,
-            seat.shard.streams.copy(),
+        subscription = Subscription()
+        subscription.subscribe(seat.shard.streams)
+        # One shard's is enough, and each of its connections, for none of them is for ever.
+        if self._hears_of_contracts and seat.shard is self._roster.shards[0]:
+            subscription.subscribe_to_contracts()
+        callbacks = ConnectionCallbacks(
             deliver=self._deliver,
-            tell=partial(self._report, life),
-            hear_time=self.hear_time,
-            told_up_to=partial(self._told_up_to, life),
-            believed=self.believed,
+            report=partial(self._report, life),
+            on_event_time=self.hear_time,
+            on_delivered_up_to=partial(self._told_up_to, life),
+            accepted_span=self.believed,
+        )
+        options = ConnectionOptions(
+            messages_per_second=self.market.messages_per_second,
             connect_seconds=self.patience.connect_seconds,
             stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
-            rest_seconds=self.patience.read_pause_seconds,
-            shared_timer=self.environment.shared_timer,
-            # One shard's is enough, and each of its connections, for none of them is for ever.
-            hears_of_contracts=self._hears_of_contracts and seat.shard is self._roster.shards[0],
+            pacer=ReadPacer(self.patience.read_pause_seconds, self.environment.shared_timer),
         )
+        return Connection(subscription, callbacks, options)
 
     async def _live(self, life: ConnectionHandle, url: str) -> None:
         seat, connection = life.seat, self._connections[life]
-        ended = await connection.live(self.dial, url, life.nth)
+        ended = await connection.run(self.dial, url, life.nth)
         del self._connections[life]
         self._roster.end(life, stalled=ended.why is CloseReason.STALLED)
         now = trio.current_time()
@@ -295,10 +310,10 @@ class Listener:
         if connection is not None:
             if life.seat.lives and life.seat.shard in self._roster.shards:
                 self._log(life.seat).retired(trio.current_time() - life.began_at)
-            await connection.retire()
+            await connection.close_gracefully()
 
     def _wait_seconds(self, ended: Disconnected, failures: int) -> float:
-        if ended.why is CloseReason.SHUTDOWN and ended.heard:
+        if ended.why is CloseReason.SHUTDOWN and ended.had_candle:
             return 0.0
         wait = backoff_seconds(failures, self.environment.random.random())
         asked = min(ended.retry_after_seconds or 0.0, _MAX_RETRY_AFTER_SECONDS)
@@ -337,14 +352,15 @@ class Listener:
     def _report(self, life: ConnectionHandle, happening: ConnectionEvent) -> None:
         words = self._log(life.seat)
         match happening:
-            case Heard():
+            case FirstCandle():
                 life.is_heard = True
-                streams = life.seat.shard.streams.keys() - self._connections[life].refused
-                words.heard(len(streams), trio.current_time())
+                refused = self._connections[life].subscription.refused
+                streams = life.seat.shard.streams.keys() - refused
+                words.receiving(len(streams), trio.current_time())
             case Ready():
                 life.ready_ms, life.ready_at = happening.event_time_ms, trio.current_time()
                 self._tell()
-            case ShutdownAnnounced():
+            case ServerShutdown():
                 life.ends_at = -math.inf
                 words.shutting_down(trio.current_time())
                 self._tell()
@@ -377,14 +393,14 @@ class Listener:
         if count == 1:
             self._renewed.add(name)
             self._tell()
-            self._connections[life].renew(name)
+            self._connections[life].subscription.resubscribe(name)
             return
         self._moved.add(name)
         old, new = self._roster.move(name)
         for connection in self._carrying(old):
-            connection.unsubscribe([name])
+            connection.subscription.unsubscribe([name])
         for connection in self._carrying(new):
-            connection.subscribe({name: new.streams[name]})
+            connection.subscription.subscribe({name: new.streams[name]})
         self._hear_of_contracts()
         self._tell()
 
@@ -392,7 +408,7 @@ class Listener:
         """Over the connections of the first shard, which may have been another's before."""
         for shard in self._roster.shards[:1] if self._hears_of_contracts else ():
             for connection in self._carrying(shard):
-                connection.hear_of_contracts()
+                connection.subscription.subscribe_to_contracts()
 
     def _carrying(self, shard: Shard) -> list[Connection]:
         """The connections on which a shard's streams are."""

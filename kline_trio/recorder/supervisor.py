@@ -11,7 +11,7 @@ import trio
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.clock_sync import sync_clock
+from kline_trio.exchange.rest import sync_clock
 from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
@@ -296,11 +296,11 @@ def listeners_of(
             environment.dial_by(config.connection),
             environment,
             send.clone(),
-            rest.clock.hear,
+            rest.clock.add_frame,
             contract_changed,
             told.received,
             told.dropped,
-            rest.clock.believed,
+            rest.clock.accepted_span,
         )
         for trade_type, rest in http.markets.items()
     }

@@ -14,7 +14,7 @@ def told(*words: tuple[Witness, int]) -> list[int | None]:
     """Return what is agreed on after each word; times are in hours."""
     agreement = Agreement()
     agreed = [
-        agreement.tell(witness, Span(hours * HOUR_MS, hours * HOUR_MS + 1))
+        agreement.add(witness, Span(hours * HOUR_MS, hours * HOUR_MS + 1))
         for witness, hours in words
     ]
     return [None if one is None else one // HOUR_MS for one in agreed]
@@ -22,8 +22,8 @@ def told(*words: tuple[Witness, int]) -> list[int | None]:
 
 def test_times_that_are_nearly_the_same_agree_at_once() -> None:
     agreement = Agreement()
-    assert agreement.tell(FRAMES, Span(HOUR_MS, HOUR_MS + 1)) is None
-    assert agreement.tell(ENDPOINT, Span(HOUR_MS + 120_000, HOUR_MS + 120_001)) == HOUR_MS
+    assert agreement.add(FRAMES, Span(HOUR_MS, HOUR_MS + 1)) is None
+    assert agreement.add(ENDPOINT, Span(HOUR_MS + 120_000, HOUR_MS + 120_001)) == HOUR_MS
 
 
 def test_one_witness_does_not_agree_with_itself() -> None:

@@ -20,7 +20,7 @@ SECONDS = Series("spot", "BTCUSDT", "1s")
 
 def confirmed() -> ExchangeClock:
     clock = ExchangeClock()
-    clock.hear(NOW_MS, BTC)
+    clock.add_frame(NOW_MS, BTC)
     assert clock.confirm(NOW_MS)
     assert clock.now_ms == NOW_MS
     return clock
@@ -28,9 +28,9 @@ def confirmed() -> ExchangeClock:
 
 def test_one_witness_is_none() -> None:
     clock = ExchangeClock()
-    clock.hear(NOW_MS, BTC)
+    clock.add_frame(NOW_MS, BTC)
     assert clock.now_ms is None
-    assert clock.is_doubted, "so that the endpoint is asked"
+    assert clock.doubt.is_set(), "so that the endpoint is asked"
     clock = ExchangeClock()
     for wrong_ms in (NOW_MS + 10 * YEAR_MS,) * 3:
         assert not clock.confirm(wrong_ms)
@@ -39,16 +39,16 @@ def test_one_witness_is_none() -> None:
 
 def test_the_time_is_what_both_have_told() -> None:
     clock = confirmed()
-    clock.hear(NOW_MS + 5, BTC)
+    clock.add_frame(NOW_MS + 5, BTC)
     assert clock.confirm(NOW_MS + 3)
     assert clock.now_ms == NOW_MS + 3
-    clock.hear(NOW_MS + 10, BTC)
+    clock.add_frame(NOW_MS + 10, BTC)
     assert clock.confirm(NOW_MS + 20)
     assert clock.now_ms == NOW_MS + 10
 
 
 Tell = Callable[[ExchangeClock, int], object]
-FRAME: Tell = lambda clock, time_ms: clock.hear(time_ms, BTC)  # noqa: E731 - as the next two
+FRAME: Tell = lambda clock, time_ms: clock.add_frame(time_ms, BTC)  # noqa: E731 - as the next two
 ENDPOINT: Tell = ExchangeClock.confirm
 CANDLE: Tell = lambda clock, time_ms: clock.confirm_by_candle(  # noqa: E731
     time_ms // MINUTE_MS * MINUTE_MS
@@ -97,7 +97,7 @@ async def test_lies_of_different_times_do_not_bear_each_other_out(
         now_ms += 100 * speed
         is_lying = turn < 12
         if turn % 2 == 0:
-            clock.hear(now_ms + frame_ms * (turn == 2 * nth_frame), (BTC, ETH)[turn // 2 % 2])
+            clock.add_frame(now_ms + frame_ms * (turn == 2 * nth_frame), (BTC, ETH)[turn // 2 % 2])
         elif turn % 4 == 1:
             clock.confirm(now_ms + endpoint_ms * is_lying)
         else:
@@ -112,7 +112,7 @@ async def test_an_endpoint_that_is_wrong_for_good_is_outvoted(off_ms: int) -> No
     clock = ExchangeClock()
     for second in range(10):
         now_ms = NOW_MS + 1_000 * second
-        clock.hear(now_ms, BTC)
+        clock.add_frame(now_ms, BTC)
         clock.confirm(now_ms + off_ms)
         CANDLE(clock, now_ms)
     assert clock.now_ms is not None
@@ -126,7 +126,7 @@ def test_lies_of_a_year_do_not_add_up() -> None:
         true_ms = (clock.now_ms or 0) + 1_000
         tell = (FRAME, ENDPOINT)[hours % 2]
         tell(clock, NOW_MS + hours * HOUR_MS)
-        clock.hear(true_ms, ETH)
+        clock.add_frame(true_ms, ETH)
         clock.confirm(true_ms)
         assert clock.now_ms == true_ms
 
@@ -136,44 +136,44 @@ def test_an_endpoint_that_is_years_ahead_moves_nothing_however_often_it_says_so(
     for _ in range(3):
         assert not clock.confirm(NOW_MS + 10 * YEAR_MS)
     assert clock.now_ms == NOW_MS
-    clock.hear(NOW_MS + 100, ETH)
+    clock.add_frame(NOW_MS + 100, ETH)
     assert not clock.confirm(NOW_MS + 10 * YEAR_MS)
     assert clock.now_ms == NOW_MS + 100
 
 
 def test_two_different_frames_come_as_far_as_the_next_candle() -> None:
     clock = confirmed()
-    clock.hear(NOW_MS + 2_000, BTC)
+    clock.add_frame(NOW_MS + 2_000, BTC)
     assert clock.now_ms == NOW_MS
-    clock.hear(NOW_MS + 1_000, ETH)
+    clock.add_frame(NOW_MS + 1_000, ETH)
     assert clock.now_ms == NOW_MS + 1_000
-    clock.hear(NOW_MS + 3_000, BTC)
+    clock.add_frame(NOW_MS + 3_000, BTC)
     assert clock.now_ms == NOW_MS + 2_000
-    assert not clock.is_doubted
+    assert not clock.doubt.is_set()
 
 
 def test_the_same_frame_over_two_connections_is_one_witness() -> None:
     clock = confirmed()
-    clock.hear(NOW_MS + 2_000, BTC)
-    clock.hear(NOW_MS + 2_000, BTC)
+    clock.add_frame(NOW_MS + 2_000, BTC)
+    clock.add_frame(NOW_MS + 2_000, BTC)
     assert clock.now_ms == NOW_MS
-    clock.hear(NOW_MS + 2_000, ETH)
+    clock.add_frame(NOW_MS + 2_000, ETH)
     assert clock.now_ms == NOW_MS + 2_000
 
 
 @pytest.mark.parametrize("ahead_ms", [7 * MINUTE_MS, 50 * MINUTE_MS, 3 * HOUR_MS, 10 * YEAR_MS])
 def test_a_frame_that_is_ahead_is_doubted_and_refuted_by_the_endpoint(ahead_ms: int) -> None:
     clock = confirmed()
-    clock.hear(NOW_MS + ahead_ms, BTC)
-    clock.hear(NOW_MS + ahead_ms, ETH)
+    clock.add_frame(NOW_MS + ahead_ms, BTC)
+    clock.add_frame(NOW_MS + ahead_ms, ETH)
     assert clock.now_ms == NOW_MS
     assert clock.doubt.is_set()
     clock.confirm(NOW_MS + 50)
     assert not clock.doubt.is_set()
     # It is no witness any more: neither one other frame moves the time on, nor the endpoint.
-    clock.hear(NOW_MS + 55, BTC)
+    clock.add_frame(NOW_MS + 55, BTC)
     assert clock.now_ms == NOW_MS
-    clock.hear(NOW_MS + 60, BTC)
+    clock.add_frame(NOW_MS + 60, BTC)
     clock.confirm(NOW_MS + ahead_ms)
     assert clock.now_ms is not None
     assert clock.now_ms <= NOW_MS + 2 * MINUTE_MS
@@ -183,7 +183,7 @@ def test_a_long_way_on_takes_a_frame_and_the_endpoint() -> None:
     """We were asleep, or the exchange was."""
     clock = confirmed()
     later_ms = NOW_MS + 5 * HOUR_MS
-    clock.hear(later_ms, BTC)
+    clock.add_frame(later_ms, BTC)
     assert clock.confirm(later_ms + 100)
     assert clock.now_ms == later_ms
 
@@ -192,16 +192,16 @@ def test_on_a_fast_exchange_a_frame_that_was_under_way_for_longer_does_no_harm()
     clock = confirmed()
     for step in range(1, 5):
         later_ms = NOW_MS + step * HOUR_MS
-        clock.hear(later_ms, BTC)
+        clock.add_frame(later_ms, BTC)
         clock.confirm(later_ms + 10 * MINUTE_MS)
-        clock.hear(later_ms + 9 * MINUTE_MS, BTC)
+        clock.add_frame(later_ms + 9 * MINUTE_MS, BTC)
     assert clock.now_ms is not None
     assert clock.now_ms >= NOW_MS + 3 * HOUR_MS
 
 
 def test_two_lies_of_different_times_bear_each_other_out_no_more_than_one() -> None:
     clock = confirmed()
-    clock.hear(NOW_MS + YEAR_MS, BTC)
+    clock.add_frame(NOW_MS + YEAR_MS, BTC)
     clock.confirm(NOW_MS + 24 * HOUR_MS)
     assert clock.now_ms == NOW_MS
 
@@ -220,7 +220,7 @@ async def test_without_frames_the_endpoint_is_believed_as_far_as_there_are_candl
 async def test_a_frame_that_was_held_meanwhile_is_borne_out_by_both_others() -> None:
     """As on an exchange that runs fast, while no other frame is read."""
     clock = confirmed()
-    clock.hear(NOW_MS + HOUR_MS, ETH)
+    clock.add_frame(NOW_MS + HOUR_MS, ETH)
     clock.confirm(NOW_MS + 200 * HOUR_MS)
     clock.confirm_by_candle(NOW_MS + 100 * HOUR_MS)
     assert clock.now_ms == NOW_MS + HOUR_MS
@@ -229,7 +229,7 @@ async def test_a_frame_that_was_held_meanwhile_is_borne_out_by_both_others() -> 
 async def test_a_busy_symbol_that_is_halted_does_not_stop_the_time() -> None:
     clock = confirmed()
     for hours in range(1, 5):
-        clock.hear(NOW_MS + hours * HOUR_MS, ETH)
+        clock.add_frame(NOW_MS + hours * HOUR_MS, ETH)
         clock.confirm(NOW_MS + hours * HOUR_MS + 10 * MINUTE_MS)
         clock.confirm_by_candle(NOW_MS)
     assert clock.now_ms is not None
@@ -251,11 +251,11 @@ async def test_where_nothing_is_traded_the_newest_candle_is_believed_when_it_sta
 
 def test_frames_of_seconds_take_it_no_further_than_a_candle_of_theirs() -> None:
     clock = confirmed()
-    clock.hear(NOW_MS + 100, SECONDS)
-    clock.hear(NOW_MS + 30_000, SECONDS)
-    clock.hear(NOW_MS + 30_001, SECONDS)
+    clock.add_frame(NOW_MS + 100, SECONDS)
+    clock.add_frame(NOW_MS + 30_000, SECONDS)
+    clock.add_frame(NOW_MS + 30_001, SECONDS)
     assert clock.now_ms == NOW_MS + 100
-    assert clock.is_doubted
+    assert clock.doubt.is_set()
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 10**7)), max_size=30))
@@ -269,7 +269,7 @@ def test_it_never_goes_back_and_never_past_what_two_have_told(
         time_ms = NOW_MS + step
         if is_frame:
             # All are different frames.
-            clock.hear(time_ms, Series("spot", f"COIN{number}", "1m"))
+            clock.add_frame(time_ms, Series("spot", f"COIN{number}", "1m"))
         else:
             clock.confirm(time_ms)
         told.append(time_ms)
@@ -281,11 +281,11 @@ def test_it_never_goes_back_and_never_past_what_two_have_told(
 
 def test_it_remembers_what_it_heard_first_through_a_ban_of_three_days() -> None:
     clock = ExchangeClock()
-    clock.hear(NOW_MS, BTC)
+    clock.add_frame(NOW_MS, BTC)
     later_ms = NOW_MS + 73 * HOUR_MS
     for _ in range(2):
         clock.confirm(later_ms)
-        clock.hear(later_ms, BTC)
+        clock.add_frame(later_ms, BTC)
     assert clock.now_ms == later_ms
     assert clock.began_ms == NOW_MS
 
@@ -293,9 +293,9 @@ def test_it_remembers_what_it_heard_first_through_a_ban_of_three_days() -> None:
 def test_it_remembers_what_it_heard_first() -> None:
     clock = ExchangeClock()
     for step in (7, 3):
-        clock.hear(NOW_MS + step, BTC)
+        clock.add_frame(NOW_MS + step, BTC)
     clock.confirm(NOW_MS + 100)
-    clock.hear(NOW_MS + 100, BTC)
+    clock.add_frame(NOW_MS + 100, BTC)
     clock.confirm(NOW_MS + 100)
     assert clock.now_ms == NOW_MS + 100
     assert clock.began_ms == NOW_MS + 7
@@ -304,11 +304,11 @@ def test_it_remembers_what_it_heard_first() -> None:
 @pytest.mark.parametrize("lie_ms", [-YEAR_MS, YEAR_MS])
 def test_a_lie_that_it_heard_first_is_not_when_it_began(lie_ms: int) -> None:
     clock = ExchangeClock()
-    clock.hear(NOW_MS + lie_ms, BTC)
-    clock.hear(NOW_MS, ETH)
+    clock.add_frame(NOW_MS + lie_ms, BTC)
+    clock.add_frame(NOW_MS, ETH)
     for _ in range(3):
         clock.confirm(NOW_MS + HOUR_MS)
-        clock.hear(NOW_MS + HOUR_MS, BTC)
+        clock.add_frame(NOW_MS + HOUR_MS, BTC)
     assert clock.now_ms == NOW_MS + HOUR_MS
     assert clock.began_ms == NOW_MS
 
@@ -322,11 +322,11 @@ async def answer_later(clock: ExchangeClock, seconds: float, *times_ms: int) -> 
 
 async def asked(clock: ExchangeClock, frame_ms: int, *answers_ms: int) -> tuple[Span, float]:
     """Return what is believed after a frame told a time, and after how many seconds."""
-    clock.hear(frame_ms, ETH)
+    clock.add_frame(frame_ms, ETH)
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(answer_later, clock, 0.5, *answers_ms)
-        span = await clock.believed(frame_ms)
+        span = await clock.accepted_span(frame_ms)
         nursery.cancel_scope.cancel()
     return span, trio.current_time() - began
 
@@ -368,7 +368,7 @@ async def test_an_answer_from_before_a_frame_does_not_outweigh_the_one_after_it(
 ) -> None:
     """Of series of 1s an answer that was under way is two candles behind at once."""
     clock = confirmed()
-    clock.hear(NOW_MS, SECONDS)
+    clock.add_frame(NOW_MS, SECONDS)
     told_ms = NOW_MS + 6_000
     answers = (NOW_MS + 2_000, NOW_MS + 7_000, NOW_MS + 8_000)
     span, _ = await asked(clock, told_ms, *answers)
@@ -404,8 +404,8 @@ async def test_where_nobody_answers_a_frame_is_refused_that_is_far_from_the_last
     """Two of the last five may lie, as where a host lies on each of two connections."""
     clock = ExchangeClock()
     for step, series in enumerate((BTC, ETH, LTC)):
-        clock.hear(NOW_MS + step, series)
-    clock.hear(NOW_MS + off_ms, BTC)
+        clock.add_frame(NOW_MS + step, series)
+    clock.add_frame(NOW_MS + off_ms, BTC)
     span, _ = await asked(clock, NOW_MS + off_ms)
     assert not holds(span, NOW_MS + off_ms)
     assert holds(span, NOW_MS)
@@ -418,17 +418,17 @@ async def test_where_nobody_answers_a_lie_over_each_of_three_connections_is_one(
 ) -> None:
     clock = confirmed()
     for minute in range(30, 60, 5):
-        clock.hear(NOW_MS + minute * MINUTE_MS, BTC)
+        clock.add_frame(NOW_MS + minute * MINUTE_MS, BTC)
     true_ms = NOW_MS + HOUR_MS
     for step, series in enumerate((BTC, ETH, LTC)):
-        clock.hear(true_ms + off_ms + step, series)
+        clock.add_frame(true_ms + off_ms + step, series)
     span, _ = await asked(clock, max(true_ms, true_ms + off_ms))
     assert not holds(span, true_ms + off_ms)
     assert holds(span, true_ms)
     # A second one, of another time, while the endpoint is still silent.
-    clock.hear(true_ms, BTC)
+    clock.add_frame(true_ms, BTC)
     second_ms = true_ms + 2 * off_ms + 5 * MINUTE_MS
-    clock.hear(second_ms, ETH)
+    clock.add_frame(second_ms, ETH)
     span, _ = await asked(clock, max(true_ms, second_ms))
     assert not holds(span, second_ms)
     assert holds(span, true_ms)
@@ -439,9 +439,9 @@ async def test_where_nobody_answers_a_close_is_believed_that_follows_many_of_an_
 ) -> None:
     clock = confirmed()
     for minute in range(30, 60, 5):
-        clock.hear(NOW_MS + minute * MINUTE_MS, BTC)
+        clock.add_frame(NOW_MS + minute * MINUTE_MS, BTC)
     for step in range(20):
-        clock.hear(NOW_MS + HOUR_MS + step, Series("spot", f"COIN{step}USDT", "1h"))
+        clock.add_frame(NOW_MS + HOUR_MS + step, Series("spot", f"COIN{step}USDT", "1h"))
     told_ms = NOW_MS + HOUR_MS + 5 * MINUTE_MS + 700
     for later_ms in (0, 1_000):  # the candle is revised
         span, _ = await asked(clock, told_ms + later_ms)
@@ -491,17 +491,17 @@ async def test_another_frame_ends_the_wait(autojump_clock: trio.testing.MockCloc
         for minutes in (1, 2):
             await trio.sleep(1)
             for one in (BTC, LTC):
-                clock.hear(NOW_MS + minutes * MINUTE_MS, one)
+                clock.add_frame(NOW_MS + minutes * MINUTE_MS, one)
 
     async with trio.open_nursery() as nursery:
-        clock.hear(late_ms, ETH)
+        clock.add_frame(late_ms, ETH)
         nursery.start_soon(other_frames)
-        assert holds(await clock.believed(late_ms), late_ms)
+        assert holds(await clock.accepted_span(late_ms), late_ms)
         assert trio.current_time() < 10
 
 
 @pytest.mark.parametrize("days", [2, 365, 365 * 54])
 async def test_what_is_more_than_a_day_old_is_not_believed(days: int) -> None:
-    span = await confirmed().believed(NOW_MS)
+    span = await confirmed().accepted_span(NOW_MS)
     assert not holds(span, NOW_MS - days * 86_400_000)
     assert holds(span, NOW_MS - 23 * HOUR_MS)

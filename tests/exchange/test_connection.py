@@ -11,26 +11,26 @@ import trio.testing
 from wsproto.events import CloseConnection, Pong, TextMessage
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.exchange.connection import Connection
+from kline_trio.exchange.connection import Connection, ConnectionCallbacks, ConnectionOptions
 from kline_trio.exchange.connection_events import (
     BadFrame,
     CloseReason,
     ConnectionEvent,
     Disconnected,
-    Heard,
+    FirstCandle,
     Ready,
     RefusedStream,
-    ShutdownAnnounced,
     SilentStreams,
 )
-from kline_trio.exchange.markets import MARKETS
-from kline_trio.exchange.protocol import CandleClosed, stream_name
+from kline_trio.exchange.protocol import CandleClosed, ServerShutdown, stream_name
+from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, kline_frame, silence
 
 BTC = Series("spot", "BTCUSDT", "1m")
 ETH = Series("spot", "ETHUSDT", "1m")
 URL = "ws://exchange.test:9443/stream?x=1"
+MESSAGES_PER_SECOND = 5
 
 
 class Life:
@@ -50,18 +50,21 @@ class Life:
         self.told_up_to: list[int] = []
         self.slow_seconds = self.doubt_seconds = 0.0
         self.believed = Span(0, MAX_TIME_MS)
-        self.connection = Connection(
-            MARKETS["spot"],
-            {stream_name(one): one for one in series},
+        subscription = Subscription()
+        subscription.subscribe({stream_name(one): one for one in series})
+        if hears_of_contracts:
+            subscription.subscribe_to_contracts()
+        callbacks = ConnectionCallbacks(
             deliver=self.deliver,
-            tell=self.told.append,
-            hear_time=lambda time_ms, _: self.times.append(time_ms),
-            told_up_to=self.told_up_to.append,
-            believed=self.believe,
-            connect_seconds=10,
-            stall_seconds=30,
-            hears_of_contracts=hears_of_contracts,
+            report=self.told.append,
+            on_event_time=lambda time_ms, _: self.times.append(time_ms),
+            on_delivered_up_to=self.told_up_to.append,
+            accepted_span=self.believe,
         )
+        options = ConnectionOptions(
+            messages_per_second=MESSAGES_PER_SECOND, connect_seconds=10, stall_seconds=30
+        )
+        self.connection = Connection(subscription, callbacks, options)
 
     async def believe(self, event_time_ms: int) -> Span:
         await trio.sleep(self.doubt_seconds)
@@ -74,7 +77,7 @@ class Life:
     async def live(self, dial: Callable[..., object] | None = None) -> Disconnected:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.exchange.serve)
-            ended = await self.connection.live(self.exchange.dial, URL)
+            ended = await self.connection.run(self.exchange.dial, URL)
             nursery.cancel_scope.cancel()
         return ended
 
@@ -115,11 +118,11 @@ async def test_closed_candles_are_delivered_in_order(
     life = Life(script)
     ended = await life.live()
     assert ended == Disconnected(
-        CloseReason.LOST, "the exchange closed it: 1001 'done'", heard=True
+        CloseReason.LOST, "the exchange closed it: 1001 'done'", had_candle=True
     )
     opened = [event.candle.open_time_ms for event in life.delivered]
     assert opened == [OPEN_MS, OPEN_MS + MINUTE_MS, OPEN_MS + 2 * MINUTE_MS]
-    assert life.told == [Heard(), Ready(OPEN_MS + 59_000)]
+    assert life.told == [FirstCandle(), Ready(OPEN_MS + 59_000)]
 
 
 async def test_a_silent_peer_costs_the_connect_timeout_and_no_more(
@@ -215,7 +218,7 @@ async def test_an_address_that_cannot_be_dialled_is_no_crash(
         raise OSError("all attempts to connect failed")
 
     life = Life(silence)
-    assert await life.connection.live(dial, URL) == Disconnected(
+    assert await life.connection.run(dial, URL) == Disconnected(
         CloseReason.UNREACHABLE, "all attempts to connect failed"
     )
 
@@ -274,9 +277,9 @@ async def test_forming_candles_are_life_and_make_no_message(
 
     life = Life(script)
     ended = await life.live()
-    assert ended == Disconnected(CloseReason.STALLED, "no data for 30 s", heard=True)
+    assert ended == Disconnected(CloseReason.STALLED, "no data for 30 s", had_candle=True)
     assert trio.current_time() == pytest.approx(19 * 20 + 30)
-    assert life.told == [Heard(), Ready(OPEN_MS + 59_000)]
+    assert life.told == [FirstCandle(), Ready(OPEN_MS + 59_000)]
 
 
 async def test_a_slow_consumer_is_no_stall(autojump_clock: trio.testing.MockClock) -> None:
@@ -318,7 +321,7 @@ async def test_what_was_received_before_it_retires_is_still_delivered(
         nursery.start_soon(live)
         await trio.sleep(1.5)
         assert len(life.delivered) == 1
-        await life.connection.retire()
+        await life.connection.close_gracefully()
     assert [one.why for one in ended] == [CloseReason.RETIRED]
     assert len(life.delivered) == 5
 
@@ -378,7 +381,7 @@ async def test_a_malformed_forming_candle_is_no_sign_of_life_for_its_stream(
 
     life = Life(script)
     ended = await life.live()
-    assert not ended.heard
+    assert not ended.had_candle
     assert BadFrame in [type(event) for event in life.told]
 
 
@@ -393,7 +396,7 @@ async def test_a_shutdown_notice_ends_the_connection_and_is_told_once(
 
     life = Life(script)
     assert (await life.live()).why is CloseReason.SHUTDOWN
-    assert life.told == [ShutdownAnnounced()]
+    assert life.told == [ServerShutdown()]
 
 
 async def test_an_acknowledged_stream_that_stays_silent_beside_others_is_named_once(
@@ -410,7 +413,7 @@ async def test_an_acknowledged_stream_that_stays_silent_beside_others_is_named_o
     life = Life(script, (BTC, ETH))
     await life.live()
     assert life.told == [
-        Heard(),
+        FirstCandle(),
         Ready(OPEN_MS + 59_000),
         SilentStreams(("ethusdt@kline_1m",), 30),
     ]
@@ -459,7 +462,7 @@ async def test_requests_are_batched_and_stay_under_half_of_the_rate_limit(
     await Life(script, series).live()
     assert len(asked) == 11
     for (before, _), (after, _) in itertools.pairwise(asked):
-        assert after - before >= 2 / MARKETS["spot"].messages_per_second - 1e-9
+        assert after - before >= 2 / MESSAGES_PER_SECOND - 1e-9
 
 
 async def test_a_ping_after_the_end_is_no_crash_and_no_close_is_ever_sent(
@@ -580,7 +583,7 @@ async def test_news_of_contracts_are_asked_for_once_however_often_they_are_wante
         await trio.aclose_forcefully(peer.stream)
 
     life = Life(script, hears_of_contracts=from_the_begin_on)
-    life.connection.hear_of_contracts()
-    life.connection.hear_of_contracts()
+    life.connection.subscription.subscribe_to_contracts()
+    life.connection.subscription.subscribe_to_contracts()
     await life.live()
     assert asked == ["btcusdt@kline_1m", "!contractInfo"]

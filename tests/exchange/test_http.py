@@ -14,8 +14,8 @@ import trio
 
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.http import http_client
+from tests.exchange.test_dialer import KINDS
 from tests.exchange.test_tls import AUTHORITY, NAME, serving
-from tests.exchange.test_transport import KINDS
 from tests.proxies import FakeProxy, Handler, listening
 
 URL = f"https://{NAME}/api/v3/time"
@@ -138,7 +138,7 @@ async def test_a_server_that_speaks_no_http_is_named_by_what_it_sent() -> None:
 
 
 async def test_an_environment_that_cannot_be_used_is_an_error_of_the_network() -> None:
-    """`Dialler.check` has told it at the start."""
+    """`Dialer.check` has told it at the start."""
     environment = {"HTTPS_PROXY": "https://me:secret@proxy.test"}
     async with http_client(None, None, None, 10, environment) as client:
         with pytest.raises(httpx2.ProxyError, match="the environment's HTTPS_PROXY") as caught:
@@ -164,9 +164,9 @@ def test_what_socks_needs_is_said() -> None:
         "import sys\n"
         "sys.modules['python_socks'] = None\n"
         "from kline_trio.errors import ConfigError\n"
-        "from kline_trio.exchange.transport import Dialler\n"
-        "Dialler(proxy='http://proxy.test').check(['wss://exchange.test'])\n"
-        "try: Dialler(proxy='socks5://proxy.test').check(['wss://exchange.test'])\n"
+        "from kline_trio.exchange.dialer import Dialer\n"
+        "Dialer(proxy='http://proxy.test').check(['wss://exchange.test'])\n"
+        "try: Dialer(proxy='socks5://proxy.test').check(['wss://exchange.test'])\n"
         "except ConfigError as error: print(error)"
     )
     root = Path(__file__).parents[2]

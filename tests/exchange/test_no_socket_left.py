@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import trio
 
+from kline_trio.exchange.dialer import Dialer
 from kline_trio.exchange.http import http_client
-from kline_trio.exchange.transport import Dialler
 from tests.exchange.test_tls import AUTHORITY, NAME, serving
 from tests.proxies import FakeProxy, listening
 
@@ -147,10 +147,10 @@ async def cancel_at_each_step(client: Callable[[], Awaitable[None]]) -> list[int
 @pytest.mark.parametrize("kind", WAYS)
 async def test_a_dial_that_is_cancelled(kind: str, ca_file: Path) -> None:
     with way_in_thread(kind) as (proxy, port):
-        dialler = Dialler(ca_file=ca_file, proxy=proxy)
+        dialer = Dialer(ca_file=ca_file, proxy=proxy)
 
         async def dial() -> None:
-            await trio.aclose_forcefully(await dialler.dial(f"wss://{host(kind)}:{port}"))
+            await trio.aclose_forcefully(await dialer.dial(f"wss://{host(kind)}:{port}"))
 
         assert await cancel_at_each_step(dial) == []
 

@@ -99,7 +99,7 @@ async def test_a_leap_takes_the_newest_candle_and_beside_frames_nobody_asks_for_
         assert await rest.confirm_time() == FROM_MS
         assert exchange.asked == ["time"]
         exchange.told_ms = exchange.newest_ms = FROM_MS + 300_000
-        rest.clock.hear(FROM_MS + 10)
+        rest.clock.add_frame(FROM_MS + 10)
         assert await rest.confirm_time() == FROM_MS + 300_000
         assert exchange.asked == ["time", "time", "klines"]
 
@@ -108,7 +108,7 @@ async def test_a_symbol_that_is_delisted_tells_no_time_but_the_busy_one_does() -
     exchange = Silent(FROM_MS, FROM_MS)
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(exchange)) as client:
         rest = rest_market(client, "spot")
-        rest.clock.hear(FROM_MS - 10**9, Series("spot", "GONEUSDT", "1m"))
+        rest.clock.add_frame(FROM_MS - 10**9, Series("spot", "GONEUSDT", "1m"))
         assert await rest.confirm_time() == FROM_MS
         assert exchange.asked == ["time", "klines", "klines"]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection, events
 
 from kline_trio.exchange.sieve import Sieve
-from kline_trio.exchange.sieved_stream import SievedStream
+from kline_trio.exchange.sieved_stream import ReadHandlers, SievedStream
 
 SESSIONS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ws"
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
@@ -270,10 +270,10 @@ def test_every_other_byte_passes_and_every_frame_is_counted(
         assert sieve.alive == any(before < end <= position for end in unit_ends)
     dropped = [data for data, _, drop in units if drop]
     assert passed == b"".join(data for data, _, drop in units if not drop)
-    assert (sieve.kept, sieve.dropped) == (len(unit_ends) - len(dropped), len(dropped))
+    assert (sieve.kept, sieve.candles.dropped) == (len(unit_ends) - len(dropped), len(dropped))
     if dropped:
-        assert dropped[-1].endswith(sieve.newest_dropped)
-        assert '"x":false' in sieve.newest_dropped.decode()
+        assert dropped[-1].endswith(sieve.candles.newest_dropped)
+        assert '"x":false' in sieve.candles.newest_dropped.decode()
 
 
 def mutilated(draw: st.DrawFn) -> bytes:
@@ -327,16 +327,16 @@ def test_a_response_other_than_101_passes_for_ever(junk: bytes, sizes: list[int]
     for head in (b"HTTP/1.1 451 Unavailable\r\n\r\n", b"SSH-2.0\r\n\r\n", b"\r\n\r\n"):
         sieve, data = Sieve(), head + junk + forming() + forming()
         assert b"".join(map(sieve.feed, split(data, sizes))) == data
-        assert not sieve.upgraded
+        assert not sieve.head.upgraded
         assert not sieve.alive
-        assert sieve.status == (451 if b"451" in head else 0)
+        assert sieve.head.status == (451 if b"451" in head else 0)
 
 
 def walking() -> Sieve:
     """A sieve behind a complete 101."""
     sieve = Sieve()
     sieve.feed(HEAD)
-    assert sieve.upgraded
+    assert sieve.head.upgraded
     return sieve
 
 
@@ -359,7 +359,7 @@ def test_forming_candles_are_left_out(payload: bytes) -> None:
     sieve = walking()
     assert sieve.feed(frame(TEXT, payload)) == b""
     assert sieve.alive
-    assert (sieve.kept, sieve.dropped, sieve.newest_dropped) == (0, 1, payload)
+    assert (sieve.kept, sieve.candles.dropped, sieve.candles.newest_dropped) == (0, 1, payload)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_all_else_is_kept(payload: bytes) -> None:
     for data in (frame(TEXT, payload), frame(BINARY, payload), frame(BINARY, candle())):
         assert sieve.feed(data) is data
         assert sieve.alive
-    assert (sieve.kept, sieve.dropped) == (3, 0)
+    assert (sieve.kept, sieve.candles.dropped) == (3, 0)
 
 
 def test_the_letter_of_the_rule_wins_over_its_spirit() -> None:
@@ -406,7 +406,7 @@ def test_neighbouring_frames_do_not_complete_each_other() -> None:
     sieve = walking()
     data = frame(TEXT, b'"x') + frame(TEXT, b'":false"x":fal') + frame(TEXT, b"se")
     assert sieve.feed(data) is data
-    assert (sieve.kept, sieve.dropped) == (3, 0)
+    assert (sieve.kept, sieve.candles.dropped) == (3, 0)
 
 
 def test_no_length_is_taken_for_a_letter() -> None:
@@ -416,7 +416,7 @@ def test_no_length_is_taken_for_a_letter() -> None:
         run = forming() + frame(TEXT, text) * 2 + closed() + frame(TEXT, text)
         sieve = Sieve()
         assert sieve.feed(HEAD + run) == HEAD + closed()
-        assert (sieve.dropped, sieve.kept) == (4, 1)
+        assert (sieve.candles.dropped, sieve.kept) == (4, 1)
 
 
 def test_a_run_of_names_with_an_x_is_left_out() -> None:
@@ -434,7 +434,7 @@ def test_a_mixed_read_is_cut_in_the_right_places() -> None:
     ping = frame(PING, b"1")
     data = closed() + forming() + ping + forming() + forming() + closed() + closed() + forming()
     assert sieve.feed(data) == closed() + ping + closed() + closed()
-    assert (sieve.kept, sieve.dropped) == (3, 4)
+    assert (sieve.kept, sieve.candles.dropped) == (3, 4)
     assert sieve.feed(forming() * 100) == b""
 
 
@@ -442,9 +442,9 @@ def test_frames_in_the_read_of_the_head_are_sieved() -> None:
     """Binance may send with its first packet; nothing of it gets by unseen."""
     sieve = Sieve()
     assert sieve.feed(HEAD[:20]) == HEAD[:20]
-    assert (sieve.upgraded, sieve.alive, sieve.status) == (False, False, 0)
+    assert (sieve.head.upgraded, sieve.alive, sieve.head.status) == (False, False, 0)
     assert sieve.feed(HEAD[20:] + forming() + closed()) == HEAD[20:] + closed()
-    assert (sieve.upgraded, sieve.alive, sieve.status) == (True, True, 101)
+    assert (sieve.head.upgraded, sieve.alive, sieve.head.status) == (True, True, 101)
 
 
 def test_the_head_ends_where_h11_says() -> None:
@@ -460,7 +460,7 @@ def test_a_head_without_end_is_not_collected() -> None:
         assert len(sieve.feed(b"HTTP/1.1 101 " + b"." * 1000)) == 1013
     tail = HEAD + forming()
     assert sieve.feed(tail) is tail
-    assert not sieve.upgraded
+    assert not sieve.head.upgraded
 
 
 def test_a_fragmented_message_passes_whole() -> None:
@@ -474,7 +474,7 @@ def test_a_fragmented_message_passes_whole() -> None:
         + frame(CONTINUATION)
     )
     assert sieve.feed(data) is data
-    assert (sieve.kept, sieve.dropped) == (3, 0)
+    assert (sieve.kept, sieve.candles.dropped) == (3, 0)
     assert sieve.feed(forming()) == b""
 
 
@@ -512,7 +512,7 @@ def test_after_a_breach_or_a_close_everything_passes(breach: bytes) -> None:
     assert sieve.feed(breach) == breach
     assert sieve.alive == breach.startswith(frame(TEXT, fin=False))
     assert sieve.feed(forming()) == forming()
-    assert sieve.dropped == 0
+    assert sieve.candles.dropped == 0
     assert not sieve.alive
     sieve = walking()
     assert sieve.feed(forming() + breach + forming()) == breach + forming()
@@ -530,7 +530,7 @@ def test_long_frames_pass_as_they_come(size: int, opcode: int) -> None:
         assert sieve.feed(piece) is piece
         assert not sieve.alive
     assert sieve.feed(pieces[-1] + forming()) == pieces[-1]
-    assert (sieve.kept, sieve.dropped) == (1, 1)
+    assert (sieve.kept, sieve.candles.dropped) == (1, 1)
 
 
 @given(st.binary(max_size=3000), st.integers(1, 700))
@@ -542,21 +542,21 @@ def test_little_is_ever_held_back(junk: bytes, size: int) -> None:
     for chunk in split(whole + junk + whole * 3, [size]):
         came += len(chunk)
         passed += len(sieve.feed(chunk))
-        if not sieve.dropped:
+        if not sieve.candles.dropped:
             assert came - passed <= LONGEST_JUDGED + 10
 
 
 def test_dropped_frames_are_heard_of() -> None:
     """Their stream names leave `unseen`; kept frames are heard where they are decoded."""
     sieve = walking()
-    sieve.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m", "燕usdt@kline_1m".encode()}
+    sieve.candles.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m", "燕usdt@kline_1m".encode()}
     sieve.feed(forming() + frame(TEXT, candle("true", stream="ethusdt@kline_1m")))
-    assert sieve.unseen == {b"ethusdt@kline_1m", "燕usdt@kline_1m".encode()}
+    assert sieve.candles.unseen == {b"ethusdt@kline_1m", "燕usdt@kline_1m".encode()}
     sieve.feed(forming(stream="燕usdt@kline_1m") + frame(TEXT, b'{"e":"kline","x":false}'))
-    assert sieve.unseen == {b"ethusdt@kline_1m"}
+    assert sieve.candles.unseen == {b"ethusdt@kline_1m"}
     sieve.feed(frame(TEXT, b'{"stream":"ethusdt@kline_1m, "x":false'))
-    assert sieve.unseen == {b"ethusdt@kline_1m"}
-    assert sieve.dropped == 4
+    assert sieve.candles.unseen == {b"ethusdt@kline_1m"}
+    assert sieve.candles.dropped == 4
 
 
 @pytest.mark.parametrize(
@@ -580,7 +580,7 @@ def test_recorded_sessions(name: str, forming_candles: int) -> None:
     for payload in payloads:
         data = frame(TEXT, payload.encode())
         (passed if sieve.feed(data) else dropped).append(payload)
-    assert len(passed) + len(dropped) == len(payloads) == sieve.kept + sieve.dropped
+    assert len(passed) + len(dropped) == len(payloads) == sieve.kept + sieve.candles.dropped
 
     def still_forming(payload: str) -> bool:
         data = json.loads(payload)["data"]
@@ -612,7 +612,7 @@ class Ear:
         self.samples.append((trio.current_time(), payload))
 
     def lay_around(self, stream: trio.abc.Stream) -> SievedStream:
-        return SievedStream(stream, on_life=self.on_life, on_forming=self.on_forming)
+        return SievedStream(stream, ReadHandlers(self.on_life, self.on_forming))
 
 
 def pair() -> tuple[Ear, SievedStream, trio.abc.Stream]:
@@ -788,7 +788,7 @@ async def test_a_flood_of_forming_candles_lets_others_run() -> None:
             for _ in range(20):
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
-    assert stream.sieve.dropped >= 1000
+    assert stream.sieve.candles.dropped >= 1000
     assert stream.sieve.kept == 0
 
 
@@ -798,7 +798,7 @@ async def test_a_reader_that_failed_to_report_loses_nothing() -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    stream = SievedStream(Scripted([HEAD + closed()]), on_life=fail, on_forming=Ear().on_forming)
+    stream = SievedStream(Scripted([HEAD + closed()]), ReadHandlers(fail, Ear().on_forming))
     with pytest.raises(ZeroDivisionError):
         await stream.receive_some()
     assert await stream.receive_some() == HEAD + closed()
@@ -863,7 +863,7 @@ async def test_trio_websocket_gets_all_but_the_forming_candles(
     reason = caught.value.reason
     assert reason is not None
     assert (reason.code, reason.reason) == (1008, "enough")
-    assert (stream.sieve.kept, stream.sieve.dropped) == (3, 180)
+    assert (stream.sieve.kept, stream.sieve.candles.dropped) == (3, 180)
     assert [payload for _, payload in ear.samples] == [candle(e=e) for e in range(180)]
     assert len(ear.lives) >= 180
 
@@ -903,4 +903,4 @@ async def test_trio_websocket_is_told_of_a_refusal(
     refusal = caught.value.exceptions[0]
     assert isinstance(refusal, trio_websocket.ConnectionRejected)
     assert (refusal.status_code, refusal.body) == (451, b"restricted location")
-    assert stream.sieve.status == 451
+    assert stream.sieve.head.status == 451

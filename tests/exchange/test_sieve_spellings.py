@@ -41,8 +41,8 @@ def test_a_header_is_no_part_of_a_key() -> None:
     forming = wire(TEXT, kline_frame(BTC, closed=False).encode())
     half = wire(TEXT, b'x":false' + b"." * (0x122 - 8))
     assert b'"x":false' in half
-    for runs_from_bytes in (0, 10_000):
-        sieve = Sieve(runs_from_bytes=runs_from_bytes)
+    for batches_from_bytes in (0, 10_000):
+        sieve = Sieve(batches_from_bytes=batches_from_bytes)
         sieve.feed(HEAD)
         assert sieve.feed(forming * 2 + half + forming * 2) == half
 
@@ -55,4 +55,4 @@ def test_a_read_of_many_escapes_and_candles_is_walked_once() -> None:
     sieve = Sieve()
     sieve.feed(HEAD)
     assert sieve.feed((forming + escaped + ping + forming) * 30) == (escaped + ping) * 30
-    assert (sieve.kept, sieve.dropped) == (30, 60)
+    assert (sieve.kept, sieve.candles.dropped) == (30, 60)

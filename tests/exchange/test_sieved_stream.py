@@ -1,6 +1,10 @@
-"""What a sieved stream does beside: it rests between reads, and takes closed candles out."""
+"""What a sieved stream does beside: it rests between reads, and takes closed candles out.
+
+A rest that several connections take together ends for each when it should.
+"""
 
 import math
+import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -9,8 +13,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kline_trio.exchange.sieve import Sieve
-from kline_trio.exchange.sieved_stream import SievedStream
+from kline_trio.exchange.sieve import CandleFilter, Sieve
+from kline_trio.exchange.sieved_stream import ReadHandlers, ReadPacer, SharedTimer, SievedStream
 from tests.exchange.test_sieve import (
     CLOSE,
     HEAD,
@@ -52,14 +56,8 @@ def resting(
     rest_seconds: float = REST_SECONDS,
     on_closed: Callable[[Sequence[bytes]], Awaitable[None]] | None = None,
 ) -> SievedStream:
-    return SievedStream(
-        stream,
-        on_life=lambda: None,
-        on_closed=on_closed,
-        on_forming=lambda _payload: None,
-        sample_seconds=math.inf,
-        rest_seconds=rest_seconds,
-    )
+    handlers = ReadHandlers(lambda: None, lambda _payload: None, on_closed)
+    return SievedStream(stream, handlers, ReadPacer(rest_seconds))
 
 
 async def test_it_rests_between_reads_from_the_first_data_frame_on(
@@ -213,22 +211,22 @@ def test_closed_candles_are_taken_out_however_they_were_split(
     if heard and heard[-1][0] == "close" and heard[-1][1] == 1007:
         return  # bytes that are no UTF-8 go unnoticed in what is left out
     client, _, head = handshake()
-    sieve = Sieve(takes_closed=True)
+    sieve = Sieve(CandleFilter(takes_closed=True))
     taken: list[bytes] = []
     passed = []
     for chunk in split(head + data + end, sizes):
         before = sieve.frames
         passed.append(sieve.feed(chunk))
-        taken += sieve.taken
+        taken += sieve.candles.taken
         assert sieve.alive == (sieve.frames > before)
     assert [text.decode() for text in taken] == [m[1] for m in heard if is_taken(m)]
-    assert sieve.closed == len(taken)
+    assert sieve.candles.closed == len(taken)
     expected = without_counts(m for m in heard if not is_left_out(m))
     assert without_counts(hear(client, passed)) == expected
 
 
 def test_only_what_is_positively_closed_is_taken() -> None:
-    sieve = Sieve(takes_closed=True)
+    sieve = Sieve(CandleFilter(takes_closed=True))
     sieve.feed(HEAD)
     for kept in (
         candle(" true"),
@@ -239,16 +237,16 @@ def test_only_what_is_positively_closed_is_taken() -> None:
     ):
         data = frame(TEXT, kept)
         assert sieve.feed(data) is data
-        assert sieve.taken == []
+        assert sieve.candles.taken == []
     assert sieve.feed(closed() + forming() + frame(PING) + closed()) == frame(PING)
-    assert sieve.taken == [candle("true")] * 2
-    assert (sieve.kept, sieve.dropped, sieve.closed, sieve.frames) == (5, 1, 2, 8)
+    assert sieve.candles.taken == [candle("true")] * 2
+    assert (sieve.kept, sieve.candles.dropped, sieve.candles.closed, sieve.frames) == (5, 1, 2, 8)
 
 
 @pytest.mark.parametrize("key", [b'"x":false', b'"x":true'])
 def test_a_key_does_not_begin_in_a_header(key: bytes) -> None:
     """A length of 34 is a quotation mark; and 120 is an x, in a header of two bytes as of four."""
-    sieve = Sieve(takes_closed=True)
+    sieve = Sieve(CandleFilter(takes_closed=True))
     sieve.feed(HEAD)
     for kept in (key[1:] + b"." * (34 - len(key) + 1), b'":false' + b"." * 113, b"." * 0x178):
         data = frame(TEXT, kept)
@@ -260,21 +258,21 @@ def test_a_key_does_not_begin_in_a_header(key: bytes) -> None:
 
 @pytest.mark.parametrize("state", ["false", "true"])
 def test_names_with_an_x_are_names(state: str) -> None:
-    sieve = Sieve(takes_closed=True)
+    sieve = Sieve(CandleFilter(takes_closed=True))
     sieve.feed(HEAD)
     payload = candle(state, "xrpusdt@kline_1m")
     for kept in (payload.replace(b"v", b"x"), payload + b'"x"', payload.replace(b'"x"', b'"xx"')):
         data = frame(TEXT, kept)
         assert sieve.feed(data) is data
     assert sieve.feed(frame(TEXT, payload) * 3 + frame(TEXT, b"x" * 300)) == frame(TEXT, b"x" * 300)
-    assert sieve.dropped + sieve.closed == 3
+    assert sieve.candles.dropped + sieve.candles.closed == 3
 
 
 def test_a_closed_candle_is_heard_of() -> None:
-    sieve = Sieve(takes_closed=True)
-    sieve.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m"}
+    sieve = Sieve(CandleFilter(takes_closed=True))
+    sieve.candles.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m"}
     sieve.feed(HEAD + closed())
-    assert sieve.unseen == {b"ethusdt@kline_1m"}
+    assert sieve.candles.unseen == {b"ethusdt@kline_1m"}
 
 
 class Taker:
@@ -285,12 +283,12 @@ class Taker:
         self.told: list[str] = []
 
     def lay_around(self, stream: trio.abc.Stream) -> SievedStream:
-        return SievedStream(
-            stream,
+        handlers = ReadHandlers(
             on_life=lambda: self.told.append("life"),
             on_closed=self.take,
             on_forming=lambda _payload: self.told.append("forming"),
         )
+        return SievedStream(stream, handlers)
 
     async def take(self, payloads: Sequence[bytes]) -> None:
         await trio.sleep(self.slow_seconds)
@@ -343,13 +341,73 @@ async def test_a_taker_that_failed_is_remembered() -> None:
         await trio.lowlevel.checkpoint()
         raise failure
 
-    stream = SievedStream(
-        Scripted([HEAD + closed()]),
-        on_life=lambda: None,
-        on_closed=fail,
-        on_forming=lambda _payload: None,
-    )
+    handlers = ReadHandlers(lambda: None, lambda _payload: None, fail)
+    stream = SievedStream(Scripted([HEAD + closed()]), handlers)
     with pytest.raises(ZeroDivisionError):
         await stream.receive_some()
     assert stream.bug is failure
     assert await stream.receive_some() == HEAD
+
+
+async def test_all_that_wait_for_a_moment_go_on_in_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    shared_timer, woken = SharedTimer(), []
+
+    async def wait(moment: float) -> None:
+        await shared_timer.until(moment)
+        woken.append((moment, trio.current_time()))
+
+    async with trio.open_nursery() as nursery:
+        for moment in (1.0, 1.0, 2.0, 0.5, 1.0):
+            nursery.start_soon(wait, moment)
+    assert sorted(woken) == [(0.5, 0.5), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (2.0, 2.0)]
+
+
+async def test_each_moment_has_one_timer(autojump_clock: trio.testing.MockClock) -> None:
+    """Who waits for a later one is not woken by an earlier."""
+    shared_timer, steps = SharedTimer(), 0
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, _task: trio.lowlevel.Task) -> None:
+            nonlocal steps
+            steps += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(shared_timer.until, 10.0)
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(Steps())
+        for moment in range(1, 10):
+            await shared_timer.until(moment)
+        assert steps < 50
+
+
+async def test_a_moment_that_is_past_is_not_waited_for() -> None:
+    with trio.fail_after(1):
+        await SharedTimer().until(trio.current_time())
+        await SharedTimer().until(-math.inf)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_nobody_wakes_early_or_late_whoever_is_cancelled(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
+    shared_timer, chance, late = SharedTimer(), random.Random(seed), []
+
+    async def wait(begin: float, moment: float, given_up: float) -> None:
+        await trio.sleep_until(begin)
+        with trio.move_on_at(given_up) as scope:
+            await shared_timer.until(moment)
+        expected = given_up if scope.cancelled_caught else max(begin, moment)
+        if trio.current_time() != expected or scope.cancelled_caught != (
+            max(begin, given_up) <= moment and begin < moment and given_up < moment
+        ):
+            late.append((begin, moment, given_up, trio.current_time()))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            begin, moment = chance.randrange(20), chance.randrange(20) + 0.5
+            given_up = begin + chance.choice([0.25, 3.25, math.inf])
+            nursery.start_soon(wait, begin, moment, given_up)
+    assert late == []

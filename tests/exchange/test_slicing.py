@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from wsproto.events import TextMessage
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.exchange.connection import Connection
+from kline_trio.exchange.connection import Connection, ConnectionCallbacks, ConnectionOptions
 from kline_trio.exchange.connection_events import (
     CloseReason,
     ConnectionEvent,
     Disconnected,
-    Heard,
+    FirstCandle,
     Ready,
     SilentStreams,
 )
-from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.protocol import CandleClosed, stream_name
+from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
 from tests.fakes import MINUTE_MS, OPEN_MS, Peer, ScriptedExchange, kline_frame
 from tests.fuzzing.frames import CONTINUATION, PING, TEXT, wire
@@ -135,20 +135,22 @@ async def heard_of(
         await trio.lowlevel.checkpoint()
         delivered.append(event)
 
-    connection = Connection(
-        MARKETS["spot"],
-        {stream_name(series): series for series in SERIES},
+    subscription = Subscription()
+    subscription.subscribe({stream_name(series): series for series in SERIES})
+    callbacks = ConnectionCallbacks(
         deliver=deliver,
-        tell=told.append,
-        hear_time=lambda *_: None,
-        told_up_to=lambda _: None,
-        believed=believe,
-        connect_seconds=STALL_SECONDS,
-        stall_seconds=STALL_SECONDS,
+        report=told.append,
+        on_event_time=lambda *_: None,
+        on_delivered_up_to=lambda _: None,
+        accepted_span=believe,
     )
+    options = ConnectionOptions(
+        messages_per_second=5, connect_seconds=STALL_SECONDS, stall_seconds=STALL_SECONDS
+    )
+    connection = Connection(subscription, callbacks, options)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange.serve)
-        ended = await connection.live(dial, "ws://exchange.test/stream")
+        ended = await connection.run(dial, "ws://exchange.test/stream")
         nursery.cancel_scope.cancel()
     return delivered, told, ended
 
@@ -170,9 +172,9 @@ def assert_all_is_delivered(
         for minute in range(MINUTES)
         for number in range(len(SERIES))
     ]
-    assert [one for one in told if not isinstance(one, Ready)] == [Heard()]
+    assert [one for one in told if not isinstance(one, Ready)] == [FirstCandle()]
     assert ended == Disconnected(
-        CloseReason.LOST, "the exchange closed it: 1001 'done'", heard=True
+        CloseReason.LOST, "the exchange closed it: 1001 'done'", had_candle=True
     )
 
 
@@ -217,4 +219,4 @@ def test_only_a_frame_that_has_ended_is_life(pause_seconds: float, is_life: bool
     assert len(delivered) == is_life * MINUTES * len(SERIES)
     names = tuple(stream_name(series) for series in SERIES)
     heard = [one for one in told if not isinstance(one, Ready)]
-    assert heard == [Heard() if is_life else SilentStreams(names, STALL_SECONDS)]
+    assert heard == [FirstCandle() if is_life else SilentStreams(names, STALL_SECONDS)]

@@ -7,7 +7,7 @@ def test_a_stream_suspected_again_and_again_in_one_silence_is_named_when_patienc
     subscription = Subscription()
     named = []
     for second in range(20):
-        subscription.suspect("a@kline_1s", second)
+        subscription.watch("a@kline_1s", second)
         named.append(subscription.silent(second, 6))
     # Then a silence begins anew: with the next suspicion, not before.
     assert [second for second, names in enumerate(named) if names] == [6, 13]
@@ -15,8 +15,8 @@ def test_a_stream_suspected_again_and_again_in_one_silence_is_named_when_patienc
 
 def test_a_stream_that_gave_something_is_given_the_whole_patience_again() -> None:
     subscription = Subscription()
-    subscription.suspect("a@kline_1s", 0)
-    subscription.hear("a@kline_1s")
-    subscription.suspect("a@kline_1s", 5)
+    subscription.watch("a@kline_1s", 0)
+    subscription.mark_heard("a@kline_1s")
+    subscription.watch("a@kline_1s", 5)
     assert subscription.silent(10, 6) == ()
     assert subscription.silent(11, 6) == ("a@kline_1s",)

@@ -108,7 +108,7 @@ class Laws:
             if len(sieve._held) > _MOST_HELD:
                 raise LawBrokenError("more is held than a candle can have")
         frames_at = head_end(data, reads)
-        _require(sieve.upgraded == (frames_at is not None), "the head is read otherwise")
+        _require(sieve.head.upgraded == (frames_at is not None), "the head is read otherwise")
         if frames_at is None:
             _require(b"".join(passed) == data, "something is missing before the upgrade")
             return
@@ -129,24 +129,26 @@ class Laws:
 
     def _check_taking(self, data: bytes, seen: Walk, reads: Sequence[int]) -> None:
         # Every other input as a large read is searched, whatever its size.
-        runs_from_bytes = 10**9 if len(data) % 2 else 0
-        sieve = self.subject.sieve(takes_closed=True, runs_from_bytes=runs_from_bytes)
-        sieve.unseen = {name.encode() for name in STREAMS}
+        sieve = self.subject.sieve(batches_from_bytes=10**9 if len(data) % 2 else 0)
+        sieve.candles.takes_closed = True
+        sieve.candles.unseen = {name.encode() for name in STREAMS}
         passed, taken, begin = [], [], 0
         for end in reads:
             passed.append(sieve.feed(data[begin:end]))
-            taken += sieve.taken
+            taken += sieve.candles.taken
             begin = end
         expected = [data[payload_at:end] for _, payload_at, end in seen.closed]
         _require(taken == expected, "other closed candles are taken")
-        counts = (sieve.closed, sieve.dropped, sieve.frames)
+        counts = (sieve.candles.closed, sieve.candles.dropped, sieve.frames)
         wanted = (len(taken), len(seen.dropped), len(seen.data_ends))
         _require(counts == wanted, "with closed candles taken, frames are counted otherwise")
-        _require(sieve.newest_dropped == _newest(data, seen), "of a run, another is the newest")
+        _require(
+            sieve.candles.newest_dropped == _newest(data, seen), "of a run, another is the newest"
+        )
         left_out = sorted(seen.dropped + seen.closed)
         heard = {_name(data[payload_at:end]) for _, payload_at, end in left_out}
         unheard = {name.encode() for name in STREAMS} - heard
-        _require(sieve.unseen == unheard, "other streams are heard of")
+        _require(sieve.candles.unseen == unheard, "other streams are heard of")
         self._check_bytes(data, seen, left_out, b"".join(passed))
 
     def _check_bytes(
@@ -216,10 +218,10 @@ def _as_read(event: CandleClosed) -> ClosedCandle:
 def _check_report(sieve: Sieve, data: bytes, seen: Walk, reads: Sequence[int]) -> None:
     ends = seen.data_ends
     _require(
-        (sieve.dropped, sieve.kept + sieve.dropped) == (len(seen.dropped), len(ends)),
+        (sieve.candles.dropped, sieve.frames) == (len(seen.dropped), len(ends)),
         "frames are counted otherwise",
     )
-    _require(sieve.newest_dropped == _newest(data, seen), "another frame is the newest")
+    _require(sieve.candles.newest_dropped == _newest(data, seen), "another frame is the newest")
     last_read_from = reads[-2] if len(reads) > 1 else 0
     _require(sieve.alive == bool(ends and ends[-1] > last_read_from), "no life, or too much")
 

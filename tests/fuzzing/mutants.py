@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from kline_trio import candle
-from kline_trio.exchange import frame_batch, protocol, sieve
+from kline_trio.exchange import protocol, sieve
 from tests.fuzzing.laws import Subject
 
 __all__ = ["MUTANTS", "broken_subject"]
@@ -82,31 +82,31 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
         sieve, "if letter == start or not", "if not"),
     "any key will do behind a name with an x": (
         sieve, "if not startswith(_FORMING, letter - 1, end):\n                    break", "pass"),
-    # Its frame_batch.
-    "a run leads over other frames": (
-        frame_batch, "(lengths + 4 == np.diff(begins)) & ", ""),
-    "a run has long-winded lengths": (
-        frame_batch, " & (lengths >= 126)", ""),
-    "a run has frames that are too long": (
-        frame_batch, " & (lengths <= longest)", ""),
-    "masks are ignored, in runs": (
-        frame_batch, "shorts[begins] == _LONG_TEXT", "shorts[begins] & 0xFF7F == _LONG_TEXT"),
-    "a frame in a run has a key or more": (
-        frame_batch, "np.diff(first) == 1", "np.diff(first) >= 1"),
-    "a run holds closed candles": (
-        frame_batch, "goes[goes] = forming[own] & ", "goes[goes] = "),
-    "a key in a run may begin in a header": (
-        frame_batch, " & (keys[own] >= begins[:-1][goes] + 4)", ""),
-    "a key in a run is fals": (
-        frame_batch, " & (octets[keys + 8] == _FORMING_LAST)", ""),
-    "the newest of a run is the first": (
-        sieve, "run.begins[-1] + 4", "run.begins[0] + 4"),
-    "a run counts one less": (
-        sieve, "len(run.begins)", "(len(run.begins) - 1)"),
-    "a run is heard of once": (
-        sieve, "for begin in run.begins:", "for begin in run.begins[:1]:"),
-    "escapes are overlooked, in runs": (
-        sieve, "runs_from_bytes and not escapes:", "runs_from_bytes:"),
+    # Its batches.
+    "a batch leads over other frames": (
+        sieve, "(lengths + 4 == np.diff(begins)) & ", ""),
+    "a batch has long-winded lengths": (
+        sieve, " & (lengths >= 126)", ""),
+    "a batch has frames that are too long": (
+        sieve, " & (lengths <= longest)", ""),
+    "masks are ignored, in batches": (
+        sieve, "shorts[begins] == _LONG_TEXT", "shorts[begins] & 0xFF7F == _LONG_TEXT"),
+    "a frame in a batch has a key or more": (
+        sieve, "np.diff(first) == 1", "np.diff(first) >= 1"),
+    "a batch holds closed candles": (
+        sieve, "goes[goes] = forming[own] & ", "goes[goes] = "),
+    "a key in a batch may begin in a header": (
+        sieve, " & (keys[own] >= begins[:-1][goes] + 4)", ""),
+    "a key in a batch is fals": (
+        sieve, " & (octets[keys + 8] == _FORMING_LAST)", ""),
+    "the newest of a batch is the first": (
+        sieve, "batch.begins[-1] + 4", "batch.begins[0] + 4"),
+    "a batch counts one less": (
+        sieve, "len(batch.begins)", "(len(batch.begins) - 1)"),
+    "a batch is heard of once": (
+        sieve, "for begin in batch.begins:", "for begin in batch.begins[:1]:"),
+    "escapes are overlooked, in batches": (
+        sieve, "batches_from_bytes and not escapes:", "batches_from_bytes:"),
     # How it goes on from read to read.
     "what is held is passed on too": (
         sieve, "if keep_from < position:\n            pieces.append(data[keep_from:position])",
@@ -116,16 +116,16 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     "what is left of a long frame is off by one": (
         sieve, "self._left = max(0, position - size)", "self._left = max(0, position - size - 1)"),
     "nothing of the read of the head is sieved": (
-        sieve, "return data[:cut] + self._sift(data[cut:])", "return data"),
+        sieve, "return data[:end] + self._sift(data[end:])", "return data"),
     "the head ends at its last line": (
         sieve, r'rb"\n\r?\n"', r'rb"\r\n"'),
     "all frames are held until they are whole": (
         sieve, "if first == _WHOLE_TEXT and length <= _LONGEST_JUDGED and end > len(data):",
         "if end > len(data):"),
     "any response is an upgrade": (
-        sieve, "if self.status != 101:", "if self.status == 0:"),
+        sieve, "return self.status == _SWITCHING_PROTOCOLS", "return self.status != 0"),
     "all heads are collected": (
-        sieve, "self._head = head if len(head) <= _LONGEST_HEAD else None", "self._head = head"),
+        sieve, "self._text = text if len(text) <= _LONGEST_HEAD else None", "self._text = text"),
     # The decoder.
     "x is not looked at": (
         protocol, "if kline.x:", "if True:"),
@@ -169,9 +169,6 @@ def broken_subject(name: str) -> Subject:
     sieve_class, decode = sieve.Sieve, protocol.decode
     if module is sieve:
         sieve_class = vars(_changed(sieve, piece, instead))["Sieve"]
-    elif module is frame_batch:
-        broken = vars(_changed(frame_batch, piece, instead))["forming_batches"]
-        sieve_class = vars(_changed(sieve, "", "", forming_batches=broken))["Sieve"]
     elif module is protocol:
         decode = vars(_changed(protocol, piece, instead, **_EVENTS))["decode"]
     else:

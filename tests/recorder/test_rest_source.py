@@ -403,7 +403,7 @@ async def test_a_candle_whose_close_is_not_proven_is_left_out_and_delays_no_othe
         [refill] = outcome.refills
         assert refill.span == Span(one.span.from_ms, NOW_MS)
         assert outcome.wait_seconds == {Span(NOW_MS, NOW_MS + MINUTE_MS): 2.0}
-        assert rest.markets["spot"].clock.is_doubted, "so that the time is asked for at once"
+        assert rest.markets["spot"].clock.doubt.is_set(), "so that the time is asked for at once"
 
 
 @pytest.mark.parametrize("of", [BTC, COIN])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import kline_trio
 from kline_trio.errors import DamagedError, DiskError
-from kline_trio.exchange.listings import read_exchange_info
+from kline_trio.exchange.exchange_info import read_exchange_info
 from kline_trio.listing import GONE, Listing
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.paths import HOUSE, scratch, universe_path

@@ -3,7 +3,7 @@
 import pytest
 
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.proxies import DIRECT, Proxy, proxy_for
+from kline_trio.exchange.proxy import DIRECT, Proxy, proxy_for
 
 HOST = "stream.binance.com"
 HERE = Proxy(scheme="http", host="proxy.test", port=3128)

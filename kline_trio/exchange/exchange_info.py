@@ -1,4 +1,4 @@
-"""exchangeInfo answers as listings: whatever one entry is like, the others are read (pure).
+"""exchangeInfo answers as listings; a malformed entry does not lose the others (pure).
 
 Facts are from Binance's spot rest-api.md ("Exchange information") and the USDS-M and COIN-M
 "Exchange Information" pages.
@@ -22,6 +22,7 @@ _MOST_VALUES = 4_000_000
 """Commas in an answer; spot's 15 MB have some 700,000. Each can be an object in memory."""
 _MOST_SYMBOLS = 20_000
 """Spot lists some 3,600."""
+_MINUTE_WEIGHT = ("REQUEST_WEIGHT", "MINUTE", 1)
 _MOST_FILTERS = 50
 """Of one symbol, which has some ten."""
 
@@ -32,14 +33,14 @@ _Value = TypeVar("_Value")
 
 @attrs.frozen
 class ExchangeInfo:
-    """What an answer says."""
+    """The content of an answer."""
 
     listings: dict[str, Listing]
     """By symbol."""
     weight_per_minute: int | None
-    """The budget of request weight for one address; None if it does not say."""
+    """The budget of request weight for one address; None if the answer has none."""
     odd: tuple[str, ...]
-    """What stands where a symbol should, and could be none: those entries are passed over."""
+    """Entries that can be no symbols; they are skipped."""
 
 
 # The names of the fields are the exchange's.
@@ -83,13 +84,11 @@ _LOOSE_ANSWER = msgspec.json.Decoder(_LooseAnswer)
 
 
 def read_exchange_info(body: bytes) -> ExchangeInfo:
-    """What an exchangeInfo answer says.
-
-    A key that is not there, or holds what it never held, is as good as one without a value.
+    """Read an exchangeInfo answer. A key that is absent, or has another type, has no value.
 
     Raises:
-      msgspec.DecodeError: it is no JSON, or holds no list of symbols.
-      UnicodeError: it is no text.
+      msgspec.DecodeError: the body is no JSON, or holds no list of symbols.
+      UnicodeError: the body is no text.
       UnavailableError: it lists more than an exchange can have.
     """
     if body.count(b",") > _MOST_VALUES:
@@ -97,8 +96,8 @@ def read_exchange_info(body: bytes) -> ExchangeInfo:
     try:
         answer = _ANSWER.decode(body)
     except msgspec.ValidationError:
-        # One entry of another shape must not lose the others, so each is read by itself. That
-        # takes twice as long, and so it is not done at once.
+        # An entry of another shape must not lose the others, so each is read by itself. That
+        # takes twice as long, so it is not the first try.
         loose = _LOOSE_ANSWER.decode(body)
         _check_count(loose.symbols)
         limits = loose.rateLimits if isinstance(loose.rateLimits, list) else []
@@ -138,12 +137,12 @@ def _listing(entry: _Symbol) -> Listing:
 
 
 def _weight_per_minute(limits: Iterable[_RateLimit]) -> int | None:
-    found = None
-    for limit in limits:
-        kind = (limit.rateLimitType, limit.interval, limit.intervalNum)
-        if kind == ("REQUEST_WEIGHT", "MINUTE", 1):
-            found = limit.limit
-    return found
+    found = [
+        limit.limit
+        for limit in limits
+        if (limit.rateLimitType, limit.interval, limit.intervalNum) == _MINUTE_WEIGHT
+    ]
+    return found[-1] if found else None
 
 
 def _read_alone(entry: msgspec.Raw) -> _Symbol:

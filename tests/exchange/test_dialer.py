@@ -13,8 +13,8 @@ import trio.testing
 import trio_websocket
 
 from kline_trio.errors import ConfigError
+from kline_trio.exchange.dialer import Dialer
 from kline_trio.exchange.tls import TlsStream
-from kline_trio.exchange.transport import Dialler
 from tests.exchange.test_tls import AUTHORITY, NAME, serving
 from tests.proxies import FakeProxy, Handler, listening
 
@@ -88,7 +88,7 @@ async def hears_itself(stream: trio.abc.Stream) -> bool:
         return await stream.receive_some() == b"echo"
 
 
-DIRECT = Dialler(proxy="direct")
+DIRECT = Dialer(proxy="direct")
 
 
 async def test_a_plain_address() -> None:
@@ -170,18 +170,18 @@ async def test_where_the_preferred_address_is_silent_the_others_are_tried() -> N
 
 async def test_tls_over_sockets(ca_file: Path) -> None:
     """The name that was dialled is the one that the certificate must have."""
-    dialler = Dialler(ca_file=ca_file, proxy="direct")
+    dialer = Dialer(ca_file=ca_file, proxy="direct")
     names = Names(**{NAME: ["127.0.0.1"], "other.test": ["127.0.0.1"]})
     async with listening(secure_echo) as port:
         with resolving(names):
-            stream = await dialler.dial(f"wss://{NAME}:{port}")
+            stream = await dialer.dial(f"wss://{NAME}:{port}")
             assert isinstance(stream, TlsStream)
             assert await hears_itself(stream)
             with pytest.raises(trio.BrokenResourceError, match="Hostname mismatch"):
-                await dialler.dial(f"wss://other.test:{port}")
+                await dialer.dial(f"wss://other.test:{port}")
             with pytest.raises(trio.BrokenResourceError, match="certificate is refused"):
                 await DIRECT.dial(f"wss://{NAME}:{port}")
-            assert await hears_itself(await dialler.dial(f"wss://127.0.0.1:{port}"))
+            assert await hears_itself(await dialer.dial(f"wss://127.0.0.1:{port}"))
 
 
 async def test_nothing_stays_open_of_what_was_cut_off_or_failed(ca_file: Path) -> None:
@@ -199,15 +199,15 @@ async def test_nothing_stays_open_of_what_was_cut_off_or_failed(ca_file: Path) -
 
         return handle
 
-    async def cut_off(dialler: Dialler, url: str) -> None:
+    async def cut_off(dialer: Dialer, url: str) -> None:
         with trio.move_on_after(0.3) as scope:
-            await dialler.dial(url)
+            await dialer.dial(url)
         assert scope.cancelled_caught
 
     async with listening(until_gone()) as port:
-        await cut_off(Dialler(ca_file=ca_file, proxy="direct"), f"wss://127.0.0.1:{port}")
+        await cut_off(Dialer(ca_file=ca_file, proxy="direct"), f"wss://127.0.0.1:{port}")
         for scheme in ("http", "socks5"):
-            proxied = Dialler(ca_file=ca_file, proxy=f"{scheme}://127.0.0.1:{port}")
+            proxied = Dialer(ca_file=ca_file, proxy=f"{scheme}://127.0.0.1:{port}")
             await cut_off(proxied, "wss://exchange.test")
         with trio.fail_after(10):
             for _ in range(3):
@@ -218,10 +218,10 @@ async def test_nothing_stays_open_of_what_was_cut_off_or_failed(ca_file: Path) -
             (f"http://127.0.0.1:{port}", OSError),
             (f"socks5://127.0.0.1:{port}", OSError),
         ]:
-            dialler = Dialler(ca_file=ca_file, proxy=proxy)
+            dialer = Dialer(ca_file=ca_file, proxy=proxy)
             host = "127.0.0.1" if proxy == "direct" else "exchange.test"
             with pytest.raises(error):
-                await dialler.dial(f"wss://{host}:{port}")
+                await dialer.dial(f"wss://{host}:{port}")
         with trio.fail_after(10):
             for _ in range(3):
                 await ended.receive()
@@ -258,12 +258,12 @@ async def test_through_a_proxy(
             known = "" if user is None else "me%40home:p%3Aq%2Fr%20e@"
             url = f"{scheme}://{known}127.0.0.1:{proxy_port}"
             if by_environment:
-                dialler = Dialler(ca_file=ca_file, environment={"HTTPS_PROXY": url})
+                dialer = Dialer(ca_file=ca_file, environment={"HTTPS_PROXY": url})
             else:
-                dialler = Dialler(ca_file=ca_file, proxy=url, environment=UNUSED)
-            dialler.check([f"wss://{NAME}:9443/stream"])
+                dialer = Dialer(ca_file=ca_file, proxy=url, environment=UNUSED)
+            dialer.check([f"wss://{NAME}:9443/stream"])
             with resolving(Names()):
-                stream = await dialler.dial(f"wss://{NAME}:9443/stream", 3)
+                stream = await dialer.dial(f"wss://{NAME}:9443/stream", 3)
             assert await hears_itself(stream)
     assert proxy.asked == [f"{NAME}:9443"]
     assert proxy.users == ([] if user is None else [user])
@@ -275,15 +275,15 @@ async def test_a_proxy_that_refuses(scheme: str, speaking: Callable[[FakeProxy],
     proxy = FakeProxy({}, "me:right")
     async with listening(speaking(proxy)) as port:
         for password, words in [("wrong", ["407", "uthentication"]), ("right", ["502", "nreach"])]:
-            dialler = Dialler(proxy=f"{scheme}://me:{password}@127.0.0.1:{port}")
+            dialer = Dialer(proxy=f"{scheme}://me:{password}@127.0.0.1:{port}")
             with pytest.raises(
                 OSError, match=rf"through the proxy {scheme}://127.0.0.1:"
             ) as caught:
-                await dialler.dial("wss://nowhere.test")
+                await dialer.dial("wss://nowhere.test")
             assert any(word in str(caught.value) for word in words)
             assert password not in str(caught.value)
         with pytest.raises(OSError, match="through the proxy"):
-            await Dialler(proxy=f"{scheme}://127.0.0.1:{port}").dial("wss://nowhere.test")
+            await Dialer(proxy=f"{scheme}://127.0.0.1:{port}").dial("wss://nowhere.test")
 
 
 async def test_passwords_in_other_scripts(ca_file: Path) -> None:
@@ -293,12 +293,12 @@ async def test_passwords_in_other_scripts(ca_file: Path) -> None:
         async with listening(proxy.http) as proxy_port:
             url = f"http://me:%E5%AF%86%E7%A0%81@127.0.0.1:{proxy_port}"
             assert await hears_itself(
-                await Dialler(ca_file=ca_file, proxy=url).dial(f"wss://{NAME}")
+                await Dialer(ca_file=ca_file, proxy=url).dial(f"wss://{NAME}")
             )
         async with listening(proxy.socks5) as proxy_port:
             url = f"socks5://me:%E5%AF%86%E7%A0%81@127.0.0.1:{proxy_port}"
             with pytest.raises(OSError, match=r"only takes names and passwords in ASCII$"):
-                await Dialler(ca_file=ca_file, proxy=url).dial(f"wss://{NAME}")
+                await Dialer(ca_file=ca_file, proxy=url).dial(f"wss://{NAME}")
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
@@ -306,7 +306,7 @@ async def test_a_proxy_that_is_not_there(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with pytest.raises(OSError, match=rf"through the proxy {scheme}://127.0.0.1:{port}: "):
-        await Dialler(proxy=f"{scheme}://127.0.0.1:{port}").dial("wss://exchange.test")
+        await Dialer(proxy=f"{scheme}://127.0.0.1:{port}").dial("wss://exchange.test")
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ async def test_what_is_no_proxy_is_an_error_of_the_network(
 
     async with listening(say) as port:
         with pytest.raises(OSError, match="through the proxy") as caught:
-            await Dialler(proxy=f"{scheme}://127.0.0.1:{port}").dial("wss://exchange.test")
+            await Dialer(proxy=f"{scheme}://127.0.0.1:{port}").dial("wss://exchange.test")
     assert words in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
@@ -347,28 +347,28 @@ async def test_what_is_no_proxy_is_an_error_of_the_network(
 async def test_this_machine_is_reached_directly(ca_file: Path) -> None:
     """As the built-in exchange is, whatever proxy is configured for the real one."""
     async with listening(secure_echo) as port:
-        dialler = Dialler(ca_file=ca_file, proxy="http://proxy.test:3128")
-        assert await hears_itself(await dialler.dial(f"wss://127.0.0.1:{port}"))
+        dialer = Dialer(ca_file=ca_file, proxy="http://proxy.test:3128")
+        assert await hears_itself(await dialer.dial(f"wss://127.0.0.1:{port}"))
 
 
 def test_what_cannot_be_used_is_told_before_anything_is_dialled(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"connection\.ca_file"):
-        Dialler(ca_file=tmp_path / "none.pem").check([])
-    dialler = Dialler(environment={"ALL_PROXY": "https://me:secret@proxy.test"})
-    dialler.check(["ws://127.0.0.1:80"])
+        Dialer(ca_file=tmp_path / "none.pem").check([])
+    dialer = Dialer(environment={"ALL_PROXY": "https://me:secret@proxy.test"})
+    dialer.check(["ws://127.0.0.1:80"])
     with pytest.raises(ConfigError, match="the environment's ALL_PROXY") as caught:
-        dialler.check(["wss://exchange.test"])
+        dialer.check(["wss://exchange.test"])
     assert "secret" not in str(caught.value)
 
 
 async def test_a_ca_file_that_went_away_is_an_error_of_the_network(ca_file: Path) -> None:
     """The recorder goes on, as when the network is down, and tries again."""
     async with listening(secure_echo) as port:
-        dialler = Dialler(ca_file=ca_file, proxy="direct")
-        assert await hears_itself(await dialler.dial(f"wss://127.0.0.1:{port}"))
+        dialer = Dialer(ca_file=ca_file, proxy="direct")
+        assert await hears_itself(await dialer.dial(f"wss://127.0.0.1:{port}"))
         await trio.Path(ca_file).unlink()
         with pytest.raises(OSError, match=r"connection\.ca_file: .* cannot be read"):
-            await dialler.dial(f"wss://127.0.0.1:{port}")
+            await dialer.dial(f"wss://127.0.0.1:{port}")
 
 
 async def test_no_compression_is_offered(ca_file: Path) -> None:
@@ -384,7 +384,7 @@ async def test_no_compression_is_offered(ca_file: Path) -> None:
         await trio.sleep_forever()
 
     async with listening(serve) as port:
-        stream = await Dialler(ca_file=ca_file, proxy="direct").dial(f"wss://127.0.0.1:{port}")
+        stream = await Dialer(ca_file=ca_file, proxy="direct").dial(f"wss://127.0.0.1:{port}")
         async with stream, trio.open_nursery() as nursery:
             nursery.start_soon(
                 partial(

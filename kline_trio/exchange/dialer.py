@@ -10,32 +10,31 @@ import attrs
 import trio
 
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.proxies import Proxy, proxy_for
+from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_socks
 from kline_trio.exchange.tls import open_tls, tls_context
-from kline_trio.exchange.tunnel import open_tunnel, require_socks
 
-__all__ = ["Dialler"]
+__all__ = ["Dialer"]
 
 _PREFERRED_SECONDS = 1.0
-"""How long the preferred address is tried alone: a SYN that was lost is sent again after a second
-(RFC 6298, section 2), and the patience of a connection is that of all of it together."""
+"""Try the preferred address alone for so long: a lost SYN is sent again after a second (RFC 6298,
+section 2), and `connect_seconds` is for all steps together."""
 
 
 @attrs.frozen(kw_only=True)
-class Dialler:
-    """Opens streams to WebSocket URLs, over the ways that the configuration names."""
+class Dialer:
+    """Opens streams to WebSocket URLs, with the certificates and the proxy of the configuration."""
 
     ca_file: Path | None = None
-    """Certificates, in PEM, that are trusted besides the system's."""
+    """Certificates, in PEM, to trust besides the system's."""
     proxy: str | None = None
-    """The URL of a proxy, or "direct" for none; None: as the environment says."""
+    """The URL of a proxy, or "direct" for none; None: take it from the environment."""
     environment: Mapping[str, str] = attrs.field(factory=lambda: os.environ, repr=False)
-    """Where `HTTPS_PROXY` and its like are looked for."""
+    """Holds `HTTPS_PROXY` and its like."""
 
     def check(self, urls: Iterable[str]) -> None:
-        """See, before anything is dialled, that what the user named can be used.
+        """Check, before the first dial, that the CA file and the proxies can be used.
 
-        It reads files, so in a program at work it belongs into a thread.
+        It reads files: call it in a thread.
 
         Raises:
           ConfigError: the CA file or a proxy cannot be used, or SOCKS is not installed.
@@ -49,47 +48,44 @@ class Dialler:
     async def dial(self, url: str, nth: int = 0) -> trio.abc.Stream:
         """Open a stream to a `ws://` or `wss://` URL, TLS handshake done.
 
-        The name is resolved anew each time, since addresses of the exchange change
-        (sieblyio/binance#602). Through a proxy it is the proxy that resolves it.
+        The name is resolved each time, since addresses of the exchange change
+        (sieblyio/binance#602). A proxy resolves the name itself.
 
         Args:
-          url: whose host and port.
-          nth: which of the name's addresses to try first, counted over the end from the first one
-            again; they are put in order, so that each number means the same one as long as they
-            stay the same. All others follow (RFC 8305).
+          url: gives host and port.
+          nth: selects the address to try first, modulo their number; the addresses are sorted, so
+            that a number means the same address while they stay the same. All others follow (RFC
+            8305).
 
         Raises:
-          OSError: no address answered, the name is unknown, the proxy refuses; or what the user
-            named, a file or a proxy, cannot be used any more.
+          OSError: no address answered, the name is unknown, the proxy refuses; or the CA file or
+            the proxy of the configuration cannot be used any more.
           trio.BrokenResourceError: the TLS handshake failed.
 
         If cancelled, nothing is left open.
         """
-        parts = urlsplit(url)
-        assert parts.hostname is not None, "the configuration admits only URLs with a host"
+        host, port = _host_and_port(url)
         try:
+            proxy = self._proxy_for(url)
             async with AsyncExitStack() as unless_ready:
-                stream: trio.abc.Stream = await self._open(url, nth)
+                stream: trio.abc.Stream
+                if proxy is None:
+                    stream = await _open_tcp(host, port, nth)
+                else:
+                    stream = await open_tunnel(proxy, host, port)
                 unless_ready.push_async_callback(trio.aclose_forcefully, stream)
-                if parts.scheme == "wss":
-                    # In a thread, for it reads files; and again each time, so that renewed
-                    # certificates need no restart.
+                if urlsplit(url).scheme == "wss":
+                    # In a thread, for it reads files; each time, so that renewed certificates
+                    # need no restart.
                     context = await trio.to_thread.run_sync(tls_context, self.ca_file)
                     # Here rather than at the first byte: trio-websocket waits for ever for the
                     # answer to its own handshake when the TLS handshake before it fails.
-                    stream = await open_tls(stream, context, parts.hostname)
+                    stream = await open_tls(stream, context, host)
                 unless_ready.pop_all()
             return stream
         except ConfigError as error:
-            # It was right when the program began, and may be again: as a network that is down.
+            # It was valid at the start, and may be again: retry, as for a network that is down.
             raise OSError(str(error)) from error
-
-    async def _open(self, url: str, nth: int) -> trio.abc.Stream:
-        proxy = self._proxy_for(url)
-        host, port = _host_and_port(url)
-        if proxy is not None:
-            return await open_tunnel(proxy, host, port)
-        return await _open_tcp(host, port, nth)
 
     def _proxy_for(self, url: str) -> Proxy | None:
         return proxy_for(*_host_and_port(url), self.proxy, self.environment)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_trio.errors import UnavailableError
-from kline_trio.exchange.listings import read_exchange_info
+from kline_trio.exchange.exchange_info import read_exchange_info
 from kline_trio.listing import Listing
 from kline_trio.selection import Rule, Selection
 

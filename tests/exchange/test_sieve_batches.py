@@ -1,4 +1,4 @@
-"""Runs of forming candles, found all at once: the sieve leaves out the same, byte for byte."""
+"""Batches of forming candles, found all at once: the sieve leaves out the same, byte for byte."""
 
 import json
 from collections.abc import Sequence
@@ -7,8 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kline_trio.exchange.frame_batch import FrameBatch, forming_batches
-from kline_trio.exchange.sieve import Sieve
+from kline_trio.exchange.sieve import CandleFilter, FrameBatch, Sieve, forming_batches
 from tests.exchange.test_sieve import (
     CLOSE,
     HEAD,
@@ -33,14 +32,16 @@ def found(data: bytes) -> dict[int, FrameBatch]:
     return forming_batches(data, LONGEST_JUDGED)
 
 
-def sieved(data: bytes, reads: Sequence[int], runs_from_bytes: int) -> tuple[object, ...]:
+def sieved(data: bytes, reads: Sequence[int], batches_from_bytes: int) -> tuple[object, ...]:
     """All that can be seen of a sieve."""
-    sieve = Sieve(takes_closed=True, runs_from_bytes=runs_from_bytes)
+    sieve = Sieve(CandleFilter(takes_closed=True), batches_from_bytes=batches_from_bytes)
     steps = []
     for chunk in split(HEAD + data, list(reads)):
         passed = sieve.feed(chunk)
-        steps.append((passed, sieve.alive, sieve.taken, sieve.newest_dropped, sieve._held))
-    return steps, sieve.kept, sieve.dropped, sieve.closed
+        steps.append(
+            (passed, sieve.alive, sieve.candles.taken, sieve.candles.newest_dropped, sieve._held)
+        )
+    return steps, sieve.kept, sieve.candles.dropped, sieve.candles.closed
 
 
 @given(units, sizes)
@@ -58,7 +59,7 @@ def test_so_they_do_of_frames_gone_wrong(data: bytes, reads: list[int]) -> None:
         assert sieved(piece, reads, ALWAYS) == sieved(piece, reads, NEVER)
 
 
-def test_a_run_ends_before_what_is_not_a_forming_candle() -> None:
+def test_a_batch_ends_before_what_is_not_a_forming_candle() -> None:
     """The last frame of the data is left to the walk, whatever it is."""
     size = len(forming())
     data = forming() * 3 + closed() + forming() * 2 + frame(PING) + forming() * 2
@@ -71,15 +72,15 @@ def test_a_run_ends_before_what_is_not_a_forming_candle() -> None:
     }
 
 
-def test_nobody_goes_to_the_end_of_a_run_from_within_a_payload() -> None:
+def test_nobody_goes_to_the_end_of_a_batch_from_within_a_payload() -> None:
     """Where a frame begins is known by whoever walked to it, not by what looks like a header."""
     decoy = frame(TEXT, b"." * 200 + forming() * 2 + b"." * 200)
     data = forming() * 2 + decoy + forming() * 2
     assert len(found(data)) == 3
-    sieve = Sieve(runs_from_bytes=ALWAYS)
+    sieve = Sieve(batches_from_bytes=ALWAYS)
     sieve.feed(HEAD)
     assert sieve.feed(data) == decoy
-    assert sieve.dropped == 4
+    assert sieve.candles.dropped == 4
 
 
 @pytest.mark.parametrize(
@@ -95,9 +96,9 @@ def test_nobody_goes_to_the_end_of_a_run_from_within_a_payload() -> None:
         json.dumps({"stream": "x" * 300}).encode(),
     ],
 )
-def test_a_run_holds_nothing_that_the_sieve_keeps(payload: bytes) -> None:
+def test_a_batch_holds_nothing_that_the_sieve_keeps(payload: bytes) -> None:
     data = forming() + frame(TEXT, payload) + forming() * 2
-    assert sum(len(run.begins) for run in found(data).values()) <= 2
+    assert sum(len(batch.begins) for batch in found(data).values()) <= 2
     assert sieved(data, [10_000], ALWAYS) == sieved(data, [10_000], NEVER)
 
 
@@ -107,25 +108,25 @@ def test_a_run_holds_nothing_that_the_sieve_keeps(payload: bytes) -> None:
 def test_names_are_no_keys_and_no_headers(name: str) -> None:
     """The Chinese one has the byte of a header in it: 安 is E5 AE 89, 币 is E5 B8 81."""
     data = forming(stream=name) * 5
-    [run] = found(data).values()
-    assert len(run.begins) == 4
+    [batch] = found(data).values()
+    assert len(batch.begins) == 4
 
 
-def test_little_data_has_no_runs() -> None:
+def test_little_data_has_no_batches() -> None:
     for size in range(40):
         assert found((forming() * 2)[:size]) == {}
         assert found(b"\x81~\x00\x7e" * 10 + b"\x81" * size) == {}
 
 
-def test_a_close_ends_the_walk_and_no_run_leads_over_it() -> None:
+def test_a_close_ends_the_walk_and_no_batch_leads_over_it() -> None:
     data = forming() * 4 + frame(CLOSE) + forming() * 4
     assert sieved(data, [10_000], ALWAYS) == sieved(data, [10_000], NEVER)
     assert sieved(data, [10_000], ALWAYS)[2] == 4
 
 
 def test_streams_in_a_large_read_are_heard_of() -> None:
-    sieve = Sieve(runs_from_bytes=ALWAYS)
-    sieve.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m"}
+    sieve = Sieve(batches_from_bytes=ALWAYS)
+    sieve.candles.unseen = {b"btcusdt@kline_1m", b"ethusdt@kline_1m"}
     sieve.feed(HEAD + forming() * 3 + forming(stream="ethusdt@kline_1m") + forming())
-    assert sieve.unseen == set()
-    assert sieve.dropped == 5
+    assert sieve.candles.unseen == set()
+    assert sieve.candles.dropped == 5
