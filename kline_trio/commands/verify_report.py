@@ -10,8 +10,8 @@ from kline_trio.commands.output import time_text
 from kline_trio.errors import DiskError
 from kline_trio.interval import INTERVALS, Span
 from kline_trio.quoting import one_line
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import Comparison, summed_mismatches
-from kline_trio.storage.stored import stored_table
 
 __all__ = ["Checked", "NotCompared", "Report", "Verified"]
 

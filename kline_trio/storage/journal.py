@@ -360,9 +360,9 @@ class Journal:
         self, series: Series, path: PurePosixPath, held: Sequence[Span]
     ) -> tuple[LostCandles, ...]:
         """Name as gaps which due candles of a file are neither in it nor in the journal."""
-        layout = Layout(self.layout() or DEFAULT_LAYOUT)
+        place = Layout(self.layout() or DEFAULT_LAYOUT).place(series, path)
         reached_ms = self._reached_ms.get(series, 0)
-        gaps = gaps_left(self._connection, series, self._id(series), path, layout, held, reached_ms)
+        gaps = gaps_left(self._connection, series, self._id(series), place, held, reached_ms)
         count = sum(series.interval.count(span) for gap in [*gaps] for span in self._note(gap))
         return (LostCandles(path, series, count),) if count else ()
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 from kline_trio.candle import ReceivedCandle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import changed_files, held_spans, stored_spans
+from kline_trio.storage.catalog import held_spans, stored_spans
 from kline_trio.storage.coverage import write_coverage
-from kline_trio.storage.damage import ChangedFile, log_lost
+from kline_trio.storage.damage import ChangedFile, changed_files, log_lost
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,

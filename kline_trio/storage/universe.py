@@ -292,7 +292,7 @@ def universe(
     """
     import pandas as pd
 
-    from kline_trio.storage.reader import moment_ms
+    from kline_trio.storage.arguments import moment_ms
 
     at_ms = None if at is None else moment_ms("at", at)
     market = None if trade_type is None else a_market(trade_type)

@@ -23,8 +23,8 @@ from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import QuietStretch, RestFault, WrongRows
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import summed_mismatches
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from tests.builders import COIN, DAY_MS, ETH, MINUTE_MS, SPOT, START_MS, patterns, truth
 from tests.storage.support import merge_all, open_store, receive
