@@ -14,17 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.candle import Series
 from kline_trio.errors import DamagedArchiveError
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
 from kline_trio.storage.disk import arrow_wants
+from kline_trio.storage.row_faults import broken_rules, end_times_ms, is_on_grid
 from kline_trio.storage.table import BEGIN, END, schema, values_of, without_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
+    from numpy.typing import NDArray
 
 __all__ = ["ArchiveRows", "read_csv", "read_csvs"]
 
@@ -33,7 +34,6 @@ _COLUMNS = (
     "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume", "ignore",
 )  # fmt: skip
 _TIMES = (BEGIN, END, "trade_num")
-_NUMBERS = tuple(name for name in _COLUMNS[:-1] if name not in _TIMES)
 _MICROSECONDS = 10**14
 """Such a time in milliseconds would be in the year 5138."""
 _BLOCK_BYTES = 2**18
@@ -47,7 +47,7 @@ _CONVERSION = pyarrow.csv.ConvertOptions(
 )
 
 # Not Arrow's own arithmetic: each of its calls costs more than it does to a day's 1,440 rows.
-_Columns = dict[str, "npt.NDArray[Any]"]
+_Columns = dict[str, "NDArray[Any]"]
 
 
 @attrs.frozen
@@ -87,7 +87,7 @@ def read_csvs(
     in_order = (begins[:-1] < begins[1:]).all()
     if not in_order or not ((from_ms <= begins) & (begins < to_ms)).all():
         return None
-    if not all(fine.all() for _, fine in _checks(columns, series)):
+    if any(broken.any() for _, broken in _problems(columns, series)):
         return None
     table = _table(columns, series)
     ends = np.cumsum(counts).tolist()
@@ -124,11 +124,11 @@ def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
         raise DamagedArchiveError(f"no CSV of candles: {shown(str(error))}") from None
     bad: Counter[str] = Counter()
     good = np.ones(len(columns[BEGIN]), np.bool_)
-    for reason, fine in _checks(columns, series):
-        # In turn, so that a row that was left out does not count for another reason too.
-        if not fine.all():
-            bad[reason] += int(np.count_nonzero(good & ~fine))
-            good &= fine
+    for problem, broken in _problems(columns, series):
+        # In turn, so that a row that was left out does not count for another problem too.
+        if broken.any():
+            bad[problem] += int(np.count_nonzero(good & broken))
+            good &= ~broken
     return ArchiveRows(_stored_form(columns, good, series, span), +bad)
 
 
@@ -145,56 +145,23 @@ def _columns(text: bytes, skip_rows: int = 0) -> _Columns:
     return columns
 
 
-def _milliseconds(times: "npt.NDArray[np.int64]") -> "npt.NDArray[np.int64]":
+def _milliseconds(times: "NDArray[np.int64]") -> "NDArray[np.int64]":
     micro = times >= _MICROSECONDS
     return np.where(micro, times // 1_000, times) if micro.any() else times
 
 
-def _checks(columns: _Columns, series: Series) -> "Iterator[tuple[str, npt.NDArray[np.bool_]]]":
-    """What may be wrong with a row, and which rows are fine in this."""
-    numbers = [columns[name] for name in _NUMBERS]
-    low, high, begins = columns["low"], columns["high"], columns[BEGIN]
-    start, close = columns["open"], columns["close"]
-    yield "a row with a number that is none", _all(np.isfinite(column) for column in numbers)
-    yield (
-        "a row with a negative number",
-        _all(column >= 0 for column in (*numbers, columns["trade_num"])),
-    )
-    yield "a low above the open or the close", (low <= start) & (low <= close)
-    yield "a high below the open or the close", (high >= start) & (high >= close)
-    yield "a row without trades whose price moves", (columns["trade_num"] > 0) | (low == high)
-    yield "an open time off the interval's grid", _is_on_grid(begins, series)
-    yield "a row of another interval", columns[END] < _ends_ms(begins, series)
-
-
-def _all(conditions: "Iterator[npt.NDArray[np.bool_]]") -> "npt.NDArray[np.bool_]":
-    whole = next(conditions)
-    for condition in conditions:
-        whole &= condition
-    return whole
-
-
-def _is_on_grid(begins: "npt.NDArray[np.int64]", series: Series) -> "npt.NDArray[np.bool_]":
-    interval = series.interval
-    possible = (begins >= 0) & (begins < MAX_TIME_MS)
-    if interval.duration_ms is not None:
-        on_grid: npt.NDArray[np.bool_] = (begins - interval.phase_ms) % interval.duration_ms == 0
-        return possible & on_grid
-    # Months, of which there are few.
-    times = zip(begins.tolist(), possible.tolist(), strict=True)
-    return np.array([fine and interval.is_open_time(ms) for ms, fine in times], np.bool_)
-
-
-def _ends_ms(begins: "npt.NDArray[np.int64]", series: Series) -> "npt.NDArray[np.int64]":
-    interval = series.interval
-    if interval.duration_ms is not None:
-        return begins + interval.duration_ms
-    ends = [interval.end_time_ms(ms) if 0 <= ms < MAX_TIME_MS else ms for ms in begins.tolist()]
-    return np.array(ends, np.int64)
+def _problems(columns: _Columns, series: Series) -> "Iterator[tuple[str, NDArray[np.bool_]]]":
+    """Give each thing that can be wrong with a row, and which rows have it."""
+    yield from broken_rules(columns)
+    moves = columns["low"] != columns["high"]
+    yield "a row without trades whose price moves", (columns["trade_num"] <= 0) & moves
+    begins, interval = columns[BEGIN], series.interval
+    yield "an open time off the interval's grid", ~is_on_grid(begins, interval)
+    yield "a row of another interval", columns[END] >= end_times_ms(begins, interval)
 
 
 def _stored_form(
-    columns: _Columns, good: "npt.NDArray[np.bool_]", series: Series, span: Span
+    columns: _Columns, good: "NDArray[np.bool_]", series: Series, span: Span
 ) -> pa.Table:
     begins = columns[BEGIN]
     wanted = good & (begins >= span.from_ms) & (begins < span.to_ms)
@@ -209,7 +176,7 @@ def _stored_form(
 
 
 def _table(columns: _Columns, series: Series) -> pa.Table:
-    columns = {**columns, END: _ends_ms(columns[BEGIN], series)}
+    columns = {**columns, END: end_times_ms(columns[BEGIN], series.interval)}
     fields = schema(series)
     arrays = [
         pa.Array.from_buffers(field.type, len(column), [None, pa.py_buffer(column.data)])

@@ -16,18 +16,19 @@ import pyarrow.parquet as pq
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.interval import Span
+from kline_trio.spans import common
 from kline_trio.storage.as_written import is_as_written
 from kline_trio.storage.catalog import candle_files
 from kline_trio.storage.disk import WANTS, disk_errors
 from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import chunks, open_parquet, owner_of, read_group
-from kline_trio.storage.holes import common, holdings
+from kline_trio.storage.holdings import holdings
 from kline_trio.storage.journal_view import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
 from kline_trio.storage.paths import journal_path
-from kline_trio.storage.row_faults import Fault, begins_ms, row_faults
-from kline_trio.storage.table import BEGIN
+from kline_trio.storage.row_faults import Fault, row_faults
+from kline_trio.storage.table import BEGIN, values_of
 
 __all__ = ["CheckedFile", "Fault", "check"]
 
@@ -312,7 +313,7 @@ def _content(
         else:
             faults += row_faults(table, owner, first_row, earlier_ms)
             if rows and not table[BEGIN].null_count:
-                begins.append(begins_ms(table))
+                begins.append(values_of(table[BEGIN]))
                 earlier_ms = int(begins[-1][-1])
         first_row += rows
     return faults, np.concatenate(begins)

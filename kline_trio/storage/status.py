@@ -10,8 +10,9 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
+from kline_trio.spans import common
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.holes import Holdings, common, holdings
+from kline_trio.storage.holdings import Holdings, holdings
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import State
 from kline_trio.storage.paths import lock_path

@@ -27,7 +27,7 @@ from kline_trio.storage.disk_space import DiskSpace
 from kline_trio.storage.file_list import FileEntry, Totals
 from kline_trio.storage.files import set_aside, status_of
 from kline_trio.storage.held import StoreLock
-from kline_trio.storage.holes import Holdings
+from kline_trio.storage.holdings import Holdings
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.layout_check import settle_layout

@@ -18,7 +18,7 @@ _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
 _DAMAGE = "storage/test_damage.py"
 _HELD = "storage/test_held.py"
-_COMPARISON = "storage/test_ledger_comparison.py"
+_COMPARISON = "storage/test_holdings.py"
 
 STORAGE = (
     # Files that are held open
@@ -340,7 +340,7 @@ STORAGE = (
     ),
     Mutant(
         "candles of files that stay closed count as missing",
-        "storage/ledger_comparison.py",
+        "storage/holdings.py",
         "return [attrs.evolve(look, account=None) for look in looks]",
         "return looks",
         f"{_COMPARISON}::test_a_later_look_is_only_at_files_with_pending_candles",

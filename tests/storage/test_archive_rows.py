@@ -57,8 +57,8 @@ def test_header_or_not_milliseconds_or_microseconds(header: bool, unit: int) -> 
     [
         (line(5, at0=FROM_MS + 1), "grid"),
         (line(5, at0=10**17), "grid"),
-        (line(5, at1="nan"), "a number that is none"),
-        (line(5, at2="inf"), "a number that is none"),
+        (line(5, at1="nan"), "a number that is not finite"),
+        (line(5, at2="inf"), "a number that is not finite"),
         (line(5, at1="-2.0", at3="-3"), "negative"),
         (line(5, at8=-1), "negative"),
         (line(5, at2="2.5"), "high"),
