@@ -14,7 +14,7 @@ from kline_trio.spans import common
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holdings import Holdings, holdings
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.ledger import State
+from kline_trio.storage.ledger import SeriesAccount, State
 from kline_trio.storage.paths import lock_path
 
 __all__ = ["DEFAULT_GRACE_MS", "Clock", "RecorderState", "SeriesStatus", "StoreStatus", "status"]
@@ -54,42 +54,57 @@ class SeriesStatus:
     """What a store has of one series."""
 
     series: Series
-    from_ms: int | None
-    """The begin of the first stored candle; None if none is."""
-    to_ms: int | None
-    """The end of the last stored candle, exclusive."""
-    rows: int
-    """Stored candles, each open time once."""
+    held: tuple[Span, ...]
+    """The stored candles, each once; in order, and no two spans touch."""
     due: int
     """How many candles there should be by now, from the first that counts."""
-    absent: dict[str, int]
-    """How many due candles are absent by the ledger, by reason; `pending` if still asked for."""
-    stored: int = 0
+    stored: int
     """How many due candles are stored."""
+    absent: dict[str, int]
+    """How many due candles the ledger has as absent, by reason; `pending` if still asked for."""
     unaccounted: int = 0
     """How many due candles after the watermark are neither stored nor in the ledger: no recorder
     has accounted for them yet."""
     holes: int = 0
     """The same before the watermark: these were lost in silence."""
-    watermark_ms: int | None = None
-    """Up to when a recorder has accounted for the series."""
+    account: SeriesAccount | None = None
+    """Up to where a recorder has accounted for the series."""
     clock: Clock | None = None
     """None: no exchange time is known, and due is counted up to the watermark."""
-    is_retired: bool = False
-    """It is recorded no more, and due up to its watermark only."""
-    is_unlisted: bool = False
-    """Its symbol is in no list of the exchange that a recorder has seen."""
-    meant: str | None = None
-    """The listed symbol most like it, of one that is not listed."""
+
+    @property
+    def rows(self) -> int:
+        """How many candles are stored."""
+        return sum(map(self.series.interval.count, self.held))
+
+    @property
+    def from_ms(self) -> int | None:
+        """The begin of the first stored candle; None if none is."""
+        return self.held[0].from_ms if self.held else None
+
+    @property
+    def to_ms(self) -> int | None:
+        """The end of the last stored candle, exclusive; None if none is."""
+        return self.held[-1].to_ms if self.held else None
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """The account's watermark."""
+        return None if self.account is None else self.account.watermark_ms
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the series is not recorded any more, and due up to its watermark only."""
+        return self.account is not None and self.account.retired_ms is not None
 
     @property
     def unexplained(self) -> int:
-        """How far rows and absences are from what is due."""
+        """How many due candles are neither stored nor in the ledger."""
         return self.unaccounted + self.holes
 
     @property
     def complete_percent(self) -> float | None:
-        """How much of what is due is there; None if nothing is due yet."""
+        """The percentage of due candles that are stored; None if nothing is due yet."""
         return 100.0 * self.stored / self.due if self.due else None
 
     @property
@@ -182,38 +197,27 @@ def _clock(
 
 
 def _status_of(one: Holdings, clock: Clock | None) -> SeriesStatus:
-    account = one.account
-    is_retired = account is not None and account.retired_ms is not None
-    until_ms = None
-    if account is not None and clock is not None and not is_retired:
+    account, until_ms = one.account, None
+    if account is not None and clock is not None and account.retired_ms is None:
         # A recorder that was killed may have written more than its last heartbeat tells.
         until_ms = max(account.watermark_ms, clock.now_ms - clock.grace_ms)
     due = one.due(until_ms)
     reasons: dict[str, list[Span]] = {}
-    for absence in one.absences:
-        reason = str(absence.state if absence.state is State.PENDING else absence.reason)
-        reasons.setdefault(reason, []).append(absence.span)
+    for gap in one.absences:
+        reason = str(gap.state if gap.state is State.PENDING else gap.reason)
+        reasons.setdefault(reason, []).append(gap.span)
     absent = {}
     for reason, spans in reasons.items():
         named = list(common(spans, due))
-        # What came since the ledger was read is stored.
-        absent[reason] = one.count(named) - one.count(common(named, one.rows))
-    missing = one.missing(until_ms)
-    watermark_ms = account.watermark_ms if account is not None else _EARLIEST_MS
-    holes = one.count(common(missing, [Span(_EARLIEST_MS, watermark_ms)])) if missing else 0
+        # A candle that came since the ledger was read is stored.
+        if count := one.count(named) - one.count(common(named, one.rows)):
+            absent[reason] = count
+    missing, holes = one.missing(until_ms), 0
+    if account is not None and missing:
+        holes = one.count(common(missing, [Span(_EARLIEST_MS, account.watermark_ms)]))
+    unaccounted, stored = one.count(missing) - holes, one.count(common(one.rows, due))
     return SeriesStatus(
-        one.series,
-        one.rows[0].from_ms if one.rows else None,
-        one.rows[-1].to_ms if one.rows else None,
-        one.count(one.rows),
-        one.count(due),
-        {reason: count for reason, count in absent.items() if count},
-        one.count(common(one.rows, due)),
-        one.count(missing) - holes,
-        holes,
-        account.watermark_ms if account is not None else None,
-        clock,
-        is_retired,
+        one.series, one.rows, one.count(due), stored, absent, unaccounted, holes, account, clock
     )
 
 

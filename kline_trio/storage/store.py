@@ -13,7 +13,7 @@ from kline_trio.candle import ReceivedCandle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import held_spans, stored_spans
-from kline_trio.storage.coverage import write_coverage
+from kline_trio.storage.check import settle_layout
 from kline_trio.storage.damage import ChangedFile, changed_files, log_lost
 from kline_trio.storage.disk import (
     disk_errors,
@@ -30,10 +30,10 @@ from kline_trio.storage.held import StoreLock
 from kline_trio.storage.holdings import Holdings
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.layout_check import settle_layout
 from kline_trio.storage.ledger import FetchResult, Gap, Reason, Revision, SeriesAccount
 from kline_trio.storage.parquet import Changes, FileMerge, by_file, perform, rewrite_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
+from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.salvage import close_journal, open_journal
 from kline_trio.storage.waiting import PendingCandle, PendingSeries
 from kline_trio.storage.written import Standing, WrittenFiles

@@ -478,10 +478,10 @@ STORAGE = (
     ),
     Mutant(
         "the ledger of an unknown series is empty",
-        "storage/coverage.py",
+        "storage/reports.py",
         'if "symbol" in wanted and frame.empty:',
         "if False:",
-        "storage/test_coverage.py::test_coverage_of_one_series_only",
+        "storage/test_reports.py::test_coverage_of_one_series_only",
     ),
     Mutant(
         "a moment between two milliseconds is rounded down",

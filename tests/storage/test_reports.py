@@ -12,9 +12,7 @@ import pytest
 import kline_trio
 from kline_trio.candle import Series
 from kline_trio.errors import KlineTrioError
-from kline_trio.storage import sidecar
-from kline_trio.storage.coverage import coverage_table
-from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage import reports, sidecar
 from kline_trio.storage.ledger import Reason, SeriesAccount
 from kline_trio.storage.paths import coverage_path
 from tests.storage.support import BTC, make_candle, merge_all, minutes, open_store, receive
@@ -50,8 +48,7 @@ def test_a_long_ledger_is_written_out_in_pieces(
     store.close()
     written = pq.ParquetFile(coverage_path(tmp_path))
     assert written.num_row_groups == -(-count // 6)
-    with journal_view(tmp_path) as journal:
-        assert written.read().equals(coverage_table(journal.absences()))
+    assert written.read().equals(reports._ledger(tmp_path))
     assert written.metadata.num_rows == count
 
 
