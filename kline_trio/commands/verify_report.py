@@ -139,7 +139,7 @@ def _print_sums(store_path: Path, shortest: Series, series: Series) -> int:
     for one in wrong[:_MOST_LINES]:
         print(
             f"{series} {time_text(one.open_time_ms)}: {one.column} {one.stored!r}, but"
-            f" {one.shorter.name} candles make {one.summed!r}"
+            f" {shortest.time_interval} candles make {one.summed!r}"
         )
     print(
         f"{series}: against {shortest.time_interval}, {table.num_rows:,} candles,"

@@ -254,7 +254,7 @@ class ArchiveSource:
         if not batch.is_last_resort:
             sifting = await self.parse_door.run(sifted, found, batch.series)
             sifting = self._without_halts(batch.series, found, sifting)
-        whole, quiet = sifting.believed, [span for span, _ in sifting.quiet]
+        whole, quiet = sifting.kept, [span for span, _ in sifting.quiet]
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
         known = await commit_door.run(store.files, frozenset([batch.series]))

@@ -1,4 +1,4 @@
-"""The CSV of an archive file as rows of the store, by Arrow from end to end.
+"""Read the CSV of an archive file as rows of the store.
 
 Sources: github.com/binance/binance-public-data, README.md (columns; microseconds on spot from 2025
 on) and its issues 246 and 386 (files with and without a header).
@@ -46,32 +46,32 @@ _CONVERSION = pyarrow.csv.ConvertOptions(
     null_values=[],
 )
 
-# Not Arrow's own arithmetic: each of its calls costs more than it does to a day's 1,440 rows.
+# NumPy's arithmetic, not Arrow's: a call of Arrow costs more than its work on a day's 1,440 rows.
 _Columns = dict[str, "NDArray[Any]"]
 
 
 @attrs.frozen
 class ArchiveRows:
-    """What a file holds."""
+    """The rows of a file."""
 
     table: pa.Table
-    """By begin, unique, and all of the span."""
+    """By begin, unique, and all in the span."""
     bad_rows: Counter[str]
-    """How many rows could not be taken, by reason."""
+    """How many rows could not be taken, by problem."""
 
 
 def read_csvs(
     texts: Sequence[bytes], series: Series, spans: Sequence[Span]
 ) -> list[ArchiveRows] | None:
-    """The rows of several files, read as one: to begin a file costs as much as 300 rows of it.
+    """Read several files as one: to begin a file costs as much as to read 300 rows.
 
     Args:
-      texts: as of `read_csv`, oldest first.
-      series: whose candles they are.
-      spans: which are wanted of each; in order, without overlap.
+      texts: the files, oldest first, each as for `read_csv`.
+      series: of the candles.
+      spans: which candles to take from each file; in order, without overlap.
 
     Returns:
-      None where there is anything about them to tell or to leave out: ask for each alone.
+      None if any row is bad, out of order or outside of its span: read each file alone then.
     """
     bodies = [_body(text) for text in texts]
     try:
@@ -98,22 +98,22 @@ def read_csvs(
 
 
 def _body(text: bytes) -> bytes:
-    """Without a header, and with an end to its last line."""
+    """Return the text without a header, and with a line end after its last line."""
     if not text[:1].isdigit():
         text = text.partition(b"\n")[2]
     return text if text.endswith(b"\n") or not text else text + b"\n"
 
 
 def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
-    """The rows of a file of candles; bad ones are counted, and harm no other.
+    """Read the rows of a file of candles. A bad row is counted and left out.
 
     Args:
       text: the CSV, with a header or without, with times in milliseconds or microseconds.
-      series: whose candles they are.
-      span: which of them; others are left out without a word.
+      series: of the candles.
+      span: which candles to take. Rows outside are left out and not counted.
 
     Raises:
-      DamagedArchiveError: it is no such CSV.
+      DamagedArchiveError: the text is no CSV of candles.
     """
     has_header = not text[:1].isdigit()
     try:
@@ -169,7 +169,7 @@ def _stored_form(
         columns = {name: column[wanted] for name, column in columns.items()}
         begins = columns[BEGIN]
     if not (begins[:-1] < begins[1:]).all():
-        # Of rows of one time the first counts; real files have none such.
+        # Of several rows of one time take the first. Real files have no such rows.
         _, first = np.unique(begins, return_index=True)
         columns = {name: column[first] for name, column in columns.items()}
     return _table(columns, series)

@@ -1,4 +1,4 @@
-"""What a program names to a reader: a store's folder, a market, symbols, an interval, columns."""
+"""Check the arguments of readers: folder, market, symbols, interval, columns, moments."""
 
 import difflib
 import os
@@ -111,12 +111,12 @@ def moment_ms(name: str, moment: str | date) -> int:
 
 
 def unknown_series(store_path: Path, wanted: str, known: Collection[str]) -> KlineTrioError:
-    """Return the error that the store has no such series, with those most like it.
+    """Return the error that the store has no such series. It names those most like it.
 
     Args:
       store_path: the store's folder.
       wanted: the series, as text.
-      known: those that the store has, as texts.
+      known: the series of the store, as texts.
     """
     nearest = difflib.get_close_matches(wanted, known, n=3)
     hint = f"; nearest: {', '.join(nearest)}" if nearest else ""

@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import attrs
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kline_trio.candle import MAX_TIME_MS, Candle, Series, Source
@@ -46,6 +45,7 @@ from kline_trio.storage.table import (
     runs_of,
     schema,
     table_of,
+    values_of,
     without,
     without_rows,
 )
@@ -66,7 +66,6 @@ __all__ = [
     "stored",
     "stored_spans",
     "stored_table",
-    "stored_tables",
 ]
 
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
@@ -320,26 +319,13 @@ class Stored:
 def stored_table(
     store_path: Path, wanted: Series, start_ms: int = EARLIEST_MS, end_ms: int = LATEST_MS
 ) -> pa.Table | None:
-    """Return what `stored_tables` has for one series."""
-    return stored_tables(store_path, [wanted], start_ms, end_ms)[wanted]
-
-
-def stored_tables(
-    store_path: Path,
-    wanted: Collection[Series],
-    start_ms: int = EARLIEST_MS,
-    end_ms: int = LATEST_MS,
-) -> dict[Series, pa.Table | None]:
-    """Return the rows of several series by begin. The store is looked through once.
-
-    Returns:
-      None for a series if no file is of the series and the journal has no row of it in the range.
+    """Return the rows of one series by begin; None as from `stored`.
 
     Raises:
       KlineTrioError: a file or the journal cannot be read.
     """
-    found = stored(store_path, wanted, start_ms, end_ms)
-    return {one: None if look is None else look.table() for one, look in found.items()}
+    found = stored(store_path, [wanted], start_ms, end_ms)[wanted]
+    return None if found is None else found.table()
 
 
 def stored(
@@ -357,6 +343,9 @@ def stored(
       start_ms: the first open time.
       end_ms: the end of the open times, exclusive.
       on_damage: called for each file that cannot be opened; None: raise the error.
+
+    Returns:
+      None for a series if no file is of the series and the journal has no row of it in the range.
 
     Raises:
       KlineTrioError: a file or the journal cannot be read.
@@ -390,14 +379,14 @@ def _stored(
 
 def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:
     """Return the files that may hold the series: each name of a series is in its files' paths."""
-    found = []
-    few = {(one.trade_type, one.interval.file_name) for one in wanted}
+    kinds = {(one.trade_type, one.interval.file_name) for one in wanted}
     [symbol] = [one.symbol for one in wanted] if len(wanted) == 1 else [""]
-    for path in candle_files(store_path):
-        name = text_of(path.relative_to(store_path))
-        if symbol in name and any(kind in name and interval in name for kind, interval in few):
-            found.append(path)
-    return found
+
+    def may_hold(name: str) -> bool:
+        return symbol in name and any(market in name and time in name for market, time in kinds)
+
+    files = candle_files(store_path)
+    return [path for path in files if may_hold(text_of(path.relative_to(store_path)))]
 
 
 def _rows(file: pq.ParquetFile, path: Path, start_ms: int, end_ms: int) -> pa.Table:
@@ -409,12 +398,6 @@ def _rows(file: pq.ParquetFile, path: Path, start_ms: int, end_ms: int) -> pa.Ta
     if not groups:
         return file.schema_arrow.empty_table()
     table = read_groups(file, groups, path)
-    begins = table[BEGIN].cast(pa.int64())
     # The rows are sorted, so the wanted ones are one slice, which copies nothing.
-    first = _count_before(begins, start_ms)
-    return table.slice(first, _count_before(begins, end_ms) - first)
-
-
-def _count_before(begins: "pa.ChunkedArray[Any]", moment_ms: int) -> int:
-    before: Any = pc.less(begins, pa.scalar(moment_ms, pa.int64()))
-    return int(pc.sum(before, min_count=0).as_py())
+    first, end = np.searchsorted(values_of(table[BEGIN]), [start_ms, end_ms]).tolist()
+    return table.slice(first, end - first)

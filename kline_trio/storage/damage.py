@@ -1,4 +1,4 @@
-"""Which candles a changed file has lost: derived each time, never remembered.
+"""Find candle files that have changed, and the candles that they have lost.
 
 The manifest keeps each file's size, modification time and inode. A file that differs, or is gone,
 is no damage by itself: a kill between a rename and `forget` leaves a file that is newer than its
@@ -17,9 +17,9 @@ entry. Only a candle that is really absent becomes a gap:
                                      ▼
       due candles of the file − held − journal − ledger (pending or closed) = new gaps
 
-A `filled` row says that there is a row in a file, so that its candles become gaps again. The
-watermark never moves back. The gaps have a reason of their own: the stream did bring them. Those of
-a retired series wait until it is recorded again.
+A `filled` row of the ledger says that a file has the candles, so they become gaps again if the
+file has lost them. The watermark never moves back. The gaps have a reason of their own, since the
+stream did bring the candles. Gaps of a retired series wait until it is recorded again.
 """
 
 import logging
@@ -72,9 +72,9 @@ def changed_files(
 ) -> list[ChangedFile]:
     """Return the listed files that are not as listed, with what is in their place.
 
-    Each file costs a `stat`; only those that differ are opened. Entries of earlier versions have
-    no modification time: such a file is opened once, and counts as right if its size, its number
-    of rows and the checksum of its footer agree. To read each of them whole for its CRC would cost
+    Each file costs a `stat`; only those that differ are opened. An entry of an earlier version has
+    no modification time: its file is opened once, and counts as listed if its size, its number of
+    rows and the checksum of its footer agree. To read each such file whole for its CRC would cost
     an hour for 100 GB at the first start; `check` does that.
 
     Args:
@@ -130,9 +130,9 @@ def gaps_left(
 
     Args:
       connection: to the journal.
-      series: whose file it is.
+      series: of the file.
       series_id: the series' number in the journal.
-      place: of the file, as `Layout.place` gives it.
+      place: of the file, as `Layout.place` gives it. None: no gap is found.
       held: the candles in the file.
       reached_ms: as of `due_span`.
     """
@@ -149,12 +149,12 @@ def gaps_left(
 
 
 def due_span(series: Series, place: Span, account: SeriesAccount, reached_ms: int) -> Span | None:
-    """Return the due candles of a series that live in one file; None if there are none.
+    """Return the due candles of a series that belong into one file; None if there are none.
 
     Args:
-      series: whose.
+      series: of the file.
       place: of the file, as `Layout.place` gives it.
-      account: as it is stored.
+      account: of the series, as the journal has it.
       reached_ms: the end of the newest candle that was merged by this process. The stored
         watermark may lag by minutes, and candles behind it were in the file that is lost.
     """

@@ -1,8 +1,9 @@
-"""Compare the rows of a store with its ledger: find the candles that neither accounts for."""
+"""Compare the rows of a store with its ledger: find candles that are in neither."""
 
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -29,9 +30,9 @@ __all__ = ["Holdings", "LedgerComparison", "holdings", "ledger_comparisons", "un
 logger = logging.getLogger("kline_trio.storage.ledger_comparison")
 
 _SERIES_AT_ONCE = 100
-"""One job of a worker thread reads the files of so many series, and a stop waits for the job."""
+"""How many series a job of a worker thread reads the files of. A stop waits for the job."""
 _SEALED_SINCE = 2
-"""The first format whose files carry a seal: this package wrote them, in order, no time twice."""
+"""The first format whose files have a seal, so that their rows are in order, no time twice."""
 
 
 @attrs.frozen
@@ -44,7 +45,7 @@ class Holdings:
     rows: tuple[Span, ...]
     """The candles of files and journal, each once; in order, and no two touch."""
     absences: tuple[Gap, ...] = ()
-    """The pending and the closed rows of the ledger, by time. A filled row explains no absence."""
+    """The pending and the closed rows of the ledger, by time. A filled row explains no gap."""
     listed: tuple[tuple[str, int], ...] = ()
     """Path and CRC of each file of the series in the journal's list."""
 
@@ -110,14 +111,11 @@ def holdings(
     if among is None:
         paths = candle_files(store_path)
     else:
-        listed = (
-            store_path / path
-            for one in found.values()
-            for path in (PurePosixPath(disk_name(text)) for text, _ in one.listed)
-            if near_pending is None or _may_hold(path, one, near_pending)
-        )
-        more = (path for one in found for path in (unlisted or {}).get(one, ()))
-        paths = sorted({*listed, *more})
+        chosen = {path for one in found for path in (unlisted or {}).get(one, ())}
+        for one in found.values():
+            listed = (PurePosixPath(disk_name(path)) for path, _ in one.listed)
+            chosen |= {store_path / path for path in listed if _may_hold(path, one, near_pending)}
+        paths = sorted(chosen)
     for path, owner, file in open_files(paths, on_damage):
         if among is None or owner in found:
             rows[owner] += _rows_of(file, owner, path, on_damage)
@@ -162,15 +160,13 @@ def _from_journal(journal: JournalView, among: Collection[Series] | None) -> dic
     }
 
 
-def _may_hold(path: PurePosixPath, known: Holdings, layout: Layout) -> bool:
-    """Whether the file may hold pending candles; the paths of a series sort by time."""
-    return any(
-        layout.path(known.series, one.span.from_ms)
-        <= path
-        <= layout.path(known.series, one.span.to_ms - 1)
-        for one in known.absences
-        if one.state is State.PENDING
-    )
+def _may_hold(path: PurePosixPath, known: Holdings, near_pending: Layout | None) -> bool:
+    if near_pending is None:
+        return True
+    # The paths of a series sort by time.
+    place = partial(near_pending.path, known.series)
+    pending = (one.span for one in known.absences if one.state is State.PENDING)
+    return any(place(one.from_ms) <= path <= place(one.to_ms - 1) for one in pending)
 
 
 def _rows_of(
@@ -197,7 +193,7 @@ def _rows_of(
 
 
 def _any_rows(file: pq.ParquetFile, group: int, owner: Series, path: Path) -> Iterator[Span]:
-    """Give the rows of a group that another program may have written: in any order, of any time."""
+    """Give the rows of a group that another program may have written, in any order."""
     with damage(path):
         column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
     begins = np.unique(values_of(column.cast(pa.int64()).drop_null()))
@@ -266,15 +262,13 @@ def ledger_comparisons(store_path: Path, layout: Layout) -> list[LedgerCompariso
         if not is_new:
             return []
         unlisted = unlisted_files(store_path, listed, _warn)
-    with_pending = [one for one in is_new if not is_new[one]]
-    never_compared = [one for one in is_new if is_new[one]]
-    return [
-        LedgerComparison(
-            store_path, tuple(series[begin : begin + _SERIES_AT_ONCE]), pending_in, unlisted
-        )
-        for series, pending_in in ((with_pending, layout), (never_compared, None))
-        for begin in range(0, len(series), _SERIES_AT_ONCE)
-    ]
+    jobs = []
+    for never_compared, pending_in in ((False, layout), (True, None)):
+        chosen = tuple(one for one in is_new if is_new[one] == never_compared)
+        for at in range(0, len(chosen), _SERIES_AT_ONCE):
+            some = chosen[at : at + _SERIES_AT_ONCE]
+            jobs.append(LedgerComparison(store_path, some, pending_in, unlisted))
+    return jobs
 
 
 def _warn(path: Path, error: DamagedError) -> None:

@@ -1,4 +1,4 @@
-"""Stretches without trades among rows with many: an archive's file may be wrong there.
+"""Find stretches without trades among rows with many: there an archive's file may be wrong.
 
 USD-M's files of 2025-01-29 are flat and without trades where REST has trades
 (github.com/binance/binance-public-data issue 395).
@@ -18,41 +18,33 @@ from kline_trio.storage.table import BEGIN, runs_of, values_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["QuietRun", "Sifted", "quiet_runs", "sifted", "without_spans"]
+__all__ = ["Sifted", "quiet_runs", "sifted", "without_spans"]
 
 _MOST_EXPECTED = 50
-"""As many trades may fail to come by chance: illiquid symbols have thousands of such runs."""
+"""So many trades may be absent by chance: illiquid symbols have thousands of such runs."""
 _LEAST_ROWS_AROUND = 60
 
 
 @attrs.frozen
-class QuietRun:
-    """Rows without trades that follow each other, where trades were to be expected."""
-
-    first: int
-    end: int
-    """Exclusive."""
-    expected: float
-    """How many trades, by the rows around; infinity if there are none."""
-
-
-@attrs.frozen
 class Sifted:
-    """The rows of a table, with quiet runs apart."""
+    """The rows of a table, and the quiet runs that were left out."""
 
-    believed: pa.Table
+    kept: pa.Table
     quiet: tuple[tuple[Span, float], ...]
     """Spans whose rows were left out, by time, each with the expected number of trades."""
 
 
-def quiet_runs(trade_nums: "npt.NDArray[np.int64]") -> list[QuietRun]:
-    """Return the runs without trades in which more than 50 trades were to be expected.
+def quiet_runs(trade_nums: "npt.NDArray[np.int64]") -> list[tuple[int, int, float]]:
+    """Return the runs of rows without trades in which more than 50 trades were to be expected.
 
-    The rate is that of as many rows on each side as the run has, and at least 60. If there are no
-    rows on either side, nothing speaks for the run.
+    The expected rate is that of the rows around: on each side as many rows as the run has, and at
+    least 60. If a run has no rows around, infinitely many trades were to be expected.
 
     Args:
       trade_nums: number of trades, by row.
+
+    Returns:
+      of each run its first row, its end (exclusive), and the expected number of trades.
     """
     is_quiet = np.concatenate(([False], trade_nums == 0, [False]))
     edges = np.flatnonzero(is_quiet[1:] != is_quiet[:-1])
@@ -67,7 +59,7 @@ def quiet_runs(trade_nums: "npt.NDArray[np.int64]") -> list[QuietRun]:
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = np.where(rows_around > 0, trades_around * lengths / rows_around, np.inf)
     return [
-        QuietRun(int(firsts[n]), int(ends[n]), float(expected[n]))
+        (int(firsts[n]), int(ends[n]), float(expected[n]))
         for n in np.flatnonzero(expected > _MOST_EXPECTED).tolist()
     ]
 
@@ -77,16 +69,16 @@ def sifted(table: pa.Table, series: Series) -> Sifted:
 
     Args:
       table: rows by begin, unique.
-      series: whose they are.
+      series: of the rows.
     """
     runs = quiet_runs(values_of(table["trade_num"]))
     if not runs:
         return Sifted(table, ())
     begins = values_of(table[BEGIN])
     quiet = [
-        (span, run.expected)
-        for run in runs
-        for span in runs_of(series, begins[run.first : run.end])
+        (span, expected)
+        for first, end, expected in runs
+        for span in runs_of(series, begins[first:end])
     ]
     return Sifted(without_spans(table, [span for span, _ in quiet]), tuple(quiet))
 

@@ -21,7 +21,7 @@ from kline_trio.storage.arguments import (
     texts,
     unknown_series,
 )
-from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, series, stored_tables
+from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, series, stored
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.ledger import State
@@ -155,15 +155,11 @@ def _tables(
     from_ms = EARLIEST_MS if start_ms is None else start_ms
     to_ms = LATEST_MS if end_ms is None else end_ms
     with disk_errors(store_path):
-        found = stored_tables(store_path, wanted, from_ms, to_ms)
-    tables = {}
-    for one, table in found.items():
-        if table is None:
-            known = series(store_path)
-            if one not in known:
-                raise unknown_series(store_path, str(one), list(map(str, known)))
-        tables[one] = without_rows(one) if table is None else table
-    return tables
+        found = stored(store_path, wanted, from_ms, to_ms)
+    for one, look in found.items():
+        if look is None and one not in (known := series(store_path)):
+            raise unknown_series(store_path, str(one), list(map(str, known)))
+    return {one: look.table() if look else without_rows(one) for one, look in found.items()}
 
 
 def _gaps(wanted: Series, table: pa.Table, start_ms: int | None, end_ms: int | None) -> list[Span]:

@@ -1,4 +1,4 @@
-"""How complete a store is, series by series, measured against the exchange's time of now."""
+"""Measure how complete a store is, series by series, by the exchange's present time."""
 
 import contextlib
 import os
@@ -8,7 +8,6 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import Series
-from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.spans import common
 from kline_trio.storage.disk import disk_errors
@@ -21,7 +20,7 @@ __all__ = ["DEFAULT_GRACE_MS", "Clock", "RecorderState", "SeriesStatus", "StoreS
 
 DEFAULT_GRACE_MS = 5_000
 _LATE_MS = 45_000
-"""So far behind a connection may be until the recorder names what it has not brought."""
+"""How far behind a connection may be before the recorder names its missing candles."""
 _SILENT_MS = 150_000
 """Two heartbeats and a half: an exchange time that was not renewed for so long stands still."""
 _EARLIEST_MS = -(1 << 62)
@@ -31,12 +30,12 @@ _LOCKS = Path("/proc/locks")
 
 @attrs.frozen
 class Clock:
-    """What time it is on a market, and who says so."""
+    """The time of a market, and its source."""
 
     now_ms: int
     source: str
     grace_ms: int
-    """A candle that closed no longer ago than this is in flight."""
+    """A candle that closed no longer ago than this may not have come yet."""
 
 
 @attrs.frozen
@@ -44,9 +43,9 @@ class RecorderState:
     """Whether a recorder holds the store."""
 
     pid: int | None
-    """None: none runs."""
+    """None: no recorder runs."""
     heard_ms: int | None
-    """The local time of the last heartbeat, if there ever was one."""
+    """The local time of the last heartbeat; None: there was none."""
 
 
 @attrs.frozen
@@ -117,7 +116,7 @@ class SeriesStatus:
 
 @attrs.frozen
 class StoreStatus:
-    """What a store has."""
+    """How complete a store is."""
 
     recorder: RecorderState
     clocks: dict[str, Clock]
@@ -133,7 +132,7 @@ class StoreStatus:
 
     @property
     def complete_percent(self) -> float | None:
-        """How much of what is due is there, of all series; None if nothing is due."""
+        """The percentage of due candles that are stored, of all series; None if none is due."""
         return 100.0 * sum(one.stored for one in self.series) / self.due if self.due else None
 
 
@@ -143,25 +142,22 @@ def status(
     grace_ms: int = DEFAULT_GRACE_MS,
     clocks: Mapping[str, Clock] | None = None,
 ) -> StoreStatus:
-    """How complete each series of the store is, also while a recorder writes it.
+    """Return how complete each series of the store is. A recorder may run meanwhile.
 
-    While a recorder runs, the exchange's time is the one that it kept last: never older than a
-    minute. While none runs, or an exchange tells it no time, the local time that has passed since
-    is added. Without any time, due is counted up to the watermark.
+    While a recorder runs, the exchange's time is the one that the recorder wrote last: it is never
+    older than a minute. If no recorder runs, or the recorder gets no time from the exchange, add
+    the local time that has passed since. Without any time, count due up to the watermark.
 
     Args:
       store_path: the store's folder.
-      local_ms: what time it is by the local clock.
+      local_ms: the time of the local clock.
       grace_ms: how long after its close a candle may take to come.
-      clocks: measure against these, of an earlier look; None: by the journal.
+      clocks: the times of the markets, from an earlier status; None: from the journal.
 
     Raises:
       KlineTrioError: the journal cannot be read, or the disk refuses.
     """
     damaged: list[str] = []
-
-    def tell(_: Path, error: DamagedError) -> None:
-        damaged.append(str(error))
 
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
@@ -173,7 +169,7 @@ def status(
                 name: _clock(*time, local_ms, grace_ms, is_running=recorder.pid is not None)
                 for name, time in times.items()
             }
-        found = holdings(store_path, tell)
+        found = holdings(store_path, lambda _, error: damaged.append(str(error)))
     return StoreStatus(
         recorder,
         dict(clocks),
@@ -183,9 +179,9 @@ def status(
 
 
 def _clock(
-    exchange_ms: int, told_ms: int, local_ms: int, grace_ms: int, *, is_running: bool
+    exchange_ms: int, kept_ms: int, local_ms: int, grace_ms: int, *, is_running: bool
 ) -> Clock:
-    passed_ms = max(0, local_ms - told_ms)
+    passed_ms = max(0, local_ms - kept_ms)
     if is_running and passed_ms <= _SILENT_MS:
         source = "the exchange's time, kept by the recorder less than a minute ago"
         return Clock(exchange_ms, source, max(grace_ms, _LATE_MS))
@@ -224,9 +220,8 @@ def _status_of(one: Holdings, clock: Clock | None) -> SeriesStatus:
 def _runs(store_path: Path, pid: int | None) -> bool:
     """Whether the recorder with this pid is alive, and holds the store.
 
-    The lock itself is not asked for: that would keep out a recorder that starts just now. Where
-    the system lists its locks, the list is looked at: after a crash another process may have
-    the pid.
+    Do not take the lock: that would keep out a recorder that starts just now. If the system lists
+    its locks, look for the store's: after a crash another process may have the pid.
     """
     lock = lock_path(store_path)
     try:

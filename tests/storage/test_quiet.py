@@ -23,7 +23,7 @@ DATA = Path(__file__).resolve().parents[2] / "../shared/data/klines"
 def runs(*pieces: tuple[int, int]) -> list[tuple[int, int]]:
     """The quiet runs among rows, given as pairs of count and number of trades of each row."""
     trade_nums = [trades for count, trades in pieces for _ in range(count)]
-    return [(one.first, one.end) for one in quiet_runs(np.array(trade_nums, np.int64))]
+    return [(first, end) for first, end, _ in quiet_runs(np.array(trade_nums, np.int64))]
 
 
 def test_flat_minutes_among_busy_ones_are_suspicious() -> None:
@@ -67,7 +67,7 @@ def test_quiet_rows_are_left_out_and_their_spans_are_told() -> None:
     quiet = (Span(100 * MINUTE_MS, 105 * MINUTE_MS), Span(106 * MINUTE_MS, 110 * MINUTE_MS))
     assert tuple(span for span, _ in sifting.quiet) == quiet
     assert [expected for _, expected in sifting.quiet] == [810, 810]
-    left = [ms // MINUTE_MS for ms in begins_of(sifting.believed)]
+    left = [ms // MINUTE_MS for ms in begins_of(sifting.kept)]
     assert left == [*range(100), *range(110, 300)]
 
 
