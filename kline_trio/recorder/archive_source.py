@@ -22,9 +22,15 @@ from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.gathering import Gathered
 from kline_trio.recorder.halts import Halts
-from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
+from kline_trio.storage.archive_rows import (
+    ArchiveRows,
+    Sifted,
+    read_csv,
+    read_csvs,
+    sifted,
+    without_spans,
+)
 from kline_trio.storage.ledger import Reason
-from kline_trio.storage.quiet import Sifted, sifted, without_spans
 from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
 
 __all__ = ["FETCHERS", "ArchiveSource"]

@@ -1,4 +1,7 @@
-"""Read the CSV of an archive file as rows of the store.
+"""Read the CSV of an archive file as rows of the store, and sift out rows that may be wrong.
+
+An archive's file may be wrong where a stretch has no trades among rows with many: USD-M's files of
+2025-01-29 are flat there, and REST has trades (github.com/binance/binance-public-data issue 395).
 
 Sources: github.com/binance/binance-public-data, README.md (columns; microseconds on spot from 2025
 on) and its issues 246 and 386 (files with and without a header).
@@ -20,14 +23,22 @@ from kline_trio.interval import Span
 from kline_trio.quoting import shown
 from kline_trio.storage.disk import arrow_wants
 from kline_trio.storage.row_faults import broken_rules, end_times_ms, is_on_grid
-from kline_trio.storage.table import BEGIN, END, schema, values_of, without_rows
+from kline_trio.storage.table import BEGIN, END, runs_of, schema, values_of, without_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["ArchiveRows", "read_csv", "read_csvs"]
+__all__ = [
+    "ArchiveRows",
+    "Sifted",
+    "quiet_runs",
+    "read_csv",
+    "read_csvs",
+    "sifted",
+    "without_spans",
+]
 
 _COLUMNS = (
     BEGIN, "open", "high", "low", "close", "volume", END, "quote_volume", "trade_num",
@@ -37,6 +48,9 @@ _TIMES = (BEGIN, END, "trade_num")
 _MICROSECONDS = 10**14
 """Such a time in milliseconds would be in the year 5138."""
 _BLOCK_BYTES = 2**18
+_MOST_EXPECTED = 50
+"""So many trades may be absent by chance: illiquid symbols have thousands of such runs."""
+_LEAST_ROWS_AROUND = 60
 _CONVERSION = pyarrow.csv.ConvertOptions(
     column_types={
         **{name: pa.int64() if name in _TIMES else pa.float64() for name in _COLUMNS[:-1]},
@@ -184,3 +198,75 @@ def _table(columns: _Columns, series: Series) -> pa.Table:
         for column in [columns[field.name]]
     ]
     return pa.Table.from_arrays(arrays, schema=fields)
+
+
+@attrs.frozen
+class Sifted:
+    """The rows of a table, and the quiet runs that were left out."""
+
+    kept: pa.Table
+    quiet: tuple[tuple[Span, float], ...]
+    """Spans whose rows were left out, by time, each with the expected number of trades."""
+
+
+def quiet_runs(trade_nums: "NDArray[np.int64]") -> list[tuple[int, int, float]]:
+    """Return the runs of rows without trades in which more than 50 trades were to be expected.
+
+    The expected rate is that of the rows around: on each side as many rows as the run has, and at
+    least 60. If a run has no rows around, infinitely many trades were to be expected.
+
+    Args:
+      trade_nums: number of trades, by row.
+
+    Returns:
+      of each run its first row, its end (exclusive), and the expected number of trades.
+    """
+    is_quiet = np.concatenate(([False], trade_nums == 0, [False]))
+    edges = np.flatnonzero(is_quiet[1:] != is_quiet[:-1])
+    firsts, ends = edges[::2], edges[1::2]
+    lengths = ends - firsts
+    reach = np.maximum(lengths, _LEAST_ROWS_AROUND)
+    lows = np.maximum(firsts - reach, 0)
+    highs = np.minimum(ends + reach, len(trade_nums))
+    sums = np.concatenate(([0], np.cumsum(trade_nums)))
+    trades_around = sums[firsts] - sums[lows] + sums[highs] - sums[ends]
+    rows_around = firsts - lows + highs - ends
+    with np.errstate(divide="ignore", invalid="ignore"):
+        expected = np.where(rows_around > 0, trades_around * lengths / rows_around, np.inf)
+    return [
+        (int(firsts[n]), int(ends[n]), float(expected[n]))
+        for n in np.flatnonzero(expected > _MOST_EXPECTED).tolist()
+    ]
+
+
+def sifted(table: pa.Table, series: Series) -> Sifted:
+    """Leave quiet runs out of a table.
+
+    Args:
+      table: rows by begin, unique.
+      series: of the rows.
+    """
+    runs = quiet_runs(values_of(table["trade_num"]))
+    if not runs:
+        return Sifted(table, ())
+    begins = values_of(table[BEGIN])
+    quiet = [
+        (span, expected)
+        for first, end, expected in runs
+        for span in runs_of(series, begins[first:end])
+    ]
+    return Sifted(without_spans(table, [span for span, _ in quiet]), tuple(quiet))
+
+
+def without_spans(table: pa.Table, spans: Sequence[Span]) -> pa.Table:
+    """Return the rows that open in none of the spans.
+
+    Args:
+      table: rows by begin.
+      spans: in order.
+    """
+    begins = values_of(table[BEGIN])
+    firsts = np.searchsorted(begins, [span.from_ms for span in spans]).tolist()
+    ends = np.searchsorted(begins, [span.to_ms for span in spans]).tolist()
+    pairs = zip([0, *ends], [*firsts, len(begins)], strict=True)
+    return pa.concat_tables([table.slice(at, first - at) for at, first in pairs])
