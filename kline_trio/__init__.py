@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from kline_trio.errors import StoreInUseError as StoreInUseError
     from kline_trio.recorder.broadcast import Filled as Filled
     from kline_trio.recorder.supervisor import open_recorder as open_recorder
-    from kline_trio.storage.coverage import coverage as coverage
-    from kline_trio.storage.coverage import revisions as revisions
     from kline_trio.storage.reader import read as read
     from kline_trio.storage.reader import series as series
-    from kline_trio.storage.universe import universe as universe
+    from kline_trio.storage.reports import coverage as coverage
+    from kline_trio.storage.reports import revisions as revisions
+    from kline_trio.storage.reports import universe as universe
 
 __version__ = "0.1.0"
 
@@ -35,9 +35,8 @@ _HOMES = {
         "errors": ["ConfigError", "DiskError", "KlineTrioError", "StoreInUseError"],
         "recorder.broadcast": ["Filled"],
         "recorder.supervisor": ["open_recorder"],
-        "storage.coverage": ["coverage", "revisions"],
         "storage.reader": ["read", "series"],
-        "storage.universe": ["universe"],
+        "storage.reports": ["coverage", "revisions", "universe"],
     }.items()
     for name in names
 }

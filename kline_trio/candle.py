@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import compress
+from operator import attrgetter, gt
 from typing import Protocol, cast
 from unicodedata import category
 
@@ -13,8 +15,8 @@ import attrs
 from kline_trio.errors import ProtocolError
 from kline_trio.interval import INTERVALS, Interval
 
-__all__ = ["MAX_TIME_MS", "TRADE_TYPES", "Candle", "ReceivedCandle", "Series", "Source"]
-__all__ += ["check_symbol", "upper_ascii"]
+__all__ = ["MAX_TIME_MS", "NEGATIVE", "NOT_FINITE", "NUMBERS", "PRICE_ORDER", "TRADE_TYPES"]
+__all__ += ["Candle", "ReceivedCandle", "Series", "Source", "check_symbol", "upper_ascii"]
 
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 """The three markets, in the original design's spelling."""
@@ -22,6 +24,22 @@ TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 _MAX_SYMBOL_LENGTH = 40
 MAX_TIME_MS = 253_370_764_800_000
 """The year 9999: later times are nonsense, and no calendar reaches beyond that year's end."""
+
+NUMBERS = (
+    "open", "high", "low", "close", "volume", "quote_volume",
+    "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume",
+)  # fmt: skip
+"""The fields of a candle that are finite and not negative. `trade_num` is not negative either."""
+NOT_FINITE, NEGATIVE = "a number that is not finite", "a negative number"
+PRICE_ORDER = {
+    "a low above the open or the close": (("low", "open"), ("low", "close")),
+    "a high below the open or the close": (("open", "high"), ("close", "high")),
+}
+"""What is wrong with a candle if the first price of a pair is greater than the second."""
+_PRICE_PAIRS = [(problem, *pair) for problem, pairs in PRICE_ORDER.items() for pair in pairs]
+_PRICE_PROBLEMS, _LESSER_PRICES, _GREATER_PRICES = zip(*_PRICE_PAIRS, strict=True)
+_lesser_prices, _greater_prices = attrgetter(*_LESSER_PRICES), attrgetter(*_GREATER_PRICES)
+_numbers_of = attrgetter(*NUMBERS)
 
 _DECIMAL = r"[0-9]{1,24}(?:\.[0-9]{1,24})?"
 _EIGHT_DECIMALS = re.compile(rf"(?:{_DECIMAL} ){{7}}{_DECIMAL}", re.ASCII)
@@ -158,26 +176,30 @@ class Candle:
         if not 0 <= trade_num < 2**63:
             raise ProtocolError("an impossible number of trades")
         open_, high, low, close, volume, quote_volume, *takers = _numbers((*prices, *sums))
-        if not (low <= open_ <= high and low <= close <= high):
-            which = "low above" if low > min(open_, close) else "high below"
-            raise ProtocolError(f"a {which} the open or the close")
-        return cls(open_time_ms, open_, high, low, close, volume, quote_volume, trade_num, *takers)
+        candle = cls(
+            open_time_ms, open_, high, low, close, volume, quote_volume, trade_num, *takers
+        )
+        # Plain decimal text is neither negative nor infinite.
+        problem = candle._price_problem()
+        if problem is not None:
+            raise ProtocolError(problem)
+        return candle
+
+    def _price_problem(self) -> str | None:
+        broken = map(gt, _lesser_prices(self), _greater_prices(self))
+        return next(compress(_PRICE_PROBLEMS, broken), None)
 
     def is_possible(self, interval: Interval) -> bool:
         """Return whether this can be a candle at all; its fields may be of any types."""
-        prices = (self.open, self.high, self.low, self.close)
-        volumes = (self.volume, self.quote_volume)
-        takers = (self.taker_buy_base_asset_volume, self.taker_buy_quote_asset_volume)
         return (
             isinstance(self.open_time_ms, int)
             and isinstance(self.trade_num, int)
-            and all(isinstance(number, float) for number in (*prices, *volumes, *takers))
+            and all(isinstance(number, float) for number in _numbers_of(self))
             and 0 <= self.open_time_ms < MAX_TIME_MS
             and interval.is_open_time(self.open_time_ms)
-            and all(0 <= number < math.inf for number in (*prices, *volumes, *takers))
-            and self.low <= min(prices)
-            and self.high >= max(prices)
-            and self.trade_num >= 0
+            and all(map(math.isfinite, _numbers_of(self)))
+            and min(*_numbers_of(self), self.trade_num) >= 0
+            and self._price_problem() is None
         )
 
 

@@ -85,6 +85,11 @@ class Interval:
             return _month_ms(open_time_ms, later=1)
         return open_time_ms + self.duration_ms
 
+    def next_open_time_ms(self, time_ms: int) -> int:
+        """Return the first open time that is not before a moment."""
+        open_ms = self.open_time_ms(time_ms)
+        return open_ms if open_ms == time_ms else self.end_time_ms(open_ms)
+
     def is_open_time(self, time_ms: int) -> bool:
         """Return whether a candle opens at exactly this moment."""
         return self.open_time_ms(time_ms) == time_ms

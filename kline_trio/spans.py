@@ -1,13 +1,13 @@
 """A set of candles as spans: years without a gap are one span."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
 from kline_trio.interval import Span
 
-__all__ = ["SpanSet", "joined"]
+__all__ = ["SpanSet", "common", "joined"]
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
@@ -20,6 +20,17 @@ def joined(spans: Iterable[Span]) -> list[Span]:
         else:
             found.append(span)
     return found
+
+
+def common(some: Sequence[Span], others: Sequence[Span]) -> Iterator[Span]:
+    """Give what lies in both; each is in order, and its spans do not overlap."""
+    mine = theirs = 0
+    while mine < len(some) and theirs < len(others):
+        yield from some[mine].common_with(others[theirs])
+        if some[mine].to_ms < others[theirs].to_ms:
+            mine += 1
+        else:
+            theirs += 1
 
 
 @attrs.define(eq=False)

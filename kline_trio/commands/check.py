@@ -16,7 +16,7 @@ from kline_trio.quoting import escaped, one_line
 from kline_trio.storage.check import CheckedFile, Fault
 from kline_trio.storage.check import check as check_files
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.holes import holdings
+from kline_trio.storage.holdings import holdings
 from kline_trio.storage.paths import HOUSE, journal_path
 from kline_trio.storage.store import Store
 

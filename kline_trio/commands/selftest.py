@@ -43,10 +43,10 @@ from kline_trio.simulator.faults import (
 )
 from kline_trio.simulator.server import open_exchange
 from kline_trio.simulator.symbols import ascii_lower
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.check import check
 from kline_trio.storage.journal.ledger import Gap, Reason, State
 from kline_trio.storage.journal.reader import journal_view
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 
 __all__ = ["selftest"]

@@ -5,22 +5,25 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import attrs
 
+from kline_trio.candle import Series
 from kline_trio.commands.output import show_problems, time_text
 from kline_trio.commands.store import store_of
 from kline_trio.errors import DamagedError
 from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
-from kline_trio.storage.universe import unlisted
+from kline_trio.storage.universe import unlisted as unlisted_series
 
 __all__ = ["status"]
 
 _SECOND_LOOK_SECONDS = 3.0
+_Unlisted = Mapping[Series, str | None]
+"""The series whose symbols are in no list of the exchange, each with the symbol most like it."""
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"))
 
 
@@ -42,16 +45,16 @@ def status(options: argparse.Namespace) -> int:
         found = store_status(store, round(time.time() * 1_000), grace_ms, found.clocks)
     configured = () if config is None else config.streams
     known = {one.series for one in found.series}
-    empty = [SeriesStatus(one, None, None, 0, 0, {}) for one in configured if one not in known]
-    every = _with_unlisted(store, sorted([*found.series, *empty], key=lambda one: one.series))
-    found = attrs.evolve(found, series=every)
+    empty = [SeriesStatus(one, (), 0, 0, {}) for one in configured if one not in known]
+    every = sorted([*found.series, *empty], key=lambda one: one.series)
+    found, unlisted = attrs.evolve(found, series=tuple(every)), _unlisted(store, every)
     if options.json:
         recorder = _recorder_json(found.recorder)
-        told = [{**_series_json(one), "recorder": recorder} for one in every]
+        told = [{**_series_json(one, unlisted), "recorder": recorder} for one in every]
         # JSON is UTF-8, or ASCII (RFC 8259, section 8.1).
         print(json.dumps(told, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
     elif every:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(found, unlisted)))
     else:
         print(f"{store}: nothing is stored there")
     failed = [*found.damaged, *_failures(found, options.max_age, options.min_complete)]
@@ -59,21 +62,14 @@ def status(options: argparse.Namespace) -> int:
     return 1 if is_failed else 0
 
 
-def _with_unlisted(store: Path, every: Sequence[SeriesStatus]) -> tuple[SeriesStatus, ...]:
-    """Mark the series whose symbols are in no list of the exchange."""
+def _unlisted(store: Path, every: Sequence[SeriesStatus]) -> _Unlisted:
     # A stored candle proves that its symbol is right. A damaged list is for `check` to name.
     with suppress(DamagedError):
-        found = unlisted(store, [one.series for one in every if not one.rows])
-        return tuple(
-            attrs.evolve(one, is_unlisted=True, meant=found[one.series])
-            if one.series in found
-            else one
-            for one in every
-        )
-    return tuple(every)
+        return unlisted_series(store, [one.series for one in every if not one.held])
+    return {}
 
 
-def _lines(found: StoreStatus) -> Iterator[str]:
+def _lines(found: StoreStatus, unlisted: _Unlisted) -> Iterator[str]:
     """Give a summary, the clocks, and a line for each series."""
     yield _summary(found)
     for name, clock in sorted(found.clocks.items()):
@@ -82,7 +78,12 @@ def _lines(found: StoreStatus) -> Iterator[str]:
         yield f"{name} is measured at each series' watermark: no exchange time is known"
     width = max(len(str(one.series)) for one in found.series)
     for one in found.series:
-        yield f"{one.series!s:<{width}}  {_line(one)}"
+        line = _line(one)
+        if one.series in unlisted:
+            meant = unlisted[one.series]
+            line += f"  the exchange lists no {one.series.symbol}"
+            line += f"; did you mean {meant}?" if meant else ""
+        yield f"{one.series!s:<{width}}  {line}"
 
 
 def _summary(found: StoreStatus) -> str:
@@ -117,9 +118,6 @@ def _line(one: SeriesStatus) -> str:
         line += f"  absent: {', '.join(told)}"
     if one.unexplained:
         line += f"  {one.unexplained:,} unexplained: {_why(one)}"
-    if one.is_unlisted:
-        hint = f"; did you mean {one.meant}?" if one.meant else ""
-        line += f"  the exchange lists no {one.series.symbol}{hint}"
     return line
 
 
@@ -154,7 +152,7 @@ def _short(time_ms: int) -> str:
     return time_text(time_ms).removesuffix("+00:00")
 
 
-def _series_json(one: SeriesStatus) -> dict[str, object]:
+def _series_json(one: SeriesStatus, unlisted: _Unlisted) -> dict[str, object]:
     """Return what is known of a series, for programs."""
     to = None if one.to_ms is None else time_text(one.to_ms)
     return {
@@ -173,8 +171,8 @@ def _series_json(one: SeriesStatus) -> dict[str, object]:
         "unaccounted": one.unaccounted,
         "watermark": None if one.watermark_ms is None else time_text(one.watermark_ms),
         "retired": one.is_retired,
-        "unlisted": one.is_unlisted,
-        "did_you_mean": one.meant,
+        "unlisted": one.series in unlisted,
+        "did_you_mean": unlisted.get(one.series),
         "measured_at": None if one.clock is None else time_text(one.clock.now_ms),
         "clock": "the watermark" if one.clock is None else one.clock.source,
     }

@@ -32,11 +32,9 @@ from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.lifetimes import Http, open_http, open_store
 from kline_trio.recorder.witnesses import APART_SECONDS
 from kline_trio.spans import joined
-from kline_trio.storage.archive_rows import read_csv
-from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.archive_rows import read_csv, sifted
+from kline_trio.storage.catalog import last_end_ms, stored_table
 from kline_trio.storage.comparison import compare
-from kline_trio.storage.quiet import sifted
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from kline_trio.symbols import resolved
 

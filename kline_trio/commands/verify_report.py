@@ -10,8 +10,8 @@ from kline_trio.commands.output import time_text
 from kline_trio.errors import DiskError
 from kline_trio.interval import INTERVALS, Span
 from kline_trio.quoting import one_line
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import Comparison, summed_mismatches
-from kline_trio.storage.stored import stored_table
 
 __all__ = ["Checked", "NotCompared", "Report", "Verified"]
 
@@ -139,7 +139,7 @@ def _print_sums(store_path: Path, shortest: Series, series: Series) -> int:
     for one in wrong[:_MOST_LINES]:
         print(
             f"{series} {time_text(one.open_time_ms)}: {one.column} {one.stored!r}, but"
-            f" {one.shorter.name} candles make {one.summed!r}"
+            f" {shortest.time_interval} candles make {one.summed!r}"
         )
     print(
         f"{series}: against {shortest.time_interval}, {table.num_rows:,} candles,"

@@ -22,9 +22,15 @@ from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.gathering import Gathered
 from kline_trio.recorder.halts import Halts
-from kline_trio.storage.archive_rows import ArchiveRows, read_csv, read_csvs
+from kline_trio.storage.archive_rows import (
+    ArchiveRows,
+    Sifted,
+    read_csv,
+    read_csvs,
+    sifted,
+    without_spans,
+)
 from kline_trio.storage.journal.ledger import Reason
-from kline_trio.storage.quiet import Sifted, sifted, without_spans
 from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
 
 __all__ = ["FETCHERS", "ArchiveSource"]
@@ -254,7 +260,7 @@ class ArchiveSource:
         if not batch.is_last_resort:
             sifting = await self.parse_door.run(sifted, found, batch.series)
             sifting = self._without_halts(batch.series, found, sifting)
-        whole, quiet = sifting.believed, [span for span, _ in sifting.quiet]
+        whole, quiet = sifting.kept, [span for span, _ in sifting.quiet]
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
         known = await commit_door.run(store.journal.files, frozenset([batch.series]))

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 
 from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import Storage
-from kline_trio.storage.holes import Holdings
-from kline_trio.storage.ledger_comparison import LedgerComparison, ledger_comparisons
+from kline_trio.storage.holdings import Holdings, LedgerComparison, ledger_comparisons
 
 __all__ = ["heal"]
 

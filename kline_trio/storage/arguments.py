@@ -1,8 +1,9 @@
-"""What a program names to a reader: a store's folder, a market, symbols, an interval, columns."""
+"""Check the arguments of readers: folder, market, symbols, interval, columns, moments."""
 
 import difflib
 import os
 from collections.abc import Collection, Iterable
+from datetime import date
 from pathlib import Path
 
 from kline_trio.candle import TRADE_TYPES, check_symbol, upper_ascii
@@ -11,7 +12,8 @@ from kline_trio.interval import Interval
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.names import folder_path
 
-__all__ = ["a_market", "a_symbol", "an_interval", "store_folder", "texts", "unknown_series"]
+__all__ = ["a_market", "a_symbol", "an_interval", "moment_ms", "store_folder", "texts"]
+__all__ += ["unknown_series"]
 
 
 def store_folder(path: str | os.PathLike[str]) -> Path:
@@ -79,13 +81,42 @@ def texts(name: str, value: Iterable[object]) -> list[str]:
     return [str(one) for one in found]
 
 
+def moment_ms(name: str, moment: str | date) -> int:
+    """Return a date, a datetime or a text in milliseconds; it is UTC if it names no zone.
+
+    Args:
+      name: the argument's.
+      moment: what a caller gave.
+
+    Raises:
+      ValueError: it is no moment.
+    """
+    # The recorder imports this module, and never loads pandas.
+    import pandas as pd
+
+    if not isinstance(moment, str | date):
+        # A bare number could be seconds, milliseconds or nanoseconds.
+        raise ValueError(f"{name} is a date, a datetime or a text, not {moment!r}")
+    try:
+        stamp = pd.Timestamp(moment)
+    except ValueError as error:
+        raise ValueError(f"{name} is no date or time: {moment!r}") from error
+    if pd.isna(stamp):
+        raise ValueError(f"{name} is no date or time: {moment!r}")
+    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+    if stamp.unit in ("us", "ns"):
+        # The first whole millisecond that is not before it, which is right for both bounds.
+        stamp = stamp.ceil("ms")
+    return int(stamp.as_unit("ms").to_datetime64().astype("int64"))
+
+
 def unknown_series(store_path: Path, wanted: str, known: Collection[str]) -> KlineTrioError:
-    """Return the error that the store has no such series, with those most like it.
+    """Return the error that the store has no such series. It names those most like it.
 
     Args:
       store_path: the store's folder.
       wanted: the series, as text.
-      known: those that the store has, as texts.
+      known: the series of the store, as texts.
     """
     nearest = difflib.get_close_matches(wanted, known, n=3)
     hint = f"; nearest: {', '.join(nearest)}" if nearest else ""

@@ -1,7 +1,8 @@
-"""Looking a store over: every file, every page, every row, against all that can be known of it."""
+"""Check a store: every file, page and row, its journal, its ledger, and its layout."""
 
 import contextlib
 import hashlib
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -16,48 +17,50 @@ import pyarrow.parquet as pq
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.interval import Span
+from kline_trio.spans import common
 from kline_trio.storage.as_written import is_as_written
-from kline_trio.storage.catalog import candle_files
+from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.disk import WANTS, disk_errors
-from kline_trio.storage.files import chunks, open_parquet, owner_of, read_group
-from kline_trio.storage.holes import common, holdings
+from kline_trio.storage.files import bounds_ms, chunks, open_parquet, owner_of, read_group
+from kline_trio.storage.holdings import holdings
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import JournalView, journal_view
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
 from kline_trio.storage.paths import journal_path
-from kline_trio.storage.row_faults import Fault, begins_ms, row_faults
-from kline_trio.storage.table import BEGIN
+from kline_trio.storage.row_faults import Fault, row_faults
+from kline_trio.storage.table import BEGIN, values_of
 
-__all__ = ["CheckedFile", "Fault", "check"]
+__all__ = ["CheckedFile", "Fault", "check", "settle_layout"]
 
-_LOOKS = 5
-"""How often a file is looked at that a recorder replaces meanwhile."""
+_MOST_LOOKS = 5
+"""How often to read a file that a recorder replaces meanwhile."""
 _OTHER_CRC = "its CRC is not the one that it was written with"
 _EVER_MS = (1 << 63) - 1
 _NONSENSE = (ValueError, TypeError, OverflowError)
-"""What values raise that no journal of ours holds."""
+"""The errors that a journal's values raise if kline_trio did not write them."""
 
 
 @attrs.frozen
 class CheckedFile:
-    """What was found of one file."""
+    """What a check found of one file, or of one series in the ledger."""
 
     path: Path
     faults: tuple[Fault, ...]
     rows: int = 0
     size_bytes: int = 0
     sha256: str | None = None
-    """Of the bytes that were checked; None of what is no candle file of ours."""
+    """Of the bytes that were checked; None if it is no candle file of ours."""
     is_foreign: bool = False
-    """It is no candle file of ours, which is no fault."""
+    """Whether it is no candle file of ours, which is no fault."""
     series: Series | None = None
-    """The series whose holes the faults are; None: they are a file's."""
+    """The series whose holes the faults are; None: the faults are of the file."""
 
 
 @attrs.frozen
 class _Known:
-    """What the journal says of the files."""
+    """The journal's knowledge of the files."""
 
     files: dict[PurePosixPath, FileEntry] = attrs.field(factory=dict)
     layout: Layout | None = None
@@ -69,26 +72,27 @@ class _Known:
 
 @attrs.frozen
 class _Look:
-    """One look at one file."""
+    """What one reading of a file found."""
 
     found: CheckedFile
     crc32: int
     begins_ms: frozenset[int] = frozenset()
-    """Of its rows, as far as they could be read."""
+    """The open times of the rows that could be read."""
     owner: Series | None = None
 
 
 def check(path: Path) -> Iterator[CheckedFile]:
-    """Checks a store, a folder of candle files, or one file; it works beside a recorder.
+    """Check a store, a folder of candle files, or one file. A recorder may run beside it.
 
-    Of each file: its CRC in the journal, the footer's seal, every page's checksum, columns, order,
-    the interval's grid, the numbers of every candle, and that its place is the layout's. Then
-    that every file which the journal knows is there, and the journal itself. Then, of each series,
-    that every candle that is due up to the watermark is a row, or pending or closed in the ledger.
+    Check each file: its CRC in the journal, the footer's seal, every page's checksum, columns,
+    order, the interval's grid, the numbers of every candle, and its place in the layout. Then
+    check that every file in the journal's list is there, and the journal itself. Then check of
+    each series that every candle due up to the watermark is a row, or pending or closed in the
+    ledger.
 
     A file that differs from the journal's list is no fault by itself: a kill can come after the
-    file is in place and before it is listed. It is one if it is not byte for byte what a merge of
-    its rows writes, or if it has fewer rows than are listed and the ledger does not tell why.
+    file is in place and before it is listed. It is a fault if it is not byte for byte what a merge
+    of its rows writes, or if it has fewer rows than listed and the ledger does not name them.
 
     Raises:
       ConfigError: there is nothing at the path, or a newer kline_trio wrote it.
@@ -112,7 +116,7 @@ def check(path: Path) -> Iterator[CheckedFile]:
 
 
 def _store_of(path: Path) -> Path:
-    """The store that the path is in or is; a file's folder, or the folder itself, without one."""
+    """Return the store that the path is or is in; without a store, the folder."""
     for folder in (path, *path.parents):
         if journal_path(folder).exists():
             return folder
@@ -120,7 +124,7 @@ def _store_of(path: Path) -> Path:
 
 
 def _known(store_path: Path) -> _Known:
-    # A journal that cannot be read, or holds nonsense, has a line of its own among the findings.
+    # `_checked_journal` reports a journal that cannot be read or holds nonsense.
     with contextlib.suppress(DiskError, *_NONSENSE), journal_view(store_path) as journal:
         files = {file.path: file for file in journal.files()}
         template = journal.layout()
@@ -139,7 +143,7 @@ def _known(store_path: Path) -> _Known:
 
 
 def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
-    """The journal, and what it knows of files that are not there."""
+    """Check the journal, and that the files in its list are there."""
     path = journal_path(store_path)
     try:
         with disk_errors(path), journal_view(store_path) as journal:
@@ -159,27 +163,24 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
         return CheckedFile(path, (Fault(str(error)),))
     except _NONSENSE as error:
         return CheckedFile(path, (Fault(f"holds what kline_trio never writes: {error}"),))
-    gone = [file.path for file in known if store_path / file.path not in files]
     faults += [
-        Fault(f"it knows {text_of(one)}, which is gone")
-        for one in gone
-        if not (store_path / one).is_file()
+        Fault(f"it knows {text_of(one.path)}, which is gone")
+        for one in known
+        if (file := store_path / one.path) not in files and not file.is_file()
     ]
     return CheckedFile(path, tuple(faults))
 
 
 def _checked_ledger(store_path: Path) -> Iterator[CheckedFile]:
     """Give the holes of each series that has any, one fault a hole."""
-    # Damaged files are told already, and so is a journal that cannot be read or holds nonsense.
+    # Damaged files are reported already, and so is a journal that cannot be read.
     with contextlib.suppress(DiskError, *_NONSENSE):
-        found = _holes(store_path)
-        if found:
-            # Where a recorder sets a damaged file aside, its rows vanish before we see that the
-            # ledger names them.
+        if found := _holes(store_path):
+            # While a recorder sets a damaged file aside, its rows vanish before the ledger names
+            # them: only a hole that is found twice is one.
             again = _holes(store_path)
             for series in sorted(found.keys() & again.keys()):
-                holes = list(common(found[series], again[series]))
-                if holes:
+                if holes := list(common(found[series], again[series])):
                     faults = tuple(_hole_fault(series, hole) for hole in holes)
                     yield CheckedFile(store_path, faults, series=series)
 
@@ -203,47 +204,48 @@ def _waiting_faults(series: Series, journal: JournalView) -> list[Fault]:
         for candle, _ in journal.candles(series, -_EVER_MS, _EVER_MS)
         if not candle.is_possible(series.interval)
     ]
+    if not bad:
+        return []
     more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""
-    return [Fault(f"a waiting candle of {series} that cannot be: {bad[0]} ms{more}")] if bad else []
+    return [Fault(f"a waiting candle of {series} that cannot be: {bad[0]} ms{more}")]
 
 
 def _checked(path: Path, store_path: Path, known: _Known) -> CheckedFile:
     place = PurePosixPath(path.relative_to(store_path))
     earlier = None
-    for look in range(_LOOKS):
-        if look:
+    for attempt in range(_MOST_LOOKS):
+        if attempt:
             known = _known(store_path)
         try:
             before = path.stat()
             seen = _look(path, place, known.layout)
-            replaced = path.stat().st_ino != before.st_ino
+            is_replaced = path.stat().st_ino != before.st_ino
         except FileNotFoundError:
             return CheckedFile(path, (Fault("it was there a moment ago, and is gone"),))
         except OSError as error:
             if error.errno in WANTS:
                 raise
             return CheckedFile(path, (Fault(f"cannot be read: {error.strerror or error}"),))
-        if replaced:
+        if is_replaced:
             continue
-        told = known.files.get(place)
-        if told is None or told.crc32 == seen.crc32:
+        entry = known.files.get(place)
+        if entry is None or entry.crc32 == seen.crc32:
             return seen.found
         if seen.found.is_foreign:
-            return _faulty(seen.found, f"is no candle file; one of {told.series} was written here")
+            return _faulty(seen.found, f"is no candle file; one of {entry.series} was written here")
         if not seen.found.faults and seen.begins_ms & known.waiting.get(place, set()):
-            # Renamed into place, and not yet told to the journal: the next merge, or the next
-            # start, repeats it.
+            # In place, and not yet in the journal's list: the next merge or start repeats it.
             return seen.found
-        if earlier == (told, seen.crc32):
-            # Nobody is at it.
-            return _not_as_listed(path, seen, told, known)
-        earlier = (told, seen.crc32)
+        if earlier == (entry, seen.crc32):
+            # Twice the same: no recorder is changing it.
+            return _not_as_listed(path, seen, entry, known)
+        earlier = (entry, seen.crc32)
     return _faulty(seen.found, "it never rests")
 
 
-def _not_as_listed(path: Path, seen: _Look, told: FileEntry, known: _Known) -> CheckedFile:
-    """Judge a file that is not the one in the journal's list, and that nobody is changing."""
-    lost = told.rows - seen.found.rows
+def _not_as_listed(path: Path, seen: _Look, entry: FileEntry, known: _Known) -> CheckedFile:
+    """Judge a file that differs from its entry in the journal, and that no recorder is changing."""
+    lost = entry.rows - seen.found.rows
     if seen.found.faults or seen.owner is None:
         return _faulty(seen.found, _OTHER_CRC)
     try:
@@ -252,13 +254,13 @@ def _not_as_listed(path: Path, seen: _Look, told: FileEntry, known: _Known) -> C
         if isinstance(error, OSError) and error.errno in WANTS:
             raise
         return _faulty(seen.found, f"{_OTHER_CRC}, and whether it is whole is not known: {error}")
-    # None: by another version of pyarrow. More rows than listed are a merge's work.
+    # None: another version of pyarrow wrote it. Only a merge adds rows to a file.
     if not (is_merged or (is_merged is None and lost < 0)):
         return _faulty(seen.found, _OTHER_CRC)
     if lost > known.absent.get(seen.owner, 0):
-        what = f"it had {told.rows:,} rows, and the ledger does not tell of {lost:,} that are gone"
+        what = f"it had {entry.rows:,} rows, and the ledger does not tell of {lost:,} that are gone"
         return _faulty(seen.found, f"{_OTHER_CRC}: {what}")
-    # A kill or a stop came after it was put into place, and before it was listed.
+    # A kill or a stop came after the file was in place, and before it was listed.
     return seen.found
 
 
@@ -297,7 +299,7 @@ def _without_path(error: Exception, path: Path) -> str:
 def _content(
     parquet: pq.ParquetFile, owner: Series, path: Path
 ) -> tuple[list[Fault], npt.NDArray[np.int64]]:
-    """The faults of all rows that can be read, and those rows' begins where they have them."""
+    """Return the faults of all rows that can be read, and the open times of these rows."""
     faults: list[Fault] = []
     begins = [np.empty(0, np.int64)]
     first_row, earlier_ms = 0, None
@@ -312,7 +314,7 @@ def _content(
         else:
             faults += row_faults(table, owner, first_row, earlier_ms)
             if rows and not table[BEGIN].null_count:
-                begins.append(begins_ms(table))
+                begins.append(values_of(table[BEGIN]))
                 earlier_ms = int(begins[-1][-1])
         first_row += rows
     return faults, np.concatenate(begins)
@@ -321,13 +323,47 @@ def _content(
 def _place_faults(
     begins: npt.NDArray[np.int64], owner: Series, place: PurePosixPath, layout: Layout
 ) -> list[Fault]:
-    # Where begins grow, what holds of the first and the last holds of those between.
-    for begin_ms in (int(begin) for begin in begins[[0, -1]]) if len(begins) else ():
-        if 0 <= begin_ms < MAX_TIME_MS and layout.path(owner, begin_ms) != place:
-            wanted = layout.path(owner, begin_ms)
+    # Rows are in order, so the first and the last row stand for those between.
+    for begin_ms in [*begins[:1].tolist(), *begins[-1:].tolist()]:
+        if 0 <= begin_ms < MAX_TIME_MS and (wanted := layout.path(owner, begin_ms)) != place:
             return [Fault(f"its row of {_time(begin_ms)} belongs into {text_of(wanted)}")]
     return []
 
 
 def _time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
+
+
+def settle_layout(store_path: Path, layout: Layout, journal: Journal) -> None:
+    """Refuse a layout that is not the store's. If the journal has no layout yet, write it there.
+
+    A damaged file does not count, and is named in the log.
+
+    Raises:
+      ConfigError: the store's files are laid out in another way.
+      OSError: the disk refused.
+      sqlite3.Error: the layout was not written.
+    """
+    known = journal.layout()
+    if known is None:
+        for path, owner, file in open_files(candle_files(store_path), log_damage):
+            if file.num_row_groups:
+                first_ms, _ = bounds_ms(file, 0, BEGIN)
+                place = PurePosixPath(path.relative_to(store_path))
+                if layout.path(owner, first_ms) != place:
+                    raise _other_layout(store_path, f"has a file {text_of(place)}", layout)
+        journal.remember_layout(layout.template)
+    elif known != layout.template:
+        raise _other_layout(store_path, f"is laid out as {known!r}", layout)
+
+
+def _other_layout(store_path: Path, how: str, layout: Layout) -> ConfigError:
+    into = store_path.with_name(f"{store_path.name}-relayout")
+    command = shlex.join(
+        ["relayout", str(store_path), "--layout", layout.template, "--into", str(into)]
+    )
+    problem = (
+        f"{store_path} {how}, which is not {layout.template!r}. Change the layout back, or"
+        f" write the store anew and swap the two: python -m kline_trio {command}"
+    )
+    return ConfigError([problem])

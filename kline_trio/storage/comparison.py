@@ -1,51 +1,54 @@
-"""What is stored against what it should be: the exchange's rows, and sums of shorter candles."""
+"""Compare stored candles with the exchange's, and with shorter candles of the same symbol."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from kline_trio.candle import Candle, Series
+from kline_trio.candle import NUMBERS, Candle, Series
 from kline_trio.interval import Interval
-from kline_trio.storage.table import begins_of
+from kline_trio.storage.row_faults import end_times_ms
+from kline_trio.storage.table import BEGIN, values_of
 
 __all__ = ["Comparison", "Mismatch", "compare", "summed_mismatches"]
 
-_SUMS = (
-    "volume",
-    "quote_volume",
-    "taker_buy_base_asset_volume",
-    "taker_buy_quote_asset_volume",
-)
+_SUMMARIES: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys((*NUMBERS, "trade_num"), np.sum),
+    "open": lambda values: values[0],
+    "high": np.max,
+    "low": np.min,
+    "close": lambda values: values[-1],
+}
+"""How the shorter candles' values make the longer candle's, by column."""
 _TOLERANCE = 1e-9
 """Sums of the nearest floats to decimal texts differ in the last digits."""
 
 
 @attrs.frozen
 class Comparison:
-    """How the stored candles of a stretch compare with the exchange's."""
+    """The stored candles of a stretch beside the exchange's."""
 
     compared: int
-    """Candles that both have."""
+    """How many candles both have."""
     differing: tuple[tuple[Candle, Candle], ...]
-    """Ours and theirs, where they are not the same."""
+    """Pairs of the stored and the exchange's candle that are not equal."""
     absent_here: tuple[Candle, ...]
     absent_there: tuple[Candle, ...]
 
     @property
     def equal(self) -> int:
-        """Candles that are the same in every field."""
+        """How many candles are equal in every field."""
         return self.compared - len(self.differing)
 
 
 def compare(ours: Sequence[Candle], theirs: Sequence[Candle]) -> Comparison:
-    """Compares row by row and field by field.
+    """Compare candle by candle and field by field.
 
     Args:
-      ours: by open time, and unique.
-      theirs: the same, of the same stretch.
+      ours: the stored candles of a stretch, each open time once.
+      theirs: the exchange's candles of the same stretch, each open time once.
     """
     mine = {candle.open_time_ms: candle for candle in ours}
     other = {candle.open_time_ms: candle for candle in theirs}
@@ -60,10 +63,8 @@ def compare(ours: Sequence[Candle], theirs: Sequence[Candle]) -> Comparison:
 
 @attrs.frozen
 class Mismatch:
-    """A candle that is not what the shorter ones in it make up."""
+    """A value of a candle that the shorter candles in it do not make up."""
 
-    series: Series
-    shorter: Interval
     open_time_ms: int
     column: str
     stored: float
@@ -73,46 +74,25 @@ class Mismatch:
 def summed_mismatches(
     shorter: pa.Table, short: Interval, longer: pa.Table, series: Series
 ) -> Iterator[Mismatch]:
-    """Where the candles of a series disagree with those of a shorter interval, of the same symbol.
+    """Give where the candles of a series disagree with shorter candles of the same symbol.
 
-    Only candles all of whose shorter ones are there are looked at.
+    A candle is compared only if all of its shorter candles are there.
 
     Args:
-      shorter: rows by begin.
-      short: their interval.
+      shorter: the shorter candles, by begin.
+      short: their interval, which is no month.
       longer: rows of the series, by begin.
-      series: whose they are.
+      series: of the longer candles.
     """
-    begins = np.array(begins_of(shorter), np.int64)
-    ends = [series.interval.end_time_ms(ms) for ms in begins_of(longer)]
-    starts = begins_of(longer)
-    names = (*_SUMS, "open", "high", "low", "close", "trade_num")
-    columns = {name: shorter[name].to_numpy() for name in names}
-    stored = {name: longer[name].to_numpy() for name in columns}
-    first = np.searchsorted(begins, starts)
-    last = np.searchsorted(begins, ends)
-    for row, (from_ms, to_ms) in enumerate(zip(starts, ends, strict=True)):
-        low, high = int(first[row]), int(last[row])
-        if high - low != _count(short, from_ms, to_ms):
-            continue
-        for name, value in _made_up(columns, low, high).items():
-            have = float(stored[name][row])
-            if abs(have - value) > _TOLERANCE * max(abs(have), abs(value)):
-                yield Mismatch(series, short, from_ms, name, have, value)
-
-
-def _count(short: Interval, from_ms: int, to_ms: int) -> int:
     assert short.duration_ms is not None, "nothing is longer than a month"
-    return (to_ms - from_ms) // short.duration_ms
-
-
-def _made_up(columns: dict[str, npt.NDArray[np.float64]], low: int, high: int) -> dict[str, float]:
-    pieces = {name: values[low:high] for name, values in columns.items()}
-    return {
-        "open": float(pieces["open"][0]),
-        "high": float(pieces["high"].max()),
-        "low": float(pieces["low"].min()),
-        "close": float(pieces["close"][-1]),
-        "trade_num": float(pieces["trade_num"].sum()),
-        **{name: float(pieces[name].sum()) for name in _SUMS},
-    }
+    begins, starts = values_of(shorter[BEGIN]), values_of(longer[BEGIN])
+    ends = end_times_ms(starts, series.interval)
+    firsts, lasts = np.searchsorted(begins, starts), np.searchsorted(begins, ends)
+    parts = {name: values_of(shorter[name]) for name in _SUMMARIES}
+    wholes = {name: values_of(longer[name]) for name in _SUMMARIES}
+    for row in np.flatnonzero((lasts - firsts) * short.duration_ms == ends - starts).tolist():
+        for name, summary in _SUMMARIES.items():
+            stored = float(wholes[name][row])
+            summed = float(summary(parts[name][firsts[row] : lasts[row]]))
+            if abs(stored - summed) > _TOLERANCE * max(abs(stored), abs(summed)):
+                yield Mismatch(int(starts[row]), name, stored, summed)

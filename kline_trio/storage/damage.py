@@ -1,4 +1,4 @@
-"""Which candles a changed file has lost: derived each time, never remembered.
+"""Find candle files that have changed, and the candles that they have lost.
 
 The manifest keeps each file's size, modification time and inode. A file that differs, or is gone,
 is no damage by itself: a kill between a rename and `forget` leaves a file that is newer than its
@@ -17,27 +17,30 @@ entry. Only a candle that is really absent becomes a gap:
                                      ▼
       due candles of the file − held − journal − ledger (pending or closed) = new gaps
 
-A `filled` row says that there is a row in a file, so that its candles become gaps again. The
-watermark never moves back. The gaps have a reason of their own: the stream did bring them. Those of
-a retired series wait until it is recorded again.
+A `filled` row of the ledger says that a file has the candles, so they become gaps again if the
+file has lost them. The watermark never moves back. The gaps have a reason of their own, since the
+stream did bring the candles. Gaps of a retired series wait until it is recorded again.
 """
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import attrs
 
 from kline_trio.candle import Series
+from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
+from kline_trio.storage.catalog import OnDamage, held_spans
+from kline_trio.storage.files import check_owner, crc32_of, open_parquet, status_of
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
-from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.manifest import FileEntry, is_as_listed
 from kline_trio.storage.journal.pending import waiting_times_ms
-from kline_trio.storage.layout import Layout
 
-__all__ = ["ChangedFile", "LostCandles", "due_span", "gaps_left", "log_lost"]
+__all__ = ["ChangedFile", "LostCandles", "changed_files", "due_span", "gaps_left", "log_lost"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +67,60 @@ class LostCandles:
     count: int
 
 
+def changed_files(
+    store_path: Path, listed: Iterable[FileEntry], on_damage: OnDamage
+) -> list[ChangedFile]:
+    """Return the listed files that are not as listed, with what is in their place.
+
+    Each file costs a `stat`; only those that differ are opened. An entry of an earlier version has
+    no modification time: its file is opened once, and counts as listed if its size, its number of
+    rows and the checksum of its footer agree. To read each such file whole for its CRC would cost
+    an hour for 100 GB at the first start; `check` does that.
+
+    Args:
+      store_path: the store's folder.
+      listed: entries of the manifest.
+      on_damage: called for each file that cannot be read; moves it away.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    changed = []
+    for entry in listed:
+        path = store_path / entry.path
+        now = None
+        try:
+            status = status_of(path)
+            if entry.modified_ns is not None and is_as_listed(entry, status):
+                continue
+            now = None if status is None else _entry_of(path, entry, status)
+        except FileNotFoundError:
+            pass  # deleted in this moment
+        except DamagedError as error:
+            on_damage(path, error)
+        changed.append(ChangedFile(entry, now))
+    return changed
+
+
+def _entry_of(path: Path, entry: FileEntry, status: os.stat_result) -> FileEntry:
+    now = attrs.evolve(entry, modified_ns=status.st_mtime_ns, inode=status.st_ino)
+    with open_parquet(path) as file:
+        check_owner(file, path, entry.series)
+        rows = file.metadata.num_rows
+        is_alike = (status.st_size, rows) == (entry.size_bytes, entry.rows)
+        if is_alike and entry.modified_ns is None:
+            return now
+        spans = held_spans(path, entry.series, file)
+    # The CRC of a copy as long as the original, as of a backup, stays: `check` verifies it.
+    crc32 = entry.crc32 if is_alike else crc32_of(path)
+    return attrs.evolve(now, rows=rows, size_bytes=status.st_size, crc32=crc32, held=spans)
+
+
 def gaps_left(
     connection: sqlite3.Connection,
     series: Series,
     series_id: int,
-    path: PurePosixPath,
-    layout: Layout,
+    place: Span | None,
     held: Iterable[Span],
     reached_ms: int,
 ) -> Iterator[Gap]:
@@ -79,15 +130,13 @@ def gaps_left(
 
     Args:
       connection: to the journal.
-      series: whose file it is.
+      series: of the file.
       series_id: the series' number in the journal.
-      path: of the file, relative to the store's folder.
-      layout: the store's.
+      place: of the file, as `Layout.place` gives it. None: no gap is found.
       held: the candles in the file.
       reached_ms: as of `due_span`.
     """
     row = connection.execute(_ACCOUNT, [series_id]).fetchone()
-    place = layout.place(series, path)
     if row is None or place is None:
         return
     account = SeriesAccount(*row)
@@ -100,27 +149,21 @@ def gaps_left(
 
 
 def due_span(series: Series, place: Span, account: SeriesAccount, reached_ms: int) -> Span | None:
-    """Return the due candles of a series that live in one file; None if there are none.
+    """Return the due candles of a series that belong into one file; None if there are none.
 
     Args:
-      series: whose.
+      series: of the file.
       place: of the file, as `Layout.place` gives it.
-      account: as it is stored.
+      account: of the series, as the journal has it.
       reached_ms: the end of the newest candle that was merged by this process. The stored
         watermark may lag by minutes, and candles behind it were in the file that is lost.
     """
     until_ms = account.watermark_ms
     if account.retired_ms is None:
         until_ms = max(until_ms, reached_ms)
-    from_ms = _first_open_ms(series, max(place.from_ms, account.first_ms))
-    to_ms = _first_open_ms(series, min(place.to_ms, until_ms))
+    from_ms = series.interval.next_open_time_ms(max(place.from_ms, account.first_ms))
+    to_ms = series.interval.next_open_time_ms(min(place.to_ms, until_ms))
     return Span(from_ms, to_ms) if from_ms < to_ms else None
-
-
-def _first_open_ms(series: Series, time_ms: int) -> int:
-    """The first open time that is not before this moment."""
-    open_ms = series.interval.open_time_ms(time_ms)
-    return open_ms if open_ms == time_ms else series.interval.end_time_ms(open_ms)
 
 
 def log_lost(lost: Iterable[LostCandles]) -> int:

@@ -1,4 +1,4 @@
-"""File names are UTF-8, whatever the locale.
+"""Spell file names in UTF-8, whatever the locale is.
 
 Python spells names in the locale's encoding (PEP 383). Under a Latin-1 locale, no file could be
 named after a Chinese symbol. Under GB18030, other programs would not find the file. So each name
@@ -29,11 +29,11 @@ def text_of(path: str | os.PathLike[str]) -> str:
 def folder_path(path: str | os.PathLike[str]) -> Path:
     """Return the path that a caller means, with `~` expanded.
 
-    A caller's path can be spelled by Python, as `os.listdir` spells it, or be text. Where the two
-    differ, take the one that exists; if neither exists, prefer Python's spelling.
+    A caller's path can be spelled as `os.listdir` spells it, or be text. If the two differ, take
+    the one that exists; if neither exists, take the spelling of `os.listdir`.
 
     Raises:
-      ConfigError: the path begins with `~` and the name of a user who does not exist, or can be
+      ConfigError: the path begins with `~` and the name of a user who does not exist, or it can be
         no path.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path

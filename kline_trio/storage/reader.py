@@ -1,8 +1,8 @@
-"""Candles as a DataFrame: the journal and the Parquet files seen as one table."""
+"""Read candles as a DataFrame, an Arrow table or a Polars frame."""
 
 import os
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -11,26 +11,28 @@ import pyarrow as pa
 
 from kline_trio.candle import Series
 from kline_trio.errors import KlineTrioError
+from kline_trio.interval import Span
 from kline_trio.storage.arguments import (
     a_market,
     a_symbol,
     an_interval,
+    moment_ms,
     store_folder,
     texts,
     unknown_series,
 )
-from kline_trio.storage.catalog import last_end_ms, series
+from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, series, stored
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.missing import made_whole
-from kline_trio.storage.stored import EARLIEST_MS, LATEST_MS, stored_tables
-from kline_trio.storage.table import BEGIN, END, without_rows
+from kline_trio.storage.journal.ledger import State
+from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.table import BEGIN, END, begins_of, overlay, without_rows
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["last_end_ms", "moment_ms", "read", "series"]
+__all__ = ["read", "series"]
 
-
+_MOST_GAPS_SHOWN = 5
 _Moment = str | date | pd.Timestamp | None
 
 
@@ -91,7 +93,9 @@ def read(
     missing: Literal["keep", "raise", "null"] = "keep",
     result: Literal["pandas", "arrow", "polars"] = "pandas",
 ) -> "pd.DataFrame | pa.Table | pl.DataFrame":
-    """The stored candles with `start <= begin < end`, each once, those just accepted included.
+    """Return the stored candles with `start <= begin < end`, each once and in order of time.
+
+    Candles that a recorder has accepted and not yet merged into a file are among them.
 
     Args:
       path: the store's folder; `~` is expanded.
@@ -102,17 +106,17 @@ def read(
       end: exclusive; UTC if it names no zone. None: up to the newest.
       index: which end of the candle the index is: `candle_end_time` (exclusive, as in the files)
         or `candle_begin_time`; the other one is the first column. Both are in UTC.
-      symbols: several, instead of one: one long frame, by time and then by symbol, with a column
-        `symbol` before the others. A text is one symbol.
-      columns: which of the columns, besides the times; a text is one column. None: all.
-      missing: what to do about candles between the first and the last asked for that are not
-        there: `keep` leaves them out, `null` gives them a row without values, `raise` raises.
+      symbols: several symbols instead of one. The result is one long frame, by time and then by
+        symbol, with a column `symbol` before the others. A text is one symbol.
+      columns: which columns to return besides the times; a text is one column. None: all.
+      missing: what to do about missing candles between the first and the last asked for: `keep`
+        leaves them out, `null` gives each a row without values, `raise` raises an error.
       result: a pandas frame, or an Arrow table or a Polars frame, in which both times are columns.
 
     Raises:
-      KlineTrioError: there is no such folder, or it holds no candle of this series, or a file or
-        the journal cannot be read, or, if that is asked for, candles are missing; the text names
-        it.
+      KlineTrioError: there is no such folder; it holds no candle of a series; a file or the
+        journal cannot be read; or candles are missing and `missing` is `raise`. The text names
+        the folder, series, file or candles.
       ValueError: an argument is none of the above.
     """
     _check_choice("index", index, ("begin", "end"))
@@ -126,31 +130,17 @@ def read(
     if not names:
         raise ValueError("symbols is empty: name at least one symbol")
     market, interval = a_market(trade_type), an_interval(time_interval)
-    every = dict.fromkeys(Series(market, a_symbol(name), interval) for name in names)
+    wanted = dict.fromkeys(Series(market, a_symbol(name), interval) for name in names)
     chosen = None if columns is None else texts("columns", columns)
     store_path = store_folder(path)
-    with disk_errors(store_path):
-        found = stored_tables(
-            store_path,
-            every,
-            EARLIEST_MS if start_ms is None else start_ms,
-            LATEST_MS if end_ms is None else end_ms,
-        )
     tables = {}
-    for wanted, table in found.items():
-        if table is None:
-            _check_known(store_path, wanted)
-            table = without_rows(wanted)
-        if missing != "keep":
-            table = made_whole(
-                store_path, wanted, table, start_ms, end_ms, raises=missing == "raise"
-            )
-        tables[wanted.symbol] = _chosen(table, chosen)
-    if symbols is None:
-        [table] = tables.values()
-    else:
-        table = _long(tables)
-    return _as_asked(table, index, result)
+    for one, table in _tables(store_path, wanted, start_ms, end_ms).items():
+        if missing != "keep" and (gaps := _gaps(one, table, start_ms, end_ms)):
+            if missing == "raise":
+                raise _missing_candles(store_path, one, gaps)
+            table = _with_null_rows(one, table, gaps)
+        tables[one.symbol] = table if chosen is None else _with_columns(table, chosen)
+    return _as_result(tables.popitem()[1] if symbols is None else _long(tables), index, result)
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -158,16 +148,82 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
 
 
-def _chosen(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
-    if columns is None:
-        return table
-    unknown = [name for name in columns if name not in table.column_names]
+def _tables(
+    store_path: Path, wanted: Collection[Series], start_ms: int | None, end_ms: int | None
+) -> dict[Series, pa.Table]:
+    """Return the stored rows of each series; refuse a series that the store does not have."""
+    from_ms = EARLIEST_MS if start_ms is None else start_ms
+    to_ms = LATEST_MS if end_ms is None else end_ms
+    with disk_errors(store_path):
+        found = stored(store_path, wanted, from_ms, to_ms)
+    for one, look in found.items():
+        if look is None and one not in (known := series(store_path)):
+            raise unknown_series(store_path, str(one), list(map(str, known)))
+    return {one: look.table() if look else without_rows(one) for one, look in found.items()}
+
+
+def _gaps(wanted: Series, table: pa.Table, start_ms: int | None, end_ms: int | None) -> list[Span]:
+    """Return the candles that the table lacks from the first to the last that was asked for.
+
+    Args:
+      wanted: the table's series.
+      table: the stored rows, by begin.
+      start_ms: as asked for; None: from the first row on.
+      end_ms: as asked for, exclusive; None: up to the last row.
+    """
+    interval, begins = wanted.interval, begins_of(table)
+    if not begins and (start_ms is None or end_ms is None):
+        return []
+    from_ms = begins[0] if start_ms is None else interval.next_open_time_ms(start_ms)
+    if end_ms is None:
+        to_ms = interval.end_time_ms(begins[-1])
+    else:
+        to_ms = interval.next_open_time_ms(end_ms)
+    return list(interval.gaps(Span(from_ms, to_ms), begins)) if from_ms < to_ms else []
+
+
+def _with_null_rows(wanted: Series, table: pa.Table, gaps: Sequence[Span]) -> pa.Table:
+    """Return the table with a row without values for each missing candle."""
+    interval = wanted.interval
+    begins = [ms for gap in gaps for ms in interval.open_times_ms(gap)]
+    times = {BEGIN: begins, END: [interval.end_time_ms(ms) for ms in begins]}
+    columns = [
+        pa.array(times[field.name], pa.int64()).cast(field.type)
+        if field.name in times
+        else pa.nulls(len(begins), field.type)
+        for field in table.schema
+    ]
+    return overlay(table, pa.Table.from_arrays(columns, schema=table.schema))
+
+
+def _missing_candles(store_path: Path, wanted: Series, gaps: Sequence[Span]) -> KlineTrioError:
+    """Return the error that names the missing candles, with the reasons in the ledger."""
+    with disk_errors(store_path), journal_view(store_path) as journal:
+        ledger = [gap for gap in journal.gaps([wanted]) if gap.state is not State.FILLED]
+    lines = []
+    for gap in gaps[:_MOST_GAPS_SHOWN]:
+        reasons = sorted({str(one.reason) for one in ledger if one.span.common_with(gap)})
+        why = ", ".join(reasons) or "not in the ledger"
+        lines.append(f"{_time_text(gap.from_ms)} to {_time_text(gap.to_ms)} ({why})")
+    count = sum(wanted.interval.count(gap) for gap in gaps)
+    more = len(gaps) - _MOST_GAPS_SHOWN
+    end = f" and {more} more stretches" if more > 0 else ""
+    return KlineTrioError(f"{count:,} candles of {wanted} are missing: {'; '.join(lines)}{end}")
+
+
+def _time_text(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
+
+
+def _with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    unknown = [name for name in names if name not in table.column_names]
     if unknown:
         raise ValueError(f"no columns {unknown}; there are {', '.join(table.column_names)}")
-    return table.select(dict.fromkeys([BEGIN, *columns, END]))
+    return table.select(dict.fromkeys([BEGIN, *names, END]))
 
 
-def _long(tables: dict[str, pa.Table]) -> pa.Table:
+def _long(tables: Mapping[str, pa.Table]) -> pa.Table:
+    """Return the rows of all tables, with their symbols, by time and then by symbol."""
     pieces = [
         table.add_column(0, "symbol", pa.array([name] * table.num_rows, pa.string()))
         for name, table in tables.items()
@@ -177,7 +233,7 @@ def _long(tables: dict[str, pa.Table]) -> pa.Table:
     return whole.sort_by([(BEGIN, "ascending"), ("symbol", "ascending")])
 
 
-def _as_asked(
+def _as_result(
     table: pa.Table, index: Literal["begin", "end"], result: str
 ) -> "pd.DataFrame | pa.Table | pl.DataFrame":
     if result == "arrow":
@@ -194,31 +250,3 @@ def _as_asked(
     if index == "begin":
         frame = frame.reset_index().set_index(BEGIN)
     return frame
-
-
-def moment_ms(name: str, moment: str | date | pd.Timestamp) -> int:
-    """A date or a time in milliseconds, UTC if it names no zone.
-
-    Raises:
-      ValueError: it is none; the text calls it by the name.
-    """
-    if not isinstance(moment, str | date):
-        # A bare number could be seconds, milliseconds or nanoseconds.
-        raise ValueError(f"{name} is a date, a datetime or a text, not {moment!r}")
-    try:
-        stamp = pd.Timestamp(moment)
-    except ValueError as error:
-        raise ValueError(f"{name} is no date or time: {moment!r}") from error
-    if pd.isna(stamp):
-        raise ValueError(f"{name} is no date or time: {moment!r}")
-    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
-    if stamp.unit in ("us", "ns"):
-        # The first whole millisecond that is not before it, which is right for both bounds.
-        stamp = stamp.ceil("ms")
-    return int(stamp.as_unit("ms").to_datetime64().astype("int64"))
-
-
-def _check_known(store_path: Path, wanted: Series) -> None:
-    known = [str(other) for other in series(store_path)]
-    if str(wanted) not in known:
-        raise unknown_series(store_path, str(wanted), known)

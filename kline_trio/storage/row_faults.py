@@ -1,30 +1,26 @@
-"""What can be wrong with rows of candles, by the rows alone."""
+"""Find rows that can be no candles: the rules of `candle` and the calendar, for whole columns."""
 
-from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.storage.table import BEGIN, END
+from kline_trio.candle import MAX_TIME_MS, NEGATIVE, NOT_FINITE, NUMBERS, PRICE_ORDER, Series
+from kline_trio.interval import Interval
+from kline_trio.storage.table import BEGIN, END, values_of
 
-__all__ = ["Fault", "begins_ms", "row_faults"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
-_Numbers = npt.NDArray[np.float64]
-_Times = npt.NDArray[np.int64]
-_Mask = npt.NDArray[np.bool_]
+    from numpy.typing import NDArray
+
+__all__ = ["Fault", "broken_rules", "end_times_ms", "is_on_grid", "is_possible_time", "row_faults"]
 
 _MOST_ROWS_A_KIND = 5
-"""How many rows are named that have the same thing wrong with them; the rest is counted."""
-_PRICES = ("open", "high", "low", "close")
-_VOLUMES = (
-    "volume",
-    "quote_volume",
-    "taker_buy_base_asset_volume",
-    "taker_buy_quote_asset_volume",
-)
+"""How many rows with the same fault are named; the others are counted."""
 
 
 @attrs.frozen
@@ -35,77 +31,92 @@ class Fault:
     row: int | None = None
     """Counted from 0; None for the file as a whole."""
     begin_time_ms: int | None = None
-    """The row's."""
-
-
-def begins_ms(table: pa.Table) -> _Times:
-    """When each row begins; none of them may be empty."""
-    return _times(table, BEGIN)
+    """The row's open time."""
 
 
 def row_faults(
     table: pa.Table, owner: Series, first_row: int, earlier_ms: int | None
 ) -> list[Fault]:
-    """Everything that is wrong with the rows, by the calendar and by what a candle is.
+    """Return everything that is wrong with rows, by the calendar and by the rules of a candle.
 
     Args:
       table: with the columns of `schema(owner)`.
-      owner: whose candles they are.
+      owner: the series of the candles.
       first_row: how many rows of the file come before the table's.
-      earlier_ms: the begin of the row before; None if there is none.
+      earlier_ms: the open time of the row before; None if there is none.
     """
     if not table.num_rows:
         return []
     for name in table.column_names:
         if table[name].null_count:
             return [Fault(f"{name} has {table[name].null_count:,} empty values")]
-    begins, ends = _times(table, BEGIN), _times(table, END)
+    columns = {name: values_of(table[name]) for name in table.column_names}
     faults = []
-    for what, mask in _masks(table, owner, begins, ends, earlier_ms):
+    for what, mask in _problems(columns, owner, earlier_ms):
         rows = np.flatnonzero(mask)
         faults += [
-            Fault(what, first_row + int(row), int(begins[row])) for row in rows[:_MOST_ROWS_A_KIND]
+            Fault(what, first_row + int(row), int(columns[BEGIN][row]))
+            for row in rows[:_MOST_ROWS_A_KIND]
         ]
         if len(rows) > _MOST_ROWS_A_KIND:
             faults.append(Fault(f"{what}: {len(rows) - _MOST_ROWS_A_KIND:,} rows more"))
     return faults
 
 
-def _times(table: pa.Table, name: str) -> _Times:
-    times: _Times = table[name].to_numpy().astype("datetime64[ms]").astype(np.int64)
-    return times
-
-
-def _masks(
-    table: pa.Table, owner: Series, begins: _Times, ends: _Times, earlier_ms: int | None
-) -> Iterator[tuple[str, _Mask]]:
-    """Each thing that can be wrong with a row, and the rows that it is wrong with."""
+def _problems(
+    columns: "Mapping[str, NDArray[Any]]", owner: Series, earlier_ms: int | None
+) -> "Iterator[tuple[str, NDArray[np.bool_]]]":
+    """Give each thing that can be wrong with a row, and which rows have it."""
+    begins = columns[BEGIN]
     first = begins[0] - 1 if earlier_ms is None else earlier_ms
     earlier = np.concatenate(([first], begins[:-1]))
     yield "is there twice", begins == earlier
     yield "is not in order", begins < earlier
-    possible = (begins >= 0) & (begins < MAX_TIME_MS)
+    possible, on_grid = is_possible_time(begins), is_on_grid(begins, owner.interval)
     yield "is of a time that cannot be", ~possible
-    opens, wanted_ends = _calendar(owner, np.where(possible, begins, 0))
-    yield f"does not begin on the grid of {owner.time_interval}", possible & (begins != opens)
-    yield f"does not end {owner.time_interval} after its begin", possible & (ends != wanted_ends)
-    numbers: dict[str, _Numbers] = {name: table[name].to_numpy() for name in (*_PRICES, *_VOLUMES)}
-    finite = np.logical_and.reduce([np.isfinite(values) for values in numbers.values()])
-    yield "has a number that is none", ~finite
-    negative = np.logical_or.reduce([values < 0 for values in numbers.values()])
-    yield "has a negative number", negative | (table["trade_num"].to_numpy() < 0)
-    lowest = np.minimum(numbers["open"], numbers["close"])
-    highest = np.maximum(numbers["open"], numbers["close"])
-    yield "has a low above its open or close", numbers["low"] > lowest
-    yield "has a high below its open or close", numbers["high"] < highest
+    yield f"does not begin on the grid of {owner.time_interval}", possible & ~on_grid
+    wrong_end = columns[END] != end_times_ms(begins, owner.interval)
+    yield f"does not end {owner.time_interval} after its begin", possible & wrong_end
+    for problem, broken in broken_rules(columns):
+        yield f"has {problem}", broken
 
 
-def _calendar(owner: Series, begins: _Times) -> tuple[_Times, _Times]:
-    """The open time of the candle that covers each moment, and the end that it should have."""
-    interval = owner.interval
+def broken_rules(
+    columns: "Mapping[str, NDArray[Any]]",
+) -> "Iterator[tuple[str, NDArray[np.bool_]]]":
+    """Give each rule that the numbers of a candle can break, and which rows break it.
+
+    Where a number is not finite, what the other rules say of the row is worth nothing.
+    """
+    yield NOT_FINITE, _any(~np.isfinite(columns[name]) for name in NUMBERS)
+    yield NEGATIVE, _any(columns[name] < 0 for name in (*NUMBERS, "trade_num"))
+    for problem, pairs in PRICE_ORDER.items():
+        yield problem, _any(columns[lesser] > columns[greater] for lesser, greater in pairs)
+
+
+def _any(masks: "Iterable[NDArray[np.bool_]]") -> "NDArray[np.bool_]":
+    return reduce(or_, masks)
+
+
+def is_possible_time(begins: "NDArray[np.int64]") -> "NDArray[np.bool_]":
+    """Return which open times the calendar reaches."""
+    return (begins >= 0) & (begins < MAX_TIME_MS)
+
+
+def is_on_grid(begins: "NDArray[np.int64]", interval: Interval) -> "NDArray[np.bool_]":
+    """Return which times are open times of an interval."""
+    possible = is_possible_time(begins)
     if interval.duration_ms is not None:
-        opens = begins - (begins - interval.phase_ms) % interval.duration_ms
-        return opens, begins + interval.duration_ms
-    months = [interval.open_time_ms(int(begin)) for begin in begins]
-    ends = [interval.end_time_ms(int(begin)) for begin in begins]
-    return np.array(months, np.int64), np.array(ends, np.int64)
+        on_grid: NDArray[np.bool_] = (begins - interval.phase_ms) % interval.duration_ms == 0
+        return possible & on_grid
+    # Months, of which there are few.
+    times = zip(begins.tolist(), possible.tolist(), strict=True)
+    return np.array([fine and interval.is_open_time(ms) for ms, fine in times], np.bool_)
+
+
+def end_times_ms(begins: "NDArray[np.int64]", interval: Interval) -> "NDArray[np.int64]":
+    """Return the end of the candle that opens at each time; of an impossible time, any."""
+    if interval.duration_ms is not None:
+        return begins + interval.duration_ms
+    ends = [interval.end_time_ms(ms) if 0 <= ms < MAX_TIME_MS else ms for ms in begins.tolist()]
+    return np.array(ends, np.int64)

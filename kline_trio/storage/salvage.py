@@ -1,6 +1,6 @@
-"""A damaged journal: its readable rows go on in a new one, and it is kept for people to look at.
+"""Replace a damaged journal by a new one with its readable rows, and keep the damaged one.
 
-Every step can be cut off and is taken up by the next start: the new journal is whole and durable
+A kill at any step does no harm, and the next start goes on: the new journal is whole and durable
 under a name of its own before the damaged one is moved, and takes its name last.
 """
 
@@ -34,7 +34,7 @@ from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
 from kline_trio.storage.paths import journal_path, new_quarantine, recovered_path, scratch
 
-__all__ = ["close_journal", "finish_salvage", "open_journal", "salvage_journal"]
+__all__ = ["close_journal", "open_journal"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _LABEL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def open_journal(store_path: Path) -> Journal:
-    """Opens the store's journal; what can be read of a damaged one goes on in a new one.
+    """Open the store's journal. If it is damaged, replace it by one with its readable rows.
 
     Raises:
       ConfigError: a newer kline_trio wrote it.
@@ -56,26 +56,26 @@ def open_journal(store_path: Path) -> Journal:
     """
     path = journal_path(store_path)
     with disk_errors(path):
-        finish_salvage(store_path)
+        _finish_salvage(store_path)
     try:
         with disk_errors(path):
             return Journal.open(path)
     except DamagedError as error:
         with disk_errors(path):
-            if not path.is_file():
+            if path.is_file():
+                rescued, aside = _salvage(store_path)
+                logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
+            else:
                 aside = new_quarantine(store_path)
                 _set_parts_aside(path, aside)
                 logger.error("%s; moved to %s, a new one begins", error, aside)
-                return Journal.open(path)
-            rescued, aside = salvage_journal(store_path)
-            logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
             return Journal.open(path)
 
 
 def close_journal(journal: Journal, store_path: Path) -> None:
-    """Closes the journal; one whose file was deleted or replaced meanwhile is written anew.
+    """Close the journal. If its file was deleted or replaced meanwhile, write the file anew.
 
-    The file that stands in its place goes to the quarantine.
+    A file that stands in its place is moved to the quarantine.
 
     Raises:
       DiskError: the disk refused.
@@ -90,13 +90,13 @@ def close_journal(journal: Journal, store_path: Path) -> None:
             journal.close()
         if is_taken_away:
             journal.file.remove_beside()
-            aside = finish_salvage(store_path)
+            aside = _finish_salvage(store_path)
             left = f"; what stood there is in {aside}" if any(aside.glob("*")) else ""
             logger.error("%s was taken away; all that it held was written anew%s", path, left)
 
 
 def _write_anew(journal: Journal, store_path: Path) -> None:
-    """Makes a recovered journal of an open one, for `finish_salvage` to put into place."""
+    """Copy an open journal to the recovered one, which `_finish_salvage` puts into place."""
     made = scratch(store_path) / "recovered.sqlite"
     make_folders(made.parent)
     _unlink_all(made)
@@ -111,11 +111,11 @@ def _name_recovered(made: Path, store_path: Path) -> None:
     sync_folder(recovered_path(store_path).parent)
 
 
-def salvage_journal(store_path: Path) -> tuple[int, Path]:
-    """Puts a new journal with all readable rows in the place of the damaged one.
+def _salvage(store_path: Path) -> tuple[int, Path]:
+    """Put a new journal with all readable rows in the place of the damaged one.
 
     Returns:
-      how many candles were taken over, and the folder that the damaged journal is in.
+      how many candles the new one has, and the folder that the damaged journal is in.
 
     Raises:
       OSError: the disk refused; the damaged journal is untouched, or the next start goes on.
@@ -130,22 +130,22 @@ def salvage_journal(store_path: Path) -> tuple[int, Path]:
             candles = _candles(damaged, series_id, one)
             _take_over(journal, one, candles)
             rescued += len(candles)
-        for path, series_id, *numbers in _readable(damaged, _FILES, ()):
+        for path, series_id, *numbers in _readable(damaged, _FILES):
             if series_id in series and isinstance(path, str):
                 merged = FileEntry(PurePosixPath(disk_name(path)), series[series_id], *numbers)
                 journal.list_file(merged)
         journal.settle(_absences(damaged, series), {})
-        for (layout,) in _readable(damaged, "SELECT layout FROM state", ()):
-            if isinstance(layout, str) and _is_layout(layout):
-                journal.remember_layout(layout)
-        # The file is about to be moved without its WAL, and closing does not tell what it left.
+        for (layout,) in _readable(damaged, "SELECT layout FROM state"):
+            with contextlib.suppress(ValueError, TypeError):
+                journal.remember_layout(Layout(layout).template)
+        # The file is about to be moved without its WAL, and closing may leave the WAL behind.
         journal.fold_in()
     _name_recovered(made, store_path)
-    return rescued, finish_salvage(store_path)
+    return rescued, _finish_salvage(store_path)
 
 
-def finish_salvage(store_path: Path) -> Path:
-    """Moves a damaged journal away whose rows are in the recovered one, which takes its place.
+def _finish_salvage(store_path: Path) -> Path:
+    """If there is a recovered journal, move the damaged one away and put it in its place.
 
     Returns:
       the folder that the damaged journal is in.
@@ -169,7 +169,7 @@ def _set_parts_aside(journal: Path, quarantine: Path) -> None:
 
 @contextlib.contextmanager
 def _copy_opened(store_path: Path) -> Iterator[sqlite3.Connection]:
-    """A copy, since SQLite would fold the WAL into the damaged original."""
+    """Open a copy, since SQLite would fold the WAL into the damaged original."""
     journal = journal_path(store_path)
     copy = scratch(store_path) / "damaged.sqlite"
     _unlink_all(copy)
@@ -192,7 +192,7 @@ def _unlink_all(path: Path) -> None:
 
 def _series(damaged: sqlite3.Connection) -> Iterator[tuple[int, Series]]:
     sql = "SELECT id, trade_type, symbol, time_interval FROM series"
-    for series_id, *names in _readable(damaged, sql, ()):
+    for series_id, *names in _readable(damaged, sql):
         with contextlib.suppress(ValueError, TypeError):
             yield series_id, Series(*names)
 
@@ -200,14 +200,14 @@ def _series(damaged: sqlite3.Connection) -> Iterator[tuple[int, Series]]:
 def _candles(
     damaged: sqlite3.Connection, series_id: int, series: Series
 ) -> list[tuple[Source, Candle]]:
-    """The readable rows of a series: a damaged page ends the walk from either side."""
-    columns = {row[1] for row in _readable(damaged, "PRAGMA table_info(candle)", ())}
+    """Return the readable rows of a series. A damaged page ends the walk from either side."""
+    columns = {row[1] for row in _readable(damaged, "PRAGMA table_info(candle)")}
     # Before version 3 there was the stream only.
     origin_column = "origin" if "origin" in columns else "'stream'"
     found: dict[int, tuple[Source, Candle]] = {}
     for direction in ("ASC", "DESC"):
         sql = _ONE_WAY.format(origin_column, direction)
-        for origin, *values in _readable(damaged, sql, (series_id,)):
+        for origin, *values in _readable(damaged, sql, series_id):
             candle = Candle(*values)
             if candle.is_possible(series.interval) and origin in _ORIGINS:
                 found.setdefault(candle.open_time_ms, (Source(origin), candle))
@@ -215,7 +215,7 @@ def _candles(
 
 
 def _take_over(journal: Journal, series: Series, candles: Sequence[tuple[Source, Candle]]) -> None:
-    """Puts candles into a new journal; what only filled gaps still replaces nothing."""
+    """Put candles into a new journal, so that those that only filled gaps replace nothing."""
     for origin in Source:
         mine = tuple(candle for one, candle in candles if one is origin)
         if mine and origin.replaces:
@@ -226,39 +226,28 @@ def _take_over(journal: Journal, series: Series, candles: Sequence[tuple[Source,
 
 
 def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iterator[Gap]:
-    """The ledger; up to where it is whole, the next start finds by the files."""
-    for series_id, from_ms, to_ms, seen_ms, reason, state, asked, by in _readable(
-        damaged, "SELECT * FROM absence", ()
+    """Give the readable gaps. The next start finds by the files up to where the ledger is whole."""
+    for series_id, *times_ms, reason, state, asked, by in _readable(
+        damaged, "SELECT * FROM absence"
     ):
-        numbers = (from_ms, to_ms, seen_ms, asked)
-        if series_id in series and all(isinstance(number, int) for number in numbers):
+        if series_id in series and all(isinstance(number, int) for number in (*times_ms, asked)):
+            from_ms, to_ms, seen_ms = times_ms
             one = series[series_id]
-            interval = one.interval
-            on_grid = interval.is_open_time(from_ms) and interval.is_open_time(to_ms)
+            on_grid = one.interval.is_open_time(from_ms) and one.interval.is_open_time(to_ms)
             with contextlib.suppress(ValueError):
-                told = (Reason(reason), State(state), asked, Source(by) if by else None)
+                rest = (Reason(reason), State(state), asked, Source(by) if by else None)
                 if on_grid and 0 <= from_ms < to_ms < MAX_TIME_MS:
-                    yield Gap(one, Span(from_ms, to_ms), seen_ms, *told)
+                    yield Gap(one, Span(from_ms, to_ms), seen_ms, *rest)
 
 
-def _is_layout(template: str) -> bool:
-    try:
-        Layout(template)
-    except ValueError:
-        return False
-    return True
-
-
-def _readable(
-    damaged: sqlite3.Connection, sql: str, values: tuple[int, ...]
-) -> Iterator[tuple[Any, ...]]:
-    """The rows up to where the damage begins; a disk that refuses is no damage, and raises."""
+def _readable(damaged: sqlite3.Connection, sql: str, *values: int) -> Iterator[tuple[Any, ...]]:
+    """Give the rows up to where the damage begins. If the disk refuses, raise."""
     try:
         yield from damaged.execute(sql, values)
     except (UnicodeDecodeError, OverflowError):
         pass
     except sqlite3.Error as error:
-        # A plain error is a table that is not there, or a text that is none.
+        # A plain error is a missing table, or text that is not UTF-8.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code != sqlite3.SQLITE_ERROR and not is_damage(error):
             raise

@@ -1,4 +1,4 @@
-"""How complete a store is, series by series, measured against the exchange's time of now."""
+"""Measure how complete a store is, series by series, by the exchange's present time."""
 
 import contextlib
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import Series
-from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
+from kline_trio.spans import common
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.holes import Holdings, common, holdings
-from kline_trio.storage.journal.ledger import State
+from kline_trio.storage.holdings import Holdings, holdings
+from kline_trio.storage.journal.ledger import SeriesAccount, State
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import lock_path
 
@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_GRACE_MS", "Clock", "RecorderState", "SeriesStatus", "StoreS
 
 DEFAULT_GRACE_MS = 5_000
 _LATE_MS = 45_000
-"""So far behind a connection may be until the recorder names what it has not brought."""
+"""How far behind a connection may be before the recorder names its missing candles."""
 _SILENT_MS = 150_000
 """Two heartbeats and a half: an exchange time that was not renewed for so long stands still."""
 _EARLIEST_MS = -(1 << 62)
@@ -30,12 +30,12 @@ _LOCKS = Path("/proc/locks")
 
 @attrs.frozen
 class Clock:
-    """What time it is on a market, and who says so."""
+    """The time of a market, and its source."""
 
     now_ms: int
     source: str
     grace_ms: int
-    """A candle that closed no longer ago than this is in flight."""
+    """A candle that closed no longer ago than this may not have come yet."""
 
 
 @attrs.frozen
@@ -43,9 +43,9 @@ class RecorderState:
     """Whether a recorder holds the store."""
 
     pid: int | None
-    """None: none runs."""
+    """None: no recorder runs."""
     heard_ms: int | None
-    """The local time of the last heartbeat, if there ever was one."""
+    """The local time of the last heartbeat; None: there was none."""
 
 
 @attrs.frozen
@@ -53,42 +53,57 @@ class SeriesStatus:
     """What a store has of one series."""
 
     series: Series
-    from_ms: int | None
-    """The begin of the first stored candle; None if none is."""
-    to_ms: int | None
-    """The end of the last stored candle, exclusive."""
-    rows: int
-    """Stored candles, each open time once."""
+    held: tuple[Span, ...]
+    """The stored candles, each once; in order, and no two spans touch."""
     due: int
     """How many candles there should be by now, from the first that counts."""
-    absent: dict[str, int]
-    """How many due candles are absent by the ledger, by reason; `pending` if still asked for."""
-    stored: int = 0
+    stored: int
     """How many due candles are stored."""
+    absent: dict[str, int]
+    """How many due candles the ledger has as absent, by reason; `pending` if still asked for."""
     unaccounted: int = 0
     """How many due candles after the watermark are neither stored nor in the ledger: no recorder
     has accounted for them yet."""
     holes: int = 0
     """The same before the watermark: these were lost in silence."""
-    watermark_ms: int | None = None
-    """Up to when a recorder has accounted for the series."""
+    account: SeriesAccount | None = None
+    """Up to where a recorder has accounted for the series."""
     clock: Clock | None = None
     """None: no exchange time is known, and due is counted up to the watermark."""
-    is_retired: bool = False
-    """It is recorded no more, and due up to its watermark only."""
-    is_unlisted: bool = False
-    """Its symbol is in no list of the exchange that a recorder has seen."""
-    meant: str | None = None
-    """The listed symbol most like it, of one that is not listed."""
+
+    @property
+    def rows(self) -> int:
+        """How many candles are stored."""
+        return sum(map(self.series.interval.count, self.held))
+
+    @property
+    def from_ms(self) -> int | None:
+        """The begin of the first stored candle; None if none is."""
+        return self.held[0].from_ms if self.held else None
+
+    @property
+    def to_ms(self) -> int | None:
+        """The end of the last stored candle, exclusive; None if none is."""
+        return self.held[-1].to_ms if self.held else None
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """The account's watermark."""
+        return None if self.account is None else self.account.watermark_ms
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the series is not recorded any more, and due up to its watermark only."""
+        return self.account is not None and self.account.retired_ms is not None
 
     @property
     def unexplained(self) -> int:
-        """How far rows and absences are from what is due."""
+        """How many due candles are neither stored nor in the ledger."""
         return self.unaccounted + self.holes
 
     @property
     def complete_percent(self) -> float | None:
-        """How much of what is due is there; None if nothing is due yet."""
+        """The percentage of due candles that are stored; None if nothing is due yet."""
         return 100.0 * self.stored / self.due if self.due else None
 
     @property
@@ -101,7 +116,7 @@ class SeriesStatus:
 
 @attrs.frozen
 class StoreStatus:
-    """What a store has."""
+    """How complete a store is."""
 
     recorder: RecorderState
     clocks: dict[str, Clock]
@@ -117,7 +132,7 @@ class StoreStatus:
 
     @property
     def complete_percent(self) -> float | None:
-        """How much of what is due is there, of all series; None if nothing is due."""
+        """The percentage of due candles that are stored, of all series; None if none is due."""
         return 100.0 * sum(one.stored for one in self.series) / self.due if self.due else None
 
 
@@ -127,25 +142,22 @@ def status(
     grace_ms: int = DEFAULT_GRACE_MS,
     clocks: Mapping[str, Clock] | None = None,
 ) -> StoreStatus:
-    """How complete each series of the store is, also while a recorder writes it.
+    """Return how complete each series of the store is. A recorder may run meanwhile.
 
-    While a recorder runs, the exchange's time is the one that it kept last: never older than a
-    minute. While none runs, or an exchange tells it no time, the local time that has passed since
-    is added. Without any time, due is counted up to the watermark.
+    While a recorder runs, the exchange's time is the one that the recorder wrote last: it is never
+    older than a minute. If no recorder runs, or the recorder gets no time from the exchange, add
+    the local time that has passed since. Without any time, count due up to the watermark.
 
     Args:
       store_path: the store's folder.
-      local_ms: what time it is by the local clock.
+      local_ms: the time of the local clock.
       grace_ms: how long after its close a candle may take to come.
-      clocks: measure against these, of an earlier look; None: by the journal.
+      clocks: the times of the markets, from an earlier status; None: from the journal.
 
     Raises:
       KlineTrioError: the journal cannot be read, or the disk refuses.
     """
     damaged: list[str] = []
-
-    def tell(_: Path, error: DamagedError) -> None:
-        damaged.append(str(error))
 
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
@@ -157,7 +169,7 @@ def status(
                 name: _clock(*time, local_ms, grace_ms, is_running=recorder.pid is not None)
                 for name, time in times.items()
             }
-        found = holdings(store_path, tell)
+        found = holdings(store_path, lambda _, error: damaged.append(str(error)))
     return StoreStatus(
         recorder,
         dict(clocks),
@@ -167,9 +179,9 @@ def status(
 
 
 def _clock(
-    exchange_ms: int, told_ms: int, local_ms: int, grace_ms: int, *, is_running: bool
+    exchange_ms: int, kept_ms: int, local_ms: int, grace_ms: int, *, is_running: bool
 ) -> Clock:
-    passed_ms = max(0, local_ms - told_ms)
+    passed_ms = max(0, local_ms - kept_ms)
     if is_running and passed_ms <= _SILENT_MS:
         source = "the exchange's time, kept by the recorder less than a minute ago"
         return Clock(exchange_ms, source, max(grace_ms, _LATE_MS))
@@ -181,47 +193,35 @@ def _clock(
 
 
 def _status_of(one: Holdings, clock: Clock | None) -> SeriesStatus:
-    account = one.account
-    is_retired = account is not None and account.retired_ms is not None
-    until_ms = None
-    if account is not None and clock is not None and not is_retired:
+    account, until_ms = one.account, None
+    if account is not None and clock is not None and account.retired_ms is None:
         # A recorder that was killed may have written more than its last heartbeat tells.
         until_ms = max(account.watermark_ms, clock.now_ms - clock.grace_ms)
     due = one.due(until_ms)
     reasons: dict[str, list[Span]] = {}
-    for absence in one.absences:
-        reason = str(absence.state if absence.state is State.PENDING else absence.reason)
-        reasons.setdefault(reason, []).append(absence.span)
+    for gap in one.absences:
+        reason = str(gap.state if gap.state is State.PENDING else gap.reason)
+        reasons.setdefault(reason, []).append(gap.span)
     absent = {}
     for reason, spans in reasons.items():
         named = list(common(spans, due))
-        # What came since the ledger was read is stored.
-        absent[reason] = one.count(named) - one.count(common(named, one.rows))
-    missing = one.missing(until_ms)
-    watermark_ms = account.watermark_ms if account is not None else _EARLIEST_MS
-    holes = one.count(common(missing, [Span(_EARLIEST_MS, watermark_ms)])) if missing else 0
+        # A candle that came since the ledger was read is stored.
+        if count := one.count(named) - one.count(common(named, one.rows)):
+            absent[reason] = count
+    missing, holes = one.missing(until_ms), 0
+    if account is not None and missing:
+        holes = one.count(common(missing, [Span(_EARLIEST_MS, account.watermark_ms)]))
+    unaccounted, stored = one.count(missing) - holes, one.count(common(one.rows, due))
     return SeriesStatus(
-        one.series,
-        one.rows[0].from_ms if one.rows else None,
-        one.rows[-1].to_ms if one.rows else None,
-        one.count(one.rows),
-        one.count(due),
-        {reason: count for reason, count in absent.items() if count},
-        one.count(common(one.rows, due)),
-        one.count(missing) - holes,
-        holes,
-        account.watermark_ms if account is not None else None,
-        clock,
-        is_retired,
+        one.series, one.rows, one.count(due), stored, absent, unaccounted, holes, account, clock
     )
 
 
 def _runs(store_path: Path, pid: int | None) -> bool:
     """Whether the recorder with this pid is alive, and holds the store.
 
-    The lock itself is not asked for: that would keep out a recorder that starts just now. Where
-    the system lists its locks, the list is looked at: after a crash another process may have
-    the pid.
+    Do not take the lock: that would keep out a recorder that starts just now. If the system lists
+    its locks, look for the store's: after a crash another process may have the pid.
     """
     lock = lock_path(store_path)
     try:

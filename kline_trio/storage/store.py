@@ -13,9 +13,9 @@ import pyarrow as pa
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import changed_files, held_spans, stored_spans
-from kline_trio.storage.coverage import write_coverage
-from kline_trio.storage.damage import ChangedFile
+from kline_trio.storage.catalog import held_spans, stored_spans
+from kline_trio.storage.check import settle_layout
+from kline_trio.storage.damage import ChangedFile, changed_files
 from kline_trio.storage.disk import (
     disk_errors,
     free_bytes,
@@ -29,9 +29,9 @@ from kline_trio.storage.held import StoreLock
 from kline_trio.storage.journal.manifest import FileEntry, Totals
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.layout_check import settle_layout
 from kline_trio.storage.parquet import Changes, FileMerge, by_file, perform, rewrite_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
+from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.salvage import close_journal, open_journal
 
 __all__ = ["DiskSpace", "Store"]

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from kline_trio.candle import Series
 from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import foreign_only, last_end_ms, log_damage
+from kline_trio.storage.catalog import foreign_only, last_end_ms, log_damage, stored
 from kline_trio.storage.disk import disk_errors, make_folders, sync_folder
 from kline_trio.storage.held import lock_folder
 from kline_trio.storage.journal.ledger import Gap, Reason, Revision, SeriesAccount, State
@@ -27,7 +27,6 @@ from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import by_file
 from kline_trio.storage.paths import HOUSE
 from kline_trio.storage.store import Store
-from kline_trio.storage.stored import stored
 from kline_trio.storage.table import BEGIN, END, begins_of, overlay, without_rows
 from kline_trio.storage.universe import UniverseFile, unite_universes
 

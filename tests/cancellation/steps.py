@@ -21,8 +21,8 @@ from kline_trio.candle import Candle, Series
 from kline_trio.config import Config
 from kline_trio.interval import Span
 from kline_trio.recorder.supervisor import open_recorder
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.journal.ledger import Reason, State
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from tests.builders import truth
 from tests.cancellation.lives import (

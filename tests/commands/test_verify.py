@@ -23,8 +23,8 @@ from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import QuietStretch, RestFault, WrongRows
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import summed_mismatches
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from tests.builders import COIN, DAY_MS, ETH, MINUTE_MS, SPOT, START_MS, patterns, truth
 from tests.storage.support import merge_all, open_store, receive
@@ -325,7 +325,7 @@ _FILE_FAULTS = {
     "not what its CHECKSUM says": (".CHECKSUM", 200, b"0" * 64),
     "no zip file that can be read": ("", 200, b"PK no zip file"),
     "no CSV of candles": ("", 200, zipped(b"candles\nup,down\n")),
-    "1 rows were passed over: a row with a negative number": (
+    "1 rows were passed over: a negative number": (
         "",
         200,
         zipped(f"{BEGIN_MS},1,1,1,1,-1,{BEGIN_MS + 59_999},0,0,0,0,0\n".encode()),

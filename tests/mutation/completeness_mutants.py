@@ -8,7 +8,7 @@ _ARCHIVE = "recorder/test_completing.py"
 _AUDITOR = "recorder/test_auditor.py"
 _FILLER = "recorder/test_gap_filler.py"
 _MERGER = "recorder/test_merger.py"
-_QUIET = "storage/test_quiet.py"
+_QUIET = "storage/test_archive_rows.py"
 _SOURCE = "recorder/test_rest_source.py"
 _STATE = "recorder/test_series_state.py"
 
@@ -378,14 +378,14 @@ COMPLETENESS = (
     ),
     Mutant(
         "a file that is flat from end to end is believed",
-        "storage/quiet.py",
+        "storage/archive_rows.py",
         "expected = np.where(rows_around > 0, trades_around * lengths / rows_around, np.inf)",
         "expected = np.where(rows_around > 0, trades_around * lengths / rows_around, 0.0)",
         f"{_QUIET}::test_where_all_is_flat_nothing_speaks_for_it",
     ),
     Mutant(
         "a long night is judged by its first and last minutes",
-        "storage/quiet.py",
+        "storage/archive_rows.py",
         "reach = np.maximum(lengths, _LEAST_ROWS_AROUND)",
         "reach = np.minimum(lengths, 1)",
         f"{_QUIET}::test_the_quiet_of_an_illiquid_symbol_is_harmless",

@@ -37,22 +37,21 @@ ROWS = (
     Mutant(
         "a row of another interval is taken",
         "storage/archive_rows.py",
-        'yield "a row of another interval", columns[END] < _ends_ms(begins, series)',
+        'yield "a row of another interval", columns[END] >= end_times_ms(begins, interval)',
         "",
         _BAD_ROW,
     ),
     Mutant(
         "an infinite price is taken",
-        "storage/archive_rows.py",
-        'yield "a row with a number that is none", _all(np.isfinite(column) for column in numbers)',
+        "storage/row_faults.py",
+        "yield NOT_FINITE, _any(~np.isfinite(columns[name]) for name in NUMBERS)",
         "",
         _BAD_ROW,
     ),
     Mutant(
         "a price that moves without a trade is taken",
         "storage/archive_rows.py",
-        'yield "a row without trades whose price moves",'
-        ' (columns["trade_num"] > 0) | (low == high)',
+        'yield "a row without trades whose price moves", (columns["trade_num"] <= 0) & moves',
         "",
         _BAD_ROW,
     ),
@@ -80,16 +79,15 @@ ROWS = (
     ),
     Mutant(
         "a low above the close is no fault",
-        "storage/row_faults.py",
-        'lowest = np.minimum(numbers["open"], numbers["close"])',
-        'lowest = np.maximum(numbers["open"], numbers["close"])',
+        "candle.py",
+        '"a low above the open or the close": (("low", "open"), ("low", "close")),',
+        '"a low above the open or the close": (("low", "open"),),',
         f"{_CHECK}::test_a_wrong_row_is_named",
     ),
     Mutant(
         "a wrong end is no fault",
         "storage/row_faults.py",
-        'yield f"does not end {owner.time_interval} after its begin", '
-        "possible & (ends != wanted_ends)",
+        'yield f"does not end {owner.time_interval} after its begin", possible & wrong_end',
         "",
         f"{_CHECK}::test_a_wrong_end_is_named",
     ),

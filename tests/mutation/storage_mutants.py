@@ -18,7 +18,7 @@ _DISK = "storage/test_disk.py"
 _FILES = "storage/test_files.py"
 _DAMAGE = "storage/test_damage.py"
 _HELD = "storage/test_held.py"
-_COMPARISON = "storage/test_ledger_comparison.py"
+_COMPARISON = "storage/test_holdings.py"
 
 STORAGE = (
     # Files that are held open
@@ -340,7 +340,7 @@ STORAGE = (
     ),
     Mutant(
         "candles of files that stay closed count as missing",
-        "storage/ledger_comparison.py",
+        "storage/holdings.py",
         "return [attrs.evolve(look, account=None) for look in looks]",
         "return looks",
         f"{_COMPARISON}::test_a_later_look_is_only_at_files_with_pending_candles",
@@ -447,21 +447,21 @@ STORAGE = (
     # Reading
     Mutant(
         "a row group that ends with the first moment is left out",
-        "storage/stored.py",
+        "storage/catalog.py",
         "if first_ms < end_ms and last_ms >= start_ms:",
         "if first_ms < end_ms and last_ms > start_ms:",
         f"{_READER}::test_the_last_candle_of_a_file_is_found_by_its_own_time",
     ),
     Mutant(
         "the file wins over the journal",
-        "storage/stored.py",
+        "storage/catalog.py",
         "return overlay(filled, self.replacing)",
         "return overlay(self.replacing, filled)",
         f"{_READER}::test_the_journal_wins_over_the_file",
     ),
     Mutant(
         "files are looked at before the journal",
-        "storage/stored.py",
+        "storage/catalog.py",
         "with journal_view(store_path) as journal:\n"
         "waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}\n"
         "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
@@ -478,14 +478,14 @@ STORAGE = (
     ),
     Mutant(
         "the ledger of an unknown series is empty",
-        "storage/coverage.py",
+        "storage/reports.py",
         'if "symbol" in wanted and frame.empty:',
         "if False:",
-        "storage/test_coverage.py::test_coverage_of_one_series_only",
+        "storage/test_reports.py::test_coverage_of_one_series_only",
     ),
     Mutant(
         "a moment between two milliseconds is rounded down",
-        "storage/reader.py",
+        "storage/arguments.py",
         'stamp = stamp.ceil("ms")',
         'stamp = stamp.floor("ms")',
         f"{_READER}::test_start_is_inclusive_and_end_is_not_and_naive_times_are_utc",

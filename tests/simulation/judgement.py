@@ -11,9 +11,9 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Span
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.market import Market
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.status import SeriesStatus
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
 from kline_trio.storage.universe import UniverseFile
 from tests.builders import truth

@@ -80,8 +80,12 @@ def row(minute: int, **changes: Any) -> Candle:  # noqa: ANN401 - of Candle
         ([row(0), row(1, low=4.95, close=4.9)], "has a low above", 1),
         ([row(0), row(1), row(2, high=4.9)], "has a high below", 2),
         ([row(0), row(1), row(2, high=5.05, close=5.1)], "has a high below", 2),
-        ([row(0), row(1, volume=float("nan"))], "has a number that is none", 1),
-        ([row(0), row(1, close=float("inf"), high=float("inf"))], "has a number that is none", 1),
+        ([row(0), row(1, volume=float("nan"))], "is not finite", 1),
+        (
+            [row(0), row(1, close=float("inf"), high=float("inf"))],
+            "has a number that is not finite",
+            1,
+        ),
         ([row(0), row(1, quote_volume=-1.0)], "has a negative number", 1),
         ([row(0), row(1, trade_num=-1)], "has a negative number", 1),
     ],
@@ -402,8 +406,9 @@ def test_the_command_names_file_and_row_with_status_1(
 ) -> None:
     write_rows(tmp_path / NAME, BTC, [row(0), row(1, low=6.0)])
     assert main(["check", str(tmp_path)]) == 1
+    where = f"{tmp_path / NAME}: row 1 (2024-01-31 00:01:00+00:00)"
     assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path / NAME}: row 1 (2024-01-31 00:01:00+00:00): has a low above its open or close",
+        f"{where}: has a low above the open or the close",
         f"checked 1 files, 2 rows, {(tmp_path / NAME).stat().st_size:,} bytes: 1 faults",
     ]
 

@@ -18,7 +18,8 @@ from kline_trio.candle import Source
 from kline_trio.errors import DiskFullError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
-from kline_trio.storage import catalog, parquet
+from kline_trio.storage import catalog, damage, parquet
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.check import check
 from kline_trio.storage.damage import due_span
 from kline_trio.storage.disk import sync_file
@@ -28,7 +29,6 @@ from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import begins_of, table_of
 from tests.storage.support import (
     BTC,
@@ -365,7 +365,7 @@ def test_a_restored_backup_has_lost_nothing(
     store.close()
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     store = open_store(tmp_path / "b", MONTHS)
-    monkeypatch.setattr(catalog, "crc32_of", lambda _: pytest.fail("it is as long as it was"))
+    monkeypatch.setattr(damage, "crc32_of", lambda _: pytest.fail("it is as long as it was"))
     assert adopt(store) == 0
     assert store.journal.files() == before
     assert store.changed_files(store.journal.files()) == []

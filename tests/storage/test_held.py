@@ -13,7 +13,6 @@ import pytest
 
 from kline_trio.errors import DamagedError, DiskError, StoreInUseError
 from kline_trio.storage import held
-from kline_trio.storage.coverage import write_coverage
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import (
     HOUSE,
@@ -24,6 +23,7 @@ from kline_trio.storage.paths import (
     scratch,
 )
 from kline_trio.storage.reader import read
+from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.status import status
 from tests.storage.support import (
     BTC,

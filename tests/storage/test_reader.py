@@ -23,10 +23,9 @@ import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span
-from kline_trio.storage.catalog import first_stored_ms, last_end_ms
+from kline_trio.storage.catalog import first_stored_ms, last_end_ms, stored_table
 from kline_trio.storage.journal import schema
 from kline_trio.storage.journal.ledger import FetchResult
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import begins_of, table_of
 from tests.storage.support import (
     BTC,

@@ -15,7 +15,7 @@ from kline_trio.interval import Span
 from kline_trio.storage.damage import ChangedFile, LostCandles, gaps_left, log_lost
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.held import JournalFile
-from kline_trio.storage.holes import Holdings
+from kline_trio.storage.holdings import Holdings
 from kline_trio.storage.journal.ledger import (
     FetchResult,
     Gap,
@@ -430,9 +430,9 @@ class Journal:
         self, series: Series, path: PurePosixPath, held: Sequence[Span]
     ) -> tuple[LostCandles, ...]:
         """Add gaps for the due candles of a file that are neither in it nor in the journal."""
-        layout = Layout(self.layout() or DEFAULT_LAYOUT)
+        place = Layout(self.layout() or DEFAULT_LAYOUT).place(series, path)
         series_id, reached_ms = self._ids.make(series), self._reached_ms.get(series, 0)
-        gaps = gaps_left(self._connection, series, series_id, path, layout, held, reached_ms)
+        gaps = gaps_left(self._connection, series, series_id, place, held, reached_ms)
         count = sum(
             series.interval.count(span) for gap in [*gaps] for span in self._ledger.add(gap)
         )

@@ -25,11 +25,11 @@ import pyarrow as pa
 from kline_trio.candle import Series
 from kline_trio.commands.cli import main
 from kline_trio.interval import Span
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.paths import HOUSE, scratch
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.unite import unite
 from tests.storage.support import (
     BTC,

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.storage import parquet
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.layout import DEFAULT_LAYOUT
 from kline_trio.storage.parquet import plan_merges
 from kline_trio.storage.store import Store
-from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
     BTC,

@@ -1,8 +1,9 @@
-"""Compare the rows of a store with its ledger: find the candles that neither accounts for."""
+"""Compare the rows of a store with its ledger: find candles that are in neither."""
 
-import contextlib
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -10,24 +11,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.spans import joined
-from kline_trio.storage.catalog import candle_files, open_files
+from kline_trio.spans import common, joined
+from kline_trio.storage.catalog import OnDamage, candle_files, open_files
+from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import begins_ms, bounds_ms, damage
 from kline_trio.storage.journal.ledger import Gap, SeriesAccount, State
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
+from kline_trio.storage.row_faults import is_on_grid
 from kline_trio.storage.table import BEGIN, format_version, runs_of, values_of
 
-__all__ = ["Holdings", "common", "holdings", "unlisted_files"]
+__all__ = ["Holdings", "LedgerComparison", "holdings", "ledger_comparisons", "unlisted_files"]
 
+logger = logging.getLogger("kline_trio.storage.ledger_comparison")
+
+_SERIES_AT_ONCE = 100
+"""How many series a job of a worker thread reads the files of. A stop waits for the job."""
 _SEALED_SINCE = 2
-"""The first format whose files carry a seal: this package wrote them, in order, no time twice."""
-
-_Damaged = Callable[[Path, DamagedError], None]
+"""The first format whose files have a seal, so that their rows are in order, no time twice."""
 
 
 @attrs.frozen
@@ -40,7 +45,7 @@ class Holdings:
     rows: tuple[Span, ...]
     """The candles of files and journal, each once; in order, and no two touch."""
     absences: tuple[Gap, ...] = ()
-    """The pending and the closed rows of the ledger, by time. A filled row explains no absence."""
+    """The pending and the closed rows of the ledger, by time. A filled row explains no gap."""
     listed: tuple[tuple[str, int], ...] = ()
     """Path and CRC of each file of the series in the journal's list."""
 
@@ -76,20 +81,9 @@ class Holdings:
         return sum(map(self.series.interval.count, spans))
 
 
-def common(some: Sequence[Span], others: Sequence[Span]) -> Iterator[Span]:
-    """Give what lies in both; each is in order, and its spans do not overlap."""
-    mine = theirs = 0
-    while mine < len(some) and theirs < len(others):
-        yield from some[mine].common_with(others[theirs])
-        if some[mine].to_ms < others[theirs].to_ms:
-            mine += 1
-        else:
-            theirs += 1
-
-
 def holdings(
     store_path: Path,
-    on_damage: _Damaged,
+    on_damage: OnDamage,
     among: Collection[Series] | None = None,
     unlisted: Mapping[Series, Collection[Path]] | None = None,
     near_pending: Layout | None = None,
@@ -117,26 +111,21 @@ def holdings(
     if among is None:
         paths = candle_files(store_path)
     else:
-        listed = (
-            store_path / path
-            for one in found.values()
-            for path in (PurePosixPath(disk_name(text)) for text, _ in one.listed)
-            if near_pending is None or _may_hold(path, one, near_pending)
-        )
-        more = (path for one in found for path in (unlisted or {}).get(one, ()))
-        paths = sorted({*listed, *more})
-    for path in paths:
-        with _telling(path, on_damage):
-            for _, owner, file in open_files([path]):
-                if among is None or owner in found:
-                    rows[owner] += _rows_of(file, owner, path, on_damage)
+        chosen = {path for one in found for path in (unlisted or {}).get(one, ())}
+        for one in found.values():
+            listed = (PurePosixPath(disk_name(path)) for path, _ in one.listed)
+            chosen |= {store_path / path for path in listed if _may_hold(path, one, near_pending)}
+        paths = sorted(chosen)
+    for path, owner, file in open_files(paths, on_damage):
+        if among is None or owner in found:
+            rows[owner] += _rows_of(file, owner, path, on_damage)
     every = sorted({*found, *rows})
-    nothing = {one: Holdings(one, None, ()) for one in every}
-    return [_with_rows(found.get(one, nothing[one]), rows[one]) for one in every]
+    looks = (found.get(one, Holdings(one, None, ())) for one in every)
+    return [attrs.evolve(one, rows=tuple(joined([*one.rows, *rows[one.series]]))) for one in looks]
 
 
 def unlisted_files(
-    store_path: Path, listed: Collection[PurePosixPath], on_damage: _Damaged
+    store_path: Path, listed: Collection[PurePosixPath], on_damage: OnDamage
 ) -> dict[Series, list[Path]]:
     """Return the candle files that the journal's list lacks, by series.
 
@@ -144,20 +133,10 @@ def unlisted_files(
     """
     known = {store_path / path for path in listed}
     found: dict[Series, list[Path]] = defaultdict(list)
-    for path in candle_files(store_path):
-        if path not in known:
-            with _telling(path, on_damage):
-                for _, owner, _ in open_files([path]):
-                    found[owner].append(path)
+    unknown = [path for path in candle_files(store_path) if path not in known]
+    for path, owner, _ in open_files(unknown, on_damage):
+        found[owner].append(path)
     return found
-
-
-@contextlib.contextmanager
-def _telling(path: Path, on_damage: _Damaged) -> Iterator[None]:
-    try:
-        yield
-    except DamagedError as error:
-        on_damage(path, error)
 
 
 def _from_journal(journal: JournalView, among: Collection[Series] | None) -> dict[Series, Holdings]:
@@ -181,23 +160,17 @@ def _from_journal(journal: JournalView, among: Collection[Series] | None) -> dic
     }
 
 
-def _with_rows(known: Holdings, of_files: Iterable[Span]) -> Holdings:
-    return attrs.evolve(known, rows=tuple(joined([*known.rows, *of_files])))
-
-
-def _may_hold(path: PurePosixPath, known: Holdings, layout: Layout) -> bool:
-    """Whether the file may hold pending candles; the paths of a series sort by time."""
-    return any(
-        layout.path(known.series, one.span.from_ms)
-        <= path
-        <= layout.path(known.series, one.span.to_ms - 1)
-        for one in known.absences
-        if one.state is State.PENDING
-    )
+def _may_hold(path: PurePosixPath, known: Holdings, near_pending: Layout | None) -> bool:
+    if near_pending is None:
+        return True
+    # The paths of a series sort by time.
+    place = partial(near_pending.path, known.series)
+    pending = (one.span for one in known.absences if one.state is State.PENDING)
+    return any(place(one.from_ms) <= path <= place(one.to_ms - 1) for one in pending)
 
 
 def _rows_of(
-    file: pq.ParquetFile, owner: Series, path: Path, on_damage: _Damaged
+    file: pq.ParquetFile, owner: Series, path: Path, on_damage: OnDamage
 ) -> Iterator[Span]:
     interval = owner.interval
     is_sealed = format_version(file.metadata.metadata) >= _SEALED_SINCE
@@ -220,14 +193,83 @@ def _rows_of(
 
 
 def _any_rows(file: pq.ParquetFile, group: int, owner: Series, path: Path) -> Iterator[Span]:
-    """Give the rows of a group that another program may have written: in any order, of any time."""
+    """Give the rows of a group that another program may have written, in any order."""
     with damage(path):
         column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
     begins = np.unique(values_of(column.cast(pa.int64()).drop_null()))
-    begins = begins[(begins >= 0) & (begins < MAX_TIME_MS)]
-    interval = owner.interval
-    if interval.duration_ms is None:
-        on_grid = np.array([interval.is_open_time(int(ms)) for ms in begins], np.bool_)
-    else:
-        on_grid = (begins - interval.phase_ms) % interval.duration_ms == 0
-    yield from runs_of(owner, begins[on_grid])
+    yield from runs_of(owner, begins[is_on_grid(begins, owner.interval)])
+
+
+@attrs.frozen
+class LedgerComparison:
+    """Some series of a store to compare with their ledger: `look`, then `Store.compare`."""
+
+    store_path: Path
+    series: tuple[Series, ...]
+    pending_in: Layout | None
+    """None: the series were never compared, so read all their files and find missing candles.
+    Else read only the files that this layout has pending candles in, and find stored ones."""
+    unlisted: Mapping[Series, Collection[Path]]
+    """The candle files that the journal's list lacks."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether these series were never compared with the ledger."""
+        return self.pending_in is None
+
+    def look(self) -> list[Holdings]:
+        """Read what the store holds of the series. Leave out those with nothing to compare.
+
+        Raises:
+          DiskError: the store cannot be read.
+        """
+        return [one for one in self._look(self.series) if self.is_first or one.stored_pending()]
+
+    def look_again(self, series: Series) -> Holdings:
+        """Read what the store holds of one of the series now.
+
+        Raises:
+          DiskError: the store cannot be read.
+        """
+        [look] = self._look((series,))
+        return look
+
+    def _look(self, among: Collection[Series]) -> list[Holdings]:
+        with disk_errors(self.store_path):
+            looks = holdings(self.store_path, _warn, among, self.unlisted, self.pending_in)
+        if self.is_first:
+            return looks
+        # Some files stay closed, so no candle of theirs may count as missing: nothing is due.
+        return [attrs.evolve(look, account=None) for look in looks]
+
+
+def ledger_comparisons(store_path: Path, layout: Layout) -> list[LedgerComparison]:
+    """Return what to compare at a start: first the series with pending candles, then those that
+    were never compared.
+
+    Args:
+      store_path: the store's folder.
+      layout: the store's.
+
+    Raises:
+      DiskError: the store cannot be read.
+    """
+    with disk_errors(store_path):
+        with journal_view(store_path) as journal:
+            is_new = journal.to_compare()
+            every = journal.listed().values()
+        listed = [PurePosixPath(disk_name(path)) for some in every for path, _ in some]
+        if not is_new:
+            return []
+        unlisted = unlisted_files(store_path, listed, _warn)
+    jobs = []
+    for never_compared, pending_in in ((False, layout), (True, None)):
+        chosen = tuple(one for one in is_new if is_new[one] == never_compared)
+        for at in range(0, len(chosen), _SERIES_AT_ONCE):
+            some = chosen[at : at + _SERIES_AT_ONCE]
+            jobs.append(LedgerComparison(store_path, some, pending_in, unlisted))
+    return jobs
+
+
+def _warn(path: Path, error: DamagedError) -> None:
+    logger.warning("%s; what it held counts as absent", error)

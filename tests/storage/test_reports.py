@@ -12,10 +12,8 @@ import pytest
 import kline_trio
 from kline_trio.candle import Series
 from kline_trio.errors import KlineTrioError
-from kline_trio.storage import sidecar
-from kline_trio.storage.coverage import coverage_table
+from kline_trio.storage import reports, sidecar
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount
-from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import coverage_path
 from tests.storage.journal.test_ledger import absent, at, candles, refill
 from tests.storage.support import BTC, make_candle, merge_all, minutes, open_store, receive
@@ -44,15 +42,15 @@ def test_a_long_ledger_is_written_out_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """Years of it are never in memory at once, and the file is as if they had been."""
-    monkeypatch.setattr(sidecar, "_ROWS", 6)
+    monkeypatch.setattr(sidecar, "_ROWS", 3)
+    monkeypatch.setattr(sidecar, "_TENS", 2)
     store = open_store(tmp_path)
     store.journal.settle([absent(2 * nth, 2 * nth + 1) for nth in range(count)], {})
     store.write_coverage()
     store.close()
     written = pq.ParquetFile(coverage_path(tmp_path))
     assert written.num_row_groups == -(-count // 6)
-    with journal_view(tmp_path) as journal:
-        assert written.read().equals(coverage_table(journal.gap_rows()))
+    assert written.read().equals(reports._ledger(tmp_path))
     assert written.metadata.num_rows == count
 
 
