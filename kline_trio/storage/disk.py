@@ -1,4 +1,4 @@
-"""What every durable write needs of the operating system."""
+"""Durable writes: the only module that renames and syncs, and what disk errors mean."""
 
 import contextlib
 import errno
@@ -28,6 +28,8 @@ __all__ = [
     "make_folders",
     "move_durably",
     "refuse_network_disk",
+    "replace",
+    "replace_durably",
     "sweep",
     "sync_file",
     "sync_folder",
@@ -35,7 +37,7 @@ __all__ = [
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What the system lacks where the disk is not to blame; the command line names it."""
+"""Errors for which the disk is not to blame; the command line says what is missing."""
 _SQLITE_FILES = 4
 """Database, WAL, wal-index and a folder: what SQLite opens for a transaction."""
 _NO_LINKS = frozenset(
@@ -68,20 +70,20 @@ sees the disks of its host, as WSL sees Windows'."""
 
 _NO_THREAD = re.compile("Failed to launch worker thread|Resource temporarily unavailable")
 _NO_MEMORY = re.compile("bad_alloc|malloc of size|out of memory", re.IGNORECASE)
-"""What Arrow says, which has neither types nor numbers for it."""
+"""Arrow has neither types nor numbers for these errors, so their texts must do."""
 
 _FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS only, where fsync stops at the drive's own memory."""
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Returns when the file's bytes would survive a power cut."""
+    """Return when the file's bytes would survive a power cut."""
     file.flush()
     _sync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Returns when the names in the folder would survive a power cut."""
+    """Return when the names in the folder would survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _sync(descriptor)
@@ -97,7 +99,7 @@ def _sync(descriptor: int) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Makes the folder and those above it, where missing, to survive a power cut.
+    """Make the folder and those above it, if missing, so that they survive a power cut.
 
     Raises:
       OSError: one cannot be made, or a file stands in its place.
@@ -109,35 +111,51 @@ def make_folders(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def move_durably(old: Path, new: Path) -> None:
-    """Moves the file to another folder, to survive a power cut.
+def replace(old: Path, new: Path) -> None:
+    """Rename a file, or a folder onto an empty one, in place of what has the new name.
 
-    The new name is made before the old one is unmade: at no moment is there neither. Where the
-    file system has no hard links, or the folders are on two of them, the new one is a copy. A
-    folder, as may stand in a file's place, can have one name only, and is renamed.
+    The new name survives a power cut only after `sync_folder`.
+    """
+    os.replace(old, new)  # noqa: PTH105 - the word that design and tests look for
+
+
+def replace_durably(old: Path, new: Path) -> None:
+    """Rename a file, in place of what has the new name; the new name survives a power cut."""
+    replace(old, new)
+    sync_folder(new.parent)
+
+
+def move_durably(old: Path, new: Path) -> None:
+    """Move the file to another folder, so that it survives a power cut.
+
+    The new name is made before the old one is removed, so the file always has a name. Where the
+    file system has no hard links, or the folders are on two of them, the new file is a copy. A
+    folder that stands in a file's place is renamed, since it can have one name only.
     """
     make_folders(new.parent)
-    if old.is_dir() and not old.is_symlink():
-        old.rename(new)
-        sync_folder(new.parent)
-        sync_folder(old.parent)
-        return
-    if not link(old, new):
+    is_renamed = old.is_dir() and not old.is_symlink()
+    if is_renamed:
+        replace(old, new)
+    elif not link(old, new):
         try:
             copy_durably(old, new)
         except FileExistsError:
             raise
         except OSError as error:
             # No room for two, or a sector that cannot be read.
-            _rename(old, new, error)
-            return
+            try:
+                replace(old, new)
+            except OSError:
+                raise error from None
+            is_renamed = True
     sync_folder(new.parent)
-    old.unlink()
+    if not is_renamed:
+        old.unlink()
     sync_folder(old.parent)
 
 
 def sweep(folder: Path) -> None:
-    """Removes all that is in the folder of temporary files, whatever it is.
+    """Remove everything in the folder of temporary files.
 
     Raises:
       OSError: the disk refused.
@@ -147,15 +165,6 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(left_over)
         else:
             left_over.unlink()
-
-
-def _rename(old: Path, new: Path, why: OSError) -> None:
-    try:
-        os.replace(old, new)  # noqa: PTH105 - as in merges
-    except OSError:
-        raise why from None
-    sync_folder(new.parent)
-    sync_folder(old.parent)
 
 
 def link(old: Path, new: Path) -> bool:
@@ -188,7 +197,7 @@ def copy_durably(old: Path, new: Path) -> None:
             shutil.copystat(old, temporary)
         with temporary.open("rb") as file:
             sync_file(file)
-        os.replace(temporary, new)  # noqa: PTH105 - as in merges
+        replace(temporary, new)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -9,8 +9,7 @@ _OTHERS = f"{_PARQUET}::test_a_file_of_something_else_is_left_alone"
 _SYNCS = f"{_PARQUET}::test_every_rename_follows_a_sync_and_is_followed_by_two"
 _SEAL = "storage/test_footer_crc.py"
 _FOOTER = "storage/test_footer.py::test_row_groups_of_two_files_are_those_of_one"
-_SNAPSHOT = "storage/test_snapshot.py"
-_UNITE = "storage/test_unite.py"
+_COPIES = "storage/test_copy_stores.py"
 _READER = "storage/test_reader.py"
 _VIEW = "storage/test_journal_view.py"
 _KEPT = "storage/test_row_group_copy.py"
@@ -256,8 +255,8 @@ STORAGE = (
     Mutant(
         "a file is unlinked before its new name is durable",
         "storage/disk.py",
-        "sync_folder(new.parent)\nold.unlink()",
-        "old.unlink()",
+        "sync_folder(new.parent)\nif not is_renamed:",
+        "if not is_renamed:",
         f"{_DISK}::test_a_file_that_is_moved_has_a_durable_name_at_every_moment",
     ),
     Mutant(
@@ -269,10 +268,10 @@ STORAGE = (
     ),
     Mutant(
         "a snapshot that fails leaves its folder behind",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "_sweep(work)\nwork.rmdir()",
         "pass",
-        f"{_SNAPSHOT}::test_one_that_fails_leaves_nothing_behind",
+        f"{_COPIES}::test_one_that_fails_leaves_nothing_behind",
     ),
     Mutant(
         "a name is spelled as the locale spells it",
@@ -360,7 +359,7 @@ STORAGE = (
     # Snapshots, and stores into one
     Mutant(
         "a snapshot links files before it copies the journal",
-        "storage/snapshot.py",
+        "storage/copy_stores.py",
         "with journal_view(store_path) as journal:\n"
         "journal.copy_to(journal_path(work))\n"
         "every = candle_files(store_path)\n"
@@ -371,56 +370,56 @@ STORAGE = (
         "    copied += not _link(path, work / path.relative_to(store_path))\n"
         "with journal_view(store_path) as journal:\n"
         "    journal.copy_to(journal_path(work))",
-        f"{_SNAPSHOT}::test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal",
+        f"{_COPIES}::test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal",
     ),
     Mutant(
         "a snapshot inside its store is made",
-        "storage/snapshot.py",
+        "storage/copy_stores.py",
         "if into.is_relative_to(store_path):",
         "if False:",
-        f"{_SNAPSHOT}::test_a_place_that_will_not_do_is_refused",
+        f"{_COPIES}::test_a_place_that_will_not_do_is_refused",
     ),
     Mutant(
         "files younger than the journal's copy are not told to it",
-        "storage/snapshot.py",
-        "if known.get(merged.path) != merged:",
+        "storage/copy_stores.py",
+        "if known.get(place) != entry:",
         "if False:",
-        f"{_SNAPSHOT}::test_a_file_that_is_newer_than_the_copy_of_the_journal_is_told_to_it",
+        f"{_COPIES}::test_a_file_that_is_newer_than_the_copy_of_the_journal_is_told_to_it",
     ),
     Mutant(
         "a tie wins when stores are united",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "wins |= ~decided & (theirs_value > mine_value)",
         "wins |= ~decided & (theirs_value >= mine_value)",
-        f"{_UNITE}::test_a_disagreement_names_both_values",
+        f"{_COPIES}::test_a_disagreement_names_both_values",
     ),
     Mutant(
         "a later column overrules an earlier one",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "wins |= ~decided & (theirs_value > mine_value)",
         "wins |= theirs_value > mine_value",
-        f"{_UNITE}::test_more_trades_win_over_more_volume",
+        f"{_COPIES}::test_more_trades_win_over_more_volume",
     ),
     Mutant(
         "of two values the lesser is kept",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "new[pc.is_valid(at).to_numpy(zero_copy_only=False)] = wins",
         "new[pc.is_valid(at).to_numpy(zero_copy_only=False)] = ~wins",
-        f"{_UNITE}::test_a_disagreement_names_both_values",
+        f"{_COPIES}::test_a_disagreement_names_both_values",
     ),
     Mutant(
         "what is pending hides what another store has closed",
-        "storage/unite.py",
-        "for one in sorted(ledger, key=lambda one: one.state is State.PENDING)",
-        "for one in sorted(ledger, key=lambda one: one.state is not State.PENDING)",
-        f"{_UNITE}::test_the_ledger_goes_along",
+        "storage/copy_stores.py",
+        "unfilled.sort(key=lambda one: one.state is State.PENDING)",
+        "unfilled.sort(key=lambda one: one.state is not State.PENDING)",
+        f"{_COPIES}::test_the_ledger_goes_along",
     ),
     Mutant(
         "a folder with something in it is replaced",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "if into.exists() and (not into.is_dir() or any(into.iterdir())):",
         "if into.exists() and not into.is_dir():",
-        f"{_UNITE}::test_what_is_there_is_not_written_over",
+        f"{_COPIES}::test_what_is_there_is_not_written_over",
     ),
     # The journal's readers
     Mutant(
