@@ -18,7 +18,7 @@ from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import DamagedArchiveError
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
-from kline_trio.storage.disk import arrow_wants
+from kline_trio.storage.memory import arrow_errors
 from kline_trio.storage.table import BEGIN, END, schema, values_of, without_rows
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _columns(text: bytes, skip_rows: int = 0) -> _Columns:
     reading = pyarrow.csv.ReadOptions(
         column_names=list(_COLUMNS), skip_rows=skip_rows, use_threads=False, block_size=_BLOCK_BYTES
     )
-    with arrow_wants():
+    with arrow_errors():
         file = io.BytesIO(text)
         raw = pyarrow.csv.read_csv(file, read_options=reading, convert_options=_CONVERSION)
     columns = {name: values_of(raw[name]) for name in _COLUMNS[:-1]}

@@ -18,7 +18,7 @@ from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.interval import Span
 from kline_trio.storage.as_written import is_as_written
 from kline_trio.storage.catalog import candle_files
-from kline_trio.storage.disk import WANTS, disk_errors
+from kline_trio.storage.disk import RESOURCE_ERRORS, disk_errors
 from kline_trio.storage.file_list import FileEntry
 from kline_trio.storage.files import chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.holes import common, holdings
@@ -220,7 +220,7 @@ def _checked(path: Path, store_path: Path, known: _Known) -> CheckedFile:
         except FileNotFoundError:
             return CheckedFile(path, (Fault("it was there a moment ago, and is gone"),))
         except OSError as error:
-            if error.errno in WANTS:
+            if error.errno in RESOURCE_ERRORS:
                 raise
             return CheckedFile(path, (Fault(f"cannot be read: {error.strerror or error}"),))
         if replaced:
@@ -249,7 +249,7 @@ def _not_as_listed(path: Path, seen: _Look, told: FileEntry, known: _Known) -> C
     try:
         is_merged = is_as_written(path, seen.owner, seen.crc32)
     except (DiskError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in WANTS:
+        if isinstance(error, OSError) and error.errno in RESOURCE_ERRORS:
             raise
         return _faulty(seen.found, f"{_OTHER_CRC}, and whether it is whole is not known: {error}")
     # None: by another version of pyarrow. More rows than listed are a merge's work.

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-import pyarrow as pa
 
 from kline_trio.errors import DamagedError, DiskError, DiskFullError
 
 __all__ = [
-    "WANTS",
-    "arrow_wants",
+    "RESOURCE_ERRORS",
     "check_descriptors",
     "copy_durably",
     "disk_errors",
@@ -36,7 +34,7 @@ __all__ = [
 ]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors for which the disk is not to blame; the command line says what is missing."""
 _SQLITE_FILES = 4
 """Database, WAL, wal-index and a folder: what SQLite opens for a transaction."""
@@ -51,7 +49,7 @@ _NO_LINKS = frozenset(
         errno.EXDEV,
     }
 )
-"""What link(2) says where a file can only be copied."""
+"""Errors of link(2) after which a file can still be copied."""
 _PROBE_BYTES = 1 << 20
 _NETWORK_SOURCE = re.compile(r"[a-z0-9+.-]+://|[^/:\s]+:/", re.IGNORECASE)
 """`https://host/folder`, or `host:/folder`."""
@@ -67,10 +65,6 @@ _NETWORK_DISKS = frozenset(
 )
 """Kinds of file systems, with `fuse.` or without. By those of the second line a virtual machine
 sees the disks of its host, as WSL sees Windows'."""
-
-_NO_THREAD = re.compile("Failed to launch worker thread|Resource temporarily unavailable")
-_NO_MEMORY = re.compile("bad_alloc|malloc of size|out of memory", re.IGNORECASE)
-"""Arrow has neither types nor numbers for these errors, so their texts must do."""
 
 _FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS only, where fsync stops at the drive's own memory."""
@@ -205,15 +199,15 @@ def copy_durably(old: Path, new: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """How many bytes the folder's file system has left for us."""
+    """Return how many bytes the folder's file system has left for this user."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
 
 
 def refuse_network_disk(folder: Path) -> None:
-    """Refuses a folder on NFS, CIFS and the like: locks and the WAL cannot be trusted there.
+    """Refuse a folder on NFS, CIFS and the like, where locks and the WAL cannot be trusted.
 
-    So it is with the disks of a machine that this one only runs on, as `/mnt/c` under WSL.
+    The disks of a virtual machine's host count as such, as `/mnt/c` under WSL.
 
     (www.sqlite.org/wal.html: "WAL does not work over a network filesystem".)
 
@@ -221,54 +215,39 @@ def refuse_network_disk(folder: Path) -> None:
       DiskError: it is on one.
     """
     real = folder.resolve()
-    mounted = {
-        partition.mountpoint: partition
-        # Of two that are mounted on the same point, the later one is seen.
-        for partition in psutil.disk_partitions(all=True)
-    }
-    for place in (real, *real.parents):
-        found = mounted.get(str(place))
-        if found is not None:
-            kind = found.fstype.lower()
-            # davfs2 and some others only show in what they mount, as https://host/folder.
-            if kind.removeprefix("fuse.") in _NETWORK_DISKS or (
-                kind.startswith("fuse") and _NETWORK_SOURCE.match(found.device)
-            ):
-                raise DiskError(
-                    f"{folder} is on a network file system ({found.fstype}), where a store can be"
-                    " torn: keep it on a local disk, and copy snapshots of it over the network"
-                )
-            return
-
-
-@contextlib.contextmanager
-def arrow_wants() -> Iterator[None]:
-    """Turn Arrow's errors for want of threads and memory into those that Python raises for it."""
-    try:
-        yield
-    except (OSError, ValueError, pa.ArrowException) as error:
-        if _NO_THREAD.search(str(error)):
-            # The words of `threading`, by which the command line knows it.
-            raise RuntimeError("can't start new thread") from error
-        if _NO_MEMORY.search(str(error)):
-            raise MemoryError(str(error)) from error
-        raise
+    # If two are mounted on the same point, the later one is visible.
+    mounted = {one.mountpoint: one for one in psutil.disk_partitions(all=True)}
+    found = next(filter(None, (mounted.get(str(one)) for one in (real, *real.parents))), None)
+    if found is None:
+        return
+    kind = found.fstype.lower()
+    # davfs2 and some others can be told only by what they mount, as https://host/folder.
+    if kind.removeprefix("fuse.") in _NETWORK_DISKS or (
+        kind.startswith("fuse") and _NETWORK_SOURCE.match(found.device)
+    ):
+        raise DiskError(
+            f"{folder} is on a network file system ({found.fstype}), where a store can be"
+            " torn: keep it on a local disk, and copy snapshots of it over the network"
+        )
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what SQLite and the system raise into a DiskError that names the path.
+    """Turn errors of SQLite and the system into a DiskError that names the path.
 
-    It is a DiskFullError where the disk is full or read-only, a DamagedError where SQLite finds
-    its file damaged. Misuse of SQLite, as of a closed journal, is a bug and goes through as it is;
-    so does want of descriptors and memory, which is not the disk's.
+    Misuse of SQLite, as of a closed journal, is a bug and passes; so do `RESOURCE_ERRORS`.
+
+    Raises:
+      DiskFullError: the disk is full or read-only.
+      DamagedError: SQLite found its file damaged.
+      DiskError: any other error of the disk.
     """
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
         raise
     except OSError as error:
-        if error.errno in WANTS:
+        if error.errno in RESOURCE_ERRORS:
             raise
         kind = DiskFullError if error.errno in _NO_ROOM else DiskError
         raise kind(f"{error.filename or path}: {error.strerror or error}") from error
@@ -279,10 +258,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def check_descriptors(path: Path) -> None:
-    """Raise what SQLite does not tell apart from other reasons: it had no descriptor left.
+    """Find out whether SQLite had too few descriptors, which its own error does not say.
 
     Raises:
-      OSError: the system gives fewer than SQLite needs; it names the path.
+      OSError: the system gives fewer descriptors than SQLite needs; it names the path.
     """
     with contextlib.ExitStack() as opened:
         try:
@@ -293,7 +272,7 @@ def check_descriptors(path: Path) -> None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite found its file damaged, and not the disk refusing to read or write it."""
+    """Return whether SQLite found its file damaged, rather than a disk that refuses."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return (
         code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -320,9 +299,9 @@ def _kind(error: sqlite3.Error, folder: Path) -> type[DiskError]:
 
 
 def _has_room(folder: Path) -> bool:
-    """Whether a file can be written there now.
+    """Return whether a file can be written in the folder now.
 
-    SQLite calls a full quota and a read-only file system by the same name as a broken disk.
+    SQLite has the same code for a full quota, a read-only file system and a broken disk.
     """
     probe = folder / "probe.tmp"
     try:

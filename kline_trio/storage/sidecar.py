@@ -11,9 +11,10 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from kline_trio.errors import DiskError
-from kline_trio.storage.disk import arrow_wants, replace_durably, sync_file
+from kline_trio.storage.disk import replace_durably, sync_file
 from kline_trio.storage.files import open_parquet, read_group
-from kline_trio.storage.footer_crc import SEAL, UNSEALED, seal
+from kline_trio.storage.footer import SEAL, UNSEALED, seal
+from kline_trio.storage.memory import arrow_errors
 
 __all__ = ["TIME", "as_table", "as_tables", "write_sidecar"]
 
@@ -48,7 +49,7 @@ def _as_piece(rows: Sequence[tuple[object, ...]], wanted: pa.Schema) -> pa.Table
         [(field.name, pa.int64() if field.type == TIME else field.type) for field in wanted]
     )
     options = pyarrow.json.ParseOptions(explicit_schema=plain)
-    with arrow_wants():
+    with arrow_errors():
         return pyarrow.json.read_json(io.BytesIO(lines), parse_options=options).cast(wanted)
 
 

@@ -7,8 +7,8 @@ __all__ = ["STORAGE"]
 _PARQUET = "storage/test_parquet.py"
 _OTHERS = f"{_PARQUET}::test_a_file_of_something_else_is_left_alone"
 _SYNCS = f"{_PARQUET}::test_every_rename_follows_a_sync_and_is_followed_by_two"
-_SEAL = "storage/test_footer_crc.py"
-_FOOTER = "storage/test_footer.py::test_row_groups_of_two_files_are_those_of_one"
+_SEAL = "storage/test_footer.py"
+_FOOTER = f"{_SEAL}::test_row_groups_of_two_files_are_those_of_one"
 _COPIES = "storage/test_copy_stores.py"
 _READER = "storage/test_reader.py"
 _VIEW = "storage/test_journal_view.py"
@@ -145,14 +145,14 @@ STORAGE = (
     ),
     Mutant(
         "what is wrong with a seal passes",
-        "storage/footer_crc.py",
+        "storage/footer.py",
         'if footer[at : at + len(UNSEALED)] != b"%08x" % zlib.crc32(unsealed(footer)):',
         "if False:",
         f"{_SEAL}::test_a_flipped_bit_in_a_footer_is_named",
     ),
     Mutant(
         "the seal is over the footer with the seal in it",
-        "storage/footer_crc.py",
+        "storage/footer.py",
         "return footer[:at] + UNSEALED.encode() + footer[at + len(UNSEALED) :]",
         "return footer",
         f"{_SEAL}::test_a_written_file_is_sealed",
@@ -161,15 +161,15 @@ STORAGE = (
     Mutant(
         "a list of fifteen is written as a short one",
         "storage/footer.py",
-        "if length < _LONG_LIST:",
-        "if length <= _LONG_LIST:",
+        "if len(groups) < _LONG_LIST:",
+        "if len(groups) <= _LONG_LIST:",
         _FOOTER,
     ),
     Mutant(
         "a list of fourteen is written as a long one",
         "storage/footer.py",
-        "if length < _LONG_LIST:",
-        "if length < _LONG_LIST - 1:",
+        "if len(groups) < _LONG_LIST:",
+        "if len(groups) < _LONG_LIST - 1:",
         "storage/test_footer.py::test_its_parts_make_up_the_whole",
     ),
     Mutant(
@@ -182,15 +182,15 @@ STORAGE = (
     Mutant(
         "row groups are numbered from their own file's begin",
         "storage/footer.py",
-        "groups = [*kept, *(_numbered(one, len(kept) + n) for n, one in enumerate(self.groups))]",
-        "groups = [*kept, *(_numbered(one, n) for n, one in enumerate(self.groups))]",
+        "groups = [*copied, *(_numbered(one, first + n) for n, one in enumerate(self.groups))]",
+        "groups = [*copied, *(_numbered(one, n) for n, one in enumerate(self.groups))]",
         "storage/test_footer.py::test_a_row_group_that_tells_its_place_tells_the_new_one",
     ),
     Mutant(
         "the rows of row groups that were kept are not counted",
         "storage/footer.py",
-        "_varint(rows + self.rows << 1),",
-        "_varint(self.rows << 1),",
+        "rows_field = bytes([1 << 4 | _I64]) + _varint(rows + self.rows << 1)",
+        "rows_field = bytes([1 << 4 | _I64]) + _varint(self.rows << 1)",
         _FOOTER,
     ),
     # Merges
@@ -204,16 +204,16 @@ STORAGE = (
     Mutant(
         "the folder of a renamed file is not synced",
         "storage/parquet.py",
-        "sync_folder(target.parent)",
-        "pass",
+        "replace_durably(temporary, target)",
+        "temporary.replace(target)",
         _SYNCS,
     ),
     Mutant(
         "what was written is not read back",
         "storage/parquet.py",
-        "crc32, newest_ms = _verified(temporary, series, kept.rows + rows, kept, begin_crc32)",
-        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(temporary)\n"
-        "newest_ms = news.first_ms",
+        "crc32, newest_ms = _verified(self.temporary, self.series, rows, copied, begin_crc32)",
+        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(self.temporary)\n"
+        "newest_ms = self.changes.first_ms",
         f"{_PARQUET}::test_a_write_that_went_wrong_is_noticed_before_the_rename",
     ),
     Mutant(

@@ -340,13 +340,13 @@ def test_a_file_that_is_deleted_while_it_is_merged_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = recorded(tmp_path, 30)
-    whole = parquet._pieces
+    whole = parquet._Rewrite._pieces
 
-    def pieces(target: Path, *arguments: Any) -> Any:  # noqa: ANN401
-        target.unlink()
-        return whole(target, *arguments)
+    def pieces(rewrite: Any, *arguments: Any) -> Any:  # noqa: ANN401
+        rewrite.target.unlink()
+        return whole(rewrite, *arguments)
 
-    monkeypatch.setattr(parquet, "_pieces", pieces)
+    monkeypatch.setattr(parquet._Rewrite, "_pieces", pieces)
     store.accept(minutes(30, 31))
     assert merge_waiting(store) == 30
     store.close()
