@@ -19,7 +19,7 @@ from kline_trio.errors import DamagedArchiveError
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
 from kline_trio.storage.memory import arrow_errors
-from kline_trio.storage.table import BEGIN, END, schema, values_of, without_rows
+from kline_trio.storage.table import BEGIN, END, empty_table, schema, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +120,7 @@ def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
         columns = _columns(text, skip_rows=1 if has_header else 0)
     except pa.ArrowInvalid as error:
         if len(text.splitlines()) <= has_header:
-            return ArchiveRows(without_rows(series), Counter())
+            return ArchiveRows(empty_table(series), Counter())
         raise DamagedArchiveError(f"no CSV of candles: {shown(str(error))}") from None
     bad: Counter[str] = Counter()
     good = np.ones(len(columns[BEGIN]), np.bool_)

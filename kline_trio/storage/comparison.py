@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from kline_trio.candle import Candle, Series
 from kline_trio.interval import Interval
-from kline_trio.storage.table import begins_of
+from kline_trio.storage.table import open_times_ms
 
 __all__ = ["Comparison", "Mismatch", "compare", "summed_mismatches"]
 
@@ -83,9 +83,9 @@ def summed_mismatches(
       longer: rows of the series, by begin.
       series: whose they are.
     """
-    begins = np.array(begins_of(shorter), np.int64)
-    ends = [series.interval.end_time_ms(ms) for ms in begins_of(longer)]
-    starts = begins_of(longer)
+    begins = np.array(open_times_ms(shorter), np.int64)
+    ends = [series.interval.end_time_ms(ms) for ms in open_times_ms(longer)]
+    starts = open_times_ms(longer)
     names = (*_SUMS, "open", "high", "low", "close", "trade_num")
     columns = {name: shorter[name].to_numpy() for name in names}
     stored = {name: longer[name].to_numpy() for name in columns}

@@ -40,11 +40,11 @@ from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.ledger import Gap, Reason, Revision, SeriesAccount, State
-from kline_trio.storage.parquet import by_file
+from kline_trio.storage.parquet import split_by_file
 from kline_trio.storage.paths import INTERNAL, journal_path, universe_path
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored
-from kline_trio.storage.table import BEGIN, begins_of, overlay, without_rows
+from kline_trio.storage.table import BEGIN, empty_table, open_times_ms, overlay
 from kline_trio.storage.universe import UniverseFile, unite_universes
 
 __all__ = ["Disagreement", "Snapshot", "UnitedSeries", "common_layout", "snapshot", "unite"]
@@ -313,7 +313,7 @@ def _sweep(work: Path) -> None:
 def _unite_series(
     series: Series, stores: Mapping[Path, Callable[[Path, DamagedError], None]], store: Store
 ) -> UnitedSeries:
-    table = without_rows(series)
+    table = empty_table(series)
     disagreements: list[Disagreement] = []
     # Of the candles in the journals: their own merges would have noted these.
     revisions: list[Revision] = []
@@ -325,9 +325,9 @@ def _unite_series(
             better, found = _better(series, table, other.table())
             disagreements += found
             table = overlay(table, better)
-    for place, piece in by_file(table, series, store.layout):
+    for place, piece in split_by_file(table, series, store.layout):
         store.take_in(piece, place, series)
-    _unite_ledgers(series, stores, store, begins_of(table), revisions)
+    _unite_ledgers(series, stores, store, open_times_ms(table), revisions)
     return UnitedSeries(series, table.num_rows, tuple(disagreements))
 
 

@@ -43,7 +43,7 @@ from kline_trio.storage.table import (
 )
 from kline_trio.storage.waiting import PendingCandle
 
-__all__ = ["Changes", "FileMerge", "by_file", "perform", "plan_merges", "rewrite_file"]
+__all__ = ["Changes", "FileMerge", "perform", "plan_merges", "rewrite_file", "split_by_file"]
 
 _DAY_MS = 86_400_000
 _ROWS_PER_GROUP = 32_768
@@ -75,7 +75,7 @@ def plan_merges(
     return tuple(FileMerge(path, series, tuple(items)) for path, items in files.items())
 
 
-def by_file(
+def split_by_file(
     table: pa.Table, series: Series, layout: Layout
 ) -> Iterator[tuple[PurePosixPath, pa.Table]]:
     """Give the rows by the file that they belong to; no file spans less than a day."""
@@ -193,7 +193,7 @@ class _Rewrite:
         """Write the temporary file, copying the row groups of the known file that stay."""
         copied = NOTHING
         if known is not None and known.rows >= _ROWS_PER_GROUP:
-            first_ms, footer = self.changes.first_ms, _footer_without_rows(self.series)
+            first_ms, footer = self.changes.first_ms, _footer_of_no_rows(self.series)
             copied = copyable_prefix(known, self.target, first_ms, _ROWS_PER_GROUP, footer)
         try:
             return self._write(copied)
@@ -282,7 +282,7 @@ def _writer(sink: IO[bytes] | pa.NativeFile, series: Series) -> Iterator[pq.Parq
         writer.add_key_value_metadata({SEAL: UNSEALED})
 
 
-def _footer_without_rows(series: Series) -> Footer:
+def _footer_of_no_rows(series: Series) -> Footer:
     empty = io.BytesIO()
     with _writer(empty, series):
         pass

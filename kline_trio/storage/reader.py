@@ -23,7 +23,7 @@ from kline_trio.storage.catalog import last_end_ms, series
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.missing import made_whole
 from kline_trio.storage.stored import EARLIEST_MS, LATEST_MS, stored_tables
-from kline_trio.storage.table import BEGIN, END, without_rows
+from kline_trio.storage.table import BEGIN, END, empty_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,7 +140,7 @@ def read(
     for wanted, table in found.items():
         if table is None:
             _check_known(store_path, wanted)
-            table = without_rows(wanted)
+            table = empty_table(wanted)
         if missing != "keep":
             table = made_whole(
                 store_path, wanted, table, start_ms, end_ms, raises=missing == "raise"

@@ -19,11 +19,11 @@ from kline_trio.storage.names import text_of
 from kline_trio.storage.table import (
     BEGIN,
     differing,
+    empty_table,
     overlay,
     schema,
     table_of,
     without,
-    without_rows,
 )
 
 __all__ = ["EARLIEST_MS", "LATEST_MS", "Stored", "stored", "stored_table", "stored_tables"]
@@ -123,7 +123,7 @@ def _stored(
     if not pieces and not waiting:
         return None
     # Two files hold the same candle only after a change of layout; what begins later is newer.
-    filed = without_rows(series)
+    filed = empty_table(series)
     for piece in sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value):
         filed = overlay(filed, piece)
     return Stored(

@@ -22,10 +22,11 @@ __all__ = [
     "BEGIN",
     "END",
     "FORMAT_VERSION",
-    "begins_of",
     "candles_of",
     "differing",
+    "empty_table",
     "format_version",
+    "open_times_ms",
     "overlay",
     "runs_of",
     "schema",
@@ -33,7 +34,6 @@ __all__ = [
     "table_of",
     "values_of",
     "without",
-    "without_rows",
 ]
 
 BEGIN = "candle_begin_time"
@@ -163,12 +163,12 @@ def table_of(series: Series, candles: Sequence[Candle]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
-def without_rows(series: Series) -> pa.Table:
+def empty_table(series: Series) -> pa.Table:
     """Return a table of the series with no rows; `Schema.empty_table` would load pandas."""
     return pa.Table.from_batches([], schema(series))
 
 
-def begins_of(table: pa.Table) -> list[int]:
+def open_times_ms(table: pa.Table) -> list[int]:
     """Return the rows' open times."""
     times: list[Any] = table[BEGIN].cast(pa.int64()).to_pylist()
     return times

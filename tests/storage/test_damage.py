@@ -29,7 +29,7 @@ from kline_trio.storage.ledger import FetchResult, Gap, Reason, SeriesAccount, S
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
 from kline_trio.storage.stored import stored_table
-from kline_trio.storage.table import begins_of, table_of
+from kline_trio.storage.table import open_times_ms, table_of
 from tests.storage.support import (
     BTC,
     COIN,
@@ -104,7 +104,7 @@ def holes(path: Path) -> list[Span]:
     if account.first_ms == account.watermark_ms:
         return []
     rows = stored_table(path, BTC)
-    times = [] if rows is None else begins_of(rows)
+    times = [] if rows is None else open_times_ms(rows)
     due = Span(account.first_ms, account.watermark_ms)
     return [*due.without(joined([*known, *BTC.interval.runs(times)]))]
 

@@ -13,7 +13,7 @@ from kline_trio.exchange.archive import unpacked
 from kline_trio.interval import Span
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.quiet import quiet_runs, sifted
-from kline_trio.storage.table import begins_of, table_of
+from kline_trio.storage.table import open_times_ms, table_of
 
 BTC = Series("spot", "BTCUSDT", "1m")
 MINUTE_MS = 60_000
@@ -67,7 +67,7 @@ def test_quiet_rows_are_left_out_and_their_spans_are_told() -> None:
     quiet = (Span(100 * MINUTE_MS, 105 * MINUTE_MS), Span(106 * MINUTE_MS, 110 * MINUTE_MS))
     assert tuple(span for span, _ in sifting.quiet) == quiet
     assert [expected for _, expected in sifting.quiet] == [810, 810]
-    left = [ms // MINUTE_MS for ms in begins_of(sifting.believed)]
+    left = [ms // MINUTE_MS for ms in open_times_ms(sifting.believed)]
     assert left == [*range(100), *range(110, 300)]
 
 
