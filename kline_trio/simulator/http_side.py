@@ -21,7 +21,7 @@ import attrs
 import msgspec
 
 from kline_trio.simulator.calendar import intervals_of, open_ms
-from kline_trio.simulator.faults import ArchiveFault, Incident, RestFault, Script, WrongTime
+from kline_trio.simulator.faults import ArchiveFault, Incident, RestFault, WrongTime
 from kline_trio.simulator.frames import Kline, decimal_text
 from kline_trio.simulator.market import Market
 from kline_trio.simulator.replay import ReplayedCandles
@@ -90,8 +90,7 @@ class HttpSide:
         self._is_replay = is_replay
         self._used: dict[str, tuple[int, int]] = {}
         self._banned_until_s: dict[str, float] = {}
-        scripts = {name: market.script for name, market in markets.items()}
-        self._shelf = ArchiveShelf(scripts, self._published)
+        self._shelf = ArchiveShelf(markets, self._published)
 
     def answer(self, request: Request) -> Response:
         """Answer an HTTP request; the used weight of the pool is in the headers.
@@ -312,7 +311,7 @@ def _future_symbol(listing: Listing, state: State, kind: str) -> dict[str, objec
 class ArchiveShelf:
     """The host of the archives."""
 
-    scripts: Mapping[str, Script]
+    markets: Mapping[str, Market]
     """By trade type."""
     candles: Callable[[str, str, int], Candles | None]
     """The candles of a trade type and a symbol as they stand at a moment."""
@@ -355,7 +354,7 @@ class ArchiveShelf:
         candles = self.candles(trade_type, match["symbol"], now_ms)
         if candles is None or to_ms <= candles.first_ms:
             return None
-        faults = self.scripts[trade_type].archive_faults
+        faults = self.markets[trade_type].script.archive_faults
         faults = [fault for fault in faults if fault.symbol == match["symbol"]]
         first_ms = max(from_ms, open_ms(interval, candles.first_ms))
         klines = candles_forward(interval, candles.at, first_ms, to_ms - 1)

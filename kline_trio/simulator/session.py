@@ -24,8 +24,7 @@ from kline_trio.simulator.frames import Event, combined, error_reply, result_rep
 from kline_trio.simulator.market import Market
 
 __all__ = ["LIFETIME_S", "MOST_STREAMS", "TOO_MANY_REQUESTS", "Close", "KeepAlive", "RateLimit"]
-__all__ += ["Request", "Route", "Session", "Step", "attempt_limit", "limits_of", "parse_request"]
-__all__ += ["parse_target"]
+__all__ += ["Route", "Session", "Step", "attempt_limit", "parse_target"]
 
 LIFETIME_S = 24 * 3600.0
 MOST_STREAMS = 1024
@@ -41,7 +40,7 @@ _TOO_MANY = '{"error":{"code":4,"msg":"Too many subscriptions"}}'
 
 
 @attrs.frozen(kw_only=True)
-class Limits:
+class _Limits:
     """The limits of one connection."""
 
     messages_per_s: int
@@ -51,11 +50,11 @@ class Limits:
     """Whether pings and pongs count as messages."""
 
 
-_SPOT = Limits(messages_per_s=5, ping_every_s=20, pong_within_s=60, control_frames_count=True)
-_FUTURES = Limits(messages_per_s=10, ping_every_s=180, pong_within_s=600)
+_SPOT = _Limits(messages_per_s=5, ping_every_s=20, pong_within_s=60, control_frames_count=True)
+_FUTURES = _Limits(messages_per_s=10, ping_every_s=180, pong_within_s=600)
 
 
-def limits_of(trade_type: str) -> Limits:
+def _limits_of(trade_type: str) -> _Limits:
     """Return the documented limits of a connection to a market."""
     return _SPOT if trade_type == "spot" else _FUTURES
 
@@ -114,7 +113,7 @@ def attempt_limit(trade_type: str) -> RateLimit:
 class KeepAlive:
     """The pings of one connection, and the end that comes without pongs or after 24 hours."""
 
-    def __init__(self, limits: Limits, now_s: float) -> None:
+    def __init__(self, limits: _Limits, now_s: float) -> None:
         self.limits = limits
         self._ends_s = now_s + LIFETIME_S
         self._next_ping_s = now_s + limits.ping_every_s
@@ -169,7 +168,7 @@ class Route:
 
 
 @attrs.frozen(kw_only=True)
-class Request:
+class _Request:
     """One parsed request, or the error that answers it."""
 
     request_id: int | str | None = None
@@ -205,7 +204,7 @@ def parse_target(trade_type: str, target: str) -> Route | int:
     return Route(is_combined=is_combined, carries_klines=carries_klines, streams=streams)
 
 
-def parse_request(text: str, *, unsigned_id: bool) -> Request:
+def _parse_request(text: str, *, unsigned_id: bool) -> _Request:
     """Parse one text frame of a client; a bad one gives a request with an error.
 
     Args:
@@ -215,28 +214,28 @@ def parse_request(text: str, *, unsigned_id: bool) -> Request:
     try:
         raw = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return Request(error=(3, "Invalid JSON: expected value at line 1 column 1"))
+        return _Request(error=(3, "Invalid JSON: expected value at line 1 column 1"))
     if not isinstance(raw, dict) or "method" not in raw:
-        return Request(error=(2, "Invalid request: missing field `method`"))
+        return _Request(error=(2, "Invalid request: missing field `method`"))
     request_id = raw.get("id")
     if not _id_fits(request_id, unsigned_id=unsigned_id):
         kind = "an unsigned integer" if unsigned_id else "a 64-bit integer, a string or null"
-        return Request(error=(2, f"Invalid request: request ID must be {kind}"))
+        return _Request(error=(2, f"Invalid request: request ID must be {kind}"))
     method, params = raw["method"], raw.get("params", [])
     if method not in _METHODS:
         known = ", ".join(f"`{name}`" for name in _METHODS)
         message = f"Invalid request: unknown variant `{method}`, expected one of {known}"
-        return Request(request_id=request_id, error=(2, message))
+        return _Request(request_id=request_id, error=(2, message))
     if not isinstance(params, list):
-        return Request(request_id=request_id, error=(2, "Invalid request: params must be a list"))
+        return _Request(request_id=request_id, error=(2, "Invalid request: params must be a list"))
     if method in ("SUBSCRIBE", "UNSUBSCRIBE"):
         if all(isinstance(name, str) and _STREAM.fullmatch(name) for name in params):
-            return Request(request_id=request_id, method=method, streams=tuple(params))
-        return Request(request_id=request_id, error=(2, "Invalid request: invalid stream"))
+            return _Request(request_id=request_id, method=method, streams=tuple(params))
+        return _Request(request_id=request_id, error=(2, "Invalid request: invalid stream"))
     return _property_request(request_id, method, params)
 
 
-def _property_request(request_id: int | str | None, method: str, params: list[object]) -> Request:
+def _property_request(request_id: int | str | None, method: str, params: list[object]) -> _Request:
     error: tuple[int, str] | None = None
     allowed = {"LIST_SUBSCRIPTIONS": 0, "GET_PROPERTY": 1, "SET_PROPERTY": 2}[method]
     if len(params) > allowed:
@@ -248,7 +247,7 @@ def _property_request(request_id: int | str | None, method: str, params: list[ob
     elif allowed == 2 and not (len(params) == 2 and isinstance(params[1], bool)):
         error = 1, "Invalid value type: expected Boolean"
     combined = bool(params[-1]) if params else False
-    return Request(request_id=request_id, method=method, combined=combined, error=error)
+    return _Request(request_id=request_id, method=method, combined=combined, error=error)
 
 
 def _id_fits(value: object, *, unsigned_id: bool) -> bool:
@@ -299,7 +298,7 @@ class Session:
     """
 
     def __init__(self, market: Market, route: Route, feed: Feed, now_s: float, now_ms: int) -> None:
-        limits = limits_of(market.trade_type)
+        limits = _limits_of(market.trade_type)
         self.market = market
         self.born_ms = now_ms
         self.close: Close | None = None
@@ -330,7 +329,7 @@ class Session:
         if self.close is not None:
             return []
         futures = self.market.trade_type != "spot"
-        request = parse_request(text, unsigned_id=futures)
+        request = _parse_request(text, unsigned_id=futures)
         if request.error is not None:
             # github.com/binance derivatives change log, 2023-06-22: futures close on bad JSON
             if request.error[0] == 3 and futures:
@@ -367,7 +366,7 @@ class Session:
             wake_s=self.keep_alive.wake_s,
         )
 
-    def _answer(self, request: Request, now_ms: int) -> str:
+    def _answer(self, request: _Request, now_ms: int) -> str:
         match request.method:
             case "SUBSCRIBE":
                 self.begin(request.streams, now_ms)
