@@ -17,7 +17,7 @@ from kline_trio.storage.check import CheckedFile, Fault
 from kline_trio.storage.check import check as check_files
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holdings import holdings
-from kline_trio.storage.paths import HOUSE, journal_path
+from kline_trio.storage.paths import INTERNAL, journal_path
 from kline_trio.storage.store import Store
 
 __all__ = ["check"]
@@ -46,7 +46,7 @@ def check(options: argparse.Namespace) -> int:
         elif file.sha256 is not None:
             total["files"] += 1
             sums.append(_sum(file.sha256, file.path, path.absolute()))
-    if not (total["files"] or total["faults"] or path.is_file() or (path / HOUSE).is_dir()):
+    if not (total["files"] or total["faults"] or path.is_file() or (path / INTERNAL).is_dir()):
         raise ConfigError([f"there is no store in {path}, and no candle file: nothing is checked"])
     if options.manifest is not None:
         _write_manifest(options.manifest, b"".join(sums))

@@ -9,12 +9,12 @@ from kline_trio.commands.output import show_problems, show_progress, time_text
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.copy_stores import Disagreement, common_layout, unite
+from kline_trio.storage.copy_stores import snapshot as make_snapshot
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
-from kline_trio.storage.paths import HOUSE
-from kline_trio.storage.snapshot import snapshot as make_snapshot
+from kline_trio.storage.paths import INTERNAL
 from kline_trio.storage.store import Store
-from kline_trio.storage.unite import Disagreement, common_layout, unite
 
 __all__ = ["merge", "relayout", "snapshot", "store_of"]
 
@@ -67,7 +67,7 @@ def relayout(options: argparse.Namespace) -> int:
 
 def _demand_store(path: Path) -> None:
     """Refuse a folder without a store; candle files alone are one."""
-    if not path.is_dir() or not ((path / HOUSE).is_dir() or last_end_ms(path)):
+    if not path.is_dir() or not ((path / INTERNAL).is_dir() or last_end_ms(path)):
         raise ConfigError([f"there is no store {path}"])
 
 

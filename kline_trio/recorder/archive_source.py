@@ -31,7 +31,7 @@ from kline_trio.storage.archive_rows import (
     without_spans,
 )
 from kline_trio.storage.journal.ledger import Reason
-from kline_trio.storage.table import BEGIN, runs_of, values_of, without_rows
+from kline_trio.storage.table import BEGIN, empty_table, runs_of, values_of
 
 __all__ = ["FETCHERS", "ArchiveSource"]
 
@@ -250,12 +250,12 @@ class ArchiveSource:
 
     def _damaged(self, batch: _Batch, file: ArchiveFile, error: DamagedArchiveError) -> None:
         self.faults.add(file.path, f"{file.path}: {shown(str(error))}")
-        batch.found[file] = without_rows(batch.series)
+        batch.found[file] = empty_table(batch.series)
 
     async def _store(self, batch: _Batch) -> None:
         tables = [batch.found[file] for file in sorted(batch.found, key=attrgetter("span"))]
         filled_tables = [table for table in tables if table.num_rows]
-        found = pa.concat_tables(filled_tables or [without_rows(batch.series)])
+        found = pa.concat_tables(filled_tables or [empty_table(batch.series)])
         sifting = Sifted(found, ())
         if not batch.is_last_resort:
             sifting = await self.parse_door.run(sifted, found, batch.series)

@@ -4,18 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
 from kline_trio.simulator.clock import Clock
-from kline_trio.simulator.connection_limits import attempt_limit
-from kline_trio.simulator.control import Route, parse_target
-from kline_trio.simulator.faults import Fault
+from kline_trio.simulator.faults import Fault, Incident, IncidentLog, Script
 from kline_trio.simulator.feed import Feed, MadeUpFeed
 from kline_trio.simulator.http_side import HttpSide
-from kline_trio.simulator.incident_log import Incident, IncidentLog
 from kline_trio.simulator.market import Market
-from kline_trio.simulator.playback import Playback, ReplayedCandles, ReplayFeed
-from kline_trio.simulator.replay import Replay
+from kline_trio.simulator.replay import Playback, Replay, ReplayedCandles, ReplayFeed
 from kline_trio.simulator.rest import Request, Response, refusal
-from kline_trio.simulator.script import Script
-from kline_trio.simulator.session import Session
+from kline_trio.simulator.session import Route, Session, attempt_limit, parse_target
 from kline_trio.simulator.symbols import TRADE_TYPES, listed_symbols
 
 __all__ = ["DEFAULT_START_MS", "Exchange"]
@@ -143,7 +138,7 @@ class Exchange:
             trade_type: The market whose server is asked.
             target: Path and query of the handshake.
             now_s: Local time.
-            wake: Called when the connection's next `poll` must be sooner than it was told.
+            wake: Called when the connection's next `poll` must be sooner than the last one said.
         """
         now_ms = self.now_ms(now_s)
         status = self._refused_status(trade_type, now_s)

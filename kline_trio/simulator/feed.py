@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 import attrs
 
 from kline_trio.simulator.calendar import next_open_ms, open_ms
-from kline_trio.simulator.frames import Event, Kline, kline_event
+from kline_trio.simulator.frames import Event
 from kline_trio.simulator.market import LONGEST_LATE_MS, Market, Series
-from kline_trio.simulator.timeline import Notice
+from kline_trio.simulator.symbols import Notice
 
 __all__ = ["CONTRACT_INFO", "Feed", "MadeUpFeed"]
 
@@ -42,8 +42,8 @@ class Feed(Protocol):
 
 
 @attrs.define(eq=False)
-class _Ticket:
-    """One life of a subscription; a turn of a former life is recognised by its ticket."""
+class _Subscription:
+    """A stream from subscribe to unsubscribe; tasks of an earlier subscription are dropped."""
 
     series: Series
     pushed: tuple[int, int] = (-1, -1)
@@ -52,18 +52,20 @@ class _Ticket:
     """For each open time, when the candle closes."""
 
 
-class _Turn(NamedTuple):
+class _Task(NamedTuple):
+    """Something to do at a moment; a heap orders tasks by the first two fields."""
+
     due_ms: int
     order: int
     action: "_Action"
-    ticket: _Ticket
+    subscription: _Subscription
     opened_ms: int
     """Of the candle; with a notice, its place among them."""
     nth: int = 0
     """Of the closing frames of the candle."""
 
 
-_Action = Callable[[_Turn, int], Event | None]
+_Action = Callable[[_Task, int], Event | None]
 
 
 class MadeUpFeed:
@@ -82,112 +84,120 @@ class MadeUpFeed:
         self._market = market
         self._forming = forming
         self._notices = notices
-        self._turns: list[_Turn] = []
-        self._tickets: dict[str, _Ticket] = {}
+        self._tasks: list[_Task] = []
+        self._subscriptions: dict[str, _Subscription] = {}
         self._order = count()
 
     def subscribe(self, stream: str, now_ms: int) -> None:
         """See `Feed`; a stream that the market does not feed stays silent."""
         if stream == CONTRACT_INFO and self._notices:
-            ticket = self._tickets[stream] = _Ticket(_NO_SERIES)
-            self._add_notice(ticket, bisect_left(self._notices, now_ms, key=lambda one: one.due_ms))
+            subscription = self._subscriptions[stream] = _Subscription(_NO_SERIES)
+            place = bisect_left(self._notices, now_ms, key=lambda one: one.due_ms)
+            self._add_notice(subscription, place)
             return
         series = self._market.series_of(stream)
         if series is None:
             return
-        ticket = self._tickets[stream] = _Ticket(series)
+        subscription = self._subscriptions[stream] = _Subscription(series)
         now_open_ms = open_ms(series.interval, now_ms)
-        self._begin(ticket, now_ms)
+        self._begin(subscription, now_ms)
         # the close of a candle that has ended may still be to come
         reach_ms = max(LONGEST_LATE_MS, self._market.script.longest_late_ms)
         earlier_ms = open_ms(series.interval, now_open_ms - 1)
         while next_open_ms(series.interval, earlier_ms) + reach_ms >= now_ms:
             for nth, due_ms in enumerate(self._market.closes_ms(series, earlier_ms)):
                 if due_ms >= now_ms:
-                    self._add_close(due_ms, ticket, earlier_ms, nth)
+                    self._add_close(due_ms, subscription, earlier_ms, nth)
             earlier_ms = open_ms(series.interval, earlier_ms - 1)
 
     def unsubscribe(self, stream: str) -> None:
         """See `Feed`."""
-        self._tickets.pop(stream, None)
+        self._subscriptions.pop(stream, None)
 
     def next_due_ms(self) -> int | None:
         """See `Feed`."""
-        return self._turns[0].due_ms if self._turns else None
+        return self._tasks[0].due_ms if self._tasks else None
 
     def take(self, now_ms: int, limit: int) -> list[Event]:
         """See `Feed`."""
         events: list[Event] = []
-        while self._turns and self._turns[0].due_ms <= now_ms and len(events) < limit:
-            turn = heapq.heappop(self._turns)
-            if self._tickets.get(turn.ticket.series.stream) is turn.ticket:
-                event = turn.action(turn, now_ms)
+        while self._tasks and self._tasks[0].due_ms <= now_ms and len(events) < limit:
+            task = heapq.heappop(self._tasks)
+            if self._subscriptions.get(task.subscription.series.stream) is task.subscription:
+                event = task.action(task, now_ms)
                 if event is not None:
                     events.append(event)
         return events
 
-    def _begin(self, ticket: _Ticket, now_ms: int) -> None:
+    def _begin(self, subscription: _Subscription, now_ms: int) -> None:
         """Schedule the candles that are still to open or to end, if there are any."""
-        series, timeline = ticket.series, self._market.timelines[ticket.series.symbol]
+        series, timeline = subscription.series, self._market.timelines[subscription.series.symbol]
         # a stream may be subscribed before its symbol trades, and is silent until then
         since_ms = max(now_ms, timeline.begins_ms)
-        if self._add_end(ticket, open_ms(series.interval, since_ms)) and self._forming:
+        if self._add_end(subscription, open_ms(series.interval, since_ms)) and self._forming:
             cadence_ms, phase_ms = self._market.cadence_ms(series), self._market.phase_ms(series)
-            self._add(since_ms + (phase_ms - since_ms) % cadence_ms, self._push, ticket)
+            self._add(since_ms + (phase_ms - since_ms) % cadence_ms, self._push, subscription)
 
-    def _add_end(self, ticket: _Ticket, opened_ms: int) -> bool:
+    def _add_end(self, subscription: _Subscription, opened_ms: int) -> bool:
         """Schedule the end of a candle; return False if its symbol has no more candles."""
-        series = ticket.series
+        series = subscription.series
         if self._market.timelines[series.symbol].is_over(opened_ms):
             self._market.note_end(series)
             return False
-        self._add(next_open_ms(series.interval, opened_ms), self._end, ticket, opened_ms)
+        self._add(next_open_ms(series.interval, opened_ms), self._end, subscription, opened_ms)
         return True
 
     def _add(
-        self, due_ms: int, action: _Action, ticket: _Ticket, opened_ms: int = 0, nth: int = 0
+        self,
+        due_ms: int,
+        action: _Action,
+        subscription: _Subscription,
+        opened_ms: int = 0,
+        nth: int = 0,
     ) -> None:
-        turn = _Turn(due_ms, next(self._order), action, ticket, opened_ms, nth)
-        heapq.heappush(self._turns, turn)
+        task = _Task(due_ms, next(self._order), action, subscription, opened_ms, nth)
+        heapq.heappush(self._tasks, task)
 
-    def _add_close(self, due_ms: int, ticket: _Ticket, opened_ms: int, nth: int) -> None:
-        ticket.closes.setdefault(opened_ms, due_ms)
-        self._add(due_ms, self._close, ticket, opened_ms, nth)
+    def _add_close(
+        self, due_ms: int, subscription: _Subscription, opened_ms: int, nth: int
+    ) -> None:
+        subscription.closes.setdefault(opened_ms, due_ms)
+        self._add(due_ms, self._close, subscription, opened_ms, nth)
 
-    def _end(self, turn: _Turn, now_ms: int) -> None:
+    def _end(self, task: _Task, now_ms: int) -> None:
         """Schedule a candle's closing frames, and go on to the next candle."""
-        ticket, series = turn.ticket, turn.ticket.series
-        closes_ms = self._market.closes_ms(series, turn.opened_ms)
-        self._market.note_close(series, turn.opened_ms, closes_ms)
+        subscription, series = task.subscription, task.subscription.series
+        closes_ms = self._market.closes_ms(series, task.opened_ms)
+        self._market.note_close(series, task.opened_ms, closes_ms)
         for nth, due_ms in enumerate(closes_ms):
-            self._add_close(due_ms, ticket, turn.opened_ms, nth)
-        self._add_end(ticket, next_open_ms(series.interval, turn.opened_ms))
+            self._add_close(due_ms, subscription, task.opened_ms, nth)
+        self._add_end(subscription, next_open_ms(series.interval, task.opened_ms))
 
-    def _add_notice(self, ticket: _Ticket, place: int) -> None:
+    def _add_notice(self, subscription: _Subscription, place: int) -> None:
         if place < len(self._notices):
-            self._add(self._notices[place].due_ms, self._tell, ticket, place)
+            self._add(self._notices[place].due_ms, self._notify, subscription, place)
 
-    def _tell(self, turn: _Turn, now_ms: int) -> Event:
-        notice = self._notices[turn.opened_ms]
-        self._add_notice(turn.ticket, turn.opened_ms + 1)
-        return Event(turn.due_ms, CONTRACT_INFO, notice.text)
+    def _notify(self, task: _Task, now_ms: int) -> Event:
+        notice = self._notices[task.opened_ms]
+        self._add_notice(task.subscription, task.opened_ms + 1)
+        return Event(task.due_ms, CONTRACT_INFO, notice.text)
 
-    def _push(self, turn: _Turn, now_ms: int) -> Event | None:
+    def _push(self, task: _Task, now_ms: int) -> Event | None:
         """Push a forming candle if trades have changed it; overdue pushes become one."""
-        ticket, series = turn.ticket, turn.ticket.series
-        if turn.due_ms >= self._market.timelines[series.symbol].ends_ms:
+        subscription, series = task.subscription, task.subscription.series
+        if task.due_ms >= self._market.timelines[series.symbol].ends_ms:
             return None
         cadence_ms = self._market.cadence_ms(series)
-        overdue = (now_ms - turn.due_ms) // cadence_ms
-        self._add(turn.due_ms + max(1, overdue) * cadence_ms, self._push, ticket)
+        overdue = (now_ms - task.due_ms) // cadence_ms
+        self._add(task.due_ms + max(1, overdue) * cadence_ms, self._push, subscription)
         if overdue:
             return None
-        at_ms = turn.due_ms
+        at_ms = task.due_ms
         opened_ms = open_ms(series.interval, at_ms)
         before_ms = open_ms(series.interval, opened_ms - 1)
         if (
             at_ms - opened_ms < _LINGER_MS
-            and ticket.closes.get(before_ms, 0) > at_ms
+            and subscription.closes.get(before_ms, 0) > at_ms
             and self._market.lingers(series, before_ms)
         ):
             opened_ms = before_ms
@@ -196,22 +206,13 @@ class MadeUpFeed:
             return None
         # futures push "if there is something"; spot shows an empty candle once, as a flat bar
         nothing = kline.trade_num == 0 and self._market.trade_type != "spot"
-        if nothing or ticket.pushed == (opened_ms, kline.trade_num):
+        if nothing or subscription.pushed == (opened_ms, kline.trade_num):
             return None
-        ticket.pushed = (opened_ms, kline.trade_num)
-        return Event(at_ms, series.stream, self._text(series, kline, at_ms, closed=False))
+        subscription.pushed = (opened_ms, kline.trade_num)
+        return Event(at_ms, series.stream, self._market.text(kline, at_ms, closed=False))
 
-    def _close(self, turn: _Turn, now_ms: int) -> Event:
-        series = turn.ticket.series
-        turn.ticket.closes.pop(turn.opened_ms, None)
-        key = series.stream, turn.opened_ms, turn.due_ms
-        text = self._market.closing_texts.get(key)
-        if text is None:
-            kline = self._market.closed(series, turn.opened_ms, turn.nth)
-            text = self._text(series, kline, turn.due_ms, closed=True)
-            self._market.closing_texts.put(key, text)
-        return Event(turn.due_ms, series.stream, text, turn.opened_ms)
-
-    def _text(self, series: Series, kline: Kline, event_ms: int, *, closed: bool) -> str:
-        blanks = self._market.trade_type == "usdt_futures"
-        return kline_event(kline, event_ms, closed=closed, blanks=blanks)
+    def _close(self, task: _Task, now_ms: int) -> Event:
+        series = task.subscription.series
+        task.subscription.closes.pop(task.opened_ms, None)
+        text = self._market.closing_text(series, task.opened_ms, task.due_ms, task.nth)
+        return Event(task.due_ms, series.stream, text, task.opened_ms)

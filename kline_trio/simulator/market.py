@@ -5,18 +5,15 @@ Nothing here knows a clock or a connection; every moment is an argument, in exch
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import attrs
 
 from kline_trio.simulator.calendar import SECOND_MS, intervals_of, next_open_ms
-from kline_trio.simulator.faults import Outage
-from kline_trio.simulator.frames import Kline
-from kline_trio.simulator.incident_log import Incident, IncidentLog
-from kline_trio.simulator.prices import Hash, Quotes, finished, hash_key, key_hash, mix
-from kline_trio.simulator.recent import Recent
-from kline_trio.simulator.script import Script
-from kline_trio.simulator.symbols import Listing, ascii_lower, listing_of
-from kline_trio.simulator.timeline import Notice, State
+from kline_trio.simulator.faults import Incident, IncidentLog, Outage, Script
+from kline_trio.simulator.frames import Kline, kline_event
+from kline_trio.simulator.prices import Hash, Quotes, continued_hash, hash_key, mix, started_hash
+from kline_trio.simulator.symbols import Listing, Notice, State, ascii_lower, listing_of
 
 __all__ = ["LONGEST_LATE_MS", "Market", "Series"]
 
@@ -57,8 +54,8 @@ class Market:
         self._by_stream = {ascii_lower(symbol): symbol for symbol in self.listings}
         self._seed = seed
         self._quotes: dict[str, Quotes] = {}
-        self.closing_texts = Recent[tuple[str, int, int], str](4_096)
-        """Texts of closes by stream, open time and due time: redundant connections get the same."""
+        self.closing_text = lru_cache(4_096)(self._closing_text)
+        """Redundant connections get the same texts."""
         self._hashes: dict[str, Hash] = {}
 
     def series_of(self, stream: str) -> Series | None:
@@ -153,6 +150,14 @@ class Market:
         fault = self.script.close_fault(series.stream, open_ms)
         return kline if fault is None else fault.sent(kline, nth)
 
+    def text(self, kline: Kline, event_ms: int, *, closed: bool) -> str:
+        """Return the event of a candle as the market words it."""
+        blanks = self.trade_type == "usdt_futures"
+        return kline_event(kline, event_ms, closed=closed, blanks=blanks)
+
+    def _closing_text(self, series: Series, open_ms: int, due_ms: int, nth: int) -> str:
+        return self.text(self.closed(series, open_ms, nth), due_ms, closed=True)
+
     def _late_ms(self, series: Series, open_ms: int, length_ms: int) -> int:
         bits = self._hash(series, open_ms, 0)
         rare, bits = bits % 1000, bits // 1000
@@ -167,9 +172,9 @@ class Market:
     def _hash(self, series: Series, open_ms: int, salt: int) -> int:
         begun = self._hashes.get(series.stream)
         if begun is None:
-            begun = key_hash(self._seed, self.trade_type, series.stream)
+            begun = started_hash(self._seed, self.trade_type, series.stream)
             self._hashes[series.stream] = begun
-        return mix(finished(begun, open_ms, salt))
+        return mix(continued_hash(begun, open_ms, salt))
 
     def note_close(self, series: Series, open_ms: int, closes_ms: tuple[int, ...]) -> None:
         """Note the faults of a candle's close, once its end has come."""

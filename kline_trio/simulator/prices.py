@@ -8,6 +8,7 @@ machines or between one call and the next.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -15,11 +16,10 @@ from numpy.typing import NDArray
 
 from kline_trio.simulator.calendar import MINUTE_MS, SECOND_MS
 from kline_trio.simulator.frames import Kline, decimal_text
-from kline_trio.simulator.recent import Recent
 from kline_trio.simulator.symbols import Listing
 
-__all__ = ["Figures", "Hash", "Quotes", "Tape", "finished", "hash_key"]
-__all__ += ["key_hash", "mix"]
+__all__ = ["Figures", "Hash", "Quotes", "Tape", "continued_hash", "hash_key"]
+__all__ += ["mix", "started_hash"]
 
 _Ints = NDArray[np.int64]
 _T = TypeVar("_T", int, _Ints)
@@ -30,27 +30,26 @@ _WAVES = ((20_160, 150_000), (1_440, 30_000), (60, 5_000), (7, 800), (1, 300))
 """Period in minutes and amplitude in millionths of each part of the price's wandering."""
 _BLOCK = 120
 """Minutes computed at once: fewer take as long, more take memory."""
-_BLOCKS_KEPT = 2
-"""And up to twice as many: where closes are, just before, and where REST reads. They take up to
-40 kB a symbol."""
+_BLOCKS_KEPT = 4
+"""Where closes are, just before, and where REST reads. They take up to 40 kB a symbol."""
 _FEW_MINUTES = 15
 _GOES_ON_FOR = 60
 """A sum continues an older sum if at most this many minutes lie between."""
-_RUNS_KEPT = 16
-"""One for each interval, and up to twice as many."""
+_RUNS_KEPT = 32
+"""Two for each interval."""
 
 
 def hash_key(*parts: object) -> int:
     """Return 64 bits that depend on the text of all parts; the same in every process."""
-    return int.from_bytes(key_hash(*parts).digest(), "little")
+    return int.from_bytes(started_hash(*parts).digest(), "little")
 
 
-def key_hash(*parts: object) -> Hash:
+def started_hash(*parts: object) -> Hash:
     """Return the hash of `hash_key`, to go on from where more parts are to follow."""
     return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8)
 
 
-def finished(begun: Hash, *parts: int) -> int:
+def continued_hash(begun: Hash, *parts: int) -> int:
     """Return the `hash_key` of the parts that ``begun`` has and of these."""
     whole = begun.copy()
     for part in parts:
@@ -118,17 +117,17 @@ class _Minute(NamedTuple):
 class Tape:
     """All trading of one symbol, for all time.
 
-    It keeps recently used minutes and running sums; they are a memory of the pure function and
-    never change what it gives.
+    Recently used minutes and running sums are cached; they never change the results.
     """
 
     def __init__(self, seed: int, listing: Listing) -> None:
         self.listing = listing
         key = hash_key(seed, listing.trade_type, listing.symbol)
         self._keys = [mix(key + salt) for salt in range(16)]
-        self._blocks = Recent[int, _Ints](_BLOCKS_KEPT)
+        self._block = lru_cache(_BLOCKS_KEPT)(self._computed_block)
         self._last: tuple[int, _Minute] | None = None
-        self._runs = Recent[int, tuple[int, Figures]](_RUNS_KEPT)
+        self._runs: dict[int, tuple[int, Figures]] = {}
+        """By first minute, least recently used first: the minute reached, and the sum up to it."""
         # coins x 10^8 that one contract is worth at a price of one tick
         self._contract = listing.contract_usd * 10 ** (8 + listing.price_decimals)
 
@@ -159,7 +158,10 @@ class Tape:
             total = self._within(first, 0, MINUTE_MS) if few else self._sum(first, last)
         for minute in range(reached, last):
             total = total.then(self._within(minute, 0, MINUTE_MS))
-        self._runs.put(first, (last, total))
+        self._runs.pop(first, None)
+        self._runs[first] = last, total
+        if len(self._runs) > _RUNS_KEPT:
+            del self._runs[next(iter(self._runs))]
         return total
 
     def _sum(self, first: int, last: int) -> Figures:
@@ -182,14 +184,13 @@ class Tape:
         if self._last is not None and self._last[0] == number:
             return self._last[1]
         place, index = divmod(number, _BLOCK)
-        block = self._blocks.get(place)
-        if block is None:
-            columns = self._columns(place * _BLOCK, _BLOCK)
-            block = np.column_stack([columns[name] for name in _Minute._fields])
-            self._blocks.put(place, block)
-        minute = _Minute(*block[index].tolist())
+        minute = _Minute(*self._block(place)[index].tolist())
         self._last = number, minute
         return minute
+
+    def _computed_block(self, place: int) -> _Ints:
+        columns = self._columns(place * _BLOCK, _BLOCK)
+        return np.column_stack([columns[name] for name in _Minute._fields])
 
     # -- inside one minute ------------------------------------------------------------------
 

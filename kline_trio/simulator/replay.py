@@ -1,4 +1,4 @@
-"""Replays of real data: archive files, REST answers and recorded WebSocket text as one timeline.
+"""Replays of real data: files become one timeline, which an exchange plays by a clock of its own.
 
 File forms: github.com/binance/binance-public-data, README.md (columns, microseconds on spot from
 2025 on); headers differ from file to file (its issues 246 and 386).  A row of an archive becomes
@@ -9,7 +9,8 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ import attrs
 import msgspec
 
 from kline_trio.simulator.calendar import INTERVALS, next_open_ms, open_ms
-from kline_trio.simulator.frames import Kline, without_trades
+from kline_trio.simulator.clock import Clock
+from kline_trio.simulator.frames import Event, Kline, kline_event, kline_of, without_trades
+from kline_trio.simulator.rest import Candles
 from kline_trio.simulator.symbols import TRADE_TYPES, ascii_lower
 
-__all__ = ["Frame", "Replay"]
+__all__ = ["Frame", "Playback", "Replay", "ReplayFeed", "ReplayedCandles"]
 
 LONGEST_GAP_MS = 3 * 3600 * 1000
 """The clock leaps over longer stretches that hold no frame of any market."""
@@ -69,8 +72,6 @@ class Replay:
     frames: tuple[Frame, ...]
     expected: Mapping[str, frozenset[str]]
     """For each trade type the streams that must be subscribed before the clock starts."""
-    left_out: int = 0
-    """Recorded lines that belong to no stream, such as replies to other people's requests."""
 
     @classmethod
     def from_files(
@@ -92,22 +93,19 @@ class Replay:
             ValueError: A file is in no known form, or its market is unknown.
         """
         frames: list[Frame] = []
-        left_out = 0
         for path in paths:
             trade_type, file = _trade_type(str(path))
             if file.exists() and not file.is_file():
                 raise ValueError(f"{file}: cannot be replayed: it is no file")
             try:
-                if _NAME.fullmatch(file.name):
-                    found, skipped = list(_archive_frames(trade_type, file)), 0
-                else:
-                    found, skipped = _recorded_frames(trade_type, file)
+                is_archive = _NAME.fullmatch(file.name)
+                read = _archive_frames if is_archive else _recorded_frames
+                found = list(read(trade_type, file))
             except _BROKEN as error:
                 raise ValueError(f"{file}: cannot be replayed: {error}") from error
             if not found:
                 raise ValueError(f"{file}: cannot be replayed: it holds no candle")
             frames.extend(found)
-            left_out += skipped
         if not frames:
             raise ValueError("nothing to replay: there is no file")
         frames.sort(key=lambda frame: frame.due_ms)
@@ -116,7 +114,7 @@ class Replay:
             if "@kline_" in frame.stream:
                 awaited[frame.trade_type].add(frame.stream)
         streams = {name: frozenset(some) for name, some in awaited.items()}
-        return cls(frames=tuple(frames), expected=streams, left_out=left_out)
+        return cls(frames=tuple(frames), expected=streams)
 
     def of(self, trade_type: str) -> list[Frame]:
         """Return the frames of a market."""
@@ -215,14 +213,16 @@ def _zero_like(text: str) -> str:
     return f"0{point}{'0' * len(decimals)}"
 
 
-def _recorded_frames(trade_type: str | None, file: Path) -> tuple[list[Frame], int]:
-    """Read recorded text: ``seconds: frame`` lines after a URL line, or frames alone."""
+def _recorded_frames(trade_type: str | None, file: Path) -> Iterator[Frame]:
+    """Read recorded text: ``seconds: frame`` lines after a URL line, or frames alone.
+
+    Lines that belong to no stream, such as replies to other people's requests, are left out.
+    """
     lines = file.read_text(encoding="utf-8").splitlines()
     if lines and lines[0].startswith(("ws://", "wss://")):
         host = _HOST.match(lines.pop(0))
         trade_type = _OF_HOST.get(host["kind"] if host else "", "spot")
-    frames: list[Frame] = []
-    left_out = due_ms = 0
+    due_ms = 0
     for line in filter(None, lines):
         received = _RECEIVED.fullmatch(line)
         text = received["frame"] if received else line
@@ -232,23 +232,19 @@ def _recorded_frames(trade_type: str | None, file: Path) -> tuple[list[Frame], i
             raise ValueError(f"not a recorded frame: {line[:80]!r}") from None
         stream = _stream_of(content)
         if stream is None:
-            left_out += 1
             continue
         event = content.get("data", content)
         if not isinstance(event, dict):  # whole-market streams carry a list
             event = {}
         moment_ms = round(float(received["seconds"]) * 1000) if received else event.get("E")
         due_ms = max(due_ms, moment_ms if isinstance(moment_ms, int) else 0)
-        frames.append(
-            Frame(
-                due_ms=due_ms,
-                trade_type=trade_type or _guessed_trade_type(event),
-                stream=stream,
-                text=text[text.index('"data":') + 7 : -1] if "data" in content else text,
-                closes_ms=_closes_ms(event.get("k")),
-            )
+        yield Frame(
+            due_ms=due_ms,
+            trade_type=trade_type or _guessed_trade_type(event),
+            stream=stream,
+            text=text[text.index('"data":') + 7 : -1] if "data" in content else text,
+            closes_ms=_closes_ms(event.get("k")),
         )
-    return frames, left_out
 
 
 def _stream_of(content: dict[str, object]) -> str | None:
@@ -272,3 +268,116 @@ def _guessed_trade_type(event: dict[str, object]) -> str:
         return "coin_futures"
     opened = str(kline.get("o")) if isinstance(kline, dict) else ""
     return "spot" if len(opened.partition(".")[2]) == 8 else "usdt_futures"
+
+
+class ReplayFeed:
+    """One connection's place in the timeline of its market; see `Feed`.
+
+    Args:
+        playback: What is played.
+        trade_type: The market.
+        now_ms: Exchange time of the connection; what lies before it is never sent.
+    """
+
+    def __init__(self, playback: "Playback", trade_type: str, now_ms: int) -> None:
+        self._awaited = playback.awaited
+        self._trade_type = trade_type
+        self._frames = playback.frames[trade_type]
+        self._place = bisect_left(self._frames, now_ms, key=lambda frame: frame.due_ms)
+        self._streams: dict[str, int] = {}
+
+    def subscribe(self, stream: str, now_ms: int) -> None:
+        """See `Feed`."""
+        self._streams[stream] = now_ms
+        self._awaited.discard((self._trade_type, stream))
+
+    def unsubscribe(self, stream: str) -> None:
+        """See `Feed`."""
+        self._streams.pop(stream, None)
+
+    def next_due_ms(self) -> int | None:
+        """See `Feed`; every frame of the market counts, subscribed or not."""
+        return self._frames[self._place].due_ms if self._place < len(self._frames) else None
+
+    def take(self, now_ms: int, limit: int) -> list[Event]:
+        """See `Feed`; frames are never left out, however late the connection is."""
+        events: list[Event] = []
+        while self._place < len(self._frames) and len(events) < limit:
+            frame = self._frames[self._place]
+            if frame.due_ms > now_ms:
+                break
+            self._place += 1
+            # A connection that lags asks for what was due before it subscribed.
+            if self._streams.get(frame.stream, frame.due_ms + 1) <= frame.due_ms:
+                events.append(Event(frame.due_ms, frame.stream, _text(frame), frame.closes_ms))
+        return events
+
+
+class Playback:
+    """A replay that an exchange plays.
+
+    Args:
+        frames: What is played, by trade type and time.
+        replay: Where it comes from.
+        longest_lag_ms: How far behind a connection may be.
+    """
+
+    def __init__(
+        self, frames: Mapping[str, Sequence[Frame]], replay: Replay, longest_lag_ms: int = 0
+    ) -> None:
+        self.frames = frames
+        self.start_ms = replay.frames[0].due_ms - 1000
+        dues_ms = [some[-1].due_ms for some in frames.values() if some]
+        # The clock stands still when the last frame has come to the connection that lags most.
+        self._end_ms = max(dues_ms) + longest_lag_ms
+        self._leaps = replay.leaps
+        self.awaited = {
+            (name, stream) for name, streams in replay.expected.items() for stream in streams
+        }
+        """The streams, by market, that must be subscribed before the clock starts."""
+
+    def clock(self, speed: float) -> Clock:
+        """Return the clock of the replay."""
+        return Clock(self.start_ms, speed, self._end_ms, self._leaps)
+
+
+@attrs.frozen
+class ReplayedCandles:
+    """What REST has of a replay: every candle that a file closes, and the one that is forming."""
+
+    first_ms: int
+    """No candle opens before it."""
+    _by_symbol: Mapping[tuple[str, str], Mapping[tuple[str, int], Kline]]
+
+    @classmethod
+    def of_frames(cls, frames: Iterable[Frame]) -> "ReplayedCandles":
+        """Collect the closed candles of the frames; the last close of a candle counts."""
+        found: dict[tuple[str, str], dict[tuple[str, int], Kline]] = {}
+        for frame in frames:
+            if frame.closes_ms is not None:
+                kline = frame.kline or kline_of(msgspec.json.decode(frame.text)["k"])
+                symbol = found.setdefault((frame.trade_type, kline.symbol), {})
+                symbol[kline.interval, kline.open_time_ms] = kline
+        times = [open_ms for candles in found.values() for _, open_ms in candles]
+        return cls(min(times, default=0), found)
+
+    def of(self, trade_type: str, symbol: str, now_ms: int) -> Candles | None:
+        """Return the candles of a symbol that the files hold; None if they hold none."""
+        candles = self._by_symbol.get((trade_type, symbol))
+        if candles is None:
+            return None
+
+        def candle(interval: str, open_ms: int) -> Kline | None:
+            kline = candles.get((interval, open_ms))
+            if kline is None or next_open_ms(interval, open_ms) <= now_ms:
+                return kline
+            return attrs.evolve(kline, close=kline.open, high=kline.open, low=kline.open)
+
+        return Candles(candle, self.first_ms)
+
+
+def _text(frame: Frame) -> str:
+    if frame.kline is None:
+        return frame.text
+    closed, blanks = frame.closes_ms is not None, frame.trade_type == "usdt_futures"
+    return kline_event(frame.kline, frame.due_ms, closed=closed, blanks=blanks)

@@ -1,38 +1,263 @@
-"""One WebSocket connection as the exchange sees it: a state machine without clock or socket.
+"""One WebSocket connection as the exchange sees it: requests, limits, pings, subscriptions, end.
 
-Sources of the rules: Binance spot docs, web-socket-streams.md ("Live Subscribing/Unsubscribing to
-streams"); USD-M and COIN-M docs, "WebSocket Market Streams" ("Live Subscribing/Unsubscribing").
-Rates, pings and lifetimes run in local seconds; events in exchange milliseconds.
+A state machine without clock or socket.  Rates, pings and lifetimes run in local seconds; events
+in exchange milliseconds.
+
+Sources: Binance spot docs, web-socket-streams.md ("General WSS information", "WebSocket Limits",
+"Live Subscribing/Unsubscribing to streams", "Error Messages"); USD-M and COIN-M docs, "WebSocket
+Market Streams" ("Connect", "Live Subscribing/Unsubscribing"); texts of quoted real error frames;
+USD-M "Important WebSocket Change Notice" of 2026-03 for the routed paths.
 """
 
+import re
+from collections import deque
 from collections.abc import Iterable
+from math import inf
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import attrs
+import msgspec
 
-from kline_trio.simulator.connection_limits import (
-    MOST_STREAMS,
-    TOO_MANY_REQUESTS,
-    Close,
-    KeepAlive,
-    RateLimit,
-    limits_of,
-)
-from kline_trio.simulator.control import Request, Route, parse_request
-from kline_trio.simulator.faults import Moment
+from kline_trio.simulator.faults import Incident, Moment
 from kline_trio.simulator.feed import CONTRACT_INFO, Feed
 from kline_trio.simulator.frames import Event, combined, error_reply, result_reply
-from kline_trio.simulator.incident_log import Incident
 from kline_trio.simulator.market import Market
 
-__all__ = ["Session", "Turn"]
+__all__ = ["LIFETIME_S", "MOST_STREAMS", "TOO_MANY_REQUESTS", "Close", "KeepAlive", "RateLimit"]
+__all__ += ["Route", "Session", "Step", "attempt_limit", "parse_target"]
 
+LIFETIME_S = 24 * 3600.0
+MOST_STREAMS = 1024
+_METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
+_STREAM = re.compile(r"![^\s@/]+(@[^\s@/]+)*|[^\s@/!]+(@[^\s@/]+)+")
+_TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
+"""Documented as alphanumeric; the official Python SDK sends UUIDs with hyphens."""
+_LONGEST_TARGET = 8_000
+"""Longer URLs fail (unicorn-binance-websocket-api issues 17, 19 and 38, measured 2019)."""
 _MOST_AT_ONCE = 64
-"""Events a turn, so that control frames are not kept waiting behind a flood."""
+"""Events in a step, so that control frames need not wait behind a flood."""
 _TOO_MANY = '{"error":{"code":4,"msg":"Too many subscriptions"}}'
 
 
 @attrs.frozen(kw_only=True)
-class Turn:
+class _Limits:
+    """The limits of one connection."""
+
+    messages_per_s: int
+    ping_every_s: float
+    pong_within_s: float
+    control_frames_count: bool = False
+    """Whether pings and pongs count as messages."""
+
+
+_SPOT = _Limits(messages_per_s=5, ping_every_s=20, pong_within_s=60, control_frames_count=True)
+_FUTURES = _Limits(messages_per_s=10, ping_every_s=180, pong_within_s=600)
+
+
+def _limits_of(trade_type: str) -> _Limits:
+    """Return the documented limits of a connection to a market."""
+    return _SPOT if trade_type == "spot" else _FUTURES
+
+
+@attrs.frozen
+class Close:
+    """The end of a connection: with a close frame, or without one where ``code`` is None."""
+
+    code: int | None
+    reason: str
+
+
+TOO_MANY_REQUESTS = Close(1008, "Too many requests")
+"""As in github.com/binance/binance-connector-js issue 530."""
+
+
+class RateLimit:
+    """Counts what happens within a sliding span of time.
+
+    Args:
+        most: So many are allowed within the span; infinite for any number.
+        within_s: The length of the span.
+    """
+
+    def __init__(self, most: float, within_s: float) -> None:
+        self._most = most
+        self._within_s = within_s
+        self._times: deque[float] = deque()
+        self.peak = 0
+        """The most that were seen within one span, up to the first beyond the limit."""
+
+    def count(self, now_s: float) -> bool:
+        """Count one and return whether it is within the limit; one beyond the limit counts, too."""
+        if self._most == inf:
+            return True
+        self._times.append(now_s)
+        while self._times[0] <= now_s - self._within_s:
+            self._times.popleft()
+        self.peak = max(self.peak, len(self._times))
+        if len(self._times) <= self._most:
+            return True
+        # the newest ones decide, so no more than they need be kept
+        self._times.popleft()
+        return False
+
+
+def attempt_limit(trade_type: str) -> RateLimit:
+    """Return the limit of the handshakes with a market from one address.
+
+    Source: Binance spot docs, web-socket-streams.md, "WebSocket Limits", since 2023-02; the futures
+    docs name no such limit.
+    """
+    return RateLimit(300 if trade_type == "spot" else inf, within_s=300.0)
+
+
+class KeepAlive:
+    """The pings of one connection, and the end that comes without pongs or after 24 hours."""
+
+    def __init__(self, limits: _Limits, now_s: float) -> None:
+        self.limits = limits
+        self._ends_s = now_s + LIFETIME_S
+        self._next_ping_s = now_s + limits.ping_every_s
+        self._unanswered: dict[bytes, float] = {}
+
+    @property
+    def _must_end_s(self) -> float:
+        """Local time by which the connection ends if no pong comes meanwhile."""
+        oldest_s = min(self._unanswered.values(), default=self._ends_s)
+        return min(self._ends_s, oldest_s + self.limits.pong_within_s)
+
+    @property
+    def give_up_s(self) -> float:
+        """Local time until which a send may wait: by then even a ping not sent yet is overdue."""
+        return min(self._must_end_s, self._next_ping_s + self.limits.pong_within_s)
+
+    @property
+    def wake_s(self) -> float:
+        """Local time of the next ping or end."""
+        return min(self._next_ping_s, self._must_end_s)
+
+    def poll(self, now_s: float) -> bytes | Close | None:
+        """Return a ping to send now, or the end of the connection."""
+        if now_s >= self._must_end_s:
+            # github.com/ccxt/php-binance-api issue 453; how the 24 h cut looks is not documented
+            late = now_s < self._ends_s
+            return Close(1008, "Pong timeout") if late else Close(None, "24 hours")
+        if now_s < self._next_ping_s:
+            return None
+        self._next_ping_s = now_s + self.limits.ping_every_s
+        payload = str(round(now_s * 1000)).encode()
+        self._unanswered.setdefault(payload, now_s)
+        return payload
+
+    def pong(self, payload: bytes | None) -> None:
+        """Accept a pong; it answers its ping and all pings before."""
+        if payload in self._unanswered:
+            for sent in list(self._unanswered):
+                del self._unanswered[sent]
+                if sent == payload:
+                    break
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """The parsed path of a WebSocket handshake."""
+
+    is_combined: bool
+    carries_klines: bool
+    """False on USD-M paths that acknowledge kline streams and never feed them."""
+    streams: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class _Request:
+    """One parsed request, or the error that answers it."""
+
+    request_id: int | str | None = None
+    method: str = ""
+    streams: tuple[str, ...] = ()
+    combined: bool = False
+    error: tuple[int, str] | None = None
+
+
+def parse_target(trade_type: str, target: str) -> Route | int:
+    """Return the route of a request target, or the HTTP status that refuses it."""
+    if len(target) > _LONGEST_TARGET:
+        return 414
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return 400
+    path, carries_klines = parts.path, trade_type != "usdt_futures"
+    if trade_type == "usdt_futures":
+        for prefix in ("/market", "/public"):
+            if path.startswith(f"{prefix}/"):
+                path, carries_klines = path.removeprefix(prefix), prefix == "/market"
+                break
+    if path in ("/stream", "/stream/"):
+        is_combined, names = True, parse_qs(parts.query).get("streams", [""])[0]
+    elif path == "/ws" or path.startswith("/ws/"):
+        is_combined, names = False, unquote(path.removeprefix("/ws").strip("/"))
+    else:
+        return 404
+    streams = tuple(name for name in names.split("/") if name)
+    if not all(_STREAM.fullmatch(stream) for stream in streams):
+        return 400
+    return Route(is_combined=is_combined, carries_klines=carries_klines, streams=streams)
+
+
+def _parse_request(text: str, *, unsigned_id: bool) -> _Request:
+    """Parse one text frame of a client; a bad one gives a request with an error.
+
+    Args:
+        text: What the client sent.
+        unsigned_id: Whether the market takes no negative ids (the futures docs say so).
+    """
+    try:
+        raw = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return _Request(error=(3, "Invalid JSON: expected value at line 1 column 1"))
+    if not isinstance(raw, dict) or "method" not in raw:
+        return _Request(error=(2, "Invalid request: missing field `method`"))
+    request_id = raw.get("id")
+    if not _id_fits(request_id, unsigned_id=unsigned_id):
+        kind = "an unsigned integer" if unsigned_id else "a 64-bit integer, a string or null"
+        return _Request(error=(2, f"Invalid request: request ID must be {kind}"))
+    method, params = raw["method"], raw.get("params", [])
+    if method not in _METHODS:
+        known = ", ".join(f"`{name}`" for name in _METHODS)
+        message = f"Invalid request: unknown variant `{method}`, expected one of {known}"
+        return _Request(request_id=request_id, error=(2, message))
+    if not isinstance(params, list):
+        return _Request(request_id=request_id, error=(2, "Invalid request: params must be a list"))
+    if method in ("SUBSCRIBE", "UNSUBSCRIBE"):
+        if all(isinstance(name, str) and _STREAM.fullmatch(name) for name in params):
+            return _Request(request_id=request_id, method=method, streams=tuple(params))
+        return _Request(request_id=request_id, error=(2, "Invalid request: invalid stream"))
+    return _property_request(request_id, method, params)
+
+
+def _property_request(request_id: int | str | None, method: str, params: list[object]) -> _Request:
+    error: tuple[int, str] | None = None
+    allowed = {"LIST_SUBSCRIPTIONS": 0, "GET_PROPERTY": 1, "SET_PROPERTY": 2}[method]
+    if len(params) > allowed:
+        error = 2, "Invalid request: too many parameters"
+    elif allowed and not (params and isinstance(params[0], str)):
+        error = 2, "Invalid request: property name must be a string"
+    elif allowed and params[0] != "combined":
+        error = 0, "Unknown property"
+    elif allowed == 2 and not (len(params) == 2 and isinstance(params[1], bool)):
+        error = 1, "Invalid value type: expected Boolean"
+    combined = bool(params[-1]) if params else False
+    return _Request(request_id=request_id, method=method, combined=combined, error=error)
+
+
+def _id_fits(value: object, *, unsigned_id: bool) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (0 if unsigned_id else -(2**63)) <= value < 2**63
+    return value is None or (isinstance(value, str) and bool(_TEXT_ID.fullmatch(value)))
+
+
+@attrs.frozen(kw_only=True)
+class Step:
     """What a connection must do now, and when to poll it again."""
 
     texts: tuple[str, ...]
@@ -73,7 +298,7 @@ class Session:
     """
 
     def __init__(self, market: Market, route: Route, feed: Feed, now_s: float, now_ms: int) -> None:
-        limits = limits_of(market.trade_type)
+        limits = _limits_of(market.trade_type)
         self.market = market
         self.born_ms = now_ms
         self.close: Close | None = None
@@ -104,7 +329,7 @@ class Session:
         if self.close is not None:
             return []
         futures = self.market.trade_type != "spot"
-        request = parse_request(text, unsigned_id=futures)
+        request = _parse_request(text, unsigned_id=futures)
         if request.error is not None:
             # github.com/binance derivatives change log, 2023-06-22: futures close on bad JSON
             if request.error[0] == 3 and futures:
@@ -118,7 +343,7 @@ class Session:
             self._count(now_s)
         self.keep_alive.pong(pong)
 
-    def poll(self, now_s: float, now_ms: int) -> Turn:
+    def poll(self, now_s: float, now_ms: int) -> Step:
         """Return what is due now; call again at ``wake_s`` or ``next_due_ms`` at the latest."""
         texts = self._strike(now_ms)
         ping = self.keep_alive.poll(now_s) if self.close is None else None
@@ -133,7 +358,7 @@ class Session:
                         self._moments.newest = event
         due_ms = self.feed.next_due_ms()
         dues_ms = self._moments.dues_ms + ([] if due_ms is None else [due_ms])
-        return Turn(
+        return Step(
             texts=tuple(texts),
             ping=ping,
             close=self.close,
@@ -141,7 +366,7 @@ class Session:
             wake_s=self.keep_alive.wake_s,
         )
 
-    def _answer(self, request: Request, now_ms: int) -> str:
+    def _answer(self, request: _Request, now_ms: int) -> str:
         match request.method:
             case "SUBSCRIBE":
                 self.begin(request.streams, now_ms)

@@ -1,20 +1,25 @@
-"""The symbols that the built-in exchange lists, with what their prices and volumes look like.
+"""The symbols that the exchange lists, how they trade, and what each is at a moment.
 
-Names and number forms are real ones of 2021 to 2026; the price levels are rough.  Which other
-wanted symbols are plausible is judged by the naming rules of the markets, so that a misspelt one
-stays unknown.
+Names and number forms are real ones of 2021 to 2026; the price levels are rough.  Other symbols
+are judged by the naming rules of the markets, so a misspelt symbol stays unknown.
+
+Sources: USD-M and COIN-M docs, "Exchange Information" and "Contract Info Stream"; spot docs,
+rest-api.md and enums.md.
 """
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import attrs
+import msgspec
 
 from kline_trio.simulator.calendar import quarter_delivery_ms
+from kline_trio.simulator.frames import Kline, decimal_text
 
-__all__ = ["BUILT_IN", "NEVER_MS", "TRADE_TYPES", "Listing", "ascii_lower", "listed_symbols"]
-__all__ += ["listing_of"]
+__all__ = ["BUILT_IN", "NEVER_MS", "ONBOARD_MS", "TRADE_TYPES", "Listing", "Notice", "State"]
+__all__ += ["SymbolTimeline", "ascii_lower", "contract_type", "listed_symbols", "listing_of"]
 
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 
@@ -86,6 +91,10 @@ _QUIET = {"ATOMUSDT", "YFIUSDT", "XMRUSDT", "XMRBTC", "KSMUSDT", "LTCUSD_PERP", 
 
 NEVER_MS = 4_133_404_800_000
 """The ``deliveryDate`` of a perpetual contract, as live exchangeInfo answers show it."""
+ONBOARD_MS = 1_569_398_400_000
+"""2019-09-25 08:00 UTC; no symbol of the first hour has a candle before it."""
+_FAR_MS = 1 << 52
+_QUARTER_MS = 92 * 24 * 3600 * 1000
 
 
 @attrs.frozen(kw_only=True)
@@ -191,3 +200,101 @@ def _delivery_ms(date: str | None) -> int | None:
     except ValueError:
         return None
     return round(moment.timestamp() * 1000)
+
+
+@attrs.frozen
+class State:
+    """A symbol as it is shown from a moment on."""
+
+    from_ms: int
+    status: str | None
+    """None while it is not listed."""
+    onboard_ms: int
+    delivery_ms: int
+    tick_size: str
+
+
+@attrs.frozen(kw_only=True)
+class Notice:
+    """One event of ``!contractInfo``."""
+
+    due_ms: int
+    listing: Listing
+    state: State
+    brackets: Sequence[Mapping[str, float]] = ()
+    """Leverage brackets. The docs have ``bks`` only "when bracket gets updated"; logged events have
+    it empty otherwise (github.com/nvcuong123/monitorMarket, doc/binance/contractInfo.js)."""
+
+    @property
+    def text(self) -> str:
+        """The event."""
+        event = {
+            "e": "contractInfo",
+            "E": self.due_ms,
+            "s": self.listing.symbol,
+            "ps": self.listing.pair,
+            "ct": contract_type(self.listing, self.state, self.due_ms),
+            "dt": self.state.delivery_ms,
+            "ot": self.state.onboard_ms,
+            "cs": self.state.status,
+            "bks": self.brackets,
+            # since 2026-06-30 (derivatives change log); last as in a test of ccxt/go-binance
+            "st": 2 if self.listing.contract_usd else 1,
+        }
+        return msgspec.json.encode(event).decode()
+
+
+def contract_type(listing: Listing, state: State, now_ms: int) -> str:
+    """Return a future's ``contractType``."""
+    if listing.delivery_ms == NEVER_MS:
+        return "PERPETUAL"
+    if state.status == "DELIVERING" and listing.contract_usd:
+        # COIN-M docs, "Contract type": used only for DELIVERING status
+        return "CURRENT_QUARTER_DELIVERING"
+    return "CURRENT_QUARTER" if listing.delivery_ms - now_ms < _QUARTER_MS else "NEXT_QUARTER"
+
+
+class SymbolTimeline:
+    """All that happens to one symbol: a contract with a delivery date ends with it."""
+
+    begins_ms = -_FAR_MS
+    ends_ms = _FAR_MS
+    goes_on_flat = False
+    """Whether flat candles without trades go on to close after the end."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        ends_ms, tick_size = listing.delivery_ms, decimal_text(1, listing.price_decimals)
+        listed = State(0, "TRADING", ONBOARD_MS, ends_ms, tick_size)
+        self._states = [listed]
+        if ends_ms != NEVER_MS:
+            self.ends_ms = ends_ms
+            self._states.append(attrs.evolve(listed, from_ms=ends_ms, status="DELIVERING"))
+
+    @property
+    def notices(self) -> Sequence[Notice]:
+        """The events of ``!contractInfo`` about the symbol."""
+        return [
+            Notice(due_ms=state.from_ms, listing=self.listing, state=state)
+            for state in self._states[1:]
+        ]
+
+    def at(self, now_ms: int) -> State:
+        """Return the symbol's state at a moment."""
+        return self._states[max(0, bisect_right(self._states, now_ms, key=_begin_of) - 1)]
+
+    def rounded(self, kline: Kline) -> Kline:
+        """Return a candle with prices that fit the tick of its time."""
+        return kline
+
+    def absence(self, open_ms: int, end_ms: int) -> tuple[str, int] | None:
+        """Return why there is no such candle, as an event's name and time; None if it is there."""
+        return ("Delisting", self.ends_ms) if self.is_over(open_ms) else None
+
+    def is_over(self, open_ms: int) -> bool:
+        """Return whether there is no candle from ``open_ms`` on, ever."""
+        return open_ms >= self.ends_ms and not self.goes_on_flat
+
+
+def _begin_of(state: State) -> int:
+    return state.from_ms

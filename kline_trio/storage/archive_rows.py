@@ -21,9 +21,9 @@ from kline_trio.candle import Series
 from kline_trio.errors import DamagedArchiveError
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
-from kline_trio.storage.disk import arrow_wants
+from kline_trio.storage.memory import arrow_errors
 from kline_trio.storage.row_faults import broken_rules, end_times_ms, is_on_grid
-from kline_trio.storage.table import BEGIN, END, runs_of, schema, values_of, without_rows
+from kline_trio.storage.table import BEGIN, END, empty_table, runs_of, schema, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,7 @@ def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
         columns = _columns(text, skip_rows=1 if has_header else 0)
     except pa.ArrowInvalid as error:
         if len(text.splitlines()) <= has_header:
-            return ArchiveRows(without_rows(series), Counter())
+            return ArchiveRows(empty_table(series), Counter())
         raise DamagedArchiveError(f"no CSV of candles: {shown(str(error))}") from None
     bad: Counter[str] = Counter()
     good = np.ones(len(columns[BEGIN]), np.bool_)
@@ -150,7 +150,7 @@ def _columns(text: bytes, skip_rows: int = 0) -> _Columns:
     reading = pyarrow.csv.ReadOptions(
         column_names=list(_COLUMNS), skip_rows=skip_rows, use_threads=False, block_size=_BLOCK_BYTES
     )
-    with arrow_wants():
+    with arrow_errors():
         file = io.BytesIO(text)
         raw = pyarrow.csv.read_csv(file, read_options=reading, convert_options=_CONVERSION)
     columns = {name: values_of(raw[name]) for name in _COLUMNS[:-1]}

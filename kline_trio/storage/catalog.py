@@ -41,13 +41,13 @@ from kline_trio.storage.table import (
     BEGIN,
     END,
     differing,
+    empty_table,
     overlay,
     runs_of,
     schema,
     table_of,
     values_of,
     without,
-    without_rows,
 )
 
 __all__ = [
@@ -365,7 +365,7 @@ def _stored(
     if not pieces and not waiting:
         return None
     # Two files hold the same candle only after a change of layout; what begins later is newer.
-    filed = without_rows(series)
+    filed = empty_table(series)
     for piece in sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value):
         filed = overlay(filed, piece)
     return Stored(

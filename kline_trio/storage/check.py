@@ -20,7 +20,7 @@ from kline_trio.interval import Span
 from kline_trio.spans import common
 from kline_trio.storage.as_written import is_as_written
 from kline_trio.storage.catalog import candle_files, log_damage, open_files
-from kline_trio.storage.disk import WANTS, disk_errors
+from kline_trio.storage.disk import RESOURCE_ERRORS, disk_errors
 from kline_trio.storage.files import bounds_ms, chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.holdings import holdings
 from kline_trio.storage.journal.manifest import FileEntry
@@ -223,7 +223,7 @@ def _checked(path: Path, store_path: Path, known: _Known) -> CheckedFile:
         except FileNotFoundError:
             return CheckedFile(path, (Fault("it was there a moment ago, and is gone"),))
         except OSError as error:
-            if error.errno in WANTS:
+            if error.errno in RESOURCE_ERRORS:
                 raise
             return CheckedFile(path, (Fault(f"cannot be read: {error.strerror or error}"),))
         if is_replaced:
@@ -251,7 +251,7 @@ def _not_as_listed(path: Path, seen: _Look, entry: FileEntry, known: _Known) -> 
     try:
         is_merged = is_as_written(path, seen.owner, seen.crc32)
     except (DiskError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in WANTS:
+        if isinstance(error, OSError) and error.errno in RESOURCE_ERRORS:
             raise
         return _faulty(seen.found, f"{_OTHER_CRC}, and whether it is whole is not known: {error}")
     # None: another version of pyarrow wrote it. Only a merge adds rows to a file.

@@ -1,4 +1,4 @@
-"""What every durable write needs of the operating system."""
+"""Durable writes: the only module that renames and syncs, and what disk errors mean."""
 
 import contextlib
 import errno
@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-import pyarrow as pa
 
 from kline_trio.errors import DamagedError, DiskError, DiskFullError
 
 __all__ = [
-    "WANTS",
-    "arrow_wants",
+    "RESOURCE_ERRORS",
     "check_descriptors",
     "copy_durably",
     "disk_errors",
@@ -28,14 +26,16 @@ __all__ = [
     "make_folders",
     "move_durably",
     "refuse_network_disk",
+    "replace",
+    "replace_durably",
     "sweep",
     "sync_file",
     "sync_folder",
 ]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What the system lacks where the disk is not to blame; the command line names it."""
+RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors for which the disk is not to blame; the command line says what is missing."""
 _SQLITE_FILES = 4
 """Database, WAL, wal-index and a folder: what SQLite opens for a transaction."""
 _NO_LINKS = frozenset(
@@ -49,7 +49,7 @@ _NO_LINKS = frozenset(
         errno.EXDEV,
     }
 )
-"""What link(2) says where a file can only be copied."""
+"""Errors of link(2) after which a file can still be copied."""
 _PROBE_BYTES = 1 << 20
 _NETWORK_SOURCE = re.compile(r"[a-z0-9+.-]+://|[^/:\s]+:/", re.IGNORECASE)
 """`https://host/folder`, or `host:/folder`."""
@@ -66,22 +66,18 @@ _NETWORK_DISKS = frozenset(
 """Kinds of file systems, with `fuse.` or without. By those of the second line a virtual machine
 sees the disks of its host, as WSL sees Windows'."""
 
-_NO_THREAD = re.compile("Failed to launch worker thread|Resource temporarily unavailable")
-_NO_MEMORY = re.compile("bad_alloc|malloc of size|out of memory", re.IGNORECASE)
-"""What Arrow says, which has neither types nor numbers for it."""
-
 _FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS only, where fsync stops at the drive's own memory."""
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Returns when the file's bytes would survive a power cut."""
+    """Return when the file's bytes would survive a power cut."""
     file.flush()
     _sync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Returns when the names in the folder would survive a power cut."""
+    """Return when the names in the folder would survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _sync(descriptor)
@@ -97,7 +93,7 @@ def _sync(descriptor: int) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Makes the folder and those above it, where missing, to survive a power cut.
+    """Make the folder and those above it, if missing, so that they survive a power cut.
 
     Raises:
       OSError: one cannot be made, or a file stands in its place.
@@ -109,35 +105,51 @@ def make_folders(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def move_durably(old: Path, new: Path) -> None:
-    """Moves the file to another folder, to survive a power cut.
+def replace(old: Path, new: Path) -> None:
+    """Rename a file, or a folder onto an empty one, in place of what has the new name.
 
-    The new name is made before the old one is unmade: at no moment is there neither. Where the
-    file system has no hard links, or the folders are on two of them, the new one is a copy. A
-    folder, as may stand in a file's place, can have one name only, and is renamed.
+    The new name survives a power cut only after `sync_folder`.
+    """
+    os.replace(old, new)  # noqa: PTH105 - the word that design and tests look for
+
+
+def replace_durably(old: Path, new: Path) -> None:
+    """Rename a file, in place of what has the new name; the new name survives a power cut."""
+    replace(old, new)
+    sync_folder(new.parent)
+
+
+def move_durably(old: Path, new: Path) -> None:
+    """Move the file to another folder, so that it survives a power cut.
+
+    The new name is made before the old one is removed, so the file always has a name. Where the
+    file system has no hard links, or the folders are on two of them, the new file is a copy. A
+    folder that stands in a file's place is renamed, since it can have one name only.
     """
     make_folders(new.parent)
-    if old.is_dir() and not old.is_symlink():
-        old.rename(new)
-        sync_folder(new.parent)
-        sync_folder(old.parent)
-        return
-    if not link(old, new):
+    is_renamed = old.is_dir() and not old.is_symlink()
+    if is_renamed:
+        replace(old, new)
+    elif not link(old, new):
         try:
             copy_durably(old, new)
         except FileExistsError:
             raise
         except OSError as error:
             # No room for two, or a sector that cannot be read.
-            _rename(old, new, error)
-            return
+            try:
+                replace(old, new)
+            except OSError:
+                raise error from None
+            is_renamed = True
     sync_folder(new.parent)
-    old.unlink()
+    if not is_renamed:
+        old.unlink()
     sync_folder(old.parent)
 
 
 def sweep(folder: Path) -> None:
-    """Removes all that is in the folder of temporary files, whatever it is.
+    """Remove everything in the folder of temporary files.
 
     Raises:
       OSError: the disk refused.
@@ -147,15 +159,6 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(left_over)
         else:
             left_over.unlink()
-
-
-def _rename(old: Path, new: Path, why: OSError) -> None:
-    try:
-        os.replace(old, new)  # noqa: PTH105 - as in merges
-    except OSError:
-        raise why from None
-    sync_folder(new.parent)
-    sync_folder(old.parent)
 
 
 def link(old: Path, new: Path) -> bool:
@@ -188,7 +191,7 @@ def copy_durably(old: Path, new: Path) -> None:
             shutil.copystat(old, temporary)
         with temporary.open("rb") as file:
             sync_file(file)
-        os.replace(temporary, new)  # noqa: PTH105 - as in merges
+        replace(temporary, new)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -196,15 +199,15 @@ def copy_durably(old: Path, new: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """How many bytes the folder's file system has left for us."""
+    """Return how many bytes the folder's file system has left for this user."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
 
 
 def refuse_network_disk(folder: Path) -> None:
-    """Refuses a folder on NFS, CIFS and the like: locks and the WAL cannot be trusted there.
+    """Refuse a folder on NFS, CIFS and the like, where locks and the WAL cannot be trusted.
 
-    So it is with the disks of a machine that this one only runs on, as `/mnt/c` under WSL.
+    The disks of a virtual machine's host count as such, as `/mnt/c` under WSL.
 
     (www.sqlite.org/wal.html: "WAL does not work over a network filesystem".)
 
@@ -212,54 +215,39 @@ def refuse_network_disk(folder: Path) -> None:
       DiskError: it is on one.
     """
     real = folder.resolve()
-    mounted = {
-        partition.mountpoint: partition
-        # Of two that are mounted on the same point, the later one is seen.
-        for partition in psutil.disk_partitions(all=True)
-    }
-    for place in (real, *real.parents):
-        found = mounted.get(str(place))
-        if found is not None:
-            kind = found.fstype.lower()
-            # davfs2 and some others only show in what they mount, as https://host/folder.
-            if kind.removeprefix("fuse.") in _NETWORK_DISKS or (
-                kind.startswith("fuse") and _NETWORK_SOURCE.match(found.device)
-            ):
-                raise DiskError(
-                    f"{folder} is on a network file system ({found.fstype}), where a store can be"
-                    " torn: keep it on a local disk, and copy snapshots of it over the network"
-                )
-            return
-
-
-@contextlib.contextmanager
-def arrow_wants() -> Iterator[None]:
-    """Turn Arrow's errors for want of threads and memory into those that Python raises for it."""
-    try:
-        yield
-    except (OSError, ValueError, pa.ArrowException) as error:
-        if _NO_THREAD.search(str(error)):
-            # The words of `threading`, by which the command line knows it.
-            raise RuntimeError("can't start new thread") from error
-        if _NO_MEMORY.search(str(error)):
-            raise MemoryError(str(error)) from error
-        raise
+    # If two are mounted on the same point, the later one is visible.
+    mounted = {one.mountpoint: one for one in psutil.disk_partitions(all=True)}
+    found = next(filter(None, (mounted.get(str(one)) for one in (real, *real.parents))), None)
+    if found is None:
+        return
+    kind = found.fstype.lower()
+    # davfs2 and some others can be told only by what they mount, as https://host/folder.
+    if kind.removeprefix("fuse.") in _NETWORK_DISKS or (
+        kind.startswith("fuse") and _NETWORK_SOURCE.match(found.device)
+    ):
+        raise DiskError(
+            f"{folder} is on a network file system ({found.fstype}), where a store can be"
+            " torn: keep it on a local disk, and copy snapshots of it over the network"
+        )
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what SQLite and the system raise into a DiskError that names the path.
+    """Turn errors of SQLite and the system into a DiskError that names the path.
 
-    It is a DiskFullError where the disk is full or read-only, a DamagedError where SQLite finds
-    its file damaged. Misuse of SQLite, as of a closed journal, is a bug and goes through as it is;
-    so does want of descriptors and memory, which is not the disk's.
+    Misuse of SQLite, as of a closed journal, is a bug and passes; so do `RESOURCE_ERRORS`.
+
+    Raises:
+      DiskFullError: the disk is full or read-only.
+      DamagedError: SQLite found its file damaged.
+      DiskError: any other error of the disk.
     """
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
         raise
     except OSError as error:
-        if error.errno in WANTS:
+        if error.errno in RESOURCE_ERRORS:
             raise
         kind = DiskFullError if error.errno in _NO_ROOM else DiskError
         raise kind(f"{error.filename or path}: {error.strerror or error}") from error
@@ -270,10 +258,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def check_descriptors(path: Path) -> None:
-    """Raise what SQLite does not tell apart from other reasons: it had no descriptor left.
+    """Find out whether SQLite had too few descriptors, which its own error does not say.
 
     Raises:
-      OSError: the system gives fewer than SQLite needs; it names the path.
+      OSError: the system gives fewer descriptors than SQLite needs; it names the path.
     """
     with contextlib.ExitStack() as opened:
         try:
@@ -284,7 +272,7 @@ def check_descriptors(path: Path) -> None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite found its file damaged, and not the disk refusing to read or write it."""
+    """Return whether SQLite found its file damaged, rather than a disk that refuses."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return (
         code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -311,9 +299,9 @@ def _kind(error: sqlite3.Error, folder: Path) -> type[DiskError]:
 
 
 def _has_room(folder: Path) -> bool:
-    """Whether a file can be written there now.
+    """Return whether a file can be written in the folder now.
 
-    SQLite calls a full quota and a read-only file system by the same name as a broken disk.
+    SQLite has the same code for a full quota, a read-only file system and a broken disk.
     """
     probe = folder / "probe.tmp"
     try:

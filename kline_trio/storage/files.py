@@ -1,4 +1,4 @@
-"""Parquet files as they are read back: every page against its CRC, every key once, in order."""
+"""Read Parquet files: check every page's CRC, and that open times are in order, each once."""
 
 import contextlib
 import errno
@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
-from kline_trio.storage.disk import arrow_wants, move_durably
-from kline_trio.storage.footer_crc import is_sealed
+from kline_trio.storage.disk import move_durably
+from kline_trio.storage.footer import is_sealed
+from kline_trio.storage.memory import arrow_errors
 from kline_trio.storage.paths import new_quarantine
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of, values_of
 
@@ -43,22 +44,22 @@ __all__ = [
 ]
 
 _SEALED_SINCE = 2
-"""The first format whose files are all sealed."""
+"""The first format of which every file has a seal."""
 _CHUNK_BYTES = 1 << 20
 _NO_PATH = (errno.ELOOP, errno.ENOTDIR)
-"""A link to itself, and a file in the place of a folder: nothing can be read or made there."""
+"""A link to itself, or a file in the place of a folder: nothing can be read or made there."""
 
 
 @contextlib.contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """Opens the file; not memory-mapped, since there a failing disk is a SIGBUS, not an error.
+    """Open the file; not memory-mapped, since a failing disk would then be a SIGBUS, not an error.
 
     Raises:
       FileNotFoundError: there is none.
       DamagedError: it is damaged, cut short, or no Parquet file.
       OSError: the disk refused.
     """
-    # A pipe of that name would be waited for without end.
+    # Opening a pipe would block for ever.
     status = status_of(path)
     if status is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -77,13 +78,13 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 @contextlib.contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Tells damage from a disk that refuses, where a file is read.
+    """Raise DamagedError for damage to the file that is read; other errors of the disk pass.
 
-    A sector that cannot be read is damage to the file on it; and Arrow raises OSError, without a
-    number, for nonsense in a file. Want of threads or memory says nothing about the file.
+    A sector that cannot be read is damage to the file on it. Arrow raises OSError without a number
+    for nonsense in a file. A lack of threads or memory says nothing about the file.
     """
     try:
-        with arrow_wants():
+        with arrow_errors():
             yield
     except MemoryError:
         # Arrow's is an ArrowException too, and says nothing about the file.
@@ -95,10 +96,10 @@ def damage(path: Path) -> Iterator[None]:
 
 
 def status_of(path: Path) -> os.stat_result | None:
-    """Return what the system says of the file; None if there is none.
+    """Return the file's status; None if there is no file.
 
     Raises:
-      DamagedError: none can be there: something stands at the path that is to be set aside.
+      DamagedError: no file can be there until what stands at the path is set aside.
       OSError: the disk refused.
     """
     try:
@@ -128,7 +129,7 @@ def set_aside(path: Path, store_path: Path) -> Path:
 
 
 def crc32_of(path: Path) -> int:
-    """The CRC-32 of the whole file.
+    """Return the CRC-32 of the whole file.
 
     Raises:
       FileNotFoundError: there is none.
@@ -139,7 +140,7 @@ def crc32_of(path: Path) -> int:
 
 
 def crc32_on(file: IO[bytes], most_bytes: float = math.inf, crc32: int = 0) -> int:
-    """The CRC-32 of what came before, and of what is read from here on.
+    """Return the CRC-32 of what is read from here on, continuing an earlier one.
 
     Raises:
       OSError: the disk refused.
@@ -150,7 +151,7 @@ def crc32_on(file: IO[bytes], most_bytes: float = math.inf, crc32: int = 0) -> i
 
 
 def chunks(file: IO[bytes], most_bytes: float = math.inf) -> Iterator[bytes]:
-    """Gives what is in a file from here on, in pieces that fit into memory.
+    """Give the content of a file from here on, in pieces of at most 1 MiB.
 
     Raises:
       OSError: the disk refused.
@@ -161,11 +162,11 @@ def chunks(file: IO[bytes], most_bytes: float = math.inf) -> Iterator[bytes]:
 
 
 def owner_of(file: pq.ParquetFile, path: Path) -> Series | None:
-    """Whose candles the file announces; None if it is not one of ours.
+    """Return the series that the file names; None if it is not one of ours.
 
     Raises:
       ConfigError: a newer kline_trio wrote it.
-      DamagedError: it announces candles, but has other columns, or an unknown series.
+      DamagedError: it names a series, but has other columns, or the series is none.
     """
     try:
         owner = series_of(file.metadata.metadata)
@@ -178,7 +179,7 @@ def owner_of(file: pq.ParquetFile, path: Path) -> Series | None:
 
 
 def check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
-    """Refuse a file that stands where the candles of a series belong, and holds others.
+    """Refuse a file at a series' path that holds something else.
 
     Raises:
       ConfigError: a newer kline_trio wrote it.
@@ -193,13 +194,15 @@ def check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
 
 
 def read_groups(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:
-    """The rows of these row groups, of which there is at least one.
+    """Return the rows of these row groups, of which there is at least one.
 
     Raises:
       DamagedError: a page is damaged, or the rows are not in order, each once.
       OSError: the disk refused.
     """
-    table = _read(file, groups, path)
+    with damage(path):
+        # A merge is small; handing its columns to a pool of threads costs more than reading them.
+        table = file.read_row_groups(groups, use_threads=len(groups) > 1)
     begins = table[BEGIN].combine_chunks()
     if not pc.all(pc.less(begins[:-1], begins[1:]), min_count=0).as_py():
         raise DamagedError(f"{path} does not hold its candles in order, each once")
@@ -207,17 +210,18 @@ def read_groups(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table
 
 
 def read_group(file: pq.ParquetFile, group: int, path: Path) -> pa.Table:
-    """The rows of a row group in whatever order they are.
+    """Return the rows of a row group in whatever order they are.
 
     Raises:
       DamagedError: a page is damaged.
       OSError: the disk refused.
     """
-    return _read(file, [group], path)
+    with damage(path):
+        return file.read_row_group(group, use_threads=False)
 
 
 def read_whole(file: pq.ParquetFile, path: Path) -> pa.Table:
-    """All rows of a file that is none of candles.
+    """Return all rows of a file that holds no candles.
 
     Raises:
       DamagedError: a page is damaged.
@@ -227,14 +231,8 @@ def read_whole(file: pq.ParquetFile, path: Path) -> pa.Table:
         return file.read(use_threads=False)
 
 
-def _read(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:
-    with damage(path):
-        # A merge is small; handing its columns to a pool of threads costs more than reading them.
-        return file.read_row_groups(groups, use_threads=len(groups) > 1)
-
-
 def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> "npt.NDArray[np.int64]":
-    """The open times in a row group.
+    """Return the open times in a row group.
 
     Raises:
       DamagedError: a page is damaged.
@@ -242,12 +240,11 @@ def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> "npt.NDArray[np.i
     """
     with damage(path):
         column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
-    begins: npt.NDArray[np.int64] = values_of(column.cast(pa.int64()))
-    return begins
+    return values_of(column.cast(pa.int64()))
 
 
 def bounds_ms(file: pq.ParquetFile, group: int, column: str) -> tuple[int, int]:
-    """The earliest and the latest value of a time column in a row group, both inclusive."""
+    """Return the earliest and the latest value of a time column in a row group, both inclusive."""
     chunk = file.metadata.row_group(group).column(file.schema_arrow.get_field_index(column))
     statistics: Any = chunk.statistics
     if statistics is not None and statistics.has_min_max:

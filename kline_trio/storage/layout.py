@@ -1,8 +1,8 @@
-"""Which file a candle lives in, a template filled with its series and time; and the way back."""
+"""Layouts: which file a candle belongs to, by its series and time, and the reverse."""
 
 import itertools
 import string
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import PurePosixPath
 
 import attrs
@@ -17,19 +17,19 @@ DEFAULT_LAYOUT = "{trade_type}_{symbol}_{time_interval}.pqt"
 """One file a series, named as in the original design."""
 
 SUFFIXES = (".pqt", ".parquet")
-"""What a candle file's name ends in."""
+"""The endings of candle files' names."""
 
-_DEMANDED = ("trade_type", "symbol", "time_interval")
-_KNOWN = (*_DEMANDED, "year", "month", "date")
+_REQUIRED = ("trade_type", "symbol", "time_interval")
+_KNOWN = (*_REQUIRED, "year", "month", "date")
 _WIDTHS = {"date": 10, "month": 7, "year": 4}
-"""The placeholders of time, finest first, and how many characters each becomes."""
+"""The placeholders of time, finest first, with the number of characters of their texts."""
 _MOST_BYTES = {"trade_type": 12, "symbol": 160, "time_interval": 3, **_WIDTHS}
-"""Of each placeholder's text in UTF-8; a symbol has 40 characters of four bytes at most."""
+"""The most bytes of each placeholder's text in UTF-8; a symbol has 40 characters of four bytes."""
 _MOST_NAME_BYTES = 250
 """File systems have 255; a copy that is being made is named `.NAME.tmp`."""
 _FIRST_DAY = "0000-01-01"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EVER = Span(0, MAX_TIME_MS)
+_EPOCH = date(1970, 1, 1)
+_ALL_TIME = Span(0, MAX_TIME_MS)
 
 _Pieces = list[tuple[str, str | None]]
 """Each piece is a literal text and the placeholder that follows it, if one does."""
@@ -50,10 +50,10 @@ def _pieces(template: str) -> _Pieces:
 
 def _check_template(_: object, __: object, template: str) -> None:
     pieces = _pieces(template)
-    for demanded in _DEMANDED:
-        if demanded not in [name for _, name in pieces]:
+    for required in _REQUIRED:
+        if required not in [name for _, name in pieces]:
             # Two series would share a file.
-            raise ValueError(f"layout {template!r}: {{{demanded}}} is missing")
+            raise ValueError(f"layout {template!r}: {{{required}}} is missing")
     for (_, before), (text, _) in itertools.pairwise(pieces):
         # Else A1 at 5m and A at 15m would share a file.
         if before is not None and (not text or text.isalnum()):
@@ -81,11 +81,11 @@ class Layout:
     """
 
     template: str = attrs.field(default=DEFAULT_LAYOUT, validator=_check_template)
-    """`/`-separated, with `{trade_type} {symbol} {time_interval}`, all demanded, and `{year}`
+    """`/`-separated, with `{trade_type} {symbol} {time_interval}`, all required, and `{year}`
     (YYYY), `{month}` (YYYY-MM), `{date}` (YYYY-MM-DD) of the candle's begin in UTC."""
 
     def check_names(self) -> None:
-        """Refuse names that can grow too long; an old store may have such a layout all the same.
+        """Refuse a layout whose names can grow too long, which an old store may have all the same.
 
         Raises:
           ValueError: a long symbol would make a longer name than file systems have.
@@ -101,24 +101,16 @@ class Layout:
 
     def path(self, series: Series, open_time_ms: int) -> PurePosixPath:
         """Return the file, relative to the store's folder, of the candle that opens then."""
-        day = (_EPOCH + timedelta(milliseconds=open_time_ms)).date().isoformat()
-        values = {
-            "trade_type": series.trade_type,
-            "symbol": series.symbol,
-            "time_interval": series.interval.file_name,
-            "year": day[:4],
-            "month": day[:7],
-            "date": day,
-        }
-        path = PurePosixPath(disk_name(self.template.format_map(values)))
+        day = (_EPOCH + timedelta(milliseconds=open_time_ms)).isoformat()
+        path = PurePosixPath(disk_name(_filled(self.template, series, day)))
         assert not path.is_absolute(), path
         assert ".." not in path.parts, path
         return path
 
     def place(self, series: Series, path: PurePosixPath) -> Span | None:
-        """Return the stretch of open times whose candles live in this file.
+        """Return the span of open times whose candles belong to this file.
 
-        The ends need not be open times of the series.
+        Its ends need not be open times of the series.
 
         Args:
           series: whose file it is.
@@ -129,16 +121,9 @@ class Layout:
         """
         finest = next((name for name in _WIDTHS if f"{{{name}}}" in self.template), None)
         if finest is None:
-            return _EVER if self.path(series, 0) == path else None
-        # Whatever the time is, its texts have these widths: the place of the finest is known.
-        before = self.template.partition(f"{{{finest}}}")[0].format_map(
-            {
-                "trade_type": series.trade_type,
-                "symbol": series.symbol,
-                "time_interval": series.interval.file_name,
-                **{name: "?" * width for name, width in _WIDTHS.items()},
-            }
-        )
+            return _ALL_TIME if self.path(series, 0) == path else None
+        # The texts of all times have the same widths, so any day tells where the finest one is.
+        before = _filled(self.template.partition(f"{{{finest}}}")[0], series, _FIRST_DAY)
         text = text_of(path)[len(before) :][: _WIDTHS[finest]]
         try:
             first = date.fromisoformat(text + _FIRST_DAY[len(text) :])
@@ -146,6 +131,17 @@ class Layout:
             return span if self.path(series, span.from_ms) == path else None
         except (ValueError, OverflowError):
             return None
+
+
+def _filled(template: str, series: Series, day: str) -> str:
+    return template.format(
+        trade_type=series.trade_type,
+        symbol=series.symbol,
+        time_interval=series.interval.file_name,
+        year=day[:4],
+        month=day[:7],
+        date=day,
+    )
 
 
 def _next(first: date, period: str) -> date:
@@ -157,4 +153,4 @@ def _next(first: date, period: str) -> date:
 
 
 def _ms(day: date) -> int:
-    return int((datetime(day.year, day.month, day.day, tzinfo=UTC) - _EPOCH).total_seconds()) * 1000
+    return (day - _EPOCH) // timedelta(milliseconds=1)

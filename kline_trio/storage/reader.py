@@ -25,7 +25,7 @@ from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, series, stored
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.journal.ledger import State
 from kline_trio.storage.journal.reader import journal_view
-from kline_trio.storage.table import BEGIN, END, begins_of, overlay, without_rows
+from kline_trio.storage.table import BEGIN, END, empty_table, open_times_ms, overlay
 
 if TYPE_CHECKING:
     import polars as pl
@@ -159,7 +159,7 @@ def _tables(
     for one, look in found.items():
         if look is None and one not in (known := series(store_path)):
             raise unknown_series(store_path, str(one), list(map(str, known)))
-    return {one: look.table() if look else without_rows(one) for one, look in found.items()}
+    return {one: look.table() if look else empty_table(one) for one, look in found.items()}
 
 
 def _gaps(wanted: Series, table: pa.Table, start_ms: int | None, end_ms: int | None) -> list[Span]:
@@ -171,7 +171,7 @@ def _gaps(wanted: Series, table: pa.Table, start_ms: int | None, end_ms: int | N
       start_ms: as asked for; None: from the first row on.
       end_ms: as asked for, exclusive; None: up to the last row.
     """
-    interval, begins = wanted.interval, begins_of(table)
+    interval, begins = wanted.interval, open_times_ms(table)
     if not begins and (start_ms is None or end_ms is None):
         return []
     from_ms = begins[0] if start_ms is None else interval.next_open_time_ms(start_ms)

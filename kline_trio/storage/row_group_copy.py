@@ -1,6 +1,6 @@
-"""Row groups that a merge leaves alone: they go into the new file byte for byte.
+"""Copy the row groups that a merge does not change into the new file, byte for byte.
 
-To read and write them again would give the same bytes, for a hundred times the work.
+Reading and writing them again would give the same bytes, for a hundred times the work.
 """
 
 import zlib
@@ -13,42 +13,45 @@ import pyarrow.parquet as pq
 
 from kline_trio.errors import DamagedError
 from kline_trio.storage.files import bounds_ms, chunks, crc32_on, damage, open_parquet, owner_of
-from kline_trio.storage.footer import Footer
-from kline_trio.storage.footer_crc import footer_of, unsealed
+from kline_trio.storage.footer import Footer, footer_of, unsealed
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.table import BEGIN
 
-__all__ = ["NOTHING", "CopiedPrefix", "NotAsWrittenError", "join", "keep"]
+__all__ = ["NOTHING", "CopiedPrefix", "NotAsWrittenError"]
+__all__ += ["add_copied_groups", "copyable_prefix"]
 
 _MAGIC = b"PAR1"
-"""A file begins with it, and ends."""
+"""The first bytes of a file, and the last."""
 
 
 class NotAsWrittenError(Exception):
-    """What was copied is not byte for byte what a merge wrote: read and write the file whole."""
+    """The copied bytes are not what a merge wrote: read and write the file as a whole."""
 
 
 @attrs.frozen
 class CopiedPrefix:
-    """The beginning of a file that stays as it is."""
+    """The beginning of a file that is copied as it is."""
 
     groups: tuple[bytes, ...]
-    """What the footer says of its row groups."""
+    """The footer's parts about its row groups."""
     rows: int
     size_bytes: int
     last_ms: int
     """The last candle's open time."""
     whole_crc32: int
-    """The CRC of the whole file, as it was written."""
+    """The CRC of the whole old file, as it was written."""
 
     def copy(self, path: Path, to: pa.NativeFile) -> int:
-        """Copies it behind the `_MAGIC` that a writer has begun with; gives its CRC.
+        """Copy the prefix of the old file behind the `_MAGIC` that a writer begins with.
 
         The bytes are verified while they are copied. Only the rest of the file, which is short, is
         read for its CRC alone.
 
+        Returns:
+          the CRC of the prefix.
+
         Raises:
-          NotAsWrittenError: the file is not what was written; what was copied is worthless.
+          NotAsWrittenError: the file is not what was written; discard what was copied.
           OSError: the disk refused.
         """
         try:
@@ -65,14 +68,14 @@ class CopiedPrefix:
         return crc32
 
     def crc32_of(self, path: Path, crc32: int) -> int:
-        """The CRC of a whole file that begins like this.
+        """Return the CRC of a whole file that begins with the prefix.
 
         Args:
           path: the file.
-          crc32: of the beginning.
+          crc32: of the prefix.
 
         Raises:
-          DamagedError: it does not.
+          DamagedError: the file begins with something else.
           OSError: the disk refused.
         """
         with path.open("rb") as file:
@@ -84,22 +87,22 @@ class CopiedPrefix:
 NOTHING = CopiedPrefix((), 0, 0, -1, 0)
 
 
-def keep(
-    known: FileEntry, path: Path, before_ms: int, full_rows: int, like: Footer
+def copyable_prefix(
+    known: FileEntry, path: Path, before_ms: int, full_rows: int, empty: Footer
 ) -> CopiedPrefix:
-    """Return the row groups that no new candle changes, going by the footer.
+    """Return the row groups that no new candle changes, by the footer alone.
 
     `CopiedPrefix.copy` verifies the bytes.
 
-    Nothing is kept of a file that another version of pyarrow wrote: that one is read and written
-    as a whole, so that a file's bytes follow from its rows alone.
+    Of a file that another version of pyarrow wrote, nothing is copied: it is read and written as a
+    whole, so that a file's bytes follow from its rows alone.
 
     Args:
-      known: what was written.
-      path: where it stands.
-      before_ms: the first of the new candles.
-      full_rows: what a row group has to which no rows are added any more.
-      like: how the footers of such files look.
+      known: the manifest's entry of the file.
+      path: the file.
+      before_ms: the open time of the first new candle.
+      full_rows: the number of rows of a full row group.
+      empty: the footer of a file of this series without rows.
 
     Raises:
       OSError: the disk refused.
@@ -117,7 +120,7 @@ def keep(
             footer = Footer.from_bytes(unsealed(footer_of(source)[0]))
     except (DamagedError, FileNotFoundError):
         return NOTHING
-    if (footer.head, footer.tail) != (like.head, like.tail):
+    if (footer.head, footer.tail) != (empty.head, empty.tail):
         return NOTHING
     return CopiedPrefix(footer.groups[:count], count * full_rows, size_bytes, last_ms, known.crc32)
 
@@ -131,7 +134,7 @@ def _count(file: pq.ParquetFile, before_ms: int, full_rows: int) -> int:
 
 
 def _size_bytes(file: pq.ParquetFile, groups: int) -> int:
-    """Where so many row groups end; without dictionaries each chunk of a column is its pages."""
+    """Return where the first row groups end; without dictionaries a column chunk is its pages."""
     if not groups:
         return 0
     group = file.metadata.row_group(groups - 1)
@@ -139,10 +142,10 @@ def _size_bytes(file: pq.ParquetFile, groups: int) -> int:
     return int(last.data_page_offset + last.total_compressed_size)
 
 
-def join(file: IO[bytes], kept: CopiedPrefix) -> None:
-    """Lets the footer of a whole file tell of the row groups that were copied, too."""
+def add_copied_groups(file: IO[bytes], copied: CopiedPrefix) -> None:
+    """Add the copied row groups to the footer of a whole file."""
     data, start = footer_of(file)
-    footer = Footer.from_bytes(data).with_groups(kept.groups, kept.rows)
+    footer = Footer.from_bytes(data).with_groups(copied.groups, copied.rows)
     file.seek(start)
     file.truncate()
     file.write(footer + len(footer).to_bytes(4, "little") + _MAGIC)

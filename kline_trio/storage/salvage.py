@@ -6,7 +6,6 @@ under a name of its own before the damaged one is moved, and takes its name last
 
 import contextlib
 import logging
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +21,8 @@ from kline_trio.storage.disk import (
     is_damage,
     make_folders,
     move_durably,
+    replace_durably,
     sync_file,
-    sync_folder,
 )
 from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, State
@@ -107,8 +106,7 @@ def _write_anew(journal: Journal, store_path: Path) -> None:
 
 
 def _name_recovered(made: Path, store_path: Path) -> None:
-    os.replace(made, recovered_path(store_path))  # noqa: PTH105 - as in merges
-    sync_folder(recovered_path(store_path).parent)
+    replace_durably(made, recovered_path(store_path))
 
 
 def _salvage(store_path: Path) -> tuple[int, Path]:
@@ -155,8 +153,7 @@ def _finish_salvage(store_path: Path) -> Path:
     if recovered_path(store_path).is_file():
         # All of it, before the new one comes: SQLite would play an old WAL into it.
         _set_parts_aside(journal, quarantine)
-        os.replace(recovered_path(store_path), journal)  # noqa: PTH105 - as in merges
-        sync_folder(journal.parent)
+        replace_durably(recovered_path(store_path), journal)
     return quarantine
 
 

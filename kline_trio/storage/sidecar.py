@@ -2,7 +2,6 @@
 
 import array
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.errors import DiskError
-from kline_trio.storage.disk import sync_file, sync_folder
+from kline_trio.storage.disk import replace_durably, sync_file
 from kline_trio.storage.files import open_parquet, read_group
-from kline_trio.storage.footer_crc import SEAL, UNSEALED, seal
+from kline_trio.storage.footer import SEAL, UNSEALED, seal
 
 __all__ = ["TIME", "as_table", "as_tables", "write_sidecar"]
 
@@ -93,6 +92,5 @@ def write_sidecar(
             lacks = group is None or piece is None
             if lacks or not read_group(written, group, temporary).equals(piece):
                 raise DiskError(f"the disk does not give back what was written to {temporary}")
-    os.replace(temporary, target)  # noqa: PTH105 - as in merges
-    sync_folder(target.parent)
+    replace_durably(temporary, target)
     return rows

@@ -29,7 +29,7 @@ from kline_trio.storage.held import StoreLock
 from kline_trio.storage.journal.manifest import FileEntry, Totals
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.parquet import Changes, FileMerge, by_file, perform, rewrite_file
+from kline_trio.storage.parquet import Changes, FileMerge, perform, rewrite_file, split_by_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
 from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.salvage import close_journal, open_journal
@@ -234,7 +234,7 @@ class Store:
         """
         entries = {entry.path: entry for entry in known}
         merged = []
-        for path, piece in by_file(new, series, self.layout):
+        for path, piece in split_by_file(new, series, self.layout):
             news = Changes(piece.slice(0, 0), piece)
             job = partial(rewrite_file, news, path, series, self.path, scratch(self.path))
             merged.append(self._replaced(path, series, entries.get(path), job))

@@ -1,4 +1,4 @@
-"""Candles as Arrow tables: the columns, units and notes that every Parquet file carries."""
+"""Candles as Arrow tables: columns, units and metadata of a file, and how two tables are merged."""
 
 import array
 import functools
@@ -22,10 +22,11 @@ __all__ = [
     "BEGIN",
     "END",
     "FORMAT_VERSION",
-    "begins_of",
     "candles_of",
     "differing",
+    "empty_table",
     "format_version",
+    "open_times_ms",
     "overlay",
     "runs_of",
     "schema",
@@ -33,14 +34,13 @@ __all__ = [
     "table_of",
     "values_of",
     "without",
-    "without_rows",
 ]
 
 BEGIN = "candle_begin_time"
 END = "candle_end_time"
 
 FORMAT_VERSION = 2
-"""Of the columns, their meaning and the seal; it stands in each file."""
+"""The version of the columns, their meaning and the seal; each file has it in its metadata."""
 
 _VERSION_KEY = b"kline_trio_format"
 _TIME = pa.timestamp("ms", "UTC")
@@ -52,20 +52,19 @@ _UNITS = {"spot": _COIN, "usdt_futures": _COIN, "coin_futures": _CONTRACTS}
 
 
 def schema(series: Series) -> pa.Schema:
-    """The columns of the series' files.
+    """Return the columns of the series' files.
 
-    Each column's metadata names its unit, the schema's the series, and pandas' note in it makes
-    `candle_end_time` the index.
+    The metadata of a column names its unit. That of the schema names the series, and has pandas'
+    entry that makes `candle_end_time` the index.
     """
-    fields = _fields(series.trade_type)
     metadata: dict[bytes | str, bytes | str] = {
         "trade_type": series.trade_type,
         "symbol": series.symbol,
         "time_interval": series.time_interval,
         _VERSION_KEY: str(FORMAT_VERSION),
-        "pandas": _pandas_note(),
+        "pandas": _pandas_metadata(),
     }
-    return pa.schema(fields, metadata=metadata)
+    return pa.schema(_fields(series.trade_type), metadata=metadata)
 
 
 @functools.cache
@@ -91,46 +90,42 @@ def _fields(trade_type: str) -> tuple["pa.Field[Any]", ...]:
 
 
 @functools.cache
-def _pandas_note() -> str:
+def _pandas_metadata() -> str:
     # By hand rather than by Table.from_pandas: the recorder never loads pandas.
-    names = {"double": "float64", "int64": "int64"}
-    columns: list[dict[str, object]] = []
-    for field in _fields("spot"):
-        is_time = field.type == _TIME
-        columns.append(
-            {
-                "name": field.name,
-                "field_name": field.name,
-                "pandas_type": "datetimetz" if is_time else names[str(field.type)],
-                "numpy_type": "datetime64[ms]" if is_time else names[str(field.type)],
-                "metadata": {"timezone": "UTC"} if is_time else None,
-            }
-        )
-    note = {
+    kinds = {
+        _TIME: ("datetimetz", "datetime64[ms]", {"timezone": "UTC"}),
+        pa.float64(): ("float64", "float64", None),
+        pa.int64(): ("int64", "int64", None),
+    }
+    metadata = {
         "index_columns": [END],
-        "column_indexes": [
-            {
-                "name": None,
-                "field_name": None,
-                "pandas_type": "unicode",
-                "numpy_type": "str",
-                "metadata": {"encoding": "UTF-8"},
-            }
-        ],
-        "columns": columns,
+        "column_indexes": [_pandas_column(None, "unicode", "str", {"encoding": "UTF-8"})],
+        "columns": [_pandas_column(field.name, *kinds[field.type]) for field in _fields("spot")],
         "attributes": {},
         "pandas_version": "3.0.0",
     }
-    return json.dumps(note)
+    return json.dumps(metadata)
+
+
+def _pandas_column(
+    name: str | None, pandas_type: str, numpy_type: str, metadata: dict[str, str] | None
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "field_name": name,
+        "pandas_type": pandas_type,
+        "numpy_type": numpy_type,
+        "metadata": metadata,
+    }
 
 
 def format_version(metadata: Mapping[bytes, bytes] | None) -> int:
-    """The format that a schema's or a file's metadata announces; 0 if it is not one of ours."""
+    """Return the format that metadata of a schema or file names; 0 if it is not one of ours."""
     return int((metadata or {}).get(_VERSION_KEY, 0))
 
 
 def series_of(metadata: Mapping[bytes, bytes] | None) -> Series | None:
-    """Whose candles a schema's or a file's metadata announces; None if it is not one of ours.
+    """Return the series that metadata of a schema or file names; None if it is not one of ours.
 
     Raises:
       ConfigError: a newer kline_trio wrote it.
@@ -152,7 +147,7 @@ def series_of(metadata: Mapping[bytes, bytes] | None) -> Series | None:
 
 
 def table_of(series: Series, candles: Sequence[Candle]) -> pa.Table:
-    """The candles as rows, in their order."""
+    """Return the candles as rows, in their order."""
     interval = series.interval
     times = {
         BEGIN: [candle.open_time_ms for candle in candles],
@@ -168,19 +163,19 @@ def table_of(series: Series, candles: Sequence[Candle]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
-def without_rows(series: Series) -> pa.Table:
-    """A table of the series with no rows; `Schema.empty_table` would load pandas."""
+def empty_table(series: Series) -> pa.Table:
+    """Return a table of the series with no rows; `Schema.empty_table` would load pandas."""
     return pa.Table.from_batches([], schema(series))
 
 
-def begins_of(table: pa.Table) -> list[int]:
-    """The rows' open times."""
+def open_times_ms(table: pa.Table) -> list[int]:
+    """Return the rows' open times."""
     times: list[Any] = table[BEGIN].cast(pa.int64()).to_pylist()
     return times
 
 
 def values_of(column: Any) -> "npt.NDArray[Any]":  # noqa: ANN401 - of whatever numbers
-    """A column without nulls as an array; times are milliseconds."""
+    """Return a column without nulls as an array; times are milliseconds."""
     dtype = np.float64 if column.type == pa.float64() else np.int64
     # Not to_numpy, nor combine_chunks of nothing: they load pandas, which a recorder never needs.
     if not len(column):
@@ -190,7 +185,7 @@ def values_of(column: Any) -> "npt.NDArray[Any]":  # noqa: ANN401 - of whatever 
 
 
 def runs_of(series: Series, begins: "npt.NDArray[np.int64]") -> Iterator[Span]:
-    """Candles that follow each other, as spans; years of them at once."""
+    """Give the spans of candles that follow each other; fast for years of candles."""
     interval = series.interval
     if interval.duration_ms is None:
         yield from interval.runs(begins.tolist())
@@ -203,7 +198,7 @@ def runs_of(series: Series, begins: "npt.NDArray[np.int64]") -> Iterator[Span]:
 
 
 def candles_of(table: pa.Table) -> list[Candle]:
-    """The rows as candles, in their order."""
+    """Return the rows as candles, in their order."""
     names = [field.name for field in attrs.fields(Candle)][1:]
     begins = table[BEGIN].cast(pa.int64()).to_pylist()
     columns = [table[name].to_pylist() for name in names]
@@ -211,7 +206,7 @@ def candles_of(table: pa.Table) -> list[Candle]:
 
 
 def differing(older: pa.Table, newer: pa.Table) -> list[tuple[Candle, Candle]]:
-    """The candles that both have, with other values: the older table's and the newer's."""
+    """Return the candles that differ between the tables, as pairs of the older and the newer."""
     if (
         not older.num_rows
         or not newer.num_rows
@@ -226,14 +221,14 @@ def differing(older: pa.Table, newer: pa.Table) -> list[tuple[Candle, Candle]]:
 
 
 def without(rows: pa.Table, present: pa.Table) -> pa.Table:
-    """Those of the rows whose begin the other table lacks."""
+    """Return the rows whose begin the other table lacks."""
     if not rows.num_rows or not present.num_rows:
         return rows
     return rows.filter(pc.invert(pc.is_in(rows[BEGIN], value_set=present[BEGIN].combine_chunks())))
 
 
 def overlay(older: pa.Table, newer: pa.Table) -> pa.Table:
-    """The rows of both, by begin; where both have a candle, the newer table's row.
+    """Return the rows of both, by begin; if both have a candle, the newer table's row.
 
     Each must be sorted and unique, and so is the result.
     """

@@ -26,7 +26,7 @@ from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.selection import Rule, Selection
-from kline_trio.simulator import archive, market
+from kline_trio.simulator import http_side, market
 from kline_trio.simulator.prices import Quotes
 from tests.faulty_exchange import Delisting, Drop, Fault, FaultyExchange, OmitClose
 
@@ -118,9 +118,9 @@ def config_in(folder: Path, *, since_ms: int | None = SINCE_MS, is_last: bool = 
 def remembered_candles() -> Iterator[None]:
     """Let exchanges share made-up candles and archive files: thousands of lives need the same."""
     files: dict[str, tuple[int, bytes]] = {}
-    pack = archive.ArchiveShelf._zip
+    pack = http_side.ArchiveShelf._zip
 
-    def zipped(self: archive.ArchiveShelf, match: re.Match[str], now_ms: int) -> bytes | None:
+    def zipped(self: http_side.ArchiveShelf, match: re.Match[str], now_ms: int) -> bytes | None:
         published_ms, content = files.get(match["name"] + match["folder"], (math.inf, None))
         if now_ms >= published_ms:
             return content
@@ -132,7 +132,7 @@ def remembered_candles() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(market, "Quotes", functools.cache(Quotes))
         patches.setattr(Quotes, "kline", functools.cache(Quotes.kline))
-        patches.setattr(archive.ArchiveShelf, "_zip", zipped)
+        patches.setattr(http_side.ArchiveShelf, "_zip", zipped)
         yield
 
 

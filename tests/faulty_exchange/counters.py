@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from kline_trio.simulator.connection_limits import TOO_MANY_REQUESTS
-from kline_trio.simulator.session import Session
+from kline_trio.simulator.session import TOO_MANY_REQUESTS, Session
 
 __all__ = ["Connection", "Counters", "MarketStatistics"]
 

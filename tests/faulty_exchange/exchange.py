@@ -9,16 +9,13 @@ import attrs
 import trio
 
 from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
-from kline_trio.simulator.faults import Fault
+from kline_trio.simulator.faults import Fault, Incident, Script
 from kline_trio.simulator.feed import Feed
 from kline_trio.simulator.frames import Event, Kline
 from kline_trio.simulator.http_side import HttpSide
-from kline_trio.simulator.incident_log import Incident
-from kline_trio.simulator.playback import Playback, ReplayedCandles
 from kline_trio.simulator.prices import hash_key
-from kline_trio.simulator.replay import Replay
+from kline_trio.simulator.replay import Playback, Replay, ReplayedCandles
 from kline_trio.simulator.rest import Request, Response
-from kline_trio.simulator.script import Script
 from kline_trio.simulator.session import Session
 from kline_trio.simulator.symbols import TRADE_TYPES
 

@@ -18,7 +18,7 @@ from kline_trio.simulator.faults import (
     SpanFault,
 )
 from kline_trio.simulator.frames import Event, Kline
-from kline_trio.simulator.rest_klines import Candles
+from kline_trio.simulator.rest import Candles
 
 __all__ = ["FAULTS", "ArchiveHole", "BadChecksum", "Delisting", "Garbage", "Lag", "ListingEvent"]
 __all__ += ["NewListing", "Refuse", "RepeatClose", "ReviseClose", "Shutdown", "StatusChange"]
@@ -116,7 +116,7 @@ class WrongFirst(RowsLie):
     first_ms: int
     """Of older candles it says nothing."""
 
-    def told(self, candles: Candles) -> Candles:
+    def answered(self, candles: Candles) -> Candles:
         return attrs.evolve(candles, first_ms=max(candles.first_ms, self.first_ms))
 
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import attrs
 
 from kline_trio.simulator.calendar import next_open_ms
+from kline_trio.simulator.faults import Incident, IncidentLog, Script
 from kline_trio.simulator.feed import Feed
 from kline_trio.simulator.frames import Event
-from kline_trio.simulator.incident_log import Incident, IncidentLog
 from kline_trio.simulator.replay import Frame
-from kline_trio.simulator.script import Script
 
 __all__ = ["FaultyReplayFeed", "Mark", "Marks", "with_faults"]
 

@@ -3,11 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from kline_trio.simulator.faults import CloseFault, Fault, OmitClose, RowsLie
-from kline_trio.simulator.prices import finished, key_hash, mix
-from kline_trio.simulator.script import Script
-from kline_trio.simulator.symbols import Listing
-from kline_trio.simulator.timeline import SymbolTimeline
+from kline_trio.simulator.faults import CloseFault, Fault, OmitClose, RowsLie, Script
+from kline_trio.simulator.prices import continued_hash, mix, started_hash
+from kline_trio.simulator.symbols import Listing, SymbolTimeline
 
 from .faults import FAULTS, BadChecksum, ListingEvent, NewListing, WrongFirst
 from .timeline import ScriptedTimeline
@@ -60,8 +58,8 @@ class FaultyScript(Script):
     def close_fault(self, stream: str, open_ms: int) -> CloseFault | None:
         fault = super().close_fault(stream, open_ms)
         if fault is None and self._omitted:
-            key = key_hash(self._seed, self.trade_type, stream)
-            if mix(finished(key, open_ms, 1)) % _SHARE < self._omitted:
+            key = started_hash(self._seed, self.trade_type, stream)
+            if mix(continued_hash(key, open_ms, 1)) % _SHARE < self._omitted:
                 return OmitClose(trade_type=self.trade_type, stream=stream, open_ms=open_ms)
         return fault
 

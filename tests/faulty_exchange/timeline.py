@@ -10,10 +10,9 @@ from typing import Any
 
 import attrs
 
+from kline_trio.simulator.faults import Spans
 from kline_trio.simulator.frames import Kline
-from kline_trio.simulator.script import Spans
-from kline_trio.simulator.symbols import NEVER_MS, Listing
-from kline_trio.simulator.timeline import Notice, State, SymbolTimeline
+from kline_trio.simulator.symbols import NEVER_MS, Listing, Notice, State, SymbolTimeline
 
 from .faults import Delisting, ListingEvent, NewListing, StatusChange, TickChange
 

@@ -129,8 +129,8 @@ ROWS = (
     Mutant(
         "a salvaged journal is moved before its successor is durable",
         "storage/salvage.py",
-        "sync_folder(recovered_path(store_path).parent)",
-        "pass",
+        "replace_durably(made, recovered_path(store_path))",
+        "made.replace(recovered_path(store_path))",
         f"{_DISK}::test_a_salvaged_journal_is_durable_before_the_damaged_one_is_moved",
     ),
 )

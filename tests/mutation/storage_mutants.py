@@ -7,10 +7,9 @@ __all__ = ["STORAGE"]
 _PARQUET = "storage/test_parquet.py"
 _OTHERS = f"{_PARQUET}::test_a_file_of_something_else_is_left_alone"
 _SYNCS = f"{_PARQUET}::test_every_rename_follows_a_sync_and_is_followed_by_two"
-_SEAL = "storage/test_footer_crc.py"
-_FOOTER = "storage/test_footer.py::test_row_groups_of_two_files_are_those_of_one"
-_SNAPSHOT = "storage/test_snapshot.py"
-_UNITE = "storage/test_unite.py"
+_SEAL = "storage/test_footer.py"
+_FOOTER = f"{_SEAL}::test_row_groups_of_two_files_are_those_of_one"
+_COPIES = "storage/test_copy_stores.py"
 _READER = "storage/test_reader.py"
 _VIEW = "storage/journal/test_reader.py"
 _KEPT = "storage/test_row_group_copy.py"
@@ -146,14 +145,14 @@ STORAGE = (
     ),
     Mutant(
         "what is wrong with a seal passes",
-        "storage/footer_crc.py",
+        "storage/footer.py",
         'if footer[at : at + len(UNSEALED)] != b"%08x" % zlib.crc32(unsealed(footer)):',
         "if False:",
         f"{_SEAL}::test_a_flipped_bit_in_a_footer_is_named",
     ),
     Mutant(
         "the seal is over the footer with the seal in it",
-        "storage/footer_crc.py",
+        "storage/footer.py",
         "return footer[:at] + UNSEALED.encode() + footer[at + len(UNSEALED) :]",
         "return footer",
         f"{_SEAL}::test_a_written_file_is_sealed",
@@ -162,15 +161,15 @@ STORAGE = (
     Mutant(
         "a list of fifteen is written as a short one",
         "storage/footer.py",
-        "if length < _LONG_LIST:",
-        "if length <= _LONG_LIST:",
+        "if len(groups) < _LONG_LIST:",
+        "if len(groups) <= _LONG_LIST:",
         _FOOTER,
     ),
     Mutant(
         "a list of fourteen is written as a long one",
         "storage/footer.py",
-        "if length < _LONG_LIST:",
-        "if length < _LONG_LIST - 1:",
+        "if len(groups) < _LONG_LIST:",
+        "if len(groups) < _LONG_LIST - 1:",
         "storage/test_footer.py::test_its_parts_make_up_the_whole",
     ),
     Mutant(
@@ -183,15 +182,15 @@ STORAGE = (
     Mutant(
         "row groups are numbered from their own file's begin",
         "storage/footer.py",
-        "groups = [*kept, *(_numbered(one, len(kept) + n) for n, one in enumerate(self.groups))]",
-        "groups = [*kept, *(_numbered(one, n) for n, one in enumerate(self.groups))]",
+        "groups = [*copied, *(_numbered(one, first + n) for n, one in enumerate(self.groups))]",
+        "groups = [*copied, *(_numbered(one, n) for n, one in enumerate(self.groups))]",
         "storage/test_footer.py::test_a_row_group_that_tells_its_place_tells_the_new_one",
     ),
     Mutant(
         "the rows of row groups that were kept are not counted",
         "storage/footer.py",
-        "_varint(rows + self.rows << 1),",
-        "_varint(self.rows << 1),",
+        "rows_field = bytes([1 << 4 | _I64]) + _varint(rows + self.rows << 1)",
+        "rows_field = bytes([1 << 4 | _I64]) + _varint(self.rows << 1)",
         _FOOTER,
     ),
     # Merges
@@ -205,16 +204,16 @@ STORAGE = (
     Mutant(
         "the folder of a renamed file is not synced",
         "storage/parquet.py",
-        "sync_folder(target.parent)",
-        "pass",
+        "replace_durably(temporary, target)",
+        "temporary.replace(target)",
         _SYNCS,
     ),
     Mutant(
         "what was written is not read back",
         "storage/parquet.py",
-        "crc32, newest_ms = _verified(temporary, series, kept.rows + rows, kept, begin_crc32)",
-        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(temporary)\n"
-        "newest_ms = news.first_ms",
+        "crc32, newest_ms = _verified(self.temporary, self.series, rows, copied, begin_crc32)",
+        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(self.temporary)\n"
+        "newest_ms = self.changes.first_ms",
         f"{_PARQUET}::test_a_write_that_went_wrong_is_noticed_before_the_rename",
     ),
     Mutant(
@@ -256,8 +255,8 @@ STORAGE = (
     Mutant(
         "a file is unlinked before its new name is durable",
         "storage/disk.py",
-        "sync_folder(new.parent)\nold.unlink()",
-        "old.unlink()",
+        "sync_folder(new.parent)\nif not is_renamed:",
+        "if not is_renamed:",
         f"{_DISK}::test_a_file_that_is_moved_has_a_durable_name_at_every_moment",
     ),
     Mutant(
@@ -269,10 +268,10 @@ STORAGE = (
     ),
     Mutant(
         "a snapshot that fails leaves its folder behind",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "_sweep(work)\nwork.rmdir()",
         "pass",
-        f"{_SNAPSHOT}::test_one_that_fails_leaves_nothing_behind",
+        f"{_COPIES}::test_one_that_fails_leaves_nothing_behind",
     ),
     Mutant(
         "a name is spelled as the locale spells it",
@@ -360,7 +359,7 @@ STORAGE = (
     # Snapshots, and stores into one
     Mutant(
         "a snapshot links files before it copies the journal",
-        "storage/snapshot.py",
+        "storage/copy_stores.py",
         "with journal_view(store_path) as journal:\n"
         "journal.copy_to(journal_path(work))\n"
         "every = candle_files(store_path)\n"
@@ -371,56 +370,56 @@ STORAGE = (
         "    copied += not _link(path, work / path.relative_to(store_path))\n"
         "with journal_view(store_path) as journal:\n"
         "    journal.copy_to(journal_path(work))",
-        f"{_SNAPSHOT}::test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal",
+        f"{_COPIES}::test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal",
     ),
     Mutant(
         "a snapshot inside its store is made",
-        "storage/snapshot.py",
+        "storage/copy_stores.py",
         "if into.is_relative_to(store_path):",
         "if False:",
-        f"{_SNAPSHOT}::test_a_place_that_will_not_do_is_refused",
+        f"{_COPIES}::test_a_place_that_will_not_do_is_refused",
     ),
     Mutant(
         "files younger than the journal's copy are not told to it",
-        "storage/snapshot.py",
-        "if known.get(merged.path) != merged:",
+        "storage/copy_stores.py",
+        "if known.get(place) != entry:",
         "if False:",
-        f"{_SNAPSHOT}::test_a_file_that_is_newer_than_the_copy_of_the_journal_is_told_to_it",
+        f"{_COPIES}::test_a_file_that_is_newer_than_the_copy_of_the_journal_is_told_to_it",
     ),
     Mutant(
         "a tie wins when stores are united",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "wins |= ~decided & (theirs_value > mine_value)",
         "wins |= ~decided & (theirs_value >= mine_value)",
-        f"{_UNITE}::test_a_disagreement_names_both_values",
+        f"{_COPIES}::test_a_disagreement_names_both_values",
     ),
     Mutant(
         "a later column overrules an earlier one",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "wins |= ~decided & (theirs_value > mine_value)",
         "wins |= theirs_value > mine_value",
-        f"{_UNITE}::test_more_trades_win_over_more_volume",
+        f"{_COPIES}::test_more_trades_win_over_more_volume",
     ),
     Mutant(
         "of two values the lesser is kept",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "new[pc.is_valid(at).to_numpy(zero_copy_only=False)] = wins",
         "new[pc.is_valid(at).to_numpy(zero_copy_only=False)] = ~wins",
-        f"{_UNITE}::test_a_disagreement_names_both_values",
+        f"{_COPIES}::test_a_disagreement_names_both_values",
     ),
     Mutant(
         "what is pending hides what another store has closed",
-        "storage/unite.py",
-        "for one in sorted(ledger, key=lambda one: one.state is State.PENDING)",
-        "for one in sorted(ledger, key=lambda one: one.state is not State.PENDING)",
-        f"{_UNITE}::test_the_ledger_goes_along",
+        "storage/copy_stores.py",
+        "unfilled.sort(key=lambda one: one.state is State.PENDING)",
+        "unfilled.sort(key=lambda one: one.state is not State.PENDING)",
+        f"{_COPIES}::test_the_ledger_goes_along",
     ),
     Mutant(
         "a folder with something in it is replaced",
-        "storage/unite.py",
+        "storage/copy_stores.py",
         "if into.exists() and (not into.is_dir() or any(into.iterdir())):",
         "if into.exists() and not into.is_dir():",
-        f"{_UNITE}::test_what_is_there_is_not_written_over",
+        f"{_COPIES}::test_what_is_there_is_not_written_over",
     ),
     # The journal's readers
     Mutant(

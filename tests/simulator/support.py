@@ -22,7 +22,7 @@ from wsproto.events import (
 )
 
 from kline_trio.simulator import Exchange, Replay, serve_stream
-from kline_trio.simulator.session import Session, Turn
+from kline_trio.simulator.session import Session, Step
 from tests.faulty_exchange import Fault, FaultyExchange
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -102,7 +102,7 @@ class Peer:
         self.session = session
         self.lag_ms = exchange.connection(session).lag_ms
         self.now_s = 0.0
-        self.turns: list[Turn] = []
+        self.turns: list[Step] = []
         self.gives_pongs = False
 
     def ask(self, text: str) -> list[str]:

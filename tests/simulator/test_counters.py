@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from kline_trio.simulator import Request, Response
-from kline_trio.simulator.connection_limits import attempt_limit
+from kline_trio.simulator.session import attempt_limit
 from tests.faulty_exchange import Connection, FaultyExchange, Lag, Refuse
 
 from .support import START_MS, Peer, connected, plain_exchange, request

@@ -1,15 +1,19 @@
-"""Each scripted fault as its victim sees it, on made-up candles and on a replay."""
+"""What goes wrong, on connections and in the log of incidents, and how spans are found."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import attrs
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from kline_trio.simulator import Replay, Response
+from kline_trio.simulator.faults import Incident, IncidentLog, Spans
 from tests.faulty_exchange import (
     Drop,
     Fault,
@@ -291,3 +295,41 @@ def test_a_replay_has_the_same_faults(
     assert [(k["t"] - OPEN_MS) // MINUTE_MS for k in found] == opens
     assert {k["t"]: k["c"] for k in found}.get(OPEN_MS, "2.0") == "2.0"
     assert [one.fault for one in exchange.incidents] == [name]
+
+
+def thing(number: int) -> Incident:
+    return Incident(fault="Stall", trade_type="spot", from_ms=number, until_ms=number)
+
+
+def test_each_thing_is_told_once_in_its_order() -> None:
+    """However many connections it hits."""
+    log = IncidentLog()
+    for number in (2, 1, 2):
+        log.add(thing(number))
+    assert log.incidents == (thing(2), thing(1))
+
+
+def test_the_oldest_are_forgotten() -> None:
+    """So that years of faults take no more room than a day of them."""
+    log = IncidentLog(most=3)
+    for number in range(10):
+        log.add(thing(number))
+    assert log.incidents == (thing(7), thing(8), thing(9))
+
+
+@attrs.frozen
+class Span:
+    from_ms: int
+    until_ms: int
+
+
+@given(
+    st.lists(st.builds(Span, st.integers(0, 50), st.integers(0, 60)), max_size=30),
+    st.integers(-5, 70),
+)
+def test_every_span_that_holds_a_moment_is_found(spans: list[Span], at_ms: int) -> None:
+    """Whatever their order, overlaps and lengths, empty and reversed ones included."""
+    held = [span for span in spans if span.from_ms <= at_ms < span.until_ms]
+    found = list(Spans(spans).at(at_ms))
+    assert sorted(map(attrs.astuple, found)) == sorted(map(attrs.astuple, held))
+    assert (next(Spans(spans).at(at_ms), None) is None) is (not held)

@@ -5,8 +5,8 @@ from statistics import mean
 
 import pytest
 
+from kline_trio.simulator.faults import IncidentLog
 from kline_trio.simulator.feed import MadeUpFeed
-from kline_trio.simulator.incident_log import IncidentLog
 from kline_trio.simulator.market import LONGEST_LATE_MS, Market, Series
 from tests.faulty_exchange.script import FaultyScript
 

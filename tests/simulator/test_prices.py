@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kline_trio.simulator.calendar import DAY_MS, next_open_ms, open_ms
-from kline_trio.simulator.prices import Figures, Tape, finished, hash_key, key_hash, mix
+from kline_trio.simulator.prices import Figures, Tape, continued_hash, hash_key, mix, started_hash
 from kline_trio.simulator.symbols import Listing, listing_of
 
 from .support import MINUTE_MS, START_MS
@@ -141,7 +141,7 @@ def test_memory_of_a_tape_is_bounded() -> None:
     for hour in range(200):
         for length in (1, 3, 15, 60, 240):
             tape.figures(opened + hour * 3_600_000, opened + hour * 3_600_000 + length * MINUTE_MS)
-    assert len(tape._blocks) <= 4
+    assert tape._block.cache_info().currsize <= 4
     assert len(tape._runs) <= 32
 
 
@@ -191,7 +191,7 @@ def test_a_month_is_quick() -> None:
 @given(st.text(), st.lists(st.integers(0, 2**48), min_size=1, max_size=3))
 def test_a_hash_may_be_finished_later(text: str, numbers: list[int]) -> None:
     """What a stream's hash begins with is worked out once."""
-    assert finished(key_hash(1, text), *numbers) == hash_key(1, text, *numbers)
+    assert continued_hash(started_hash(1, text), *numbers) == hash_key(1, text, *numbers)
 
 
 @given(st.integers(0, 2**64 - 1))

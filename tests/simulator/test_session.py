@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kline_trio.simulator.connection_limits import LIFETIME_S, MOST_STREAMS, Close
+from kline_trio.simulator.session import LIFETIME_S, MOST_STREAMS, Close
 from tests.faulty_exchange import Shutdown
 
 from .support import (

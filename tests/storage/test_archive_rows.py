@@ -14,7 +14,7 @@ from kline_trio.errors import DamagedArchiveError
 from kline_trio.exchange.archive import unpacked
 from kline_trio.interval import Span
 from kline_trio.storage.archive_rows import quiet_runs, read_csv, read_csvs, sifted
-from kline_trio.storage.table import BEGIN, begins_of, candles_of, table_of
+from kline_trio.storage.table import BEGIN, candles_of, open_times_ms, table_of
 from tests.stand_in_candles import replayed
 
 BTC = Series("spot", "BTCUSDT", "1m")
@@ -253,7 +253,7 @@ def test_quiet_rows_are_left_out_and_their_spans_are_told() -> None:
     quiet = (Span(100 * MINUTE_MS, 105 * MINUTE_MS), Span(106 * MINUTE_MS, 110 * MINUTE_MS))
     assert tuple(span for span, _ in sifting.quiet) == quiet
     assert [expected for _, expected in sifting.quiet] == [810, 810]
-    left = [ms // MINUTE_MS for ms in begins_of(sifting.kept)]
+    left = [ms // MINUTE_MS for ms in open_times_ms(sifting.kept)]
     assert left == [*range(100), *range(110, 300)]
 
 

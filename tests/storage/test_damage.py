@@ -29,7 +29,7 @@ from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.store import Store
-from kline_trio.storage.table import begins_of, table_of
+from kline_trio.storage.table import open_times_ms, table_of
 from tests.storage.support import (
     BTC,
     COIN,
@@ -104,7 +104,7 @@ def holes(path: Path) -> list[Span]:
     if account.first_ms == account.watermark_ms:
         return []
     rows = stored_table(path, BTC)
-    times = [] if rows is None else begins_of(rows)
+    times = [] if rows is None else open_times_ms(rows)
     due = Span(account.first_ms, account.watermark_ms)
     return [*due.without(joined([*known, *BTC.interval.runs(times)]))]
 
@@ -344,13 +344,13 @@ def test_a_file_that_is_deleted_while_it_is_merged_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = recorded(tmp_path, 30)
-    whole = parquet._pieces
+    whole = parquet._Rewrite._pieces
 
-    def pieces(target: Path, *arguments: Any) -> Any:  # noqa: ANN401
-        target.unlink()
-        return whole(target, *arguments)
+    def pieces(rewrite: Any, *arguments: Any) -> Any:  # noqa: ANN401
+        rewrite.target.unlink()
+        return whole(rewrite, *arguments)
 
-    monkeypatch.setattr(parquet, "_pieces", pieces)
+    monkeypatch.setattr(parquet._Rewrite, "_pieces", pieces)
     store.journal.accept(minutes(30, 31))
     assert merge_waiting(store) == 30
     store.close()

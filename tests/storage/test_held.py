@@ -15,7 +15,7 @@ from kline_trio.errors import DamagedError, DiskError, StoreInUseError
 from kline_trio.storage import held
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import (
-    HOUSE,
+    INTERNAL,
     coverage_path,
     journal_path,
     lock_path,
@@ -176,7 +176,7 @@ def test_a_journal_that_was_taken_away_is_written_anew_at_the_end(
     again.close()
     assert len(read(tmp_path, *_btc())) == 5
     if change is _replace:
-        [kept] = (tmp_path / HOUSE / "quarantine").rglob("journal.sqlite")
+        [kept] = (tmp_path / INTERNAL / "quarantine").rglob("journal.sqlite")
         with sqlite3.connect(kept) as other:
             assert other.execute("SELECT * FROM mine").fetchall() == []
         other.close()
@@ -294,7 +294,7 @@ def test_what_stands_in_the_place_of_files_is_set_aside(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     assert store.write_coverage() == 0
     store.close()
-    aside = sorted(path.name for path in (tmp_path / HOUSE / "quarantine").glob("*/*"))
+    aside = sorted(path.name for path in (tmp_path / INTERNAL / "quarantine").glob("*/*"))
     assert aside == ["coverage.parquet", "journal.sqlite"]
     assert list(scratch(tmp_path).iterdir()) == []
 
@@ -313,7 +313,7 @@ def test_a_candle_file_s_place_can_be_taken_by_what_is_no_file(
     merge_all(store)
     store.close()
     assert len(read(tmp_path, *_btc())) == 3
-    assert len(list((tmp_path / HOUSE / "quarantine").glob(f"*/{file.path}"))) == 2
+    assert len(list((tmp_path / INTERNAL / "quarantine").glob(f"*/{file.path}"))) == 2
 
 
 def _link_to_itself(path: Path) -> None:
@@ -342,7 +342,7 @@ def test_what_lets_no_file_be_made_is_set_aside(
                 assert not os.path.lexists(place)
     store.close()
     assert read(tmp_path, *_btc())["trade_num"].count() == 1
-    assert len(list((tmp_path / HOUSE / "quarantine").iterdir())) == 6
+    assert len(list((tmp_path / INTERNAL / "quarantine").iterdir())) == 6
 
 
 def test_the_folder_of_temporary_files_can_be_removed(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_what_is_no_file_beside_the_journal_is_named_and_set_aside(
     open_store(tmp_path).close()
     assert f"{part.name} is damaged: it is no file" in caplog.text
     assert len(read(tmp_path, *_btc())) == (5 if suffix else 2)
-    assert [path.name for path in (tmp_path / HOUSE / "quarantine").glob(f"*/{part.name}")]
+    assert [path.name for path in (tmp_path / INTERNAL / "quarantine").glob(f"*/{part.name}")]
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])

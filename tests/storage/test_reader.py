@@ -26,7 +26,7 @@ from kline_trio.interval import Span
 from kline_trio.storage.catalog import first_stored_ms, last_end_ms, stored_table
 from kline_trio.storage.journal import schema
 from kline_trio.storage.journal.ledger import FetchResult
-from kline_trio.storage.table import begins_of, table_of
+from kline_trio.storage.table import open_times_ms, table_of
 from tests.storage.support import (
     BTC,
     LAYOUTS,
@@ -268,7 +268,7 @@ def test_what_is_read_before_a_merge_is_what_is_read_after_it(
             store.journal.refill([FetchResult(BTC, span, tuple(brought), Source.REST)])
             waiting = dict.fromkeys(times, (value, False)) | waiting
         table = stored_table(path, BTC)
-        found = [] if table is None else [begins_of(table), table["close"].to_pylist()]
+        found = [] if table is None else [open_times_ms(table), table["close"].to_pylist()]
         assert dict(zip(*found, strict=True)) == shown(filed, waiting)
     before = stored_table(path, BTC)
     merge_all(store)

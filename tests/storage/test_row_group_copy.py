@@ -104,13 +104,13 @@ def test_of_a_file_by_another_writer_all_is_read(
 ) -> None:
     """So that what a newer pyarrow writes otherwise is the same in the whole of a file."""
     known = merge(tmp_path, 0, 14)
-    like = parquet._like
+    usual = parquet._footer_of_no_rows
 
     def of_a_newer_writer(series: Series) -> Footer:
-        footer = like(series)
+        footer = usual(series)
         return attrs.evolve(footer, tail=footer.tail.replace(b"parquet-cpp-arrow", b"successor"))
 
-    monkeypatch.setattr(parquet, "_like", of_a_newer_writer)
+    monkeypatch.setattr(parquet, "_footer_of_no_rows", of_a_newer_writer)
     read.clear()
     assert merge(tmp_path, 14, 17, known).rows == 17
     assert [group for is_old, group in read if is_old] == [0, 1, 2, 3]

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import Series, Source
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 from kline_trio.interval import Span
-from kline_trio.storage import salvage
+from kline_trio.storage import disk, salvage
 from kline_trio.storage import store as storage
 from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.journal.ledger import FetchResult
@@ -359,7 +359,7 @@ def test_taking_a_journal_over_can_be_cut_off_anywhere(
     content = bytearray(journal.read_bytes())
     content[-4_096:] = b"\x5a" * 4_096
     journal.write_bytes(content)
-    where = os if step == "replace" else salvage
+    where = {"replace": os, "sync_folder": disk}.get(step, salvage)
     whole, left = getattr(where, step), count
 
     def cut_off(*arguments: object) -> None:

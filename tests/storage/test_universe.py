@@ -17,9 +17,9 @@ import kline_trio
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.exchange.exchange_info import read_exchange_info
 from kline_trio.listing import GONE, Listing
+from kline_trio.storage.copy_stores import unite
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.paths import HOUSE, scratch, universe_path
-from kline_trio.storage.unite import unite
+from kline_trio.storage.paths import INTERNAL, scratch, universe_path
 from kline_trio.storage.universe import Sighting, UniverseFile, changes, unite_universes
 from tests.storage.support import START_MS, open_store
 
@@ -165,7 +165,7 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(
     assert "universe.parquet" in caplog.text
     assert (file.rows, file.latest) == (0, {})
     assert not path.exists()
-    assert (house / HOUSE / "quarantine/0001" / HOUSE / path.name).read_bytes() == damaged
+    assert (house / INTERNAL / "quarantine/0001" / INTERNAL / path.name).read_bytes() == damaged
     assert see(file, "spot", START_MS, BTC) == 1
     assert UniverseFile.open(house).latest == {"spot": by_symbol(BTC)}
 

@@ -26,11 +26,11 @@ from kline_trio.candle import Series
 from kline_trio.commands.cli import main
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import stored_table
+from kline_trio.storage.copy_stores import unite
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.paths import HOUSE, scratch
-from kline_trio.storage.unite import unite
+from kline_trio.storage.paths import INTERNAL, scratch
 from tests.storage.support import (
     BTC,
     CHINESE,
@@ -148,7 +148,7 @@ class Repair:
             return f"the ledger is neither the old one nor the new one: {torn}"
         if self.result(folder) != result or _candles_of(store) != candles:
             return "the repeated command made something else"
-        left = [path.name for path in (store / HOUSE).rglob("*.tmp")]
+        left = [path.name for path in (store / INTERNAL).rglob("*.tmp")]
         left += [path.name for path in scratch(store).iterdir()]
         return f"left behind: {left}" if left else None
 
@@ -213,7 +213,7 @@ def _result_of(store: Path) -> object:
         ledger, accounts = tuple(journal.gaps()), journal.accounts()
     tables = [stored_table(store, series) for series in (BTC, CHINESE)]
     files = sorted(
-        str(one.relative_to(store)) for one in store.rglob("*.p*q*") if HOUSE not in one.parts
+        str(one.relative_to(store)) for one in store.rglob("*.p*q*") if INTERNAL not in one.parts
     )
     return ledger, accounts, [None if one is None else one.to_pylist() for one in tables], files
 

@@ -1,0 +1,411 @@
+"""Copy whole stores: snapshot one of them, or unite several in a layout of one's choice.
+
+A new store is built under a temporary name and renamed last, so an existing store is complete.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import attrs
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kline_trio.candle import Series
+from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
+from kline_trio.interval import Span
+from kline_trio.storage.catalog import (
+    candle_files,
+    foreign_only,
+    last_end_ms,
+    log_damage,
+    open_files,
+)
+from kline_trio.storage.disk import (
+    copy_durably,
+    disk_errors,
+    link,
+    make_folders,
+    replace,
+    sync_folder,
+)
+from kline_trio.storage.files import crc32_of
+from kline_trio.storage.held import lock_folder
+from kline_trio.storage.journal.ledger import Gap, Reason, Revision, SeriesAccount, State
+from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.journal.writer import Journal
+from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.parquet import split_by_file
+from kline_trio.storage.paths import INTERNAL, journal_path, universe_path
+from kline_trio.storage.store import Store
+from kline_trio.storage.stored import stored
+from kline_trio.storage.table import BEGIN, empty_table, open_times_ms, overlay
+from kline_trio.storage.universe import UniverseFile, unite_universes
+
+__all__ = ["Disagreement", "Snapshot", "UnitedSeries", "common_layout", "snapshot", "unite"]
+
+_LINK_ATTEMPTS = 100
+_MERGE_SECONDS = 600
+"""Longer than any merge takes from the end of its writing to its line in the journal."""
+_RANK = (
+    "trade_num",
+    "volume",
+    "quote_volume",
+    "taker_buy_base_asset_volume",
+    "taker_buy_quote_asset_volume",
+    "high",
+    "low",
+    "open",
+    "close",
+)
+"""Columns that decide between two values of a candle: the greater one of the first that differs is
+kept. A candle that was cut short has fewer trades. The order of the stores does not matter."""
+
+
+@attrs.frozen
+class Snapshot:
+    """What a snapshot holds."""
+
+    files: int
+    waiting: int
+    """How many candles are in its journal."""
+    copied: int = 0
+    """How many of the files are copies, since the disk allows no hard links between the two."""
+    damaged: tuple[str, ...] = ()
+    """What is wrong with each new file that cannot be read; the snapshot has it all the same."""
+
+
+@attrs.frozen
+class Disagreement:
+    """A candle of which two stores hold different values."""
+
+    series: Series
+    begin_time_ms: int
+    kept: dict[str, float]
+    """The values that differ, by column."""
+    dropped: dict[str, float]
+
+
+@attrs.frozen
+class UnitedSeries:
+    """A series that is whole in the new store."""
+
+    series: Series
+    rows: int
+    disagreements: tuple[Disagreement, ...]
+
+
+def snapshot(
+    store_path: Path, into: Path, on_file: Callable[[int, int], None] = lambda *_: None
+) -> Snapshot:
+    """Make a store of hard links to all candle files and the universe, and a copy of the journal.
+
+    On another disk, or one without hard links, files are copied. If it fails, nothing is left.
+
+    A recorder may run: the journal is copied first, and a candle leaves it only after the file
+    that holds it is in place, so each accepted candle is in the journal or in a file. Files are
+    replaced and never changed, so a link keeps what it found.
+
+    Args:
+      store_path: the store's folder.
+      into: the snapshot's.
+      on_file: called after each file with how many are done, and how many there are.
+
+    Raises:
+      ConfigError: there is no store, or the snapshot's place is taken, or inside the store.
+      DiskError: the disk refused.
+    """
+    store_path, into = store_path.absolute(), into.absolute()
+    if not (store_path / INTERNAL).is_dir():
+        raise ConfigError([f"there is no store in {store_path}"])
+    if into.is_relative_to(store_path):
+        raise ConfigError([f"{into} is inside the store: name a folder beside it"])
+    copied = 0
+    with _new_store(into) as work:
+        # The clock of the copy's disk need not be that of the store's.
+        begun = min((work / INTERNAL).stat().st_mtime, time.time())
+        with journal_view(store_path) as journal:
+            journal.copy_to(journal_path(work))
+        every = candle_files(store_path)
+        for done, path in enumerate(every, 1):
+            copied += not _link(path, work / path.relative_to(store_path))
+            on_file(done, len(every))
+        if universe_path(store_path).exists():
+            _link(universe_path(store_path), universe_path(work))
+        with contextlib.closing(Journal.open(journal_path(work))) as made:
+            damaged = _list_young_files(made, work, begun - _MERGE_SECONDS)
+            waiting = made.rows()
+        files = candle_files(work)
+        for folder in sorted({work, work / INTERNAL, *(path.parent for path in files)}):
+            sync_folder(folder)
+    problems = tuple(text.replace(str(work), str(store_path)) for text in damaged)
+    return Snapshot(len(files), waiting, copied, problems)
+
+
+def _link(path: Path, new: Path) -> bool:
+    """Link or copy a file into the snapshot. Return whether it is a link."""
+    make_folders(new.parent)
+    for attempt in range(1, _LINK_ATTEMPTS + 1):
+        try:
+            is_link = link(path, new)
+            if not is_link:
+                copy_durably(path, new)
+        except FileNotFoundError:
+            # Set aside by the recorder since it was listed; or replaced in this very moment, when
+            # the file that was found has no name any more, and none may be given to it.
+            if path.exists() and attempt == _LINK_ATTEMPTS:
+                raise
+        else:
+            return is_link
+    return True
+
+
+def _list_young_files(journal: Journal, work: Path, since: float) -> list[str]:
+    """Bring the journal's manifest up to the files that were replaced after it was copied.
+
+    Times are by the file system's own clock; reading more files than necessary does no harm.
+
+    Returns:
+      what is wrong with each file that cannot be read.
+    """
+    damaged: list[str] = []
+
+    def note_damage(_: Path, error: DamagedError) -> None:
+        damaged.append(str(error))
+
+    young = [path for path in candle_files(work) if path.stat().st_mtime >= since]
+    known = {file.path: file for file in journal.files()}
+    for path, owner, file in open_files(young, note_damage):
+        place = PurePosixPath(path.relative_to(work))
+        rows = file.metadata.num_rows
+        entry = FileEntry(place, owner, rows, path.stat().st_size, crc32_of(path))
+        if known.get(place) != entry:
+            journal.forget(entry, ())
+    return damaged
+
+
+def common_layout(stores: Sequence[Path]) -> Layout:
+    """Return the layout that the stores remember.
+
+    Raises:
+      ConfigError: they remember different ones.
+      DiskError: a journal cannot be read.
+    """
+    templates: set[str] = set()
+    for path in stores:
+        with journal_view(path) as journal:
+            templates.update(filter(None, [journal.layout()]))
+    if len(templates) > 1:
+        names = " and ".join(map(repr, sorted(templates)))
+        raise ConfigError([f"the stores are laid out as {names}: choose one with --layout"])
+    return Layout(templates.pop() if templates else DEFAULT_LAYOUT)
+
+
+def unite(
+    stores: Sequence[Path],
+    into: Path,
+    layout: Layout,
+    on_damage: Callable[[Path, DamagedError], None] = log_damage,
+) -> Iterator[UnitedSeries]:
+    """Write all candles of the stores into a new one, series by series, files and journals.
+
+    If several stores hold different values of a candle, `_RANK` decides. The new files have the
+    same bytes in whichever order the stores are named.
+
+    Args:
+      stores: their folders.
+      into: the new store's folder.
+      layout: how its files are named.
+      on_damage: called with each file that cannot be opened and that no journal lists. The file is
+        passed over, and may be named again.
+
+    Raises:
+      ConfigError: the new store's place is taken, or a store is none.
+      KlineTrioError: a store cannot be read; the new one is not there.
+      DiskError: the disk refused; the new one is not there.
+    """
+    for path in stores:
+        if not path.is_dir():
+            raise ConfigError([f"there is no store {path}"])
+    with _new_store(into) as work, contextlib.closing(Store.open(work, layout)) as store:
+        handlers = {path: foreign_only(path, on_damage) for path in stores}
+        for series in sorted({one for path in stores for one in last_end_ms(path, handlers[path])}):
+            yield _unite_series(series, handlers, store)
+        unite_universes(stores, UniverseFile.open(work))
+
+
+@contextlib.contextmanager
+def _new_store(into: Path) -> Iterator[Path]:
+    """Give an empty, locked folder beside the place, and rename it to the place at the end.
+
+    If the body fails, the folder is removed. One that a crash has left is swept. The lock keeps
+    others from sweeping a folder that is in use.
+
+    Raises:
+      ConfigError: the place is taken.
+      StoreInUseError: another program is making a store there.
+      DiskError: the disk refused.
+    """
+    into = into.absolute()
+    with disk_errors(into):
+        with contextlib.ExitStack() as lock:
+            _refuse_taken(into)
+            make_folders(into.parent)
+            work = _locked(into, lock)
+            try:
+                # Again: whoever had the lock before may have finished.
+                _refuse_taken(into)
+                if any(work.iterdir()) and not (work / INTERNAL).is_dir():
+                    raise ConfigError([f"{work} is in the way: move it away"])
+                _sweep(work)
+                make_folders(work / INTERNAL)
+                yield work
+                replace(work, into)  # an empty folder there may go
+            except BaseException:
+                # A disk that fails must not hide why; what is left is swept the next time.
+                with contextlib.suppress(OSError):
+                    _sweep(work)
+                    work.rmdir()
+                raise
+        sync_folder(into.parent)
+
+
+def _refuse_taken(into: Path) -> None:
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise ConfigError([f"{into} is there already: name a folder that is not, or is empty"])
+    if into.is_mount():
+        raise ConfigError([f"{into} is a disk's root: name a folder on it"])
+
+
+def _locked(into: Path, lock: contextlib.ExitStack) -> Path:
+    """Make and lock the folder to work in."""
+    work = into.with_name(f"{into.name}.unfinished")
+    while True:
+        make_folders(work)
+        # Whoever had the lock renames or removes the folder at the end: then there is a new one.
+        with contextlib.suppress(FileNotFoundError):
+            folder = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock.callback(os.close, folder)
+            try:
+                lock_folder(folder)
+            except BlockingIOError:
+                text = f"another snapshot, merge or relayout into {into} runs: wait for its end"
+                raise StoreInUseError(text) from None
+            if os.path.samestat(os.fstat(folder), work.stat()):
+                return work
+
+
+def _sweep(work: Path) -> None:
+    # Ours are empty, or have the internal folder: it is made first, and swept last.
+    internal = work / INTERNAL
+    if internal.is_dir():
+        for path in work.iterdir():
+            if path != internal:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(internal)
+
+
+def _unite_series(
+    series: Series, stores: Mapping[Path, Callable[[Path, DamagedError], None]], store: Store
+) -> UnitedSeries:
+    table = empty_table(series)
+    disagreements: list[Disagreement] = []
+    # Of the candles in the journals: their own merges would have noted these.
+    revisions: list[Revision] = []
+    for path, on_damage in stores.items():
+        with disk_errors(path):
+            other = stored(path, [series], on_damage=on_damage)[series]
+        if other is not None:
+            revisions += other.revisions()
+            better, found = _better(series, table, other.table())
+            disagreements += found
+            table = overlay(table, better)
+    for place, piece in split_by_file(table, series, store.layout):
+        store.take_in(piece, place, series)
+    _unite_ledgers(series, stores, store, open_times_ms(table), revisions)
+    return UnitedSeries(series, table.num_rows, tuple(disagreements))
+
+
+def _unite_ledgers(
+    series: Series,
+    stores: Iterable[Path],
+    store: Store,
+    begins: list[int],
+    waiting: Sequence[Revision],
+) -> None:
+    """Keep each span that one of the stores accounts for; what none of them has becomes a gap."""
+    accounts: list[SeriesAccount] = []
+    ledger: list[Gap] = []
+    revisions: list[Revision] = []
+    for path in stores:
+        with journal_view(path) as journal:
+            accounts += filter(None, [journal.accounts().get(series)])
+            ledger += journal.gaps([series])
+            revisions += [one for one in journal.revisions() if one.series == series]
+    revisions += waiting
+    if not accounts:
+        store.journal.settle([], {}, revisions)
+        return
+    whole = Span(min(one.first_ms for one in accounts), max(one.watermark_ms for one in accounts))
+    spans = list(series.interval.gaps(whole, begins)) if whole.from_ms < whole.to_ms else []
+    unfilled = [one for one in ledger if one.state is not State.FILLED]
+    unfilled.sort(key=lambda one: one.state is State.PENDING)
+    filled = [one for one in ledger if one.state is State.FILLED]
+    gaps = [
+        *_cut(filled, list(series.interval.runs(begins))),
+        *_cut(unfilled, spans),
+        *(Gap(series, span, whole.to_ms, Reason.NOT_RECEIVED) for span in spans),
+    ]
+    retired = [one.retired_ms for one in accounts]
+    retired_ms = None if None in retired else max(ms for ms in retired if ms is not None)
+    account = SeriesAccount(whole.from_ms, whole.to_ms, retired_ms)
+    store.journal.settle(gaps, {series: account}, revisions)
+
+
+def _cut(gaps: Iterable[Gap], spans: Sequence[Span]) -> list[Gap]:
+    """Return the parts of the gaps that lie in these spans."""
+    return [
+        attrs.evolve(gap, span=piece)
+        for gap in gaps
+        for span in spans
+        for piece in gap.span.common_with(span)
+    ]
+
+
+def _better(
+    series: Series, table: pa.Table, other: pa.Table
+) -> tuple[pa.Table, list[Disagreement]]:
+    """Return the other's rows that the table lacks or has with a lesser value, and where they
+    differ.
+    """
+    at = pc.index_in(other[BEGIN], value_set=table[BEGIN].combine_chunks())
+    theirs, mine = other.filter(pc.is_valid(at)), table.take(pc.drop_null(at))
+    wins = np.zeros(theirs.num_rows, bool)
+    decided = np.zeros(theirs.num_rows, bool)
+    for name in _RANK:
+        theirs_value, mine_value = theirs[name].to_numpy(), mine[name].to_numpy()
+        wins |= ~decided & (theirs_value > mine_value)
+        decided |= theirs_value != mine_value
+    found = []
+    for row in map(int, np.flatnonzero(decided)):
+        kept, dropped = (
+            {name: side[name][row].as_py() for name in table.column_names if name in _RANK}
+            for side in ((theirs, mine) if wins[row] else (mine, theirs))
+        )
+        differ = [name for name in kept if kept[name] != dropped[name]]
+        found.append(
+            Disagreement(
+                series,
+                theirs[BEGIN][row].value,
+                {name: kept[name] for name in differ},
+                {name: dropped[name] for name in differ},
+            )
+        )
+    new = np.ones(other.num_rows, bool)
+    new[pc.is_valid(at).to_numpy(zero_copy_only=False)] = wins
+    return other.filter(pa.array(new)), found
