@@ -29,8 +29,9 @@ def test_a_hundred_thousand_inputs_break_no_law() -> None:
     assert summary.startswith("100,000 inputs of seed 1")
     assert summary.endswith("; 0 findings")
     # The dice are not blind: all that can happen has happened many times.
-    counts = [int(count.replace(",", "")) for count in re.findall(r"[\d,]{3,} ?(?=\D)", summary)]
-    assert len(counts) >= 8, summary
+    happened = summary.partition(" s: ")[2]  # before it stand the seconds, of a slow machine many
+    counts = [int(count.replace(",", "")) for count in re.findall(r"[\d,]{3,} ?(?=\D)", happened)]
+    assert len(counts) >= 7, summary
     assert min(counts) > 500, summary
 
 
