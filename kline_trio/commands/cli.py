@@ -23,8 +23,9 @@ __all__ = ["main"]
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["snapshot", "merge", "relayout"]
-_MODULES = {"check_against": "verify", "snapshot": "store", "merge": "store", "relayout": "store"}
-"""The modules of functions that are not called as their module."""
+_MODULES = {"tail": "record", "check_against": "verify"}
+_MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
+"""The modules of functions whose module has another name."""
 
 _Add = Callable[..., argparse.ArgumentParser]
 """Adds the parser of a command."""

@@ -1,23 +1,34 @@
-"""The commands that copy stores: snapshot, merge and relayout."""
+"""The commands about a store: check, snapshot, merge and relayout."""
 
 import argparse
-from collections.abc import Collection
+import os
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TextIO
 
 from kline_trio.commands.output import show_problems, show_progress, time_text
 from kline_trio.config import Config
+from kline_trio.config.toml import open_nonblocking
 from kline_trio.errors import ConfigError, DamagedError
+from kline_trio.quoting import escaped, one_line
 from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.check import CheckedFile, Fault
+from kline_trio.storage.check import check as check_files
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.holes import holdings
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
-from kline_trio.storage.paths import HOUSE
+from kline_trio.storage.paths import HOUSE, journal_path
 from kline_trio.storage.snapshot import snapshot as make_snapshot
 from kline_trio.storage.store import Store
 from kline_trio.storage.unite import Disagreement, common_layout, unite
 
-__all__ = ["merge", "relayout", "snapshot", "store_of"]
+__all__ = ["check", "merge", "relayout", "snapshot", "store_of"]
 
+_MOST_FAULTS_A_FILE = 20
 _MOST_DISAGREEMENTS = 100
 
 
@@ -29,6 +40,119 @@ def store_of(path: Path) -> tuple[Path, Config | None]:
     if not path.is_dir():
         raise ConfigError([f"there is no store {path}"])
     return path, None
+
+
+def check(options: argparse.Namespace) -> int:
+    """Print what is wrong with a store. Return 1 if anything is."""
+    path = options.path
+    if path.suffix == ".toml":
+        path = Config.from_toml(path).store.path
+    # Sums on stdout are for another program to read.
+    out = sys.stderr if options.manifest == "-" else sys.stdout
+    sums: list[bytes] = []
+    total: Counter[str] = Counter()
+    if options.repair:
+        _repair(path, out)
+    for file in _shown(check_files(path)):
+        _tell_faults(file, out)
+        total["faults"] += len(file.faults)
+        total["rows"] += file.rows
+        total["bytes"] += file.size_bytes
+        if file.is_foreign:
+            total["foreign"] += 1
+        elif file.sha256 is not None:
+            total["files"] += 1
+            sums.append(_sum(file.sha256, file.path, path.absolute()))
+    if not (total["files"] or total["faults"] or path.is_file() or (path / HOUSE).is_dir()):
+        raise ConfigError([f"there is no store in {path}, and no candle file: nothing is checked"])
+    if options.manifest is not None:
+        _write_manifest(options.manifest, b"".join(sums))
+    verdict = f"{total['faults']:,} faults" if total["faults"] else "all good"
+    foreign = f", {total['foreign']:,} files of others passed by" if total["foreign"] else ""
+    print(
+        f"checked {total['files']:,} files, {total['rows']:,} rows,"
+        f" {total['bytes']:,} bytes{foreign}: {verdict}",
+        file=out,
+    )
+    return 1 if total["faults"] else 0
+
+
+def _repair(path: Path, out: TextIO) -> None:
+    """Write gap rows for candles that are neither stored nor in the ledger.
+
+    A recorder then asks for them. Each series is one transaction: after a kill, repair again.
+    """
+    if not journal_path(path).exists():
+        raise ConfigError([f"there is no store {path}, and --repair is for stores"])
+
+    def tell(damaged: Path, error: DamagedError) -> None:
+        print(one_line(f"{error}; what it held counts as absent"), file=out)
+
+    named = filled = 0
+    with closing(Store.open(path, None)) as store:
+        with disk_errors(path):
+            looks = holdings(store.path, tell)
+        for look in looks:
+            count = store.compare(look) or 0
+            stored = look.count(look.stored_pending())
+            if count:
+                print(f"{look.series}: {count:,} candles are gaps of the ledger now", file=out)
+            if stored:
+                print(f"{look.series}: {stored:,} pending candles were stored", file=out)
+            named += count
+            filled += stored
+    asked = "; a recorder will ask for the gaps" if named else ""
+    print(f"repaired: {named:,} candles named, {filled:,} set to filled{asked}", file=out)
+
+
+def _sum(sha256: str, path: Path, checked: Path) -> bytes:
+    """Return a line as `sha256sum` writes it in the folder (GNU coreutils, "md5sum")."""
+    name = os.fsencode(path.name if path == checked else path.relative_to(checked))
+    said = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if said != name else b""
+    return b"%s%s  %s\n" % (mark, sha256.encode(), said)
+
+
+def _write_manifest(place: str, content: bytes) -> None:
+    if place == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        with open(place, "wb", opener=open_nonblocking) as file:
+            os.set_blocking(file.fileno(), True)
+            file.write(content)
+    except OSError as error:
+        raise ConfigError([f"{place}: cannot be written: {error.strerror}"]) from None
+
+
+def _shown(files: Iterator[CheckedFile]) -> Iterator[CheckedFile]:
+    """Give the same files, and show on a terminal how many are checked."""
+    for count, file in enumerate(files, 1):
+        yield file
+        show_progress(f"{count:,} files checked")
+    show_progress("")
+
+
+def _tell_faults(file: CheckedFile, out: TextIO) -> None:
+    if file.series is not None:
+        # Each hole is named, however many there are.
+        for fault in file.faults:
+            print(f"{file.series}: {fault.what}", file=out)
+        return
+    # A name may hold bytes that are no text, and line ends; a fault quotes what a file holds.
+    name = escaped(str(file.path))
+    for fault in file.faults[:_MOST_FAULTS_A_FILE]:
+        print(f"{name}{_where(fault)}: {one_line(fault.what)}", file=out)
+    more = len(file.faults) - _MOST_FAULTS_A_FILE
+    if more > 0:
+        print(f"{name}: and {more:,} more", file=out)
+
+
+def _where(fault: Fault) -> str:
+    if fault.row is None or fault.begin_time_ms is None:
+        return ""
+    return f": row {fault.row:,} ({time_text(fault.begin_time_ms)})"
 
 
 def snapshot(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import tomli
 from kline_trio.config.values import Kind
 from kline_trio.errors import ConfigError
 
-__all__ = ["Document", "Where", "hint", "text_of_file"]
+__all__ = ["Document", "Where", "hint", "open_nonblocking", "text_of_file"]
 
 Where = tuple[str, ...]
 """The keys that lead to a place in the document."""
@@ -35,7 +35,7 @@ def text_of_file(path: Path) -> str:
     """
     try:
         # Not Path.open, which takes no opener.
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=open_nonblocking) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(
                     [f"{path}: cannot be read: it is no file, but a pipe or a device"]
@@ -50,8 +50,9 @@ def text_of_file(path: Path) -> str:
         raise ConfigError([f"{path}: not UTF-8 text (byte {error.start})"]) from None
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+def open_nonblocking(path: str, flags: int) -> int:
+    """Open a file, as an opener of `open`; a pipe without another end does not block it."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 @attrs.frozen

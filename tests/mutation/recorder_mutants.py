@@ -17,10 +17,10 @@ RECORDER = (
     ),
     Mutant(
         "tail rounds prices",
-        "commands/tail.py",
+        "commands/record.py",
         'return f"{Decimal(repr(number)):f}".removesuffix(".0")',
         'return f"{number:g}"',
-        "commands/test_tail.py::test_it_prints_the_digits_that_the_exchange_sent",
+        "commands/test_record.py::test_it_prints_the_digits_that_the_exchange_sent",
     ),
     Mutant(
         "what follows is said at once too",

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from kline_trio.candle import ReceivedCandle
-from kline_trio.commands.tail import _digits, open_tail
+from kline_trio.commands.record import _digits, open_tail
 from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
 from kline_trio.simulator.exchange import Exchange
