@@ -26,6 +26,10 @@ class Span:
     to_ms: int
     """The end of the last, exclusive."""
 
+    def __contains__(self, time_ms: int) -> bool:
+        """Return whether a moment lies in the span; the end does not."""
+        return self.from_ms <= time_ms < self.to_ms
+
     def common_with(self, other: "Span") -> tuple["Span", ...]:
         """Return what lies in both spans: one span, or none."""
         from_ms, to_ms = max(self.from_ms, other.from_ms), min(self.to_ms, other.to_ms)

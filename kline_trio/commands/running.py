@@ -1,4 +1,4 @@
-"""A command that runs until a signal or a time: its log, and the exchange that it runs against."""
+"""Run a command until a signal or a time, with its log, against the real or built-in exchange."""
 
 import argparse
 import logging
@@ -19,21 +19,22 @@ __all__ = ["Requests", "exchange_of", "run"]
 
 logger = logging.getLogger("kline_trio.signals")
 
-_TO_STOP = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @attrs.define(eq=False)
 class Requests:
-    """The requests to a running command, by signals or by `--for`: to stop, or to reload."""
+    """The requests to a running command, from signals and `--for`: to stop, or to reload."""
 
     seconds: float
     """Stop this many seconds after the first wait."""
     _stop: trio.Event = attrs.field(factory=trio.Event)
     _any: trio.Event = attrs.field(factory=trio.Event)
-    _until: float | None = None
+    _deadline: float | None = None
+    """By Trio's clock; None before the first wait."""
 
     def receive(self, number: int) -> None:
-        """Take the request of a signal."""
+        """Note the request of a signal, and wake who waits for it."""
         if number == signal.SIGHUP:
             logger.info("SIGHUP: reading the configuration anew")
         else:
@@ -44,44 +45,44 @@ class Requests:
 
     async def is_stop(self) -> bool:
         """Wait for the next request. Return True for a stop, False for a reload."""
-        with trio.move_on_at(self._end()) as patience:
+        with trio.move_on_at(self._stop_at()) as timeout:
             await self._any.wait()
-        if patience.cancelled_caught or self._stop.is_set():
+        if timeout.cancelled_caught or self._stop.is_set():
             return True
         self._any = trio.Event()
         return False
 
     async def wait_for_stop(self) -> None:
         """Wait for the request to stop."""
-        with trio.move_on_at(self._end()):
+        with trio.move_on_at(self._stop_at()):
             await self._stop.wait()
 
-    def _end(self) -> float:
-        if self._until is None:
-            self._until = trio.current_time() + self.seconds
-        return self._until
+    def _stop_at(self) -> float:
+        if self._deadline is None:
+            self._deadline = trio.current_time() + self.seconds
+        return self._deadline
 
 
 @contextmanager
-def _listen_for(seconds: float, more: Iterable[signal.Signals]) -> Iterator[Requests]:
-    """Give the requests of signals from now on; a second one to stop ends the process at once.
+def _handle_signals(seconds: float, more: Iterable[signal.Signals]) -> Iterator[Requests]:
+    """Turn signals into requests while the body runs. A second stop signal ends the process.
 
-    Signals count from the start, also while a store is still being opened.
+    This includes the time in which a store is opened.
     """
     requests = Requests(seconds)
     token = trio.lowlevel.current_trio_token()
-    first: int | None = None
+    is_stopping = False
 
     def receive(number: int, _: FrameType | None) -> None:
-        nonlocal first
-        if number in _TO_STOP:
-            if first is not None:
+        nonlocal is_stopping
+        if number in _STOP_SIGNALS:
+            if is_stopping:
                 os._exit(128 + number)
-            first = number
+            is_stopping = True
         token.run_sync_soon(requests.receive, number)
 
-    # Not trio.open_signal_receiver: it hands a signal to a task, and none may be free to take it.
-    before = {number: signal.signal(number, receive) for number in (*_TO_STOP, *more)}
+    # Not trio.open_signal_receiver: it needs a task that takes the signal, and all may be busy.
+    before = {number: signal.signal(number, receive) for number in (*_STOP_SIGNALS, *more)}
     try:
         yield requests
     finally:
@@ -98,23 +99,26 @@ def run(
 
     Args:
       main: called with the requests.
-      options: `seconds` is the time of `--for`, or None.
+      options: `seconds` is the time of `--for`, or None; `debug` logs more.
       more: signals besides SIGINT and SIGTERM that make requests.
+
+    Raises:
+      RuntimeError: the function was cancelled, and nothing asked for it.
     """
     seconds = math.inf if options.seconds is None else options.seconds
-    ended_as_asked = False
+    has_returned = False
 
-    async def watched() -> None:
-        nonlocal ended_as_asked
-        with _listen_for(seconds, more) as requests:
+    async def run_main() -> None:
+        nonlocal has_returned
+        with _handle_signals(seconds, more) as requests:
             await main(requests)
-        ended_as_asked = True
+        has_returned = True
 
     with log_lines(debug=options.debug):
-        trio.run(watched)
-    # A `Cancelled` that gets lost in a library would end the program in silence, with status 0
-    # (trio-websocket#184): a recorder that stops unasked must never look like one that was asked.
-    if not ended_as_asked:
+        trio.run(run_main)
+    # A `Cancelled` that a library loses would end the program silently, with status 0
+    # (trio-websocket#184), as if a stop had been asked for.
+    if not has_returned:
         raise RuntimeError("it ended without having been asked to")
 
 
@@ -122,12 +126,15 @@ def run(
 async def exchange_of(
     config: Config, options: argparse.Namespace
 ) -> AsyncIterator[Callable[[Config], Config]]:
-    """Give the function that leads a configuration to the exchange of `options`, real or not."""
+    """Give a function that points a configuration to the exchange of `options`.
+
+    With `--simulate`, serve the built-in exchange while the body runs; else change nothing.
+    """
     if not options.simulate:
         yield lambda config: config
         return
-    # A recorder of the real exchange starts in less time without the built-in one.
-    from kline_trio.commands.simulate import exchange_beside
+    # Imported here: a recorder of the real exchange starts faster without it.
+    from kline_trio.commands.simulate import built_in_exchange
 
-    async with exchange_beside(config, options) as lead:
-        yield lead
+    async with built_in_exchange(config, options) as redirect:
+        yield redirect
