@@ -20,8 +20,8 @@ __all__ = ["main"]
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["snapshot", "merge", "relayout"]
-_MODULES = {"tail": "record", "check": "store", "snapshot": "store", "merge": "store"}
-_MODULES |= {"relayout": "store", "check_against": "verify"}
+_MODULES = {"backfill": "record", "tail": "record", "check_against": "verify"}
+_MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""
 _AddParser = Callable[..., argparse.ArgumentParser]
 

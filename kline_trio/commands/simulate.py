@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from kline_trio.candle import TRADE_TYPES, Series
-from kline_trio.commands.running import Requests, run
+from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config, EndpointConfig
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.protocol import stream_name

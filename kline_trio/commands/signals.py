@@ -1,21 +1,20 @@
-"""Run a command until a signal or a time, with its log, against the real or built-in exchange."""
+"""Run a command until a signal or a time, with its log on stderr."""
 
 import argparse
 import logging
 import math
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import attrs
 import trio
 
 from kline_trio.commands.output import log_lines
-from kline_trio.config import Config
 
-__all__ = ["Requests", "exchange_of", "run"]
+__all__ = ["Requests", "run"]
 
 logger = logging.getLogger("kline_trio.signals")
 
@@ -120,21 +119,3 @@ def run(
     # (trio-websocket#184), as if a stop had been asked for.
     if not has_returned:
         raise RuntimeError("it ended without having been asked to")
-
-
-@asynccontextmanager
-async def exchange_of(
-    config: Config, options: argparse.Namespace
-) -> AsyncIterator[Callable[[Config], Config]]:
-    """Give a function that points a configuration to the exchange of `options`.
-
-    With `--simulate`, serve the built-in exchange while the body runs; else change nothing.
-    """
-    if not options.simulate:
-        yield lambda config: config
-        return
-    # Imported here: a recorder of the real exchange starts faster without it.
-    from kline_trio.commands.simulate import built_in_exchange
-
-    async with built_in_exchange(config, options) as redirect:
-        yield redirect
