@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from kline_trio.simulator import Replay, Response
+from tests.builders import MINUTE_MS
 from tests.faulty_exchange import (
     Drop,
     Fault,
@@ -26,7 +27,6 @@ from tests.faulty_exchange import (
 )
 
 from .support import (
-    MINUTE_MS,
     START_MS,
     Client,
     Peer,

@@ -8,14 +8,13 @@ import pytest
 from kline_trio.simulator import Request, Response
 from kline_trio.simulator.rest import WEIGHT_LIMITS, weight_pool
 from kline_trio.simulator.symbols import TRADE_TYPES
+from tests.builders import DAY_MS, MINUTE_MS
 from tests.faulty_exchange import FaultyExchange, Outage, RestFault
 
 from .support import START_MS
 
 PREFIX = {"spot": "/api/v3", "usdt_futures": "/fapi/v1", "coin_futures": "/dapi/v1"}
 SYMBOL = {"spot": "BTCUSDT", "usdt_futures": "BTCUSDT", "coin_futures": "BTCUSD_PERP"}
-MINUTE_MS = 60_000
-DAY_MS = 86_400_000
 NOW_MS = START_MS - START_MS % MINUTE_MS + 30_000
 
 
