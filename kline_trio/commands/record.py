@@ -121,7 +121,7 @@ async def fill(
     stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
     give_up_seconds: float = _GIVE_UP_SECONDS,
 ) -> Backfilled:
-    """Fill the gaps of the configured series without recording, and return when that is done.
+    """Fill the gaps of the configured series, without recording.
 
     If it is stopped or cancelled, fetched candles stay, and the next backfill fetches the rest. A
     market whose list of symbols cannot be fetched does not delay other series: its error is raised
@@ -141,7 +141,7 @@ async def fill(
       StoreInUseError: a recorder holds the store. It can fetch the past itself.
       DiskError: the store cannot be made, read or written.
     """
-    environment = environment or Environment()
+    environment, since_ms = environment or Environment(), config.history.since_ms
     async with open_store(config, environment, _FETCHES_ITSELF, stop_asked) as storage:
         core = Core.of(config, storage)
         with lone_error_plain():
@@ -149,9 +149,7 @@ async def fill(
                 filler = core.filler(config, environment, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
-                auditor = Auditor(
-                    storage, core.series, http.clocks, config.history.since_ms, is_recorder=False
-                )
+                auditor = Auditor(storage, core.series, http.clocks, since_ms, is_recorder=False)
                 series, unlisted = await resolved(config.streams, config.patterns, http.markets)
                 no_list = "; ".join(map(": ".join, unlisted.items()))
                 if no_list and not series:
@@ -159,9 +157,7 @@ async def fill(
                 core.series.set_series(series, {})
                 outer.start_soon(core.merger.run)
                 markets = {one.trade_type: http.markets[one.trade_type] for one in series}
-                since_ms = config.history.since_ms
-                job = _Backfill(auditor, filler, markets, since_ms, give_up_seconds)
-                await job.run(stop_asked)
+                await _Backfill(auditor, filler, markets, since_ms, give_up_seconds).run(stop_asked)
                 absent = await filler.pending() if auditor.is_stock_taken else None
                 # Candles that closed meanwhile become gaps too: the next recorder asks for them.
                 await auditor.keep()

@@ -146,9 +146,9 @@ class Extent:
     """How much of each series to compare."""
 
     since_ms: int | None = None
-    """From this open time on; None: from the first stored candle on."""
+    """The first open time to compare; None: that of the first stored candle."""
     sample: int | None = None
-    """About so many candles, in stretches chosen at random; None: all."""
+    """Compare about so many candles, in random stretches; None: all."""
 
 
 async def verify(
