@@ -23,7 +23,7 @@ TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 
 _MAX_SYMBOL_LENGTH = 40
 MAX_TIME_MS = 253_370_764_800_000
-"""The year 9999: later times are nonsense, and no calendar reaches beyond that year's end."""
+"""A time in the year 9999, the last year of the calendars. Later times are refused."""
 
 NUMBERS = (
     "open", "high", "low", "close", "volume", "quote_volume",
@@ -61,15 +61,15 @@ def upper_ascii(text: str) -> str:
 
 
 def check_symbol(symbol: str) -> None:
-    """Refuse a text that can be no symbol of a series.
+    """Refuse a text that cannot be the symbol of a series.
 
     Raises:
-      ValueError: with the reason.
+      ValueError: the text has another length, other characters or lower-case ASCII letters.
     """
     if not isinstance(symbol, str):
         raise ValueError(f"a symbol is a text, not {symbol!r:.200}")
-    # Letters and digits of any script, since symbols can be Chinese, with the marks that scripts
-    # as Thai and Hindi put on them; no dot, slash or blank, since symbols become file names.
+    # Symbols can be Chinese: allow letters and digits of any script, with the marks of scripts such
+    # as Thai and Hindi. Symbols become file names: allow no dot, slash or blank.
     if not 0 < len(symbol) <= _MAX_SYMBOL_LENGTH:
         raise ValueError(f"a symbol has 1 to {_MAX_SYMBOL_LENGTH} characters")
     if not all(one.isalnum() or one == "_" or category(one)[0] == "M" for one in symbol):
@@ -90,7 +90,7 @@ class Series:
     """`spot`, `usdt_futures` or `coin_futures`."""
 
     symbol: str = attrs.field(validator=lambda _, __, symbol: check_symbol(symbol))
-    """As the exchange's lists spell it: ASCII letters in upper case."""
+    """As in the exchange's lists: ASCII letters are upper case."""
 
     time_interval: str = attrs.field(validator=attrs.validators.in_(tuple(INTERVALS)))
     """The exchange's spelling: `1m` is a minute, `1M` a month."""
@@ -122,14 +122,14 @@ class KlineFields(Protocol):
 
 @attrs.frozen
 class Candle:
-    """One candle: prices are `low <= open, close <= high`, volumes and counts are not negative.
+    """One candle. `low <= open, close <= high`; volumes and counts are not negative.
 
     On coin_futures `volume` and `taker_buy_base_asset_volume` count contracts, and `quote_volume`
     and `taker_buy_quote_asset_volume` are base coin (Binance docs, COIN-M kline streams).
     """
 
     open_time_ms: int
-    """When it begins, inclusive."""
+    """The begin of the candle, inclusive."""
     open: float
     high: float
     low: float
@@ -145,8 +145,8 @@ class Candle:
         """Return the candle of a kline event's `k` object.
 
         Raises:
-          ProtocolError: it is off the interval's grid or of another interval, or a number is not
-            one or contradicts another.
+          ProtocolError: the candle is off the interval's grid or of another interval, or a number
+            is malformed or contradicts another.
         """
         _check_times(kline.t, kline.T, interval)
         prices = (kline.o, kline.h, kline.l, kline.c, kline.v)
@@ -157,10 +157,10 @@ class Candle:
         """Return the candle of a row of a klines answer (Binance docs, "Kline/Candlestick Data").
 
         Raises:
-          ProtocolError: it has another shape, is off the interval's grid or of another interval,
-            or a number is not one or contradicts another.
+          ProtocolError: the row has too few columns, is off the interval's grid or of another
+            interval, or a number is malformed or contradicts another.
         """
-        # Not `!=`: the exchange appends fields to what it sends.
+        # Not `!=`: the exchange appends columns in later versions.
         if len(row) < _LEAST_ROW_LENGTH:
             raise ProtocolError("a row with too few columns")
         open_time_ms, close_time_ms = _whole(row[0]), _whole(row[6])
@@ -171,7 +171,7 @@ class Candle:
     def _checked(
         cls, open_time_ms: int, prices: Sequence[object], trades: object, sums: Sequence[object]
     ) -> "Candle":
-        """Return the candle of texts, in the order of the fields; refuse a contradiction."""
+        """Parse the numbers, given in the order of the fields, and check them together."""
         trade_num = _whole(trades)
         if not 0 <= trade_num < 2**63:
             raise ProtocolError("an impossible number of trades")
@@ -206,7 +206,7 @@ class Candle:
 def _check_times(open_time_ms: int, close_time_ms: int, interval: Interval) -> None:
     if not 0 <= open_time_ms < MAX_TIME_MS or not interval.is_open_time(open_time_ms):
         raise ProtocolError("an open time off the interval's grid")
-    # Not `!=`: the last candle before an outage can be cut short (BTCUSDT, 2023-03-24 12:39).
+    # Not `!=`: the last candle before an outage can be shorter (BTCUSDT, 2023-03-24 12:39).
     length_ms = close_time_ms + 1 - open_time_ms
     is_inside = open_time_ms <= close_time_ms < interval.end_time_ms(open_time_ms)
     if not is_inside or length_ms in _OTHER_LENGTHS_MS[interval.name]:
@@ -220,9 +220,9 @@ def _whole(value: object) -> int:
 
 
 def _numbers(texts: Sequence[object]) -> Iterator[float]:
-    # float() alone would take "nan", "1_000", " 7" and a megabyte of digits. They are looked at
-    # together, which takes half of the time; a blank within a text would make them too many. No
-    # 24 digits are too large for a float.
+    # float() alone would take "nan", "1_000", " 7" and a megabyte of digits. One match of all eight
+    # takes half the time of eight matches. A blank inside a text makes a ninth number, which does
+    # not match. Any 24 digits fit into a float.
     numbers = cast("Sequence[str]", texts)
     try:
         plain = _EIGHT_DECIMALS.fullmatch(" ".join(numbers))
@@ -234,30 +234,29 @@ def _numbers(texts: Sequence[object]) -> Iterator[float]:
 
 
 class Source(enum.StrEnum):
-    """Where the value of a candle came from. The journal stores these words."""
+    """The source of a candle's values. The journal stores these words."""
 
     STREAM = "stream"
     REST = "rest"
     ARCHIVE = "archive"
     REPAIR = "repair"
-    """The exchange's value, taken in place of ours by `check --repair`."""
+    """REST or archive, taken by `check --repair` in place of the stored values."""
 
     @property
     def replaces(self) -> bool:
-        """Whether a value of this source replaces a stored value; if not, it only fills gaps."""
+        """Whether this source replaces stored values. Other sources only fill gaps."""
         return self in (Source.STREAM, Source.REPAIR)
 
 
 @attrs.frozen
 class ReceivedCandle:
-    """A closed candle as it goes through the channels, from a listener to the writer."""
+    """A closed candle on its way from a listener to the writer."""
 
     series: Series
     candle: Candle
     receive_time: datetime = attrs.field()
-    """When the candle came, by the local clock, UTC. A label only: nothing is decided by it."""
+    """When the candle arrived, by the local clock, in UTC. It is a label: no decision uses it."""
     source: Source = Source.STREAM
-    """Where it came from."""
 
     @receive_time.validator
     def _check_aware(self, _: object, moment: datetime) -> None:

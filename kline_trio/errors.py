@@ -1,18 +1,18 @@
-"""What can go wrong, named by whose fault it is."""
+"""The errors of kline_trio. Each class says who is at fault: user, exchange or disk."""
 
 __all__ = ["ConfigError", "DamagedArchiveError", "DamagedError", "DiskError", "KlineTrioError"]
 __all__ += ["DiskFullError", "ProtocolError", "RefusedError", "StoreInUseError", "UnavailableError"]
 
 
 class KlineTrioError(Exception):
-    """Whatever kline_trio raises on purpose; its text is meant for the user."""
+    """The base of all errors that kline_trio raises on purpose. The text is for the user."""
 
 
 class ConfigError(KlineTrioError, ValueError):
     """The user's configuration or arguments cannot be used as they are.
 
     Attributes:
-      problems: every problem found, a line each.
+      problems: all problems that were found, a line each.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -21,9 +21,9 @@ class ConfigError(KlineTrioError, ValueError):
 
 
 class ProtocolError(KlineTrioError):
-    """The exchange sent something that it should not have sent.
+    """The exchange sent a wrong message or row.
 
-    Its text is one of a bounded set, to count and report by: it never quotes what was sent.
+    The text is one of a bounded set, to count errors by. It never quotes what was sent.
     """
 
 
@@ -32,31 +32,31 @@ class StoreInUseError(KlineTrioError):
 
 
 class DiskError(KlineTrioError):
-    """The disk refused what the store needs of it."""
+    """The disk failed a read or a write of the store."""
 
 
 class DiskFullError(DiskError):
-    """The disk is full, the quota used up, or the file system read-only; that may pass."""
+    """The disk is full, the quota used up, or the file system read-only. A retry may help."""
 
 
 class DamagedError(DiskError):
-    """What the disk holds is not what was written to it."""
+    """A file does not hold what was written to it."""
 
 
 class UnavailableError(KlineTrioError):
-    """The exchange could not be asked, or its answer cannot be used; asking again may help."""
+    """The exchange gave no answer, or an answer that cannot be used. A retry may help."""
 
 
 class DamagedArchiveError(UnavailableError):
-    """A published archive file is not what it should be."""
+    """A published archive file is missing, or its content is wrong."""
 
 
 class RefusedError(UnavailableError):
-    """The exchange will not answer: not this question, or not us.
+    """The exchange refuses the request, or this address.
 
     Attributes:
-      code: the exchange's error code, if the question itself is wrong; None if it is where it is
-        asked from.
+      code: the exchange's error code, if the request is wrong; None if the exchange refuses the
+        address that sent it.
     """
 
     def __init__(self, text: str, code: int | None = None) -> None:

@@ -1,7 +1,7 @@
 """The calendar of the exchange's sixteen candle intervals.
 
 All times are milliseconds since 1970-01-01 UTC, and all calendars are UTC. A candle covers
-`[open time, end)`, and its end is the open time of the next one.
+`[open time, end)`. Its end is the open time of the next candle.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,20 +19,24 @@ _DAY_MS = 24 * _HOUR_MS
 
 @attrs.frozen(order=True)
 class Span:
-    """A stretch of time that whole candles fill; never empty."""
+    """A time span of whole candles. It is never empty."""
 
     from_ms: int
-    """The open time of the first."""
+    """The open time of the first candle."""
     to_ms: int
-    """The end of the last, exclusive."""
+    """The end of the last candle, exclusive."""
+
+    def __contains__(self, time_ms: int) -> bool:
+        """Return whether a time lies in the span. `to_ms` does not."""
+        return self.from_ms <= time_ms < self.to_ms
 
     def common_with(self, other: "Span") -> tuple["Span", ...]:
-        """Return what lies in both spans: one span, or none."""
+        """Return the intersection of two spans: one span, or none."""
         from_ms, to_ms = max(self.from_ms, other.from_ms), min(self.to_ms, other.to_ms)
         return (Span(from_ms, to_ms),) if from_ms < to_ms else ()
 
     def without(self, taken: Iterable["Span"]) -> Iterator["Span"]:
-        """Give what is left of the span without others, which come in order."""
+        """Give the parts of the span that others do not cover. The others are in order."""
         at_ms = self.from_ms
         for other in taken:
             if other.from_ms > at_ms:
@@ -44,20 +48,20 @@ class Span:
 
 @attrs.frozen
 class Interval:
-    """How the candles of one length follow each other."""
+    """The length and the calendar of candles."""
 
     name: str
-    """The exchange's spelling, in which case counts: `1m` is a minute, `1M` a month."""
+    """The exchange's spelling, which is case-sensitive: `1m` is a minute, `1M` a month."""
 
     duration_ms: int | None
-    """How long each candle is; None for the calendar month."""
+    """The length of each candle; None for the calendar month."""
 
     phase_ms: int = 0
-    """An open time; every other is a multiple of the duration away from it."""
+    """An open time. All others differ from it by a multiple of the duration."""
 
     @classmethod
     def from_text(cls, text: str) -> "Interval":
-        """Return the interval of a name; `1mo` is another name of `1M`.
+        """Return the interval of a name. `1mo` also names `1M`.
 
         Raises:
           ValueError: there is no such interval.
@@ -70,17 +74,17 @@ class Interval:
 
     @property
     def file_name(self) -> str:
-        """The spelling in file names, where `1M` would collide with `1m` if case is ignored."""
+        """The spelling in file names. On disks that ignore case, `1M` would collide with `1m`."""
         return "1mo" if self.name == "1M" else self.name
 
     def open_time_ms(self, time_ms: int) -> int:
-        """Return the open time of the candle that covers a moment."""
+        """Return the open time of the candle that covers a time."""
         if self.duration_ms is None:
             return _month_ms(time_ms, later=0)
         return time_ms - (time_ms - self.phase_ms) % self.duration_ms
 
     def end_time_ms(self, open_time_ms: int) -> int:
-        """Return the end (exclusive) of the candle that opens then: the next open time."""
+        """Return the end, exclusive, of the candle that opens at this time."""
         if self.duration_ms is None:
             return _month_ms(open_time_ms, later=1)
         return open_time_ms + self.duration_ms
@@ -91,11 +95,11 @@ class Interval:
         return open_ms if open_ms == time_ms else self.end_time_ms(open_ms)
 
     def is_open_time(self, time_ms: int) -> bool:
-        """Return whether a candle opens at exactly this moment."""
+        """Return whether a candle opens at exactly this time."""
         return self.open_time_ms(time_ms) == time_ms
 
     def count(self, span: Span) -> int:
-        """Return how many candles the span has room for."""
+        """Return the number of candles in a span."""
         if self.duration_ms is None:
             return sum(1 for _ in self.open_times_ms(span))
         return (span.to_ms - span.from_ms) // self.duration_ms
@@ -108,7 +112,7 @@ class Interval:
             moment_ms = self.end_time_ms(moment_ms)
 
     def runs(self, open_times_ms: Iterable[int]) -> Iterator[Span]:
-        """Give the spans of candles that follow each other; the candles come in order."""
+        """Give the spans of consecutive candles. The open times are in order."""
         from_ms = to_ms = None
         for moment_ms in open_times_ms:
             if moment_ms != to_ms:
@@ -120,9 +124,9 @@ class Interval:
             yield Span(from_ms, to_ms)
 
     def gaps(self, span: Span, present_ms: Iterable[int]) -> Iterator[Span]:
-        """Give the parts of a span that candles leave out; the candles come in order.
+        """Give the parts of a span that have no candles. The open times are in order.
 
-        It costs as much as there are candles present, however long the gaps are.
+        The cost depends on the number of candles that are present, not on the length of the gaps.
         """
         at_ms = span.from_ms
         for moment_ms in present_ms:

@@ -1,4 +1,4 @@
-"""A symbol as the exchange lists it, in the same form for the three markets."""
+"""A symbol in the exchange's list, in the same form for all three markets."""
 
 from collections.abc import Mapping
 
@@ -9,56 +9,56 @@ from kline_trio.candle import check_symbol
 __all__ = ["GONE", "PENDING", "TRADING", "Listing", "begun_ms"]
 
 TRADING = "TRADING"
-"""The one status with candles. No other word, known or new, means the same."""
+"""The only status with candles. No other word, known or new, means the same."""
 
 PENDING = "PENDING_TRADING"
-"""That of a contract that is announced, and trades later."""
+"""The status of a contract that is announced and will trade later."""
 
 GONE = "GONE"
-"""Our own status of a symbol that was in the list and is not any more."""
+"""Our own status of a symbol that is not in the list any more."""
 
 
 @attrs.frozen(kw_only=True)
 class Listing:
-    """A symbol in a market's list. None stands for a property that the market does not publish.
+    """A symbol in a market's list. A property that the market does not publish is None.
 
-    All words are the exchange's own, and none is from a closed set: CANCEL_ONLY, TRADING_HALT and
+    All words are the exchange's, and there may be new ones: CANCEL_ONLY, TRADING_HALT and
     TRADIFI_PERPETUAL all came unannounced (spot CHANGELOG 2026-07-01; nautilus_trader#4320).
 
     Raises:
-      ValueError: the symbol can be none of a series.
+      ValueError: the symbol cannot be that of a series.
     """
 
     symbol: str = attrs.field(validator=lambda _, __, symbol: check_symbol(symbol))
     status: str = ""
     contract_type: str | None = None
-    """Of futures; empty as long as a contract is only announced."""
+    """Of futures; empty while a contract is only announced."""
     base: str | None = None
     """The asset that is traded."""
     quote: str | None = None
-    """The asset that it is paid with."""
+    """The asset in which prices are given."""
     margin: str | None = None
-    """The asset that a contract is secured with; of futures."""
+    """The asset that is the collateral of a contract; of futures."""
     tick_size: str | None = None
-    """The smallest step of its price, as decimal text."""
+    """The smallest step of the price, as decimal text."""
     onboard_ms: int | None = None
-    """When a contract was or will be listed; spot does not tell."""
+    """When a contract was or will be listed; of futures."""
     delivery_ms: int | None = None
-    """When a contract ends; a perpetual one's is in the year 2100 until its end is announced."""
+    """When a contract ends. A perpetual contract has the year 2100 until its end is announced."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether the symbol was traded and is not now; False if the list has no statuses."""
+        """Whether the symbol traded and does not now; False if the list has no statuses."""
         return self.status not in ("", PENDING, TRADING)
 
     @property
     def is_to_come(self) -> bool:
-        """Whether the symbol is announced and not traded yet."""
+        """Whether the symbol is announced and does not trade yet."""
         return self.status == PENDING
 
     @property
     def is_trading(self) -> bool:
-        """Whether the symbol trades at the moment of the list."""
+        """Whether the symbol trades at the time of the list."""
         return self.status == TRADING
 
 
@@ -68,17 +68,20 @@ def begun_ms(
     before_ms: int | None,
     entered_ms: Mapping[str, int],
 ) -> dict[str, int]:
-    """Return since when each symbol may trade that trades now and did not in the list before.
+    """Return the symbols that began to trade since the list before, each with its earliest begin.
 
-    The list's own dates are no bound: they have been half an hour and a day late, and a symbol may
-    trade while it is listed as still to come. What the exchange's first candle shows to be too
-    early costs one row of the ledger.
+    The dates of the list are no bound: they have been half an hour and a day late, and a symbol may
+    trade while its status is still PENDING_TRADING. A begin that is too early costs one row of the
+    ledger, until the exchange's first candle is known.
 
     Args:
-      known: the list as it was last seen, by symbol.
-      seen: as it is now.
-      before_ms: when it was last seen, perhaps by an earlier recorder; None: never.
-      entered_ms: since when each symbol is in the list, trading or not.
+      known: the list before, by symbol.
+      seen: the list of now, by symbol.
+      before_ms: the time of the list before, perhaps of an earlier recorder; None: there was none.
+      entered_ms: by symbol, the time since which it is in the list, trading or not.
+
+    Returns:
+      by symbol, a time in ms before which it did not trade.
     """
     begun = {}
     for symbol, listing in seen.items():

@@ -1,17 +1,17 @@
-"""Foreign text, made fit for a line of a log or a terminal: printable, and of bounded length."""
+"""Make foreign text safe for a line of a log or a terminal: printable, and of bounded length."""
 
 __all__ = ["escaped", "one_line", "shown"]
 
 _SHOWN_CHARACTERS = 200
 _LINE_CHARACTERS = 4_000
-"""No line of ours is as long."""
+"""All lines of ours are shorter."""
 
 
 def escaped(text: str) -> str:
-    """Return the text with every character that is not printable as a backslash escape.
+    """Return the text with each unprintable character as a backslash escape.
 
-    Letters of every script stay. What moves a cursor, ends a line or turns the direction of
-    writing does not.
+    Letters of all scripts stay. Characters that move the cursor, end a line or change the direction
+    of writing are escaped.
     """
     if text.isprintable():
         return text
@@ -19,15 +19,15 @@ def escaped(text: str) -> str:
 
 
 def shown(text: str, most: int = _SHOWN_CHARACTERS) -> str:
-    """Return the beginning of a foreign text, escaped; dots stand for the rest.
+    """Return the first characters of a foreign text, escaped. Dots stand for the rest.
 
     Args:
-      text: from outside: a server, a proxy, a file.
-      most: how many of its characters are shown.
+      text: from a server, a proxy or a file.
+      most: how many characters to show.
     """
     return escaped(text[:most]) + ("..." if len(text) > most else "")
 
 
 def one_line(text: str) -> str:
-    """Return a text of ours, into which others may have written, as one line of bounded length."""
+    """Return a text of ours, which may quote foreign text, as one line of bounded length."""
     return shown(text, _LINE_CHARACTERS)

@@ -1,4 +1,4 @@
-"""Rules that select symbols of a market: names, patterns and properties, in order."""
+"""Rules that select symbols of a market by names, patterns and properties."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -12,13 +12,13 @@ from kline_trio.listing import Listing
 __all__ = ["PROPERTIES", "Rule", "Selection"]
 
 PROPERTIES = {"quote": "quote", "base": "base", "contract": "contract_type", "margin": "margin"}
-"""The properties that a rule may ask for, with their names in a listing."""
+"""The properties that a rule may require, with their names in `Listing`."""
 _WILDCARDS = "*?"
 
 
 def _check_pattern(_: object, __: object, pattern: str) -> None:
-    # What is left without its wildcards must be a part of a symbol; so a `[`, which has a meaning
-    # to fnmatch, cannot be in it.
+    # Without its wildcards, a pattern must be a part of a symbol. So it cannot have a `[`, which is
+    # special to fnmatch.
     try:
         check_symbol("".join(one for one in pattern if one not in _WILDCARDS) or "X")
     except ValueError as error:
@@ -29,19 +29,19 @@ def _check_pattern(_: object, __: object, pattern: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Rule:
-    """A rule that adds symbols, or removes them. An empty property matches every symbol.
+    """A rule that adds or removes symbols. An empty property matches every symbol.
 
-    Names of assets and kinds of contract are compared as texts, in any case of their ASCII
-    letters: whatever the exchange will call its next kind can be asked for.
+    Assets and contract types are compared as texts, ignoring the case of ASCII letters, so that a
+    rule can name contract types that the exchange introduces later.
 
     Raises:
-      ValueError: the pattern could match no symbol.
+      ValueError: the pattern can match no symbol.
     """
 
     pattern: str = attrs.field(default="*", validator=_check_pattern)
-    """A symbol, or one with wildcards: `*` is any characters or none, `?` is any one."""
+    """A symbol, perhaps with wildcards: `*` matches any characters or none, `?` exactly one."""
     is_exclusion: bool = False
-    """Whether the rule removes symbols that earlier rules have added, trading or not."""
+    """Whether the rule removes symbols that earlier rules added, trading or not."""
     quote: tuple[str, ...] = ()
     base: tuple[str, ...] = ()
     contract: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Rule:
 
     @property
     def is_name(self) -> bool:
-        """Whether this names one symbol, which is wanted whatever the exchange's list says."""
+        """Whether this names one symbol, which is selected whether it is listed or not."""
         return not (
             self.is_exclusion or self._properties or any(one in self.pattern for one in _WILDCARDS)
         )
@@ -78,7 +78,7 @@ def _is_one_of(text: str | None, wanted: tuple[str, ...]) -> bool:
 
 @attrs.frozen
 class Selection:
-    """The series of one market and interval that follow from rules and the exchange's list.
+    """Rules that select the series of one market and interval from the exchange's list.
 
     Raises:
       ValueError: the market or the interval is unknown.
@@ -87,13 +87,13 @@ class Selection:
     trade_type: str = attrs.field(validator=attrs.validators.in_(TRADE_TYPES))
     time_interval: str = attrs.field(validator=attrs.validators.in_(tuple(INTERVALS)))
     rules: tuple[Rule, ...]
-    """Each acts on what the rules before it have added: the last that matches a symbol decides."""
+    """In order: the last rule that matches a symbol decides."""
 
     def resolve(self, listings: Mapping[str, Listing]) -> tuple[str, ...]:
-        """Return the symbols that are selected, each once.
+        """Return the selected symbols, each once, in the order of the rules, then by name.
 
-        A symbol that is named is meant whether it is listed or not; all other rules take in only
-        what trades now. They come in the order of the rules, and by name within one.
+        A named symbol is selected whether it is listed or not. Other rules add only symbols that
+        trade now.
 
         Args:
           listings: the market's list, by symbol.
@@ -113,7 +113,7 @@ class Selection:
         return tuple(taken)
 
     def idle(self, listings: Mapping[str, Listing]) -> tuple[Rule, ...]:
-        """Return the rules that add nothing, or could remove nothing.
+        """Return the rules that match no symbol that they could add or remove.
 
         Args:
           listings: the market's list, by symbol.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kline_trio.interval import INTERVALS, Interval
+from kline_trio.interval import INTERVALS, Interval, Span
 
 NAMES = [
     "1s",
@@ -101,6 +101,10 @@ def test_weeks_begin_on_mondays_and_months_on_the_first(time_ms: int) -> None:
 
     assert opens("1w").isoweekday() == 1
     assert opens("1M").day == 1
+
+
+def test_a_span_has_its_begin_and_not_its_end() -> None:
+    assert [ms in Span(10, 20) for ms in (9, 10, 19, 20)] == [False, True, True, False]
 
 
 def test_the_month_has_a_second_name_for_file_systems_that_ignore_case() -> None:

@@ -84,7 +84,7 @@ def test_nurseries_have_three_homes() -> None:
         for module in MODULES
         if room(module) != "simulator" and "open_nursery(" in module.read_text(encoding="utf-8")
     }
-    commands = {"commands/backfill.py", "commands/tail.py"}  # in the place of the supervisor
+    commands = {"commands/record.py"}  # in the place of the supervisor
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
     assert homes == recorder | commands
 

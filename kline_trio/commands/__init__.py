@@ -1,1 +1,1 @@
-"""Commands that are made of parts of the recorder, which never imports them."""
+"""The command line. The recorder never imports it."""

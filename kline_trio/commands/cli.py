@@ -1,14 +1,11 @@
-"""The command line: words to values, errors to one line and an exit status."""
+"""The command line: parse it, check the options together, and call the command's function."""
 
 import argparse
-import errno
-import io
 import os
 import re
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -16,31 +13,17 @@ from typing import Any
 
 from kline_trio import __version__
 from kline_trio.commands.interrupts import raise_from_now_on
-from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
-from kline_trio.quoting import escaped, one_line, shown
+from kline_trio.commands.process import exit_status, make_streams_safe
+from kline_trio.errors import ConfigError
 
 __all__ = ["main"]
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["snapshot", "merge", "relayout"]
-_MODULES = {"check_against": "verify", "snapshot": "store", "merge": "store", "relayout": "store"}
-"""The modules of functions that are not called as their module."""
-
-_Add = Callable[..., argparse.ArgumentParser]
-"""Adds the parser of a command."""
-
-_STDERR = 2
-_EXIT_BUG = 70
-_EXIT_SYSTEM = 71
-_EXIT_OUTPUT = 74
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_EXIT_STATUSES: tuple[tuple[type[BaseException], int], ...] = (
-    (ConfigError, 2),
-    (StoreInUseError, 75),
-    (DiskError, 74),
-    (UnavailableError, 69),
-    (KeyboardInterrupt, 130),
-)
+_MODULES = {"backfill": "record", "tail": "record", "check_against": "verify"}
+_MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
+"""The module of each function whose module has another name."""
+_AddParser = Callable[..., argparse.ArgumentParser]
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
 _MOST_SPEED = 1_000_000_000
@@ -48,99 +31,19 @@ _UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the status to exit with."""
-    _make_streams_safe()
+    """Run a command and return the exit status."""
+    make_streams_safe()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] not in _COMMANDS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "record")
     options = _parser().parse_args(words)
     try:
         status: int | None = options.run(options)
-        # The interpreter's own flush would fail with a traceback.
+        # The interpreter's flush at its end would print a traceback on failure.
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the end
-        return _explain(error, debug=getattr(options, "debug", False))
+        return exit_status(error, debug=getattr(options, "debug", False))
     return status or 0
-
-
-def _make_streams_safe() -> None:
-    """Print with backslashes what the locale's encoding lacks; print nowhere if all is closed."""
-    # Else a file of the store, or a socket, would get the number of a stream that is closed, and
-    # the log would be written into it.
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        pass
-    os.close(descriptor)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            is_utf8 = stream.encoding.lower() == "utf-8"
-            if stream.errors == "strict" or not is_utf8:
-                stream.reconfigure(errors="backslashreplace")
-
-
-def _explain(error: BaseException, *, debug: bool) -> int:
-    """Say on stderr what went wrong, and give the status that stands for it."""
-    if debug:
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            print(escaped(line), file=sys.stderr)
-    leaves = list(_leaves(error))
-    if isinstance(leaves[0], BrokenPipeError):
-        # Whoever read our output has left, as `head` does.
-        _drop_output()
-        return 0
-    for kind, status in _EXIT_STATUSES:
-        for leaf in leaves:
-            if isinstance(leaf, kind):
-                lines = leaf.problems if isinstance(leaf, ConfigError) else [str(leaf)]
-                for line in filter(None, lines):
-                    print(one_line(line), file=sys.stderr)
-                return status
-    if isinstance(leaves[0], OSError) and leaves[0].errno in _NO_ROOM:
-        # Of the store it would be a DiskError.
-        _drop_output()
-        print(f"the output could not be written: {leaves[0].strerror}", file=sys.stderr)
-        return _EXIT_OUTPUT
-    if words := _want_of_resources(leaves):
-        print(words, file=sys.stderr)
-        return _EXIT_SYSTEM
-    leaf = leaves[0]
-    where = traceback.extract_tb(leaf.__traceback__)[-1:]
-    place = "".join(f" at {Path(frame.filename).name}:{frame.lineno}" for frame in where)
-    print(
-        f"a bug in kline_trio: {type(leaf).__name__}: {shown(str(leaf))}{place};"
-        " --debug shows all of it",
-        file=sys.stderr,
-    )
-    return _EXIT_BUG
-
-
-def _drop_output() -> None:
-    """Let the interpreter's flush at its end not fail again (Python docs, "Note on SIGPIPE")."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _want_of_resources(leaves: Sequence[BaseException]) -> str | None:
-    """Return what to say where the system gave no more memory, descriptors or threads."""
-    for leaf in leaves:
-        number = leaf.errno if isinstance(leaf, OSError) else None
-        if isinstance(leaf, MemoryError) or number in (errno.ENOMEM, errno.ENOBUFS):
-            what = "record fewer series in one process, or allow it more"
-            return f"the system gives no more memory: {what}"
-        if number in (errno.EMFILE, errno.ENFILE):
-            return f"too many open files: allow more, as by `ulimit -n 4096` ({leaf})"
-        if isinstance(leaf, RuntimeError) and str(leaf) == "can't start new thread":
-            return "the system gives no more threads: allow more processes, as by `ulimit -u`"
-    return None
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _path(text: str) -> Path:
@@ -155,7 +58,7 @@ def _path(text: str) -> Path:
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
     except UnicodeEncodeError:
-        # Python decodes arguments by the C library, and encodes them by its own tables.
+        # Python decodes arguments with the C library, and encodes paths with its own tables.
         encoding = sys.getfilesystemencoding()
         raise argparse.ArgumentTypeError(
             f"{text}: Python cannot spell this path in {encoding}: set PYTHONUTF8=1"
@@ -220,45 +123,46 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Without a command: record.",
     )
     parser.add_argument("--version", action="version", version=f"kline_trio {__version__}")
+    parser.set_defaults(run=_run_to_its_end)
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
     for add in (_add_recording, _add_simulations, _add_check, _add_status, _add_copies):
         add(commands.add_parser)
     return parser
 
 
-def _add_recording(add: _Add) -> None:
+def _add_recording(add: _AddParser) -> None:
     record = add("record", help="record what recorder.toml names")
-    backfill = add("backfill", help="fetch what is absent, without recording, and end")
+    backfill = add("backfill", help="fill gaps without recording, and end")
     init = add("init", help="write a commented recorder.toml")
     tail = add("tail", help="print closed candles as they come; stores nothing")
     for command in (record, backfill, tail):
         command.add_argument("config", type=_config_path, metavar="recorder.toml")
         command.set_defaults(run=_run_with_config)
-    record.add_argument("--check", **_FLAG, help="look the file over, and stop")
-    backfill.add_argument("--since", **_DATE, help="from when on, ISO 8601, UTC")
-    backfill.add_argument("--until", **_DATE, help="up to when, ISO 8601, UTC")
-    backfill.add_argument("--wait", **_FLAG, help="go on if nothing can be asked for ten minutes")
+    record.add_argument("--check", **_FLAG, help="check the file, and stop")
+    backfill.add_argument("--since", **_DATE, help="fetch from this time on, ISO 8601, UTC")
+    backfill.add_argument("--until", **_DATE, help="fetch up to this time, ISO 8601, UTC")
+    what = "go on, also after ten minutes without any answer"
+    backfill.add_argument("--wait", **_FLAG, help=what)
     backfill.set_defaults(seconds=None)
     init.add_argument("config", type=_path, nargs="?", default="recorder.toml")
     init.set_defaults(run=_init)
     for command in (record, tail):
-        command.add_argument("--for", **_TIME, help="stop by itself after this")
+        command.add_argument("--for", **_TIME, help="stop after this time")
     for command in (record, backfill, tail):
         what = "record from the built-in exchange, into data-simulated/ beside the file"
         command.add_argument("--simulate", **_FLAG, help=what)
         _add_exchange(command)
 
 
-def _add_simulations(add: _Add) -> None:
+def _add_simulations(add: _AddParser) -> None:
     simulate = add("simulate", help="serve the built-in exchange alone")
     _add_exchange(simulate)
     simulate.add_argument("--for", **_TIME)
     simulate.set_defaults(run=_simulate)
-    what = "the real program against an exchange where all goes wrong, for a minute"
+    what = "record from a faulty built-in exchange for a minute, and check the store"
     selftest = add("selftest", help=what)
     selftest.add_argument("--minutes", type=_minutes, default=1.0, help="how long (default: 1)")
-    selftest.add_argument("--seed", type=int, default=1, help="of what goes wrong, and when")
-    selftest.set_defaults(run=_run_to_its_end)
+    selftest.add_argument("--seed", type=int, default=1, help="of the faults and their times")
 
 
 def _add_exchange(parser: argparse.ArgumentParser) -> None:
@@ -272,48 +176,45 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
 
 
-def _add_check(add: _Add) -> None:
-    check = add("check", help="look a store, a folder or a file over")
+def _add_check(add: _AddParser) -> None:
+    check = add("check", help="check a store, a folder or a file")
     check.add_argument("path", type=_path)
     what = "write SHA-256 sums of the candle files, for `sha256sum -c`"
     check.add_argument("--manifest", nargs="?", const="-", **_FILE, help=what)
-    what = "compare what recorder.toml names with what the exchange says now"
+    what = "compare the series of recorder.toml with the exchange's candles of now"
     check.add_argument("--against", choices=("rest", "archive"), help=what)
-    check.add_argument("--since", **_DATE, help="from when on")
-    check.add_argument("--sample", type=_count, metavar="N", help="about so many candles a series")
-    what = "write the gaps that the ledger lacks; with --against, take the exchange's values"
+    check.add_argument("--since", **_DATE, help="compare from this time on")
+    check.add_argument("--sample", type=_count, metavar="N", help="of about N candles a series")
+    what = "add missing gaps to the ledger; with --against, take the exchange's values"
     check.add_argument("--repair", **_FLAG, help=what)
     check.set_defaults(run=_check)
 
 
-def _add_status(add: _Add) -> None:
-    status = add("status", help="how complete each series is, and what is absent")
+def _add_status(add: _AddParser) -> None:
+    status = add("status", help="print how complete each series is, and its gaps")
     _add_store(status)
     status.add_argument("--json", **_FLAG, help="for programs")
     what = "exit 1 if a last candle is further behind than this and its interval"
     status.add_argument("--max-age", type=_duration, metavar="5m", help=what)
     what = "exit 1 if a series, or all together, have less than this percentage"
     status.add_argument("--min-complete", type=_percent, metavar="99.9", help=what)
-    status.set_defaults(run=_run_to_its_end)
 
 
-def _add_copies(add: _Add) -> None:
-    what = "a store as it is now, made of hard links where the disk has them"
+def _add_copies(add: _AddParser) -> None:
+    what = "copy a store as it is now, by hard links if the disk has them"
     snapshot = add("snapshot", help=what)
     _add_store(snapshot)
     snapshot.add_argument("into", type=_path, metavar="DIR")
-    snapshot.set_defaults(run=_run_to_its_end)
 
-    merge = add("merge", help="unite two stores into a new one")
+    merge = add("merge", help="merge two stores into a new one")
     merge.add_argument("stores", type=_path, nargs=2, metavar="STORE")
-    merge.add_argument("--layout", help="how its files are named (default: as theirs)")
+    merge.add_argument("--layout", help="path template of its files (default: as theirs)")
 
-    relayout = add("relayout", help="write a store anew in another layout")
+    relayout = add("relayout", help="write a copy of a store in another layout")
     relayout.add_argument("stores", type=_path, nargs=1, metavar="STORE")
     relayout.add_argument("--layout", required=True)
     for command in (merge, relayout):
         command.add_argument("--into", type=_path, required=True, metavar="DIR")
-        command.set_defaults(run=_run_to_its_end)
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -322,7 +223,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_exchange(options: argparse.Namespace) -> None:
-    """Refuse options of the built-in exchange without one, and a speed without candles."""
+    """Refuse options of the built-in exchange without --simulate, and an impossible speed."""
     for name in ("speed", "seed", "start", "replay"):
         if getattr(options, name) is not None and not getattr(options, "simulate", True):
             raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
@@ -331,7 +232,7 @@ def _check_exchange(options: argparse.Namespace) -> None:
 
 
 def _run_with_config(options: argparse.Namespace) -> None:
-    """Run record, backfill or tail. Read the file before trio is loaded: `--check` is quick."""
+    """Run record, backfill or tail. Read the file before trio is loaded: `--check` is fast."""
     from kline_trio.config import Config
 
     _check_exchange(options)
@@ -340,13 +241,12 @@ def _run_with_config(options: argparse.Namespace) -> None:
         _check_period(config.history.since_ms, options)
     elif options.command == "record" and options.check:
         lists = len(config.patterns)
-        found = (
-            f", and what {lists} list{'s' * (lists > 1)} of patterns will match" if lists else ""
-        )
-        print(f"{options.config}: good, {len(config.streams):,} series{found}")
+        matches = f", and what {lists} list{'s' * (lists > 1)} of patterns will match"
+        found = f"{len(config.streams):,} series{matches if lists else ''}"
+        print(f"{options.config}: good, {found}")
         return
     elif options.command == "record":
-        # It listens in half a second, and to be told to read its configuration anew is no end.
+        # SIGHUP must not end the process before `record` handles it, half a second later.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _loaded(options.command)(config, options)
 
@@ -377,14 +277,14 @@ def _check(options: argparse.Namespace) -> int | None:
 
 
 def _run_to_its_end(options: argparse.Namespace) -> int | None:
-    """Run a command that heeds no signals: Ctrl-C interrupts it wherever it is."""
+    """Run a command without signal handlers: Ctrl-C interrupts it anywhere."""
     function = _loaded(options.command)
     raise_from_now_on()
     return function(options)
 
 
 def _loaded(name: str) -> Callable[..., int | None]:
-    """Return the function of a command. Its module is imported only now: `--help` is quick."""
+    """Import the function of a command only now: `--help` is fast."""
     module = import_module(f"kline_trio.commands.{_MODULES.get(name, name)}")
     function: Callable[..., int | None] = getattr(module, name)
     return function

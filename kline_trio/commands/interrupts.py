@@ -1,4 +1,4 @@
-"""Ctrl-C before the work begins: while modules are imported, there is nothing to tidy up."""
+"""Ctrl-C while modules are imported: end at once, since there is nothing to clean up."""
 
 import os
 import signal
@@ -10,18 +10,18 @@ _INTERRUPTED = 130
 
 
 def end_at_once() -> None:
-    """Let SIGINT end the process with status 130 and no word, unless it is ignored.
+    """Let SIGINT end the process with status 130 and without output, unless it is ignored.
 
-    A KeyboardInterrupt would show a traceback where nobody catches it yet; and in an import, also
-    where it is caught: callbacks of the import system cannot raise it, and modules in C make other
-    errors of it.
+    A KeyboardInterrupt would show a traceback, since nothing catches it yet. During an import it
+    would show one even if it is caught: callbacks of the import system cannot raise it, and modules
+    in C turn it into other errors.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 def raise_from_now_on() -> None:
-    """Let SIGINT raise KeyboardInterrupt, if it was to end the process at once."""
+    """Let SIGINT raise KeyboardInterrupt again, if `end_at_once` changed that."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

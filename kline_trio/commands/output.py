@@ -1,4 +1,4 @@
-"""What the user sees: log lines in UTC, times, and progress, where somebody looks on."""
+"""Output for the user: log lines, times in UTC, progress and problems."""
 
 import logging
 import logging.handlers
@@ -20,20 +20,20 @@ _STDERR = 2
 _WAITING_LINES = 10_000
 
 _LAST_LINES_SECONDS = 2.0
-"""How long the end waits for a stderr that does not take its lines."""
+"""The most time to wait at the end for a stderr that is blocked."""
 
 
-class _NeverWaits(logging.handlers.QueueHandler):
-    """Hands lines to another thread; a line that stderr does not take is lost."""
+class _NonblockingHandler(logging.handlers.QueueHandler):
+    """Hands records to another thread. If stderr is blocked, records are lost."""
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        # A stuck terminal or pipe must not hold the recorder up.
+        # A blocked terminal or pipe must not delay the recorder.
         with suppress(queue.Full):
             self.queue.put_nowait(record)
 
 
-class _Lines(logging.Formatter):
-    """Makes one printable line of each record: others may have written a part of it."""
+class _LineFormatter(logging.Formatter):
+    """Makes one printable line of each record, which may quote foreign text."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return one_line(super().formatMessage(record))
@@ -41,15 +41,15 @@ class _Lines(logging.Formatter):
 
 @contextmanager
 def log_lines(*, debug: bool) -> Iterator[None]:
-    """Write the package's log lines to stderr while the body runs, from a thread of their own."""
-    formatter = _Lines("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%SZ")
+    """Write the package's log lines to stderr while the body runs, in a separate thread."""
+    formatter = _LineFormatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%SZ")
     formatter.converter = time.gmtime
     waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_WAITING_LINES)
-    handler = _NeverWaits(waiting)
+    handler = _NonblockingHandler(waiting)
 
     def write() -> None:
-        # Neither a StreamHandler nor sys.stderr: a thread stuck in one holds its lock, and the
-        # interpreter's end would wait for that.
+        # Not a StreamHandler or sys.stderr: a thread that blocks in one holds its lock, and the
+        # interpreter would wait for the lock at its end.
         while (record := waiting.get()) is not None:
             with suppress(OSError):
                 os.write(_STDERR, f"{formatter.format(record)}\n".encode(errors="backslashreplace"))
@@ -72,7 +72,7 @@ def log_lines(*, debug: bool) -> Iterator[None]:
 
 
 def time_text(time_ms: int) -> str:
-    """Return a moment as ISO 8601, UTC; as a number if no calendar has it."""
+    """Return a time as ISO 8601, UTC; as a number if it is beyond the calendar."""
     try:
         return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
     except (OverflowError, ValueError):
@@ -80,7 +80,7 @@ def time_text(time_ms: int) -> str:
 
 
 def show_progress(text: str) -> None:
-    """Show a line on stderr in the place of the last one, if that is a terminal."""
+    """If stderr is a terminal, replace its last line by a text."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 

@@ -1,40 +1,70 @@
-"""The command `record`: record until a signal or a time; at SIGHUP read recorder.toml anew."""
+"""The commands that record or fill gaps: record, backfill and tail."""
 
 import argparse
 import logging
+import math
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import trio
 
-from kline_trio.commands.running import Requests, exchange_of, run
-from kline_trio.config import Config
-from kline_trio.errors import ConfigError
-from kline_trio.recorder.lifetimes import check_ways
-from kline_trio.recorder.supervisor import Recorder, open_recorder
+from kline_trio.candle import ReceivedCandle
+from kline_trio.commands.output import time_text
+from kline_trio.commands.signals import Requests, run
+from kline_trio.config import Config, HistoryConfig
+from kline_trio.errors import ConfigError, UnavailableError
+from kline_trio.exchange.rest import RestMarket, sync_clock
+from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.core import Core
+from kline_trio.recorder.environment import Environment
+from kline_trio.recorder.gap_filler import GapFiller
+from kline_trio.recorder.heartbeat import Heartbeat
+from kline_trio.recorder.lifetimes import check_ways, lone_error_plain, open_http, open_store
+from kline_trio.recorder.supervisor import (
+    CANDLES_IN_CHANNEL,
+    Recorder,
+    listeners_of,
+    open_network,
+    open_recorder,
+)
 from kline_trio.storage.memory import use_system_memory
+from kline_trio.symbols import resolved
 
-__all__ = ["record"]
+__all__ = ["Backfilled", "backfill", "fill", "open_tail", "record", "tail"]
 
 logger = logging.getLogger("kline_trio.running")
+_backfill_logger = logging.getLogger("kline_trio.commands.backfill")
+
+_GIVE_UP_SECONDS = 600.0
+"""A backfill ends after this time without any answer, unless `--wait` is given."""
+_LOG_SECONDS = 60.0
+_CHECK_SECONDS = 5.0
+_FETCHES_ITSELF = (
+    "; it fetches the past itself: set `since` under [history] in its recorder.toml and start it"
+    " again"
+)
 
 
 def record(config: Config, options: argparse.Namespace) -> None:
-    """Record until SIGINT, SIGTERM or the end of `--for`."""
+    """Record until SIGINT, SIGTERM or the end of `--for`. At SIGHUP, read recorder.toml again."""
 
     async def main(requests: Requests) -> None:
-        async with exchange_of(config, options) as lead:
+        async with exchange_of(config, options) as redirect:
             stop_asked = requests.wait_for_stop
-            async with open_recorder(lead(config), stop_asked=stop_asked) as recorder:
+            async with open_recorder(redirect(config), stop_asked=stop_asked) as recorder:
                 while not await requests.is_stop():
-                    await _reload(options.config, lead, recorder)
+                    await _reload(options.config, redirect, recorder)
 
     use_system_memory()
     run(main, options, signal.SIGHUP)
 
 
-async def _reload(path: Path, lead: Callable[[Config], Config], recorder: Recorder) -> None:
+async def _reload(path: Path, redirect: Callable[[Config], Config], recorder: Recorder) -> None:
     try:
         config = await trio.to_thread.run_sync(Config.from_toml, path)
         await trio.to_thread.run_sync(check_ways, config)
@@ -43,4 +73,260 @@ async def _reload(path: Path, lead: Callable[[Config], Config], recorder: Record
         for problem in error.problems:
             logger.error("%s", problem)
     else:
-        recorder.reconfigure(lead(config))
+        recorder.reconfigure(redirect(config))
+
+
+def backfill(config: Config, options: argparse.Namespace) -> None:
+    """Fill gaps until none can be filled, or until SIGINT or SIGTERM."""
+    if options.since is not None:
+        since = datetime.fromtimestamp(options.since / 1_000, UTC)
+        config = attrs.evolve(config, history=HistoryConfig(since=since))
+
+    async def main(requests: Requests) -> None:
+        async with exchange_of(config, options) as redirect:
+            done = await fill(
+                redirect(config),
+                options.until,
+                stop_asked=requests.wait_for_stop,
+                give_up_seconds=math.inf if options.wait else _GIVE_UP_SECONDS,
+            )
+            filled = f"{done.filled:,} candles filled in"
+            if done.absent is None:
+                _backfill_logger.info("stopped early: %s; gaps are not known yet", filled)
+            elif done.absent:
+                absent = f"{done.absent:,} still absent"
+                _backfill_logger.info("stopped early: %s, %s", filled, absent)
+            else:
+                _backfill_logger.info("done: %s", filled)
+
+    run(main, options)
+
+
+@attrs.frozen
+class Backfilled:
+    """The result of a backfill."""
+
+    filled: int
+    """How many candles were filled in."""
+    absent: int | None
+    """How many candles remain to be asked for, if it was stopped early; None: stopped before that
+    was known."""
+
+
+async def fill(
+    config: Config,
+    until_ms: int | None = None,
+    environment: Environment | None = None,
+    stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    give_up_seconds: float = _GIVE_UP_SECONDS,
+) -> Backfilled:
+    """Fill the gaps of the configured series, without recording.
+
+    If it is stopped or cancelled, fetched candles stay, and the next backfill fetches the rest. A
+    market whose list of symbols cannot be fetched does not delay other series: its error is raised
+    at the end.
+
+    Args:
+      config: as for the recorder; `history.since` is the first moment.
+      until_ms: fetch up to this moment, exclusive; None: up to now.
+      environment: network, disk and clocks.
+      stop_asked: returns when the backfill is to end early.
+      give_up_seconds: how long to go on without any answer.
+
+    Raises:
+      ConfigError: `history.since` is in the future of the exchange.
+      UnavailableError: there was no answer for `give_up_seconds`, or a list of symbols that
+        patterns need cannot be fetched.
+      StoreInUseError: a recorder holds the store. It can fetch the past itself.
+      DiskError: the store cannot be made, read or written.
+    """
+    environment, since_ms = environment or Environment(), config.history.since_ms
+    async with open_store(config, environment, _FETCHES_ITSELF, stop_asked) as storage:
+        core = Core.of(config, storage)
+        with lone_error_plain():
+            async with open_http(config, environment) as http, trio.open_nursery() as outer:
+                filler = core.filler(config, environment, http)
+                if until_ms is not None:
+                    filler.until_ms = until_ms
+                auditor = Auditor(storage, core.series, http.clocks, since_ms, is_recorder=False)
+                series, unlisted = await resolved(config.streams, config.patterns, http.markets)
+                no_list = "; ".join(map(": ".join, unlisted.items()))
+                if no_list and not series:
+                    raise UnavailableError(no_list)
+                core.series.set_series(series, {})
+                outer.start_soon(core.merger.run)
+                markets = {one.trade_type: http.markets[one.trade_type] for one in series}
+                await _Backfill(auditor, filler, markets, since_ms, give_up_seconds).run(stop_asked)
+                absent = await filler.pending() if auditor.is_stock_taken else None
+                # Candles that closed meanwhile become gaps too: the next recorder asks for them.
+                await auditor.keep()
+                core.merger.finish(math.inf)
+            await Heartbeat(storage, http.clocks, environment.wall_clock).end()
+        if no_list and absent == 0:
+            raise UnavailableError(f"{no_list}; {filler.filled:,} candles filled in")
+        return Backfilled(filler.filled, absent)
+
+
+@attrs.frozen(eq=False)
+class _Backfill:
+    """Finds gaps and fills them, with the clocks and the log that this needs."""
+
+    auditor: Auditor
+    filler: GapFiller
+    markets: Mapping[str, RestMarket]
+    """By trade type; the markets of the series."""
+    since_ms: int | None
+    give_up_seconds: float
+
+    async def run(self, stop_asked: Callable[[], Awaitable[None]]) -> None:
+        """Find the gaps and fill them, until that is done or a stop is asked for."""
+        async with trio.open_nursery() as network:
+
+            async def stop() -> None:
+                await stop_asked()
+                network.cancel_scope.cancel()
+
+            for _, market in sorted(self.markets.items()):
+                network.start_soon(sync_clock, market)
+            for job in (*self.filler.jobs(), stop, self._refuse_the_future, self._log_progress):
+                network.start_soon(job)
+            await self.auditor.take_stock()
+            await self.filler.until_done()
+            network.cancel_scope.cancel()
+
+    async def _refuse_the_future(self) -> None:
+        if self.since_ms is None:
+            return
+        for name, market in self.markets.items():
+            if self.since_ms >= (await market.clock.accepted_span(self.since_ms)).to_ms:
+                moment = time_text(self.since_ms)
+                raise ConfigError([f"--since {moment} has not come yet on the exchange ({name})"])
+
+    async def _log_progress(self) -> None:
+        """Log the progress once a minute, until cancelled.
+
+        Raises:
+          UnavailableError: there was no answer for `give_up_seconds`.
+        """
+        filler = self.filler
+        log_at = trio.current_time() + _LOG_SECONDS
+        filled, filled_at = filler.filled, trio.current_time()
+        while True:
+            await trio.sleep(_CHECK_SECONDS)
+            now = trio.current_time()
+            if filler.filled != filled:
+                filled, filled_at = filler.filled, now
+            silent_seconds = now - max(filler.answered_at, filled_at)
+            is_unanswered = filler.problem is not None or not self.auditor.is_stock_taken
+            if is_unanswered and silent_seconds >= self.give_up_seconds:
+                problem = filler.problem or "the exchange's time is not to be had"
+                raise UnavailableError(
+                    f"nothing could be asked for {silent_seconds / 60:.0f} minutes: {problem};"
+                    " what was fetched stays, and --wait goes on"
+                )
+            if now >= log_at:
+                log_at = now + _LOG_SECONDS
+                _backfill_logger.info("backfill: %s", await self._progress(now))
+
+    async def _progress(self, now: float) -> str:
+        filler = self.filler
+        if not self.auditor.is_stock_taken:
+            return "waiting for the exchange's time, to find what is absent"
+        text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
+        again_at = filler.backoff.next_at(now)
+        if filler.problem is not None:
+            minutes = (now - filler.answered_at) / 60
+            text += f"; no answer for {minutes:.0f} minutes: {filler.problem}; trying again"
+        elif again_at < math.inf:
+            wait = f"{again_at - now:.0f} s"
+            text += f"; candles that the exchange did not have are asked for again in {wait}"
+        return text
+
+
+def tail(config: Config, options: argparse.Namespace) -> None:
+    """Print closed candles until SIGINT, SIGTERM or the end of `--for`; nothing is stored."""
+
+    async def main(requests: Requests) -> None:
+        async with exchange_of(config, options) as redirect, open_tail(redirect(config)):
+            await requests.wait_for_stop()
+
+    run(main, options)
+
+
+def _print(received: ReceivedCandle) -> None:
+    series, candle = received.series, received.candle
+    end_seconds = series.interval.end_time_ms(candle.open_time_ms) // 1_000
+    print(
+        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {_digits(candle.open)}"
+        f" high {_digits(candle.high)} low {_digits(candle.low)} close {_digits(candle.close)}"
+        f" volume {_digits(candle.volume)} trades {candle.trade_num}",
+        flush=True,
+    )
+
+
+def _digits(number: float) -> str:
+    """Return the digits that the exchange sent, without zeros at the end."""
+    # The shortest decimal that is this float; `g` would round it to six digits.
+    return f"{Decimal(repr(number)):f}".removesuffix(".0")
+
+
+@asynccontextmanager
+async def open_tail(
+    config: Config,
+    show: Callable[[ReceivedCandle], None] = _print,
+    environment: Environment | None = None,
+) -> AsyncIterator[None]:
+    """Call a function with each closed candle while the body runs; store nothing.
+
+    Args:
+      config: as for the recorder; the function does not touch its store.
+      show: called with each candle; by default, print one line.
+      environment: network, disk and clocks.
+
+    Raises:
+      UnavailableError: a list of symbols that patterns need cannot be fetched, and no series is
+        configured besides.
+    """
+    environment = environment or Environment()
+    send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
+    with lone_error_plain():
+        async with trio.open_nursery() as showing:
+            showing.start_soon(_show_all, receive, show)
+            async with open_http(config, environment) as http:
+                series, unlisted = await resolved(config.streams, config.patterns, http.markets)
+                if unlisted and not series:
+                    raise UnavailableError("; ".join(map(": ".join, unlisted.items())))
+                listeners = listeners_of(config, environment, http, send)
+                for trade_type, listener in listeners.items():
+                    listener.listen_to([one for one in series if one.trade_type == trade_type])
+                async with open_network(listeners, send) as network:
+                    # Listeners hold candles back until the exchange's time is known.
+                    for trade_type in sorted({one.trade_type for one in series}):
+                        network.start_soon(sync_clock, http.markets[trade_type])
+                    yield
+
+
+async def _show_all(
+    receive: trio.MemoryReceiveChannel[ReceivedCandle], show: Callable[[ReceivedCandle], None]
+) -> None:
+    with receive:
+        async for received in receive:
+            show(received)
+
+
+@asynccontextmanager
+async def exchange_of(
+    config: Config, options: argparse.Namespace
+) -> AsyncIterator[Callable[[Config], Config]]:
+    """Give a function that points a configuration to the exchange of `options`.
+
+    With `--simulate`, serve the built-in exchange while the body runs; else change nothing.
+    """
+    if not options.simulate:
+        yield lambda config: config
+        return
+    # Imported here: a recorder of the real exchange starts faster without it.
+    from kline_trio.commands.simulate import built_in_exchange
+
+    async with built_in_exchange(config, options) as redirect:
+        yield redirect

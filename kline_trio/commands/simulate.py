@@ -1,4 +1,4 @@
-"""The command `simulate`, and `--simulate`: the built-in exchange as the options describe it."""
+"""The command `simulate` and the option `--simulate`: serve the built-in exchange."""
 
 import argparse
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from kline_trio.candle import TRADE_TYPES, Series
-from kline_trio.commands.running import Requests, run
+from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config, EndpointConfig
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.protocol import stream_name
@@ -18,17 +18,17 @@ from kline_trio.simulator.server import Endpoints, open_exchange
 from kline_trio.simulator.symbols import listed_symbols
 from kline_trio.storage.catalog import last_end_ms
 
-__all__ = ["exchange_beside", "simulate", "toml_of"]
+__all__ = ["built_in_exchange", "simulate", "toml_of"]
 
 _SPEED = 60.0
-"""How many seconds pass on the built-in exchange in one of ours: a minute closes every second."""
+"""Exchange seconds for each local second: a minute closes every second."""
 
 
 def simulate(options: argparse.Namespace) -> None:
     """Serve the built-in exchange until SIGINT, SIGTERM or the end of `--for`."""
 
     async def main(requests: Requests) -> None:
-        exchange = _made_exchange((), options, options.start)
+        exchange = _exchange((), options, options.start)
         async with open_exchange(exchange) as endpoints:
             print(toml_of(endpoints), flush=True)
             await requests.wait_for_stop()
@@ -37,7 +37,7 @@ def simulate(options: argparse.Namespace) -> None:
 
 
 def toml_of(endpoints: Endpoints) -> str:
-    """Return the tables of recorder.toml that lead to an exchange."""
+    """Return the tables of recorder.toml that name an exchange's endpoints."""
     tables = [
         f'[endpoints.{name}]\nwebsocket = "{url}"\nrest = "{endpoints.rest[name]}"\n'
         for name, url in endpoints.websocket.items()
@@ -46,18 +46,24 @@ def toml_of(endpoints: Endpoints) -> str:
 
 
 @asynccontextmanager
-async def exchange_beside(
+async def built_in_exchange(
     config: Config, options: argparse.Namespace
 ) -> AsyncIterator[Callable[[Config], Config]]:
-    """Give the function that leads a configuration to an exchange that runs with the body."""
+    """Serve the built-in exchange while the body runs. Give what points a configuration to it.
+
+    The function also replaces the path of the store by `data-simulated`, beside recorder.toml.
+
+    Raises:
+      ConfigError: the options describe no exchange.
+    """
     path = options.config.absolute().parent / "data-simulated"
     start_ms = options.start
     if start_ms is None:
         ends_ms = await trio.to_thread.run_sync(last_end_ms, path)
-        # The earliest end: what is sent again is the same again, and what is left out is lost.
+        # The earliest end: candles that are sent again are the same, those left out are lost.
         start_ms = min((ends_ms[one] for one in config.streams if one in ends_ms), default=None)
-    async with open_exchange(_made_exchange(config.streams, options, start_ms)) as endpoints:
-        reached = {
+    async with open_exchange(_exchange(config.streams, options, start_ms)) as endpoints:
+        hosts = {
             trade_type: EndpointConfig(websocket=(websocket,), rest=(endpoints.rest[trade_type],))
             for trade_type, websocket in endpoints.websocket.items()
         }
@@ -65,11 +71,11 @@ async def exchange_beside(
             config,
             store=attrs.evolve(config.store, path=path),
             archive=endpoints.archive,
-            endpoints=reached,
+            endpoints=hosts,
         )
 
 
-def _made_exchange(
+def _exchange(
     streams: Sequence[Series], options: argparse.Namespace, start_ms: int | None
 ) -> Exchange:
     start_ms = DEFAULT_START_MS if start_ms is None else start_ms

@@ -1,4 +1,4 @@
-"""The command `status`: how complete a store is, for people and for programs."""
+"""The command `status`: print how complete a store is, as text or as JSON."""
 
 import argparse
 import json
@@ -21,18 +21,18 @@ from kline_trio.storage.universe import unlisted as unlisted_series
 
 __all__ = ["status"]
 
-_SECOND_LOOK_SECONDS = 3.0
+_RETRY_SECONDS = 3.0
 _Unlisted = Mapping[Series, str | None]
-"""The series whose symbols are in no list of the exchange, each with the symbol most like it."""
+"""The series whose symbols no list of the exchange has, each with the symbol most like it."""
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"))
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print how complete each series of a store is, those that are only configured too.
+    """Print how complete each series of a store is, configured ones without candles included.
 
     Returns:
-      1 if a candle is absent and nothing tells why, a file cannot be read, or a limit of the
-      options is not kept.
+      1 if a candle is absent without a reason in the ledger, a file cannot be read, or a limit of
+      the options is exceeded; else 0.
     """
     store, config = store_of(options.store)
     grace_ms = DEFAULT_GRACE_MS
@@ -40,8 +40,8 @@ def status(options: argparse.Namespace) -> int:
         grace_ms = round(config.completeness.grace_seconds * 1_000)
     found = store_status(store, round(time.time() * 1_000), grace_ms)
     if found.recorder.pid is not None and any(one.unexplained for one in found.series):
-        # The recorder may be naming those in this moment.
-        time.sleep(_SECOND_LOOK_SECONDS)
+        # The recorder may be writing these gaps to the ledger now.
+        time.sleep(_RETRY_SECONDS)
         found = store_status(store, round(time.time() * 1_000), grace_ms, found.clocks)
     configured = () if config is None else config.streams
     known = {one.series for one in found.series}
@@ -49,10 +49,9 @@ def status(options: argparse.Namespace) -> int:
     every = sorted([*found.series, *empty], key=lambda one: one.series)
     found, unlisted = attrs.evolve(found, series=tuple(every)), _unlisted(store, every)
     if options.json:
-        recorder = _recorder_json(found.recorder)
-        told = [{**_series_json(one, unlisted), "recorder": recorder} for one in every]
+        lines = [_series_json(one, unlisted, found.recorder) for one in every]
         # JSON is UTF-8, or ASCII (RFC 8259, section 8.1).
-        print(json.dumps(told, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+        print(json.dumps(lines, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
     elif every:
         print("\n".join(_lines(found, unlisted)))
     else:
@@ -63,7 +62,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _unlisted(store: Path, every: Sequence[SeriesStatus]) -> _Unlisted:
-    # A stored candle proves that its symbol is right. A damaged list is for `check` to name.
+    # A stored candle proves that its symbol exists. `check` names a damaged list.
     with suppress(DamagedError):
         return unlisted_series(store, [one.series for one in every if not one.held])
     return {}
@@ -105,32 +104,26 @@ def _recorder(state: RecorderState) -> str:
 
 
 def _line(one: SeriesStatus) -> str:
-    if one.from_ms is None or one.to_ms is None:
-        line = "nothing stored"
-    else:
+    line = "nothing stored"
+    if one.from_ms is not None and one.to_ms is not None:
         line = f"{_short(one.from_ms)} to {_short(one.to_ms)}  {one.rows:>12,} rows"
     if one.complete_percent is not None:
-        # Rounded down: 100 % means that nothing is absent.
         line += f"  {_percent(one.complete_percent):>9}"
     line += ", not recorded any more" if one.is_retired else _behind(one)
-    told = [f"{count:,} {reason}" for reason, count in sorted(one.absent.items())]
-    if told:
-        line += f"  absent: {', '.join(told)}"
+    if one.absent:
+        reasons = [f"{count:,} {reason}" for reason, count in sorted(one.absent.items())]
+        line += f"  absent: {', '.join(reasons)}"
     if one.unexplained:
-        line += f"  {one.unexplained:,} unexplained: {_why(one)}"
+        line += f"  {one.unexplained:,} unexplained: {', '.join(_unexplained(one))}"
     return line
 
 
-def _why(one: SeriesStatus) -> str:
-    told = []
+def _unexplained(one: SeriesStatus) -> Iterator[str]:
     if one.holes:
-        told.append(f"{one.holes:,} neither stored nor in the ledger (see check)")
+        yield f"{one.holes:,} neither stored nor in the ledger (see check)"
     if one.unaccounted and one.watermark_ms is not None:
-        told.append(
-            f"{one.unaccounted:,} that no recorder has accounted for"
-            f" since {_short(one.watermark_ms)}"
-        )
-    return ", ".join(told)
+        since = _short(one.watermark_ms)
+        yield f"{one.unaccounted:,} that no recorder has accounted for since {since}"
 
 
 def _behind(one: SeriesStatus) -> str:
@@ -138,6 +131,7 @@ def _behind(one: SeriesStatus) -> str:
 
 
 def _percent(value: float) -> str:
+    # Rounded down: 100 % means that no candle is absent.
     return f"{math.floor(value * 1_000) / 1_000:.3f} %"
 
 
@@ -152,74 +146,71 @@ def _short(time_ms: int) -> str:
     return time_text(time_ms).removesuffix("+00:00")
 
 
-def _series_json(one: SeriesStatus, unlisted: _Unlisted) -> dict[str, object]:
-    """Return what is known of a series, for programs."""
-    to = None if one.to_ms is None else time_text(one.to_ms)
+def _series_json(
+    one: SeriesStatus, unlisted: _Unlisted, recorder: RecorderState
+) -> dict[str, object]:
+    """Return the status of a series for programs."""
     return {
         "trade_type": one.series.trade_type,
         "symbol": one.series.symbol,
         "time_interval": one.series.time_interval,
-        "from": None if one.from_ms is None else time_text(one.from_ms),
-        "to": to,
+        "from": _time(one.from_ms),
+        "to": _time(one.to_ms),
         "rows": one.rows,
         "due": one.due,
         "complete_percent": one.complete_percent,
         "absent": one.absent,
-        "last_close": to,
+        "last_close": _time(one.to_ms),
         "behind_seconds": None if one.behind_ms is None else one.behind_ms / 1_000,
         "unexplained": one.unexplained,
         "unaccounted": one.unaccounted,
-        "watermark": None if one.watermark_ms is None else time_text(one.watermark_ms),
+        "watermark": _time(one.watermark_ms),
         "retired": one.is_retired,
         "unlisted": one.series in unlisted,
         "did_you_mean": unlisted.get(one.series),
         "measured_at": None if one.clock is None else time_text(one.clock.now_ms),
         "clock": "the watermark" if one.clock is None else one.clock.source,
+        "recorder": {"pid": recorder.pid, "last_heartbeat": _time(recorder.heard_ms)},
     }
 
 
-def _recorder_json(state: RecorderState) -> dict[str, object]:
-    """Return whether a recorder runs, for programs."""
-    heard = None if state.heard_ms is None else time_text(state.heard_ms)
-    return {"pid": state.pid, "last_heartbeat": heard}
+def _time(time_ms: int | None) -> str | None:
+    return None if time_ms is None else time_text(time_ms)
 
 
 def _failures(
     found: StoreStatus, max_age_seconds: float | None, min_complete: float | None
-) -> list[str]:
-    """Return a line for each limit that is not kept.
+) -> Iterator[str]:
+    """Give a line for each limit that is exceeded.
 
     Args:
-      found: what the store has.
+      found: the status of the store.
       max_age_seconds: how far behind a series' last candle may be, besides its interval.
       min_complete: the percentage of due candles that must be stored, of each series and of all.
     """
-    lines = []
     for one in found.series:
         if max_age_seconds is not None and not one.is_retired:
-            lines += _too_old(one, max_age_seconds)
-        lines += _too_incomplete(str(one.series), one.complete_percent, min_complete)
-    return lines + _too_incomplete("all series", found.complete_percent, min_complete)
+            yield from _too_old(one, max_age_seconds)
+        yield from _too_incomplete(str(one.series), one.complete_percent, min_complete)
+    yield from _too_incomplete("all series", found.complete_percent, min_complete)
 
 
-def _too_incomplete(name: str, percent: float | None, least: float | None) -> list[str]:
-    if percent is None or least is None or percent >= least:
-        return []
-    return [f"{name}: {_percent(percent)} complete, less than {least:g} %"]
+def _too_incomplete(name: str, percent: float | None, least: float | None) -> Iterator[str]:
+    if percent is not None and least is not None and percent < least:
+        yield f"{name}: {_percent(percent)} complete, less than {least:g} %"
 
 
-def _too_old(one: SeriesStatus, max_age_seconds: float) -> list[str]:
+def _too_old(one: SeriesStatus, max_age_seconds: float) -> Iterator[str]:
     if one.to_ms is None:
         # Before the first candle of a series has closed, none is due.
         is_young = one.watermark_ms is not None and not one.due
-        return [] if is_young else [f"{one.series}: nothing is stored"]
-    if one.behind_ms is None:
-        return [
-            f"{one.series}: no exchange time is known, so that the age of its last candle is not"
-        ]
-    interval_ms = one.series.interval.end_time_ms(one.to_ms) - one.to_ms
-    if one.behind_ms <= max_age_seconds * 1_000 + interval_ms:
-        return []
-    age = _duration(one.behind_ms)
-    limit = f"{max_age_seconds:g} s and its interval"
-    return [f"{one.series}: its last candle is {age} behind, more than {limit}"]
+        if not is_young:
+            yield f"{one.series}: nothing is stored"
+    elif one.behind_ms is None:
+        yield f"{one.series}: no exchange time is known, so that the age of its last candle is not"
+    else:
+        interval_ms = one.series.interval.end_time_ms(one.to_ms) - one.to_ms
+        if one.behind_ms > max_age_seconds * 1_000 + interval_ms:
+            limit = f"{max_age_seconds:g} s and its interval"
+            behind = f"{_duration(one.behind_ms)} behind"
+            yield f"{one.series}: its last candle is {behind}, more than {limit}"

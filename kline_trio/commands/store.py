@@ -1,28 +1,43 @@
-"""The commands that copy stores: snapshot, merge and relayout."""
+"""The commands about a store: check, snapshot, merge and relayout."""
 
 import argparse
+import os
+import sys
+from collections import Counter
 from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
+from typing import TextIO
 
 from kline_trio.commands.output import show_problems, show_progress, time_text
 from kline_trio.config import Config
+from kline_trio.config.toml import open_nonblocking
 from kline_trio.errors import ConfigError, DamagedError
+from kline_trio.quoting import escaped, one_line
 from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.check import CheckedFile
+from kline_trio.storage.check import check as check_files
 from kline_trio.storage.copy_stores import Disagreement, common_layout, unite
 from kline_trio.storage.copy_stores import snapshot as make_snapshot
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.holdings import holdings
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
-from kline_trio.storage.paths import INTERNAL
+from kline_trio.storage.paths import INTERNAL, journal_path
 from kline_trio.storage.store import Store
 
-__all__ = ["merge", "relayout", "snapshot", "store_of"]
+__all__ = ["check", "merge", "relayout", "snapshot", "store_of"]
 
+_MOST_FAULTS_A_FILE = 20
 _MOST_DISAGREEMENTS = 100
 
 
 def store_of(path: Path) -> tuple[Path, Config | None]:
-    """Return the store at a path, or the store that a recorder.toml names and its content."""
+    """Return the path of a store, and its configuration if a recorder.toml was given.
+
+    Raises:
+      ConfigError: there is no such folder, or the file cannot be used.
+    """
     if path.is_file() or path.suffix == ".toml":
         config = Config.from_toml(path)
         return config.store.path, config
@@ -31,8 +46,107 @@ def store_of(path: Path) -> tuple[Path, Config | None]:
     return path, None
 
 
+def check(options: argparse.Namespace) -> int:
+    """Print the faults of a store, a folder or a file. Return 1 if there are any."""
+    path = options.path
+    if path.suffix == ".toml":
+        path = Config.from_toml(path).store.path
+    # Another program reads the sums from stdout.
+    out = sys.stderr if options.manifest == "-" else sys.stdout
+    sums: list[bytes] = []
+    total: Counter[str] = Counter()
+    if options.repair:
+        _repair(path, out)
+    for number, file in enumerate(check_files(path), 1):
+        _print_faults(file, out)
+        total.update(faults=len(file.faults), rows=file.rows, bytes=file.size_bytes)
+        if file.is_foreign:
+            total["foreign"] += 1
+        elif file.sha256 is not None:
+            total["files"] += 1
+            sums.append(_sum(file.sha256, file.path, path.absolute()))
+        show_progress(f"{number:,} files checked")
+    show_progress("")
+    if not (total["files"] or total["faults"] or path.is_file() or (path / INTERNAL).is_dir()):
+        raise ConfigError([f"there is no store in {path}, and no candle file: nothing is checked"])
+    if options.manifest is not None:
+        _write_manifest(options.manifest, b"".join(sums))
+    verdict = f"{total['faults']:,} faults" if total["faults"] else "all good"
+    foreign = f", {total['foreign']:,} files of others passed by" if total["foreign"] else ""
+    files, rows, size = (f"{total[name]:,} {name}" for name in ("files", "rows", "bytes"))
+    print(f"checked {files}, {rows}, {size}{foreign}: {verdict}", file=out)
+    return 1 if total["faults"] else 0
+
+
+def _repair(path: Path, out: TextIO) -> None:
+    """Write gaps to the ledger for candles that are neither stored nor in it.
+
+    A recorder then asks for them. Each series is one transaction: after a kill, repair again.
+    """
+    if not journal_path(path).exists():
+        raise ConfigError([f"there is no store {path}, and --repair is for stores"])
+
+    def report(_: Path, error: DamagedError) -> None:
+        print(one_line(f"{error}; what it held counts as absent"), file=out)
+
+    named = filled = 0
+    with closing(Store.open(path, None)) as store:
+        with disk_errors(path):
+            every = holdings(store.path, report)
+        for one in every:
+            absent = store.journal.compare(one) or 0
+            stored = one.count(one.stored_pending())
+            if absent:
+                print(f"{one.series}: {absent:,} candles are gaps of the ledger now", file=out)
+            if stored:
+                print(f"{one.series}: {stored:,} pending candles were stored", file=out)
+            named += absent
+            filled += stored
+    asked = "; a recorder will ask for the gaps" if named else ""
+    print(f"repaired: {named:,} candles named, {filled:,} set to filled{asked}", file=out)
+
+
+def _sum(sha256: str, path: Path, checked: Path) -> bytes:
+    """Return a line as `sha256sum` writes it in the folder (GNU coreutils, "md5sum")."""
+    name = os.fsencode(path.name if path == checked else path.relative_to(checked))
+    quoted = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if quoted != name else b""
+    return b"%s%s  %s\n" % (mark, sha256.encode(), quoted)
+
+
+def _write_manifest(place: str, content: bytes) -> None:
+    if place == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        with open(place, "wb", opener=open_nonblocking) as file:
+            os.set_blocking(file.fileno(), True)
+            file.write(content)
+    except OSError as error:
+        raise ConfigError([f"{place}: cannot be written: {error.strerror}"]) from None
+
+
+def _print_faults(file: CheckedFile, out: TextIO) -> None:
+    if file.series is not None:
+        # All holes of a series are printed, however many there are.
+        for fault in file.faults:
+            print(f"{file.series}: {fault.what}", file=out)
+        return
+    # A name may hold bytes that are no text, and line ends; a fault quotes the file's content.
+    name = escaped(str(file.path))
+    for fault in file.faults[:_MOST_FAULTS_A_FILE]:
+        where = ""
+        if fault.row is not None and fault.begin_time_ms is not None:
+            where = f": row {fault.row:,} ({time_text(fault.begin_time_ms)})"
+        print(f"{name}{where}: {one_line(fault.what)}", file=out)
+    more = len(file.faults) - _MOST_FAULTS_A_FILE
+    if more > 0:
+        print(f"{name}: and {more:,} more", file=out)
+
+
 def snapshot(options: argparse.Namespace) -> int:
-    """Make a snapshot of a store, also beside a recorder. Return 1 if a file is damaged."""
+    """Copy a store, which a recorder may hold. Return 1 if a file is damaged."""
     store, _ = store_of(options.store)
     made = make_snapshot(
         store, options.into, lambda done, every: show_progress(f"{done:,} of {every:,} files")
@@ -44,9 +158,9 @@ def snapshot(options: argparse.Namespace) -> int:
 
 
 def merge(options: argparse.Namespace) -> int:
-    """Unite two stores and print where they disagree. Return 1 if a file is damaged."""
+    """Merge two stores and print where they disagree. Return 1 if a file is damaged."""
     for store in options.stores:
-        _demand_store(store)
+        _check_store(store)
     layout = _layout(options.layout) if options.layout else common_layout(options.stores)
     disagreements, damaged = _unite(options, layout)
     print(f"the stores disagree on {disagreements:,} candles; see docs/storage.md, Merging")
@@ -54,36 +168,36 @@ def merge(options: argparse.Namespace) -> int:
 
 
 def relayout(options: argparse.Namespace) -> int:
-    """Write a store anew in another layout. Return 1 if a file is damaged."""
+    """Copy a store in another layout. Return 1 if a file is damaged."""
     [store] = options.stores
     layout = _layout(options.layout)
-    _demand_store(store)
-    # Held: what a recorder accepted meanwhile would be left behind.
+    _check_store(store)
+    # Hold the store: the copy would lack candles that a recorder accepted meanwhile.
     with closing(Store.open(store, None)):
         _, damaged = _unite(options, layout)
     print(f"now swap {store} and {options.into}, and set the layout in recorder.toml")
     return show_problems(damaged)
 
 
-def _demand_store(path: Path) -> None:
-    """Refuse a folder without a store; candle files alone are one."""
+def _check_store(path: Path) -> None:
+    """Refuse a folder without a store. Candle files alone are a store."""
     if not path.is_dir() or not ((path / INTERNAL).is_dir() or last_end_ms(path)):
         raise ConfigError([f"there is no store {path}"])
 
 
 def _unite(options: argparse.Namespace, layout: Layout) -> tuple[int, Collection[str]]:
-    """Return the number of disagreements, and what is wrong with each damaged file."""
+    """Write the new store. Return the number of disagreements, and a line for each damaged file."""
     rows = disagreements = series = 0
     damaged: dict[Path, str] = {}
 
-    def tell(path: Path, error: DamagedError) -> None:
+    def report(path: Path, error: DamagedError) -> None:
         damaged[path] = f"{error}; the new store lacks it"
 
-    for one in unite(options.stores, options.into, layout, tell):
+    for one in unite(options.stores, options.into, layout, report):
         series += 1
         rows += one.rows
-        for found in one.disagreements[: max(0, _MOST_DISAGREEMENTS - disagreements)]:
-            print(_line(found))
+        for disagreement in one.disagreements[: max(0, _MOST_DISAGREEMENTS - disagreements)]:
+            print(_line(disagreement))
         disagreements += len(one.disagreements)
         show_progress(f"{one.series}: {one.rows:,} rows")
     show_progress("")
@@ -91,12 +205,11 @@ def _unite(options: argparse.Namespace, layout: Layout) -> tuple[int, Collection
     return disagreements, damaged.values()
 
 
-def _line(found: Disagreement) -> str:
-    values = ", ".join(
-        f"{name} {kept!r} kept, {found.dropped[name]!r} dropped"
-        for name, kept in found.kept.items()
-    )
-    return f"{found.series} {time_text(found.begin_time_ms)}: {values}"
+def _line(one: Disagreement) -> str:
+    values = [
+        f"{name} {kept!r} kept, {one.dropped[name]!r} dropped" for name, kept in one.kept.items()
+    ]
+    return f"{one.series} {time_text(one.begin_time_ms)}: {', '.join(values)}"
 
 
 def _layout(template: str) -> Layout:

@@ -1,4 +1,4 @@
-"""The command `check --against`: compare the store with the exchange and with itself; repair it."""
+"""The command `check --against`: compare the store with the exchange, and repair it."""
 
 import argparse
 from bisect import bisect_left
@@ -42,11 +42,11 @@ __all__ = ["check_against", "repair", "verify"]
 
 _ATTEMPTS = 5
 _ATTEMPTS_UNANSWERED = 2
-"""For a question that follows one without an answer."""
+"""Attempts of a request that follows one without an answer."""
 _ATTEMPT_SECONDS = 2.0
 """After the nth failed attempt, wait n times as long."""
 _MOST_UNANSWERED = 10
-"""After so many questions in a row without an answer, leave out the rest of the series."""
+"""After so many requests in a row without an answer, leave out the rest of the series."""
 
 _Answer = TypeVar("_Answer")
 
@@ -54,16 +54,16 @@ _open_time_ms = attrgetter("open_time_ms")
 
 
 @attrs.frozen
-class _Theirs:
+class _Fetched:
     """The exchange's candles of a stretch."""
 
     candles: Sequence[Candle]
     problems: tuple[str, ...] = ()
-    """Why some rows of the answer were not taken."""
+    """Why some rows of the answer were skipped."""
     quiet: tuple[Span, ...] = ()
-    """Where the candles have no trades among busy ones, so that a store which differs is kept."""
+    """Spans without trades among busy ones: here differing stored candles are kept."""
     source: str = ""
-    """The file's path."""
+    """The path of the archive file."""
 
 
 @attrs.frozen
@@ -71,38 +71,38 @@ class _Stretch:
     """A part of a series that the exchange gives in one answer."""
 
     span: Span
-    fetch: Callable[[], Awaitable[_Theirs]]
+    fetch: Callable[[], Awaitable[_Fetched]]
 
 
 @attrs.define
-class _Patience:
-    """How long to insist on an answer of one host: less while the host gives none."""
+class _Retries:
+    """Repeats requests to one host; less often while the host gives no answers."""
 
     unanswered: int = 0
-    """How many questions in a row had no answer."""
+    """How many requests in a row had no answer."""
 
     @property
-    def is_over(self) -> bool:
+    def are_over(self) -> bool:
         """Whether the host has given no answer for too long."""
         return self.unanswered >= _MOST_UNANSWERED
 
-    async def ask(self, question: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Ask until there is an answer. A refusal or a damaged file is one.
+    async def ask(self, request: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Repeat a request until there is an answer. A refusal or a damaged file is an answer.
 
         Raises:
-          RefusedError: the exchange will not answer.
-          DamagedArchiveError: the file is not what it should be.
+          RefusedError: the exchange refuses the request.
+          DamagedArchiveError: the file is damaged.
           UnavailableError: no attempt had an answer.
         """
         attempts = _ATTEMPTS_UNANSWERED if self.unanswered else _ATTEMPTS
         for attempt in range(1, attempts + 1):
             try:
-                answer = await question()
+                answer = await request()
             except DamagedArchiveError:
                 self.unanswered = 0
                 raise
             except RefusedError as error:
-                # Without a code the refusal is about us, not about the question.
+                # Without a code the exchange refuses this address, not the request.
                 self.unanswered = _MOST_UNANSWERED if error.code is None else 0
                 raise
             except UnavailableError:
@@ -144,60 +144,60 @@ class Extent:
     """How much of each series to compare."""
 
     since_ms: int | None = None
-    """From this open time on; None: from the first stored candle on."""
+    """The first open time to compare; None: that of the first stored candle."""
     sample: int | None = None
-    """About so many candles, in stretches chosen at random; None: all."""
+    """Compare about so many candles, in random stretches; None: all."""
 
 
 async def verify(
     config: Config,
     against: str,
-    tell: Callable[[Checked | NotCompared], None],
+    report: Callable[[Checked | NotCompared], None],
     extent: Extent = Extent(),
     environment: Environment | None = None,
 ) -> list[Verified]:
     """Compare the stored candles of the configured series with the exchange's.
 
     Patterns also mean stored series whose symbols trade no more. A recorder may hold the store
-    meanwhile. What fails ends nothing but itself: the other files, pages, series and markets are
-    compared all the same.
+    meanwhile. A file, page, series or market that fails does not end the comparison of the others.
 
     Args:
       config: names the series and the store.
       against: `rest` or `archive`.
-      tell: called with the result of each series, failures included, as soon as it is there; and
-        with each market whose list of symbols is not to be had.
+      report: called with the result of each series at once, failures included, and with each
+        market whose list of symbols cannot be fetched.
       extent: how much of each series to compare.
-      environment: to the world.
+      environment: network, disk and clocks.
 
     Returns:
-      the stretches that were compared, by series; without a sample, newest first.
+      the compared stretches, by series; without a sample, newest first.
     """
     environment = environment or Environment()
+    path = config.store.path
     found: list[Verified] = []
     async with open_http(config, environment) as http:
         archive = Archive(http.client, config.archive) if against == "archive" else None
-        comparing = _Comparing(config.store.path, environment, http, archive, extent)
+        comparison = _StoreComparison(path, environment, http, archive, extent)
         stored: Iterable[Series] = ()
         if config.patterns:
             try:
-                stored = sorted(await environment.on_disk(last_end_ms, config.store.path))
+                stored = sorted(await environment.on_disk(last_end_ms, path))
             except DiskError as error:
                 problem = f"stored series whose symbols trade no more are left out: {error}"
-                tell(NotCompared(str(config.store.path), None, problem))
+                report(NotCompared(str(path), None, problem))
         meant, unlisted = await resolved(config.streams, config.patterns, http.markets, stored)
         for trade_type, why in unlisted.items():
-            tell(NotCompared(trade_type, None, why))
+            report(NotCompared(trade_type, None, why))
         for series in meant:
-            checked = await comparing.check(series)
-            tell(checked)
+            checked = await comparison.check(series)
+            report(checked)
             found += checked.compared
     return found
 
 
 @attrs.frozen(eq=False)
-class _Comparing:
-    """One comparison of a store with the exchange, series by series."""
+class _StoreComparison:
+    """Compares the series of a store with the exchange, one by one."""
 
     store_path: Path
     environment: Environment
@@ -205,24 +205,21 @@ class _Comparing:
     archive: Archive | None
     """Compare with the archive; None: with REST."""
     extent: Extent
-    _patience: defaultdict[str, _Patience] = attrs.field(
-        init=False, factory=lambda: defaultdict(_Patience)
+    _retries: defaultdict[str, _Retries] = attrs.field(
+        init=False, factory=lambda: defaultdict(_Retries)
     )
-    """By market, with REST; and with the archive."""
+    """By trade type, of REST; and of the archive."""
 
     async def check(self, series: Series) -> Checked:
-        """Compare a series; what fails is a part of the result."""
-        rest, patience = self.http.markets[series.trade_type], self._patience[series.trade_type]
-        try:
-            now_ms = await patience.ask(rest.confirm_time)
-        except UnavailableError as error:
-            return Checked(series, (), (NotCompared(str(series), None, str(error)),))
+        """Compare a series. Errors of the exchange and the disk become failures of the result."""
+        rest, retries = self.http.markets[series.trade_type], self._retries[series.trade_type]
         since_ms = self.extent.since_ms or 0
         try:
+            now_ms = await retries.ask(rest.confirm_time)
             table = await self.environment.on_disk(stored_table, self.store_path, series, since_ms)
-        except DiskError as error:
+        except (UnavailableError, DiskError) as error:
             failure = NotCompared(str(series), None, str(error))
-            return Checked(series, (), (failure,), is_unread=True)
+            return Checked(series, (), (failure,), is_unread=isinstance(error, DiskError))
         if table is None or not table.num_rows:
             return Checked(series, (), ())
         ours = candles_of(table)
@@ -230,62 +227,57 @@ class _Comparing:
         if self.archive is None:
             stretches = _rest_stretches(rest, series, whole)
         else:
-            patience = self._patience["archive"]
+            retries = self._retries["archive"]
             stretches = _archive_stretches(self.archive, series, whole, now_ms)
-        chosen = _chosen(stretches, series, self.extent.sample, self.environment.random)
-        return await _compared(series, ours, chosen, patience)
+        chosen = _sampled(stretches, series, self.extent.sample, self.environment.random)
+        return await _compare_stretches(series, ours, chosen, retries)
 
 
-async def _compared(
-    series: Series, ours: Sequence[Candle], stretches: Sequence[_Stretch], patience: _Patience
+async def _compare_stretches(
+    series: Series, ours: Sequence[Candle], stretches: Sequence[_Stretch], retries: _Retries
 ) -> Checked:
     """Compare stretch by stretch. A stretch without an answer is a failure, with the reason."""
     found, failures = [], []
     for n, stretch in enumerate(stretches):
         span = stretch.span
         try:
-            theirs = await patience.ask(stretch.fetch)
+            theirs = await retries.ask(stretch.fetch)
         except UnavailableError as error:
             failures.append(NotCompared(str(series), span, str(error)))
-            if patience.is_over or isinstance(error, RefusedError):
-                rest = joined(one.span for one in stretches[n + 1 :])
+            if retries.are_over or isinstance(error, RefusedError):
+                left = joined(one.span for one in stretches[n + 1 :])
                 problem = "left out, since the exchange gives no answers for the series"
-                failures += [NotCompared(str(series), one, problem) for one in rest]
+                failures += [NotCompared(str(series), one, problem) for one in left]
                 break
             continue
         failures += [NotCompared(str(series), span, problem) for problem in theirs.problems]
         first, end = (bisect_left(ours, ms, key=_open_time_ms) for ms in (span.from_ms, span.to_ms))
-        mine = ours[first:end]
-        unsure = set(_unsure(series, mine, theirs))
+        unsure = _unsure(series, ours[first:end], theirs)
         problem = f"{theirs.source}: the archive is quiet where trades are to be expected"
         failures += [
             NotCompared(str(series), one, f"{problem}; the store's candles are kept")
             for one in series.interval.runs(sorted(unsure))
         ]
-        comparison = compare(_without(mine, unsure), _without(theirs.candles, unsure))
-        found.append(Verified(series, span, comparison))
+        sure = [
+            [one for one in candles if one.open_time_ms not in unsure]
+            for candles in (ours[first:end], theirs.candles)
+        ]
+        found.append(Verified(series, span, compare(*sure)))
     return Checked(series, tuple(found), tuple(failures))
 
 
-def _unsure(series: Series, mine: Sequence[Candle], theirs: _Theirs) -> Iterator[int]:
-    """Give the open times at which quiet rows differ from the stored ones, or fill a gap."""
-    if theirs.quiet:
-        stored = {one.open_time_ms: one for one in mine}
-        answered = {one.open_time_ms: one for one in theirs.candles}
-        for span in theirs.quiet:
-            for ms in series.interval.open_times_ms(span):
-                if stored.get(ms) != answered.get(ms):
-                    yield ms
-
-
-def _without(candles: Sequence[Candle], open_times_ms: set[int]) -> list[Candle]:
-    return [one for one in candles if one.open_time_ms not in open_times_ms]
+def _unsure(series: Series, ours: Sequence[Candle], theirs: _Fetched) -> set[int]:
+    """Return the open times at which quiet rows differ from stored candles, or fill a gap."""
+    stored = {one.open_time_ms: one for one in ours}
+    fetched = {one.open_time_ms: one for one in theirs.candles}
+    quiet = (ms for span in theirs.quiet for ms in series.interval.open_times_ms(span))
+    return {ms for ms in quiet if stored.get(ms) != fetched.get(ms)}
 
 
 async def repair(
     config: Config, found: Sequence[Verified], environment: Environment | None = None
 ) -> int:
-    """Take the exchange's value where ours differs or is absent; each change is a revision.
+    """Store the exchange's candle where ours differs or is missing. Each change is a revision.
 
     Returns:
       how many candles were written.
@@ -311,23 +303,23 @@ def _rest_stretches(rest: RestMarket, series: Series, whole: Span) -> list[_Stre
     left, found = whole, []
     while left.from_ms < left.to_ms:
         page = newest_page(rest.market, series.interval, [left])
-        found.append(_Stretch(page.span, partial(_ask_rest, rest, series, page)))
+        found.append(_Stretch(page.span, partial(_fetch_page, rest, series, page)))
         left = Span(left.from_ms, page.span.from_ms)
     return found
 
 
-async def _ask_rest(rest: RestMarket, series: Series, page: Page) -> _Theirs:
+async def _fetch_page(rest: RestMarket, series: Series, page: Page) -> _Fetched:
     answer = await rest.klines(series, page, 0.0)
     if not answer.is_whole:
-        # Its rows may be those of another time: a second answer must have the same.
+        # Its rows may be of another time: a second answer must have the same.
         await trio.sleep(APART_SECONDS)
         first, answer = answer, await rest.klines(series, page, 0.0)
         if not answer.is_whole and answer.candles != first.candles:
             raise UnavailableError("two answers differ, and neither has what was asked for")
-    return _Theirs(answer.candles, tuple(_passed_over(answer.bad_rows)))
+    return _Fetched(answer.candles, tuple(_skipped(answer.bad_rows)))
 
 
-def _passed_over(bad_rows: Mapping[str, int], where: str = "") -> Iterator[str]:
+def _skipped(bad_rows: Mapping[str, int], where: str = "") -> Iterator[str]:
     for reason, count in bad_rows.items():
         yield f"{where}{count:,} rows were passed over: {reason}"
 
@@ -342,26 +334,22 @@ def _archive_stretches(
     ]
 
 
-async def _fetch_file(archive: Archive, file: ArchiveFile, series: Series, span: Span) -> _Theirs:
+async def _fetch_file(archive: Archive, file: ArchiveFile, series: Series, span: Span) -> _Fetched:
     try:
         content = await archive.fetch(file)
         if content is None:
             raise DamagedArchiveError("the archive does not have it")
-        # Whole: what is around a stretch tells whether it should have trades.
+        # The whole file: the rows around a stretch show whether it should have trades.
         rows = read_csv(unpacked(content, file.most_csv_bytes), series, file.span)
     except DamagedArchiveError as error:
         raise DamagedArchiveError(f"{file.path}: {error}") from None
-    candles = [
-        one for one in candles_of(rows.table) if span.from_ms <= one.open_time_ms < span.to_ms
-    ]
-    quiet = [
-        piece for one, _ in sifted(rows.table, series).quiet for piece in one.common_with(span)
-    ]
-    problems = tuple(_passed_over(rows.bad_rows, f"{file.path}: "))
-    return _Theirs(candles, problems, tuple(quiet), file.path)
+    candles = [one for one in candles_of(rows.table) if one.open_time_ms in span]
+    quiet = [part for one, _ in sifted(rows.table, series).quiet for part in one.common_with(span)]
+    problems = tuple(_skipped(rows.bad_rows, f"{file.path}: "))
+    return _Fetched(candles, problems, tuple(quiet), file.path)
 
 
-def _chosen(
+def _sampled(
     stretches: list[_Stretch], series: Series, sample: int | None, random: Random
 ) -> list[_Stretch]:
     if sample is None:

@@ -30,12 +30,12 @@ class Verified:
 
 @attrs.frozen
 class NotCompared:
-    """What could not be compared, and why."""
+    """Candles that could not be compared, and why."""
 
     subject: str
-    """A series or a market."""
+    """A series, a market or the store."""
     span: Span | None
-    """Which of its candles; None: all that were asked for."""
+    """None: all candles of the subject."""
     problem: str
 
 
@@ -52,16 +52,16 @@ class Checked:
 
 @attrs.define
 class Report:
-    """Prints each result at once: it stays known if the rest takes too long or is interrupted."""
+    """Prints each result at once, so that it is shown even if the comparison is interrupted."""
 
     store_path: Path
     series: dict[Series, bool]
-    """Each series of the comparison, with whether its stored candles can be read."""
+    """Each compared series, and whether its stored candles can be read."""
     differing: int = 0
     not_compared: int = 0
 
     def add(self, result: Checked | NotCompared) -> None:
-        """Print the result of a series, or what failed of no series."""
+        """Print the result of a series, or a failure of no single series."""
         if isinstance(result, Checked):
             self.series[result.series] = not result.is_unread
             self.differing += _print_checked(result)
@@ -71,7 +71,7 @@ class Report:
             self.not_compared += 1
 
     def add_sums(self) -> None:
-        """Print where longer candles disagree with the stored shorter ones of the same symbol."""
+        """Print where stored longer candles disagree with the shortest of the same symbol."""
         order = list(INTERVALS)
         by_symbol: dict[tuple[str, str], list[Series]] = defaultdict(list)
         for series, is_read in self.series.items():
@@ -87,7 +87,7 @@ class Report:
 
 
 def _print_checked(checked: Checked) -> int:
-    """Print the first differences, what failed, and the totals. Return how many differ."""
+    """Print the first differences, the failures and the totals. Return how many differ."""
     series = checked.series
     lines = [text for one in checked.compared for text in _differences(one.comparison)]
     for text in lines[:_MOST_LINES]:

@@ -1,4 +1,4 @@
-"""The configuration as frozen values. Each field is read and checked by the kind that it names."""
+"""The configuration as frozen values. The validator of a field also reads it from TOML."""
 
 import os
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.config import values
 from kline_trio.config.streams import read_streams
-from kline_trio.config.toml import Document, text_of_file
-from kline_trio.config.values import Kind, a, many
+from kline_trio.config.toml import FORMER_KEY, Document, text_of_file
+from kline_trio.config.values import Setting, instance_of, tuple_of
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.selection import Selection
@@ -23,55 +23,57 @@ __all__ = ["CompletenessConfig", "Config", "ConnectionConfig", "EndpointConfig"]
 __all__ += ["HistoryConfig", "RestConfig", "StoreConfig", "UniverseConfig"]
 
 
-def _meant_path(path: Any) -> Any:  # noqa: ANN401 - whatever a caller gives: it is checked next
+def _as_path(path: Any) -> Any:  # noqa: ANN401 - of any type: the validator checks it
     return folder_path(path) if isinstance(path, str | os.PathLike) else path
 
 
-def _meant_urls(urls: Any) -> Any:  # noqa: ANN401 - as above
-    """Take the slashes at the ends away, as of those in recorder.toml."""
+def _without_slashes(urls: Any) -> Any:  # noqa: ANN401 - as above
+    """Remove the slashes at the ends, as in recorder.toml."""
     if isinstance(urls, tuple):
-        return tuple(map(_meant_urls, urls))
+        return tuple(map(_without_slashes, urls))
     return urls.rstrip("/") if isinstance(urls, str) else urls
 
 
 @attrs.frozen(kw_only=True)
 class StoreConfig:
-    """Where candles are stored, and when they move from the journal into their files."""
+    """Where candles are stored, and when they move from the journal into their Parquet files."""
 
-    path: Path = attrs.field(default=Path("data"), converter=_meant_path, validator=values.PATH)
-    """The folder of the store; in recorder.toml, relative to that file; `~` is expanded."""
+    path: Path = attrs.field(default=Path("data"), converter=_as_path, validator=values.PATH)
+    """The folder of the store. In recorder.toml it is relative to that file; `~` is expanded."""
     layout: Layout = attrs.field(factory=Layout, validator=values.LAYOUT)
-    """How a file's path follows from its series."""
+    """The template of the paths of the Parquet files."""
     merge_seconds: float = attrs.field(default=60.0, validator=values.SECONDS)
-    """How long an accepted candle waits at least until it is in its Parquet file."""
+    """Merge an accepted candle into its Parquet file after this time at the earliest."""
     max_merge_seconds: float = attrs.field(default=3_600.0, validator=values.SECONDS)
-    """How long it waits at most, if its file is long and new rows are few."""
+    """Merge after this time at the latest, if the file is long and new rows are few."""
     journal_rows_in_memory: int = attrs.field(default=100_000, validator=values.COUNT)
-    """How many received candles may wait for a disk that is full; what comes beyond is dropped."""
+    """How many received candles may wait while the disk is full. Later ones are dropped."""
     drain_seconds: float = attrs.field(default=10.0, validator=values.SECONDS)
-    """How long merges may go on at shutdown."""
+    """Stop merging after this time at shutdown."""
 
 
 @attrs.frozen(kw_only=True)
 class EndpointConfig:
-    """The hosts of one market, each list tried in order."""
+    """The hosts of one market. Each list is tried in order."""
 
-    websocket: tuple[str, ...] = attrs.field(converter=_meant_urls, validator=values.STREAM_URLS)
-    """Combined streams, without stream names."""
-    rest: tuple[str, ...] = attrs.field(converter=_meant_urls, validator=values.HOSTS)
+    websocket: tuple[str, ...] = attrs.field(
+        converter=_without_slashes, validator=values.STREAM_URLS
+    )
+    """URLs of combined streams, without stream names."""
+    rest: tuple[str, ...] = attrs.field(converter=_without_slashes, validator=values.HOSTS)
     """Scheme and host."""
 
 
 @attrs.frozen(kw_only=True)
 class CompletenessConfig:
-    """When a candle counts as absent, and how often it is asked for."""
+    """When a missing candle becomes a gap, and how often it is requested."""
 
     grace_seconds: float = attrs.field(default=5.0, validator=values.SECONDS)
-    """How long after its close a candle may take to come, in the exchange's time."""
+    """A candle that has not arrived so long after its close is a gap, in exchange time."""
     attempts: int = attrs.field(default=4, validator=values.COUNT)
-    """After so many answers without a candle, the exchange is believed not to have it."""
+    """Close a gap as "the exchange had none" after so many answers without the candle."""
     attempt_seconds: float = attrs.field(default=10.0, validator=values.POSITIVE_SECONDS)
-    """The wait between the first two attempts; each further wait is six times as long."""
+    """The wait between the first two attempts. Each further wait is six times as long."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,15 +81,15 @@ class RestConfig:
     """How much of the REST interface is used."""
 
     weight_share: float = attrs.field(default=0.5, validator=values.SHARE)
-    """The share of the exchange's budget for this address; your other programs have the rest."""
+    """The share of the exchange's budget for this address. Other programs may use the rest."""
 
 
 @attrs.frozen(kw_only=True)
 class HistoryConfig:
-    """How far back candles are fetched from before the recorder started."""
+    """From when on candles of the past are fetched."""
 
     since: datetime | None = attrs.field(default=None, validator=values.MOMENT)
-    """Fetch from this moment on, UTC; None: fetch nothing."""
+    """Fetch candles from this moment on; None: fetch nothing of the past."""
 
     @property
     def since_ms(self) -> int | None:
@@ -102,25 +104,27 @@ class ConnectionConfig:
     connect_seconds: float = attrs.field(default=10.0, validator=values.POSITIVE_SECONDS)
     """The limit for TCP, TLS and handshake together."""
     stall_seconds: float = attrs.field(default=30.0, validator=values.POSITIVE_SECONDS)
-    """Reconnect after so long without a data frame."""
+    """Reconnect after this time without a data frame."""
     max_age_hours: float = attrs.field(default=23.0, validator=values.AGE_HOURS)
-    """The age at which another connection replaces it; the exchange closes it after a day."""
+    """Replace a connection at this age. The exchange closes it after 24 hours."""
     redundancy: int = attrs.field(default=1, validator=values.REDUNDANCY)
     """How many connections carry each stream at the same time."""
-    read_pause_seconds: float = attrs.field(default=0.02, validator=values.PAUSE_SECONDS)
-    """Between two reads: the kernel gathers frames meanwhile, and the CPU is idle. As long as
-    candles only form, as many pauses are taken in one as fit into 0.08 s."""
-    ca_file: Path | None = attrs.field(
-        default=None, converter=_meant_path, validator=values.OPTIONAL_PATH
+    read_pause_seconds: float = attrs.field(
+        default=0.02, validator=values.PAUSE_SECONDS, metadata={FORMER_KEY: "read_rest_seconds"}
     )
-    """Certificates, in PEM, that are trusted besides the system's; `~` is expanded."""
+    """The pause between two reads: the kernel gathers frames, and the CPU is idle. While candles
+    only form, as many pauses are taken in one as fit into 0.08 s."""
+    ca_file: Path | None = attrs.field(
+        default=None, converter=_as_path, validator=values.OPTIONAL_PATH
+    )
+    """A file of certificates, in PEM, to trust besides the system's; `~` is expanded."""
     proxy: str | None = attrs.field(default=None, repr=False, validator=values.PROXY)
-    """The URL of a proxy, or "direct" for none; None: as the environment says."""
+    """The URL of a proxy, or "direct" for none; None: as environment variables say."""
 
     if not TYPE_CHECKING:
 
         def __init__(self, *, read_rest_seconds: float | None = None, **fields: object) -> None:
-            # Programs may still pass the name that `read_pause_seconds` had until version 0.1.
+            # Until version 0.1, `read_pause_seconds` had this name.
             if read_rest_seconds is not None:
                 fields["read_pause_seconds"] = read_rest_seconds
             self.__attrs_init__(**fields)
@@ -140,9 +144,7 @@ _DEFAULT_ENDPOINTS = {
     for market in MARKETS.values()
 }
 _SECTIONS = ("connection", "universe", "completeness", "rest", "history")
-_FORMER_KEYS = {"connection": {"read_rest_seconds": "read_pause_seconds"}}
-"""The names that keys of a section had in earlier versions, with the names that they have now."""
-_OF_ALL_MARKETS = Kind(
+_OF_ALL_MARKETS = Setting(
     f"one EndpointConfig for each of {' '.join(MARKETS)}",
     lambda value: (
         isinstance(value, Mapping)
@@ -150,7 +152,7 @@ _OF_ALL_MARKETS = Kind(
         and all(isinstance(one, EndpointConfig) for one in value.values())
     ),
 )
-_WITH_CANDLES = Kind(
+_WITH_CANDLES = Setting(
     "a tuple with intervals that the markets have",
     lambda several: all(one.time_interval in MARKETS[one.trade_type].intervals for one in several),
 )
@@ -162,31 +164,35 @@ class Config:
 
     streams: tuple[Series, ...] = attrs.field(
         validator=[
-            many(Series, 'series, as (kline_trio.Series("spot", "BTCUSDT", "1m"),),'),
+            tuple_of(Series, 'series, as (kline_trio.Series("spot", "BTCUSDT", "1m"),),'),
             _WITH_CANDLES,
         ]
     )
-    """Those of lists that only name symbols: none twice; markets in their usual order, the rest as
-    it was written. There is at least one, or a pattern."""
+    """The series of lists that only name symbols, each once. Markets come in their usual order, and
+    the series of a market as written. There is at least one series or pattern."""
     patterns: tuple[Selection, ...] = attrs.field(
-        default=(), validator=[many(Selection, "Selection"), _WITH_CANDLES]
+        default=(), validator=[tuple_of(Selection, "Selection"), _WITH_CANDLES]
     )
-    """Of each list that holds more than names, all that it holds; in the same order."""
-    store: StoreConfig = attrs.field(default=StoreConfig(), validator=a(StoreConfig))
+    """The lists with patterns or properties, as a whole; in the same order."""
+    store: StoreConfig = attrs.field(default=StoreConfig(), validator=instance_of(StoreConfig))
     endpoints: Mapping[str, EndpointConfig] = attrs.field(
         factory=_DEFAULT_ENDPOINTS.copy, validator=_OF_ALL_MARKETS
     )
     """By trade type; all three."""
     connection: ConnectionConfig = attrs.field(
-        default=ConnectionConfig(), validator=a(ConnectionConfig)
+        default=ConnectionConfig(), validator=instance_of(ConnectionConfig)
     )
-    universe: UniverseConfig = attrs.field(default=UniverseConfig(), validator=a(UniverseConfig))
+    universe: UniverseConfig = attrs.field(
+        default=UniverseConfig(), validator=instance_of(UniverseConfig)
+    )
     completeness: CompletenessConfig = attrs.field(
-        default=CompletenessConfig(), validator=a(CompletenessConfig)
+        default=CompletenessConfig(), validator=instance_of(CompletenessConfig)
     )
-    rest: RestConfig = attrs.field(default=RestConfig(), validator=a(RestConfig))
-    history: HistoryConfig = attrs.field(default=HistoryConfig(), validator=a(HistoryConfig))
-    archive: str = attrs.field(default=_ARCHIVE, converter=_meant_urls, validator=values.HOST)
+    rest: RestConfig = attrs.field(default=RestConfig(), validator=instance_of(RestConfig))
+    history: HistoryConfig = attrs.field(
+        default=HistoryConfig(), validator=instance_of(HistoryConfig)
+    )
+    archive: str = attrs.field(default=_ARCHIVE, converter=_without_slashes, validator=values.HOST)
     """Scheme and host of the published archives."""
 
     def __attrs_post_init__(self) -> None:
@@ -195,7 +201,7 @@ class Config:
 
     @classmethod
     def from_toml(cls, path: Path | str) -> "Config":
-        """Return the configuration in a file.
+        """Read the configuration from a file.
 
         Raises:
           ConfigError: the file cannot be read, or values in it cannot be used; all are named.
@@ -206,12 +212,12 @@ class Config:
 
     @classmethod
     def from_text(cls, text: str, *, name: str, folder: Path) -> "Config":
-        """Return the configuration in a text of TOML.
+        """Read the configuration from a text of TOML.
 
         Args:
           text: the TOML.
-          name: what to call the text in problems.
-          folder: what the paths in the text are relative to.
+          name: stands before each problem.
+          folder: paths in the text are relative to it.
 
         Raises:
           ConfigError: as `from_toml`.
@@ -220,27 +226,19 @@ class Config:
         root = document.table((), document.root, ("streams", "store", "endpoints", *_SECTIONS))
         streams, patterns = read_streams(document, root.get("streams", {}))
         anchored = StoreConfig(path=folder / StoreConfig().path)
-        store = document.section(("store",), root, anchored, {})
         hosts = document.table(("endpoints",), root.get("endpoints", {}), (*MARKETS, "archive"))
-        archive = document.value(
-            ("endpoints", "archive"), values.HOST, hosts.get("archive", _ARCHIVE), _ARCHIVE
-        )
-        endpoints = {
-            trade_type: document.section(("endpoints", trade_type), hosts, default, {})
-            for trade_type, default in _DEFAULT_ENDPOINTS.items()
-        }
+        archive = hosts.get("archive", _ARCHIVE)
         sections: dict[str, Any] = {
-            name: document.section(
-                (name,), root, attrs.fields_dict(cls)[name].default, _FORMER_KEYS.get(name, {})
-            )
+            name: document.section((name,), root, attrs.fields_dict(cls)[name].default)
             for name in _SECTIONS
         }
-        document.raise_problems(name)
-        return cls(
-            streams=streams,
-            patterns=patterns,
-            store=store,
-            endpoints=endpoints,
-            archive=archive,
-            **sections,
+        sections["store"] = document.section(("store",), root, anchored)
+        sections["archive"] = document.value(
+            ("endpoints", "archive"), values.HOST, archive, _ARCHIVE
         )
+        sections["endpoints"] = {
+            trade_type: document.section(("endpoints", trade_type), hosts, default)
+            for trade_type, default in _DEFAULT_ENDPOINTS.items()
+        }
+        document.raise_problems(name)
+        return cls(streams=streams, patterns=patterns, **sections)

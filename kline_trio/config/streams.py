@@ -1,4 +1,4 @@
-"""The streams of recorder.toml: names, patterns and tables, to series and selections."""
+"""The streams of recorder.toml: turn names, patterns and tables into series and selections."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,29 +13,28 @@ from kline_trio.selection import PROPERTIES, Rule, Selection
 
 __all__ = ["read_streams"]
 
-_SPOT_HAS = ("quote", "base")
+_SPOT_PROPERTIES = ("quote", "base")
 
 
 def read_streams(
     document: Document, value: object
 ) -> tuple[tuple[Series, ...], tuple[Selection, ...]]:
-    """Return what to record; what cannot be recorded becomes a problem of the document.
+    """Return what to record. Wrong values become problems of the document.
 
     Returns:
-      the series of lists that only name symbols, none twice, with markets in their usual order;
-      and a selection for each list that holds more than names, with all that it holds.
+      the series of lists that only name symbols, each once, with markets in their usual order; and
+      a selection for each list with patterns or properties, as a whole.
     """
-    markets = document.table(("streams",), value, tuple(MARKETS))
     series: dict[Series, None] = {}
     patterns: list[Selection] = []
-    for trade_type in MARKETS:
-        where = ("streams", trade_type)
-        intervals = markets.get(trade_type, {})
+    for trade_type, intervals in document.table(("streams",), value, tuple(MARKETS)).items():
         if not isinstance(intervals, dict):
-            document.add_problem(where, 'lists of symbols are wanted, as 1m = ["BTCUSDT"]')
+            problem = 'lists of symbols are wanted, as 1m = ["BTCUSDT"]'
+            document.add_problem(("streams", trade_type), problem)
             continue
         for name, symbols in intervals.items():
-            selection = _List((*where, name), trade_type, document).read(symbols)
+            where = ("streams", trade_type, name)
+            selection = _StreamList(where, trade_type, document).read(symbols)
             if selection is None:
                 continue
             if not all(rule.is_name for rule in selection.rules):
@@ -44,7 +43,7 @@ def read_streams(
             for rule in selection.rules:
                 one = Series(trade_type, rule.pattern, selection.time_interval)
                 if one in series:
-                    document.add_problem((*where, name), f"{one.symbol!r} is there twice")
+                    document.add_problem(where, f"{one.symbol!r} is there twice")
                 series[one] = None
     if not series and not patterns and not document.problems:
         document.add_problem(("streams",), "nothing to record: name at least one symbol")
@@ -52,7 +51,7 @@ def read_streams(
 
 
 @attrs.frozen
-class _List:
+class _StreamList:
     """The list, or the table, of one market and interval."""
 
     where: Where
@@ -60,36 +59,34 @@ class _List:
     document: Document
 
     def read(self, symbols: object) -> Selection | None:
-        """Return the selection; None if the interval is wrong, or nothing can be used."""
+        """Return the selection; None if the interval is wrong, or no rule is right."""
         try:
             interval = Interval.from_text(self.where[-1])
+            if interval.name not in MARKETS[self.trade_type].intervals:
+                raise ValueError(f"{self.trade_type} has no candles of {self.where[-1]}")
+            if not isinstance(symbols, dict | list):
+                raise ValueError('a list of symbols is wanted, as ["BTCUSDT"]')
         except ValueError as error:
             self._problem(error)
             return None
-        if interval.name not in MARKETS[self.trade_type].intervals:
-            self._problem(f"{self.trade_type} has no candles of {self.where[-1]}")
-            return None
         if isinstance(symbols, dict):
             rules = [self._table_rule(symbols, "")]
-        elif isinstance(symbols, list):
-            if not symbols:
-                self._problem("an empty list: name a symbol, or take the line out")
-            rules = [self._rule(one) for one in symbols]
         else:
-            self._problem('a list of symbols is wanted, as ["BTCUSDT"]')
-            return None
-        good = [rule for rule in rules if rule is not None]
-        if len(good) == len(rules):
-            # What cannot be read may be just what the others stand for.
-            self._check_order(good)
-        return Selection(self.trade_type, interval.name, tuple(good)) if good else None
+            rules = [self._rule(one) for one in symbols]
+        if not symbols and isinstance(symbols, list):
+            self._problem("an empty list: name a symbol, or take the line out")
+        right = [rule for rule in rules if rule is not None]
+        if len(right) == len(rules):
+            # A wrong rule may be the one that the others need.
+            self._check_order(right)
+        return Selection(self.trade_type, interval.name, tuple(right)) if right else None
 
     def _problem(self, problem: object, *key: str) -> None:
         self.document.add_problem((*self.where, *key), problem)
 
     def _rule(self, value: object) -> Rule | None:
         if isinstance(value, dict):
-            return self._table_rule(value, f"{_shown(value)}: ")
+            return self._table_rule(value, f"{{ {', '.join(value)} }}: ")
         try:
             text = upper_ascii(read_text(value))
             return Rule(pattern=text.removeprefix("!"), is_exclusion=text.startswith("!"))
@@ -98,18 +95,18 @@ class _List:
             return None
 
     def _table_rule(self, table: Mapping[str, object], prefix: str) -> Rule | None:
-        """Return the rule of a table; the prefix shows which one, if it is one of a list."""
+        """Return the rule of a table; if it is one of a list, the prefix shows which."""
         before = len(self.document.problems)
         if not table:
             self._problem("an empty table: say what is wanted, as { quote = ... }")
         found: dict[str, tuple[str, ...]] = {}
         for key, value in table.items():
-            # A place inside a list has no line of its own.
+            # A table inside a list has no line of its own.
             place = () if prefix else (key,)
             name = f"{prefix}{key}: " if prefix else ""
             if key not in PROPERTIES:
                 self._problem(f"{name}unknown key; {hint(key, tuple(PROPERTIES))}", *place)
-            elif self.trade_type == "spot" and key not in _SPOT_HAS:
+            elif self.trade_type == "spot" and key not in _SPOT_PROPERTIES:
                 self._problem(f"{name}spot has none: that is of futures", *place)
             else:
                 try:
@@ -121,20 +118,20 @@ class _List:
         return Rule(**found)  # type: ignore[arg-type]
 
     def _check_order(self, rules: list[Rule]) -> None:
-        """Name rules without an effect where they stand: their author meant something else."""
+        """Add a problem for each rule that has no effect where it stands."""
         if rules and all(rule.is_exclusion for rule in rules):
             self._problem('only exclusions: begin with what they are taken out of, as "*"')
             return
         if all(rule.is_name for rule in rules):
-            return  # such a list is held against the others too, by the caller
+            return  # `read_streams` finds names that are there twice
         if rules[0].is_exclusion:
-            self._problem(f"{_said(rules[0])} stands before all that it could be taken out of")
+            self._problem(f"{_quoted(rules[0])} stands before all that it could be taken out of")
         since_exclusion: set[Rule] = set()
         for rule in rules:
             if rule.is_exclusion:
                 since_exclusion.clear()
             elif rule in since_exclusion:
-                self._problem(f"{_said(rule)} is there twice")
+                self._problem(f"{_quoted(rule)} is there twice")
             since_exclusion.add(rule)
 
 
@@ -149,9 +146,5 @@ def _texts(value: object) -> Iterator[str]:
         yield text
 
 
-def _said(rule: Rule) -> str:
+def _quoted(rule: Rule) -> str:
     return repr(str(rule)) if rule.is_name or rule.is_exclusion else str(rule)
-
-
-def _shown(table: Mapping[str, object]) -> str:
-    return f"{{ {', '.join(table)} }}"

@@ -1,4 +1,4 @@
-"""A document of TOML, read key by key: its problems are collected, each with its line."""
+"""A TOML document that is read key by key. Its problems are collected, each with its line."""
 
 import os
 import stat
@@ -11,31 +11,34 @@ from typing import Any, TypeVar
 import attrs
 import tomli
 
-from kline_trio.config.values import Kind
+from kline_trio.config.values import Setting
 from kline_trio.errors import ConfigError
 
-__all__ = ["Document", "Where", "hint", "text_of_file"]
+__all__ = ["FORMER_KEY", "Document", "Where", "hint", "open_nonblocking", "text_of_file"]
 
 Where = tuple[str, ...]
 """The keys that lead to a place in the document."""
 
+FORMER_KEY = "former key"
+"""In the metadata of a field: its key in recorder.toml in earlier versions."""
+
 _MAX_FILE_BYTES = 16 * 2**20
-"""The symbols of all markets, each in all 16 intervals, take a tenth of it."""
+"""All symbols of all markets, in all 16 intervals, need a tenth of this."""
 _BYTE_ORDER_MARK = "\ufeff"
-"""Editors on Windows put it before UTF-8 text; TOML does not allow it."""
+"""Editors on Windows write it before UTF-8 text; TOML does not allow it."""
 
 _Value = TypeVar("_Value")
 
 
 def text_of_file(path: Path) -> str:
-    """Return the text of a file. A pipe or a device could keep the reader waiting for ever.
+    """Return the text of a file. Refuse a pipe or a device, which could block for ever.
 
     Raises:
-      ConfigError: it cannot be read, is no file, is too long, or is not UTF-8.
+      ConfigError: the file cannot be read, is too long, or is not UTF-8.
     """
     try:
         # Not Path.open, which takes no opener.
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=open_nonblocking) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(
                     [f"{path}: cannot be read: it is no file, but a pipe or a device"]
@@ -50,8 +53,9 @@ def text_of_file(path: Path) -> str:
         raise ConfigError([f"{path}: not UTF-8 text (byte {error.start})"]) from None
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+def open_nonblocking(path: str, flags: int) -> int:
+    """Open a file, as an opener of `open`; a pipe without another end does not block it."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 @attrs.frozen
@@ -60,7 +64,7 @@ class Document:
 
     text: str
     folder: Path
-    """What its paths are relative to."""
+    """Paths in the text are relative to it."""
     root: dict[str, Any]
     problems: list[tuple[Where, str]] = attrs.field(init=False, factory=list)
 
@@ -69,22 +73,22 @@ class Document:
         """Parse a text.
 
         Raises:
-          ConfigError: it is no TOML; the name stands before the reason.
+          ConfigError: the text is not TOML; the name stands before the reason.
         """
         try:
             text = text.removeprefix(_BYTE_ORDER_MARK)
             return cls(text, folder, tomli.loads(text))
-        except ValueError as error:  # also of a number of thousands of digits
+        except ValueError as error:  # also from a number of thousands of digits
             raise ConfigError([f"{name}: {error}"]) from None
         except RecursionError:
             raise ConfigError([f"{name}: nested too deeply"]) from None
 
     def add_problem(self, where: Where, problem: object) -> None:
-        """Add a problem of a place in the document."""
+        """Add a problem at a place in the document."""
         self.problems.append((where, str(problem)))
 
     def table(self, where: Where, value: object, known: tuple[str, ...]) -> dict[str, Any]:
-        """Return the known keys of a table, in their usual order; any other one is a problem."""
+        """Return the known keys of a table, in the order of `known`. Any other is a problem."""
         if not isinstance(value, dict):
             self.add_problem(where, f"a table is wanted, not {value!r}")
             return {}
@@ -93,61 +97,56 @@ class Document:
                 self.add_problem((*where, key), f"unknown key; {hint(key, known)}")
         return {key: value[key] for key in known if key in value}
 
-    def section(
-        self,
-        where: Where,
-        parent: Mapping[str, Any],
-        default: _Value,
-        former: Mapping[str, str],
-    ) -> _Value:
-        """Return a default with the values that a table has in its place.
+    def section(self, where: Where, parent: Mapping[str, Any], default: _Value) -> _Value:
+        """Return a default, changed by the values of a table.
 
         Args:
-          where: the table; its last key is one of the parent's.
+          where: the table; the last key is one of the parent's.
           parent: the table around it.
-          default: each of its fields is read by the `Kind` that is its validator.
-          former: the names that keys had in earlier versions, with the names that they have now.
+          default: an attrs object; each field has a `Setting` as its validator.
         """
         anything: Any = default  # mypy knows no bound for all attrs classes
-        kinds: dict[str, Any] = {one.name: one.validator for one in attrs.fields(type(anything))}
+        settings: dict[str, Any] = {}
         table, written = parent.get(where[-1], {}), {}
-        for old, new in former.items():
+        for field in attrs.fields(type(anything)):
+            settings[field.name] = field.validator
+            old = field.metadata.get(FORMER_KEY)
             if isinstance(table, dict) and old in table:
-                if new in table:
-                    self.add_problem((*where, old), f"the former name of {new}, which is there too")
-                table = {new: table[old], **{key: table[key] for key in table if key != old}}
-                written[new] = old
+                if field.name in table:
+                    problem = f"the former name of {field.name}, which is there too"
+                    self.add_problem((*where, old), problem)
+                table = {field.name: table[old], **{key: table[key] for key in table if key != old}}
+                written[field.name] = old
         changes = {}
-        for key, value in self.table(where, table, tuple(kinds)).items():
+        for key, value in self.table(where, table, tuple(settings)).items():
             place = (*where, written.get(key, key))
-            changes[key] = self.value(place, kinds[key], value, getattr(default, key))
+            changes[key] = self.value(place, settings[key], value, getattr(default, key))
         section: _Value = attrs.evolve(anything, **changes)
         return section
 
-    def value(self, where: Where, kind: Kind, value: object, default: _Value) -> _Value:
-        """Return what a value means; the default if it means nothing, which is a problem."""
+    def value(self, where: Where, setting: Setting, value: object, default: _Value) -> _Value:
+        """Return the field's value for a value of TOML. If that is wrong, add a problem."""
         try:
-            meant: _Value = kind.read(value)
+            found: _Value = setting.from_toml(value)
         except ValueError as error:
             self.add_problem(where, error)
             return default
-        return self.folder / meant if isinstance(meant, Path) else meant
+        return self.folder / found if isinstance(found, Path) else found
 
     def raise_problems(self, name: str) -> None:
-        """Raise ConfigError if there are problems; the name stands before each of them."""
-        if self.problems:
-            raise ConfigError(
-                [
-                    f"{name}: {'.'.join(where)}: {problem}{self._line_note(where)}"
-                    for where, problem in self.problems
-                ]
-            )
+        """Raise ConfigError if there are problems. The name stands before each."""
+        lines = [
+            f"{name}: {'.'.join(where)}: {problem}{self._line_note(where)}"
+            for where, problem in self.problems
+        ]
+        if lines:
+            raise ConfigError(lines)
 
     def _line_note(self, where: Where) -> str:
         """Return the line of a key: the first line up to which the document has the key.
 
-        tomli keeps no positions, and no well-kept library does, so the text is read again up to
-        some lines: only when there is a problem to show.
+        No maintained library keeps positions, so this parses the first lines again, but only if
+        there is a problem to show.
         """
         lines = self.text.splitlines(keepends=True)
 
@@ -166,11 +165,11 @@ def _longest_document(lines: list[str]) -> dict[str, Any]:
         try:
             return tomli.loads("".join(lines[:count]))
         except tomli.TOMLDecodeError:
-            continue  # it ends in the middle of a value of several lines
+            continue  # the last line is inside a value of several lines
     return {}
 
 
 def hint(key: str, known: tuple[str, ...]) -> str:
-    """Return what a user who wrote an unknown key may have meant."""
+    """Return a hint for a user who wrote an unknown key."""
     near = get_close_matches(key, known, n=1)
     return f'did you mean "{near[0]}"?' if near else f"one of {' '.join(known)}"

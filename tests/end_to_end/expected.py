@@ -11,6 +11,10 @@ import pytest
 from tests.stand_in_candles import Row, end_ms, replayed
 
 __all__ = [
+    "COIN",
+    "ETH",
+    "SPOT",
+    "USDT",
     "Key",
     "Truth",
     "archive_truth",
@@ -24,6 +28,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Key = tuple[str, str, str]
 """Trade type, symbol, interval."""
+
+SPOT: Key = ("spot", "BTCUSDT", "1m")
+ETH: Key = ("spot", "ETHUSDT", "1m")
+USDT: Key = ("usdt_futures", "ETHUSDT", "1m")
+COIN: Key = ("coin_futures", "BTCUSD_PERP", "3m")
 
 Truth = Mapping[Key, Sequence[Row]]
 """The closes of each series in the order in which they were sent."""

@@ -3,11 +3,9 @@
 import signal
 from collections.abc import Callable
 
-from tests.end_to_end.expected import Key
+from tests.end_to_end.expected import ETH, SPOT, Key
 from tests.end_to_end.harness import Recorder, StandIn
 
-BTC: Key = ("spot", "BTCUSDT", "1m")
-ETH: Key = ("spot", "ETHUSDT", "1m")
 COIN: Key = ("coin_futures", "BTCUSD_PERP", "1m")
 
 
@@ -15,12 +13,12 @@ def test_sighup_adds_and_removes_streams_and_an_invalid_file_changes_nothing(
     stand_in: Callable[..., StandIn], recorder: Callable[..., Recorder]
 ) -> None:
     exchange = stand_in()
-    ours = recorder(exchange, BTC)
+    ours = recorder(exchange, SPOT)
     path = ours.folder / "recorder.toml"
     with ours.running() as program:
         program.wait_for("Recorded spot BTCUSDT-1m")
 
-        ours.streams = [BTC, ETH, COIN]
+        ours.streams = [SPOT, ETH, COIN]
         ours.configure(exchange)
         program.process.send_signal(signal.SIGHUP)
         program.wait_for("configuration read anew: 2 series added, 0 removed")
@@ -44,7 +42,7 @@ def test_sighup_adds_and_removes_streams_and_an_invalid_file_changes_nothing(
         assert program.count("Recorded spot BTCUSDT-1m") == before
         assert program.count("spot: receiving") == 1, "the connection lives on"
         assert program.end(signal.SIGINT) == 0
-    for key in (BTC, ETH, COIN):
+    for key in (SPOT, ETH, COIN):
         frame = ours.readable(key)
         assert frame is not None
         assert len(frame) > 0
@@ -54,7 +52,7 @@ def test_another_way_to_the_exchange_is_gone_over_to_while_it_records(
     stand_in: Callable[..., StandIn], recorder: Callable[..., Recorder]
 ) -> None:
     exchange = stand_in()
-    ours = recorder(exchange, BTC)
+    ours = recorder(exchange, SPOT)
     with ours.running() as program:
         program.wait_for("Recorded spot BTCUSDT-1m")
         ours.configure(exchange, connection="redundancy = 2")
@@ -64,7 +62,7 @@ def test_another_way_to_the_exchange_is_gone_over_to_while_it_records(
         seen = program.count("Recorded")
         program.wait_for("Recorded", times=seen + 10)
         assert program.end(signal.SIGINT) == 0
-    frame = ours.readable(BTC)
+    frame = ours.readable(SPOT)
     assert frame is not None
     gaps = frame.index.to_series().diff().dropna().unique()
     assert len(gaps) == 1, "no minute is missing"

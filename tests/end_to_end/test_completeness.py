@@ -12,13 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 import kline_trio
-from tests.end_to_end.expected import Key, archive_truth, expected_frame, real_data
+from tests.end_to_end.expected import ETH, SPOT, archive_truth, expected_frame, real_data
 from tests.end_to_end.harness import ROOT, Recorder, StandIn, wait_until
 
-MINUTE_MS = 60_000
 DAY = ["klines/spot/BTCUSDT-1m-2023-03-24.zip", "klines/spot/ETHUSDT-1m-2023-03-24.zip"]
-BTC: Key = ("spot", "BTCUSDT", "1m")
-ETH: Key = ("spot", "ETHUSDT", "1m")
 
 
 def test_a_real_day_ends_equal_to_the_archive_whatever_the_exchange_does(
@@ -31,7 +28,7 @@ def test_a_real_day_ends_equal_to_the_archive_whatever_the_exchange_does(
     paths = real_data(DAY)
     truth = archive_truth(paths)
     exchange = stand_in("--speed", "2400", "--replay", *paths)
-    ours = recorder(exchange, BTC, ETH)
+    ours = recorder(exchange, SPOT, ETH)
     more = "stall_seconds = 1\n[completeness]\nattempts = 3\nattempt_seconds = 0.3\n"
     ours.configure(exchange, more)
     with ours.running() as program:
@@ -55,14 +52,14 @@ def test_a_real_day_ends_equal_to_the_archive_whatever_the_exchange_does(
         exchange.wait_for_end(120)
 
         def complete() -> bool:
-            frames = [ours.readable(key) for key in (BTC, ETH)]
+            frames = [ours.readable(key) for key in (SPOT, ETH)]
             return all(frame is not None and len(frame) >= 1_360 for frame in frames) and bool(
                 len(closed(ours.store))
             )
 
         wait_until(complete, "all of the day should be there")
         assert program.end(signal.SIGINT) == 0
-    for key in (BTC, ETH):
+    for key in (SPOT, ETH):
         frame = kline_trio.read(ours.store, *key, start="2023-03-24", end="2023-03-25")
         known = expected_frame(key[2], truth[key])
         assert frame.equals(known.loc[frame.index])
@@ -98,7 +95,7 @@ def test_backfill_and_a_comparison_by_the_commands_that_users_type(
     stand_in: Callable[..., StandIn], recorder: Callable[..., Recorder]
 ) -> None:
     exchange = stand_in("--start", "2023-03-24T10:00:00Z", "--speed", "60")
-    ours = recorder(exchange, BTC)
+    ours = recorder(exchange, SPOT)
     with ours.running() as program:
         program.wait_for("Recorded spot BTCUSDT-1m", times=3)
         assert program.end(signal.SIGINT) == 0

@@ -7,12 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from tests.end_to_end.expected import Key, expected_frame, stored_frame
+from tests.end_to_end.expected import ETH, SPOT, USDT, Key, expected_frame, stored_frame
 from tests.end_to_end.harness import Program, Recorder, StandIn
-
-SPOT: Key = ("spot", "BTCUSDT", "1m")
-QUIET: Key = ("spot", "ETHUSDT", "1m")
-USDT: Key = ("usdt_futures", "ETHUSDT", "1m")
 
 
 def record_two_more(program: Program, *keys: Key) -> None:
@@ -159,7 +155,7 @@ def test_a_stream_that_was_acknowledged_and_stays_silent_is_named_once(
 ) -> None:
     exchange = stand_in()
     exchange.do("silence", stream="ethusdt@kline_1m", seconds=1e6)
-    ours = recorder(exchange, SPOT, QUIET)
+    ours = recorder(exchange, SPOT, ETH)
     ours.configure(exchange, "stall_seconds = 2")
     with ours.running() as program:
         line = program.wait_for("spot: acknowledged, but silent for 2 s")
@@ -169,7 +165,7 @@ def test_a_stream_that_was_acknowledged_and_stays_silent_is_named_once(
     assert program.count("but silent") == 1
     assert program.count("trying again") == 0
     # What the stream does not tell comes over REST.
-    assert_only_truth_is_stored(exchange, ours, SPOT, QUIET)
+    assert_only_truth_is_stored(exchange, ours, SPOT, ETH)
 
 
 @pytest.mark.parametrize("mode", ["garbage", "500", "429"])

@@ -10,13 +10,10 @@ from kline_trio.candle import Series
 from kline_trio.storage.check import check
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
 from kline_trio.storage.journal.reader import journal_view
-from tests.end_to_end.expected import Key, expected_frame, stored_frame
+from tests.end_to_end.expected import COIN, SPOT, USDT, Key, expected_frame, stored_frame
 from tests.end_to_end.harness import Recorder, StandIn, wait_until
 from tests.end_to_end.test_faults import record_two_more
 
-SPOT: Key = ("spot", "BTCUSDT", "1m")
-USDT: Key = ("usdt_futures", "ETHUSDT", "1m")
-COIN: Key = ("coin_futures", "BTCUSD_PERP", "3m")
 YEAR = 365 * 86_400
 
 

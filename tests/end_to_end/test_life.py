@@ -14,10 +14,9 @@ import pandas as pd
 import pytest
 
 import kline_trio
-from tests.end_to_end.expected import Key, expected_frame, stored_frame
+from tests.end_to_end.expected import SPOT, expected_frame, stored_frame
 from tests.end_to_end.harness import ROOT, Program, Recorder, StandIn, wait_until
 
-SPOT: Key = ("spot", "BTCUSDT", "1m")
 STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
 NOBODY = '[endpoints.spot]\nwebsocket = "ws://127.0.0.1:9/stream"\nrest = "http://127.0.0.1:9"\n'
 

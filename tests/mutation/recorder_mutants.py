@@ -17,10 +17,10 @@ RECORDER = (
     ),
     Mutant(
         "tail rounds prices",
-        "commands/tail.py",
+        "commands/record.py",
         'return f"{Decimal(repr(number)):f}".removesuffix(".0")',
         'return f"{number:g}"',
-        "commands/test_tail.py::test_it_prints_the_digits_that_the_exchange_sent",
+        "commands/test_record.py::test_it_prints_the_digits_that_the_exchange_sent",
     ),
     Mutant(
         "what follows is said at once too",
@@ -154,7 +154,7 @@ RECORDER = (
         "symbols.py",
         "if any(one.is_trading for one in listed.values()):",
         "if True:",
-        "commands/test_backfill.py::test_a_list_in_which_nothing_trades_is_asked_for_again",
+        "commands/test_record.py::test_a_list_in_which_nothing_trades_is_asked_for_again",
     ),
     Mutant(
         "the last series is removed without a word",

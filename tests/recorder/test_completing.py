@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from kline_trio.candle import Candle, Series, Source
-from kline_trio.commands.backfill import fill
+from kline_trio.commands.record import fill
 from kline_trio.config import CompletenessConfig, Config, HistoryConfig, StoreConfig
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.interval import Span

@@ -28,7 +28,6 @@ from tests.faulty_exchange import Fault, FaultyExchange
 DATA = Path(__file__).parents[2] / "../shared/data"
 START_MS = 1_700_000_000_000
 """2023-11-14 22:13:20 UTC: twenty seconds into a minute."""
-MINUTE_MS = 60_000
 
 
 def real(pattern: str) -> list[Path]:
@@ -184,7 +183,6 @@ async def connected(
 
 __all__ = [
     "DATA",
-    "MINUTE_MS",
     "START_MS",
     "AcceptConnection",
     "Client",

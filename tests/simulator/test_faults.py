@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from kline_trio.simulator import Replay, Response
 from kline_trio.simulator.faults import Incident, IncidentLog, Spans
+from tests.builders import MINUTE_MS
 from tests.faulty_exchange import (
     Drop,
     Fault,
@@ -30,7 +31,6 @@ from tests.faulty_exchange import (
 )
 
 from .support import (
-    MINUTE_MS,
     START_MS,
     Client,
     Peer,

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from kline_trio.simulator import Replay, Response
 from kline_trio.simulator.session import Session
+from tests.builders import MINUTE_MS
 from tests.faulty_exchange import FaultyExchange, Lag, Shutdown
 
-from .support import MINUTE_MS, START_MS, Peer, closes, parsed, plain_exchange, request
+from .support import START_MS, Peer, closes, parsed, plain_exchange, request
 
 STREAMS = ("btcusdt@kline_1m", "ethusdt@kline_1m")
 TARGET = f"/stream?streams={'/'.join(STREAMS)}"

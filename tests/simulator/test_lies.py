@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kline_trio.simulator import Request
+from tests.builders import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.faulty_exchange import (
     Fault,
     FaultyExchange,
@@ -16,10 +17,10 @@ from tests.faulty_exchange import (
     WrongTime,
 )
 
-from .support import MINUTE_MS, START_MS, Peer, parsed, plain_exchange
+from .support import START_MS, Peer, parsed, plain_exchange
 
 TARGET = "/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
-YEAR_MS = 365 * 86_400_000
+YEAR_MS = 365 * DAY_MS
 SPAN: Any = {
     "trade_type": "spot",
     "from_ms": START_MS + MINUTE_MS,
@@ -38,7 +39,7 @@ def told(exchange: FaultyExchange) -> list[str]:
     return [one.fault for one in exchange.incidents]
 
 
-@pytest.mark.parametrize("ahead_ms", [3_600_000, 10 * YEAR_MS, -86_400_000])
+@pytest.mark.parametrize("ahead_ms", [HOUR_MS, 10 * YEAR_MS, -DAY_MS])
 def test_the_time_endpoint_tells_another_time(ahead_ms: int) -> None:
     exchange = plain_exchange(WrongTime(ahead_ms=ahead_ms, **SPAN))
     for minute, off_ms in ((0.5, 0), (1.5, ahead_ms), (2.0, 0)):
@@ -48,7 +49,7 @@ def test_the_time_endpoint_tells_another_time(ahead_ms: int) -> None:
     assert told(exchange) == ["WrongTime"]
 
 
-@pytest.mark.parametrize("ahead_ms", [7, 10 * YEAR_MS, -86_400_000])
+@pytest.mark.parametrize("ahead_ms", [7, 10 * YEAR_MS, -DAY_MS])
 def test_rows_bear_other_times(ahead_ms: int) -> None:
     exchange = plain_exchange(WrongRows(ahead_ms=ahead_ms, **SPAN))
     what = "klines?symbol=BTCUSDT&interval=1m&limit=3"

@@ -8,9 +8,10 @@ import pytest
 from kline_trio.simulator.faults import IncidentLog
 from kline_trio.simulator.feed import MadeUpFeed
 from kline_trio.simulator.market import LONGEST_LATE_MS, Market, Series
+from tests.builders import HOUR_MS, MINUTE_MS
 from tests.faulty_exchange.script import FaultyScript
 
-from .support import MINUTE_MS, START_MS, Peer, closes, klines, parsed, plain_exchange
+from .support import START_MS, Peer, closes, klines, parsed, plain_exchange
 
 OPEN_MS = START_MS - 20_000
 SPOT = Series("btcusdt@kline_1m", "BTCUSDT", "1m")
@@ -115,7 +116,7 @@ def test_a_slow_connection_loses_forming_frames_and_no_close() -> None:
     """Who takes its events an hour late gets each close, and forming frames as they are now."""
     feed = MadeUpFeed(market())
     feed.subscribe(SPOT.stream, START_MS)
-    taken = feed.take(START_MS + 3_600_000, 10_000)
+    taken = feed.take(START_MS + HOUR_MS, 10_000)
     assert len([event for event in taken if event.closes_ms is not None]) in (59, 60)
     assert len([event for event in taken if event.closes_ms is None]) <= 1
 

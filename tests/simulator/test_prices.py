@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from kline_trio.simulator.calendar import DAY_MS, next_open_ms, open_ms
 from kline_trio.simulator.prices import Figures, Tape, continued_hash, hash_key, mix, started_hash
 from kline_trio.simulator.symbols import Listing, listing_of
+from tests.builders import HOUR_MS, MINUTE_MS
 
-from .support import MINUTE_MS, START_MS
+from .support import START_MS
 
 SYMBOLS = [
     ("spot", "BTCUSDT"),
@@ -82,7 +83,7 @@ def test_seconds_add_up(trade_type: str, symbol: str, minute: int, seed: int) ->
 
 
 @pytest.mark.parametrize(("trade_type", "symbol"), SYMBOLS)
-@given(st.integers(0, 3_600_000), st.integers(0, 3_600_000))
+@given(st.integers(0, HOUR_MS), st.integers(0, HOUR_MS))
 @settings(max_examples=50, deadline=None)
 def test_a_forming_candle_only_grows(trade_type: str, symbol: str, one: int, two: int) -> None:
     """While a candle forms, its range and sums never shrink, and it is lawful throughout."""
@@ -140,7 +141,7 @@ def test_memory_of_a_tape_is_bounded() -> None:
     opened = open_ms("1h", START_MS)
     for hour in range(200):
         for length in (1, 3, 15, 60, 240):
-            tape.figures(opened + hour * 3_600_000, opened + hour * 3_600_000 + length * MINUTE_MS)
+            tape.figures(opened + hour * HOUR_MS, opened + hour * HOUR_MS + length * MINUTE_MS)
     assert tape._block.cache_info().currsize <= 4
     assert len(tape._runs) <= 32
 

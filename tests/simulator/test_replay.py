@@ -12,10 +12,10 @@ import pytest
 from kline_trio.simulator import Replay
 from kline_trio.simulator.calendar import next_open_ms
 from kline_trio.simulator.session import Session
+from tests.builders import MINUTE_MS
 from tests.faulty_exchange import Drop
 
 from .support import (
-    MINUTE_MS,
     Peer,
     closes,
     klines,

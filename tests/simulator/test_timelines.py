@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kline_trio.simulator import Request, Response
 from kline_trio.simulator.symbols import listing_of
+from tests.builders import DAY_MS, MINUTE_MS
 from tests.faulty_exchange import (
     Delisting,
     Fault,
@@ -22,10 +23,9 @@ from tests.faulty_exchange import (
 )
 from tests.faulty_exchange.timeline import ScriptedTimeline
 
-from .support import MINUTE_MS, START_MS, Peer, closes, klines, parsed, plain_exchange, request
+from .support import START_MS, Peer, closes, klines, parsed, plain_exchange, request
 
 OPEN_MS = START_MS - 20_000
-DAY_MS = 86_400_000
 PREFIX = {"spot": "/api/v3", "usdt_futures": "/fapi/v1", "coin_futures": "/dapi/v1"}
 PATHS = {"spot": "/stream", "usdt_futures": "/market/stream", "coin_futures": "/stream"}
 NEW = {"spot": "NEWUSDT", "usdt_futures": "NEWUSDT", "coin_futures": "NEWUSD_PERP"}
