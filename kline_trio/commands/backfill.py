@@ -16,11 +16,10 @@ from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.recorder.auditor import Auditor
-from kline_trio.recorder.core import Core
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
-from kline_trio.recorder.heartbeat import Heartbeat
-from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
+from kline_trio.recorder.housekeeping import Heartbeat
+from kline_trio.recorder.resources import Pipeline, open_http, open_store, unwrap_lone_error
 from kline_trio.symbols import resolved
 
 __all__ = ["Backfilled", "backfill", "fill"]
@@ -102,28 +101,32 @@ async def fill(
     """
     environment = environment or Environment()
     async with open_store(config, environment, _FETCHES_ITSELF, stop_asked) as storage:
-        core = Core.of(config, storage)
-        with lone_error_plain():
+        pipeline = Pipeline.of(config, storage)
+        with unwrap_lone_error():
             async with open_http(config, environment) as http, trio.open_nursery() as outer:
-                filler = core.filler(config, environment, http)
+                filler = pipeline.gap_filler(config, environment, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
                 auditor = Auditor(
-                    storage, core.series, http.clocks, config.history.since_ms, is_recorder=False
+                    storage,
+                    pipeline.series,
+                    http.clocks,
+                    config.history.since_ms,
+                    is_recorder=False,
                 )
                 series, unlisted = await resolved(config.streams, config.patterns, http.markets)
                 no_list = "; ".join(map(": ".join, unlisted.items()))
                 if no_list and not series:
                     raise UnavailableError(no_list)
-                core.series.set_series(series, {})
-                outer.start_soon(core.merger.run)
+                pipeline.series.set_series(series, {})
+                outer.start_soon(pipeline.merger.run)
                 markets = {one.trade_type: http.markets[one.trade_type] for one in series}
                 work = _Work(auditor, filler, markets, config.history.since_ms, give_up_seconds)
                 await work.run(stop_asked)
                 absent = await filler.pending() if auditor.is_stock_taken else None
                 # What has closed meanwhile is named too: the next recorder asks for it.
                 await auditor.keep()
-                core.merger.finish(math.inf)
+                pipeline.merger.finish(math.inf)
             await Heartbeat(storage, http.clocks, environment.wall_clock).end()
         if no_list and absent == 0:
             raise UnavailableError(f"{no_list}; {filler.filled:,} candles filled in")

@@ -11,7 +11,7 @@ import trio
 from kline_trio.commands.running import Requests, exchange_of, run
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError
-from kline_trio.recorder.lifetimes import check_ways
+from kline_trio.recorder.resources import check_connection
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.storage.memory import use_system_memory
 
@@ -37,7 +37,7 @@ def record(config: Config, options: argparse.Namespace) -> None:
 async def _reload(path: Path, lead: Callable[[Config], Config], recorder: Recorder) -> None:
     try:
         config = await trio.to_thread.run_sync(Config.from_toml, path)
-        await trio.to_thread.run_sync(check_ways, config)
+        await trio.to_thread.run_sync(check_connection, config)
     except ConfigError as error:
         logger.error("the configuration stays as it was, for that in %s is no good:", path)
         for problem in error.problems:

@@ -14,7 +14,7 @@ from kline_trio.config import Config
 from kline_trio.errors import UnavailableError
 from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.environment import Environment
-from kline_trio.recorder.lifetimes import lone_error_plain, open_http
+from kline_trio.recorder.resources import open_http, unwrap_lone_error
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
 from kline_trio.symbols import resolved
 
@@ -66,7 +66,7 @@ async def open_tail(
     """
     environment = environment or Environment()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
-    with lone_error_plain():
+    with unwrap_lone_error():
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
             async with open_http(config, environment) as http:

@@ -48,7 +48,7 @@ class Environment:
     dials: Dials = attrs.field(factory=Dials)
     """All markets share what an address may dial; in the time of one Trio run."""
 
-    def dial_by(self, connection: ConnectionConfig) -> Dial:
+    def dial_for(self, connection: ConnectionConfig) -> Dial:
         """What opens the streams that a configuration asks for."""
         return self.dial or Dialler(ca_file=connection.ca_file, proxy=connection.proxy).dial
 

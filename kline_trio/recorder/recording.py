@@ -4,13 +4,15 @@ import logging
 from collections.abc import Iterable, Mapping
 
 import attrs
+import trio
 
 from kline_trio.candle import Series
 from kline_trio.config import Config
-from kline_trio.errors import ConfigError
+from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.markets import MARKETS
+from kline_trio.exchange.rest import RestMarket
 from kline_trio.listing import Listing
 from kline_trio.recorder.gathering import some
 from kline_trio.recorder.listener import Listener
@@ -18,11 +20,21 @@ from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.ledger import SeriesAccount
-from kline_trio.symbols import idle_patterns, unknown_symbols, wanted, was_meant
+from kline_trio.symbols import (
+    idle_patterns,
+    seconds_to_next_close,
+    unknown_symbols,
+    wanted,
+    was_meant,
+)
 
 __all__ = ["Recording"]
 
 logger = logging.getLogger(__name__)
+_start_logger = logging.getLogger("kline_trio.recorder.announcing")
+
+_ANNOUNCE_SECONDS = 3.0
+"""How long the start line waits for the exchange's clock."""
 
 _FIXED = ("store", "completeness", "rest", "history", "universe")
 """The tables that a running recorder cannot change."""
@@ -69,7 +81,7 @@ class Recording:
             one.trade_type == trade_type for one in self.config.patterns
         )
 
-    def go_on_with(self, accounts: Mapping[Series, SeriesAccount]) -> None:
+    def resume(self, accounts: Mapping[Series, SeriesAccount]) -> None:
         """Begin, with what is known of the series that were recorded before."""
         # A pattern does not mean what ended before the start and was not sealed then.
         self._series = tuple(
@@ -79,9 +91,9 @@ class Recording:
                 if known.retired_ms is None and self._was_meant(one)
             )
         )
-        self.settle()
+        self.refresh()
 
-    def settle(self, trade_type: str = "", listed_ms: Mapping[str, int] = _NOTHING) -> None:
+    def refresh(self, trade_type: str = "", listed_ms: Mapping[str, int] = _NOTHING) -> None:
         """Let everybody know what is recorded by now.
 
         Args:
@@ -134,7 +146,7 @@ class Recording:
           listed_ms: which symbols have begun to trade since the look before, and from when on.
         """
         had = frozenset(self._series)
-        self.settle(trade_type, listed_ms)
+        self.refresh(trade_type, listed_ms)
         self._tell_changes(had)
         if trade_type not in self._named:
             self._named.add(trade_type)
@@ -147,7 +159,7 @@ class Recording:
         if over:
             names = some([str(one) for one in over])
             logger.info("%s: no longer traded; the last candle is in the ledger", names)
-            self.settle()
+            self.refresh()
 
     def add(self, series: Iterable[Series]) -> None:
         """Record these too.
@@ -170,7 +182,7 @@ class Recording:
             raise ConfigError(problems)
         self._added |= new
         self._removed.difference_update(new)
-        self.settle()
+        self.refresh()
 
     def remove(self, series: Iterable[Series]) -> None:
         """Record these no more; what is stored of them stays."""
@@ -179,7 +191,7 @@ class Recording:
         for one in gone:
             self._added.pop(one, None)
         self._removed |= gone
-        self.settle()
+        self.refresh()
         if gone - had:
             names = some(sorted(map(str, gone - had)))
             logger.warning("%s: to be removed, but not recorded", names)
@@ -206,7 +218,7 @@ class Recording:
         if fixed := _unchangeable(before, config):
             logger.warning("what is new in %s counts from the next start on", ", ".join(fixed))
         had = frozenset(self._series)
-        self.settle()
+        self.refresh()
         for name, listener in self.listeners.items():
             urls = config.endpoints[name].websocket
             if (before.endpoints[name].websocket, before.connection) != (urls, config.connection):
@@ -218,6 +230,37 @@ class Recording:
             "configuration read anew: %s series added, %s removed",
             f"{len(have - had):,}",
             f"{len(had - have):,}",
+        )
+
+    async def announce(self, markets: Mapping[str, RestMarket]) -> None:
+        """Log what is recorded, where to, and when the first candle closes.
+
+        Wait up to three seconds for the time of each market that is used, and for the lists of
+        symbols that patterns need.
+
+        Args:
+          markets: by trade type, all of them.
+        """
+        used = [trade_type for trade_type in markets if self.uses(trade_type)]
+        closes = []
+        with trio.move_on_after(_ANNOUNCE_SECONDS):
+            for trade_type in used:
+                try:
+                    if markets[trade_type].clock.now_ms is None:
+                        await markets[trade_type].confirm_time()
+                except UnavailableError:
+                    continue  # `sync_clock` logs it
+                if any(one.trade_type == trade_type for one in self.config.patterns):
+                    await self.universe.until_seen(trade_type)
+                if series := self.series_on(trade_type):
+                    now_ms = markets[trade_type].estimated_ms or 0
+                    closes.append(seconds_to_next_close(series, now_ms))
+        _start_logger.info(
+            "%s series in %d markets -> %s%s",
+            f"{len(self.series):,}",
+            len(used),
+            self.config.store.path,
+            f"; first close in {min(closes):.0f} s" if closes else "",
         )
 
     def _tell_changes(self, had: frozenset[Series]) -> None:

@@ -12,23 +12,25 @@ from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.clock_sync import sync_clock
-from kline_trio.recorder.announcing import announce
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
-from kline_trio.recorder.core import Core
 from kline_trio.recorder.disk_space import watch_disk_space
-from kline_trio.recorder.environment import Environment, RecurringEvent, SerialExecutor, Storage
-from kline_trio.recorder.guard import guard
+from kline_trio.recorder.environment import Environment, RecurringEvent, Storage
+from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.healing import heal
-from kline_trio.recorder.heartbeat import Heartbeat
-from kline_trio.recorder.lifetimes import Http, lone_error_plain, open_http, open_store
+from kline_trio.recorder.housekeeping import Heartbeat, guard, trim_memory
 from kline_trio.recorder.listener import Listener
-from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.recording import Recording
+from kline_trio.recorder.resources import (
+    Http,
+    Pipeline,
+    open_http,
+    open_store,
+    unwrap_lone_error,
+)
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.universe import Universe
 from kline_trio.recorder.writer import Writer
-from kline_trio.storage.memory import trim_heap
 from kline_trio.storage.universe import UniverseFile
 from kline_trio.symbols import series_of
 
@@ -44,7 +46,6 @@ _NO_TRIO = (
     " an asyncio program does so in a thread (asyncio.to_thread(trio.run, main)) or a process"
     " of its own"
 )
-_GIVE_BACK_SECONDS = 60.0
 
 
 @attrs.frozen(eq=False)
@@ -53,7 +54,7 @@ class Recorder:
 
     _broadcast: Broadcast
     _recording: Recording
-    _seams: Environment
+    _environment: Environment
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -123,11 +124,11 @@ class Recorder:
         Raises:
           ConfigError: it is no configuration.
         """
-        _demand_config(config)
-        self._recording.reconfigure(config, self._seams.dial_by(config.connection))
+        _require_config(config)
+        self._recording.reconfigure(config, self._environment.dial_for(config.connection))
 
 
-def _demand_config(config: object) -> None:
+def _require_config(config: object) -> None:
     if not isinstance(config, Config):
         wanted = 'a kline_trio.Config is wanted, as Config.from_toml("recorder.toml") gives'
         raise ConfigError([f"{wanted}, not {config!r:.200}"])
@@ -147,126 +148,143 @@ async def open_recorder(
 
     Args:
       config: what to record, from where, to where.
-      environment: to the world.
-      stop_asked: returns when the body would end at once: a disk that has no room at the start is
-        not waited for any longer then.
+      environment: how to reach network, disk and clocks; None: the real ones.
+      stop_asked: returns when the body would end at once. A disk that is full at the start is not
+        waited for any longer then.
 
     Raises:
       RuntimeError: this is no Trio program.
-      ConfigError: it is no configuration, or what is named to reach the exchange cannot be used.
+      ConfigError: `config` is no Config, or its CA file or a proxy cannot be used.
       StoreInUseError: another recorder holds the store, or could take it.
-      DiskError: the store cannot be made, read or written; a disk that is only full, or
-        read-only, is waited for.
+      DiskError: the store cannot be made, read or written. If the disk is only full, or read-only,
+        the recorder waits instead.
     """
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError(_NO_TRIO)
-    _demand_config(config)
+    _require_config(config)
     environment = environment or Environment()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
     async with open_store(config, environment, stop_asked=stop_asked) as storage:
-        broadcast = Broadcast()
-        core = Core.of(config, storage, broadcast.publish)
-        writer = Writer(
-            storage,
-            config.store.journal_rows_in_memory,
-            core.committed,
-            core.series.dropped,
-        )
-        with lone_error_plain():
+        with unwrap_lone_error():
             async with open_http(config, environment) as http, trio.open_nursery() as outer:
-                hints = {name: RecurringEvent() for name in http.markets}
-                listeners = listeners_of(
-                    config, environment, http, send, core.series, lambda name: hints[name].ring()
-                )
-                filler = core.filler(
-                    config,
-                    environment,
-                    http,
-                    broadcast.publish_fill,
-                    lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
-                )
-                auditor = Auditor(
-                    storage,
-                    core.series,
-                    http.clocks,
-                    config.history.since_ms,
-                    lambda: not writer.is_short_of_room,
-                    lambda trade_type: listeners[trade_type].told_ms(),
-                )
-                universe = Universe(
-                    http.markets,
-                    await storage.merge_door.run(UniverseFile.open, storage.store.path),
-                    storage.merge_door,
-                    config.universe.refresh_seconds,
-                    hints,
-                )
-                recording = Recording(config, listeners, core.series, universe, http.clocks)
-                recording.go_on_with(await storage.commit_door.run(storage.store.accounts))
-                heartbeat = Heartbeat(storage, http.clocks, environment.wall_clock)
-                outer.start_soon(core.merger.run)
-                outer.start_soon(_store, writer, auditor, core.merger, broadcast, receive, config)
-                async with open_network(listeners, send) as net:
-                    net.start_soon(auditor.run, recording.sealed)
-                    net.start_soon(heal, storage)
-                    net.start_soon(watch_disk_space, storage, lambda: recording.series)
-                    net.start_soon(heartbeat.run)
-                    net.start_soon(guard, storage)
-                    for job in (
-                        *filler.jobs(),
-                        *_market_jobs(recording, core.series, universe, http),
-                    ):
-                        net.start_soon(job)
-                    net.start_soon(announce, recording, http.markets)
-                    net.start_soon(_keep_giving_back, storage.merge_door)
-                    yield Recorder(broadcast, recording, environment)
-            await heartbeat.end()
-        await _say_stopped(storage, writer.recorded, filler.filled)
+                parts = await _Parts.of(config, environment, storage, http, send)
+                outer.start_soon(parts.pipeline.merger.run)
+                outer.start_soon(parts.store, receive)
+                async with open_network(parts.recording.listeners, send) as network:
+                    for job in parts.jobs_of_network():
+                        network.start_soon(job)
+                    yield Recorder(parts.broadcast, parts.recording, environment)
+            await parts.heartbeat.end()
+        await parts.log_totals()
 
 
-def _market_jobs(
-    recording: Recording, tracked: SeriesSet, universe: Universe, http: Http
-) -> Iterator[Callable[[], Awaitable[None]]]:
-    """Give the jobs that each market needs once something is recorded of it."""
-    for name, rest in http.markets.items():
-        yield partial(_once_used, recording, name, sync_clock, rest)
-        follow = partial(universe.follow, name, recording.list_changed, tracked.is_accounted)
-        yield partial(_once_used, recording, name, follow)
+@attrs.frozen(eq=False)
+class _Parts:
+    """The parts of one recorder, wired together."""
 
+    config: Config
+    http: Http
+    broadcast: Broadcast
+    pipeline: Pipeline
+    writer: Writer
+    auditor: Auditor
+    gap_filler: GapFiller
+    recording: Recording
+    heartbeat: Heartbeat
 
-async def _say_stopped(storage: Storage, recorded: int, refilled: int) -> None:
-    waiting = await storage.commit_door.run(storage.store.rows)
-    totals = await storage.commit_door.run(storage.store.totals)
-    logger.info(
-        "stopped: %s recorded%s, %s waiting in the journal, %s files",
-        f"{recorded:,}",
-        f", {refilled:,} refilled" if refilled else "",
-        f"{waiting:,}",
-        f"{totals.files:,}",
-    )
+    @classmethod
+    async def of(
+        cls,
+        config: Config,
+        environment: Environment,
+        storage: Storage,
+        http: Http,
+        send: trio.MemorySendChannel[ReceivedCandle],
+    ) -> "_Parts":
+        """Make the parts, and begin with what the store knows of series and symbols."""
+        broadcast = Broadcast()
+        pipeline = Pipeline.of(config, storage, broadcast.publish)
+        series, clocks, rows = pipeline.series, http.clocks, config.store.journal_rows_in_memory
+        writer = Writer(storage, rows, pipeline.committed, series.dropped)
+        hints = {name: RecurringEvent() for name in http.markets}
+        listeners = listeners_of(
+            config, environment, http, send, series, lambda name: hints[name].ring()
+        )
+        gap_filler = pipeline.gap_filler(
+            config,
+            environment,
+            http,
+            broadcast.publish_fill,
+            lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
+        )
+        auditor = Auditor(
+            storage,
+            series,
+            clocks,
+            config.history.since_ms,
+            lambda: not writer.is_short_of_room,
+            lambda trade_type: listeners[trade_type].told_ms(),
+        )
+        universe = Universe(
+            http.markets,
+            await storage.merge_door.run(UniverseFile.open, storage.store.path),
+            storage.merge_door,
+            config.universe.refresh_seconds,
+            hints,
+        )
+        recording = Recording(config, listeners, series, universe, clocks)
+        recording.resume(await storage.commit_door.run(storage.store.accounts))
+        heartbeat = Heartbeat(storage, clocks, environment.wall_clock)
+        return cls(
+            config, http, broadcast, pipeline, writer, auditor, gap_filler, recording, heartbeat
+        )
 
+    async def store(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
+        """Commit candles until all listeners have ended; then begin the last merges."""
+        try:
+            await self.writer.run(receive)
+        finally:
+            # Also if the recorder fails: a reader may live outside of the recorder's body.
+            self.broadcast.close()
+        await self.auditor.keep()
+        self.pipeline.merger.finish(self.config.store.drain_seconds)
 
-async def _store(
-    writer: Writer,
-    auditor: Auditor,
-    merger: Merger,
-    broadcast: Broadcast,
-    receive: trio.MemoryReceiveChannel[ReceivedCandle],
-    config: Config,
-) -> None:
-    try:
-        await writer.run(receive)
-    finally:
-        # Also if the recorder fails: a reader may live outside of the recorder's body.
-        broadcast.close()
-    await auditor.keep()
-    merger.finish(config.store.drain_seconds)
+    def jobs_of_network(self) -> Iterator[Callable[[], Awaitable[None]]]:
+        """Return the jobs, besides the listeners, that end with the network."""
+        storage, recording = self.pipeline.storage, self.recording
+        yield partial(self.auditor.run, recording.sealed)
+        yield partial(heal, storage)
+        yield partial(watch_disk_space, storage, lambda: recording.series)
+        yield self.heartbeat.run
+        yield partial(guard, storage)
+        yield from self.gap_filler.jobs()
+        for name, rest in self.http.markets.items():
+            yield partial(self._once_used, name, partial(sync_clock, rest))
+            is_accounted = self.pipeline.series.is_accounted
+            follow = partial(recording.universe.follow, name, recording.list_changed, is_accounted)
+            yield partial(self._once_used, name, follow)
+        yield partial(recording.announce, self.http.markets)
+        yield partial(trim_memory, storage.merge_door)
 
+    async def _once_used(self, trade_type: str, job: Callable[[], Awaitable[None]]) -> None:
+        """Run a market's job once something of the market is recorded, which may be never."""
+        while True:
+            if self.recording.uses(trade_type):
+                return await job()
+            await trio.sleep(_LOOK_SECONDS)
 
-async def _keep_giving_back(door: SerialExecutor) -> None:
-    """Give freed memory back to the system now and then, until cancelled."""
-    while True:
-        await trio.sleep(_GIVE_BACK_SECONDS)
-        await door.run(trim_heap)
+    async def log_totals(self) -> None:
+        """Log what this recorder has recorded, and what the store holds now."""
+        storage, refilled = self.pipeline.storage, self.gap_filler.filled
+        waiting = await storage.commit_door.run(storage.store.rows)
+        totals = await storage.commit_door.run(storage.store.totals)
+        logger.info(
+            "stopped: %s recorded%s, %s waiting in the journal, %s files",
+            f"{self.writer.recorded:,}",
+            f", {refilled:,} refilled" if refilled else "",
+            f"{waiting:,}",
+            f"{totals.files:,}",
+        )
 
 
 def listeners_of(
@@ -293,7 +311,7 @@ def listeners_of(
             rest.market,
             config.endpoints[trade_type].websocket,
             config.connection,
-            environment.dial_by(config.connection),
+            environment.dial_for(config.connection),
             environment,
             send.clone(),
             rest.clock.hear,
@@ -321,16 +339,3 @@ async def open_network(
                 network.start_soon(listener.run)
             yield network
             network.cancel_scope.cancel()
-
-
-async def _once_used(
-    recording: Recording,
-    trade_type: str,
-    job: Callable[..., Awaitable[None]],
-    *arguments: object,
-) -> None:
-    """Do a market's job from when on something is recorded of it, which may be never."""
-    while True:
-        if recording.uses(trade_type):
-            return await job(*arguments)
-        await trio.sleep(_LOOK_SECONDS)

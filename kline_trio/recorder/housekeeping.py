@@ -1,4 +1,4 @@
-"""Keeps in the journal that the recorder runs, and what time it is on each exchange."""
+"""Periodic jobs beside the recording: guard the store, keep heartbeats, give back memory."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -9,23 +9,45 @@ import trio
 
 from kline_trio.errors import DiskFullError
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.recorder.environment import Storage
+from kline_trio.recorder.environment import SerialExecutor, Storage
+from kline_trio.storage.memory import trim_heap
 
-__all__ = ["Heartbeat"]
+__all__ = ["Heartbeat", "guard", "trim_memory"]
 
-_SECONDS = 60
-"""Between two heartbeats."""
+_GUARD_SECONDS = 10.0
+"""A commit checks too; this is for times without commits."""
+_HEARTBEAT_SECONDS = 60
+_TRIM_SECONDS = 60.0
+
+
+async def guard(storage: Storage) -> None:
+    """Compare the files that the store holds open with their names, until cancelled.
+
+    Raises:
+      StoreInUseError: the lock's file was deleted or replaced.
+      DiskError: the journal was, or another program wrote to it.
+    """
+    while True:
+        await trio.sleep(_GUARD_SECONDS)
+        await storage.commit_door.run(storage.store.check_held)
+
+
+async def trim_memory(door: SerialExecutor) -> None:
+    """Give freed memory back to the system once a minute, until cancelled."""
+    while True:
+        await trio.sleep(_TRIM_SECONDS)
+        await door.run(trim_heap)
 
 
 @attrs.frozen(eq=False)
 class Heartbeat:
-    """What `status` knows of a recorder: whether it runs, and what time it is for it."""
+    """Keeps in the journal that the recorder runs, and each exchange time, for `status`."""
 
     storage: Storage
     clocks: Mapping[str, ExchangeClock]
     """By trade type."""
     wall_clock: Callable[[], float]
-    """Seconds since 1970. It only labels: nothing is decided by it in the recorder."""
+    """Seconds since 1970. A label only: the recorder decides nothing by it."""
 
     async def run(self) -> None:
         """Keep pid, exchange times and local time once a minute, until cancelled.
@@ -38,8 +60,8 @@ class Heartbeat:
         """
         while True:
             known = self._times_ms().keys()
-            await self._keep(os.getpid())
-            for _ in range(_SECONDS):
+            await self._beat(os.getpid())
+            for _ in range(_HEARTBEAT_SECONDS):
                 await trio.sleep(1)
                 if self._times_ms().keys() != known:
                     break
@@ -50,9 +72,9 @@ class Heartbeat:
         Raises:
           DiskError: as for `run`.
         """
-        await self._keep(None)
+        await self._beat(None)
 
-    async def _keep(self, pid: int | None) -> None:
+    async def _beat(self, pid: int | None) -> None:
         local_ms = round(self.wall_clock() * 1_000)
         with suppress(DiskFullError):
             store = self.storage.store

@@ -1,4 +1,4 @@
-"""Once a minute the journal learns that a recorder runs, and what time it is on each exchange."""
+"""The store is guarded, and the journal keeps heartbeats: pid and exchange times."""
 
 import os
 import sqlite3
@@ -6,19 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
+from kline_trio.errors import DiskError, KlineTrioError, StoreInUseError
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.recorder.environment import SerialExecutor, Storage
-from kline_trio.recorder.heartbeat import Heartbeat
+from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
+from kline_trio.recorder.housekeeping import Heartbeat
+from kline_trio.recorder.supervisor import open_recorder
+from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
+from kline_trio.storage.paths import journal_path, lock_path
 from kline_trio.storage.store import Store
+from tests.builders import SPOT, START_MS
 from tests.fakes import tell_time
+from tests.recorder.test_supervisor import config_in, stored
 from tests.storage.support import open_store
-from tests.virtual import slow_disk
+from tests.virtual import joined, slow_disk
 
 EXCHANGE_MS = 1_719_759_600_000
 
@@ -124,3 +131,36 @@ async def test_a_full_disk_is_passed_over_until_the_next_minute(
         assert kept(store)[0] == os.getpid()
         nursery.cancel_scope.cancel()
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"), [(journal_path, DiskError), (lock_path, StoreInUseError)]
+)
+@pytest.mark.parametrize("is_busy", [True, False])
+async def test_a_recorder_whose_files_are_taken_away_ends(
+    place: Callable[[Path], Path],
+    kind: type[KlineTrioError],
+    *,
+    is_busy: bool,
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+) -> None:
+    """At the next commit, or within ten seconds; and what was recorded is there."""
+    exchange = Exchange(start_ms=START_MS)
+    config = config_in(tmp_path, SPOT if is_busy else attrs.evolve(SPOT, time_interval="1M"))
+    recorded = 0
+
+    async def record(environment: Environment) -> None:
+        nonlocal recorded
+        async with open_recorder(config, environment):
+            await trio.sleep(20)
+            recorded = len(stored(tmp_path, SPOT)) if is_busy else 0
+            place(tmp_path / "data").unlink()
+            await trio.sleep_forever()
+
+    async with joined(exchange) as environment:
+        with trio.fail_after(40), pytest.raises(kind, match="while the recorder h"):
+            await record(environment)
+    if is_busy:
+        assert recorded > 5
+        assert len(stored(tmp_path, SPOT)) >= recorded
