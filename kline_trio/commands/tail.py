@@ -15,6 +15,7 @@ from kline_trio.errors import UnavailableError
 from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.resources import open_http, unwrap_lone_error
+from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
 from kline_trio.symbols import resolved
 
@@ -73,7 +74,7 @@ async def open_tail(
                 series, unlisted = await resolved(config.streams, config.patterns, http.markets)
                 if unlisted and not series:
                     raise UnavailableError("; ".join(map(": ".join, unlisted.items())))
-                listeners = listeners_of(config, environment, http, send)
+                listeners = listeners_of(config, environment, http, send, SeriesSet(0))
                 for trade_type, listener in listeners.items():
                     listener.listen_to([one for one in series if one.trade_type == trade_type])
                 async with open_network(listeners, send) as network:

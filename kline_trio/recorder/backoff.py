@@ -1,7 +1,7 @@
-"""What REST must not be asked before when (pure).
+"""When to try again after failures (pure).
 
-Times are seconds on our own clock. None of this survives a restart: then all that is pending may be
-asked for at once, at the rate limit.
+Times are local monotonic seconds. A restart forgets them: then all pending gaps may be asked for at
+once, at the rate limit.
 """
 
 import math
@@ -13,12 +13,17 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.interval import Span
 
-__all__ = ["Backoff"]
+__all__ = ["Backoff", "doubled"]
 
 _FIRST_SECONDS = 1.0
 _FIRST_OF_SERIES_SECONDS = 2.0
 """Longer than its market's: the others get their turn before a bad series has its next."""
 _LONGEST_SECONDS = 60.0
+
+
+def doubled(first_seconds: float, times: int, longest_seconds: float) -> float:
+    """Return `first_seconds`, doubled so many times, but at most `longest_seconds`."""
+    return min(longest_seconds, first_seconds * 2.0 ** min(times, 16))
 
 
 @attrs.define
@@ -34,9 +39,8 @@ class _Rest:
         begins = not self.failures
         # What workers asked for at the same time fails at the same time: that is one failure.
         if self.until <= now:
-            wait = min(_LONGEST_SECONDS, first_seconds * 2.0 ** min(self.failures, 10))
+            self.until = now + doubled(first_seconds, self.failures, _LONGEST_SECONDS)
             self.failures += 1
-            self.until = now + wait
         return begins
 
 

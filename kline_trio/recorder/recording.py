@@ -15,7 +15,7 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.listing import Listing
 from kline_trio.recorder.gathering import some
-from kline_trio.recorder.listener import Listener
+from kline_trio.recorder.listener import Listener, Route
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.recorder.universe import Universe
@@ -222,7 +222,7 @@ class Recording:
         for name, listener in self.listeners.items():
             urls = config.endpoints[name].websocket
             if (before.endpoints[name].websocket, before.connection) != (urls, config.connection):
-                listener.reconfigure(urls, config.connection, dial)
+                listener.reconfigure(Route(urls, config.connection, dial))
         for name in self._named:
             self._name_idle_patterns(name)
         have = frozenset(self._series)

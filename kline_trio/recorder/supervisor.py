@@ -19,7 +19,7 @@ from kline_trio.recorder.environment import Environment, RecurringEvent, Storage
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.healing import heal
 from kline_trio.recorder.housekeeping import Heartbeat, guard, trim_memory
-from kline_trio.recorder.listener import Listener
+from kline_trio.recorder.listener import EventSink, Listener, Route
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.resources import (
     Http,
@@ -223,7 +223,7 @@ class _Parts:
             clocks,
             config.history.since_ms,
             lambda: not writer.is_short_of_room,
-            lambda trade_type: listeners[trade_type].told_ms(),
+            lambda trade_type: listeners[trade_type].delivered_ms(),
         )
         universe = Universe(
             http.markets,
@@ -292,33 +292,26 @@ def listeners_of(
     environment: Environment,
     http: Http,
     send: trio.MemorySendChannel[ReceivedCandle],
-    series: SeriesSet | None = None,
+    series_set: SeriesSet,
     contract_changed: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Listener]:
-    """Return a listener for each market, also for those that nothing is recorded of yet.
+    """Return a listener for each market, by trade type, whether or not it is recorded yet.
 
     Args:
       config: where the markets are, and how to connect to them.
-      environment: to the world.
-      http: whose clocks take the event times.
-      send: to where candles go; each listener closes a clone of its own.
-      series: takes note of what connections have delivered and dropped.
+      environment: how to reach network and clocks.
+      http: its clocks take the event times.
+      send: takes the candles; each listener closes a clone of its own.
+      series_set: takes note of received and of dropped candles.
       contract_changed: called with the trade type of a market one of whose contracts has changed.
     """
-    told = series or SeriesSet(0)
+    dial = environment.dial_for(config.connection)
     return {
         trade_type: Listener(
             rest.market,
-            config.endpoints[trade_type].websocket,
-            config.connection,
-            environment.dial_for(config.connection),
+            Route(config.endpoints[trade_type].websocket, config.connection, dial),
             environment,
-            send.clone(),
-            rest.clock.hear,
-            contract_changed,
-            told.received,
-            told.dropped,
-            rest.clock.believed,
+            EventSink(send.clone(), rest.clock, series_set, contract_changed, environment.now),
         )
         for trade_type, rest in http.markets.items()
     }
