@@ -101,10 +101,10 @@ async def fill(
     """
     environment = environment or Environment()
     async with open_store(config, environment, _FETCHES_ITSELF, stop_asked) as storage:
-        pipeline = Pipeline.of(config, storage)
+        pipeline = Pipeline(config, storage)
         with unwrap_lone_error():
             async with open_http(config, environment) as http, trio.open_nursery() as outer:
-                filler = pipeline.gap_filler(config, environment, http)
+                filler = pipeline.gap_filler(environment, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
                 auditor = Auditor(

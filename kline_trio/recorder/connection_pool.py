@@ -130,7 +130,7 @@ class Dials:
 
 @attrs.frozen
 class Plan:
-    """What is to be done now."""
+    """The connections to begin and to retire now."""
 
     begin: tuple[ConnectionHandle, ...]
     retire: tuple[ConnectionHandle, ...]
@@ -228,7 +228,7 @@ class ConnectionPool:
             handle.ends_at = -math.inf
 
     def plan(self, now: float, chances: Iterator[float]) -> Plan:
-        """Return what is to be done now; the pool counts it as done.
+        """Return the connections to begin and to retire now. The pool counts that as done.
 
         Args:
           now: local seconds.
@@ -274,7 +274,7 @@ class ConnectionPool:
             slot.host += handle.host == slot.host
 
     def delivered_ms(self) -> int | None:
-        """Return the event time up to which every shard that is heard at all has delivered."""
+        """Return the event time up to which all shards with data have delivered; None: no data."""
         delivering = ([one for one in shard.handles if one.delivers] for shard in self.shards)
         return min(
             (max(one.newest_ms for one in some) for some in delivering if some), default=None

@@ -58,7 +58,7 @@ class Route:
     urls: tuple[str, ...]
     """The market's WebSocket hosts, tried in order."""
     connection: ConnectionConfig
-    dial: Dial
+    dial: Dial = attrs.field(eq=False)
 
 
 @attrs.define(eq=False)
@@ -117,14 +117,14 @@ class EventSink:
 
 @attrs.frozen
 class _Suspicion:
-    """A stream may be dead though its connections live."""
+    """Why a stream may be dead though its connections live."""
 
     count: int
     """How many silences there were. One silence may last for many due candles."""
     open_time_ms: int
-    """Of the newest candle that did not come."""
+    """Open time of the newest candle that the stream did not deliver."""
     is_open: bool = True
-    """Whether nothing was done about the newest silence yet."""
+    """Whether the newest silence is not handled yet."""
 
 
 @attrs.define(eq=False)
@@ -134,7 +134,7 @@ class _Suspicions:
     _by_name: dict[str, _Suspicion] = attrs.field(init=False, factory=dict)
 
     def add(self, name: str, open_time_ms: int) -> bool:
-        """Suspect a stream for a candle. Return False if a newer candle did not come either."""
+        """Suspect a stream for a candle. Return False if it is suspected for a newer one."""
         before, count = self._by_name.get(name), 1
         if before is not None and open_time_ms - before.open_time_ms < _FORGET_MS:
             if open_time_ms <= before.open_time_ms:
@@ -148,11 +148,11 @@ class _Suspicions:
         self._by_name.pop(name, None)
 
     def is_open(self, name: str) -> bool:
-        """Return whether a stream is suspected, and nothing was done about it yet."""
+        """Return whether a stream is silent, and that is not handled yet."""
         return name in self._by_name and self._by_name[name].is_open
 
     def close(self, name: str) -> int:
-        """Return which silence of a stream to act on; 0 if this one is to be left alone."""
+        """Take a stream's silence as handled. Return its number; 0: leave the stream alone."""
         suspicion = self._by_name[name]
         self._by_name[name] = attrs.evolve(suspicion, is_open=False)
         count = suspicion.count
@@ -181,7 +181,7 @@ class _Log:
         self._refused = Gathered(lambda names, message: log.refused([*names], message))
 
     def of(self, slot: Slot, pool: ConnectionPool) -> ConnectionLog:
-        """Return the log of a slot, which is named when it is first used."""
+        """Return the log of a slot. The log gets its name at its first use."""
         if slot not in self._by_slot:
             part = str(slot.shard.number) if len(pool.shards) > 1 else ""
             copy = chr(ord("a") + slot.copy) if pool.redundancy > 1 else ""
@@ -205,7 +205,7 @@ class _Log:
         return min(one.due_at for one in gathered)
 
     def close(self) -> None:
-        """Write all lines that wait."""
+        """Write all lines that are gathered."""
         for one in (self.resubscribed, self.moved, self._refused):
             one.close()
 
@@ -219,7 +219,7 @@ class Listener:
     environment: Environment
     sink: EventSink
 
-    _pool: ConnectionPool = attrs.field(init=False)
+    pool: ConnectionPool = attrs.field(init=False)
     _connections: dict[ConnectionHandle, Connection] = attrs.field(init=False, factory=dict)
     _suspicions: _Suspicions = attrs.field(init=False, factory=_Suspicions)
     _hears_of_contracts: bool = attrs.field(init=False, default=False)
@@ -229,18 +229,25 @@ class Listener:
 
     def __attrs_post_init__(self) -> None:
         self._log = _Log(self.market.trade_type)
-        self._pool = ConnectionPool(
+        self.pool = ConnectionPool(
             self.market.streams_per_connection - self.market.has_contract_stream,
             self.route.connection.redundancy,
             self.route.connection.max_age_hours * 3_600,
             self.environment.dials,
         )
 
-    def listen_to(self, series: Iterable[Series]) -> None:
-        """Listen to these series from now on, and to no others; those that stay are not touched."""
+    def listen_to(self, series: Iterable[Series], *, contracts: bool = False) -> None:
+        """Listen to these series from now on, and to no others; those that stay are not touched.
+
+        Args:
+          series: of this market.
+          contracts: whether to listen for listed and ended contracts, too. If not, connections that
+            do so go on, and new ones do not begin.
+        """
+        self._hears_of_contracts = contracts and self.market.has_contract_stream
         streams = {stream_name(one): one for one in series}
-        added, removed = self._pool.set_streams(streams)
-        # First what makes room: a connection that is full takes no stream more.
+        added, removed = self.pool.set_streams(streams)
+        # Unsubscribe first: a full connection takes no further stream.
         for shard, names in _by_shard(removed):
             for connection in self._carrying(shard):
                 connection.unsubscribe(names)
@@ -253,38 +260,26 @@ class Listener:
         self._hear_of_contracts()
         self._news.set()
 
-    def hear_of_contracts(self, *, wanted: bool) -> None:
-        """Listen for listed and ended contracts, too; or have no new connection do so."""
-        self._hears_of_contracts = wanted and self.market.has_contract_stream
-        self._hear_of_contracts()
-
     def reconnect(self) -> None:
         """Replace each connection by a new one, without a hole."""
-        self._pool.renew()
+        self.pool.renew()
         self._news.set()
 
     def reconfigure(self, route: Route) -> None:
         """Reach the exchange by another route from now on, without a hole."""
         if route.urls != self.route.urls:
-            self._pool.reset_hosts()
+            self.pool.reset_hosts()
         self.route = route
-        self._pool.max_age_seconds = route.connection.max_age_hours * 3_600
-        self._pool.resize(route.connection.redundancy)
+        self.pool.max_age_seconds = route.connection.max_age_hours * 3_600
+        self.pool.resize(route.connection.redundancy)
         self.reconnect()
-
-    def delivered_ms(self) -> int | None:
-        """Return the event time up to which all living connections have delivered.
-
-        None: no connection lives.
-        """
-        return self._pool.delivered_ms()
 
     def suspect(self, series: Series, open_time_ms: int) -> None:
         """Suspect a stream: it did not deliver a candle that had trades."""
         if series not in self.sink.wanted:
             return
         name = stream_name(series)
-        handles = [one for one in self._pool.shard_of(name).handles if one.delivers]
+        handles = [one for one in self.pool.shard_of(name).handles if one.delivers]
         if not any(one.ready_ms is not None and one.ready_ms <= open_time_ms for one in handles):
             return  # that is the connection's fault, not the stream's
         if self._suspicions.add(name, open_time_ms):
@@ -298,7 +293,7 @@ class Listener:
             async with trio.open_nursery() as connections:
                 while True:
                     self._news = trio.Event()
-                    plan = self._pool.plan(trio.current_time(), chances)
+                    plan = self.pool.plan(trio.current_time(), chances)
                     for handle in plan.begin:
                         self._connections[handle] = self._connection(handle)
                         url = self.route.urls[handle.slot.host % len(self.route.urls)]
@@ -325,19 +320,19 @@ class Listener:
             rest_seconds=config.read_pause_seconds,
             shared_timer=self.environment.shared_timer,
             # One shard is enough, on each of its connections, for each of them can end.
-            hears_of_contracts=self._hears_of_contracts and shard is self._pool.shards[0],
+            hears_of_contracts=self._hears_of_contracts and shard is self.pool.shards[0],
         )
 
     async def _live(self, handle: ConnectionHandle, url: str) -> None:
         slot = handle.slot
         ended = await self._connections[handle].live(self.route.dial, url, handle.nth_address)
         del self._connections[handle]
-        self._pool.end(handle, stalled=ended.why is events.CloseReason.STALLED)
+        self.pool.end(handle, stalled=ended.why is events.CloseReason.STALLED)
         now = trio.current_time()
         if not handle.is_retired:
             goes_on = any(one.delivers for one in slot.shard.handles)
             down = not any(one.delivers for one in slot.handles)
-            self._log.of(slot, self._pool).lost(ended, now, down=down, goes_on=goes_on)
+            self._log.of(slot, self.pool).lost(ended, now, down=down, goes_on=goes_on)
             wait = self._wait_seconds(ended, slot.failures)
             slot.not_before = max(slot.not_before, now + wait)
         self._news.set()
@@ -345,8 +340,8 @@ class Listener:
     async def _retire(self, handle: ConnectionHandle) -> None:
         connection, slot = self._connections.get(handle), handle.slot
         if connection is not None:
-            if slot.handles and slot.shard in self._pool.shards:
-                log = self._log.of(slot, self._pool)
+            if slot.handles and slot.shard in self.pool.shards:
+                log = self._log.of(slot, self.pool)
                 log.retired(trio.current_time() - handle.began_at)
             await connection.retire()
 
@@ -363,7 +358,7 @@ class Listener:
             self._news.set()
 
     def _on_event(self, handle: ConnectionHandle, event: events.ConnectionEvent) -> None:
-        log = self._log.of(handle.slot, self._pool)
+        log = self._log.of(handle.slot, self.pool)
         match event:
             case events.Heard():
                 handle.is_heard = True
@@ -400,7 +395,7 @@ class Listener:
             self._connections[handle].renew(name)
         else:
             self._log.moved.add(name)
-            old, new = self._pool.move(name)
+            old, new = self.pool.move(name)
             for connection in self._carrying(old):
                 connection.unsubscribe([name])
             for connection in self._carrying(new):
@@ -410,7 +405,7 @@ class Listener:
 
     def _hear_of_contracts(self) -> None:
         """Listen on the connections of the first shard, which may have been another before."""
-        for shard in self._pool.shards[:1] if self._hears_of_contracts else ():
+        for shard in self.pool.shards[:1] if self._hears_of_contracts else ():
             for connection in self._carrying(shard):
                 connection.hear_of_contracts()
 

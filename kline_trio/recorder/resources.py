@@ -1,4 +1,4 @@
-"""What recorder and commands open around their work, and close after it: the store, and HTTP."""
+"""The resources of recorder and commands: open store and HTTP, and the pipeline behind a commit."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -8,8 +8,8 @@ import httpx2
 import trio
 
 from kline_trio.candle import ReceivedCandle, Series
-from kline_trio.config import Config, StoreConfig
-from kline_trio.errors import DiskFullError, StoreInUseError
+from kline_trio.config import Config
+from kline_trio.errors import StoreInUseError
 from kline_trio.exchange.archive import Archive
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.http import http_client
@@ -20,7 +20,7 @@ from kline_trio.exchange.transport import Dialler
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.broadcast import Filled
-from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
+from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.merger import Merger, MergeRule
@@ -37,32 +37,11 @@ _CLOSE_SECONDS = 5.0
 
 @attrs.frozen(eq=False)
 class Http:
-    """The HTTP client, and what it asks."""
+    """The HTTP client, and the REST API of each market."""
 
     client: httpx2.AsyncClient
     markets: Mapping[str, RestMarket]
     """By trade type, all three."""
-
-    @classmethod
-    def of(cls, config: Config, client: httpx2.AsyncClient, parse_door: SerialExecutor) -> "Http":
-        """Return the markets of a configuration. Those of one pool share its rate limit.
-
-        Args:
-          config: the hosts.
-          client: carries the requests.
-          parse_door: parses large answers, in a thread.
-        """
-        limiters: dict[str, RateLimiter] = {}
-        markets = {}
-        for trade_type, market in MARKETS.items():
-            limiter = limiters.setdefault(
-                market.pool, RateLimiter(market.weight_per_minute, config.rest.weight_share)
-            )
-            hosts = config.endpoints[trade_type].rest
-            markets[trade_type] = RestMarket(
-                client, market, hosts, limiter, ExchangeClock(), parse_door.run
-            )
-        return cls(client, markets)
 
     @property
     def clocks(self) -> dict[str, ExchangeClock]:
@@ -96,7 +75,14 @@ async def open_store(
         await trio.to_thread.run_sync(check_connection, config)
     commit_door = SerialExecutor(environment.on_disk)
     try:
-        store = await _opened(config.store, commit_door, stop_asked)
+        store = await retry_while_full(
+            commit_door.run,
+            Store.open,
+            config.store.path,
+            config.store.layout,
+            effects=("nothing is recorded until the store can be opened", "; the store is open"),
+            stop_asked=stop_asked,
+        )
     except StoreInUseError as error:
         raise StoreInUseError(f"{error}{advice}") from None
     try:
@@ -107,27 +93,9 @@ async def open_store(
             await commit_door.run(store.close)
 
 
-async def _opened(
-    where: StoreConfig, commit_door: SerialExecutor, stop_asked: Callable[[], Awaitable[None]]
-) -> Store:
-    log = DiskFullLog()
-    while True:
-        try:
-            store = await commit_door.run(Store.open, where.path, where.layout)
-        except DiskFullError as error:
-            log.no_room(error, "nothing is recorded until the store can be opened")
-            with trio.move_on_after(RETRY_SECONDS) as pause:
-                await stop_asked()
-            if not pause.cancelled_caught:
-                raise
-        else:
-            log.room("; the store is open")
-            return store
-
-
 @asynccontextmanager
 async def open_http(config: Config, environment: Environment) -> AsyncIterator[Http]:
-    """Keep an HTTP client open while the body runs.
+    """Keep an HTTP client open while the body runs. Markets of one pool share its rate limit.
 
     Raises:
       ConfigError: the CA file or a proxy cannot be used.
@@ -135,8 +103,18 @@ async def open_http(config: Config, environment: Environment) -> AsyncIterator[H
     if environment.dial is None:
         await trio.to_thread.run_sync(check_connection, config)
     ca_file, proxy = config.connection.ca_file, config.connection.proxy
+    limiters = {
+        market.pool: RateLimiter(market.weight_per_minute, config.rest.weight_share)
+        for market in MARKETS.values()
+    }
+    # Large answers are parsed in a thread.
+    parse = SerialExecutor(environment.on_disk).run
     async with http_client(ca_file, proxy, environment.http_transport, _REST_SECONDS) as client:
-        yield Http.of(config, client, SerialExecutor(environment.on_disk))
+        markets = {}
+        for name, market in MARKETS.items():
+            hosts, limiter = config.endpoints[name].rest, limiters[market.pool]
+            markets[name] = RestMarket(client, market, hosts, limiter, ExchangeClock(), parse)
+        yield Http(client, markets)
 
 
 def check_connection(config: Config) -> None:
@@ -163,27 +141,21 @@ def unwrap_lone_error() -> Iterator[None]:
         raise error from None
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Pipeline:
     """What follows each commit, in the recorder and in a backfill."""
 
+    config: Config
     storage: Storage
-    series: SeriesSet
-    merger: Merger
-    publish: Callable[[Sequence[ReceivedCandle]], None]
+    publish: Callable[[Sequence[ReceivedCandle]], None] = lambda _: None
     """Called with the candles of each commit, after the states and the merger."""
+    series: SeriesSet = attrs.field(init=False)
+    merger: Merger = attrs.field(init=False)
 
-    @classmethod
-    def of(
-        cls,
-        config: Config,
-        storage: Storage,
-        publish: Callable[[Sequence[ReceivedCandle]], None] = lambda _: None,
-    ) -> "Pipeline":
-        """Make the pipeline of a store."""
-        rule = MergeRule(config.store.merge_seconds, config.store.max_merge_seconds)
-        series = SeriesSet(round(config.completeness.grace_seconds * 1_000))
-        return cls(storage, series, Merger(storage, rule), publish)
+    def __attrs_post_init__(self) -> None:
+        store = self.config.store
+        self.series = SeriesSet(round(self.config.completeness.grace_seconds * 1_000))
+        self.merger = Merger(self.storage, MergeRule(store.merge_seconds, store.max_merge_seconds))
 
     def committed(self, batch: Sequence[ReceivedCandle]) -> None:
         """Mark candles of any source as durable: update the states, plan merges, publish copies.
@@ -196,31 +168,35 @@ class Pipeline:
 
     def gap_filler(
         self,
-        config: Config,
         environment: Environment,
         http: Http,
         filled: Callable[[Filled], None] = lambda _: None,
         undelivered: Callable[[Series, int], None] = lambda *_: None,
     ) -> GapFiller:
-        """Make the gap filler, with its sources.
+        """Return a gap filler with its sources, REST and archive.
 
         Args:
-          config: where the archive is, and how patiently REST is asked.
-          environment: clocks, and the threads for the disk.
+          environment: the wall clock, and the threads for the disk.
           http: carries the requests.
           filled: called for candles that went into the files past the journal.
-          undelivered: called with the series and open time of a candle that had trades, and that
-            no stream delivered.
+          undelivered: called with series and open time of a traded candle that no stream delivered.
         """
-        executor, attempts = SerialExecutor(environment.on_disk), config.completeness
-        archive = ArchiveSource(
-            Archive(http.client, config.archive), self.storage, executor, filled
-        )
+        storage, completeness = self.storage, self.config.completeness
         rest = RestSource(
-            http.markets, attempts.attempts, attempts.attempt_seconds, self._first_stored_ms
+            http.markets,
+            completeness.attempts,
+            completeness.attempt_seconds,
+            self._first_stored_ms,
         )
-        now, committed = environment.now, self.committed
-        return GapFiller(self.storage, self.series, rest, archive, committed, undelivered, now)
+        archive = ArchiveSource(
+            Archive(http.client, self.config.archive),
+            storage,
+            SerialExecutor(environment.on_disk),
+            filled,
+        )
+        return GapFiller(
+            storage, self.series, rest, archive, self.committed, undelivered, environment.now
+        )
 
     async def _first_stored_ms(self, series: Series, span: Span) -> int | None:
         door, store = self.storage.merge_door, self.storage.store

@@ -1,4 +1,4 @@
-"""The recorder as a whole: storage outside, network inside, each ended in its turn."""
+"""The recorder as a whole: storage outside, network inside; the network ends first."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -15,10 +15,9 @@ from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
 from kline_trio.recorder.disk_space import watch_disk_space
-from kline_trio.recorder.environment import Environment, RecurringEvent, Storage
+from kline_trio.recorder.environment import Environment, RecurringEvent, SerialExecutor, Storage
 from kline_trio.recorder.gap_filler import GapFiller
-from kline_trio.recorder.healing import heal
-from kline_trio.recorder.housekeeping import Heartbeat, guard, trim_memory
+from kline_trio.recorder.housekeeping import Heartbeat, heal
 from kline_trio.recorder.listener import EventSink, Listener, Route
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.resources import (
@@ -31,6 +30,7 @@ from kline_trio.recorder.resources import (
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.universe import Universe
 from kline_trio.recorder.writer import Writer
+from kline_trio.storage.memory import trim_heap
 from kline_trio.storage.universe import UniverseFile
 from kline_trio.symbols import series_of
 
@@ -41,6 +41,10 @@ logger = logging.getLogger(__name__)
 CANDLES_IN_CHANNEL = 10_000
 """All candles of four thousand series that close in one second, twice over; some 5 MB."""
 _LOOK_SECONDS = 1.0
+_GUARD_SECONDS = 10.0
+"""Between two checks that the store still has its files. A commit checks too."""
+_TRIM_SECONDS = 60.0
+"""Between two returns of freed memory to the system."""
 _NO_TRIO = (
     "open_recorder needs Trio: run your async function by trio.run(main), not by asyncio.run;"
     " an asyncio program does so in a thread (asyncio.to_thread(trio.run, main)) or a process"
@@ -58,7 +62,7 @@ class Recorder:
 
     @property
     def series(self) -> tuple[Series, ...]:
-        """What is recorded now."""
+        """The series that are recorded now."""
         return self._recording.series
 
     def candles(self, waiting: int = 1_000) -> Candles:
@@ -74,7 +78,9 @@ class Recorder:
         return self._broadcast.subscribe(waiting)
 
     def fills(self, waiting: int = 1_000) -> Fills:
-        """Return what goes into the files from archives from now on; `candles` does not bring it.
+        """Return announcements of candles that go from archives into the files, from now on.
+
+        `candles` does not bring these candles.
 
         Args:
           waiting: how many announcements may wait for the caller. If one more comes, the oldest
@@ -86,7 +92,7 @@ class Recorder:
         return self._broadcast.subscribe_fills(waiting)
 
     def add_symbols(self, trade_type: str, time_interval: str, *symbols: str) -> None:
-        """Record these symbols too, from now on; the other streams go on untouched.
+        """Record these symbols too, from now on. The other streams go on untouched.
 
         Args:
           trade_type: the market.
@@ -100,7 +106,7 @@ class Recorder:
         self._recording.add(series_of(trade_type, time_interval, symbols))
 
     def remove_symbols(self, trade_type: str, time_interval: str, *symbols: str) -> None:
-        """Record these symbols no more; what is stored of them stays.
+        """Stop recording these symbols. Their stored candles stay.
 
         Raises:
           ValueError: as `add_symbols`.
@@ -108,7 +114,7 @@ class Recorder:
         self._recording.remove(series_of(trade_type, time_interval, symbols))
 
     def reconnect(self, trade_type: str | None = None) -> None:
-        """Let new connections take the place of all, or of those of one market, without a hole.
+        """Replace all connections, or those of one market, by new ones, without a hole.
 
         Raises:
           ValueError: there is no such market.
@@ -118,11 +124,11 @@ class Recorder:
     def reconfigure(self, config: Config) -> None:
         """Record by another configuration from now on.
 
-        Streams, WebSocket hosts and `[connection]` change at once and without a hole; what else is
-        other is said in the log, and counts from the next start on.
+        Streams, WebSocket hosts and `[connection]` change at once and without a hole. All other
+        changes are named in the log, and count from the next start on.
 
         Raises:
-          ConfigError: it is no configuration.
+          ConfigError: `config` is no Config.
         """
         _require_config(config)
         self._recording.reconfigure(config, self._environment.dial_for(config.connection))
@@ -142,12 +148,12 @@ async def open_recorder(
 ) -> AsyncIterator[Recorder]:
     """Record while the body runs.
 
-    When the body ends, the network is cancelled, what was received is committed, and merges go on
-    for `drain_seconds`; what then still waits is durable in the journal. If cancelled, or if the
-    body raises, nothing more is received or merged, and nothing accepted is lost.
+    When the body ends, cancel the network, commit all received candles, and merge for
+    `drain_seconds`. Candles that are not merged by then are durable in the journal. If cancelled,
+    or if the body raises, receive and merge nothing more; no accepted candle is lost.
 
     Args:
-      config: what to record, from where, to where.
+      config: the series to record, the hosts, and the store.
       environment: how to reach network, disk and clocks; None: the real ones.
       stop_asked: returns when the body would end at once. A disk that is full at the start is not
         waited for any longer then.
@@ -182,8 +188,6 @@ async def open_recorder(
 class _Parts:
     """The parts of one recorder, wired together."""
 
-    config: Config
-    http: Http
     broadcast: Broadcast
     pipeline: Pipeline
     writer: Writer
@@ -201,9 +205,9 @@ class _Parts:
         http: Http,
         send: trio.MemorySendChannel[ReceivedCandle],
     ) -> "_Parts":
-        """Make the parts, and begin with what the store knows of series and symbols."""
+        """Make the parts; begin with the series and symbols that the store knows."""
         broadcast = Broadcast()
-        pipeline = Pipeline.of(config, storage, broadcast.publish)
+        pipeline = Pipeline(config, storage, broadcast.publish)
         series, clocks, rows = pipeline.series, http.clocks, config.store.journal_rows_in_memory
         writer = Writer(storage, rows, pipeline.committed, series.dropped)
         hints = {name: RecurringEvent() for name in http.markets}
@@ -211,7 +215,6 @@ class _Parts:
             config, environment, http, send, series, lambda name: hints[name].ring()
         )
         gap_filler = pipeline.gap_filler(
-            config,
             environment,
             http,
             broadcast.publish_fill,
@@ -223,7 +226,7 @@ class _Parts:
             clocks,
             config.history.since_ms,
             lambda: not writer.is_short_of_room,
-            lambda trade_type: listeners[trade_type].delivered_ms(),
+            lambda trade_type: listeners[trade_type].pool.delivered_ms(),
         )
         universe = Universe(
             http.markets,
@@ -232,12 +235,10 @@ class _Parts:
             config.universe.refresh_seconds,
             hints,
         )
-        recording = Recording(config, listeners, series, universe, clocks)
+        recording = Recording(config, listeners, series, universe)
         recording.resume(await storage.commit_door.run(storage.store.accounts))
         heartbeat = Heartbeat(storage, clocks, environment.wall_clock)
-        return cls(
-            config, http, broadcast, pipeline, writer, auditor, gap_filler, recording, heartbeat
-        )
+        return cls(broadcast, pipeline, writer, auditor, gap_filler, recording, heartbeat)
 
     async def store(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         """Commit candles until all listeners have ended; then begin the last merges."""
@@ -247,7 +248,7 @@ class _Parts:
             # Also if the recorder fails: a reader may live outside of the recorder's body.
             self.broadcast.close()
         await self.auditor.keep()
-        self.pipeline.merger.finish(self.config.store.drain_seconds)
+        self.pipeline.merger.finish(self.pipeline.config.store.drain_seconds)
 
     def jobs_of_network(self) -> Iterator[Callable[[], Awaitable[None]]]:
         """Return the jobs, besides the listeners, that end with the network."""
@@ -256,15 +257,15 @@ class _Parts:
         yield partial(heal, storage)
         yield partial(watch_disk_space, storage, lambda: recording.series)
         yield self.heartbeat.run
-        yield partial(guard, storage)
+        yield partial(_repeat, _GUARD_SECONDS, storage.commit_door, storage.store.check_held)
         yield from self.gap_filler.jobs()
-        for name, rest in self.http.markets.items():
+        universe, is_accounted = recording.universe, self.pipeline.series.is_accounted
+        for name, rest in universe.markets.items():
             yield partial(self._once_used, name, partial(sync_clock, rest))
-            is_accounted = self.pipeline.series.is_accounted
-            follow = partial(recording.universe.follow, name, recording.list_changed, is_accounted)
+            follow = partial(universe.follow, name, recording.list_changed, is_accounted)
             yield partial(self._once_used, name, follow)
-        yield partial(recording.announce, self.http.markets)
-        yield partial(trim_memory, storage.merge_door)
+        yield recording.announce
+        yield partial(_repeat, _TRIM_SECONDS, storage.merge_door, trim_heap)
 
     async def _once_used(self, trade_type: str, job: Callable[[], Awaitable[None]]) -> None:
         """Run a market's job once something of the market is recorded, which may be never."""
@@ -274,7 +275,7 @@ class _Parts:
             await trio.sleep(_LOOK_SECONDS)
 
     async def log_totals(self) -> None:
-        """Log what this recorder has recorded, and what the store holds now."""
+        """Log how many candles were recorded, and how many candles and files the store has."""
         storage, refilled = self.pipeline.storage, self.gap_filler.filled
         waiting = await storage.commit_door.run(storage.store.rows)
         totals = await storage.commit_door.run(storage.store.totals)
@@ -287,6 +288,13 @@ class _Parts:
         )
 
 
+async def _repeat(seconds: float, door: SerialExecutor, job: Callable[[], object]) -> None:
+    """Run a job of the disk again and again, with a pause before each run, until cancelled."""
+    while True:
+        await trio.sleep(seconds)
+        await door.run(job)
+
+
 def listeners_of(
     config: Config,
     environment: Environment,
@@ -297,13 +305,8 @@ def listeners_of(
 ) -> dict[str, Listener]:
     """Return a listener for each market, by trade type, whether or not it is recorded yet.
 
-    Args:
-      config: where the markets are, and how to connect to them.
-      environment: how to reach network and clocks.
-      http: its clocks take the event times.
-      send: takes the candles; each listener closes a clone of its own.
-      series_set: takes note of received and of dropped candles.
-      contract_changed: called with the trade type of a market one of whose contracts has changed.
+    Each listener closes a clone of `send`, and passes event times to the market's clock. It calls
+    `contract_changed` with the trade type of a market one of whose contracts has changed.
     """
     dial = environment.dial_for(config.connection)
     return {
@@ -321,10 +324,9 @@ def listeners_of(
 async def open_network(
     listeners: Mapping[str, Listener], send: trio.MemorySendChannel[ReceivedCandle]
 ) -> AsyncIterator[trio.Nursery]:
-    """Listen while the body runs; `send` is closed with it.
+    """Listen while the body runs; close `send` with the listeners.
 
-    The nursery is for what else ends with the network. If cancelled, connections are closed by
-    force.
+    Yield the nursery for jobs that end with the network. If cancelled, close connections by force.
     """
     with send:
         async with trio.open_nursery() as network:

@@ -38,10 +38,10 @@ RECORDER = (
     ),
     Mutant(
         "a look that a merge has outdated is compared again as it is",
-        "recorder/healing.py",
-        "look = await storage.merge_door.run(some.look_again, look.series)",
-        "await storage.merge_door.run(some.look_again, look.series)",
-        "recorder/test_healing.py::test_a_look_that_a_merge_has_outdated_is_replaced_by_another",
+        "recorder/housekeeping.py",
+        "look = await storage.merge_door.run(comparison.look_again, look.series)",
+        "await storage.merge_door.run(comparison.look_again, look.series)",
+        "recorder/test_housekeeping.py::test_a_look_that_a_merge_has_outdated_is_replaced_by_another",
     ),
     Mutant(
         "a halt of a whole market ends its series",
@@ -152,7 +152,7 @@ RECORDER = (
     Mutant(
         "the last series is removed without a word",
         "recorder/recording.py",
-        "if had and not self._series:",
+        "if before and not self.series:",
         "if False:",
         "recorder/test_recording.py::test_to_remove_what_is_not_recorded_or_all_that_is_is_told",
     ),

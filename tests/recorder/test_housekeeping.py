@@ -1,31 +1,290 @@
-"""The store is guarded, and the journal keeps heartbeats: pid and exchange times."""
+"""The journal keeps heartbeats; in stores of earlier versions, lost candles are found once."""
 
+import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from kline_trio.errors import DiskError, KlineTrioError, StoreInUseError
+from kline_trio.candle import Series
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
-from kline_trio.recorder.housekeeping import Heartbeat
-from kline_trio.recorder.supervisor import open_recorder
-from kline_trio.simulator.exchange import Exchange
+from kline_trio.interval import Span
+from kline_trio.recorder.environment import SerialExecutor, Storage
+from kline_trio.recorder.housekeeping import Heartbeat, heal
+from kline_trio.storage.check import check
 from kline_trio.storage.journal import Journal
 from kline_trio.storage.journal_view import journal_view
-from kline_trio.storage.paths import journal_path, lock_path
+from kline_trio.storage.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.store import Store
-from tests.builders import SPOT, START_MS
-from tests.fakes import tell_time
-from tests.recorder.test_supervisor import config_in, stored
-from tests.storage.support import open_store
-from tests.virtual import joined, slow_disk
+from kline_trio.storage.table import table_of
+from tests.fakes import CountedBell, tell_time
+from tests.storage.support import (
+    BTC,
+    CHINESE,
+    LAYOUTS,
+    MONTHLY,
+    SERIES,
+    make_candle,
+    merge_all,
+    nth_open_time_ms,
+    open_store,
+    receive,
+)
+from tests.virtual import slow_disk
+
+STORES = Path(__file__).parents[1] / "stores"
+
+
+def at(series: Series, n: int) -> int:
+    return nth_open_time_ms(series, n)
+
+
+def span(series: Series, first: int, end: int) -> Span:
+    return Span(at(series, first), at(series, end))
+
+
+def old_store(path: Path, layout: str = LAYOUTS[0]) -> Store:
+    """As an earlier version left it: 5 and 6 were lost in silence, 12 is pending and stored."""
+    store = open_store(path, layout)
+    rows = {
+        series: [make_candle(at(series, n)) for n in range(20) if n not in (5, 6)]
+        for series in SERIES
+    }
+    for series in SERIES:
+        store.accept(receive(series, *rows[series][:13]))
+    merge_all(store)
+    for series in SERIES:
+        store.accept(receive(series, *rows[series][13:]))
+        gap = Gap(series, span(series, 12, 13), at(series, 13), Reason.RECORDER_DOWN)
+        store.settle([gap], {series: SeriesAccount(at(series, 0), at(series, 20))})
+    store._journal._connection.execute("UPDATE series SET is_compared = 0")
+    return store
+
+
+def ledger(store: Store, series: Series) -> list[tuple[Span, str, str]]:
+    with journal_view(store.path) as journal:
+        every = [one for one in journal.absences() if one.series == series]
+    return [(one.span, str(one.reason), str(one.state)) for one in every]
+
+
+def healed(series: Series) -> list[tuple[Span, str, str]]:
+    return [
+        (span(series, 5, 7), "found missing", "pending"),
+        (span(series, 12, 13), "recorder was down", "filled"),
+    ]
+
+
+async def run(store: Store, seed: int = 1) -> int:
+    """Heal it to the end; how often the gap filler was woken."""
+    bell = CountedBell()
+    doors = SerialExecutor(slow_disk(Random(seed))), SerialExecutor(slow_disk(Random(seed)))
+    await heal(Storage(store, *doors, bell))
+    return len(bell.rings)
+
+
+def holes(path: Path) -> int:
+    return sum(len(file.faults) for file in check(path))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_each_series_is_compared_once_and_says_what_was_found(
+    layout: str,
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "kline_trio")
+    store = old_store(tmp_path, layout)
+    assert holes(tmp_path) == len(SERIES)
+    assert await run(store) == len(SERIES)
+    for series in SERIES:
+        assert ledger(store, series) == healed(series)
+        assert sum(
+            line.startswith(f"{series}: 2 candles found missing") for line in caplog.messages
+        )
+    assert caplog.messages[-1] == (
+        "compared 4 series with the ledger, once for this version: 8 candles found missing"
+    )
+    assert holes(tmp_path) == 0
+    caplog.clear()
+    # No second time.
+    assert await run(store) == 0
+    assert caplog.messages == []
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["single", "month"])
+async def test_a_store_that_version_0_2_wrote_is_healed(
+    name: str, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    shutil.copytree(STORES / "0.2.0" / name, tmp_path / name)
+    store = Store.open(tmp_path / name, None)
+    assert await run(store) == 3
+    for series in (BTC, CHINESE, MONTHLY):
+        assert ledger(store, series) == [
+            (span(series, 5, 7), "not received", "filled"),
+            (span(series, 35, 36), "not received", "filled"),
+            (span(series, 40, 44), "found missing", "pending"),
+            (span(series, 44, 46), "not received", "pending"),
+        ]
+    merge_all(store)
+    assert holes(store.path) == 0
+    store.close()
+
+
+async def test_a_cut_at_any_step_costs_one_series(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Cancelled after each span of time that the disk may take, until it comes to its end."""
+    steps = 0
+    while True:
+        store = old_store(tmp_path / f"{steps}")
+        with trio.move_on_after(0.02 * steps) as cut:
+            await run(store)
+        store.close()
+        store = Store.open(store.path, None)
+        await run(store, seed=2)
+        for series in SERIES:
+            assert ledger(store, series) == healed(series)
+        store.close()
+        if not cut.cancelled_caught:
+            break
+        steps += 1
+    assert steps > 10
+
+
+async def test_stored_candles_are_no_longer_pending_after_any_start(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In silence: also in a file that a kill kept out of the list."""
+    caplog.set_level(logging.INFO, "kline_trio")
+    store = open_store(tmp_path, LAYOUTS[2])
+    store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in range(10))))
+    merge_all(store)
+    late = 1_440 + 5
+    gaps = [
+        Gap(BTC, span(BTC, first, end), at(BTC, end), Reason.NOT_RECEIVED)
+        for first, end in ((8, 12), (late, late + 2))
+    ]
+    store.settle(gaps, {BTC: SeriesAccount(at(BTC, 0), at(BTC, 12))})
+    store.fill_in(table_of(BTC, [make_candle(at(BTC, late))]), BTC)
+    assert await run(store) == 0
+    assert ledger(store, BTC) == [
+        (span(BTC, 8, 10), "not received", "filled"),
+        (span(BTC, 10, 12), "not received", "pending"),
+        (span(BTC, late, late + 1), "not received", "filled"),
+        (span(BTC, late + 1, late + 2), "not received", "pending"),
+    ]
+    assert caplog.messages == []
+    store.close()
+
+
+async def test_files_without_pending_candles_are_not_looked_at_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What they hold is not missing for that."""
+    store = open_store(tmp_path, LAYOUTS[2])
+    store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in (*range(10), 1_445))))
+    merge_all(store)
+    gap = Gap(BTC, span(BTC, 1_445, 1_446), at(BTC, 1_446), Reason.NOT_RECEIVED)
+    store.settle([gap], {BTC: SeriesAccount(at(BTC, 0), at(BTC, 10))})
+    assert await run(store) == 0
+    assert ledger(store, BTC) == [(span(BTC, 1_445, 1_446), "not received", "filled")]
+    store.close()
+
+
+async def test_candles_that_come_meanwhile_are_no_gaps(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Candles are committed and merged while the store is looked through."""
+    for seed in range(6):
+        store = old_store(tmp_path / f"{seed}")
+        commit_door, merge_door = (
+            SerialExecutor(slow_disk(Random(seed))),
+            SerialExecutor(slow_disk(Random(-seed))),
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(heal, Storage(store, commit_door, merge_door))
+            for series in SERIES:
+                await commit_door.run(store.accept, receive(series, make_candle(at(series, 5))))
+                await merge_door.run(merge_all, store)
+        for series in SERIES:
+            assert [row for row in ledger(store, series) if row[2] == "pending"] == [
+                (span(series, 6, 7), "found missing", "pending")
+            ]
+        store.close()
+
+
+@pytest.mark.parametrize("merges", [1, 9, 10])
+async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
+    merges: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A merge follows each of the first looks at the files; the tenth look is the last."""
+    store = open_store(tmp_path)
+    store.accept(receive(BTC, *(make_candle(at(BTC, n)) for n in range(20) if n not in (5, 6))))
+    merge_all(store)
+    store.settle([], {BTC: SeriesAccount(at(BTC, 0), at(BTC, 20))})
+    store._journal._connection.execute("UPDATE series SET is_compared = 0")
+    merged = 0
+
+    async def with_merges(job: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+        nonlocal merged
+        result = job(*arguments)
+        if job.__name__.startswith("look") and merged < merges:
+            merged += 1
+            store.accept(receive(BTC, make_candle(at(BTC, 19 + merged))))
+            merge_all(store)
+        return result
+
+    storage = Storage(store, SerialExecutor(with_merges), SerialExecutor(with_merges))
+    await heal(storage)
+    too_fast = f"{BTC}: its files change too fast, it is compared at the next start"
+    assert (too_fast in caplog.messages) == (merges == 10)
+    if merges == 10:
+        assert ledger(store, BTC) == []
+        await heal(storage)
+    assert ledger(store, BTC) == [(span(BTC, 5, 7), "found missing", "pending")]
+    store.close()
+
+
+async def test_want_of_room_is_waited_for(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    store = old_store(tmp_path)
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "compare", full)
+            nursery.start_soon(run, store)
+            await trio.sleep(60)
+            assert ledger(store, BTC) != healed(BTC)
+    assert ledger(store, BTC) == healed(BTC)
+    store.close()
+
+
+async def test_what_a_damaged_file_held_is_absent(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = old_store(tmp_path)
+    file = tmp_path / "spot_BTCUSDT_1m.pqt"
+    file.write_bytes(file.read_bytes()[:-50])
+    await run(store)
+    pending = [row[0] for row in ledger(store, BTC) if row[2] == "pending"]
+    assert pending == [span(BTC, 0, 12), span(BTC, 12, 13), span(BTC, 13, 15)]
+    assert any("counts as absent" in line for line in caplog.messages)
+    store.close()
+
 
 EXCHANGE_MS = 1_719_759_600_000
 
@@ -131,36 +390,3 @@ async def test_a_full_disk_is_passed_over_until_the_next_minute(
         assert kept(store)[0] == os.getpid()
         nursery.cancel_scope.cancel()
     store.close()
-
-
-@pytest.mark.parametrize(
-    ("place", "kind"), [(journal_path, DiskError), (lock_path, StoreInUseError)]
-)
-@pytest.mark.parametrize("is_busy", [True, False])
-async def test_a_recorder_whose_files_are_taken_away_ends(
-    place: Callable[[Path], Path],
-    kind: type[KlineTrioError],
-    *,
-    is_busy: bool,
-    autojump_clock: trio.testing.MockClock,
-    tmp_path: Path,
-) -> None:
-    """At the next commit, or within ten seconds; and what was recorded is there."""
-    exchange = Exchange(start_ms=START_MS)
-    config = config_in(tmp_path, SPOT if is_busy else attrs.evolve(SPOT, time_interval="1M"))
-    recorded = 0
-
-    async def record(environment: Environment) -> None:
-        nonlocal recorded
-        async with open_recorder(config, environment):
-            await trio.sleep(20)
-            recorded = len(stored(tmp_path, SPOT)) if is_busy else 0
-            place(tmp_path / "data").unlink()
-            await trio.sleep_forever()
-
-    async with joined(exchange) as environment:
-        with trio.fail_after(40), pytest.raises(kind, match="while the recorder h"):
-            await record(environment)
-    if is_busy:
-        assert recorded > 5
-        assert len(stored(tmp_path, SPOT)) >= recorded

@@ -33,11 +33,15 @@ class FakeListener:
 
     series: tuple[Series, ...] = ()
 
-    def listen_to(self, series: Iterable[Series]) -> None:
+    def listen_to(self, series: Iterable[Series], *, contracts: bool) -> None:
         self.series = tuple(series)
 
-    def hear_of_contracts(self, *, wanted: bool) -> None:
-        pass
+
+@attrs.define
+class FakeMarket:
+    """Has a clock that knows no time."""
+
+    clock: ExchangeClock = attrs.field(factory=ExchangeClock)
 
 
 @attrs.define
@@ -48,6 +52,7 @@ class FakeUniverse:
     seen: bool = True
     halted: bool = False
     known: set[str] = attrs.field(factory=set)
+    markets: dict[str, FakeMarket] = attrs.field(factory=lambda: {"spot": FakeMarket()})
 
     def list_symbols(self, **statuses: str) -> None:
         self.known |= statuses.keys()
@@ -89,7 +94,6 @@ def house(*streams: Series, patterns: tuple[Selection, ...] = (PATTERN,)) -> Hou
         {"spot": cast("Listener", listener)},
         tracked,
         cast("Universe", universe),
-        {"spot": ExchangeClock()},
     )
     return House(recording, universe, listener, tracked)
 

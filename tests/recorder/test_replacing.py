@@ -469,15 +469,14 @@ async def test_contracts_are_heard_of_on_whichever_connection_is_first_now(
 ) -> None:
     market = attrs.evolve(MARKETS["spot"], has_contract_stream=True, streams_per_connection=2)
     async with listening([BTC, ETH, SOL], market=market) as running:
-        running.listener.hear_of_contracts(wanted=True)
+        running.listener.listen_to([BTC, ETH, SOL], contracts=True)
         await trio.sleep(30)
         assert contracts_at(running.feed) == [0]
-        running.listener.listen_to([ETH, SOL])
+        running.listener.listen_to([ETH, SOL], contracts=True)
         await trio.sleep(30)
         assert contracts_at(running.feed) == [0, 1]
-        running.listener.listen_to([ETH, SOL, BTC])
-        running.listener.hear_of_contracts(wanted=False)
-        running.listener.hear_of_contracts(wanted=True)
+        for contracts in (True, False, True):
+            running.listener.listen_to([ETH, SOL, BTC], contracts=contracts)
         await trio.sleep(30)
         assert contracts_at(running.feed) == [0, 1], "once is enough"
         running.listener.reconnect()
@@ -491,7 +490,7 @@ async def test_contracts_are_heard_of_when_the_first_connection_s_last_stream_mo
     market = attrs.evolve(MARKETS["spot"], has_contract_stream=True, streams_per_connection=2)
     feed = Feed()
     async with listening([BTC, ETH], feed, market) as running:
-        running.listener.hear_of_contracts(wanted=True)
+        running.listener.listen_to([BTC, ETH], contracts=True)
         await trio.sleep(70.5)
         # Twice, for once is no reason to move it; on a connection that carries nothing else, which
         # therefore ends with it.
