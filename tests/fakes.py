@@ -21,10 +21,15 @@ from wsproto.events import (
     TextMessage,
 )
 
-from kline_trio.candle import Series
+from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series
+from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.exchange.markets import MARKETS, Market
 from kline_trio.exchange.protocol import stream_name
-from kline_trio.recorder.environment import RecurringEvent
+from kline_trio.interval import Span
+from kline_trio.recorder.environment import Environment, RecurringEvent
+from kline_trio.recorder.listener import EventSink, Listener, Route
+from kline_trio.recorder.series_set import SeriesSet
 
 MINUTE_MS = 60_000
 OPEN_MS = 1_700_000_040_000
@@ -204,6 +209,31 @@ class ScriptedExchange:
                 while self._waiting:
                     served.start_soon(_play, script, self._waiting.pop(0))
                     script = next(scripts, script)
+
+
+class TrustingClock(ExchangeClock):
+    """Believes every event time at once."""
+
+    def hear(self, event_time_ms: int, series: Series | None = None) -> None:
+        pass
+
+    async def believed(self, event_time_ms: int) -> Span:
+        return Span(0, MAX_TIME_MS)
+
+
+def listener_of(
+    exchange: ScriptedExchange,
+    send: trio.MemorySendChannel[ReceivedCandle],
+    environment: Environment,
+    *,
+    market: Market = MARKETS["spot"],
+    urls: tuple[str, ...] = ("ws://one.test/stream",),
+    config: ConnectionConfig | None = None,
+) -> Listener:
+    """A listener that believes the scripted exchange."""
+    route = Route(urls, config or ConnectionConfig(), exchange.dial)
+    sink = EventSink(send, TrustingClock(), SeriesSet(0), lambda _: None, environment.now)
+    return Listener(market, route, environment, sink)
 
 
 @attrs.define(eq=False)

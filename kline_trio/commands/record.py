@@ -20,11 +20,17 @@ from kline_trio.config import Config, HistoryConfig
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.recorder.auditor import Auditor
-from kline_trio.recorder.core import Core
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
-from kline_trio.recorder.heartbeat import Heartbeat
-from kline_trio.recorder.lifetimes import check_ways, lone_error_plain, open_http, open_store
+from kline_trio.recorder.housekeeping import Heartbeat
+from kline_trio.recorder.resources import (
+    Pipeline,
+    check_connection,
+    open_http,
+    open_store,
+    unwrap_lone_error,
+)
+from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.supervisor import (
     CANDLES_IN_CHANNEL,
     Recorder,
@@ -67,7 +73,7 @@ def record(config: Config, options: argparse.Namespace) -> None:
 async def _reload(path: Path, redirect: Callable[[Config], Config], recorder: Recorder) -> None:
     try:
         config = await trio.to_thread.run_sync(Config.from_toml, path)
-        await trio.to_thread.run_sync(check_ways, config)
+        await trio.to_thread.run_sync(check_connection, config)
     except ConfigError as error:
         logger.error("the configuration stays as it was, for that in %s is no good:", path)
         for problem in error.problems:
@@ -142,25 +148,27 @@ async def fill(
     """
     environment, since_ms = environment or Environment(), config.history.since_ms
     async with open_store(config, environment, _FETCHES_ITSELF, stop_asked) as storage:
-        core = Core.of(config, storage)
-        with lone_error_plain():
+        pipeline = Pipeline(config, storage)
+        with unwrap_lone_error():
             async with open_http(config, environment) as http, trio.open_nursery() as outer:
-                filler = core.filler(config, environment, http)
+                filler = pipeline.gap_filler(environment, http)
                 if until_ms is not None:
                     filler.until_ms = until_ms
-                auditor = Auditor(storage, core.series, http.clocks, since_ms, is_recorder=False)
+                auditor = Auditor(
+                    storage, pipeline.series, http.clocks, since_ms, is_recorder=False
+                )
                 series, unlisted = await resolved(config.streams, config.patterns, http.markets)
                 no_list = "; ".join(map(": ".join, unlisted.items()))
                 if no_list and not series:
                     raise UnavailableError(no_list)
-                core.series.set_series(series, {})
-                outer.start_soon(core.merger.run)
+                pipeline.series.set_series(series, {})
+                outer.start_soon(pipeline.merger.run)
                 markets = {one.trade_type: http.markets[one.trade_type] for one in series}
                 await _Backfill(auditor, filler, markets, since_ms, give_up_seconds).run(stop_asked)
                 absent = await filler.pending() if auditor.is_stock_taken else None
                 # Candles that closed meanwhile become gaps too: the next recorder asks for them.
                 await auditor.keep()
-                core.merger.finish(math.inf)
+                pipeline.merger.finish(math.inf)
             await Heartbeat(storage, http.clocks, environment.wall_clock).end()
         if no_list and absent == 0:
             raise UnavailableError(f"{no_list}; {filler.filled:,} candles filled in")
@@ -289,14 +297,14 @@ async def open_tail(
     """
     environment = environment or Environment()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
-    with lone_error_plain():
+    with unwrap_lone_error():
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
             async with open_http(config, environment) as http:
                 series, unlisted = await resolved(config.streams, config.patterns, http.markets)
                 if unlisted and not series:
                     raise UnavailableError("; ".join(map(": ".join, unlisted.items())))
-                listeners = listeners_of(config, environment, http, send)
+                listeners = listeners_of(config, environment, http, send, SeriesSet(0))
                 for trade_type, listener in listeners.items():
                     listener.listen_to([one for one in series if one.trade_type == trade_type])
                 async with open_network(listeners, send) as network:

@@ -1,7 +1,7 @@
-"""What REST must not be asked before when (pure).
+"""When to try again after failures (pure).
 
-Times are seconds on our own clock. None of this survives a restart: then all that is pending may be
-asked for at once, at the rate limit.
+Times are local monotonic seconds. A restart forgets them: then all pending gaps may be asked for at
+once, at the rate limit.
 """
 
 import math
@@ -13,7 +13,7 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.interval import Span
 
-__all__ = ["Backoff"]
+__all__ = ["Backoff", "doubled"]
 
 _FIRST_SECONDS = 1.0
 _FIRST_OF_SERIES_SECONDS = 2.0
@@ -21,72 +21,76 @@ _FIRST_OF_SERIES_SECONDS = 2.0
 _LONGEST_SECONDS = 60.0
 
 
+def doubled(first_seconds: float, times: int, longest_seconds: float) -> float:
+    """Return `first_seconds`, doubled so many times, but at most `longest_seconds`."""
+    return min(longest_seconds, first_seconds * 2.0 ** min(times, 16))
+
+
 @attrs.define
 class _Rest:
-    """How long a market, or one series of it, that gave no candles is left alone."""
+    """A pause in the requests for a market, or for one series of it, after failures."""
 
     failures: int = 0
-    """One after the other."""
+    """In a row."""
     until: float = -math.inf
 
     def fail(self, now: float, first_seconds: float) -> bool:
-        """Rest for longer after each failure. Return whether failures begin."""
+        """Rest for longer after each failure. Return whether this failure is the first in a row."""
         begins = not self.failures
-        # What workers asked for at the same time fails at the same time: that is one failure.
+        # Requests that workers made at the same time fail at the same time: that is one failure.
         if self.until <= now:
-            wait = min(_LONGEST_SECONDS, first_seconds * 2.0 ** min(self.failures, 10))
+            self.until = now + doubled(first_seconds, self.failures, _LONGEST_SECONDS)
             self.failures += 1
-            self.until = now + wait
         return begins
 
 
 @attrs.define(eq=False)
 class Backoff:
-    """The markets and series that failed, and the spans that the exchange did not have."""
+    """When to ask REST again: for markets and series that failed, and for spans without candles."""
 
     _rests: defaultdict[str | Series, _Rest] = attrs.field(
         init=False, factory=lambda: defaultdict(_Rest)
     )
-    """By trade type for what concerns all of a market, and by series for its own fault."""
+    """By trade type for failures of a market, and by series for failures of one series."""
     _waiting: dict[Series, list[tuple[Span, float]]] = attrs.field(init=False, factory=dict)
-    """By span, and until when. An entry that is over stays until its series is put off again."""
+    """Spans, and until when each waits. A past entry stays until its series is put off again."""
 
     def failed(self, series: Series, now: float) -> bool:
-        """Let a series that gave nothing rest, and its market. Return whether failures begin."""
+        """Let a series and its market rest. Return whether both failures are the first in a row."""
         begins = self._rests[series].fail(now, _FIRST_OF_SERIES_SECONDS)
         return self.market_failed(series.trade_type, now) and begins
 
     def market_failed(self, trade_type: str, now: float, least_seconds: float = 0.0) -> bool:
-        """Let a market that gave nothing rest. Return whether failures begin."""
+        """Let a market rest. Return whether this failure is the first in a row."""
         market = self._rests[trade_type]
         begins = market.fail(now, _FIRST_SECONDS)
         market.until = max(market.until, now + least_seconds)
         return begins
 
     def succeeded(self, series: Series) -> None:
-        """Count the failures of a series and of its market anew."""
+        """Reset the failure counts of a series and of its market."""
         for one in (series, series.trade_type):
-            # What was asked before others failed does not cut their rest short.
+            # A request from before the others failed does not cut their rest short.
             self._rests[one].failures = 0
 
     def resting_until(self, one: Series | str) -> float:
-        """Return until when a series, or a market by its trade type, is left alone."""
+        """Return until when a series, or a market by its trade type, rests."""
         names = (one,) if isinstance(one, str) else (one, one.trade_type)
         return max(self._rests[name].until if name in self._rests else -math.inf for name in names)
 
     def put_off(self, series: Series, wait_seconds: Mapping[Span, float], now: float) -> None:
-        """Do not ask for spans of a series again before so many seconds have passed."""
+        """Let spans of a series wait, each for so many seconds, before REST is asked again."""
         new = [(span, now + seconds) for span, seconds in wait_seconds.items()]
         self._waiting[series] = self._still_waiting(series, now) + new
 
     def ready(self, series: Series, span: Span, now: float) -> list[Span]:
-        """Return what of a span may be asked for now."""
+        """Return the parts of a span that may be asked for now."""
         if self.resting_until(series) > now:
             return []
         return list(span.without(sorted(one for one, _ in self._still_waiting(series, now))))
 
     def ready_at(self, series: Series, span: Span, now: float) -> float:
-        """Return when something of a span may be asked for."""
+        """Return when a first part of a span may be asked for."""
         resting_until, waiting = self.resting_until(series), self._still_waiting(series, now)
         if resting_until <= now and any(span.without(sorted(one for one, _ in waiting))):
             return now

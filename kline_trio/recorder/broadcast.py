@@ -1,4 +1,4 @@
-"""Copies of committed candles for programs that listen along. No reader can hold the store up.
+"""Copies of committed candles for the program around the recorder. No reader can block the store.
 
 Each reader has bounded queues of its own. If a queue is full, its oldest copy is lost to that
 reader, and counted. Publishing is synchronous and never waits.
@@ -7,7 +7,7 @@ reader, and counted. Publishing is synchronous and never waits.
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import attrs
 import trio
@@ -22,7 +22,7 @@ _Copy = TypeVar("_Copy")
 
 @attrs.frozen
 class Filled:
-    """Candles that went into the files without coming through the program, as an archive's do.
+    """Candles that went into the files past the program, as those of archives do.
 
     Read them from the store: `kline_trio.read`.
     """
@@ -37,15 +37,10 @@ class Filled:
 class _Queue(Generic[_Copy]):
     """The newest copies of one kind that wait for a reader."""
 
+    most: int
     copies: deque[_Copy]
+    """At most `most`; the oldest first."""
     lost: int = 0
-
-    def put(self, batch: Sequence[_Copy]) -> None:
-        """Append the copies, oldest first; drop and count the oldest ones that do not fit."""
-        most = self.copies.maxlen
-        assert most is not None
-        self.lost += max(0, len(self.copies) + len(batch) - most)
-        self.copies.extend(batch)
 
 
 @attrs.define(eq=False)
@@ -79,14 +74,17 @@ class _Reader(Generic[_Copy]):
                 raise StopAsyncIteration
             await self._waiting.park()
 
-    def wake(self) -> None:
-        """Let the tasks that wait look into the queues again."""
+    def put(self, *batches: Sequence[_Copy]) -> None:
+        """Append a batch to each queue; drop and count the oldest copies that do not fit."""
+        for queue, batch in zip(self._queues, batches, strict=True):
+            queue.lost += max(0, len(queue.copies) + len(batch) - queue.most)
+            queue.copies.extend(batch)
         self._waiting.unpark_all()
 
     def close(self) -> None:
         """End the iteration once the queues are empty."""
         self._is_closed = True
-        self.wake()
+        self._waiting.unpark_all()
 
 
 @attrs.define(eq=False)
@@ -105,12 +103,6 @@ class Candles(_Reader[ReceivedCandle]):
         """How many of the lost copies did not come from the stream."""
         return self._queues[1].lost
 
-    def put(self, live: Sequence[ReceivedCandle], refills: Sequence[ReceivedCandle]) -> None:
-        """Append the copies to their queues."""
-        for queue, batch in zip(self._queues, (live, refills), strict=True):
-            queue.put(batch)
-        self.wake()
-
 
 @attrs.define(eq=False)
 class Fills(_Reader[Filled]):
@@ -119,18 +111,13 @@ class Fills(_Reader[Filled]):
     The iteration ends when the recorder has stopped and all announcements were taken.
     """
 
-    def put(self, filled: Filled) -> None:
-        """Append one announcement."""
-        self._queues[0].put([filled])
-        self.wake()
-
 
 @attrs.define(eq=False)
 class Broadcast:
-    """All readers of one recorder."""
+    """The readers of one recorder."""
 
-    # Weak, so that a reader that a program has dropped costs nothing. Not sets: their order is
-    # not that of subscription, and seeded tests could not be repeated.
+    # Weak, so that a reader that a program has dropped costs nothing. Not WeakSets: they do not
+    # keep the order of subscription, and seeded tests could not be repeated.
     _candles: weakref.WeakKeyDictionary[Candles, None] = attrs.field(
         init=False, factory=weakref.WeakKeyDictionary
     )
@@ -140,10 +127,7 @@ class Broadcast:
     _is_closed: bool = attrs.field(init=False, default=False)
 
     def subscribe(self, waiting: int) -> Candles:
-        """Return a new reader of the candles that are published from now on.
-
-        Args:
-          waiting: how many candles of the stream, and how many refills, wait for it at most.
+        """Return a new reader of later candles. Of streams and of refills at most `waiting` wait.
 
         Raises:
           ValueError: `waiting` is less than 1.
@@ -153,10 +137,7 @@ class Broadcast:
         return candles
 
     def subscribe_fills(self, waiting: int) -> Fills:
-        """Return a new reader of the fills that are published from now on.
-
-        Args:
-          waiting: how many announcements wait for it at most.
+        """Return a new reader of later fills. At most `waiting` wait.
 
         Raises:
           ValueError: `waiting` is less than 1.
@@ -175,19 +156,20 @@ class Broadcast:
                 candles.put(live, refills)
 
     def publish_fill(self, filled: Filled) -> None:
-        """Tell each reader that candles went into the files."""
+        """Give each reader of fills an announcement."""
         for fills in self._fills:
-            fills.put(filled)
+            fills.put([filled])
 
     def close(self) -> None:
-        """End each reader, after it has taken all that waits for it; new ones end at once."""
+        """End each reader once it has taken all copies that wait; end new readers at once."""
         self._is_closed = True
-        readers: list[_Reader[Any]] = [*self._candles, *self._fills]
-        for reader in readers:
-            reader.close()
+        for candles in self._candles:
+            candles.close()
+        for fills in self._fills:
+            fills.close()
 
 
 def _queue(waiting: int) -> _Queue[_Copy]:
     if isinstance(waiting, bool) or not isinstance(waiting, int) or waiting < 1:
         raise ValueError(f"waiting is at least 1, not {waiting!r}")
-    return _Queue(deque(maxlen=waiting))
+    return _Queue(waiting, deque(maxlen=waiting))

@@ -1,18 +1,18 @@
-"""Which connections one market should have now, and when one takes another's place (pure).
+"""Which connections one market should have now, and when one replaces another (pure).
 
-The streams are dealt out to shards, no more to each than fit on a connection. A shard has as many
-seats as there are to be connections for each of its streams, and a seat always has a life: one
-connection, from its dial to its end. A seat's next life is begun while the one before still
-delivers, and takes over when both have delivered the same stretch of the exchange's time. So
-splitting, redundancy, reconnecting and rolling over are one mechanism.
+The streams are dealt out to shards, no more to each than fit on a connection. A shard has one slot
+for each connection that is to carry its streams, and a slot always has a connection. A slot's next
+connection is dialled while the one before still delivers, and replaces it when both have delivered
+the same stretch of the exchange's time. So splitting, redundancy, reconnecting and rolling over are
+one mechanism.
 
-Times in seconds are local and monotonic, times in milliseconds the exchange's.
+Times in seconds are local and monotonic. Times in milliseconds are the exchange's.
 """
 
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import attrs
 
@@ -21,38 +21,38 @@ from kline_trio.candle import Series
 __all__ = ["ConnectionHandle", "ConnectionPool", "Dials", "Plan", "Shard", "Slot"]
 
 _OVERLAP_MS = 35_000
-"""For so long both lives deliver. Closes have come up to 30 s late (nautilus_trader#1705), and one
-that was late on the older connection may have come before the newer one was there."""
+"""For so long both connections deliver. Closes have come up to 30 s late (nautilus_trader#1705),
+and one that was late on the older connection may have come before the newer one was there."""
 _LONGEST_OVERLAP_SECONDS = 120.0
-"""Where the older one's time does not go on."""
+"""Where the older connection's event time does not go on."""
 _DIAL_SPACING_SECONDS = 0.5
-"""Between two dials of a market; its first need not wait for other markets."""
-_SEAT_SPACING_SECONDS = 3.0
-"""From one dial of a seat to its next at least, however it went."""
+"""Between two dials of a market. Its first dial need not wait for other markets."""
+_SLOT_SPACING_SECONDS = 3.0
+"""From one dial of a slot to its next at least, however it went."""
 _WINDOW_SECONDS = 300.0
 _DIALS_IN_A_WINDOW = 150
 """Half of what is allowed to an address in five minutes (Binance docs, "WebSocket Limits")."""
-_MOST_LIVES = 2
-"""Of one seat at the same time."""
+_MOST_CONNECTIONS = 2
+"""Of one slot at the same time."""
 
 
 @attrs.define(eq=False)
 class ConnectionHandle:
     """One connection, from its dial to its end."""
 
-    seat: "Slot"
+    slot: "Slot"
     began_at: float
     ends_at: float
-    """When another is to take its place."""
-    nth: int
-    """Which of the host's addresses it tries first, counted over the end from the first again."""
+    """When another connection is to replace it."""
+    nth_address: int
+    """Which of the host's addresses it tries first, modulo their number."""
     host: int | None
-    """Which of the hosts it is to; None: one of those that there were before."""
+    """Index of its host; None: one of the hosts before a reconfiguration."""
 
     is_heard: bool = False
     """Whether at least one valid candle came."""
     newest_ms: int = 0
-    """The newest event time that it told."""
+    """The newest event time that it delivered."""
     ready_ms: int | None = None
     """The event time from which on it delivers all of its streams."""
     ready_at: float = math.inf
@@ -70,17 +70,25 @@ class Slot:
 
     shard: "Shard"
     copy: int
-    """Which of the shard's connections, from 0 on."""
-    lives: list[ConnectionHandle] = attrs.field(factory=list)
-    """The oldest first."""
+    """Which of the shard's slots, from 0 on."""
+    handles: list[ConnectionHandle] = attrs.field(factory=list)
+    """Its connections, the oldest first."""
     failures: int = 0
-    """How many lives in a row heard nothing."""
+    """How many connections in a row heard nothing."""
     stalls: int = 0
-    """How many of those waited for data in vain."""
+    """How many of those ended because no data came."""
     host: int = 0
-    """Which of the hosts is its turn, counted over the end; one that was heard is kept."""
+    """Index of the host to dial next, modulo their number. A host that was heard is kept."""
     not_before: float = -math.inf
     """When it may next be dialled."""
+
+    @property
+    def dial_due_at(self) -> float:
+        """When it should have one more connection."""
+        living = [one for one in self.handles if not one.is_retired]
+        if not living:
+            return -math.inf
+        return living[-1].ends_at if len(living) < _MOST_CONNECTIONS else math.inf
 
 
 @attrs.define(eq=False)
@@ -89,15 +97,20 @@ class Shard:
 
     number: int
     streams: dict[str, Series]
-    seats: list[Slot] = attrs.field(factory=list)
+    slots: list[Slot] = attrs.field(factory=list)
+
+    @property
+    def handles(self) -> list[ConnectionHandle]:
+        """The connections of all its slots."""
+        return [one for slot in self.slots for one in slot.handles]
 
 
 @attrs.define(eq=False)
 class Dials:
-    """When an address has dialled, and so when it may again.
+    """Limits how often the markets together dial.
 
-    One for all markets: only spot says how many dials it allows an address, and nobody whether
-    those of the futures are counted with them.
+    One for all markets: only spot documents how many dials it allows an address, and it is not
+    documented whether those of the futures count too.
     """
 
     _moments: deque[float] = attrs.field(
@@ -105,11 +118,11 @@ class Dials:
     )
 
     def add(self, now: float) -> None:
-        """It dials now."""
+        """Count a dial."""
         self._moments.append(now)
 
     def next_at(self) -> float:
-        """From when on it may dial again."""
+        """Return when the next dial is allowed."""
         if len(self._moments) < _DIALS_IN_A_WINDOW:
             return -math.inf
         return self._moments[0] + _WINDOW_SECONDS
@@ -117,17 +130,17 @@ class Dials:
 
 @attrs.frozen
 class Plan:
-    """What is to be done now."""
+    """The connections to begin and to retire now."""
 
     begin: tuple[ConnectionHandle, ...]
     retire: tuple[ConnectionHandle, ...]
     again_at: float
-    """When to ask again, if nothing happens before."""
+    """When to plan again, if nothing happens before."""
 
 
 @attrs.define(eq=False)
 class ConnectionPool:
-    """The shards of one market, and the lives on their seats."""
+    """The shards of one market, and the connections of their slots."""
 
     streams_per_connection: int
     redundancy: int
@@ -136,54 +149,44 @@ class ConnectionPool:
     """Shared with the other markets."""
 
     shards: list[Shard] = attrs.field(init=False, factory=list)
-    _going: list[ConnectionHandle] = attrs.field(init=False, factory=list)
-    """Lives without a seat, to be retired."""
+    _released: list[ConnectionHandle] = attrs.field(init=False, factory=list)
+    """Connections whose slot is gone, to be retired."""
     _dialled_at: float = attrs.field(init=False, default=-math.inf)
 
-    def lives(self) -> Iterator[ConnectionHandle]:
-        """All that have a seat."""
-        for shard in self.shards:
-            for seat in shard.seats:
-                yield from seat.lives
+    def handles(self) -> list[ConnectionHandle]:
+        """Return the connections of all slots."""
+        return [one for shard in self.shards for one in shard.handles]
 
-    @property
-    def is_split(self) -> bool:
-        """Whether there are several shards."""
-        return len(self.shards) > 1
-
-    def streams(self) -> dict[str, Series]:
-        """All that are wanted, by name."""
-        return {name: one for shard in self.shards for name, one in shard.streams.items()}
-
-    def want(self, streams: Mapping[str, Series]) -> tuple[dict[str, Shard], dict[str, Shard]]:
-        """These streams are wanted, and no others; those that stay keep their shard.
+    def set_streams(
+        self, streams: Mapping[str, Series]
+    ) -> tuple[dict[str, Shard], dict[str, Shard]]:
+        """Carry these streams from now on, and no others; those that stay keep their shard.
 
         Returns:
-          which were added, and to which shard; and which were taken out of which.
+          the added streams, each with its shard; and the removed streams, each with its old shard.
         """
-        taken = {}
+        removed = {}
         for shard in self.shards:
             for name in [name for name in shard.streams if name not in streams]:
                 del shard.streams[name]
-                taken[name] = shard
-        have = self.streams()
+                removed[name] = shard
+        have = {name for shard in self.shards for name in shard.streams}
         new = [name for name in streams if name not in have]
+        free = sum(self.streams_per_connection - len(shard.streams) for shard in self.shards)
         added = {}
-        for name in new[: self._room()]:
+        for name in new[:free]:
             shard = min(self.shards, key=lambda one: len(one.streams))
             shard.streams[name] = streams[name]
             added[name] = shard
-        for names in _dealt(new[len(added) :], self.streams_per_connection):
+        for names in _split_evenly(new[len(added) :], self.streams_per_connection):
             shard = self._new_shard()
             shard.streams = {name: streams[name] for name in names}
             added |= dict.fromkeys(names, shard)
-        for shard in [one for one in self.shards if not one.streams]:
-            self.shards.remove(shard)
-            self._unseat(shard.seats)
-        return added, taken
+        self._drop_empty_shards()
+        return added, removed
 
     def move(self, name: str) -> tuple[Shard, Shard]:
-        """Give a stream to another shard, a new one if need be; from which to which."""
+        """Give a stream to another shard, a new one if need be. Return the old and the new one."""
         old = self.shard_of(name)
         others = [
             one
@@ -192,168 +195,150 @@ class ConnectionPool:
         ]
         new = min(others, key=lambda one: len(one.streams)) if others else self._new_shard()
         new.streams[name] = old.streams.pop(name)
-        if not old.streams:
-            self.shards.remove(old)
-            self._unseat(old.seats)
+        self._drop_empty_shards()
         return old, new
 
     def shard_of(self, name: str) -> Shard:
-        """The shard of a stream that is wanted."""
+        """Return the shard of a stream that the pool carries."""
         return next(shard for shard in self.shards if name in shard.streams)
 
     def resize(self, redundancy: int) -> None:
         """Have so many connections for each stream from now on."""
         self.redundancy = redundancy
         for shard in self.shards:
-            if len(shard.seats) > redundancy:
-                shard.seats.sort(key=_seniority)
-            for copy, seat in enumerate(shard.seats):
-                seat.copy = copy
-            self._unseat(shard.seats[redundancy:])
-            del shard.seats[redundancy:]
-            self._seat(shard)
+            if len(shard.slots) > redundancy:
+                shard.slots.sort(key=_seniority)
+            for copy, slot in enumerate(shard.slots):
+                slot.copy = copy
+            self._released += [one for slot in shard.slots[redundancy:] for one in slot.handles]
+            del shard.slots[redundancy:]
+            self._fill_slots(shard)
 
-    def begin_with_first_host(self) -> None:
-        """There are other hosts than before."""
+    def reset_hosts(self) -> None:
+        """Begin with the first host again: the list of hosts has changed."""
         for shard in self.shards:
-            for seat in shard.seats:
-                seat.host = 0
-        for life in self.lives():
-            life.host = None
+            for slot in shard.slots:
+                slot.host = 0
+        for handle in self.handles():
+            handle.host = None
 
     def renew(self) -> None:
-        """Have another life take the place of each, as soon as may be."""
-        for life in self.lives():
-            life.ends_at = -math.inf
+        """Have another connection replace each, as soon as possible."""
+        for handle in self.handles():
+            handle.ends_at = -math.inf
 
     def plan(self, now: float, chances: Iterator[float]) -> Plan:
-        """What is to be done; it counts as done.
+        """Return the connections to begin and to retire now. The pool counts that as done.
 
         Args:
           now: local seconds.
-          chances: numbers from 0 to 1, so that lives that began together do not end together.
+          chances: numbers from 0 to 1, so that connections that began together do not end together.
         """
-        retire, self._going = self._going, []
+        retire, self._released = self._released, []
         begin: list[ConnectionHandle] = []
         again_at = math.inf
-        for seat in self._seats():
-            retire += self._overtaken(seat, now)
-            due = max(seat.not_before, self._next_dial_at(), _wants_life_at(seat))
+        slots = [slot for shard in self.shards for slot in shard.slots]
+        # Those without data first.
+        for slot in sorted(slots, key=lambda slot: any(one.is_heard for one in slot.handles)):
+            retire += self._overtaken(slot, now)
+            due = max(slot.not_before, self._next_dial_at(), slot.dial_due_at)
             if due <= now:
                 # Up to a tenth earlier.
                 age = self.max_age_seconds * (1 - next(chances) / 10)
-                life = ConnectionHandle(seat, now, now + age, _free_number(seat), seat.host)
-                seat.lives.append(life)
-                seat.not_before = now + _SEAT_SPACING_SECONDS
+                handle = ConnectionHandle(slot, now, now + age, _free_address(slot), slot.host)
+                slot.handles.append(handle)
+                slot.not_before = now + _SLOT_SPACING_SECONDS
                 self._dialled_at = now
                 self.dials.add(now)
-                begin.append(life)
-                due = _wants_life_at(seat)
+                begin.append(handle)
+                due = slot.dial_due_at
             again_at = min(again_at, due)
-            if any(not life.is_retired for life in seat.lives[:-1]):
-                again_at = min(again_at, seat.lives[-1].ready_at + _LONGEST_OVERLAP_SECONDS)
-        for life in retire:
-            life.is_retired = True
+            if any(not one.is_retired for one in slot.handles[:-1]):
+                again_at = min(again_at, slot.handles[-1].ready_at + _LONGEST_OVERLAP_SECONDS)
+        for handle in retire:
+            handle.is_retired = True
         return Plan(tuple(begin), tuple(retire), again_at)
 
-    def end(self, life: ConnectionHandle, *, stalled: bool) -> None:
-        """A life has ended: whether it had waited for data in vain, or not."""
-        seat = life.seat
-        if life in seat.lives:
-            seat.lives.remove(life)
-        if life.is_heard:
-            seat.failures = seat.stalls = 0
-        elif not life.is_retired:
-            seat.failures += 1
-            seat.stalls += stalled
-            # The turn of a host passes once, however many lives it fails; and no life of before
-            # takes the turn of another host.
-            seat.host += life.host == seat.host
+    def end(self, handle: ConnectionHandle, *, stalled: bool) -> None:
+        """Take in that a connection has ended, and whether it ended because no data came."""
+        slot = handle.slot
+        if handle in slot.handles:
+            slot.handles.remove(handle)
+        if handle.is_heard:
+            slot.failures = slot.stalls = 0
+        elif not handle.is_retired:
+            slot.failures += 1
+            slot.stalls += stalled
+            # The slot passes a host once, however many connections to it fail. A failed connection
+            # to an earlier host does not pass the present one.
+            slot.host += handle.host == slot.host
 
-    def told_ms(self) -> int | None:
-        """The event time up to which every shard that is heard at all has delivered."""
-        told = [
-            max(life.newest_ms for seat in shard.seats for life in seat.lives if life.delivers)
-            for shard in self.shards
-            if any(life.delivers for seat in shard.seats for life in seat.lives)
-        ]
-        return min(told, default=None)
+    def delivered_ms(self) -> int | None:
+        """Return the event time up to which all shards with data have delivered; None: no data."""
+        delivering = ([one for one in shard.handles if one.delivers] for shard in self.shards)
+        return min(
+            (max(one.newest_ms for one in some) for some in delivering if some), default=None
+        )
 
-    def _seats(self) -> list[Slot]:
-        """All; those that have nothing first."""
-        seats = [seat for shard in self.shards for seat in shard.seats]
-        return sorted(seats, key=lambda seat: any(life.is_heard for life in seat.lives))
-
-    def _overtaken(self, seat: Slot, now: float) -> list[ConnectionHandle]:
-        """The lives whose place the newest can take without a hole."""
-        newest = seat.lives[-1] if seat.lives else None
+    def _overtaken(self, slot: Slot, now: float) -> list[ConnectionHandle]:
+        """Return the connections that the slot's newest can replace without a hole."""
+        newest = slot.handles[-1] if slot.handles else None
         if newest is None or newest.ready_ms is None:
             return []
         enough_ms = newest.ready_ms + _OVERLAP_MS
-        patient = now < newest.ready_at + _LONGEST_OVERLAP_SECONDS
+        is_overdue = now >= newest.ready_at + _LONGEST_OVERLAP_SECONDS
         return [
-            life
-            for life in seat.lives[:-1]
-            if not life.is_retired
-            and (min(life.newest_ms, newest.newest_ms) >= enough_ms or not patient)
+            one
+            for one in slot.handles[:-1]
+            if not one.is_retired
+            and (min(one.newest_ms, newest.newest_ms) >= enough_ms or is_overdue)
         ]
 
     def _next_dial_at(self) -> float:
         return max(self._dialled_at + _DIAL_SPACING_SECONDS, self.dials.next_at())
 
-    def _room(self) -> int:
-        return sum(self.streams_per_connection - len(shard.streams) for shard in self.shards)
-
     def _new_shard(self) -> Shard:
         taken = {shard.number for shard in self.shards}
-        number = next(number for number in range(1, len(taken) + 2) if number not in taken)
+        number = next(number for number in itertools.count(1) if number not in taken)
         shard = Shard(number, {})
-        self._seat(shard)
+        self._fill_slots(shard)
         self.shards.append(shard)
         return shard
 
-    def _seat(self, shard: Shard) -> None:
-        shard.seats += [Slot(shard, copy) for copy in range(len(shard.seats), self.redundancy)]
+    def _fill_slots(self, shard: Shard) -> None:
+        shard.slots += [Slot(shard, copy) for copy in range(len(shard.slots), self.redundancy)]
 
-    def _unseat(self, seats: Iterable[Slot]) -> None:
-        self._going += [life for seat in seats for life in seat.lives]
-
-
-def _wants_life_at(seat: Slot) -> float:
-    """When a seat should have another life than those that it has."""
-    lives = [life for life in seat.lives if not life.is_retired]
-    if not lives:
-        return -math.inf
-    return lives[-1].ends_at if len(lives) < _MOST_LIVES else math.inf
+    def _drop_empty_shards(self) -> None:
+        self._released += [
+            one for shard in self.shards if not shard.streams for one in shard.handles
+        ]
+        self.shards = [shard for shard in self.shards if shard.streams]
 
 
-def _seniority(seat: Slot) -> tuple[float, bool]:
-    """What sorts first those that have delivered all of their streams for longest.
+def _seniority(slot: Slot) -> tuple[float, bool]:
+    """Sort first the slots that have delivered all of their streams for longest.
 
-    One that was merely heard may not have asked for all streams yet, so it comes after those; one
-    that is not heard comes last.
+    A slot that was merely heard may not have asked for all streams yet, so it comes after those. A
+    slot that is not heard comes last.
     """
-    delivering = [life for life in seat.lives if life.delivers]
-    ready = [life.ready_ms for life in delivering if life.ready_ms is not None]
+    delivering = [one for one in slot.handles if one.delivers]
+    ready = [one.ready_ms for one in delivering if one.ready_ms is not None]
     return min(ready, default=math.inf), not delivering
 
 
-def _free_number(seat: Slot) -> int:
-    """Of an address on which none of the shard's other copies is.
+def _free_address(slot: Slot) -> int:
+    """Return the number of an address that no connection of the shard's other slots uses.
 
-    How many addresses there are is not known here: a copy that fails again and again comes to each.
+    How many addresses there are is not known here: a slot that fails again and again tries each.
     """
     taken = {
-        life.nth
-        for other in seat.shard.seats
-        for life in other.lives
-        if other is not seat and not life.is_retired
+        one.nth_address for one in slot.shard.handles if one.slot is not slot and not one.is_retired
     }
-    return next(nth for nth in itertools.count(seat.copy + seat.failures) if nth not in taken)
+    return next(nth for nth in itertools.count(slot.copy + slot.failures) if nth not in taken)
 
 
-def _dealt(names: list[str], most: int) -> list[list[str]]:
-    """The names in as few parts as may be, none longer than that, all about as long."""
+def _split_evenly(names: list[str], most: int) -> list[list[str]]:
+    """Split the names into the fewest parts of at most `most`, nearly equal in length."""
     parts = math.ceil(len(names) / most)
     return [
         names[len(names) * part // parts : len(names) * (part + 1) // parts]

@@ -1,4 +1,4 @@
-"""The room on the disk: what is said while there is none, and how long it will last."""
+"""Free space on the disk: log that it is used up, wait for it, and estimate how long it lasts."""
 
 import logging
 import math
@@ -19,58 +19,71 @@ logger = logging.getLogger("kline_trio.recorder.room")
 _Result = TypeVar("_Result")
 
 RETRY_SECONDS = 5.0
-"""Between two attempts to write to a disk that had no room."""
+"""Between two attempts to write to a full disk."""
 
-_SAY_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 _DAY_SECONDS = 86_400.0
 _FEW_DAYS = 30
 
 
 @attrs.define(eq=False)
 class DiskFullLog:
-    """Says that the disk has no room, once a minute, and that it has again."""
+    """Logs that the disk is full, once a minute, and that it has space again."""
 
-    _said_at: float | None = None
+    _logged_at: float | None = None
 
-    def no_room(self, error: DiskFullError, effect: str) -> None:
-        """The disk had none just now.
-
-        Args:
-          error: what it said.
-          effect: what that means for the candles.
-        """
+    def full(self, error: DiskFullError, effect: str) -> None:
+        """Log that a write failed, and what that means for the candles."""
         now = trio.current_time()
-        if self._said_at is None or now >= self._said_at + _SAY_SECONDS:
-            self._said_at = now
+        if self._logged_at is None or now >= self._logged_at + _LOG_SECONDS:
+            self._logged_at = now
             logger.error("no room: %s; %s", error, effect)
 
-    def room(self, effect: str) -> None:
-        """Something could be written."""
-        if self._said_at is not None:
-            self._said_at = None
+    def written(self, effect: str) -> None:
+        """Log the first write after failures."""
+        if self._logged_at is not None:
+            self._logged_at = None
             logger.info("there is room again%s", effect)
 
 
-async def retry_while_full(job: Callable[..., Awaitable[_Result]], *arguments: Any) -> _Result:  # noqa: ANN401
-    """Do a job as often as it takes until there is room for it; say so."""
-    words = DiskFullLog()
+async def retry_while_full(
+    job: Callable[..., Awaitable[_Result]],
+    *arguments: Any,  # noqa: ANN401
+    effects: tuple[str, str] = ("what is absent is filled in later", "; filling in goes on"),
+    stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
+) -> _Result:
+    """Repeat a job every five seconds while the disk is full. Return its result.
+
+    Args:
+      job: writes to the disk.
+      arguments: of the job.
+      effects: for the log: the effect of a full disk, and of its end.
+      stop_asked: returns when the wait is to end.
+
+    Raises:
+      DiskFullError: a stop was asked.
+    """
+    log = DiskFullLog()
     while True:
         try:
             result = await job(*arguments)
         except DiskFullError as error:
-            words.no_room(error, "what is absent is filled in later")
-            await trio.sleep(RETRY_SECONDS)
+            log.full(error, effects[0])
+            with trio.move_on_after(RETRY_SECONDS) as pause:
+                await stop_asked()
+            if not pause.cancelled_caught:
+                raise
         else:
-            words.room("; filling in goes on")
+            log.written(effects[1])
             return result
 
 
 async def watch_disk_space(storage: Storage, series: Callable[[], Iterable[Series]]) -> None:
-    """Say once a day, until cancelled, how long the room lasts; warn where that is not long.
+    """Log once a day, until cancelled, how long the free space lasts; warn below 30 days.
 
     Args:
-      storage: whose room.
-      series: returns what is recorded now.
+      storage: the store on the disk.
+      series: returns the series that are recorded now.
     """
     while True:
         try:

@@ -1,4 +1,7 @@
-"""The four seams between the recorder and the world, so that tests can run months in seconds."""
+"""The four seams between the recorder and the world, and the doors to its store.
+
+Tests replace the seams, and so run months in seconds.
+"""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,13 +28,13 @@ _Result = TypeVar("_Result")
 
 
 async def _in_a_thread(job: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401
-    # Not abandoned: a job on the disk is whole or was never begun, whatever is cancelled.
+    # Not abandoned: if cancelled, a job on the disk is whole, or was never begun.
     return await trio.to_thread.run_sync(job, *arguments, abandon_on_cancel=False)
 
 
 @attrs.frozen(kw_only=True)
 class Environment:
-    """Where the recorder touches the world; the defaults are the real one."""
+    """How the recorder reaches network, disk and clocks; the defaults are the real ones."""
 
     dial: Dial | None = None
     """Opens a stream to a WebSocket URL; None is the network."""
@@ -40,26 +43,26 @@ class Environment:
     on_disk: Callable[..., Awaitable[Any]] = _in_a_thread
     """Runs a job that touches the disk, away from the event loop."""
     wall_clock: Callable[[], float] = time.time
-    """Seconds since 1970. Labels only: nothing is decided by it."""
+    """Seconds since 1970. A label only: the recorder decides nothing by it."""
     random: Random = attrs.field(factory=Random)
     """Jitter."""
     shared_timer: SharedTimer = attrs.field(factory=SharedTimer)
-    """All connections rest together."""
+    """All connections pause together between reads."""
     dials: Dials = attrs.field(factory=Dials)
-    """All markets share what an address may dial; in the time of one Trio run."""
+    """All markets share the dials that an address is allowed, in the time of one Trio run."""
 
-    def dial_by(self, connection: ConnectionConfig) -> Dial:
-        """What opens the streams that a configuration asks for."""
+    def dial_for(self, connection: ConnectionConfig) -> Dial:
+        """Return the function that opens streams as a configuration says."""
         return self.dial or Dialer(ca_file=connection.ca_file, proxy=connection.proxy).dial
 
     def now(self) -> datetime:
-        """The wall clock's time, UTC."""
+        """Return the time of the wall clock, UTC."""
         return datetime.fromtimestamp(self.wall_clock(), UTC)
 
 
 @attrs.frozen
 class SerialExecutor:
-    """A door to the disk, through which one job goes at a time."""
+    """A door to the disk: it runs one job at a time, each in a thread."""
 
     _on_disk: Callable[..., Awaitable[Any]]
     _one_at_a_time: trio.CapacityLimiter = attrs.field(
@@ -72,18 +75,18 @@ class SerialExecutor:
         *arguments: _Arguments.args,
         **options: _Arguments.kwargs,
     ) -> _Result:
-        """Run a job and give back what it returned; it is not abandoned when cancelled."""
-        assert not options, "jobs take what they need in order"
+        """Run a job and return its result. If cancelled, a job that has begun is finished first."""
+        assert not options, "jobs take positional arguments"
         async with self._one_at_a_time:
             result: _Result = await self._on_disk(job, *arguments)
             return result
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-        """Hold the door while the body runs jobs by the function that this gives.
+        """Hold the door while the body runs jobs by the yielded function.
 
-        What the body computes before its first job, and after its last, no other job comes
-        between: so memory follows the disk, and a plan is not outdated when it is written.
+        No other job runs between what the body computes and its jobs. So memory follows the disk,
+        and a plan is not outdated when it is written.
         """
         async with self._one_at_a_time:
             yield self._on_disk
@@ -91,13 +94,13 @@ class SerialExecutor:
 
 @attrs.define(eq=False)
 class RecurringEvent:
-    """An event that happens again and again."""
+    """An event that can be set again and again."""
 
     event: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """The next time that it happens."""
+    """Is set by the next ring."""
 
     def ring(self) -> None:
-        """Wake all that wait now."""
+        """Wake all tasks that wait now."""
         self.event.set()
         self.event = trio.Event()
 
@@ -108,8 +111,8 @@ class Storage:
 
     store: Store
     commit_door: SerialExecutor
-    """To all that uses the journal."""
+    """For jobs that use the journal."""
     merge_door: SerialExecutor
-    """To what uses the files alone."""
+    """For jobs that use the files only."""
     gaps_named: RecurringEvent = attrs.field(factory=RecurringEvent)
-    """Rings when the ledger has new pending rows, or a span is free to be asked for."""
+    """Rings when the ledger has new pending rows, or a span may be asked for again."""

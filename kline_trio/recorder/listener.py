@@ -2,31 +2,24 @@
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import closing
+from datetime import datetime
 from functools import partial
 from weakref import WeakKeyDictionary
 
 import attrs
 import trio
 
-from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series
+from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
+from kline_trio.exchange import connection_events as events
+from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import (
     Connection,
     ConnectionCallbacks,
     ConnectionOptions,
     Dial,
-)
-from kline_trio.exchange.connection_events import (
-    BadFrame,
-    CloseReason,
-    ConnectionEvent,
-    Disconnected,
-    FirstCandle,
-    Ready,
-    RefusedStream,
-    SilentStreams,
 )
 from kline_trio.exchange.connection_log import ConnectionLog
 from kline_trio.exchange.markets import Market
@@ -38,12 +31,13 @@ from kline_trio.exchange.protocol import (
 )
 from kline_trio.exchange.sieved_stream import ReadPacer
 from kline_trio.exchange.subscription import Subscription
-from kline_trio.interval import Span
+from kline_trio.recorder.backoff import doubled
 from kline_trio.recorder.connection_pool import ConnectionHandle, ConnectionPool, Shard, Slot
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gathering import Gathered
+from kline_trio.recorder.series_set import SeriesSet
 
-__all__ = ["Listener", "backoff_seconds"]
+__all__ = ["EventSink", "Listener", "Route", "backoff_seconds"]
 
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 60.0
@@ -52,40 +46,33 @@ _MAX_RETRY_AFTER_SECONDS = 3 * 86_400.0
 _MAX_STALL_SECONDS = 15 * 60.0
 
 _LEAST_WAIT_SECONDS = {418: 30.0, 429: 2.0}
-"""Asking on during a ban makes it longer."""
+"""Requests during a ban make it longer."""
 
 _RARELY = 64
 """A stream that stays dead is revived at its 1st, 2nd, 4th ... 64th silence, then at each 64th."""
 _SLOWEST_MS = 60_000
 """A connection that is further behind counts as stalled."""
 _FORGET_MS = 40 * 86_400_000
-"""Suspicions further apart than any two candles have nothing to do with each other."""
+"""Suspicions further apart than any two candles are independent."""
 
 
 def backoff_seconds(failures: int, chance: float) -> float:
-    """How long to wait after so many failures in a row.
+    """Return how long to wait after so many failures in a row.
 
-    Doubles from half a second to a minute; `chance`, from 0 to 1, takes up to half of it away, so
-    that connections lost together do not come back together.
+    The wait doubles from half a second to a minute. `chance`, from 0 to 1, takes up to half of it
+    away, so that connections that were lost together do not come back together.
     """
-    whole = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
-    return whole * (1 - chance / 2)
-
-
-async def _whatever_it_is(_: int) -> Span:
-    return Span(0, MAX_TIME_MS)
+    return doubled(_FIRST_BACKOFF_SECONDS, failures, _MAX_BACKOFF_SECONDS) * (1 - chance / 2)
 
 
 @attrs.frozen
-class _Suspicion:
-    """A stream may be dead though its connections live."""
+class Route:
+    """How to reach a market's streams."""
 
-    count: int
-    """How many silences there were; one may last for many due candles."""
-    open_time_ms: int
-    """Of the newest of those candles."""
-    is_open: bool = True
-    """Whether nothing was done about the newest silence yet."""
+    urls: tuple[str, ...]
+    """The market's WebSocket hosts, tried in order."""
+    connection: ConnectionConfig
+    dial: Dial = attrs.field(eq=False)
 
 
 @attrs.define(eq=False)
@@ -131,202 +118,40 @@ class _SentCandles:
 
 
 @attrs.define(eq=False)
-class Listener:
-    """Receives the closed candles of one market's series, on as many connections as they need."""
+class EventSink:
+    """Takes the events of all connections of a market; sends each closed candle on once."""
 
-    market: Market
-    urls: tuple[str, ...]
-    """The market's WebSocket hosts, tried in order."""
-    patience: ConnectionConfig
-    dial: Dial
-    environment: Environment
     send: trio.MemorySendChannel[ReceivedCandle]
-    """This listener's own end; closed when it ends."""
-    hear_time: Callable[[int, Series], None]
-    """Takes the exchange's time, in milliseconds, with each valid candle, and its series."""
+    """The listener's own end; closed when the listener ends."""
+    clock: ExchangeClock
+    """Takes the event time of each valid candle, and judges those of closed candles."""
+    series_set: SeriesSet
+    """Takes note of each candle that is sent on, or dropped."""
     contract_changed: Callable[[str], None]
-    """Told of which market the exchange says that something about a contract has changed."""
-    received: Callable[[Series, int], None]
-    """Told the series and the open time of each closed candle, before it is sent on."""
-    dropped: Callable[[Series, int], None] = lambda *_: None
-    """Told the same of a candle that could not be sent on, since its connection was ended."""
-    believed: Callable[[int], Awaitable[Span]] = _whatever_it_is
-    """Waits until it is known whether an event time has come; returns which ones are believed."""
-
-    bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
-    """How many frames could not be taken, by reason."""
-    _roster: ConnectionPool = attrs.field(init=False)
-    _connections: dict[ConnectionHandle, Connection] = attrs.field(init=False, factory=dict)
-    _hears_of_contracts: bool = attrs.field(init=False, default=False)
+    """Called with the trade type of a market one of whose contracts has changed."""
+    now: Callable[[], datetime]
+    """The wall clock, for labels."""
+    wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
     _sent: _SentCandles = attrs.field(init=False, factory=_SentCandles)
-    _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
-    _logs: WeakKeyDictionary[Slot, ConnectionLog] = attrs.field(
-        init=False, factory=WeakKeyDictionary
-    )
-    _named: set[str] = attrs.field(init=False, factory=set)
-    """The streams whose refusal was logged."""
-    _renewed: Gathered = attrs.field(init=False)
-    _moved: Gathered = attrs.field(init=False)
-    _refused: Gathered = attrs.field(init=False)
-    _gathered: tuple[Gathered, ...] = attrs.field(init=False)
-    _suspicions: dict[str, _Suspicion] = attrs.field(init=False, factory=dict)
-    _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
-    def __attrs_post_init__(self) -> None:
-        words = ConnectionLog(self.market.trade_type)
-        self._renewed = Gathered(lambda names, _: words.revived([*names], "subscribed anew"))
-        self._moved = Gathered(
-            lambda names, _: words.revived([*names], "moved to another connection")
-        )
-        self._refused = Gathered(lambda names, message: words.refused([*names], message))
-        self._gathered = (self._renewed, self._moved, self._refused)
-        self._roster = ConnectionPool(
-            self.market.streams_per_connection - self.market.has_contract_stream,
-            self.patience.redundancy,
-            self.patience.max_age_hours * 3_600,
-            self.environment.dials,
-        )
+    def set_series(self, series: Iterable[Series]) -> None:
+        """Send the candles of these series on, and of no others."""
+        self.wanted = frozenset(series)
+        self._sent.keep_only(self.wanted)
 
-    def listen_to(self, series: Iterable[Series]) -> None:
-        """Listen to these series from now on, and to no others; those that stay are not touched."""
-        streams = {stream_name(one): one for one in series}
-        added, taken = self._roster.want(streams)
-        # First what makes room: a connection that is full takes no stream more.
-        for shard, names in _by_shard(taken):
-            for connection in self._carrying(shard):
-                connection.subscription.unsubscribe(names)
-        for shard, names in _by_shard(added):
-            for connection in self._carrying(shard):
-                connection.subscription.subscribe({name: streams[name] for name in names})
-        for name in taken:
-            self._suspicions.pop(name, None)
-        self._wanted = frozenset(streams.values())
-        self._sent.keep_only(self._wanted)
-        self._hear_of_contracts()
-        self._tell()
+    async def deliver(self, event: CandleClosed) -> None:
+        """Send a closed candle on, unless another connection has done so.
 
-    def hear_of_contracts(self, *, wanted: bool) -> None:
-        """Listen for contracts that are listed or end, too, or no more on further connections."""
-        self._hears_of_contracts = wanted and self.market.has_contract_stream
-        self._hear_of_contracts()
-
-    def reconnect(self) -> None:
-        """Have a new connection take the place of each, without a hole."""
-        self._roster.renew()
-        self._tell()
-
-    def reconfigure(self, urls: tuple[str, ...], patience: ConnectionConfig, dial: Dial) -> None:
-        """Reach the exchange in another way from now on, without a hole."""
-        if urls != self.urls:
-            self._roster.begin_with_first_host()
-        self.urls, self.patience, self.dial = urls, patience, dial
-        self._roster.max_age_seconds = patience.max_age_hours * 3_600
-        self._roster.resize(patience.redundancy)
-        self.reconnect()
-
-    def told_ms(self) -> int | None:
-        """The event time up to which all living connections have delivered; None if none lives."""
-        return self._roster.told_ms()
-
-    def suspect(self, series: Series, open_time_ms: int) -> None:
-        """A candle did not come over its stream, though the exchange had trades in it."""
-        if series not in self._wanted:
-            return
-        name = stream_name(series)
-        shard = self._roster.shard_of(name)
-        lives = [life for seat in shard.seats for life in seat.lives if life.delivers]
-        if not any(life.ready_ms is not None and life.ready_ms <= open_time_ms for life in lives):
-            return  # that is the connection's fault, not the stream's
-        before = self._suspicions.get(name)
-        count = 1
-        if before is not None and open_time_ms - before.open_time_ms < _FORGET_MS:
-            if open_time_ms <= before.open_time_ms:
-                return
-            count = before.count + (not before.is_open)
-        self._suspicions[name] = _Suspicion(count, open_time_ms)
-        for life in lives:
-            self._connections[life].subscription.watch(name, trio.current_time())
-
-    async def run(self) -> None:
-        """Listen until cancelled."""
-        chances = iter(self.environment.random.random, None)
-        with self.send, ExitStack() as at_the_end:
-            for one in self._gathered:
-                at_the_end.callback(one.close)
-            async with trio.open_nursery() as connections:
-                while True:
-                    self._news = trio.Event()
-                    plan = self._roster.plan(trio.current_time(), chances)
-                    for life in plan.begin:
-                        self._connections[life] = self._connection(life)
-                        url = self.urls[life.seat.host % len(self.urls)]
-                        connections.start_soon(self._live, life, url)
-                    for life in plan.retire:
-                        await self._retire(life)
-                    for one in self._gathered:
-                        one.flush()
-                    say_at = min(one.due_at for one in self._gathered)
-                    with trio.move_on_at(min(plan.again_at, say_at)):
-                        await self._news.wait()
-
-    def _connection(self, life: ConnectionHandle) -> Connection:
-        seat = life.seat
-        subscription = Subscription()
-        subscription.subscribe(seat.shard.streams)
-        # One shard's is enough, and each of its connections, for none of them is for ever.
-        if self._hears_of_contracts and seat.shard is self._roster.shards[0]:
-            subscription.subscribe_to_contracts()
-        callbacks = ConnectionCallbacks(
-            deliver=self._deliver,
-            report=partial(self._report, life),
-            on_event_time=self.hear_time,
-            on_delivered_up_to=partial(self._told_up_to, life),
-            accepted_span=self.believed,
-        )
-        options = ConnectionOptions(
-            messages_per_second=self.market.messages_per_second,
-            connect_seconds=self.patience.connect_seconds,
-            stall_seconds=_stall_seconds(self.patience.stall_seconds, seat.stalls),
-            pacer=ReadPacer(self.patience.read_pause_seconds, self.environment.shared_timer),
-        )
-        return Connection(subscription, callbacks, options)
-
-    async def _live(self, life: ConnectionHandle, url: str) -> None:
-        seat, connection = life.seat, self._connections[life]
-        ended = await connection.run(self.dial, url, life.nth)
-        del self._connections[life]
-        self._roster.end(life, stalled=ended.why is CloseReason.STALLED)
-        now = trio.current_time()
-        if not life.is_retired:
-            goes_on = any(one.delivers for other in seat.shard.seats for one in other.lives)
-            down = not any(one.delivers for one in seat.lives)
-            self._log(seat).lost(ended, now, down=down, goes_on=goes_on)
-            wait = self._wait_seconds(ended, seat.failures)
-            seat.not_before = max(seat.not_before, now + wait)
-        self._tell()
-
-    async def _retire(self, life: ConnectionHandle) -> None:
-        connection = self._connections.get(life)
-        if connection is not None:
-            if life.seat.lives and life.seat.shard in self._roster.shards:
-                self._log(life.seat).retired(trio.current_time() - life.began_at)
-            await connection.close_gracefully()
-
-    def _wait_seconds(self, ended: Disconnected, failures: int) -> float:
-        if ended.why is CloseReason.SHUTDOWN and ended.had_candle:
-            return 0.0
-        wait = backoff_seconds(failures, self.environment.random.random())
-        asked = min(ended.retry_after_seconds or 0.0, _MAX_RETRY_AFTER_SECONDS)
-        return max(wait, asked, _LEAST_WAIT_SECONDS.get(ended.status or 0, 0.0))
-
-    async def _deliver(self, event: CandleClosed) -> None:
-        if event.series not in self._wanted:
+        While the channel is full, wait. If cancelled, the candle counts as dropped: another
+        connection may deliver it again.
+        """
+        if event.series not in self.wanted:
             return  # on its way when its stream was ended
         if self._sent.is_outdated(event):
             return  # another connection was faster
         self._sent.add(event)
-        received = ReceivedCandle(event.series, event.candle, self.environment.now())
-        self.received(event.series, event.candle.open_time_ms)
+        received = ReceivedCandle(event.series, event.candle, self.now())
+        self.series_set.received(event.series, event.candle.open_time_ms)
         is_sent = False
         try:
             # send() lets all other tasks go first, each time; a minute's candles come together.
@@ -340,103 +165,315 @@ class Listener:
             await trio.sleep_forever()
         finally:
             if not is_sent:
-                # The channel was full until the connection ended. Another one may bring it.
+                # The channel was full until the connection ended.
                 self._sent.discard(event)
-                self.dropped(event.series, event.candle.open_time_ms)
+                self.series_set.dropped(event.series, event.candle.open_time_ms)
 
-    def _told_up_to(self, life: ConnectionHandle, event_time_ms: int) -> None:
-        life.newest_ms = max(life.newest_ms, event_time_ms)
-        if len(life.seat.lives) > 1:
-            self._tell()
 
-    def _report(self, life: ConnectionHandle, happening: ConnectionEvent) -> None:
-        words = self._log(life.seat)
-        match happening:
-            case FirstCandle():
-                life.is_heard = True
-                refused = self._connections[life].subscription.refused
-                streams = life.seat.shard.streams.keys() - refused
-                words.receiving(len(streams), trio.current_time())
-            case Ready():
-                life.ready_ms, life.ready_at = happening.event_time_ms, trio.current_time()
-                self._tell()
-            case ServerShutdown():
-                life.ends_at = -math.inf
-                words.shutting_down(trio.current_time())
-                self._tell()
-            case BadFrame():
-                words.bad_frame(happening, self.bad_frames)
-            case SilentStreams():
-                # Only if a candle with trades did not come: a stream may have none for a while.
-                dead = [
-                    name
-                    for name in happening.names
-                    if name in self._suspicions and self._suspicions[name].is_open
-                ]
-                for name in dead:
-                    self._revive(life, name)
-                words.silent([name for name in happening.names if name not in dead], happening)
-            case RefusedStream():
-                if happening.name not in self._named:
-                    self._named.add(happening.name)
-                    self._refused.add(happening.name, happening.message)
-                    self._tell()
-            case ContractChanged():
-                self.contract_changed(happening.trade_type or self.market.trade_type)
+@attrs.frozen
+class _Suspicion:
+    """Why a stream may be dead though its connections live."""
 
-    def _revive(self, life: ConnectionHandle, name: str) -> None:
-        """Ask for a dead stream anew; from the second time on, over another connection."""
-        count, shard = self._suspicions[name].count, life.seat.shard
-        self._suspicions[name] = attrs.evolve(self._suspicions[name], is_open=False)
-        if name not in shard.streams or (count & (count - 1) and count % _RARELY):
-            return
-        if count == 1:
-            self._renewed.add(name)
-            self._tell()
-            self._connections[life].subscription.resubscribe(name)
-            return
-        self._moved.add(name)
-        old, new = self._roster.move(name)
-        for connection in self._carrying(old):
-            connection.subscription.unsubscribe([name])
-        for connection in self._carrying(new):
-            connection.subscription.subscribe({name: new.streams[name]})
+    count: int
+    """How many silences there were. One silence may last for many due candles."""
+    open_time_ms: int
+    """Open time of the newest candle that the stream did not deliver."""
+    is_open: bool = True
+    """Whether the newest silence is not handled yet."""
+
+
+@attrs.define(eq=False)
+class _Suspicions:
+    """Streams that may be dead, by name, and when to revive them (pure)."""
+
+    _by_name: dict[str, _Suspicion] = attrs.field(init=False, factory=dict)
+
+    def add(self, name: str, open_time_ms: int) -> bool:
+        """Suspect a stream for a candle. Return False if it is suspected for a newer one."""
+        before, count = self._by_name.get(name), 1
+        if before is not None and open_time_ms - before.open_time_ms < _FORGET_MS:
+            if open_time_ms <= before.open_time_ms:
+                return False
+            count = before.count + (not before.is_open)
+        self._by_name[name] = _Suspicion(count, open_time_ms)
+        return True
+
+    def forget(self, name: str) -> None:
+        """Drop the suspicion against a stream, if there is one."""
+        self._by_name.pop(name, None)
+
+    def is_open(self, name: str) -> bool:
+        """Return whether a stream is silent, and that is not handled yet."""
+        return name in self._by_name and self._by_name[name].is_open
+
+    def close(self, name: str) -> int:
+        """Take a stream's silence as handled. Return its number; 0: leave the stream alone."""
+        suspicion = self._by_name[name]
+        self._by_name[name] = attrs.evolve(suspicion, is_open=False)
+        count = suspicion.count
+        return 0 if count & (count - 1) and count % _RARELY else count
+
+
+@attrs.define(eq=False)
+class _Log:
+    """Writes the lines of a market: of each slot by itself, of streams many in one line."""
+
+    trade_type: str
+    bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
+    """How many frames could not be taken, by reason, over all connections."""
+    resubscribed: Gathered = attrs.field(init=False)
+    moved: Gathered = attrs.field(init=False)
+    _refused: Gathered = attrs.field(init=False)
+    _refused_names: set[str] = attrs.field(init=False, factory=set)
+    _by_slot: WeakKeyDictionary[Slot, ConnectionLog] = attrs.field(
+        init=False, factory=WeakKeyDictionary
+    )
+
+    def __attrs_post_init__(self) -> None:
+        log = ConnectionLog(self.trade_type)
+        self.resubscribed = Gathered(lambda names, _: log.revived([*names], "subscribed anew"))
+        self.moved = Gathered(lambda names, _: log.revived([*names], "moved to another connection"))
+        self._refused = Gathered(lambda names, message: log.refused([*names], message))
+
+    def of(self, slot: Slot, pool: ConnectionPool) -> ConnectionLog:
+        """Return the log of a slot. The log gets its name at its first use."""
+        if slot not in self._by_slot:
+            part = str(slot.shard.number) if len(pool.shards) > 1 else ""
+            copy = chr(ord("a") + slot.copy) if pool.redundancy > 1 else ""
+            place = f"/{part}{copy}" if part or copy else ""
+            self._by_slot[slot] = ConnectionLog(self.trade_type + place)
+        return self._by_slot[slot]
+
+    def refused(self, stream: events.RefusedStream) -> bool:
+        """Log a refused stream once. Return whether this was the first refusal of the stream."""
+        is_first = stream.name not in self._refused_names
+        if is_first:
+            self._refused_names.add(stream.name)
+            self._refused.add(stream.name, stream.message)
+        return is_first
+
+    def flush(self) -> float:
+        """Write the lines that are due. Return when the next one is."""
+        gathered = (self.resubscribed, self.moved, self._refused)
+        for one in gathered:
+            one.flush()
+        return min(one.due_at for one in gathered)
+
+    def close(self) -> None:
+        """Write all lines that are gathered."""
+        for one in (self.resubscribed, self.moved, self._refused):
+            one.close()
+
+
+@attrs.define(eq=False)
+class Listener:
+    """Receives the closed candles of one market's series, on as many connections as they need."""
+
+    market: Market
+    route: Route
+    environment: Environment
+    sink: EventSink
+
+    pool: ConnectionPool = attrs.field(init=False)
+    _connections: dict[ConnectionHandle, Connection] = attrs.field(init=False, factory=dict)
+    _suspicions: _Suspicions = attrs.field(init=False, factory=_Suspicions)
+    _hears_of_contracts: bool = attrs.field(init=False, default=False)
+    _log: _Log = attrs.field(init=False)
+    _news: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Set when the pool is to be asked for a new plan."""
+
+    def __attrs_post_init__(self) -> None:
+        self._log = _Log(self.market.trade_type)
+        self.pool = ConnectionPool(
+            self.market.streams_per_connection - self.market.has_contract_stream,
+            self.route.connection.redundancy,
+            self.route.connection.max_age_hours * 3_600,
+            self.environment.dials,
+        )
+
+    def listen_to(self, series: Iterable[Series], *, contracts: bool = False) -> None:
+        """Listen to these series from now on, and to no others; those that stay are not touched.
+
+        Args:
+          series: of this market.
+          contracts: whether to listen for listed and ended contracts, too. If not, connections that
+            do so go on, and new ones do not begin.
+        """
+        self._hears_of_contracts = contracts and self.market.has_contract_stream
+        streams = {stream_name(one): one for one in series}
+        added, removed = self.pool.set_streams(streams)
+        # Unsubscribe first: a full connection takes no further stream.
+        for shard, names in _by_shard(removed):
+            for connection in self._carrying(shard):
+                connection.subscription.unsubscribe(names)
+        for shard, names in _by_shard(added):
+            for connection in self._carrying(shard):
+                connection.subscription.subscribe({name: streams[name] for name in names})
+        for name in removed:
+            self._suspicions.forget(name)
+        self.sink.set_series(streams.values())
         self._hear_of_contracts()
-        self._tell()
+        self._news.set()
+
+    def reconnect(self) -> None:
+        """Replace each connection by a new one, without a hole."""
+        self.pool.renew()
+        self._news.set()
+
+    def reconfigure(self, route: Route) -> None:
+        """Reach the exchange by another route from now on, without a hole."""
+        if route.urls != self.route.urls:
+            self.pool.reset_hosts()
+        self.route = route
+        self.pool.max_age_seconds = route.connection.max_age_hours * 3_600
+        self.pool.resize(route.connection.redundancy)
+        self.reconnect()
+
+    def suspect(self, series: Series, open_time_ms: int) -> None:
+        """Suspect a stream: it did not deliver a candle that had trades."""
+        if series not in self.sink.wanted:
+            return
+        name = stream_name(series)
+        handles = [one for one in self.pool.shard_of(name).handles if one.delivers]
+        if not any(one.ready_ms is not None and one.ready_ms <= open_time_ms for one in handles):
+            return  # that is the connection's fault, not the stream's
+        if self._suspicions.add(name, open_time_ms):
+            for handle in handles:
+                self._connections[handle].subscription.watch(name, trio.current_time())
+
+    async def run(self) -> None:
+        """Listen until cancelled. Then close the connections by force, and the channel's end."""
+        chances = iter(self.environment.random.random, None)
+        with self.sink.send, closing(self._log):
+            async with trio.open_nursery() as connections:
+                while True:
+                    self._news = trio.Event()
+                    plan = self.pool.plan(trio.current_time(), chances)
+                    for handle in plan.begin:
+                        self._connections[handle] = self._connection(handle)
+                        url = self.route.urls[handle.slot.host % len(self.route.urls)]
+                        connections.start_soon(self._live, handle, url)
+                    for handle in plan.retire:
+                        await self._retire(handle)
+                    with trio.move_on_at(min(plan.again_at, self._log.flush())):
+                        await self._news.wait()
+
+    def _connection(self, handle: ConnectionHandle) -> Connection:
+        shard, config = handle.slot.shard, self.route.connection
+        # Quiet contracts and maintenance: each stall without a data frame doubles the patience.
+        longest = max(_MAX_STALL_SECONDS, config.stall_seconds)
+        subscription = Subscription()
+        subscription.subscribe(shard.streams)
+        # One shard is enough, on each of its connections, for each of them can end.
+        if self._hears_of_contracts and shard is self.pool.shards[0]:
+            subscription.subscribe_to_contracts()
+        callbacks = ConnectionCallbacks(
+            deliver=self.sink.deliver,
+            report=partial(self._on_event, handle),
+            on_event_time=self.sink.clock.add_frame,
+            on_delivered_up_to=partial(self._delivered_up_to, handle),
+            accepted_span=self.sink.clock.accepted_span,
+        )
+        options = ConnectionOptions(
+            messages_per_second=self.market.messages_per_second,
+            connect_seconds=config.connect_seconds,
+            stall_seconds=doubled(config.stall_seconds, handle.slot.stalls, longest),
+            pacer=ReadPacer(config.read_pause_seconds, self.environment.shared_timer),
+        )
+        return Connection(subscription, callbacks, options)
+
+    async def _live(self, handle: ConnectionHandle, url: str) -> None:
+        slot = handle.slot
+        ended = await self._connections[handle].run(self.route.dial, url, handle.nth_address)
+        del self._connections[handle]
+        self.pool.end(handle, stalled=ended.why is events.CloseReason.STALLED)
+        now = trio.current_time()
+        if not handle.is_retired:
+            goes_on = any(one.delivers for one in slot.shard.handles)
+            down = not any(one.delivers for one in slot.handles)
+            self._log.of(slot, self.pool).lost(ended, now, down=down, goes_on=goes_on)
+            wait = self._wait_seconds(ended, slot.failures)
+            slot.not_before = max(slot.not_before, now + wait)
+        self._news.set()
+
+    async def _retire(self, handle: ConnectionHandle) -> None:
+        connection, slot = self._connections.get(handle), handle.slot
+        if connection is not None:
+            if slot.handles and slot.shard in self.pool.shards:
+                log = self._log.of(slot, self.pool)
+                log.retired(trio.current_time() - handle.began_at)
+            await connection.close_gracefully()
+
+    def _wait_seconds(self, ended: events.Disconnected, failures: int) -> float:
+        if ended.why is events.CloseReason.SHUTDOWN and ended.had_candle:
+            return 0.0
+        wait = backoff_seconds(failures, self.environment.random.random())
+        asked = min(ended.retry_after_seconds or 0.0, _MAX_RETRY_AFTER_SECONDS)
+        return max(wait, asked, _LEAST_WAIT_SECONDS.get(ended.status or 0, 0.0))
+
+    def _delivered_up_to(self, handle: ConnectionHandle, event_time_ms: int) -> None:
+        handle.newest_ms = max(handle.newest_ms, event_time_ms)
+        if len(handle.slot.handles) > 1:
+            self._news.set()
+
+    def _on_event(self, handle: ConnectionHandle, event: events.ConnectionEvent) -> None:
+        log = self._log.of(handle.slot, self.pool)
+        match event:
+            case events.FirstCandle():
+                handle.is_heard = True
+                refused = self._connections[handle].subscription.refused
+                streams = handle.slot.shard.streams.keys() - refused
+                log.receiving(len(streams), trio.current_time())
+            case events.Ready():
+                handle.ready_ms, handle.ready_at = event.event_time_ms, trio.current_time()
+                self._news.set()
+            case ServerShutdown():
+                handle.ends_at = -math.inf
+                log.shutting_down(trio.current_time())
+                self._news.set()
+            case events.BadFrame():
+                log.bad_frame(event, self._log.bad_frames)
+            case events.SilentStreams():
+                # Only if a candle with trades did not come: a stream may have none for a while.
+                dead = [name for name in event.names if self._suspicions.is_open(name)]
+                for name in dead:
+                    self._revive(handle, name)
+                log.silent([name for name in event.names if name not in dead], event)
+            case events.RefusedStream():
+                if self._log.refused(event):
+                    self._news.set()
+            case ContractChanged():
+                self.sink.contract_changed(event.trade_type or self.market.trade_type)
+
+    def _revive(self, handle: ConnectionHandle, name: str) -> None:
+        """Subscribe a dead stream anew; from the second time on, over another connection."""
+        nth = self._suspicions.close(name)
+        if not nth or name not in handle.slot.shard.streams:
+            return
+        if nth == 1:
+            self._log.resubscribed.add(name)
+            self._connections[handle].subscription.resubscribe(name)
+        else:
+            self._log.moved.add(name)
+            old, new = self.pool.move(name)
+            for connection in self._carrying(old):
+                connection.subscription.unsubscribe([name])
+            for connection in self._carrying(new):
+                connection.subscription.subscribe({name: new.streams[name]})
+            self._hear_of_contracts()
+        self._news.set()
 
     def _hear_of_contracts(self) -> None:
-        """Over the connections of the first shard, which may have been another's before."""
-        for shard in self._roster.shards[:1] if self._hears_of_contracts else ():
+        """Listen on the connections of the first shard, which may have been another before."""
+        for shard in self.pool.shards[:1] if self._hears_of_contracts else ():
             for connection in self._carrying(shard):
                 connection.subscription.subscribe_to_contracts()
 
     def _carrying(self, shard: Shard) -> list[Connection]:
-        """The connections on which a shard's streams are."""
-        return [
-            self._connections[life]
-            for seat in shard.seats
-            for life in seat.lives
-            if not life.is_retired
-        ]
-
-    def _log(self, seat: Slot) -> ConnectionLog:
-        if seat not in self._logs:
-            name = self.market.trade_type
-            part = str(seat.shard.number) if self._roster.is_split else ""
-            copy = chr(ord("a") + seat.copy) if self._roster.redundancy > 1 else ""
-            self._logs[seat] = ConnectionLog(f"{name}/{part}{copy}" if part or copy else name)
-        return self._logs[seat]
-
-    def _tell(self) -> None:
-        self._news.set()
+        """Return the connections that carry a shard's streams."""
+        return [self._connections[one] for one in shard.handles if not one.is_retired]
 
 
 def _by_shard(found: Mapping[str, Shard]) -> Iterator[tuple[Shard, list[str]]]:
     for shard in dict.fromkeys(found.values()):
         yield shard, [name for name, one in found.items() if one is shard]
-
-
-def _stall_seconds(patience_seconds: float, stalls: int) -> float:
-    # Quiet contracts and maintenance: each stall without a data frame doubles the patience.
-    most = max(_MAX_STALL_SECONDS, patience_seconds)
-    return min(most, patience_seconds * 2.0 ** min(stalls, 16))

@@ -1,4 +1,4 @@
-"""From the journal into Parquet: which series is due, and its merge in three jobs."""
+"""From the journal into Parquet: when to merge each series, and its merge in three jobs."""
 
 import heapq
 import math
@@ -24,10 +24,10 @@ times while its file doubles, however long that takes."""
 
 @attrs.frozen
 class MergeRule:
-    """When a series is merged: often while its file is short, and never later than the cap."""
+    """When to merge a series: often while its file is short, and never later than the cap."""
 
     merge_seconds: float
-    """How long the first of some new rows waits at least, where the file is there."""
+    """How long the first new row of an existing file waits at least."""
     max_merge_seconds: float
     """How long it waits at most."""
 
@@ -35,11 +35,11 @@ class MergeRule:
         """Return how long after the first new row's acceptance a merge is due, if no more come.
 
         Args:
-          new_rows: how many wait.
-          file_rows: how many their file holds; 0 for a file that is still to be made.
+          new_rows: how many rows wait.
+          file_rows: how many rows their file has; 0 if there is no file yet.
         """
         if not file_rows:
-            # So that a new series' file is there to be looked at.
+            # So that users see a file of a new series at once.
             return 0.0
         if new_rows >= SHARE * file_rows:
             return self.merge_seconds
@@ -48,53 +48,53 @@ class MergeRule:
 
 @attrs.define
 class _Waiting:
-    """What waits of one series since its last merge."""
+    """The rows of one series that wait for a merge."""
 
     since: float
-    """When the first of it was accepted."""
+    """When the first of them was accepted."""
     rows: int = 0
     not_before: float = -math.inf
-    """When to try again, after the disk had no room."""
+    """When to try again, after the disk was full."""
     due_at: float = math.inf
-    """When its merge is due; an entry of the agenda for another time is outdated."""
+    """When the merge is due; an entry of the agenda for another time is stale."""
 
 
 @attrs.define(eq=False)
 class Merger:
-    """Merges each series when the rule says so."""
+    """Merges each series when `rule` says that it is due."""
 
     storage: Storage
     rule: MergeRule
 
     _newest_file: dict[Series, FileEntry] = attrs.field(init=False, factory=dict)
-    """Of each series the file with the newest candles, whatever file was merged last."""
-    _words: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
+    """By series, the file with the newest candles, whichever file was merged last."""
+    _disk_log: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
     _waiting: dict[Series, _Waiting] = attrs.field(init=False, factory=dict)
     _agenda: list[tuple[float, Series]] = attrs.field(init=False, factory=list)
-    """A heap: when what waits is due, or was thought to be. To look at all that waits at each
-    commit would cost thousands of series a tenth of a core."""
+    """Heap of (due time, series). An entry is stale if its series is due at another time now. With
+    thousands of series, a scan of all of them at each commit would cost a tenth of a core."""
     _is_finishing: bool = attrs.field(init=False, default=False)
     _finish_by: float = attrs.field(init=False, default=math.inf)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def accepted(self, received: Iterable[ReceivedCandle]) -> None:
-        """These candles wait in the journal from now on."""
+        """Plan merges of candles that are in the journal now."""
         now = trio.current_time()
         for series, rows in Counter(item.series for item in received).items():
             self._waiting.setdefault(series, _Waiting(now)).rows += rows
             self._plan(series)
 
     def finish(self, within_seconds: float) -> None:
-        """No more candles come: merge what waits, begin nothing later than this, and end."""
+        """Let `run` end: merge all that waits, but begin no merge after `within_seconds`."""
         self._is_finishing, self._finish_by = True, trio.current_time() + within_seconds
         for series in self._waiting:
             self._plan(series)
         self._news.set()
 
     async def run(self) -> None:
-        """Merge what is due, until `finish`; first what an earlier run left in the journal.
+        """Merge each series when it is due, until `finish`; also rows that an earlier run left.
 
-        If cancelled, at most the merge at hand is repeated at the next start.
+        If cancelled, the next start repeats at most the merge at hand.
 
         Raises:
           DiskError: a file or the journal could not be read or written.
@@ -121,7 +121,7 @@ class Merger:
         return trio.current_time() < self._finish_by
 
     def _plan(self, series: Series) -> None:
-        """Put into the agenda when a series is due by now, and wake up for it."""
+        """Push a series to the agenda if its due time has changed, and wake `run`."""
         waiting, file = self._waiting[series], self._newest_file.get(series)
         patience = self.rule.due_after_seconds(waiting.rows, file.rows if file else 0)
         due_at = -math.inf if self._is_finishing else waiting.since + patience
@@ -132,19 +132,19 @@ class Merger:
             self._news.set()
 
     def _due(self) -> list[Series]:
-        """Take from the agenda what is due."""
+        """Pop the series that are due, those with the smallest files first."""
         due, now = set[Series](), trio.current_time()
         while self._agenda and self._agenda[0][0] <= now:
             due_at, series = heapq.heappop(self._agenda)
             waiting = self._waiting.get(series)
             if waiting and waiting.due_at == due_at:
                 due.add(series)
-        # Cheapest first, so that what the end cuts off is as little as can be.
+        # So that `finish` cuts off as few merges as possible.
         sizes = {one: self._newest_file[one].size_bytes for one in due & self._newest_file.keys()}
         return sorted(due, key=lambda one: (sizes.get(one, 0), one))
 
     async def _merge(self, series: Series, waiting: _Waiting) -> None:
-        # Three jobs: new candles are accepted while the file is written, and a revision accepted
+        # Three jobs, so that candles are accepted while the file is written. A revision accepted
         # meanwhile has another sequence number, so it is not forgotten.
         store, commit_door = self.storage.store, self.storage.commit_door
         try:
@@ -156,19 +156,19 @@ class Merger:
                     self._newest_file[series] = merged
                 if gaps:
                     self.storage.gaps_named.ring()
-            self._words.room("; merges go on")
+            self._disk_log.written("; merges go on")
         except DiskFullError as error:
-            self._words.no_room(error, "what is accepted waits in the journal")
+            self._disk_log.full(error, "what is accepted waits in the journal")
             again = self._waiting.setdefault(series, _Waiting(waiting.since))
             again.since = waiting.since
             again.rows += waiting.rows
             again.not_before = trio.current_time() + RETRY_SECONDS
         if series in self._waiting:
-            # Its file has grown, or is to be tried again later.
+            # Its file has grown, or the merge is to be tried again.
             self._plan(series)
 
     def _planned(self, series: Series) -> list[tuple[FileMerge, FileEntry | None]]:
-        """What waits of a series, by file, each with the manifest's entry of that file."""
+        """Return the pending merges of a series, each with its file's entry in the manifest."""
         merges = plan_merges(
             self.storage.store.layout, series, self.storage.store.journal.take(series)
         )

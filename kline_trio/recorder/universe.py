@@ -238,8 +238,8 @@ class Universe:
         try:
             await self.merge_door.run(self.file.append, tuple(market.unsaved))
         except DiskFullError as error:
-            self._words.no_room(error, "changes of symbols wait for it")
+            self._words.full(error, "changes of symbols wait for it")
             return False
         market.unsaved.clear()
-        self._words.room("; changes of symbols are kept")
+        self._words.written("; changes of symbols are kept")
         return True

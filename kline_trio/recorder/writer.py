@@ -1,7 +1,8 @@
-"""From the channel into the journal: what is committed here is accepted, and only that."""
+"""From the channel into the journal. A candle is accepted when its commit has succeeded."""
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import attrs
 import trio
@@ -21,40 +22,43 @@ _MOST_LINES_IN_A_COMMIT = 20
 
 @attrs.define(eq=False)
 class Writer:
-    """Commits all that waits in the channel at once, then speaks of it.
+    """Commits all candles that wait in the channel at once, then calls `committed`.
 
-    While the disk has no room it goes on receiving, so that the connections stay alive, and keeps
-    what it can; what it drops is absent, as if it had never come.
+    While the disk is full, go on receiving, so that the connections stay alive, and keep up to
+    `rows_in_memory` candles. Candles dropped then count as never received.
     """
 
     storage: Storage
     rows_in_memory: int
-    """How many candles wait at most for room."""
+    """How many candles wait for space at most."""
     committed: Callable[[Sequence[ReceivedCandle]], None]
-    """Told of candles that are durable."""
+    """Called with candles that are durable."""
     dropped_candle: Callable[[Series, int], None]
-    """Told the open time of a candle that was received and is not kept."""
+    """Called with series and open time of a candle that was received and is not kept."""
 
     recorded: int = attrs.field(init=False, default=0)
     """How many candles were accepted, revisions and duplicates included."""
-    dropped: int = attrs.field(init=False, default=0)
-    """How many were received and not kept, for want of room."""
     is_short_of_room: bool = attrs.field(init=False, default=False)
-    _words: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
+    _dropped: int = attrs.field(init=False, default=0)
+    """How many candles were received and not kept, for want of space."""
+    _disk_log: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
     _waiting: list[ReceivedCandle] = attrs.field(init=False, factory=list)
 
     async def run(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         """Accept candles until all listeners have closed their ends.
 
-        If cancelled, what was accepted stays accepted, and what waits in the channel is lost.
+        If cancelled, accepted candles stay accepted, and those in the channel are lost.
 
         Raises:
-          DiskFullError: the end has come, and there was no room for the last candles.
+          DiskFullError: all ends are closed, and there was no space for the last candles.
           DiskError: the journal could not commit.
         """
         with receive:
             async for first in receive:
-                self._waiting = [first, *_all_of(receive, _MOST_IN_A_COMMIT - 1)]
+                self._waiting = [first]
+                with suppress(trio.WouldBlock, trio.EndOfChannel):
+                    while len(self._waiting) < _MOST_IN_A_COMMIT:
+                        self._waiting.append(receive.receive_nowait())
                 while self._waiting:
                     await self._commit(receive)
 
@@ -63,40 +67,30 @@ class Writer:
         try:
             await self.storage.commit_door.run(self.storage.store.journal.accept, batch)
         except DiskFullError as error:
-            self._words.no_room(
-                error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"
+            self._disk_log.full(
+                error, f"{len(self._waiting):,} candles wait, {self._dropped:,} were dropped"
             )
             self.is_short_of_room = True
-            if not await self._wait_for_room(receive):
+            if not await self._wait_for_space(receive):
                 raise
             return
-        self.is_short_of_room = bool(self._waiting[len(batch) :]) and self.is_short_of_room
         del self._waiting[: len(batch)]
-        self._words.room(f"; {self.dropped:,} candles were dropped")
+        self.is_short_of_room = self.is_short_of_room and bool(self._waiting)
+        self._disk_log.written(f"; {self._dropped:,} candles were dropped")
         self.recorded += len(batch)
         _log(batch)
         self.committed(batch)
 
-    async def _wait_for_room(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> bool:
-        """Receive for a while; False if the end has come."""
-        with trio.move_on_after(RETRY_SECONDS) as patience:
+    async def _wait_for_space(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> bool:
+        """Receive for a while. Return False if all ends are closed."""
+        with trio.move_on_after(RETRY_SECONDS) as pause:
             async for received in receive:
                 if len(self._waiting) < self.rows_in_memory:
                     self._waiting.append(received)
                 else:
-                    self.dropped += 1
+                    self._dropped += 1
                     self.dropped_candle(received.series, received.candle.open_time_ms)
-        return patience.cancelled_caught
-
-
-def _all_of(receive: trio.MemoryReceiveChannel[ReceivedCandle], most: int) -> list[ReceivedCandle]:
-    waiting: list[ReceivedCandle] = []
-    while len(waiting) < most:
-        try:
-            waiting.append(receive.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            break
-    return waiting
+        return pause.cancelled_caught
 
 
 def _log(batch: Sequence[ReceivedCandle]) -> None:

@@ -24,6 +24,7 @@ from kline_trio.storage.catalog import (
     last_end_ms,
     log_damage,
     open_files,
+    stored,
 )
 from kline_trio.storage.disk import (
     copy_durably,
@@ -43,7 +44,6 @@ from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import split_by_file
 from kline_trio.storage.paths import INTERNAL, journal_path, universe_path
 from kline_trio.storage.store import Store
-from kline_trio.storage.stored import stored
 from kline_trio.storage.table import BEGIN, empty_table, open_times_ms, overlay
 from kline_trio.storage.universe import UniverseFile, unite_universes
 

@@ -5,7 +5,7 @@ from tests.mutation.mutant import Mutant
 __all__ = ["RECORDER"]
 
 _BACKOFF = "recorder/test_backoff.py"
-_ROSTER = "recorder/test_connection_pool.py"
+_POOL = "recorder/test_connection_pool.py"
 
 RECORDER = (
     Mutant(
@@ -38,10 +38,10 @@ RECORDER = (
     ),
     Mutant(
         "a look that a merge has outdated is compared again as it is",
-        "recorder/healing.py",
-        "look = await storage.merge_door.run(some.look_again, look.series)",
-        "await storage.merge_door.run(some.look_again, look.series)",
-        "recorder/test_healing.py::test_a_look_that_a_merge_has_outdated_is_replaced_by_another",
+        "recorder/housekeeping.py",
+        "look = await storage.merge_door.run(comparison.look_again, look.series)",
+        "await storage.merge_door.run(comparison.look_again, look.series)",
+        "recorder/test_housekeeping.py::test_a_look_that_a_merge_has_outdated_is_replaced_by_another",
     ),
     Mutant(
         "a halt of a whole market ends its series",
@@ -89,8 +89,8 @@ RECORDER = (
     Mutant(
         "rests grow without end",
         "recorder/backoff.py",
-        "wait = min(_LONGEST_SECONDS, first_seconds * 2.0 ** min(self.failures, 10))",
-        "wait = first_seconds * 2.0 ** min(self.failures, 10)",
+        "self.until = now + doubled(first_seconds, self.failures, _LONGEST_SECONDS)",
+        "self.until = now + doubled(first_seconds, self.failures, math.inf)",
         f"{_BACKOFF}::test_each_failure_in_a_row_doubles_the_rest_up_to_a_minute",
     ),
     Mutant(
@@ -98,40 +98,40 @@ RECORDER = (
         "recorder/connection_pool.py",
         "enough_ms = newest.ready_ms + _OVERLAP_MS",
         "enough_ms = newest.ready_ms",
-        f"{_ROSTER}::test_a_new_life_that_lags_is_waited_for_too",
+        f"{_POOL}::test_a_new_life_that_lags_is_waited_for_too",
     ),
     Mutant(
         "only the new connection's time counts before the old one retires",
         "recorder/connection_pool.py",
-        "and (min(life.newest_ms, newest.newest_ms) >= enough_ms or not patient)",
-        "and (newest.newest_ms >= enough_ms or not patient)",
-        f"{_ROSTER}::test_an_old_life_is_replaced_only_when_both_have_delivered_the_same_stretch_of_time",
+        "and (min(one.newest_ms, newest.newest_ms) >= enough_ms or is_overdue)",
+        "and (newest.newest_ms >= enough_ms or is_overdue)",
+        f"{_POOL}::test_an_old_life_is_replaced_only_when_both_have_delivered_the_same_stretch_of_time",
     ),
     Mutant(
         "a connection whose time stands still is waited for for ever",
         "recorder/connection_pool.py",
-        "and (min(life.newest_ms, newest.newest_ms) >= enough_ms or not patient)",
-        "and (min(life.newest_ms, newest.newest_ms) >= enough_ms)",
-        f"{_ROSTER}::test_an_old_life_whose_time_stands_still_is_not_waited_for_for_ever",
+        "and (min(one.newest_ms, newest.newest_ms) >= enough_ms or is_overdue)",
+        "and (min(one.newest_ms, newest.newest_ms) >= enough_ms)",
+        f"{_POOL}::test_an_old_life_whose_time_stands_still_is_not_waited_for_for_ever",
     ),
     Mutant(
         "dials of other markets are not counted",
         "recorder/connection_pool.py",
         "return max(self._dialled_at + _DIAL_SPACING_SECONDS, self.dials.next_at())",
         "return self._dialled_at + _DIAL_SPACING_SECONDS",
-        f"{_ROSTER}::test_no_more_is_dialled_in_five_minutes_than_half_of_what_is_allowed",
+        f"{_POOL}::test_no_more_is_dialled_in_five_minutes_than_half_of_what_is_allowed",
     ),
     Mutant(
         "of fewer copies the first stay, whatever they deliver",
         "recorder/connection_pool.py",
-        "shard.seats.sort(key=_seniority)",
+        "shard.slots.sort(key=_seniority)",
         "pass",
-        f"{_ROSTER}::test_of_fewer_copies_those_stay_that_deliver",
+        f"{_POOL}::test_of_fewer_copies_those_stay_that_deliver",
     ),
     Mutant(
-        "a life that was heard leaves its seat's failures",
+        "a connection that was heard leaves its slot's failures",
         "recorder/connection_pool.py",
-        "seat.failures = seat.stalls = 0",
+        "slot.failures = slot.stalls = 0",
         "pass",
         "recorder/test_listener.py::test_data_resets_backoff_and_patience",
     ),
@@ -143,11 +143,11 @@ RECORDER = (
         "recorder/test_listener.py::test_of_a_revised_candle_the_state_that_was_sent_last_stays",
     ),
     Mutant(
-        "lives that began together end together",
+        "connections that began together end together",
         "recorder/connection_pool.py",
         "age = self.max_age_seconds * (1 - next(chances) / 10)",
         "age = self.max_age_seconds",
-        f"{_ROSTER}::test_lives_that_began_together_do_not_end_together",
+        f"{_POOL}::test_lives_that_began_together_do_not_end_together",
     ),
     Mutant(
         "a list in which nothing trades is followed by a backfill",
@@ -159,7 +159,7 @@ RECORDER = (
     Mutant(
         "the last series is removed without a word",
         "recorder/recording.py",
-        "if had and not self._series:",
+        "if before and not self.series:",
         "if False:",
         "recorder/test_recording.py::test_to_remove_what_is_not_recorded_or_all_that_is_is_told",
     ),

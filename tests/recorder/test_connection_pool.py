@@ -26,7 +26,7 @@ def no_jitter() -> Iterator[float]:
     return itertools.repeat(0.0)
 
 
-def roster(
+def pool_of(
     *numbers: int,
     capacity: int = 1024,
     redundancy: int = 1,
@@ -34,7 +34,7 @@ def roster(
     dials: Dials | None = None,
 ) -> ConnectionPool:
     made = ConnectionPool(capacity, redundancy, age_hours * HOUR, dials or Dials())
-    made.want(streams(*numbers))
+    made.set_streams(streams(*numbers))
     return made
 
 
@@ -58,15 +58,15 @@ def deliver(life: ConnectionHandle, now: float, *, from_ms: int, to_ms: int) -> 
 
 
 def test_streams_that_fit_are_on_one_connection() -> None:
-    [life] = begun(roster(*range(1024)), 0)
-    assert len(life.seat.shard.streams) == 1024
+    [life] = begun(pool_of(*range(1024)), 0)
+    assert len(life.slot.shard.streams) == 1024
 
 
 @given(count=st.integers(1, 400), capacity=st.integers(1, 100))
 def test_streams_are_dealt_out_evenly_to_as_few_connections_as_they_fit_on(
     count: int, capacity: int
 ) -> None:
-    shards = roster(*range(count), capacity=capacity).shards
+    shards = pool_of(*range(count), capacity=capacity).shards
     sizes = [len(shard.streams) for shard in shards]
     assert sum(sizes) == count
     assert len(sizes) == math.ceil(count / capacity)
@@ -74,13 +74,13 @@ def test_streams_are_dealt_out_evenly_to_as_few_connections_as_they_fit_on(
 
 
 def test_redundancy_is_so_many_seats_for_each_shard() -> None:
-    lives = begun(roster(1, 2, 3, capacity=2, redundancy=2), 0)
-    seats = [(life.seat.shard.number, life.seat.copy) for life in lives]
-    assert sorted(seats) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    lives = begun(pool_of(1, 2, 3, capacity=2, redundancy=2), 0)
+    slots = [(life.slot.shard.number, life.slot.copy) for life in lives]
+    assert sorted(slots) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 def test_an_old_life_is_replaced_only_when_both_have_delivered_the_same_stretch_of_time() -> None:
-    made = roster(1)
+    made = pool_of(1)
     [old] = begun(made, 0)
     deliver(old, 0, from_ms=0, to_ms=10 * SECOND_MS)
     assert made.plan(23 * HOUR - 1, no_jitter()) == Plan((), (), 23 * HOUR)
@@ -99,7 +99,7 @@ def test_an_old_life_is_replaced_only_when_both_have_delivered_the_same_stretch_
 
 
 def test_a_new_life_that_lags_is_waited_for_too() -> None:
-    made = roster(1)
+    made = pool_of(1)
     [old] = begun(made, 0)
     deliver(old, 0, from_ms=0, to_ms=0)
     [new] = made.plan(24 * HOUR, no_jitter()).begin
@@ -111,7 +111,7 @@ def test_a_new_life_that_lags_is_waited_for_too() -> None:
 
 
 def test_an_old_life_whose_time_stands_still_is_not_waited_for_for_ever() -> None:
-    made = roster(1)
+    made = pool_of(1)
     [old] = begun(made, 0)
     deliver(old, 0, from_ms=0, to_ms=1)
     [new] = made.plan(23 * HOUR, no_jitter()).begin
@@ -122,19 +122,19 @@ def test_an_old_life_whose_time_stands_still_is_not_waited_for_for_ever() -> Non
 
 
 def test_a_successor_that_fails_leaves_the_old_life_where_it_is() -> None:
-    made = roster(1)
+    made = pool_of(1)
     [old] = begun(made, 0)
     deliver(old, 0, from_ms=0, to_ms=1)
     [new] = made.plan(23 * HOUR, no_jitter()).begin
     made.end(new, stalled=True)
-    assert old.seat.failures == old.seat.stalls == 1
+    assert old.slot.failures == old.slot.stalls == 1
     plan = made.plan(23 * HOUR + 3, no_jitter())
     assert len(plan.begin) == 1
     assert not plan.retire
 
 
 def test_lives_that_began_together_do_not_end_together() -> None:
-    made = roster(1, 2, 3, 4, capacity=1)
+    made = pool_of(1, 2, 3, 4, capacity=1)
     chances = iter([0.0, 0.25, 0.5, 1.0])
     ages = [
         life.ends_at - life.began_at
@@ -145,24 +145,24 @@ def test_lives_that_began_together_do_not_end_together() -> None:
 
 
 def test_what_has_no_connection_is_dialled_before_what_is_merely_old() -> None:
-    made = roster(1, 2, capacity=1)
+    made = pool_of(1, 2, capacity=1)
     old, lost = begun(made, 0)
     deliver(old, 0, from_ms=0, to_ms=1)
     made.renew()
     made.end(lost, stalled=False)
     [first] = made.plan(60, no_jitter()).begin
-    assert first.seat is lost.seat
+    assert first.slot is lost.slot
 
 
 @pytest.mark.parametrize("markets", [1, 3])
 def test_no_more_is_dialled_in_five_minutes_than_half_of_what_is_allowed(markets: int) -> None:
     """Not by all markets together, for the exchange may count them together."""
     shared = Dials()
-    rosters = [roster(*range(40), capacity=1, redundancy=4, dials=shared) for _ in range(markets)]
+    pools = [pool_of(*range(40), capacity=1, redundancy=4, dials=shared) for _ in range(markets)]
     now, dials = 0.0, []
     while now < 1_000:
-        plans = [made.plan(now, no_jitter()) for made in rosters]
-        for made, plan in zip(rosters, plans, strict=True):
+        plans = [made.plan(now, no_jitter()) for made in pools]
+        for made, plan in zip(pools, plans, strict=True):
             for life in plan.begin:
                 dials.append(now)
                 made.end(life, stalled=False)  # an exchange that hangs up at once
@@ -176,7 +176,7 @@ def test_a_market_that_another_has_left_no_dial_asks_again_when_there_is_one() -
     shared = Dials()
     for moment in range(150):
         shared.add(moment)
-    made = roster(1, dials=shared)
+    made = pool_of(1, dials=shared)
     plan = made.plan(200, no_jitter())
     assert plan == Plan((), (), 300)
     shared.add(300)  # the other was faster
@@ -186,9 +186,9 @@ def test_a_market_that_another_has_left_no_dial_asks_again_when_there_is_one() -
 
 
 def test_a_stream_more_goes_where_there_is_room_and_the_others_stay() -> None:
-    made = roster(1, 2, 3, capacity=2)
+    made = pool_of(1, 2, 3, capacity=2)
     before = {name: made.shard_of(name) for name in streams(1, 2, 3)}
-    added, taken = made.want(streams(1, 2, 3, 4, 5))
+    added, taken = made.set_streams(streams(1, 2, 3, 4, 5))
     assert not taken
     assert set(added) == set(streams(4, 5))
     assert {name: made.shard_of(name) for name in before} == before
@@ -196,101 +196,105 @@ def test_a_stream_more_goes_where_there_is_room_and_the_others_stay() -> None:
 
 
 def test_a_shard_without_streams_lets_its_connections_go() -> None:
-    made = roster(1, 2, capacity=1)
+    made = pool_of(1, 2, capacity=1)
     first, second = begun(made, 0)
-    made.want(streams(2))
+    made.set_streams(streams(2))
     plan = made.plan(10, no_jitter())
     assert plan.retire == (first,)
     assert not plan.begin
-    assert list(made.lives()) == [second]
+    assert list(made.handles()) == [second]
 
 
 def test_a_dead_stream_moves_to_another_connection_a_new_one_if_there_is_none() -> None:
-    made = roster(1, 2)
+    made = pool_of(1, 2)
     begun(made, 0)
     [name, _] = streams(1, 2)
     old, new = made.move(name)
     assert name not in old.streams
     assert made.shard_of(name) is new is not old
     [life] = begun(made, 10)
-    assert life.seat.shard is new
+    assert life.slot.shard is new
     assert made.move(name) == (new, old), "and back, where it is dead there too"
 
 
 def test_fewer_copies_let_the_last_ones_go() -> None:
-    made = roster(1, redundancy=3)
+    made = pool_of(1, redundancy=3)
     lives = begun(made, 0)
     made.resize(1)
     assert set(made.plan(10, no_jitter()).retire) == set(lives[1:])
     made.resize(2)
     [again] = begun(made, 20)
-    assert again.seat.copy == 1
+    assert again.slot.copy == 1
 
 
 def test_of_fewer_copies_those_stay_that_deliver() -> None:
-    made = roster(1, redundancy=2)
+    made = pool_of(1, redundancy=2)
     down, up = begun(made, 0)
     deliver(up, 0, from_ms=0, to_ms=1)
     made.end(down, stalled=False)
     made.resize(1)
     plan = made.plan(10, no_jitter())
     assert plan == Plan((), (), up.ends_at)
-    assert up.seat.copy == 0
+    assert up.slot.copy == 0
 
 
 def test_a_copy_goes_on_from_address_to_address_past_those_that_the_others_are_on() -> None:
-    made = roster(1, redundancy=3)
+    made = pool_of(1, redundancy=3)
     failing, *others = begun(made, 0)
     tried = []
     for minute in range(1, 5):
         made.end(failing, stalled=False)
         [failing] = made.plan(60 * minute, no_jitter()).begin
-        tried.append(failing.nth)
-    assert [life.nth for life in others] == [1, 2]
+        tried.append(failing.nth_address)
+    assert [life.nth_address for life in others] == [1, 2]
     assert tried == [3, 3, 3, 4]
 
 
 def test_the_address_of_a_connection_that_is_replaced_is_its_successor_s_too() -> None:
-    made = roster(1, redundancy=2)
+    made = pool_of(1, redundancy=2)
     lives = begun(made, 0)
     made.renew()
-    assert [life.nth for life in begun(made, 60)] == [life.nth for life in lives] == [0, 1]
+    assert (
+        [life.nth_address for life in begun(made, 60)]
+        == [life.nth_address for life in lives]
+        == [0, 1]
+    )
 
 
 def test_a_copy_more_keeps_away_from_the_address_of_one_that_was_kept() -> None:
-    made = roster(1, redundancy=2)
+    made = pool_of(1, redundancy=2)
     down, up = begun(made, 0)
     deliver(up, 0, from_ms=0, to_ms=1)
     made.end(down, stalled=False)
     made.resize(1)
     made.resize(2)
     [more] = begun(made, 60)
-    assert (up.nth, more.nth) == (1, 2)
+    assert (up.nth_address, more.nth_address) == (1, 2)
 
 
 def test_of_fewer_copies_one_that_has_all_streams_stays_before_one_that_has_just_come_back() -> (
     None
 ):
-    made = roster(1, 2, redundancy=3)
+    made = pool_of(1, 2, redundancy=3)
     back, later, ready = begun(made, 0)
     back.is_heard = True
     deliver(later, 0, from_ms=2, to_ms=3)
     deliver(ready, 0, from_ms=1, to_ms=3)
     made.resize(1)
     assert set(made.plan(10, no_jitter()).retire) == {back, later}
-    assert list(made.lives()) == [ready]
+    assert list(made.handles()) == [ready]
 
 
 def test_copies_that_all_stay_keep_their_places() -> None:
-    made = roster(1, redundancy=2)
+    made = pool_of(1, redundancy=2)
     first, second = begun(made, 0)
     deliver(second, 0, from_ms=0, to_ms=1)
     made.resize(2)
-    assert [first.seat.copy, second.seat.copy] == [0, 1]
+    assert [first.slot.copy, second.slot.copy] == [0, 1]
 
 
 def test_a_retired_life_that_still_delivers_is_not_asked_about_again_and_again() -> None:
-    made = roster(1)
+    made = pool_of(1)
     [old] = begun(made, 0)
     deliver(old, 0, from_ms=0, to_ms=1)
     [new] = made.plan(23 * HOUR, no_jitter()).begin
@@ -300,20 +304,20 @@ def test_a_retired_life_that_still_delivers_is_not_asked_about_again_and_again()
 
 
 def test_what_all_have_told_is_the_least_of_the_shards_and_the_most_of_the_copies() -> None:
-    made = roster(1, 2, capacity=1, redundancy=2)
+    made = pool_of(1, 2, capacity=1, redundancy=2)
     lives = begun(made, 0)
-    assert made.told_ms() is None
-    for life, told_ms in zip(sorted(lives, key=lambda one: (one.seat.shard.number, one.seat.copy)),
+    assert made.delivered_ms() is None
+    for life, told_ms in zip(sorted(lives, key=lambda one: (one.slot.shard.number, one.slot.copy)),
                              (10, 20, 30, 40), strict=True):  # fmt: skip
         deliver(life, 0, from_ms=0, to_ms=told_ms)
-    assert made.told_ms() == 20
-    for life in list(made.shards[0].seats[0].lives) + list(made.shards[0].seats[1].lives):
+    assert made.delivered_ms() == 20
+    for life in list(made.shards[0].slots[0].handles) + list(made.shards[0].slots[1].handles):
         made.end(life, stalled=False)
-    assert made.told_ms() == 40, "what has no connection is not waited for"
+    assert made.delivered_ms() == 40, "what has no connection is not waited for"
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """Each wanted stream has its seats, and nobody leaves before his successor is there."""
+    """Each wanted stream has its slots, and nobody leaves before his successor is there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -326,7 +330,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(numbers=st.sets(st.integers(0, 15)))
     def want(self, numbers: set[int]) -> None:
-        self.made.want(streams(*sorted(numbers)))
+        self.made.set_streams(streams(*sorted(numbers)))
         self.wanted = numbers
 
     @rule(redundancy=st.integers(1, 3))
@@ -364,11 +368,11 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def plan(self) -> None:
-        seated = {life: life.seat for life in self.made.lives()}
+        slots_before = {life: life.slot for life in self.made.handles()}
         plan = self.made.plan(self.now, no_jitter())
         for life in plan.retire:
-            if life in seated:
-                newest = seated[life].lives[-1]
+            if life in slots_before:
+                newest = slots_before[life].handles[-1]
                 assert newest is not life
                 assert newest.ready_ms is not None
                 covered = min(life.newest_ms, newest.newest_ms) >= newest.ready_ms
@@ -380,14 +384,16 @@ class AnyHistory(RuleBasedStateMachine):
         assert plan.begin or plan.again_at > self.now or not self.wanted
 
     @invariant()
-    def each_stream_is_on_one_shard_with_all_its_seats(self) -> None:
-        assert self.made.streams() == streams(*self.wanted)
+    def each_stream_is_on_one_shard_with_all_its_slots(self) -> None:
+        assert {
+            name: one for shard in self.made.shards for name, one in shard.streams.items()
+        } == streams(*self.wanted)
         assert sum(len(shard.streams) for shard in self.made.shards) == len(self.wanted)
         for shard in self.made.shards:
             assert 0 < len(shard.streams) <= 4
-            assert [seat.copy for seat in shard.seats] == list(range(self.made.redundancy))
-            for seat in shard.seats:
-                assert len(seat.lives) <= 2
+            assert [slot.copy for slot in shard.slots] == list(range(self.made.redundancy))
+            for slot in shard.slots:
+                assert len(slot.handles) <= 2
         assert len({shard.number for shard in self.made.shards}) == len(self.made.shards)
 
     @invariant()

@@ -15,11 +15,23 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
+from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.markets import MARKETS, Market
 from kline_trio.exchange.protocol import CandleClosed, stream_name
 from kline_trio.recorder.environment import Environment
-from kline_trio.recorder.listener import Listener, backoff_seconds
-from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, silence, vanish
+from kline_trio.recorder.listener import EventSink, backoff_seconds
+from kline_trio.recorder.series_set import SeriesSet
+from tests.fakes import (
+    MINUTE_MS,
+    OPEN_MS,
+    Peer,
+    Script,
+    ScriptedExchange,
+    TrustingClock,
+    listener_of,
+    silence,
+    vanish,
+)
 
 BTC = Series("spot", "BTCUSDT", "1m")
 ETH = Series("spot", "ETHUSDT", "1m")
@@ -58,17 +70,7 @@ async def listen(
     environment = Environment(
         dial=exchange.dial, random=Never(), wall_clock=lambda: 1_719_759_600.5
     )
-    listener = Listener(
-        market,
-        urls,
-        patience,
-        exchange.dial,
-        environment,
-        send,
-        lambda *_: None,
-        lambda _: None,
-        lambda *_: None,
-    )
+    listener = listener_of(exchange, send, environment, market=market, urls=urls, config=patience)
     listener.listen_to(series)
     received: list[ReceivedCandle] = []
     with trio.move_on_after(seconds):
@@ -117,44 +119,25 @@ async def test_a_candle_that_waits_for_a_full_channel_when_its_connection_ends_i
     """Else it would be in flight for ever, and the copy of another connection left out."""
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
     told: list[str] = []
-    listener = Listener(
-        MARKETS["spot"],
-        ("ws://one.test/stream",),
-        ConnectionConfig(),
-        ScriptedExchange([]).dial,
-        Environment(),
-        send,
-        lambda *_: None,
-        lambda _: None,
-        lambda *_: told.append("received"),
-        lambda *_: told.append("dropped"),
-    )
-    listener.listen_to([BTC])
+
+    class Telling(SeriesSet):
+        def received(self, series: Series, open_time_ms: int) -> None:
+            told.append("received")
+
+        def dropped(self, series: Series, open_time_ms: int) -> None:
+            told.append("dropped")
+
+    sink = EventSink(send, ExchangeClock(), Telling(0), lambda _: None, Environment().now)
+    sink.set_series([BTC])
     candle = Candle(OPEN_MS, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, 1.0, 1.0)
     event = CandleClosed(BTC, OPEN_MS + MINUTE_MS, candle)
     with trio.move_on_after(5):
-        await listener._deliver(event)
+        await sink.deliver(event)
     assert told == ["received", "dropped"]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(listener._deliver, event)
+        nursery.start_soon(sink.deliver, event)
         assert (await receive.receive()).candle == event.candle
     assert told == ["received", "dropped", "received"]
-
-
-def listener_to(send: trio.MemorySendChannel[ReceivedCandle]) -> Listener:
-    listener = Listener(
-        MARKETS["spot"],
-        ("ws://one.test/stream",),
-        ConnectionConfig(),
-        ScriptedExchange([]).dial,
-        Environment(),
-        send,
-        lambda *_: None,
-        lambda _: None,
-        lambda *_: None,
-    )
-    listener.listen_to([BTC])
-    return listener
 
 
 @given(
@@ -187,7 +170,8 @@ def test_of_a_revised_candle_the_state_that_was_sent_last_stays(
 
     async def deliver() -> None:
         send, receive = trio.open_memory_channel[ReceivedCandle](1000)
-        listener = listener_to(send)
+        sink = EventSink(send, TrustingClock(), SeriesSet(0), lambda _: None, Environment().now)
+        sink.set_series([BTC])
         # Those that have no turn left go on one after the other.
         for turn in [*turns, *(number for number in range(3) for _ in frames)]:
             event = next(connections[turn], None)
@@ -197,7 +181,7 @@ def test_of_a_revised_candle_the_state_that_was_sent_last_stays(
             known = expected.get(open_ms)
             if known is None or event.event_time_ms > known.event_time_ms:
                 expected[open_ms] = event
-            await listener._deliver(event)
+            await sink.deliver(event)
         send.close()
         async for received in receive:
             stored[received.candle.open_time_ms] = received.candle
@@ -365,17 +349,7 @@ async def test_a_full_channel_holds_the_connection_up_without_losing_or_stalling
     exchange = ScriptedExchange([script])
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
     environment = Environment(dial=exchange.dial, random=Never())
-    listener = Listener(
-        MARKETS["spot"],
-        ("ws://one.test/",),
-        ConnectionConfig(),
-        exchange.dial,
-        environment,
-        send,
-        lambda *_: None,
-        lambda _: None,
-        lambda *_: None,
-    )
+    listener = listener_of(exchange, send, environment)
     listener.listen_to([BTC])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange.serve)
@@ -453,17 +427,7 @@ async def test_a_dead_consumer_is_no_second_error(autojump_clock: trio.testing.M
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
     receive.close()
     environment = Environment(dial=exchange.dial)
-    listener = Listener(
-        MARKETS["spot"],
-        ("ws://one.test/",),
-        ConnectionConfig(),
-        exchange.dial,
-        environment,
-        send,
-        lambda *_: None,
-        lambda _: None,
-        lambda *_: None,
-    )
+    listener = listener_of(exchange, send, environment)
     listener.listen_to([BTC])
     with trio.move_on_after(1000) as scope:
         async with trio.open_nursery() as nursery:
@@ -518,17 +482,7 @@ async def test_an_exchange_that_comes_and_goes_is_not_dialled_more_often_by_thre
         async with trio.open_nursery() as nursery:
             nursery.start_soon(exchange.serve)
             for trade_type, market in MARKETS.items():
-                listener = Listener(
-                    market,
-                    ("ws://one.test/",),
-                    ConnectionConfig(),
-                    exchange.dial,
-                    environment,
-                    send.clone(),
-                    lambda *_: None,
-                    lambda _: None,
-                    lambda *_: None,
-                )
+                listener = listener_of(exchange, send.clone(), environment, market=market)
                 listener.listen_to([Series(trade_type, "BTCUSDT", "1m")])
                 nursery.start_soon(listener.run)
             await trio.sleep(299)

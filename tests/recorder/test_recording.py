@@ -33,11 +33,15 @@ class FakeListener:
 
     series: tuple[Series, ...] = ()
 
-    def listen_to(self, series: Iterable[Series]) -> None:
+    def listen_to(self, series: Iterable[Series], *, contracts: bool) -> None:
         self.series = tuple(series)
 
-    def hear_of_contracts(self, *, wanted: bool) -> None:
-        pass
+
+@attrs.define
+class FakeMarket:
+    """Has a clock that knows no time."""
+
+    clock: ExchangeClock = attrs.field(factory=ExchangeClock)
 
 
 @attrs.define
@@ -48,6 +52,7 @@ class FakeUniverse:
     seen: bool = True
     halted: bool = False
     known: set[str] = attrs.field(factory=set)
+    markets: dict[str, FakeMarket] = attrs.field(factory=lambda: {"spot": FakeMarket()})
 
     def list_symbols(self, **statuses: str) -> None:
         self.known |= statuses.keys()
@@ -89,7 +94,6 @@ def house(*streams: Series, patterns: tuple[Selection, ...] = (PATTERN,)) -> Hou
         {"spot": cast("Listener", listener)},
         tracked,
         cast("Universe", universe),
-        {"spot": ExchangeClock()},
     )
     return House(recording, universe, listener, tracked)
 
@@ -162,22 +166,20 @@ def test_what_ended_while_no_recorder_ran_is_gone_on_with() -> None:
     here = house()
     here.universe.seen = False
     here.universe.list_symbols(BTCUSDT=TRADING, ETHUSDT="BREAK")
-    here.recording.go_on_with(
-        {ETH: SeriesAccount(0, NOW_MS), LTC: SeriesAccount(0, NOW_MS, NOW_MS)}
-    )
+    here.recording.resume({ETH: SeriesAccount(0, NOW_MS), LTC: SeriesAccount(0, NOW_MS, NOW_MS)})
     assert set(here.recording.series) == {BTC, ETH}
 
 
 def test_what_no_pattern_ever_meant_is_not_gone_on_with() -> None:
     here = house(LTC, patterns=())
-    here.recording.go_on_with({ETH: SeriesAccount(0, NOW_MS)})
+    here.recording.resume({ETH: SeriesAccount(0, NOW_MS)})
     assert here.recording.series == (LTC,)
 
 
 @pytest.mark.parametrize("is_removed", [True, False])
 def test_what_a_program_adds_and_removes(is_removed: bool) -> None:
     here = house(BTC, patterns=())
-    here.recording.settle()
+    here.recording.refresh()
     here.recording.add([ETH])
     assert list(here.recording.series) == [BTC, ETH]
     here.recording.remove([ETH if is_removed else BTC])
@@ -190,7 +192,7 @@ def test_to_remove_what_is_not_recorded_or_all_that_is_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     here = house(BTC, ETH, patterns=())
-    here.recording.settle()
+    here.recording.refresh()
     here.recording.remove([ETH])
     assert caplog.messages == []
     here.recording.remove([BTC, LTC])

@@ -16,8 +16,8 @@ from kline_trio.config import ConnectionConfig
 from kline_trio.exchange.markets import MARKETS, Market
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.environment import Environment
-from kline_trio.recorder.listener import Listener
-from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange
+from kline_trio.recorder.listener import Listener, Route
+from tests.fakes import MINUTE_MS, OPEN_MS, Peer, Script, ScriptedExchange, listener_of
 from tests.recorder.test_listener import Never
 
 BTC = Series("spot", "BTCUSDT", "1m")
@@ -144,16 +144,13 @@ async def listening(
 ) -> AsyncIterator[Running]:
     feed = feed or Feed()
     send, receive = trio.open_memory_channel[ReceivedCandle](1_000)
-    listener = Listener(
-        market,
-        urls,
-        ConnectionConfig(read_pause_seconds=0, **patience),  # type: ignore[arg-type]
-        feed.exchange.dial,
-        Environment(random=Never(), wall_clock=lambda: 1_719_759_600.5),
+    listener = listener_of(
+        feed.exchange,
         send,
-        lambda *_: None,
-        lambda _: None,
-        lambda *_: None,
+        Environment(random=Never(), wall_clock=lambda: 1_719_759_600.5),
+        market=market,
+        urls=urls,
+        config=ConnectionConfig(read_pause_seconds=0, **patience),  # type: ignore[arg-type]
     )
     listener.listen_to(series)
     running = Running(feed, listener)
@@ -325,7 +322,7 @@ async def test_another_configuration_is_gone_over_to_without_a_hole(
         await trio.sleep(100)
         other = ConnectionConfig(redundancy=2, read_pause_seconds=0)
         dial = running.feed.exchange.dial
-        running.listener.reconfigure(("ws://two.test/stream",), other, dial)
+        running.listener.reconfigure(Route(("ws://two.test/stream",), other, dial))
         await trio.sleep(205)
     assert [peer.url for peer in running.feed.exchange.peers] == [
         "ws://one.test/stream", "ws://two.test/stream", "ws://two.test/stream"
@@ -347,7 +344,7 @@ async def test_other_hosts_begin_with_the_first_and_the_same_hosts_go_on_with_th
     async with listening([BTC], Feed(lost_at={0: 0}), urls=hosts) as running:
         await trio.sleep(100)
         feed = running.feed
-        running.listener.reconfigure(again, running.listener.patience, feed.exchange.dial)
+        running.listener.reconfigure(attrs.evolve(running.listener.route, urls=again))
         await trio.sleep(100)
     assert [peer.url for peer in feed.exchange.peers] == [*hosts, then]
 
@@ -360,7 +357,7 @@ async def test_a_dial_of_a_host_that_is_none_any_more_takes_no_turn_of_the_new_o
         await trio.sleep(8)
         hosts = ("ws://new.test/", "ws://newer.test/")
         feed.unanswered.add(1)
-        running.listener.reconfigure(hosts, running.listener.patience, feed.exchange.dial)
+        running.listener.reconfigure(attrs.evolve(running.listener.route, urls=hosts))
         await trio.sleep(100)
     assert feed.exchange.dialled_at[:2] == [0, 8], "both are tried at the same time"
     assert [peer.url for peer in feed.exchange.peers] == ["ws://one.test/stream", *hosts]
@@ -472,15 +469,14 @@ async def test_contracts_are_heard_of_on_whichever_connection_is_first_now(
 ) -> None:
     market = attrs.evolve(MARKETS["spot"], has_contract_stream=True, streams_per_connection=2)
     async with listening([BTC, ETH, SOL], market=market) as running:
-        running.listener.hear_of_contracts(wanted=True)
+        running.listener.listen_to([BTC, ETH, SOL], contracts=True)
         await trio.sleep(30)
         assert contracts_at(running.feed) == [0]
-        running.listener.listen_to([ETH, SOL])
+        running.listener.listen_to([ETH, SOL], contracts=True)
         await trio.sleep(30)
         assert contracts_at(running.feed) == [0, 1]
-        running.listener.listen_to([ETH, SOL, BTC])
-        running.listener.hear_of_contracts(wanted=False)
-        running.listener.hear_of_contracts(wanted=True)
+        for contracts in (True, False, True):
+            running.listener.listen_to([ETH, SOL, BTC], contracts=contracts)
         await trio.sleep(30)
         assert contracts_at(running.feed) == [0, 1], "once is enough"
         running.listener.reconnect()
@@ -494,7 +490,7 @@ async def test_contracts_are_heard_of_when_the_first_connection_s_last_stream_mo
     market = attrs.evolve(MARKETS["spot"], has_contract_stream=True, streams_per_connection=2)
     feed = Feed()
     async with listening([BTC, ETH], feed, market) as running:
-        running.listener.hear_of_contracts(wanted=True)
+        running.listener.listen_to([BTC, ETH], contracts=True)
         await trio.sleep(70.5)
         # Twice, for once is no reason to move it; on a connection that carries nothing else, which
         # therefore ends with it.
@@ -585,11 +581,8 @@ async def test_what_a_replaced_connection_has_received_is_still_delivered(
     scripts: list[Script] = [script, later]
     exchange = ScriptedExchange(scripts)
     send, receive = trio.open_memory_channel[ReceivedCandle](0)
-    listener = Listener(
-        MARKETS["spot"], ("ws://one.test/",), ConnectionConfig(read_pause_seconds=0),
-        exchange.dial, Environment(random=Never()), send,
-        lambda *_: None, lambda _: None, lambda *_: None,
-    )  # fmt: skip
+    config = ConnectionConfig(read_pause_seconds=0)
+    listener = listener_of(exchange, send, Environment(random=Never()), config=config)
     listener.listen_to([BTC])
     came: list[int] = []
     async with trio.open_nursery() as nursery:

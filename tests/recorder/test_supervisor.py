@@ -1,6 +1,7 @@
 """The recorder as a whole, against the built-in exchange in virtual time."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -12,10 +13,12 @@ import trio.testing
 import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import Config, StoreConfig
-from kline_trio.errors import DiskError, StoreInUseError
+from kline_trio.errors import DiskError, KlineTrioError, StoreInUseError
 from kline_trio.exchange.protocol import stream_name
+from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
+from kline_trio.storage.paths import journal_path, lock_path
 from tests.builders import COIN, MINUTE_MS, SPOT, START_MS, USDT, truth
 from tests.faulty_exchange import Drop, FaultyExchange, Garbage, OmitClose, RepeatClose, Stall
 from tests.virtual import joined
@@ -270,3 +273,36 @@ async def test_a_reader_that_is_behind_loses_its_oldest_copies_and_never_the_sto
     have = stored(tmp_path, SPOT)
     assert have[-3:] == seen
     assert candles.lost == len(have) - 3
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"), [(journal_path, DiskError), (lock_path, StoreInUseError)]
+)
+@pytest.mark.parametrize("is_busy", [True, False])
+async def test_a_recorder_whose_files_are_taken_away_ends(
+    place: Callable[[Path], Path],
+    kind: type[KlineTrioError],
+    *,
+    is_busy: bool,
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+) -> None:
+    """At the next commit, or within ten seconds; and what was recorded is there."""
+    exchange = Exchange(start_ms=START_MS)
+    config = config_in(tmp_path, SPOT if is_busy else attrs.evolve(SPOT, time_interval="1M"))
+    recorded = 0
+
+    async def record(environment: Environment) -> None:
+        nonlocal recorded
+        async with open_recorder(config, environment):
+            await trio.sleep(20)
+            recorded = len(stored(tmp_path, SPOT)) if is_busy else 0
+            place(tmp_path / "data").unlink()
+            await trio.sleep_forever()
+
+    async with joined(exchange) as environment:
+        with trio.fail_after(40), pytest.raises(kind, match="while the recorder h"):
+            await record(environment)
+    if is_busy:
+        assert recorded > 5
+        assert len(stored(tmp_path, SPOT)) >= recorded
