@@ -30,7 +30,7 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.lifetimes import Http, open_http, open_store
-from kline_trio.recorder.witnesses import APART_SECONDS
+from kline_trio.recorder.rest_source import APART_SECONDS
 from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv
 from kline_trio.storage.catalog import last_end_ms

@@ -76,10 +76,7 @@ class Core:
             SerialExecutor(environment.on_disk),
             filled,
         )
-        patience = config.completeness
-        rest = RestSource(
-            http.markets, patience.attempts, patience.attempt_seconds, self._first_stored_ms
-        )
+        rest = RestSource(http.markets, config.completeness, self._first_stored_ms)
         return GapFiller(
             self.storage,
             self.series,

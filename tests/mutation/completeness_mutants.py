@@ -167,22 +167,22 @@ COMPLETENESS = (
     Mutant(
         "one answer closes a gap",
         "recorder/rest_source.py",
-        "elif wait is None and self._absent.agree(series, span, answer.host, now):",
+        "elif wait is None and agree(series, span, answer.host, now, _ABSENT):",
         "elif wait is None:",
         f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
     ),
     Mutant(
         "two answers that differ agree",
-        "recorder/witnesses.py",
-        "if one.said == said and (one.host != host or now - one.at >= APART_SECONDS):",
+        "recorder/rest_source.py",
+        "if one.claim == claim and (one.host != host or now - one.at >= APART_SECONDS):",
         "if one.host != host or now - one.at >= APART_SECONDS:",
         f"{_SOURCE}::test_rows_beside_a_hole_are_taken_when_two_answers_have_the_same_values",
     ),
     Mutant(
         "two answers of one host within a second are two",
-        "recorder/witnesses.py",
-        "if one.said == said and (one.host != host or now - one.at >= APART_SECONDS):",
-        "if one.said == said:",
+        "recorder/rest_source.py",
+        "if one.claim == claim and (one.host != host or now - one.at >= APART_SECONDS):",
+        "if one.claim == claim:",
         f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
     ),
     Mutant(
@@ -195,7 +195,7 @@ COMPLETENESS = (
     Mutant(
         "a bad row closes its time at once",
         "recorder/rest_source.py",
-        "is_sure = self._spoiled.agree(series, span, answer.host, now)",
+        "is_sure = agree(series, span, answer.host, now, _SPOILED)",
         "is_sure = True",
         f"{_SOURCE}::test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice",
     ),
@@ -230,15 +230,15 @@ COMPLETENESS = (
     Mutant(
         "one answer about the first candle is believed",
         "recorder/rest_source.py",
-        "is_sure = said is not None and said.open_time_ms == oldest_ms",
+        "is_sure = first is not None and first.open_time_ms == oldest_ms",
         "is_sure = True",
         f"{_SOURCE}::test_a_first_candle_that_is_another_the_second_time_is_not_believed",
     ),
     Mutant(
         "what lies behind a stored candle was not listed yet",
         "recorder/rest_source.py",
-        "before = Span(0, said.open_time_ms if stored_ms is None else stored_ms)",
-        "before = Span(0, said.open_time_ms)",
+        "before = Span(0, first.open_time_ms if stored_ms is None else stored_ms)",
+        "before = Span(0, first.open_time_ms)",
         f"{_SOURCE}::test_nothing_behind_a_stored_candle_was_not_listed_yet",
     ),
     Mutant(

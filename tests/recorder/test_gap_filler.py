@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Source
+from kline_trio.config import CompletenessConfig
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.archive import Archive
 from kline_trio.exchange.clock import ExchangeClock
@@ -136,9 +137,8 @@ async def working(
         market = MARKETS["spot"]
         rest = Scripted(
             {"spot": RestMarket(client, market, ("https://a",), RateLimiter(6_000, 1.0), clock)},
-            attempts=4,
-            attempt_seconds=10.0,
-            first_stored_ms=nothing_is_stored,
+            CompletenessConfig(attempts=4, attempt_seconds=10.0),
+            nothing_is_stored,
         )
         if answer is not None:
             rest.answer = answer
