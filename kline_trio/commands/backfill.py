@@ -107,7 +107,7 @@ async def fill(
             async with open_http(config, environment) as http, trio.open_nursery() as outer:
                 filler = core.filler(config, environment, http)
                 if until_ms is not None:
-                    filler.until_ms = until_ms
+                    filler.sources.until_ms = until_ms
                 auditor = Auditor(
                     storage, core.series, http.clocks, config.history.since_ms, is_recorder=False
                 )
@@ -179,10 +179,10 @@ class _Work:
             now = trio.current_time()
             if filler.filled != filled:
                 filled, filled_at = filler.filled, now
-            silent_seconds = now - max(filler.answered_at, filled_at)
-            is_unanswered = filler.problem is not None or not self.auditor.is_stock_taken
+            silent_seconds = now - max(filler.progress.answered_at, filled_at)
+            is_unanswered = filler.progress.problem is not None or not self.auditor.is_stock_taken
             if is_unanswered and silent_seconds >= self.give_up_seconds:
-                problem = filler.problem or "the exchange's time is not to be had"
+                problem = filler.progress.problem or "the exchange's time is not to be had"
                 raise UnavailableError(
                     f"nothing could be asked for {silent_seconds / 60:.0f} minutes: {problem};"
                     " what was fetched stays, and --wait goes on"
@@ -196,10 +196,12 @@ class _Work:
         if not self.auditor.is_stock_taken:
             return "waiting for the exchange's time, to find what is absent"
         text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
-        again_at = filler.backoff.next_at(now)
-        if filler.problem is not None:
-            minutes = (now - filler.answered_at) / 60
-            text += f"; no answer for {minutes:.0f} minutes: {filler.problem}; trying again"
+        again_at = filler.sources.backoff.next_at(now)
+        if filler.progress.problem is not None:
+            minutes = (now - filler.progress.answered_at) / 60
+            text += (
+                f"; no answer for {minutes:.0f} minutes: {filler.progress.problem}; trying again"
+            )
         elif again_at < math.inf:
             wait = f"{again_at - now:.0f} s"
             text += f"; candles that the exchange did not have are asked for again in {wait}"

@@ -21,7 +21,7 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
 from kline_trio.recorder.disk_space import RETRY_SECONDS, retry_while_full
 from kline_trio.recorder.environment import Storage
-from kline_trio.recorder.gathering import some
+from kline_trio.recorder.grouped_log import first_names
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
 from kline_trio.storage.ledger import Gap, SeriesAccount
@@ -265,7 +265,7 @@ class Auditor:
         logger.warning(
             "%s: accounted for up to %s, which the exchange has not come to; looked through anew"
             " from the last stored candle on",
-            some([str(one) for one in accounts]),
+            first_names([str(one) for one in accounts]),
             datetime.fromtimestamp(furthest_ms / 1_000, UTC).isoformat(" ", "seconds"),
         )
         for one, account in accounts.items():

@@ -30,7 +30,7 @@ from kline_trio.exchange.protocol import CandleClosed, ContractChanged, stream_n
 from kline_trio.interval import Span
 from kline_trio.recorder.connection_pool import ConnectionHandle, ConnectionPool, Shard, Slot
 from kline_trio.recorder.environment import Environment
-from kline_trio.recorder.gathering import Gathered
+from kline_trio.recorder.grouped_log import GroupedLog
 
 __all__ = ["Listener", "backoff_seconds"]
 
@@ -111,20 +111,20 @@ class Listener:
     )
     _named: set[str] = attrs.field(init=False, factory=set)
     """The streams whose refusal was logged."""
-    _renewed: Gathered = attrs.field(init=False)
-    _moved: Gathered = attrs.field(init=False)
-    _refused: Gathered = attrs.field(init=False)
-    _gathered: tuple[Gathered, ...] = attrs.field(init=False)
+    _renewed: GroupedLog = attrs.field(init=False)
+    _moved: GroupedLog = attrs.field(init=False)
+    _refused: GroupedLog = attrs.field(init=False)
+    _gathered: tuple[GroupedLog, ...] = attrs.field(init=False)
     _suspicions: dict[str, _Suspicion] = attrs.field(init=False, factory=dict)
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
         words = ConnectionLog(self.market.trade_type)
-        self._renewed = Gathered(lambda names, _: words.revived([*names], "subscribed anew"))
-        self._moved = Gathered(
+        self._renewed = GroupedLog(lambda names, _: words.revived([*names], "subscribed anew"))
+        self._moved = GroupedLog(
             lambda names, _: words.revived([*names], "moved to another connection")
         )
-        self._refused = Gathered(lambda names, message: words.refused([*names], message))
+        self._refused = GroupedLog(lambda names, message: words.refused([*names], message))
         self._gathered = (self._renewed, self._moved, self._refused)
         self._roster = ConnectionPool(
             self.market.streams_per_connection - self.market.has_contract_stream,

@@ -12,7 +12,7 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.listing import Listing
-from kline_trio.recorder.gathering import some
+from kline_trio.recorder.grouped_log import first_names
 from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
@@ -145,7 +145,7 @@ class Recording:
         """These have come to their end, and stand in the ledger with it."""
         over = [one for one in series if self._is_sealed(one)]
         if over:
-            names = some([str(one) for one in over])
+            names = first_names([str(one) for one in over])
             logger.info("%s: no longer traded; the last candle is in the ledger", names)
             self.settle()
 
@@ -181,7 +181,7 @@ class Recording:
         self._removed |= gone
         self.settle()
         if gone - had:
-            names = some(sorted(map(str, gone - had)))
+            names = first_names(sorted(map(str, gone - had)))
             logger.warning("%s: to be removed, but not recorded", names)
         if had and not self._series:
             logger.warning("nothing is recorded any more: all series were removed")
@@ -224,7 +224,7 @@ class Recording:
         have = frozenset(self._series)
         for what, those in (("joined", have - had), ("left", had - have)):
             if those:
-                logger.info("%s: %s", what, some(sorted(map(str, those))))
+                logger.info("%s: %s", what, first_names(sorted(map(str, those))))
 
     def _listing(self, series: Series) -> Listing | None:
         return self.universe.listings.get(series.trade_type, {}).get(series.symbol)
@@ -261,7 +261,7 @@ class Recording:
     def _name_unknown_symbols(self, trade_type: str) -> None:
         unknown = self._unknown_symbols(trade_type, self._series)
         if unknown:
-            names = some([symbol + _hint(near) for symbol, near in unknown.items()])
+            names = first_names([symbol + _hint(near) for symbol, near in unknown.items()])
             logger.warning("%s: no symbol %s", trade_type, names)
 
     def _unknown_symbols(

@@ -244,14 +244,14 @@ COMPLETENESS = (
     Mutant(
         "an asked series is never released",
         "recorder/gap_filler.py",
-        "self._asking.discard(series)",
+        "self.sources.asking.discard(series)",
         "pass",
         f"{_FILLER}::test_a_series_is_released_when_its_question_fails",
     ),
     Mutant(
         "a series is asked for twice at the same time",
         "recorder/gap_filler.py",
-        "self._asking.add(series)",
+        "self.sources.asking.add(series)",
         "pass",
         f"{_FILLER}::test_each_of_many_series_is_asked_for_once",
     ),
@@ -265,37 +265,37 @@ COMPLETENESS = (
     Mutant(
         "what the exchange does not have is asked for at once again",
         "recorder/gap_filler.py",
-        "self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())",
+        "self.sources.backoff.put_off(series, outcome.wait_seconds, trio.current_time())",
         "pass",
         f"{_FILLER}::test_what_the_exchange_does_not_have_waits_and_others_go_on",
     ),
     Mutant(
         "the queue is not read without news",
-        "recorder/gap_filler.py",
-        "choice.look_at, last = trio.current_time() + _LOOK_SECONDS, None",
-        "choice.look_at, last = math.inf, None",
+        "recorder/gap_queue.py",
+        "self._read_at, last = trio.current_time() + _LOOK_SECONDS, None",
+        "self._read_at, last = math.inf, None",
         f"{_FILLER}::test_a_row_that_no_bell_told_of_is_found_within_a_minute",
     ),
     Mutant(
         "a released series is not looked at again",
         "recorder/gap_filler.py",
-        "choice.look_at = -math.inf",
+        "reader.read_again()",
         "pass",
         f"{_FILLER}::test_a_long_gap_is_asked_for_page_after_page_without_a_pause",
     ),
     Mutant(
         "rows are held against a time of before they were looked at",
-        "recorder/gap_filler.py",
+        "recorder/gap_queue.py",
         "last = rows[-1]\n"
-        "times = [choice.ready_at(gap) for gap in rows]\n"
+        "times = [self.ready_at(gap) for gap in rows]\n"
         "# After them: each of them has looked at the clock for itself.\n"
         "now = trio.current_time()",
-        "last, now = rows[-1], trio.current_time()\ntimes = [choice.ready_at(gap) for gap in rows]",
+        "last, now = rows[-1], trio.current_time()\ntimes = [self.ready_at(gap) for gap in rows]",
         f"{_FILLER}::test_a_gap_is_asked_for_on_a_clock_that_runs_on_between_two_looks",
     ),
     Mutant(
         "what is still forming is asked for",
-        "recorder/gap_filler.py",
+        "recorder/gap_queue.py",
         "until_ms = min(end_ms, self.until_ms)",
         "until_ms = self.until_ms",
         f"{_FILLER}::test_of_a_gap_that_still_forms_only_what_has_closed_is_asked_for",
@@ -371,8 +371,8 @@ COMPLETENESS = (
     ),
     Mutant(
         "all quiet symbols of a halt are asked for at once",
-        "recorder/gap_filler.py",
-        "if first is None or first not in self.series or self._rests(first):",
+        "recorder/gap_queue.py",
+        "if gap.reason is not Reason.ARCHIVE_QUIET:",
         "if True:",
         f"{_FILLER}::test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first",
     ),

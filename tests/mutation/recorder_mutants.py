@@ -24,7 +24,7 @@ RECORDER = (
     ),
     Mutant(
         "what follows is said at once too",
-        "recorder/gathering.py",
+        "recorder/grouped_log.py",
         "return self._quiet_until if self._waiting else math.inf",
         "return -math.inf",
         "recorder/test_gap_filler.py::test_a_storm_of_many_series_is_a_few_lines",

@@ -24,6 +24,7 @@ from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.gap_filler import GapFiller
+from kline_trio.recorder.gap_queue import Sources
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.layout import Layout
@@ -148,9 +149,7 @@ async def working(
         got: list[ReceivedCandle] = []
         filler = GapFiller(
             storage,
-            series,
-            rest,
-            archive,
+            Sources(series, rest, archive),
             got.extend,
             lambda *_: None,
             lambda: datetime(2024, 7, 1, tzinfo=UTC),
@@ -208,7 +207,7 @@ async def test_gaps_that_are_filled_are_told_once_with_their_source(
         assert [one.candle.open_time_ms for one in bench.committed] == [ago(9), ago(8)]
         assert {one.source for one in bench.committed} == {Source.REST}
         assert bench.states(BTC) == {State.FILLED}
-        assert bench.filler.refilled == 2
+        assert bench.filler.progress.refilled == 2
         assert await bench.filler.pending() == 0
         with trio.fail_after(2):
             await bench.filler.until_done()
@@ -227,11 +226,11 @@ async def test_a_series_is_released_when_its_question_fails(
     async with working(tmp_path, answer) as bench:
         bench.name(gap(BTC, 9, 7))
         await trio.sleep(0.5)
-        assert bench.filler.problem == f"{BTC}: HTTP 500"
+        assert bench.filler.progress.problem == f"{BTC}: HTTP 500"
         await trio.sleep(30)
         assert bench.asked() == [BTC, BTC, BTC]
         assert bench.states(BTC) == {State.FILLED}
-        assert bench.filler.problem is None
+        assert bench.filler.progress.problem is None
 
 
 async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
@@ -244,7 +243,7 @@ async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
         bench.name(gap(BTC, 3, 2), gap(ETH, 9, 8))
         await trio.sleep(50)
         assert bench.asked() == [BTC, ETH]
-        assert bench.filler.backoff.next_at(trio.current_time()) == pytest.approx(60, abs=1)
+        assert bench.filler.sources.backoff.next_at(trio.current_time()) == pytest.approx(60, abs=1)
         # A newer gap of the same series does not wait.
         bench.name(gap(BTC, 2, 1))
         await trio.sleep(5)
@@ -289,7 +288,7 @@ async def test_what_is_not_recorded_or_not_closed_is_not_asked_for(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     async with working(tmp_path, recorded=[BTC]) as bench:
-        bench.filler.until_ms = ago(5)
+        bench.filler.sources.until_ms = ago(5)
         bench.name(gap(ETH, 9, 8), gap(BTC, 7, -1))
         await trio.sleep(100)
         assert [spans for _, _, spans in bench.rest.asked] == [[Span(ago(7), ago(5))]]
@@ -394,7 +393,7 @@ async def test_a_long_and_old_gap_is_the_archives_and_rest_is_not_asked_for_it(
         bench.name(gap(BTC, 10 * day, 0))
         await trio.sleep(5)
         newest_asked = {spans[0].from_ms for _, _, spans in bench.rest.asked}
-        share = bench.filler.archive.share(BTC, Span(ago(10 * day), ago(0)), NOW_MS)
+        share = bench.filler.sources.archive.share(BTC, Span(ago(10 * day), ago(0)), NOW_MS)
         assert share is not None
         assert min(newest_asked) == share.to_ms
         [*_, rest_of_it] = bench.store.touching(BTC, Span(0, share.to_ms))
@@ -420,7 +419,9 @@ async def test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first(
     async with working(tmp_path, answer, recorded=many) as bench:
         for row in quiet:
             expected = 900.0 if row.series == busiest else 100.0
-            bench.filler.archive.halts.see(row.series, row.span, expected, trio.current_time())
+            bench.filler.sources.archive.halts.see(
+                row.series, row.span, expected, trio.current_time()
+            )
         bench.name(*quiet)
         await trio.sleep(10)
         assert bench.asked()[0] == busiest
@@ -448,7 +449,9 @@ async def test_nobody_waits_for_a_busiest_symbol_that_does_not_answer(
     async with working(tmp_path, answer, recorded=recorded) as bench:
         for row in quiet:
             expected = 900.0 if row.series == busiest else 100.0
-            bench.filler.archive.halts.see(row.series, row.span, expected, trio.current_time())
+            bench.filler.sources.archive.halts.see(
+                row.series, row.span, expected, trio.current_time()
+            )
         is_filled = why == "its gap is filled already"
         bench.name(*(row for row in quiet if row.series in (others if is_filled else recorded)))
         await trio.sleep(180)
@@ -485,7 +488,7 @@ async def test_a_storm_of_many_series_is_a_few_lines(
     assert len(lines) <= 10
     if fault is None:
         counts = [int(line.split()[1].replace(",", "")) for line in lines]
-        assert sum(counts) == bench.filler.refilled == 600
+        assert sum(counts) == bench.filler.progress.refilled == 600
         assert "2 candles of spot" in lines[0]
     else:
         assert " more: " in lines[1]
