@@ -21,7 +21,7 @@ from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.heartbeat import Heartbeat
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http, open_store
-from kline_trio.symbols import resolved
+from kline_trio.symbols import resolve
 
 __all__ = ["Backfilled", "backfill", "fill"]
 
@@ -107,11 +107,11 @@ async def fill(
             async with open_http(config, environment) as http, trio.open_nursery() as outer:
                 filler = core.filler(config, environment, http)
                 if until_ms is not None:
-                    filler.sources.until_ms = until_ms
+                    filler.until_ms = until_ms
                 auditor = Auditor(
                     storage, core.series, http.clocks, config.history.since_ms, is_recorder=False
                 )
-                series, unlisted = await resolved(config.streams, config.patterns, http.markets)
+                series, unlisted = await resolve(config.streams, config.patterns, http.markets)
                 no_list = "; ".join(map(": ".join, unlisted.items()))
                 if no_list and not series:
                     raise UnavailableError(no_list)
@@ -196,7 +196,7 @@ class _Work:
         if not self.auditor.is_stock_taken:
             return "waiting for the exchange's time, to find what is absent"
         text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
-        again_at = filler.sources.backoff.next_at(now)
+        again_at = filler.backoff.next_at(now)
         if filler.progress.problem is not None:
             minutes = (now - filler.progress.answered_at) / 60
             text += (

@@ -16,7 +16,7 @@ from kline_trio.exchange.clock_sync import sync_clock
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.lifetimes import lone_error_plain, open_http
 from kline_trio.recorder.supervisor import CANDLES_IN_CHANNEL, listeners_of, open_network
-from kline_trio.symbols import resolved
+from kline_trio.symbols import resolve
 
 __all__ = ["open_tail", "tail"]
 
@@ -70,7 +70,7 @@ async def open_tail(
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
             async with open_http(config, environment) as http:
-                series, unlisted = await resolved(config.streams, config.patterns, http.markets)
+                series, unlisted = await resolve(config.streams, config.patterns, http.markets)
                 if unlisted and not series:
                     raise UnavailableError("; ".join(map(": ".join, unlisted.items())))
                 listeners = listeners_of(config, environment, http, send)

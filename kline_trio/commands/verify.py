@@ -38,7 +38,7 @@ from kline_trio.storage.comparison import compare
 from kline_trio.storage.quiet import sifted
 from kline_trio.storage.stored import stored_table
 from kline_trio.storage.table import candles_of
-from kline_trio.symbols import resolved
+from kline_trio.symbols import resolve
 
 __all__ = ["check_against", "repair", "verify"]
 
@@ -187,7 +187,7 @@ async def verify(
             except DiskError as error:
                 problem = f"stored series whose symbols trade no more are left out: {error}"
                 tell(NotCompared(str(config.store.path), None, problem))
-        meant, unlisted = await resolved(config.streams, config.patterns, http.markets, stored)
+        meant, unlisted = await resolve(config.streams, config.patterns, http.markets, stored)
         for trade_type, why in unlisted.items():
             tell(NotCompared(trade_type, None, why))
         for series in meant:

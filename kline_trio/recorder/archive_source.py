@@ -179,7 +179,7 @@ class ArchiveSource:
         files = archive_files(series, span, now_ms)
         stretches = [list(group) for lacks, group in groupby(files, self.host.lacks) if not lacks]
         for stretch in reversed(stretches):
-            for wanted in _whole(stretch).common_with(span):
+            for wanted in _span_of(stretch).common_with(span):
                 if series.interval.count(wanted) >= least_candles:
                     return wanted
         return None
@@ -207,7 +207,7 @@ class ArchiveSource:
             batch.append(file)
             rows += series.interval.count(file.span)
             if rows >= _ROWS_IN_A_BATCH or file is files[-1]:
-                for part in _whole(batch).common_with(span):
+                for part in _span_of(batch).common_with(span):
                     self._batches.append(_Batch(series, part, batch, is_last_resort))
                 batch, rows = deque[ArchiveFile](), 0
         self._idle.unpark_all()
@@ -286,24 +286,24 @@ class ArchiveSource:
         if not batch.is_last_resort:
             sifting = await self.parse_door.run(sifted, found, batch.series)
             sifting = self._without_halts(batch.series, found, sifting)
-        whole, quiet = sifting.believed, [span for span, _ in sifting.quiet]
+        rows, quiet = sifting.believed, [span for span, _ in sifting.quiet]
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
         known = await commit_door.run(store.files, frozenset([batch.series]))
-        merged = await retry_while_full(merge_door.run, store.fill_in, whole, batch.series, known)
-        filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
-        # A file that could not be fetched may be published later: its candles are not lacking.
-        lacking = [
+        merged = await retry_while_full(merge_door.run, store.fill_in, rows, batch.series, known)
+        filled = list(runs_of(batch.series, values_of(rows[BEGIN])))
+        # A file that could not be fetched may be published later: its candles are not marked.
+        missing = [
             (piece, Reason.ARCHIVE_LACKS)
             for file in batch.found
             for gap in batch.span.without(sorted([*filled, *quiet]))
             for piece in gap.common_with(file.span)
         ]
-        lacking += [(span, Reason.ARCHIVE_QUIET) for span in quiet]
+        missing += [(span, Reason.ARCHIVE_QUIET) for span in quiet]
         await retry_while_full(
-            commit_door.run, store.keep_filled, batch.series, merged, filled, lacking
+            commit_door.run, store.keep_filled, batch.series, merged, filled, missing
         )
-        self.progress.rows += whole.num_rows
+        self.progress.rows += rows.num_rows
         for span in filled:
             self.filled(Filled(batch.series, span, Source.ARCHIVE))
         if quiet:
@@ -329,7 +329,7 @@ def _log_faults(files: Mapping[str, int], fault: str) -> None:
     logger.warning("%s%s; REST is asked instead", fault, more)
 
 
-def _whole(files: Sequence[ArchiveFile]) -> Span:
+def _span_of(files: Sequence[ArchiveFile]) -> Span:
     return Span(files[0].span.from_ms, files[-1].span.to_ms)
 
 
@@ -341,9 +341,9 @@ def _parsed(
         if together := read_csvs(list(map(unpacked, contents, most_bytes)), series, spans):
             return [*together]
     found: list[ArchiveRows | DamagedArchiveError] = []
-    for content, most, span in zip(contents, most_bytes, spans, strict=True):
+    for content, limit, span in zip(contents, most_bytes, spans, strict=True):
         try:
-            found.append(read_csv(unpacked(content, most), series, span))
+            found.append(read_csv(unpacked(content, limit), series, span))
         except DamagedArchiveError as error:
             found.append(error)
     return found

@@ -12,7 +12,6 @@ from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.environment import Environment, SerialExecutor, Storage
 from kline_trio.recorder.gap_filler import GapFiller
-from kline_trio.recorder.gap_queue import Sources
 from kline_trio.recorder.lifetimes import Http
 from kline_trio.recorder.merger import Merger, MergeRule
 from kline_trio.recorder.rest_source import RestSource
@@ -78,8 +77,15 @@ class Core:
             filled,
         )
         rest = RestSource(http.markets, config.completeness, self._first_stored_ms)
-        sources = Sources(self.series, rest, archive)
-        return GapFiller(self.storage, sources, self.committed, undelivered, environment.now)
+        return GapFiller(
+            self.storage,
+            self.series,
+            rest,
+            archive,
+            self.committed,
+            undelivered,
+            environment.now,
+        )
 
     async def _first_stored_ms(self, series: Series, span: Span) -> int | None:
         door, store = self.storage.merge_door, self.storage.store

@@ -1,6 +1,7 @@
 """Fill gaps: workers take them from the queue and ask REST, or hand them to the archive."""
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -9,14 +10,17 @@ from functools import partial
 import attrs
 import trio
 
-from kline_trio.candle import ReceivedCandle, Series, Source
+from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series, Source
 from kline_trio.errors import RefusedError, UnavailableError
-from kline_trio.recorder.archive_source import FETCHERS
+from kline_trio.interval import Span
+from kline_trio.recorder.archive_source import FETCHERS, LEAST_CANDLES, ArchiveSource
+from kline_trio.recorder.backoff import Backoff
 from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import Storage
-from kline_trio.recorder.gap_queue import QueueReader, Sources, read_queue
+from kline_trio.recorder.gap_queue import QueueReader, read_queue
 from kline_trio.recorder.grouped_log import GroupedLog, first_names
-from kline_trio.recorder.rest_source import Outcome
+from kline_trio.recorder.rest_source import Outcome, RestSource
+from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.ledger import Gap, Reason
 
 __all__ = ["GapFiller"]
@@ -28,8 +32,12 @@ _WORKERS = 4
 _REFUSED_REST_SECONDS = 300.0
 _DONE_SECONDS = 1.0
 """How often to read the whole queue to see whether anything is left."""
+_FORMING_SECONDS = 1.0
+"""How often to look at a gap whose candles have not closed yet."""
 _FLUSH_SECONDS = 1.0
 """How often to look at grouped log lines."""
+_ARCHIVES = (Reason.ARCHIVE_ALONE, Reason.ARCHIVE_QUIET)
+"""Gaps for which the archive has quiet rows: a single candle of them is worth a file."""
 
 
 @attrs.define(eq=False)
@@ -65,19 +73,26 @@ class GapFiller:
     """Fills the gaps of the recorded series."""
 
     storage: Storage
-    sources: Sources
+    series: SeriesSet
+    rest: RestSource
+    archive: ArchiveSource
     committed: Callable[[Sequence[ReceivedCandle]], None]
     """Called with candles that are durable."""
     undelivered: Callable[[Series, int], None]
     """Called with the open time of a candle with trades that no stream brought."""
     now: Callable[[], datetime]
     """The wall clock, for labels."""
+    until_ms: int = MAX_TIME_MS
+    """Candles that open later are not requested."""
+
+    backoff: Backoff = attrs.field(init=False, factory=Backoff)
+    """When REST may be asked again."""
     progress: _RestProgress = attrs.field(init=False, factory=_RestProgress)
 
     @property
     def filled(self) -> int:
         """How many candles were filled in, from all sources."""
-        return self.progress.refilled + self.sources.archive.progress.rows
+        return self.progress.refilled + self.archive.progress.rows
 
     def jobs(self, workers: int = _WORKERS) -> list[Callable[[], Awaitable[None]]]:
         """Return the jobs that fill gaps until they are cancelled; those that ask REST come first.
@@ -87,15 +102,14 @@ class GapFiller:
         Args:
           workers: how many jobs ask REST for the markets that share a rate limit.
         """
-        sources = self.sources
         readers = [
             QueueReader(
-                self.storage, partial(sources.ask_at, pool), partial(sources.resting_until, pool)
+                self.storage, partial(self._ask_at, pool), partial(self._resting_until, pool)
             )
-            for pool in sorted({rest.market.pool for rest in sources.rest.markets.values()})
+            for pool in sorted({rest.market.pool for rest in self.rest.markets.values()})
         ]
         rest = [partial(self._work, reader) for reader in readers for _ in range(workers)]
-        return [*rest, self._plan_archive, *[sources.archive.work] * FETCHERS, self._flush_logs]
+        return [*rest, self._plan_archive, *[self.archive.work] * FETCHERS, self._flush_logs]
 
     async def pending(self) -> int:
         """Return how many closed candles are still to be asked for."""
@@ -103,69 +117,144 @@ class GapFiller:
         while rows := await read_queue(self.storage, last):
             last = rows[-1]
             count += sum(
-                gap.series.interval.count(one) for gap in rows for one in self.sources.closed(gap)
+                gap.series.interval.count(one) for gap in rows for one in self._closed(gap)
             )
         return count
 
     async def until_done(self) -> None:
         """Wait until nothing is left to ask for."""
         while True:
-            if not await self.pending() and self.sources.archive.is_done:
+            if not await self.pending() and self.archive.is_done:
                 return
             await trio.sleep(_DONE_SECONDS)
+
+    # Which source fills what of a gap.
+
+    def _now_ms(self, series: Series) -> int:
+        return self.rest.markets[series.trade_type].clock.now_ms or 0
+
+    def _closed(self, gap: Gap) -> tuple[Span, ...]:
+        """Return the candles of a gap that have closed, if its series is recorded.
+
+        A gap can still be forming if its symbol trades again. No answer proves the absence of a
+        candle that forms.
+        """
+        if gap.series not in self.series:
+            return ()
+        end_ms = gap.series.interval.open_time_ms(self._now_ms(gap.series))
+        until_ms = min(end_ms, self.until_ms)
+        return gap.span.common_with(Span(0, until_ms)) if until_ms > 0 else ()
+
+    def _split(self, gap: Gap) -> tuple[Span | None, list[Span]]:
+        """Return the span of a gap to fetch from the archive, and those to ask REST for in time."""
+        fetching = sorted(self.archive.spans_of(gap.series))
+        spans = [piece for span in self._closed(gap) for piece in span.without(fetching)]
+        is_archives = gap.reason in _ARCHIVES
+        least, now_ms = 1 if is_archives else LEAST_CANDLES, self._now_ms(gap.series)
+        for span in spans:
+            if self._may_fetch(gap, span) and (
+                share := self.archive.share(gap.series, span, now_ms, least)
+            ):
+                for_rest = () if is_archives else spans
+                return share, [piece for one in for_rest for piece in one.without([share])]
+        return None, [span for span in spans if self._may_ask(gap, span)]
+
+    def _may_fetch(self, gap: Gap, span: Span) -> bool:
+        """Return whether to prefer the archive for a span."""
+        if gap.reason is Reason.ARCHIVE_QUIET:
+            # Its quiet rows are right if the whole market halted.
+            return self.archive.halts.has(gap.series, span)
+        # If REST was asked once, REST is asked again.
+        is_new = not gap.asked and gap.reason is not Reason.ARCHIVE_LACKS
+        return is_new or gap.reason is Reason.ARCHIVE_ALONE
+
+    def _may_ask(self, gap: Gap, span: Span) -> bool:
+        """Return whether to ask REST for a span that the archive is not to fetch."""
+        if gap.reason is Reason.ARCHIVE_ALONE:
+            return self.archive.has_none(gap.series, span, self._now_ms(gap.series))
+        if gap.reason is not Reason.ARCHIVE_QUIET:
+            return True
+        # If the whole market is quiet, the busiest symbol is asked for first, if it can be.
+        now = trio.current_time()
+        first = self.archive.halts.to_ask_first(gap.series, span, now)
+        return first is None or first not in self.series or self.backoff.resting_until(first) > now
+
+    def _ask_at(self, pool: str, gap: Gap) -> float:
+        """Return when REST may be asked for a part of a gap; infinity: not before news.
+
+        Gaps of markets with another rate limit than `pool` are for other workers.
+        """
+        series, now = gap.series, trio.current_time()
+        if self.rest.markets[series.trade_type].market.pool != pool or series not in self.series:
+            return math.inf
+        resting_until = self.backoff.resting_until(series)
+        if resting_until > now:
+            return resting_until
+        if spans := self._split(gap)[1]:
+            return min(self.backoff.ready_at(series, span, now) for span in spans)
+        # If the archive fetches all of the gap, its end is news.
+        is_forming = not self._closed(gap) and gap.span.from_ms < self.until_ms
+        return now + _FORMING_SECONDS if is_forming else math.inf
+
+    def _resting_until(self, pool: str) -> float:
+        """Return when the first of a pool's markets may be asked again."""
+        markets = (rest.market for rest in self.rest.markets.values())
+        names = [one.trade_type for one in markets if one.pool == pool]
+        return min(map(self.backoff.resting_until, names))
+
+    # Asking.
+
+    async def _plan_archive(self) -> None:
+        """Hand long and old gaps to the archive."""
+        while True:
+            await self.archive.wait_for_work()
+            reader = QueueReader(
+                self.storage, lambda gap: -math.inf if self._split(gap)[0] else math.inf
+            )
+            *_, gap = await reader.take()
+            # Quiet rows are the archive's only where they are to be taken.
+            is_last_resort = gap.reason in _ARCHIVES
+            outcome = Outcome(())
+            if not is_last_resort:
+                with suppress(UnavailableError):
+                    outcome = await self.rest.before_the_first(gap.series, [gap])
+            if outcome.refills:
+                await self._commit(gap.series, outcome)
+            elif share := self._split(gap)[0]:
+                now_ms = self._now_ms(gap.series)
+                self.archive.take(gap.series, share, now_ms, is_last_resort=is_last_resort)
 
     async def _work(self, reader: QueueReader) -> None:
         """Ask REST for the gaps that a reader gives."""
         while True:
-            gaps = await reader.next_gaps()
-            series = gaps[0].series
-            self.sources.asking.add(series)
+            gaps = await reader.take()
             try:
-                await self._ask(series, gaps)
+                await self._ask(gaps[0].series, gaps)
             finally:
-                self.sources.asking.discard(series)
-                reader.read_again()
-
-    async def _plan_archive(self) -> None:
-        """Hand long and old gaps to the archive."""
-        archive, rest = self.sources.archive, self.sources.rest
-        while True:
-            await archive.wait_for_work()
-            *_, gap = await QueueReader(self.storage, self.sources.fetch_at).next_gaps()
-            # Quiet rows are the archive's only where they are to be taken.
-            is_last_resort = gap.reason in (Reason.ARCHIVE_ALONE, Reason.ARCHIVE_QUIET)
-            outcome = Outcome(())
-            if not is_last_resort:
-                with suppress(UnavailableError):
-                    outcome = await rest.before_the_first(gap.series, [gap])
-            if outcome.refills:
-                await self._commit(gap.series, outcome)
-            elif share := self.sources.split(gap)[0]:
-                now_ms = self.sources.now_ms(gap.series)
-                archive.take(gap.series, share, now_ms, is_last_resort=is_last_resort)
+                reader.release(gaps[0].series)
 
     async def _ask(self, series: Series, rows: Sequence[Gap]) -> None:
         """Ask REST for what may be asked of the rows now, and commit the outcome."""
-        sources, progress, now = self.sources, self.progress, trio.current_time()
+        progress, now = self.progress, trio.current_time()
         gaps = [
             attrs.evolve(row, span=piece)
             for row in rows
-            for span in sources.split(row)[1]
-            for piece in sources.backoff.ready(series, span, now)
+            for span in self._split(row)[1]
+            for piece in self.backoff.ready(series, span, now)
         ]
         if not gaps:
             return
         try:
-            outcome = await sources.rest.ask(series, gaps)
+            outcome = await self.rest.ask(series, gaps)
         except UnavailableError as error:
             progress.problem = f"{series}: {error}"
             if not isinstance(error, RefusedError) or error.code is None:
                 self._failed(series, error)
                 return
             progress.refused(series, error)
-            outcome = sources.rest.refused(gaps)
+            outcome = self.rest.refused(gaps)
         else:
-            sources.backoff.succeeded(series)
+            self.backoff.succeeded(series)
             progress.problem = None
         progress.answered_at = trio.current_time()
         await self._commit(series, outcome)
@@ -174,9 +263,9 @@ class GapFiller:
         await retry_while_full(
             self.storage.commit_door.run, self.storage.store.refill, outcome.refills
         )
-        self.sources.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
+        self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())
         for refill in outcome.refills:
-            if self.sources.archive.halts.answered(refill):
+            if self.archive.halts.answered(refill):
                 # Other symbols may have waited for this answer.
                 self.storage.gaps_named.ring()
         candles = outcome.candles
@@ -189,7 +278,7 @@ class GapFiller:
 
     def _failed(self, series: Series, error: UnavailableError) -> None:
         """Let the series rest, and its market; log when that begins, not each time."""
-        now, backoff = trio.current_time(), self.sources.backoff
+        now, backoff = trio.current_time(), self.backoff
         if isinstance(error, RefusedError):
             begins = backoff.market_failed(series.trade_type, now, _REFUSED_REST_SECONDS)
         else:
@@ -200,7 +289,7 @@ class GapFiller:
     async def _flush_logs(self) -> None:
         """Write grouped log lines when they are due, until cancelled."""
         progress = self.progress
-        faults = self.sources.archive.host.faults
+        faults = self.archive.host.faults
         logs = (progress.refills, progress.failures, progress.refusals, faults)
         try:
             while True:

@@ -18,7 +18,7 @@ from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.ledger import SeriesAccount
-from kline_trio.symbols import idle_patterns, unknown_symbols, wanted, was_meant
+from kline_trio.symbols import idle_patterns, matches_pattern, select_series, unknown_symbols
 
 __all__ = ["Recording"]
 
@@ -89,7 +89,7 @@ class Recording:
           listed_ms: which ones, and from when on.
         """
         named = (*self.config.streams, *self._added)
-        chosen = wanted(named, self.config.patterns, self.universe.listings)
+        chosen = select_series(named, self.config.patterns, self.universe.listings)
         ended = {one for one in (*chosen, *self._series) if self._has_ended(one)}
         # What has ended goes on until it is sealed, though no pattern means it any more. In a halt
         # of the whole market, and before its list was seen, patterns mean nothing.
@@ -241,7 +241,7 @@ class Recording:
 
     def _was_meant(self, series: Series) -> bool:
         """Whether a pattern meant it as long as its symbol was traded."""
-        return was_meant(series, self.config.patterns, self._listing(series))
+        return matches_pattern(series, self.config.patterns, self._listing(series))
 
     def _is_sealed(self, series: Series) -> bool:
         """Whether its end is in the ledger, and its symbol does not trade again."""

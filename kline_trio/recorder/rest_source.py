@@ -177,16 +177,16 @@ class RestSource:
         """
         now, interval, agree = trio.current_time(), series.interval, self._witnesses.agree
         spoiled = list(interval.runs(sorted(answer.spoiled_ms)))
-        unsaid = list(interval.runs(sorted(answer.unproven_ms)))
+        unanswered = list(interval.runs(sorted(answer.unproven_ms)))
         if not answer.is_complete:
             there = list(interval.runs(one.open_time_ms for one in answer.candles))
-            unsaid = [piece for gap in gaps for piece in gap.span.without(there)]
+            unanswered = [piece for gap in gaps for piece in gap.span.without(there)]
         waits = dict.fromkeys(
-            unsaid, _UNPROVEN_WAIT_SECONDS if answer.is_complete else APART_SECONDS
+            unanswered, _UNPROVEN_WAIT_SECONDS if answer.is_complete else APART_SECONDS
         )
-        unsure = [] if answer.is_whole else self._unsure(series, gaps, answer, now)
-        waits |= dict.fromkeys(unsure, APART_SECONDS)
-        left_out = sorted({*unsaid, *unsure, *spoiled})
+        unconfirmed = [] if answer.is_whole else self._unconfirmed(series, gaps, answer, now)
+        waits |= dict.fromkeys(unconfirmed, APART_SECONDS)
+        left_out = sorted({*unanswered, *unconfirmed, *spoiled})
         refills, closing = [], []
         for gap in gaps:
             for span in gap.span.without(left_out):
@@ -216,18 +216,18 @@ class RestSource:
             waits |= later
         return refills, waits
 
-    def _unsure(
+    def _unconfirmed(
         self, series: Series, gaps: Sequence[Gap], answer: Answer, now: float
     ) -> list[Span]:
         """Return the spans whose rows no other answer confirms."""
-        unsure = []
+        unconfirmed = []
         for run in series.interval.runs(one.open_time_ms for one in answer.candles):
             for span in (piece for gap in gaps for piece in gap.span.common_with(run)):
                 claim = ("rows", hash(_within(answer.candles, span)))
                 if not self._witnesses.agree(series, span, answer.host, now, claim):
-                    unsure.append(span)
+                    unconfirmed.append(span)
                 self._witnesses.add(series, span, answer.host, now, claim)
-        return unsure
+        return unconfirmed
 
     async def _closed(
         self, series: Series, closing: Sequence[tuple[Gap, FetchResult]]

@@ -34,8 +34,8 @@ COMPLETENESS = (
     Mutant(
         "a scan's watermark moves without its gaps",
         "recorder/auditor.py",
-        "await run(store.settle, gaps, {**gone, **begun})",
-        "await run(store.settle, (), {**gone, **begun})",
+        "await run(store.settle, gaps, {**retired, **started})",
+        "await run(store.settle, (), {**retired, **started})",
         f"{_AUDITOR}::test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps",
     ),
     Mutant(
@@ -61,22 +61,22 @@ COMPLETENESS = (
     Mutant(
         "a connection that is behind is waited for without end",
         "recorder/auditor.py",
-        "times[name] = max(behind_ms, clock.now_ms - _BEHIND_MS)",
+        "times[name] = max(behind_ms, now_ms - _BEHIND_MS)",
         "times[name] = behind_ms",
         f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
     ),
     Mutant(
         "a connection that is behind is not waited for",
         "recorder/auditor.py",
-        "times[name] = max(behind_ms, clock.now_ms - _BEHIND_MS)",
-        "times[name] = clock.now_ms",
+        "times[name] = max(behind_ms, now_ms - _BEHIND_MS)",
+        "times[name] = now_ms",
         f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
     ),
     Mutant(
         "a backfill retires what it does not fetch",
         "recorder/auditor.py",
-        "gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}",
-        "gone = self._not_recorded(accounts, now_ms)",
+        "retired = self._not_recorded(accounts, now_ms) if self.is_recorder else {}",
+        "retired = self._not_recorded(accounts, now_ms)",
         f"{_AUDITOR}::test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence",
     ),
     Mutant(
@@ -89,8 +89,8 @@ COMPLETENESS = (
     Mutant(
         "a watermark goes back to a candle that comes once more",
         "recorder/series_state.py",
-        "mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))",
-        "mark_ms = min([until_ms, *self._in_flight])",
+        "mark_ms = max(account.watermark_ms, min([until_ms, *self._candles.in_flight]))",
+        "mark_ms = min([until_ms, *self._candles.in_flight])",
         f"{_STATE}::test_what_comes_once_more_during_a_scan_moves_no_watermark_back",
     ),
     Mutant(
@@ -118,7 +118,7 @@ COMPLETENESS = (
     Mutant(
         "a second copy that is dropped is a gap",
         "recorder/series_state.py",
-        "if not is_judged and not self._durable.holds(open_time_ms):",
+        "if not is_judged and not candles.durable.holds(open_time_ms):",
         "if not is_judged:",
         f"{_STATE}::test_a_second_copy_of_what_is_durable_may_be_dropped",
     ),
@@ -132,29 +132,29 @@ COMPLETENESS = (
     Mutant(
         "a watermark passes a candle in flight",
         "recorder/series_state.py",
-        "return min([self._judged_ms, *self._in_flight, *self._lost])",
-        "return self._judged_ms",
+        "return min([self.judged_ms, *self.in_flight, *self.lost])",
+        "return self.judged_ms",
         f"{_STATE}::test_a_candle_in_flight_is_no_gap_and_no_watermark_passes_it",
     ),
     Mutant(
         "a scan's watermark passes a candle in flight",
         "recorder/series_state.py",
-        "mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))",
+        "mark_ms = max(account.watermark_ms, min([until_ms, *self._candles.in_flight]))",
         "mark_ms = max(account.watermark_ms, until_ms)",
         f"{_STATE}::test_a_candle_in_flight_during_a_scan_holds_the_watermark_back",
     ),
     Mutant(
         "a candle that was dropped is forgotten",
         "recorder/series_state.py",
-        "self._lost.add(open_time_ms)",
+        "candles.lost.add(open_time_ms)",
         "pass",
         f"{_STATE}::test_a_candle_that_was_judged_as_in_flight_and_is_dropped_becomes_a_gap",
     ),
     Mutant(
         "what comes during a scan is a gap",
         "recorder/series_state.py",
-        "if self.state is State.SCANNING or open_time_ms >= self._judged_ms:",
-        "if open_time_ms >= self._judged_ms:",
+        "if self.state is State.SCANNING or open_time_ms >= candles.judged_ms:",
+        "if open_time_ms >= candles.judged_ms:",
         f"{_STATE}::test_a_candle_committed_during_a_scan_is_no_gap",
     ),
     Mutant(
@@ -223,8 +223,8 @@ COMPLETENESS = (
     Mutant(
         "rows that were moved by whole candles are taken",
         "recorder/rest_source.py",
-        "unsure = [] if answer.is_whole else self._unsure(series, gaps, answer, now)",
-        "unsure: list[Span] = []",
+        "unconfirmed = [] if answer.is_whole else self._unconfirmed(series, gaps, answer, now)",
+        "unconfirmed: list[Span] = []",
         f"{_SOURCE}::test_rows_that_were_moved_by_whole_candles_are_not_taken",
     ),
     Mutant(
@@ -243,15 +243,15 @@ COMPLETENESS = (
     ),
     Mutant(
         "an asked series is never released",
-        "recorder/gap_filler.py",
-        "self.sources.asking.discard(series)",
+        "recorder/gap_queue.py",
+        "self._taken.discard(series)",
         "pass",
         f"{_FILLER}::test_a_series_is_released_when_its_question_fails",
     ),
     Mutant(
         "a series is asked for twice at the same time",
-        "recorder/gap_filler.py",
-        "self.sources.asking.add(series)",
+        "recorder/gap_queue.py",
+        "self._taken.add(series)",
         "pass",
         f"{_FILLER}::test_each_of_many_series_is_asked_for_once",
     ),
@@ -265,7 +265,7 @@ COMPLETENESS = (
     Mutant(
         "what the exchange does not have is asked for at once again",
         "recorder/gap_filler.py",
-        "self.sources.backoff.put_off(series, outcome.wait_seconds, trio.current_time())",
+        "self.backoff.put_off(series, outcome.wait_seconds, trio.current_time())",
         "pass",
         f"{_FILLER}::test_what_the_exchange_does_not_have_waits_and_others_go_on",
     ),
@@ -278,8 +278,8 @@ COMPLETENESS = (
     ),
     Mutant(
         "a released series is not looked at again",
-        "recorder/gap_filler.py",
-        "reader.read_again()",
+        "recorder/gap_queue.py",
+        "self._read_at = -math.inf",
         "pass",
         f"{_FILLER}::test_a_long_gap_is_asked_for_page_after_page_without_a_pause",
     ),
@@ -287,15 +287,16 @@ COMPLETENESS = (
         "rows are held against a time of before they were looked at",
         "recorder/gap_queue.py",
         "last = rows[-1]\n"
-        "times = [self.ready_at(gap) for gap in rows]\n"
+        "times = [math.inf if one.series in self._taken else self.ready_at(one) for one in rows]\n"
         "# After them: each of them has looked at the clock for itself.\n"
         "now = trio.current_time()",
-        "last, now = rows[-1], trio.current_time()\ntimes = [self.ready_at(gap) for gap in rows]",
+        "last, now = rows[-1], trio.current_time()\n"
+        "times = [math.inf if one.series in self._taken else self.ready_at(one) for one in rows]",
         f"{_FILLER}::test_a_gap_is_asked_for_on_a_clock_that_runs_on_between_two_looks",
     ),
     Mutant(
         "what is still forming is asked for",
-        "recorder/gap_queue.py",
+        "recorder/gap_filler.py",
         "until_ms = min(end_ms, self.until_ms)",
         "until_ms = self.until_ms",
         f"{_FILLER}::test_of_a_gap_that_still_forms_only_what_has_closed_is_asked_for",
@@ -371,7 +372,7 @@ COMPLETENESS = (
     ),
     Mutant(
         "all quiet symbols of a halt are asked for at once",
-        "recorder/gap_queue.py",
+        "recorder/gap_filler.py",
         "if gap.reason is not Reason.ARCHIVE_QUIET:",
         "if True:",
         f"{_FILLER}::test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first",

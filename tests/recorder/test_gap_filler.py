@@ -24,7 +24,6 @@ from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.gap_filler import GapFiller
-from kline_trio.recorder.gap_queue import Sources
 from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.layout import Layout
@@ -149,7 +148,9 @@ async def working(
         got: list[ReceivedCandle] = []
         filler = GapFiller(
             storage,
-            Sources(series, rest, archive),
+            series,
+            rest,
+            archive,
             got.extend,
             lambda *_: None,
             lambda: datetime(2024, 7, 1, tzinfo=UTC),
@@ -243,7 +244,7 @@ async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
         bench.name(gap(BTC, 3, 2), gap(ETH, 9, 8))
         await trio.sleep(50)
         assert bench.asked() == [BTC, ETH]
-        assert bench.filler.sources.backoff.next_at(trio.current_time()) == pytest.approx(60, abs=1)
+        assert bench.filler.backoff.next_at(trio.current_time()) == pytest.approx(60, abs=1)
         # A newer gap of the same series does not wait.
         bench.name(gap(BTC, 2, 1))
         await trio.sleep(5)
@@ -288,7 +289,7 @@ async def test_what_is_not_recorded_or_not_closed_is_not_asked_for(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     async with working(tmp_path, recorded=[BTC]) as bench:
-        bench.filler.sources.until_ms = ago(5)
+        bench.filler.until_ms = ago(5)
         bench.name(gap(ETH, 9, 8), gap(BTC, 7, -1))
         await trio.sleep(100)
         assert [spans for _, _, spans in bench.rest.asked] == [[Span(ago(7), ago(5))]]
@@ -393,7 +394,7 @@ async def test_a_long_and_old_gap_is_the_archives_and_rest_is_not_asked_for_it(
         bench.name(gap(BTC, 10 * day, 0))
         await trio.sleep(5)
         newest_asked = {spans[0].from_ms for _, _, spans in bench.rest.asked}
-        share = bench.filler.sources.archive.share(BTC, Span(ago(10 * day), ago(0)), NOW_MS)
+        share = bench.filler.archive.share(BTC, Span(ago(10 * day), ago(0)), NOW_MS)
         assert share is not None
         assert min(newest_asked) == share.to_ms
         [*_, rest_of_it] = bench.store.touching(BTC, Span(0, share.to_ms))
@@ -419,9 +420,7 @@ async def test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first(
     async with working(tmp_path, answer, recorded=many) as bench:
         for row in quiet:
             expected = 900.0 if row.series == busiest else 100.0
-            bench.filler.sources.archive.halts.see(
-                row.series, row.span, expected, trio.current_time()
-            )
+            bench.filler.archive.halts.see(row.series, row.span, expected, trio.current_time())
         bench.name(*quiet)
         await trio.sleep(10)
         assert bench.asked()[0] == busiest
@@ -449,9 +448,7 @@ async def test_nobody_waits_for_a_busiest_symbol_that_does_not_answer(
     async with working(tmp_path, answer, recorded=recorded) as bench:
         for row in quiet:
             expected = 900.0 if row.series == busiest else 100.0
-            bench.filler.sources.archive.halts.see(
-                row.series, row.span, expected, trio.current_time()
-            )
+            bench.filler.archive.halts.see(row.series, row.span, expected, trio.current_time())
         is_filled = why == "its gap is filled already"
         bench.name(*(row for row in quiet if row.series in (others if is_filled else recorded)))
         await trio.sleep(180)
