@@ -54,12 +54,8 @@ def select_series(
     """Return the series that are named and those that patterns match now, each once.
 
     Markets come in their usual order. In each market the named series come first, as they were
-    written, and then the matches of each pattern.
-
-    Args:
-      series: the named series.
-      patterns: of all markets.
-      listings: what each market lists, by trade type and symbol; an absent market lists nothing.
+    written, and then the matches of each pattern. `listings` has the markets' lists by trade type
+    and symbol; an absent market lists nothing.
     """
     matched = [
         Series(one.trade_type, symbol, one.time_interval)

@@ -165,13 +165,9 @@ class ArchiveSource:
     def share(
         self, series: Series, span: Span, now_ms: int, least_candles: int = LEAST_CANDLES
     ) -> Span | None:
-        """Return the part of a gap to fetch from the archives; None if there is none worth it.
+        """Return the part of a gap to fetch from the archives; None if none is worth a file.
 
-        Args:
-          series: whose gap.
-          span: the gap.
-          now_ms: the exchange's time, which says what should be published.
-          least_candles: how many candles are worth a file.
+        The exchange's time `now_ms` says which files should be published.
         """
         if series.interval.count(span) < least_candles or self.host.is_resting:
             return None
@@ -191,13 +187,9 @@ class ArchiveSource:
     def take(
         self, series: Series, span: Span, now_ms: int, *, is_last_resort: bool = False
     ) -> None:
-        """Fetch a span that `share` has returned.
+        """Let the workers fetch a span that `share` has returned.
 
-        Args:
-          series: whose gap.
-          span: the span.
-          now_ms: the exchange's time.
-          is_last_resort: whether to take rows without trades also where trades are to be expected.
+        As a last resort, take rows without trades also where trades are to be expected.
         """
         files = list(archive_files(series, span, now_ms))
         self.progress.began = min(self.progress.began, trio.current_time())

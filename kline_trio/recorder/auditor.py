@@ -96,10 +96,7 @@ class Auditor:
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
 
     async def run(self, sealed: Callable[[Sequence[Series]], None]) -> None:
-        """Audit until cancelled.
-
-        Args:
-          sealed: called with the wanted series whose ends are in the ledger.
+        """Audit until cancelled; call `sealed` with the wanted series whose ends are written.
 
         Raises:
           DiskError: the store could not be read or written. A full disk is waited for.

@@ -98,9 +98,7 @@ class GapFiller:
         """Return the jobs that fill gaps until they are cancelled; those that ask REST come first.
 
         Each raises DiskError if the store could not be written, and waits while the disk is full.
-
-        Args:
-          workers: how many jobs ask REST for the markets that share a rate limit.
+        So many `workers` ask REST for the markets that share a rate limit.
         """
         readers = [
             QueueReader(
@@ -128,7 +126,7 @@ class GapFiller:
                 return
             await trio.sleep(_DONE_SECONDS)
 
-    # Which source fills what of a gap.
+    # Which source fills which part of a gap.
 
     def _now_ms(self, series: Series) -> int:
         return self.rest.markets[series.trade_type].clock.now_ms or 0
@@ -146,7 +144,7 @@ class GapFiller:
         return gap.span.common_with(Span(0, until_ms)) if until_ms > 0 else ()
 
     def _split(self, gap: Gap) -> tuple[Span | None, list[Span]]:
-        """Return the span of a gap to fetch from the archive, and those to ask REST for in time."""
+        """Return the span of a gap to fetch from the archive, and those to ask REST for."""
         fetching = sorted(self.archive.spans_of(gap.series))
         spans = [piece for span in self._closed(gap) for piece in span.without(fetching)]
         is_archives = gap.reason in _ARCHIVES

@@ -87,6 +87,6 @@ class QueueReader:
             # After them: each of them has looked at the clock for itself.
             now = trio.current_time()
             self._ready = [gap for gap, at in zip(rows, times, strict=True) if at <= now]
-            # There may be more behind those that are ready, for workers that find them taken; and a
-            # series that was released while others were read is looked at again at once.
+            # There may be more rows behind the ready ones, for workers that find those taken. And
+            # the next read comes at once if a series was released during this one.
             self._read_at = min([self._read_at, *times])

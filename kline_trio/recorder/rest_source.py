@@ -48,7 +48,7 @@ class Outcome:
 
     refills: tuple[FetchResult, ...]
     wait_seconds: Mapping[Span, float] = attrs.field(factory=dict)
-    """Seconds until the candles of a span that are still absent are to be asked for again."""
+    """Seconds until the next attempt for those candles of a span that are still absent."""
     undelivered_ms: int | None = None
     """The open time of the last candle with trades that the stream should have brought."""
 
@@ -71,7 +71,7 @@ class _Statement:
 
 @attrs.define(eq=False)
 class _Witnesses:
-    """The statements of the last hour: a single one may be wrong, two that agree are believed.
+    """The statements of the last hour: a single one may be wrong, two that agree are a proof.
 
     Two statements count as two if they are of different hosts, or 10 seconds apart. They do not
     survive a restart: after it, two new ones are needed.
@@ -81,17 +81,17 @@ class _Witnesses:
         init=False, factory=lambda: defaultdict(list)
     )
 
-    def add(self, series: Series, span: Span, host: str, now: float, claim: object) -> None:
-        """Keep a host's claim about these candles."""
-        kept = [one for one in self._statements[series] if now - one.at < _REMEMBER_SECONDS]
-        self._statements[series] = [*kept, _Statement(span, host, now, claim)]
+    def confirm(self, series: Series, span: Span, host: str, now: float, claim: object) -> bool:
+        """Keep a claim about the candles of a span.
 
-    def agree(self, series: Series, span: Span, host: str, now: float, claim: object) -> bool:
-        """Return whether other statements make the same claim about all of these candles."""
-        left = [span]
-        for one in self._statements.get(series, ()):
+        Return whether other statements make the same claim about all of these candles.
+        """
+        known, left = self._statements[series], [span]
+        for one in known:
             if one.claim == claim and (one.host != host or now - one.at >= APART_SECONDS):
                 left = [piece for part in left for piece in part.without([one.span])]
+        kept = [one for one in known if now - one.at < _REMEMBER_SECONDS]
+        self._statements[series] = [*kept, _Statement(span, host, now, claim)]
         return not left
 
 
@@ -131,9 +131,7 @@ class RestSource:
     async def ask(self, series: Series, gaps: Sequence[Gap]) -> Outcome:
         """Ask for the newest of the gaps, and for as many before it as fit on the same page.
 
-        Args:
-          series: whose gaps.
-          gaps: at least one, by time; all their candles have closed.
+        The gaps, at least one, come by time, and all their candles have closed.
 
         Raises:
           RefusedError: the exchange will not answer, or not this question.
@@ -175,7 +173,7 @@ class RestSource:
         proven, and all that an answer to another question lacks. The rows of an answer that is not
         whole are taken when a second answer has the same rows.
         """
-        now, interval, agree = trio.current_time(), series.interval, self._witnesses.agree
+        now, interval, confirm = trio.current_time(), series.interval, self._witnesses.confirm
         spoiled = list(interval.runs(sorted(answer.spoiled_ms)))
         unanswered = list(interval.runs(sorted(answer.unproven_ms)))
         if not answer.is_complete:
@@ -192,24 +190,24 @@ class RestSource:
             for span in gap.span.without(left_out):
                 refill = FetchResult(series, span, _within(answer.candles, span), Source.REST)
                 wait = self._wait_seconds(gap)
+                is_sure = confirm(series, span, answer.host, now, _ABSENT)
                 if len(refill.candles) == interval.count(span):
                     refills.append(refill)
-                elif wait is None and agree(series, span, answer.host, now, _ABSENT):
+                elif wait is None and is_sure:
                     closing.append((gap, refill))
                 else:
                     refills.append(refill)
                     waits[span] = APART_SECONDS if wait is None else wait
             for bad in spoiled:
                 for span in gap.span.common_with(bad):
-                    is_sure = agree(series, span, answer.host, now, _SPOILED)
+                    is_sure = confirm(series, span, answer.host, now, _SPOILED)
                     closes = Reason.OFF_THE_GRID if is_sure else None
                     refills.append(FetchResult(series, span, (), Source.REST, closes))
                     if not is_sure:
                         waits[span] = APART_SECONDS
-        for span in (piece for gap in gaps for piece in gap.span.without(left_out)):
-            self._witnesses.add(series, span, answer.host, now, _ABSENT)
         for bad in spoiled:
-            self._witnesses.add(series, bad, answer.host, now, _SPOILED)
+            # With the rows between the gaps.
+            confirm(series, bad, answer.host, now, _SPOILED)
         if closing:
             closed, later = await self._closed(series, closing)
             refills += closed
@@ -224,9 +222,8 @@ class RestSource:
         for run in series.interval.runs(one.open_time_ms for one in answer.candles):
             for span in (piece for gap in gaps for piece in gap.span.common_with(run)):
                 claim = ("rows", hash(_within(answer.candles, span)))
-                if not self._witnesses.agree(series, span, answer.host, now, claim):
+                if not self._witnesses.confirm(series, span, answer.host, now, claim):
                     unconfirmed.append(span)
-                self._witnesses.add(series, span, answer.host, now, claim)
         return unconfirmed
 
     async def _closed(
@@ -248,9 +245,9 @@ class RestSource:
         for _, refill in closing:
             # The newest candle of an ended symbol stays the same.
             ended_ms = last_ms if last_ms < refill.span.from_ms else None
-            statement = (series, refill.span, "", now, ("newest candle", ended_ms))
-            is_sure = last_ms == math.inf or self._witnesses.agree(*statement)
-            self._witnesses.add(*statement)
+            claim = ("newest candle", ended_ms)
+            is_same = self._witnesses.confirm(series, refill.span, "", now, claim)
+            is_sure = last_ms == math.inf or is_same
             closes = Reason.EXCHANGE_HAD_NONE if ended_ms is None else Reason.DELISTED
             is_denied = stored_ms < refill.span.from_ms
             if is_sure and not is_denied:

@@ -81,12 +81,7 @@ class SeriesSet:
             self._drop_if_retired(series)
 
     def on_listings(self, ended_ms: Mapping[Series, int], trading: Collection[Series]) -> None:
-        """Handle what the exchange's lists say of the recorded series.
-
-        Args:
-          ended_ms: when it was seen that a series' symbol trades no more.
-          trading: the series whose symbols trade.
-        """
+        """Handle the exchange's lists: when symbols were seen to trade no more, and which trade."""
         for series in self._wanted:
             new = Listed(series in trading, ended_ms.get(series))
             known = self._listed.get(series, Listed())

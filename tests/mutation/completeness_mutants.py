@@ -167,7 +167,7 @@ COMPLETENESS = (
     Mutant(
         "one answer closes a gap",
         "recorder/rest_source.py",
-        "elif wait is None and agree(series, span, answer.host, now, _ABSENT):",
+        "elif wait is None and is_sure:",
         "elif wait is None:",
         f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
     ),
@@ -195,7 +195,7 @@ COMPLETENESS = (
     Mutant(
         "a bad row closes its time at once",
         "recorder/rest_source.py",
-        "is_sure = agree(series, span, answer.host, now, _SPOILED)",
+        "is_sure = confirm(series, span, answer.host, now, _SPOILED)",
         "is_sure = True",
         f"{_SOURCE}::test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice",
     ),
