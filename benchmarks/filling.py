@@ -57,7 +57,7 @@ async def _fill(zips: Path, days: dict[str, int], store: Store) -> int:
             while not archive.is_done:  # noqa: ASYNC110 - a benchmark may poll
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    return archive.rows
+    return archive.progress.rows
 
 
 class _Shelf(httpx2.AsyncBaseTransport):

@@ -1,4 +1,4 @@
-"""The series that a configuration names and matches, given what the exchange lists."""
+"""The series that a configuration names or matches, given what the exchange lists."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
@@ -15,13 +15,13 @@ from kline_trio.interval import Interval
 from kline_trio.listing import TRADING, Listing
 from kline_trio.selection import Selection
 
-__all__ = ["idle_patterns", "resolved", "seconds_to_next_close", "series_of", "unknown_symbols"]
-__all__ += ["wanted", "was_meant"]
+__all__ = ["idle_patterns", "matches_pattern", "resolve", "seconds_to_next_close"]
+__all__ += ["select_series", "series_of", "unknown_symbols"]
 
 logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 10.0
-"""As the recorder waits before it looks at a doubtful list again."""
+"""The recorder waits as long before it requests a doubtful list again."""
 
 
 def series_of(trade_type: str, time_interval: str, symbols: Collection[str]) -> tuple[Series, ...]:
@@ -32,8 +32,8 @@ def series_of(trade_type: str, time_interval: str, symbols: Collection[str]) -> 
     """
     if not symbols:
         raise ConfigError(["name at least one symbol"])
-    words: tuple[object, ...] = (trade_type, time_interval, *symbols)
-    for one in words:
+    arguments: tuple[object, ...] = (trade_type, time_interval, *symbols)
+    for one in arguments:
         if not isinstance(one, str):
             how = 'as ("spot", "1m", "BTCUSDT", "ETHUSDT"), or *symbols for a list'
             raise ConfigError([f"texts are wanted, each symbol by itself, not {one!r:.200}: {how}"])
@@ -46,21 +46,16 @@ def series_of(trade_type: str, time_interval: str, symbols: Collection[str]) -> 
     return tuple(Series(trade_type, upper_ascii(symbol), name) for symbol in symbols)
 
 
-def wanted(
+def select_series(
     series: Iterable[Series],
     patterns: Iterable[Selection],
     listings: Mapping[str, Mapping[str, Listing]],
 ) -> tuple[Series, ...]:
     """Return the series that are named and those that patterns match now, each once.
 
-    Markets come in their usual order; of each, what is named comes first, as it was written, and
-    then what each pattern means.
-
-    Args:
-      series: those named.
-      patterns: the rest.
-      listings: what each market lists, by trade type and symbol; one that is not in it lists
-        nothing.
+    Markets come in their usual order. In each market the named series come first, as they were
+    written, and then the matches of each pattern. `listings` has the markets' lists by trade type
+    and symbol; an absent market lists nothing.
     """
     matched = [
         Series(one.trade_type, symbol, one.time_interval)
@@ -71,24 +66,20 @@ def wanted(
     return tuple(dict.fromkeys(in_order))
 
 
-def was_meant(series: Series, patterns: Iterable[Selection], listing: Listing | None) -> bool:
-    """Return whether a pattern means a series as long as its symbol trades.
+def matches_pattern(series: Series, patterns: Iterable[Selection], listing: Listing | None) -> bool:
+    """Return whether a pattern matches a series while its symbol trades, as it perhaps did.
 
-    Args:
-      series: perhaps of a symbol that trades no more.
-      patterns: of all markets.
-      listing: what the exchange says of the symbol; None: nothing.
+    The listing is what the exchange says of the symbol now, if anything.
     """
     traded = attrs.evolve(listing or Listing(symbol=series.symbol), status=TRADING)
-    return series in wanted((), patterns, {series.trade_type: {series.symbol: traded}})
+    return series in select_series((), patterns, {series.trade_type: {series.symbol: traded}})
 
 
 def unknown_symbols(series: Iterable[Series], listed: Collection[str]) -> dict[str, str | None]:
-    """Return the symbols that are not listed, each with the listed one most like it, or None."""
-    wanted = dict.fromkeys(one.symbol for one in series)
+    """Return the symbols that are not listed, each with the most similar listed one, or None."""
     return {
         symbol: next(iter(get_close_matches(symbol, listed, n=1, cutoff=0.8)), None)
-        for symbol in wanted
+        for symbol in dict.fromkeys(one.symbol for one in series)
         if symbol not in listed
     }
 
@@ -96,7 +87,7 @@ def unknown_symbols(series: Iterable[Series], listed: Collection[str]) -> dict[s
 def idle_patterns(
     patterns: Iterable[Selection], trade_type: str, listed: Mapping[str, Listing]
 ) -> list[str]:
-    """Return a line for each pattern of a market that matches nothing which it lists now."""
+    """Return a line for each pattern of a market that matches no listed symbol."""
     return [
         f"{trade_type} {one.time_interval}: {rule} matches no symbol"
         f"{'' if rule.is_exclusion else ' that trades'}"
@@ -112,7 +103,7 @@ def seconds_to_next_close(series: Iterable[Series], exchange_now_ms: int) -> flo
     return (min(ends) - exchange_now_ms) / 1_000
 
 
-async def resolved(
+async def resolve(
     streams: Iterable[Series],
     patterns: Iterable[Selection],
     markets: Mapping[str, RestMarket],
@@ -120,18 +111,18 @@ async def resolved(
 ) -> tuple[tuple[Series, ...], dict[str, str]]:
     """Return the series that a configuration means now, for work that ends by itself.
 
-    A market that gives no list of its symbols keeps no other series waiting: its patterns mean no
-    series then. That, and patterns that match nothing, are named in the log.
+    If a market gives no list of its symbols, its patterns match nothing, and other series go on.
+    That, and patterns that match nothing, are logged.
 
     Args:
-      streams: the series that it names.
-      patterns: by which it chooses others.
-      markets: by trade type: where to ask for the lists that patterns need.
-      stored: the series of a store. Those that a pattern means while their symbols trade are
+      streams: the named series.
+      patterns: of all markets.
+      markets: by trade type: where to request the lists that patterns need.
+      stored: the series of a store. Those that a pattern matches while their symbols trade are
         returned too, whether they trade now or not.
 
     Returns:
-      the series, and by trade type why a list is not to be had.
+      the series, and by trade type why a list could not be had.
     """
     patterns, listings = tuple(patterns), {}
     unlisted: dict[str, str] = {}
@@ -148,17 +139,17 @@ async def resolved(
     known = [
         one
         for one in stored
-        if was_meant(one, patterns, listings.get(one.trade_type, {}).get(one.symbol))
+        if matches_pattern(one, patterns, listings.get(one.trade_type, {}).get(one.symbol))
     ]
-    return tuple(dict.fromkeys((*wanted(streams, patterns, listings), *known))), unlisted
+    return tuple(dict.fromkeys((*select_series(streams, patterns, listings), *known))), unlisted
 
 
 async def _trading_list(market: RestMarket) -> Mapping[str, Listing]:
-    """Ask for a market's list of symbols; if none of them trades, ask once more.
+    """Request a market's list of symbols; if none of them trades, request it once more.
 
     Raises:
-      UnavailableError: the list is not to be had, or none of its symbols trades: the answer is
-        wrong, or the whole market halts. Patterns mean nothing then, and work would end as done.
+      UnavailableError: there is no list, or none of its symbols trades: the answer is wrong, or
+        the whole market halts. Patterns would match nothing, and work would end as done.
     """
     for _ in range(2):
         listed = await market.listings()

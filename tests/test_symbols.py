@@ -3,7 +3,12 @@
 from kline_trio.candle import Series
 from kline_trio.listing import Listing
 from kline_trio.selection import Rule, Selection
-from kline_trio.symbols import seconds_to_next_close, unknown_symbols, wanted, was_meant
+from kline_trio.symbols import (
+    matches_pattern,
+    seconds_to_next_close,
+    select_series,
+    unknown_symbols,
+)
 from tests.builders import SPOT
 
 
@@ -17,10 +22,10 @@ def test_a_pattern_means_a_series_whether_its_symbol_trades_or_not() -> None:
     rules = (Rule(pattern="*USDT"), Rule(pattern="ETH*", is_exclusion=True))
     patterns = (Selection("spot", "1m", rules), Selection("spot", "1h", (Rule(quote=("EUR",)),)))
     ended = Listing(symbol="BTCEUR", status="BREAK", quote="EUR")
-    assert was_meant(SPOT, patterns, None)
-    assert was_meant(Series("spot", "BTCEUR", "1h"), patterns, ended)
+    assert matches_pattern(SPOT, patterns, None)
+    assert matches_pattern(Series("spot", "BTCEUR", "1h"), patterns, ended)
     for other in (("spot", "ETHUSDT", "1m"), ("spot", "BTCEUR", "1h"), ("spot", "BTCUSDT", "5m")):
-        assert not was_meant(Series(*other), patterns, None)
+        assert not matches_pattern(Series(*other), patterns, None)
 
 
 def test_the_next_close_is_the_earliest_of_all() -> None:
@@ -44,7 +49,7 @@ def test_what_is_named_comes_first_and_each_series_once() -> None:
             for name, status in (("ETHUSDT", "TRADING"), ("BTCUSDT", "TRADING"), ("XUSDT", "BREAK"))
         }
     }
-    assert [str(one) for one in wanted((SPOT, eth), patterns, listings)] == [
+    assert [str(one) for one in select_series((SPOT, eth), patterns, listings)] == [
         "spot BTCUSDT-1m",
         "spot ETHUSDT-1m",
         "spot NEWUSDT-1h",
@@ -52,5 +57,5 @@ def test_what_is_named_comes_first_and_each_series_once() -> None:
         "spot ETHUSDT-1h",
         "coin_futures ETHUSD_PERP-1m",
     ]
-    assert wanted((SPOT, eth), patterns, {}) == (SPOT, Series("spot", "NEWUSDT", "1h"), eth)
-    assert wanted((), (), listings) == ()
+    assert select_series((SPOT, eth), patterns, {}) == (SPOT, Series("spot", "NEWUSDT", "1h"), eth)
+    assert select_series((), (), listings) == ()

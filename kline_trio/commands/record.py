@@ -39,7 +39,7 @@ from kline_trio.recorder.supervisor import (
     open_recorder,
 )
 from kline_trio.storage.memory import use_system_memory
-from kline_trio.symbols import resolved
+from kline_trio.symbols import resolve
 
 __all__ = ["Backfilled", "backfill", "fill", "open_tail", "record", "tail"]
 
@@ -157,7 +157,7 @@ async def fill(
                 auditor = Auditor(
                     storage, pipeline.series, http.clocks, since_ms, is_recorder=False
                 )
-                series, unlisted = await resolved(config.streams, config.patterns, http.markets)
+                series, unlisted = await resolve(config.streams, config.patterns, http.markets)
                 no_list = "; ".join(map(": ".join, unlisted.items()))
                 if no_list and not series:
                     raise UnavailableError(no_list)
@@ -224,10 +224,10 @@ class _Backfill:
             now = trio.current_time()
             if filler.filled != filled:
                 filled, filled_at = filler.filled, now
-            silent_seconds = now - max(filler.answered_at, filled_at)
-            is_unanswered = filler.problem is not None or not self.auditor.is_stock_taken
+            silent_seconds = now - max(filler.progress.answered_at, filled_at)
+            is_unanswered = filler.progress.problem is not None or not self.auditor.is_stock_taken
             if is_unanswered and silent_seconds >= self.give_up_seconds:
-                problem = filler.problem or "the exchange's time is not to be had"
+                problem = filler.progress.problem or "the exchange's time is not to be had"
                 raise UnavailableError(
                     f"nothing could be asked for {silent_seconds / 60:.0f} minutes: {problem};"
                     " what was fetched stays, and --wait goes on"
@@ -242,9 +242,11 @@ class _Backfill:
             return "waiting for the exchange's time, to find what is absent"
         text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
         again_at = filler.backoff.next_at(now)
-        if filler.problem is not None:
-            minutes = (now - filler.answered_at) / 60
-            text += f"; no answer for {minutes:.0f} minutes: {filler.problem}; trying again"
+        if filler.progress.problem is not None:
+            minutes = (now - filler.progress.answered_at) / 60
+            text += (
+                f"; no answer for {minutes:.0f} minutes: {filler.progress.problem}; trying again"
+            )
         elif again_at < math.inf:
             wait = f"{again_at - now:.0f} s"
             text += f"; candles that the exchange did not have are asked for again in {wait}"
@@ -301,7 +303,7 @@ async def open_tail(
         async with trio.open_nursery() as showing:
             showing.start_soon(_show_all, receive, show)
             async with open_http(config, environment) as http:
-                series, unlisted = await resolved(config.streams, config.patterns, http.markets)
+                series, unlisted = await resolve(config.streams, config.patterns, http.markets)
                 if unlisted and not series:
                     raise UnavailableError("; ".join(map(": ".join, unlisted.items())))
                 listeners = listeners_of(config, environment, http, send, SeriesSet(0))

@@ -30,13 +30,13 @@ from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.resources import Http, open_http, open_store
-from kline_trio.recorder.witnesses import APART_SECONDS
+from kline_trio.recorder.rest_source import APART_SECONDS
 from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv, sifted
 from kline_trio.storage.catalog import last_end_ms, stored_table
 from kline_trio.storage.comparison import compare
 from kline_trio.storage.table import candles_of
-from kline_trio.symbols import resolved
+from kline_trio.symbols import resolve
 
 __all__ = ["check_against", "repair", "verify"]
 
@@ -185,7 +185,7 @@ async def verify(
             except DiskError as error:
                 problem = f"stored series whose symbols trade no more are left out: {error}"
                 report(NotCompared(str(path), None, problem))
-        meant, unlisted = await resolved(config.streams, config.patterns, http.markets, stored)
+        meant, unlisted = await resolve(config.streams, config.patterns, http.markets, stored)
         for trade_type, why in unlisted.items():
             report(NotCompared(trade_type, None, why))
         for series in meant:

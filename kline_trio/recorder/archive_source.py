@@ -1,4 +1,4 @@
-"""Fetches long and old gaps from the published archives: whole files, straight into Parquet."""
+"""Fetch long and old gaps from the published archives: whole files, straight into Parquet."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ from kline_trio.quoting import shown
 from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import SerialExecutor, Storage
-from kline_trio.recorder.gathering import Gathered
+from kline_trio.recorder.grouped_log import GroupedLog
 from kline_trio.recorder.halts import Halts
 from kline_trio.storage.archive_rows import (
     ArchiveRows,
@@ -33,23 +33,23 @@ from kline_trio.storage.archive_rows import (
 from kline_trio.storage.journal.ledger import Reason
 from kline_trio.storage.table import BEGIN, empty_table, runs_of, values_of
 
-__all__ = ["FETCHERS", "ArchiveSource"]
+__all__ = ["FETCHERS", "LEAST_CANDLES", "ArchiveSource"]
 
 logger = logging.getLogger(__name__)
 
 FETCHERS = 6
-"""Files that are fetched at the same time; one alone waits for the host most of the time."""
-
-_LEAST_CANDLES = 1_000
+"""Files that are fetched at the same time; a single fetcher waits for the host most of the time."""
+LEAST_CANDLES = 1_000
 """What fits on a page of REST is not worth a file."""
+
 _ROWS_IN_A_BATCH = 500_000
-"""As many are written at once, some 50 MB: a merge rewrites its file."""
+"""Rows that are written at once, some 50 MB: a merge rewrites its file."""
 _BYTES_AT_ONCE = 2**20
 """Of packed files that are read together: two weeks of 1m, or a month."""
 _REST_SECONDS = 60.0
-_MOST_UNANSWERED = FETCHERS
-"""So many files in a row that were not to be had are the host's failure."""
-_SAY_SECONDS = 10.0
+_MOST_FAILURES = FETCHERS
+"""After this many failures in a row the host is at fault, and not a file."""
+_LOG_SECONDS = 10.0
 
 
 @attrs.define(eq=False)
@@ -62,11 +62,75 @@ class _Batch:
     is_last_resort: bool
     """Whether rows without trades are taken, since REST has none that are better."""
     workers: int = 0
-    """How many fetch or read its files now."""
+    """How many workers fetch or read its files now."""
     fetched: dict[ArchiveFile, bytes] = attrs.field(factory=dict)
-    """What is still to be read."""
+    """The packed files that are still to be read."""
     found: dict[ArchiveFile, pa.Table] = attrs.field(factory=dict)
-    """What was read of each file; a damaged one has no rows."""
+    """The rows of each file that was read; a damaged file has none."""
+
+
+@attrs.define(eq=False)
+class _Host:
+    """Which files the host of the archives does not give, for good or for a while."""
+
+    unpublished: set[ArchiveFile] = attrs.field(factory=set)
+    """Files that are not there, though they should be: each is requested once a run."""
+    faults: GroupedLog = attrs.field(init=False, factory=lambda: GroupedLog(_log_faults))
+    """The files that cannot be used."""
+    resting_until: float = -math.inf
+    """The host failed: nothing is requested from it before this time, in local seconds."""
+    failures: int = 0
+    """How many requests in a row have failed."""
+    _put_off: dict[ArchiveFile, float] = attrs.field(init=False, factory=dict)
+    """Files that failed, each with the local seconds until which REST is asked instead."""
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing is to be requested now."""
+        return trio.current_time() < self.resting_until
+
+    def lacks(self, file: ArchiveFile) -> bool:
+        """Return whether a file is not to be requested now."""
+        put_off_until = self._put_off.get(file, -math.inf)
+        return file in self.unpublished or trio.current_time() < put_off_until
+
+    def failed(self, file: ArchiveFile, error: UnavailableError) -> None:
+        """Leave a file to REST for a while; and all files, if the host gives none."""
+        now = trio.current_time()
+        self._put_off = {one: until for one, until in self._put_off.items() if now < until}
+        self._put_off[file] = now + _REST_SECONDS
+        self.failures += 1
+        if self.failures < _MOST_FAILURES:
+            self.faults.add(file.path, shown(str(error)))
+            return
+        logger.warning("the archive gives no files: %s; REST is asked instead", shown(str(error)))
+        self.resting_until = now + _REST_SECONDS
+
+
+@attrs.define(eq=False)
+class _Progress:
+    """How much was fetched."""
+
+    rows: int = 0
+    """How many candles."""
+    files: int = 0
+    """How many files were to be fetched so far."""
+    files_done: int = 0
+    began: float = math.inf
+    """The local seconds of the first request."""
+    _logged_at: float = -math.inf
+
+    def log(self, *, is_done: bool) -> None:
+        """Log the progress every ten seconds, and at the end."""
+        now = trio.current_time()
+        if now < self._logged_at + _LOG_SECONDS and not is_done:
+            return
+        self._logged_at = now
+        seconds = max(now - self.began, 1e-9)
+        left = (self.files - self.files_done) * seconds / max(1, self.files_done)
+        candles = f"{self.rows:,} candles, {self.rows / seconds:,.0f} a second"
+        files = f"{self.files_done:,} of {self.files:,} files"
+        logger.info("archive: %s, %s, %s s left", files, candles, f"{left:,.0f}")
 
 
 @attrs.define(eq=False)
@@ -77,33 +141,18 @@ class ArchiveSource:
     storage: Storage
     parse_door: SerialExecutor
     filled: Callable[[Filled], None]
-    """Told of candles that went into the files past the journal."""
+    """Called with candles that went into the files past the journal."""
 
-    faults: Gathered = attrs.field(init=False, factory=lambda: Gathered(_say_faults))
-    """The files that cannot be used."""
-    rows: int = attrs.field(init=False, default=0)
-    """How many candles were fetched."""
+    progress: _Progress = attrs.field(init=False, factory=_Progress)
     halts: Halts = attrs.field(init=False, factory=Halts)
-    """Quiet stretches that need no question, since the whole market halted."""
-    _resting_until: float = attrs.field(init=False, default=-math.inf)
-    """Nothing is asked of a host that failed before this time, on our own clock."""
+    """Quiet stretches that REST need not confirm, since the whole market halted."""
+    host: _Host = attrs.field(init=False, factory=_Host)
     _batches: list[_Batch] = attrs.field(init=False, factory=list)
-    """What is taken and not stored yet, in the order in which it was taken."""
-    _unpublished: set[ArchiveFile] = attrs.field(init=False, factory=set)
-    """Files that are not there, though they should be: they are asked for once in each run."""
-    _put_off: dict[ArchiveFile, float] = attrs.field(init=False, factory=dict)
-    """Files that were not to be had, each with the time, on our own clock, until which REST is
-    asked instead."""
-    _unanswered: int = attrs.field(init=False, default=0)
-    """How many files in a row were not to be had."""
-    _files: int = attrs.field(init=False, default=0)
-    _files_done: int = attrs.field(init=False, default=0)
-    _began: float = attrs.field(init=False, default=math.inf)
-    _said_at: float = attrs.field(init=False, default=-math.inf)
+    """What was taken and is not stored yet, in the order in which it was taken."""
     _bad_rows: set[str] = attrs.field(init=False, factory=set)
-    """The faults of rows that were logged: each is named once."""
+    """The faults of rows that were logged: each is logged once."""
     _idle: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
-    """Who waits for files to fetch, or for fewer of them."""
+    """Tasks that wait for files to fetch, or for fewer of them."""
 
     @property
     def is_done(self) -> bool:
@@ -116,56 +165,47 @@ class ArchiveSource:
             await self._idle.park()
 
     def spans_of(self, series: Series) -> list[Span]:
-        """Return what of a series is being fetched."""
+        """Return the spans of a series that are being fetched."""
         return [batch.span for batch in self._batches if batch.series == series]
 
     def share(
-        self, series: Series, span: Span, now_ms: int, least_candles: int | None = None
+        self, series: Series, span: Span, now_ms: int, least_candles: int = LEAST_CANDLES
     ) -> Span | None:
-        """Return what of a gap the archives should have by now; None if that is not worth it.
+        """Return the part of a gap to fetch from the archives; None if none is worth a file.
 
-        Args:
-          series: whose gap.
-          span: the gap.
-          now_ms: the exchange's time.
-          least_candles: so many are worth it; None: more than a page of REST has.
+        The exchange's time `now_ms` says which files should be published.
         """
-        least_candles = _LEAST_CANDLES if least_candles is None else least_candles
-        if series.interval.count(span) < least_candles or trio.current_time() < self._resting_until:
+        if series.interval.count(span) < least_candles or self.host.is_resting:
             return None
-        # Between files that are not there, the longest stretch of those that may be.
+        # The newest stretch between files that are not there.
         files = archive_files(series, span, now_ms)
-        stretches = [list(some) for is_out, some in groupby(files, self._is_out) if not is_out]
+        stretches = [list(group) for lacks, group in groupby(files, self.host.lacks) if not lacks]
         for stretch in reversed(stretches):
-            for wanted in _whole(stretch).common_with(span):
+            for wanted in _span_of(stretch).common_with(span):
                 if series.interval.count(wanted) >= least_candles:
                     return wanted
         return None
 
     def has_none(self, series: Series, span: Span, now_ms: int) -> bool:
-        """Return whether the archive was asked for every file of a span, and has published none."""
-        return all(file in self._unpublished for file in archive_files(series, span, now_ms))
+        """Return whether every file of a span was requested, and is not published."""
+        return all(file in self.host.unpublished for file in archive_files(series, span, now_ms))
 
     def take(
         self, series: Series, span: Span, now_ms: int, *, is_last_resort: bool = False
     ) -> None:
-        """Fetch a span, which `share` has named.
+        """Let the workers fetch a span that `share` has returned.
 
-        Args:
-          series: whose candles are absent.
-          span: which.
-          now_ms: the exchange's time.
-          is_last_resort: whether to take rows without trades, too, where trades are to be expected.
+        As a last resort, take rows without trades also where trades are to be expected.
         """
         files = list(archive_files(series, span, now_ms))
-        self._began = min(self._began, trio.current_time())
-        self._files += len(files)
+        self.progress.began = min(self.progress.began, trio.current_time())
+        self.progress.files += len(files)
         batch, rows = deque[ArchiveFile](), 0
         for file in files:
             batch.append(file)
             rows += series.interval.count(file.span)
             if rows >= _ROWS_IN_A_BATCH or file is files[-1]:
-                for part in _whole(batch).common_with(span):
+                for part in _span_of(batch).common_with(span):
                     self._batches.append(_Batch(series, part, batch, is_last_resort))
                 batch, rows = deque[ArchiveFile](), 0
         self._idle.unpark_all()
@@ -174,7 +214,7 @@ class ArchiveSource:
         """Fetch files until cancelled; what was stored stays, and the rest is fetched next time.
 
         Raises:
-          DiskError: the store could not be written; want of room is waited for.
+          DiskError: the store could not be written. A full disk is waited for.
         """
         while True:
             batch = next((one for one in self._batches if one.to_fetch), None)
@@ -185,7 +225,7 @@ class ArchiveSource:
             file = batch.to_fetch.popleft()
             self._idle.unpark_all()
             await self._fetch(batch, file)
-            self._files_done += 1
+            self.progress.files_done += 1
             if sum(map(len, batch.fetched.values())) >= _BYTES_AT_ONCE:
                 await self._read(batch)
             batch.workers -= 1
@@ -193,45 +233,29 @@ class ArchiveSource:
                 await self._read(batch)
                 await self._store(batch)
                 self._batches.remove(batch)
-                self._say()
-                # What is absent of it is for REST.
+                self.progress.log(is_done=self.is_done)
+                # What is still absent of it is for REST.
                 self.storage.gaps_named.ring()
 
     async def _fetch(self, batch: _Batch, file: ArchiveFile) -> None:
-        if trio.current_time() < self._resting_until:
+        if self.host.is_resting:
             return
         try:
             content = await self.archive.fetch(file)
         except DamagedArchiveError as error:
-            self._unanswered = 0
+            self.host.failures = 0
             self._damaged(batch, file, error)
         except UnavailableError as error:
-            self._failed(file, error)
+            self.host.failed(file, error)
         else:
-            self._unanswered = 0
+            self.host.failures = 0
             if content is None:
-                self._unpublished.add(file)
+                self.host.unpublished.add(file)
             else:
                 batch.fetched[file] = content
 
-    def _is_out(self, file: ArchiveFile) -> bool:
-        put_off_until = self._put_off.get(file, -math.inf)
-        return file in self._unpublished or trio.current_time() < put_off_until
-
-    def _failed(self, file: ArchiveFile, error: UnavailableError) -> None:
-        """Leave one file to REST for a while; and the host, if it gives no file at all."""
-        now = trio.current_time()
-        self._put_off = {one: until for one, until in self._put_off.items() if now < until}
-        self._put_off[file] = now + _REST_SECONDS
-        self._unanswered += 1
-        if self._unanswered < _MOST_UNANSWERED:
-            self.faults.add(file.path, shown(str(error)))
-            return
-        logger.warning("the archive gives no files: %s; REST is asked instead", shown(str(error)))
-        self._resting_until = now + _REST_SECONDS
-
     async def _read(self, batch: _Batch) -> None:
-        """Read what was fetched; of small files many at once."""
+        """Read the files that were fetched; many small ones at once."""
         if not batch.fetched:
             return
         files = sorted(batch.fetched, key=attrgetter("span"))
@@ -249,7 +273,7 @@ class ArchiveSource:
                 logger.warning("%s: passed over %s", file.path, reason)
 
     def _damaged(self, batch: _Batch, file: ArchiveFile, error: DamagedArchiveError) -> None:
-        self.faults.add(file.path, f"{file.path}: {shown(str(error))}")
+        self.host.faults.add(file.path, f"{file.path}: {shown(str(error))}")
         batch.found[file] = empty_table(batch.series)
 
     async def _store(self, batch: _Batch) -> None:
@@ -260,24 +284,24 @@ class ArchiveSource:
         if not batch.is_last_resort:
             sifting = await self.parse_door.run(sifted, found, batch.series)
             sifting = self._without_halts(batch.series, found, sifting)
-        whole, quiet = sifting.kept, [span for span, _ in sifting.quiet]
+        rows, quiet = sifting.kept, [span for span, _ in sifting.quiet]
         store, commit_door = self.storage.store, self.storage.commit_door
         merge_door = self.storage.merge_door
         known = await commit_door.run(store.journal.files, frozenset([batch.series]))
-        merged = await retry_while_full(merge_door.run, store.fill_in, whole, batch.series, known)
-        filled = list(runs_of(batch.series, values_of(whole[BEGIN])))
-        # What no file was to be had for may be in one that is published later.
-        lacking = [
+        merged = await retry_while_full(merge_door.run, store.fill_in, rows, batch.series, known)
+        filled = list(runs_of(batch.series, values_of(rows[BEGIN])))
+        # A file that could not be fetched may be published later: its candles are not marked.
+        missing = [
             (piece, Reason.ARCHIVE_LACKS)
             for file in batch.found
             for gap in batch.span.without(sorted([*filled, *quiet]))
             for piece in gap.common_with(file.span)
         ]
-        lacking += [(span, Reason.ARCHIVE_QUIET) for span in quiet]
+        missing += [(span, Reason.ARCHIVE_QUIET) for span in quiet]
         await retry_while_full(
-            commit_door.run, store.journal.keep_filled, batch.series, merged, filled, lacking
+            commit_door.run, store.journal.keep_filled, batch.series, merged, filled, missing
         )
-        self.rows += whole.num_rows
+        self.progress.rows += rows.num_rows
         for span in filled:
             self.filled(Filled(batch.series, span, Source.ARCHIVE))
         if quiet:
@@ -289,7 +313,7 @@ class ArchiveSource:
             )
 
     def _without_halts(self, series: Series, found: pa.Table, sifting: Sifted) -> Sifted:
-        """Take quiet rows back in that lie in a halt of the whole market."""
+        """Take back the quiet rows that lie in a halt of the whole market."""
         for span, expected in sifting.quiet:
             self.halts.see(series, span, expected, trio.current_time())
         quiet = tuple(one for one in sifting.quiet if not self.halts.has(series, one[0]))
@@ -297,42 +321,27 @@ class ArchiveSource:
             return sifting
         return Sifted(without_spans(found, [span for span, _ in quiet]), quiet)
 
-    def _say(self) -> None:
-        now = trio.current_time()
-        if now < self._said_at + _SAY_SECONDS and not self.is_done:
-            return
-        self._said_at = now
-        seconds = max(now - self._began, 1e-9)
-        left = (self._files - self._files_done) * seconds / max(1, self._files_done)
-        candles = f"{self.rows:,} candles, {self.rows / seconds:,.0f} a second"
-        files = f"{self._files_done:,} of {self._files:,} files"
-        logger.info("archive: %s, %s, %s s left", files, candles, f"{left:,.0f}")
 
-
-def _say_faults(files: Mapping[str, int], fault: str) -> None:
+def _log_faults(files: Mapping[str, int], fault: str) -> None:
     more = f" (and {len(files) - 1:,} more files that cannot be used)" if len(files) > 1 else ""
     logger.warning("%s%s; REST is asked instead", fault, more)
 
 
-def _whole(files: Sequence[ArchiveFile]) -> Span:
+def _span_of(files: Sequence[ArchiveFile]) -> Span:
     return Span(files[0].span.from_ms, files[-1].span.to_ms)
 
 
 def _parsed(
     contents: list[bytes], most_bytes: list[int], series: Series, spans: list[Span]
 ) -> list[ArchiveRows | DamagedArchiveError]:
-    """What is in each of the files, which are in order."""
+    """Return the rows of each of the files, which are in order; or why it has none."""
     with suppress(DamagedArchiveError):
         if together := read_csvs(list(map(unpacked, contents, most_bytes)), series, spans):
             return [*together]
-    files = zip(contents, most_bytes, spans, strict=True)
-    return [_parsed_alone(*one, series) for one in files]
-
-
-def _parsed_alone(
-    content: bytes, most_bytes: int, span: Span, series: Series
-) -> ArchiveRows | DamagedArchiveError:
-    try:
-        return read_csv(unpacked(content, most_bytes), series, span)
-    except DamagedArchiveError as error:
-        return error
+    found: list[ArchiveRows | DamagedArchiveError] = []
+    for content, limit, span in zip(contents, most_bytes, spans, strict=True):
+        try:
+            found.append(read_csv(unpacked(content, limit), series, span))
+        except DamagedArchiveError as error:
+            found.append(error)
+    return found

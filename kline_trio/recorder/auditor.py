@@ -1,9 +1,9 @@
-"""Holds the store against the calendar, all the time: writes what the series' states call for.
+"""Compare the store with the calendar all the time, and write what the series' states call for.
 
 The auditor performs effects and owns no state of a series. Each effect is one transaction behind
-the commit door: compute what is due, commit it, let the states adopt it, with no checkpoint before
-or after. So whatever ends the recorder, no state is ahead of the disk. If the disk has no space,
-nothing was adopted, and all is computed anew later.
+the commit door: compute what is due, commit it, and let the states adopt it, with no checkpoint
+before or after. So no state is ahead of the disk, whatever ends the recorder. If the disk is full,
+nothing was adopted, and everything is computed again later.
 """
 
 import logging
@@ -21,7 +21,7 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import Span
 from kline_trio.recorder.disk_space import RETRY_SECONDS, retry_while_full
 from kline_trio.recorder.environment import Storage
-from kline_trio.recorder.gathering import some
+from kline_trio.recorder.grouped_log import first_names
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
 from kline_trio.storage.journal.ledger import Gap, SeriesAccount
@@ -30,22 +30,45 @@ __all__ = ["Auditor"]
 
 logger = logging.getLogger(__name__)
 
-_JUDGE_SECONDS = 1.0
+_AUDIT_SECONDS = 1.0
 _LAG_MS = 120_000
-"""So far back the time may be believed at a start: the newest candle tells when it began."""
+"""How far the clock may lag at a start, when the newest candle alone tells the time."""
 _EXPORT_SECONDS = 60.0
 _EXPORT_SECONDS_A_ROW = 0.001
-"""Some hundred times what it takes to write a row of the ledger out."""
+"""Some hundred times what it takes to export a row of the ledger."""
 _BEHIND_MS = 45_000
-"""So far behind a connection may be until what it should have brought is asked for: connections
-have been 30 s late (nautilus_trader#1705)."""
+"""How far behind a connection may be before its candles are asked for: connections have been 30 s
+late (nautilus_trader#1705)."""
 _EVER_MS = 2**62
 _SERIES_AT_ONCE = 250
-"""The gaps of as many are one transaction, of some 20 ms, for which candles may have to wait."""
+"""The gaps of as many series are one transaction, of some 20 ms, for which candles may wait."""
 _FILES_AT_ONCE = 1_000
-"""As many are adopted in one transaction, some 0.1 s at most."""
+"""As many files are adopted in one transaction, some 0.1 s at most."""
 _KEEP_SECONDS = 600.0
-"""How often all watermarks are written: the next start looks through what is stored from there."""
+"""How often to write all watermarks: the next start looks through the stored candles from there."""
+
+
+@attrs.define(eq=False)
+class _Export:
+    """Exports the ledger when it has changed, as a whole: the longer it gets, the more rarely."""
+
+    storage: Storage
+    due_at: float = -math.inf
+    """Local seconds."""
+    _changes: int = attrs.field(init=False, default=0)
+    """The ledger's number of changes at the last export."""
+
+    async def run(self) -> None:
+        """Export the ledger if it has changed; skip it if the disk is full."""
+        # Through the door, where no change is under way that a reader does not see yet.
+        store, rows = self.storage.store, 0
+        changes = await self.storage.commit_door.run(store.journal.ledger_changes)
+        if changes != self._changes:
+            with suppress(DiskFullError):
+                rows = await self.storage.merge_door.run(store.write_coverage)
+                self._changes = changes
+        wait = max(_EXPORT_SECONDS, rows * _EXPORT_SECONDS_A_ROW)
+        self.due_at = trio.current_time() + wait
 
 
 @attrs.define(eq=False)
@@ -59,55 +82,52 @@ class Auditor:
     since_ms: int | None
     """From when on the past is fetched; None: not at all."""
     may_judge: Callable[[], bool] = lambda: True
-    """False as long as candles that came wait for space on the disk."""
-    told_ms: Callable[[str], int | None] = lambda _: None
-    """Up to which time of the exchange a market's connections have delivered, if any lives."""
+    """Returns False while received candles wait for space on the disk."""
+    delivered_ms: Callable[[str], int | None] = lambda _: None
+    """Returns up to which exchange time a market's connections have delivered; None: none lives."""
     is_recorder: bool = True
-    """False for a backfill: it receives nothing, and does not know which series have ended."""
+    """False for a backfill, which receives nothing and does not know which series have ended."""
 
+    _export: _Export = attrs.field(
+        init=False, default=attrs.Factory(lambda self: _Export(self.storage), takes_self=True)
+    )
     _has_seen_files: bool = attrs.field(init=False, default=False)
-    """Whether the files of all series were held against the manifest since the start."""
+    """Whether the files of all series were compared with the manifest since the start."""
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
-    _export_at: float = attrs.field(init=False, default=-math.inf)
-    _exported: int = attrs.field(init=False, default=0)
-    """Up to which of its changes the ledger was written out."""
 
     async def run(self, sealed: Callable[[Sequence[Series]], None]) -> None:
-        """Audit until cancelled.
-
-        Args:
-          sealed: told which series have come to their end, and are in the ledger with it.
+        """Audit until cancelled; call `sealed` with the wanted series whose ends are written.
 
         Raises:
-          DiskError: the store could not be read or written; want of space is waited for.
+          DiskError: the store could not be read or written. A full disk is waited for.
         """
         while True:
             try:
                 await self.audit()
             except DiskFullError:
-                # The writer says so already.
+                # The writer logs it.
                 await trio.sleep(RETRY_SECONDS)
             over = [one.series for one in self.series.in_state(State.SEALED)]
-            if new := [one for one in over if one in self.series]:
-                sealed(new)
-            if trio.current_time() >= self._export_at:
-                await self._export()
-            await trio.sleep(_JUDGE_SECONDS)
+            if wanted := [one for one in over if one in self.series]:
+                sealed(wanted)
+            if trio.current_time() >= self._export.due_at:
+                await self._export.run()
+            await trio.sleep(_AUDIT_SECONDS)
 
     @property
     def is_stock_taken(self) -> bool:
-        """Whether of every series it is known what is stored."""
+        """Whether the stored candles of every series are known."""
         return not self.series.in_state(State.WANTED, State.SCANNING)
 
     async def take_stock(self) -> None:
-        """Audit until it is known of every series what is stored.
+        """Audit until the stored candles of every series are known.
 
         Raises:
-          DiskError: the store could not be read or written; want of space is waited for.
+          DiskError: the store could not be read or written. A full disk is waited for.
         """
         while not self.is_stock_taken:
             await retry_while_full(self.audit)
-            await trio.sleep(_JUDGE_SECONDS)
+            await trio.sleep(_AUDIT_SECONDS)
 
     async def audit(self) -> None:
         """Write what the states call for: first gaps, retirements, ends, and what falls due.
@@ -119,40 +139,39 @@ class Auditor:
         await self._scan()
         await self._reopen()
         if self.may_judge():
-            # Ends first, so that what was named a moment ago was asked for by now.
+            # Ends first: the gaps of a moment ago were asked for by now.
             await self._seal()
             await self._judge()
         if trio.current_time() >= self._kept_at + _KEEP_SECONDS:
             await self._keep_watermarks()
 
     async def keep(self) -> None:
-        """Write what falls due and all watermarks, so that the next start need not look for it.
+        """Write what falls due and all watermarks, so that the next start has less to look for.
 
         Raises:
-          DiskError: it could not be written, and not for want of space.
+          DiskError: the store could not be written, and not because the disk is full.
         """
         with suppress(DiskFullError):
             await self._retire()
             if self.may_judge():
                 await self._judge()
             await self._keep_watermarks()
-        await self._export()
+        await self._export.run()
 
     async def _judge(self) -> None:
-        times = self._times_ms()
-        dues = self.series.due(times)
-        # What is durable or in flight is no news to the disk, but for its watermarks.
+        dues = self.series.due(self._times_ms())
+        # Without gaps only the watermark moves, which need not be written now.
         self.series.confirm([due for due in dues if not due.gaps], ())
         while any(due.gaps for due in dues) and await self._write_gaps():
             self.storage.gaps_named.ring()
 
     async def _write_gaps(self) -> bool:
-        """Write the gaps of some series that have any; return whether there were some.
+        """Write the gaps of some series; return whether there were any.
 
-        Of thousands of series that were cut at once it takes several transactions, between which
-        candles are committed.
+        If thousands of series were cut at once, several transactions write their gaps, and candles
+        are committed between them.
         """
-        # At the door candles may have come late, so what is due is computed behind it.
+        # While the door was waited for, candles may have come: compute what is due behind it.
         async with self.storage.commit_door.held() as run:
             if not self.may_judge():
                 return False
@@ -166,15 +185,16 @@ class Auditor:
         return bool(gaps)
 
     def _times_ms(self) -> dict[str, int]:
-        """Up to when candles may be missed, by trade type: what a connection that is behind will
-        bring is not.
+        """Return the exchange time up to which candles may be judged, by trade type.
+
+        Candles that a connection will deliver late are not gaps.
         """
         times = {}
         for name, clock in self.clocks.items():
-            if clock.now_ms is not None:
-                told_ms = self.told_ms(name)
-                behind_ms = clock.now_ms if told_ms is None else min(clock.now_ms, told_ms)
-                times[name] = max(behind_ms, clock.now_ms - _BEHIND_MS)
+            if (now_ms := clock.now_ms) is not None:
+                delivered_ms = self.delivered_ms(name)
+                behind_ms = now_ms if delivered_ms is None else min(now_ms, delivered_ms)
+                times[name] = max(behind_ms, now_ms - _BEHIND_MS)
         return times
 
     async def _keep_watermarks(self) -> None:
@@ -186,7 +206,7 @@ class Auditor:
         self._kept_at = trio.current_time()
 
     async def _retire(self) -> None:
-        """Write since when these are not recorded any more: what has not closed yet is not ours."""
+        """Write when series were retired; candles that had not closed by then are not theirs."""
         if not self.series.in_state(State.RETIRING):
             return
         async with self.storage.commit_door.held() as run:
@@ -203,23 +223,23 @@ class Auditor:
             self.series.confirm_transition(retiring)
 
     async def _scan(self) -> None:
-        """Look up what is stored of wanted series, and write the gaps that it leaves."""
+        """Look up the stored candles of wanted series, and write the first gaps."""
         for one in self.series.in_state(State.WANTED):
             clock = self.clocks[one.series.trade_type]
             if clock.began_ms is not None:
                 one.start(clock.began_ms)
-        mine = [one.series for one in self.series.in_state(State.SCANNING)]
-        if not mine:
+        scanning = [one.series for one in self.series.in_state(State.SCANNING)]
+        if not scanning:
             return
         store, commit_door = self.storage.store, self.storage.commit_door
-        # At the start those of all series: who reads a retired one is to know, too.
-        await self._adopt_changed_files(mine if self._has_seen_files else None)
+        # At the start the files of all series: readers of a retired series want to know, too.
+        await self._adopt_changed_files(scanning if self._has_seen_files else None)
         self._has_seen_files = True
         accounts = await commit_door.run(store.journal.accounts)
-        wanted = {one: accounts[one].watermark_ms if one in accounts else 0 for one in mine}
+        wanted = {one: accounts[one].watermark_ms if one in accounts else 0 for one in scanning}
         stored = await self.storage.merge_door.run(store.look_through, wanted)
-        if led_away := self._led_away(accounts, mine):
-            await self._rewind(led_away)
+        if ahead := self._ahead(accounts, scanning):
+            await self._rewind(ahead)
             return
         async with commit_door.held() as run:
             dues = [
@@ -234,14 +254,14 @@ class Auditor:
                 if one.series in stored
             ]
             gaps = [gap for due in dues for gap in due.gaps]
-            begun = {due.series: due.account for due in dues}
+            started = {due.series: due.account for due in dues}
             now_ms = max(due.judged_ms for due in dues)
-            gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}
-            await run(store.journal.settle, gaps, {**gone, **begun})
-            self.series.confirm(dues, begun)
+            retired = self._not_recorded(accounts, now_ms) if self.is_recorder else {}
+            await run(store.journal.settle, gaps, {**retired, **started})
+            self.series.confirm(dues, started)
         self.storage.gaps_named.ring()
 
-    def _led_away(
+    def _ahead(
         self, accounts: Mapping[Series, SeriesAccount], among: Iterable[Series]
     ) -> dict[Series, SeriesAccount]:
         """Return the accounts whose watermarks lie beyond the exchange's time."""
@@ -249,16 +269,16 @@ class Auditor:
         for one in among:
             account, now_ms = accounts.get(one), self.clocks[one.trade_type].latest_ms or 0
             if account is not None and account.watermark_ms == account.retired_ms:
-                # A sealed series ends with the candle of then, which may be still to come.
+                # A sealed series ends with a candle that may have been forming.
                 now_ms = one.interval.end_time_ms(one.interval.open_time_ms(now_ms))
             if account is not None and account.watermark_ms > now_ms + _LAG_MS:
                 found[one] = account
         return found
 
     async def _rewind(self, accounts: Mapping[Series, SeriesAccount]) -> None:
-        """Set watermarks back to the last candle that is stored; the next scan names the rest.
+        """Set watermarks back to the last stored candle; the next scan writes the gaps after it.
 
-        An earlier version believed one witness of the time, and judged what was still to come.
+        An earlier version trusted a single witness of the time, and judged candles of the future.
         """
         store = self.storage.store
         wanted = {one: account.first_ms for one, account in accounts.items()}
@@ -267,7 +287,7 @@ class Auditor:
         logger.warning(
             "%s: accounted for up to %s, which the exchange has not come to; looked through anew"
             " from the last stored candle on",
-            some([str(one) for one in accounts]),
+            first_names([str(one) for one in accounts]),
             datetime.fromtimestamp(furthest_ms / 1_000, UTC).isoformat(" ", "seconds"),
         )
         for one, account in accounts.items():
@@ -279,21 +299,21 @@ class Auditor:
             await self.storage.commit_door.run(store.journal.rewind, {one: back}, now_ms)
 
     async def _adopt_changed_files(self, among: Sequence[Series] | None) -> None:
-        """Name what files have lost that are not as they were written, or are gone."""
+        """Write gaps for the candles that damaged, replaced or deleted files have lost."""
         store = self.storage.store
         wanted = None if among is None else frozenset(among)
         files = await self.storage.commit_door.run(store.journal.files, wanted)
         changed = await self.storage.merge_door.run(store.changed_files, files)
         for begin in range(0, len(changed), _FILES_AT_ONCE):
-            some = changed[begin : begin + _FILES_AT_ONCE]
-            await self.storage.commit_door.run(store.journal.adopt, some)
+            part = changed[begin : begin + _FILES_AT_ONCE]
+            await self.storage.commit_door.run(store.journal.adopt, part)
 
     def _not_recorded(
         self, accounts: Mapping[Series, SeriesAccount], now_ms: int
     ) -> dict[Series, SeriesAccount]:
-        """Return the accounts of series that were recorded up to the last stop, and are no more.
+        """Return the accounts of series that were recorded up to the last stop, as retired.
 
-        Of a market that is not recorded at all no time is known, but that of another will do.
+        The time of a market without recorded series is not known: another market's is taken.
         """
         return {
             one: attrs.evolve(account, retired_ms=self.clocks[one.trade_type].now_ms or now_ms)
@@ -302,7 +322,7 @@ class Auditor:
         }
 
     async def _reopen(self) -> None:
-        """Let what was closed as delisted be asked for anew of symbols that trade again."""
+        """Reopen the gaps that were closed as delisted, of symbols that trade again."""
         if not self.series.in_state(State.TRADING_AGAIN):
             return
         async with self.storage.commit_door.held() as run:
@@ -313,7 +333,7 @@ class Auditor:
             self.storage.gaps_named.ring()
 
     async def _seal(self) -> None:
-        """Write the ends of series whose symbols are traded no more, when all was asked for."""
+        """Write the ends of series whose symbols trade no more, once all gaps were asked for."""
         for one in self.series.in_state(State.ENDING, State.SEALING):
             if one.is_past_its_end or one.state is State.SEALING:
                 await self._seal_one(one)
@@ -336,15 +356,3 @@ class Auditor:
                 store.journal.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed]
             )
             self.series.confirm_transition([one])
-
-    async def _export(self) -> None:
-        # Through the door, where no change is under way that a reader does not see yet.
-        store, rows = self.storage.store, 0
-        changes = await self.storage.commit_door.run(store.journal.ledger_changes)
-        if changes != self._exported:
-            with suppress(DiskFullError):
-                rows = await self.storage.merge_door.run(store.write_coverage)
-                self._exported = changes
-        # It is written as a whole: the longer it gets, the more rarely.
-        wait = max(_EXPORT_SECONDS, rows * _EXPORT_SECONDS_A_ROW)
-        self._export_at = trio.current_time() + wait

@@ -1,4 +1,7 @@
-"""Halts of whole markets: minutes that are quiet in many symbols, and for REST in the busiest."""
+"""Halts of whole markets: stretches that are quiet in many symbols, and for REST in the busiest.
+
+Only in memory: after a restart REST is asked again. The times `now` are local seconds.
+"""
 
 import math
 from collections import defaultdict
@@ -13,24 +16,24 @@ from kline_trio.storage.journal.ledger import FetchResult
 __all__ = ["Halts"]
 
 _LEAST_SYMBOLS = 10
-"""As many that are quiet in the same minutes are no chance."""
+"""So many symbols are not quiet in the same minutes by chance."""
 _DAY_MS = 86_400_000
 _MOST_STRETCHES = 100_000
-"""Some 20 MB. What is forgotten is asked of REST."""
+"""Some 20 MB. REST is asked for stretches that are forgotten."""
 _WAIT_SECONDS = 60.0
-"""So long after a day's last file others wait for the busiest symbol: it may never be asked, as
-when its gap was filled meanwhile."""
+"""After a day's last file, how long the other symbols wait for an answer about the busiest one. It
+may never be asked for, as when its gap was filled meanwhile."""
 
 
 @attrs.define(eq=False)
 class _Day:
-    """What is quiet in the files of a market's day, in one interval."""
+    """The quiet stretches in the files of a market's day, in one interval."""
 
     series: list[Series] = attrs.field(factory=list)
     bounds: list[tuple[int, int, float]] = attrs.field(factory=list)
-    """From when to when, and how many trades were to be expected."""
+    """Begin and end in milliseconds, and the expected number of trades."""
     seen_at: float = -math.inf
-    """When the last of them was taken down, on our own clock."""
+    """When the last stretch was added."""
     _table: "np.ndarray[tuple[int, int], np.dtype[np.float64]] | None" = None
 
     def busiest(self, span: Span) -> Series | None:
@@ -46,10 +49,7 @@ class _Day:
 
 @attrs.define(eq=False)
 class Halts:
-    """Which quiet stretches of archive files need no question, since the whole market halted.
-
-    Only in memory: after a restart REST is asked again.
-    """
+    """Which quiet stretches of archive files are right, since the whole market halted."""
 
     _days: dict[tuple[str, str, int], _Day] = attrs.field(init=False, factory=dict)
     """By trade type, interval and day."""
@@ -57,30 +57,26 @@ class Halts:
     _answers: defaultdict[Series, list[tuple[Span, bool]]] = attrs.field(
         init=False, factory=lambda: defaultdict(list)
     )
-    """What REST was asked for of the busiest ones, and whether it has all of the candles, and no
-    trades in them either."""
+    """The spans that REST was asked for of the busiest series, and whether REST has all of their
+    candles, without trades."""
 
     def see(self, series: Series, span: Span, expected: float, now: float) -> None:
-        """Take down a quiet stretch of a file, with its expected number of trades.
+        """Add a quiet stretch of a file, with the number of trades that the rows around suggest.
 
-        Args:
-          series: whose.
-          span: when; stretches of one series are apart.
-          expected: how many trades, by the rows around.
-          now: seconds on our own clock.
+        The stretches of one series do not touch.
         """
         if self._count >= _MOST_STRETCHES:
             self._days.clear()
             self._answers.clear()
             self._count = 0
         self._count += 1
-        day = self._days.setdefault(_key(series, span.from_ms), _Day())
+        day = self._days.setdefault(_key(series, span), _Day())
         day.series.append(series)
         day.bounds.append((span.from_ms, span.to_ms, expected))
         day.seen_at = now
 
     def answered(self, refill: FetchResult) -> bool:
-        """Take down an answer of REST. Return whether others may have waited for it."""
+        """Note an answer of REST. Return whether other series may have waited for it."""
         series, span = refill.series, refill.span
         if self._busiest(series, span) != series:
             return False
@@ -92,9 +88,7 @@ class Halts:
     def has(self, series: Series, span: Span) -> bool:
         """Return whether ten symbols are quiet all through a span, and REST says so of the busiest.
 
-        Args:
-          series: whose file is quiet.
-          span: when.
+        The series gives market and interval.
         """
         busiest = self._busiest(series, span)
         if busiest is None or busiest not in self._answers:
@@ -103,26 +97,22 @@ class Halts:
         return not list(span.without(sorted(one for one, is_quiet in answers if is_quiet)))
 
     def to_ask_first(self, series: Series, span: Span, now: float) -> Series | None:
-        """Return the busiest of ten symbols that are quiet all through a span, until it is asked.
+        """Return the series to ask REST for before this one; None if there is none.
 
-        Its answer may save the questions about all others.
-
-        Args:
-          series: who would be asked for.
-          span: when.
-          now: seconds on our own clock.
+        It is the busiest of ten that are quiet all through the span, as long as REST has not
+        answered: its answer may save the requests for all others.
         """
         busiest = self._busiest(series, span)
         if busiest is None or busiest == series:
             return None
-        day = self._days[_key(series, span.from_ms)]
+        day = self._days[_key(series, span)]
         is_answered = any(one.common_with(span) for one, _ in self._answers.get(busiest, ()))
         return None if is_answered or now > day.seen_at + _WAIT_SECONDS else busiest
 
     def _busiest(self, series: Series, span: Span) -> Series | None:
-        day = self._days.get(_key(series, span.from_ms))
+        day = self._days.get(_key(series, span))
         return None if day is None else day.busiest(span)
 
 
-def _key(series: Series, time_ms: int) -> tuple[str, str, int]:
-    return series.trade_type, series.time_interval, time_ms // _DAY_MS
+def _key(series: Series, span: Span) -> tuple[str, str, int]:
+    return series.trade_type, series.time_interval, span.from_ms // _DAY_MS

@@ -34,7 +34,7 @@ from kline_trio.exchange.subscription import Subscription
 from kline_trio.recorder.backoff import doubled
 from kline_trio.recorder.connection_pool import ConnectionHandle, ConnectionPool, Shard, Slot
 from kline_trio.recorder.environment import Environment
-from kline_trio.recorder.gathering import Gathered
+from kline_trio.recorder.grouped_log import GroupedLog
 from kline_trio.recorder.series_set import SeriesSet
 
 __all__ = ["EventSink", "Listener", "Route", "backoff_seconds"]
@@ -221,9 +221,9 @@ class _Log:
     trade_type: str
     bad_frames: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many frames could not be taken, by reason, over all connections."""
-    resubscribed: Gathered = attrs.field(init=False)
-    moved: Gathered = attrs.field(init=False)
-    _refused: Gathered = attrs.field(init=False)
+    resubscribed: GroupedLog = attrs.field(init=False)
+    moved: GroupedLog = attrs.field(init=False)
+    _refused: GroupedLog = attrs.field(init=False)
     _refused_names: set[str] = attrs.field(init=False, factory=set)
     _by_slot: WeakKeyDictionary[Slot, ConnectionLog] = attrs.field(
         init=False, factory=WeakKeyDictionary
@@ -231,9 +231,11 @@ class _Log:
 
     def __attrs_post_init__(self) -> None:
         log = ConnectionLog(self.trade_type)
-        self.resubscribed = Gathered(lambda names, _: log.revived([*names], "subscribed anew"))
-        self.moved = Gathered(lambda names, _: log.revived([*names], "moved to another connection"))
-        self._refused = Gathered(lambda names, message: log.refused([*names], message))
+        self.resubscribed = GroupedLog(lambda names, _: log.revived([*names], "subscribed anew"))
+        self.moved = GroupedLog(
+            lambda names, _: log.revived([*names], "moved to another connection")
+        )
+        self._refused = GroupedLog(lambda names, message: log.refused([*names], message))
 
     def of(self, slot: Slot, pool: ConnectionPool) -> ConnectionLog:
         """Return the log of a slot. The log gets its name at its first use."""

@@ -12,7 +12,7 @@ from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.listing import Listing
-from kline_trio.recorder.gathering import some
+from kline_trio.recorder.grouped_log import first_names
 from kline_trio.recorder.listener import Listener, Route
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
@@ -20,10 +20,10 @@ from kline_trio.recorder.universe import Universe
 from kline_trio.storage.journal.ledger import SeriesAccount
 from kline_trio.symbols import (
     idle_patterns,
+    matches_pattern,
     seconds_to_next_close,
+    select_series,
     unknown_symbols,
-    wanted,
-    was_meant,
 )
 
 __all__ = ["Recording"]
@@ -77,7 +77,7 @@ class Recording:
             sorted(
                 one
                 for one, known in accounts.items()
-                if known.retired_ms is None and self._was_meant(one)
+                if known.retired_ms is None and self._matches_pattern(one)
             )
         )
         self.refresh()
@@ -90,7 +90,7 @@ class Recording:
           listed_ms: those symbols, each with the exchange time since when it trades.
         """
         named = (*self.config.streams, *self._added)
-        chosen = wanted(named, self.config.patterns, self.universe.listings)
+        chosen = select_series(named, self.config.patterns, self.universe.listings)
         ended = {one for one in (*chosen, *self.series) if self._has_ended(one)}
         # An ended series goes on until it is sealed, though no pattern means it any more. In a halt
         # of the whole market, and before its list was seen, patterns mean nothing.
@@ -99,7 +99,7 @@ class Recording:
             for one in self.series
             if one in ended
             or self.universe.is_halted(one.trade_type)
-            or (not self.universe.is_seen(one.trade_type) and self._was_meant(one))
+            or (not self.universe.is_seen(one.trade_type) and self._matches_pattern(one))
         ]
         before = frozenset(self.series)
         self.series = tuple(
@@ -141,11 +141,11 @@ class Recording:
         after = frozenset(self.series)
         for verb, changed in (("joined", after - before), ("left", before - after)):
             if changed:
-                logger.info("%s: %s", verb, some(sorted(map(str, changed))))
+                logger.info("%s: %s", verb, first_names(sorted(map(str, changed))))
         if trade_type not in self._checked:
             self._checked.add(trade_type)
             if unknown := self._unknown_symbols(trade_type, self.series):
-                names = some([symbol + _hint(near) for symbol, near in unknown.items()])
+                names = first_names([symbol + _hint(near) for symbol, near in unknown.items()])
                 logger.warning("%s: no symbol %s", trade_type, names)
         self._log_idle_patterns(trade_type)
 
@@ -153,7 +153,7 @@ class Recording:
         """Stop recording series whose end is in the ledger."""
         over = [one for one in series if self._is_sealed(one)]
         if over:
-            names = some([str(one) for one in over])
+            names = first_names([str(one) for one in over])
             logger.info("%s: no longer traded; the last candle is in the ledger", names)
             self.refresh()
 
@@ -188,7 +188,7 @@ class Recording:
         self._removed |= gone
         self.refresh()
         if gone - before:
-            names = some(sorted(map(str, gone - before)))
+            names = first_names(sorted(map(str, gone - before)))
             logger.warning("%s: to be removed, but not recorded", names)
         if before and not self.series:
             logger.warning("nothing is recorded any more: all series were removed")
@@ -271,9 +271,9 @@ class Recording:
             return self.universe.knew(trade_type, series.symbol)
         return listing.has_ended
 
-    def _was_meant(self, series: Series) -> bool:
+    def _matches_pattern(self, series: Series) -> bool:
         """Return whether a pattern means a series as long as its symbol trades."""
-        return was_meant(series, self.config.patterns, self._listing(series))
+        return matches_pattern(series, self.config.patterns, self._listing(series))
 
     def _is_sealed(self, series: Series) -> bool:
         """Return whether a series' end is in the ledger, and its symbol does not trade again."""

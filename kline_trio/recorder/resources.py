@@ -181,13 +181,8 @@ class Pipeline:
           filled: called for candles that went into the files past the journal.
           undelivered: called with series and open time of a traded candle that no stream delivered.
         """
-        storage, completeness = self.storage, self.config.completeness
-        rest = RestSource(
-            http.markets,
-            completeness.attempts,
-            completeness.attempt_seconds,
-            self._first_stored_ms,
-        )
+        storage = self.storage
+        rest = RestSource(http.markets, self.config.completeness, self._first_stored_ms)
         archive = ArchiveSource(
             Archive(http.client, self.config.archive),
             storage,

@@ -1,7 +1,7 @@
-"""The series that are recorded, each a state machine, and when their next candles fall due (pure).
+"""The recorded series, each a state machine, and when their next candles fall due (pure).
 
-Events of candles, of the configuration and of the exchange's lists come in by synchronous calls.
-The auditor asks what is due, writes it, and confirms it.
+Events of candles, of the configuration and of the exchange's lists are synchronous calls. The
+auditor asks what is due, writes it, and confirms it.
 """
 
 import math
@@ -20,39 +20,39 @@ _NAMES = operator.attrgetter("trade_type", "symbol", "time_interval")
 """Orders as Series do, and several times faster."""
 _NOTHING: Mapping[Series, int] = {}
 _JUDGED = (State.LIVE, State.ENDING, State.TRADING_AGAIN)
-"""In these states candles fall due."""
+"""The states in which candles fall due."""
 
 
 @attrs.define(eq=False)
 class SeriesSet:
-    """All series that are or were recorded."""
+    """All series that are or were recorded, by their states."""
 
     grace_ms: int
-    """How long after its close a candle may take to come."""
+    """How long after its close a candle may take to come, in exchange time."""
     _states: dict[Series, SeriesState] = attrs.field(init=False, factory=dict)
     _wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
-    _told: dict[Series, Listed] = attrs.field(init=False, factory=dict)
-    """What the exchange's lists said last, of what was added since."""
+    _listed: dict[Series, Listed] = attrs.field(init=False, factory=dict)
+    """The last event of the exchange's lists since a series was added."""
     _next_due_ms: dict[tuple[str, str], int] = attrs.field(init=False, factory=dict)
-    """By market and interval, when the first candle to be judged ends: thousands of series share a
-    few moments. To look at all of them each second would cost some percent of a core."""
+    """By market and interval, the end of the first candle to judge: thousands of series share a few
+    moments. A look at each of them every second would cost some percent of a core."""
 
     def __contains__(self, series: Series) -> bool:
-        """Return whether the series is to be recorded."""
+        """Return whether a series is to be recorded."""
         return series in self._wanted
 
     def state_of(self, series: Series) -> State:
-        """Return where a series stands; one that never was recorded is retired."""
+        """Return the state of a series; one that was never recorded is retired."""
         state = self._states.get(series)
         return State.RETIRED if state is None else state.state
 
     def is_accounted(self, trade_type: str) -> bool:
-        """Return whether the journal says since when each series of a market counts."""
+        """Return whether the journal has an account of each series of a market."""
         begins = self.in_state(State.WANTED, State.SCANNING)
         return all(one.series.trade_type != trade_type for one in begins)
 
     def in_state(self, *wanted: State) -> list[SeriesState]:
-        """Return the machines in one of these states, by series."""
+        """Return the machines in one of these states, in the order of their series."""
         found = [one for one in self._states.values() if one.state in wanted]
         return sorted(found, key=lambda one: _NAMES(one.series))
 
@@ -67,54 +67,47 @@ class SeriesSet:
         """Record these series from now on, and no others.
 
         Args:
-          wanted: which.
-          now_ms: the exchange's time, by trade type, as far as it is known.
-          listed_ms: of symbols that are new on the exchange, since when they trade.
+          wanted: the series.
+          now_ms: the exchange's time by trade type; None where it is not known.
+          listed_ms: since when the symbols trade that are new on the exchange.
         """
         before, self._wanted = self._wanted, frozenset(wanted)
         for series in sorted(self._wanted - before, key=_NAMES):
             state = self._states.setdefault(series, SeriesState(series))
-            self._told.pop(series, None)
+            self._listed.pop(series, None)
             state.handle(Added(now_ms.get(series.trade_type), listed_ms.get(series)))
         for series in before - self._wanted:
             self._states[series].handle(Removed())
             self._drop_if_retired(series)
 
     def on_listings(self, ended_ms: Mapping[Series, int], trading: Collection[Series]) -> None:
-        """Take in what the exchange's lists say of the recorded series.
-
-        Args:
-          ended_ms: those whose symbols trade no more, and when that was seen.
-          trading: those whose symbols trade.
-        """
+        """Handle the exchange's lists: when symbols were seen to trade no more, and which trade."""
         for series in self._wanted:
-            state = self._states[series]
-            told = Listed(series in trading, ended_ms.get(series))
-            known = self._told.get(series, Listed())
-            is_news = (told.trades, told.ended_ms is None) != (known.trades, known.ended_ms is None)
-            if is_news:
-                self._told[series] = told
-                state.handle(told)
+            new = Listed(series in trading, ended_ms.get(series))
+            known = self._listed.get(series, Listed())
+            if (new.trades, new.ended_ms is None) != (known.trades, known.ended_ms is None):
+                self._listed[series] = new
+                self._states[series].handle(new)
 
     def received(self, series: Series, open_time_ms: int) -> None:
-        """A candle is on its way to the disk."""
+        """Note that a candle is on its way to the disk."""
         state = self._states.get(series)
         if state is not None:
             state.received(open_time_ms)
 
     def committed(self, batch: Sequence[ReceivedCandle]) -> None:
-        """These candles are durable."""
+        """Note that candles are durable."""
         for item in batch:
             state = self._states.get(item.series)
             if state is not None:
                 state.committed(item.candle.open_time_ms, item.candle.trade_num)
 
     def dropped(self, series: Series, open_time_ms: int) -> None:
-        """A received candle will not become durable."""
+        """Note that a received candle will not become durable."""
         state = self._states.get(series)
         if state is not None:
             state.dropped(open_time_ms)
-            # A batch may drop thousands: the others of the group are not looked at.
+            # A batch may drop thousands: do not look at the others of the group.
             group = _group(state)
             known_ms = self._next_due_ms.get(group, MAX_TIME_MS)
             self._next_due_ms[group] = min(known_ms, state.next_due_ms)
@@ -122,10 +115,10 @@ class SeriesSet:
     # What falls due.
 
     def due(self, now_ms: Mapping[str, int]) -> list[Due]:
-        """Return what falls due of all series by now, and change nothing.
+        """Return what falls due of all series by now, in their order, and change nothing.
 
         Args:
-          now_ms: the exchange's time, by trade type. Markets without one are left out.
+          now_ms: the exchange's time by trade type; markets without one are left out.
         """
         until_ms = {name: moment_ms - self.grace_ms for name, moment_ms in now_ms.items()}
         groups = {
@@ -146,22 +139,17 @@ class SeriesSet:
         ]
 
     def moved(self) -> dict[Series, SeriesAccount]:
-        """Return the accounts whose watermarks the journal does not have yet."""
+        """Return the accounts with watermarks that the journal does not have yet."""
         found = ((series, state.moved()) for series, state in self._states.items())
         return {series: account for series, account in found if account is not None}
 
     def confirm_moved(self, accounts: Mapping[Series, SeriesAccount]) -> None:
-        """Adopt accounts that are in the journal now."""
+        """Adopt accounts after their commit."""
         for series, account in accounts.items():
             self._states[series].confirm_moved(account)
 
     def confirm(self, dues: Collection[Due], written: Collection[Series]) -> None:
-        """Adopt what was due, after the commit.
-
-        Args:
-          dues: what fell due, or some of it.
-          written: the series whose accounts are in the journal with it.
-        """
+        """Adopt dues after their commit; `written` are the series whose accounts it wrote."""
         adopted = [self._states[due.series] for due in dues]
         for state, due in zip(adopted, dues, strict=True):
             state.confirm(due, is_written=due.series in written)
@@ -169,7 +157,7 @@ class SeriesSet:
             self._look_ahead(group)
 
     def confirm_transition(self, states: Collection[SeriesState]) -> None:
-        """End the transitions of series, whose rows are committed."""
+        """End the transitions of series after the commit of their rows."""
         for state in states:
             state.confirm_transition()
             self._drop_if_retired(state.series)

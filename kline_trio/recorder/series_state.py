@@ -1,4 +1,4 @@
-"""One series as a state machine: from being wanted to being sealed (pure).
+"""One series as a state machine, from wanted to sealed (pure).
 
     state          event                   next           what is written before
     -------------  ----------------------  -------------  --------------------------------------
@@ -18,13 +18,12 @@
     retiring       retirement committed    retired        due gaps, and the account
     sealed         added, symbol trades    wanted         -
 
-Every other pair of state and event changes nothing. A transition with a write takes two phases:
-`begin`, `due`, `retirement` and `seal` return what is to be written and change nothing, and
-`confirm` or `confirm_transition` is called after the commit. Events that arrive between the two
-wait, in order.
+Every other pair of state and event changes nothing. A transition with a write has two phases:
+`begin`, `due`, `retirement` and `seal` return what to write and change nothing, and `confirm` or
+`confirm_transition` is called after the commit. Events that arrive between the two wait, in order.
 
-Candles come at any time. A candle is in flight from `received` to `committed`; what is in flight
-is no gap, and no watermark passes it. All times are the exchange's.
+Candles come at any time. A candle is in flight from `received` to `committed`; it is no gap then,
+and no watermark passes it. All times are the exchange's.
 """
 
 import enum
@@ -34,7 +33,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series, Source
-from kline_trio.interval import Span
+from kline_trio.interval import Interval, Span
 from kline_trio.spans import SpanSet, joined
 from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount
 from kline_trio.storage.journal.ledger import State as GapState
@@ -42,11 +41,11 @@ from kline_trio.storage.journal.ledger import State as GapState
 __all__ = ["Added", "Due", "Listed", "Removed", "Seal", "SeriesState", "State"]
 
 _ON_ITS_WAY_MS = 10_000
-"""An answer of REST may take so long: a series of 1s always has a gap that waits for one."""
+"""How long an answer of REST may take: a series of 1s always has a gap that waits for one."""
 
 
 class State(enum.Enum):
-    """Where a series stands; the table above says how it gets on."""
+    """Where a series stands; the table above has the transitions."""
 
     WANTED = "wanted"
     SCANNING = "scanning"
@@ -66,7 +65,7 @@ class Added:
     now_ms: int | None = None
     """When; None if the exchange's time is not known."""
     listed_ms: int | None = None
-    """Since when its symbol trades, if that was seen: its candles are due from there on."""
+    """When its symbol began to trade, if that was seen: its candles are due from there on."""
 
 
 @attrs.frozen
@@ -88,14 +87,13 @@ class Presence:
     """When the series was recorded, which says why a candle is absent. All are open times."""
 
     retired_ms: int
-    """Before this no recorder ran; from here on, and before `started_ms`, the series was not
-    wanted."""
+    """Before this no recorder ran; from here to `started_ms` the series was not wanted."""
     started_ms: int
     since_then: Reason
     """Why a candle is absent that closes later."""
 
     def explained(self, series: Series, spans: Iterable[Span], now_ms: int) -> Iterator[Gap]:
-        """Give the gaps with their reasons: who was not there cannot have received anything."""
+        """Give the gaps of spans with their reasons, by whether the series was recorded then."""
         reasons = (
             (Reason.RECORDER_DOWN, 0, self.retired_ms),
             (Reason.NOT_CONFIGURED, self.retired_ms, self.started_ms),
@@ -110,7 +108,7 @@ class Presence:
 
 @attrs.frozen
 class Due:
-    """What is to be written of a series, and what its state becomes with the commit."""
+    """What to write of a series, and what its state becomes with the commit."""
 
     series: Series
     gaps: tuple[Gap, ...]
@@ -119,24 +117,24 @@ class Due:
     account: SeriesAccount
     presence: Presence
     in_flight: frozenset[int]
-    """Open times that were left out, since they were on their way then."""
+    """The open times that were in flight, and so are no gaps."""
     stored: tuple[Span, ...] = ()
-    """What a scan found."""
+    """The candles that a scan found."""
 
 
 @attrs.frozen
 class Seal:
-    """The end of a series as it is to be written."""
+    """The end of a series, to be written."""
 
     closed: FetchResult
-    """Gaps after the end become `delisted`."""
+    """Closes the gaps after the end as delisted."""
     gaps: tuple[Gap, ...]
     """The first candle that is not recorded, where flat candles go on."""
     account: SeriesAccount
 
 
 _SETTLED = (State.LIVE, State.ENDING, State.SEALED, State.RETIRED)
-"""In the others a transition is under way, and events wait for its end."""
+"""In the other states a transition is under way, and events wait for its end."""
 _FORGOTTEN = (State.SEALED, State.RETIRED)
 _AFTER_THE_COMMIT = {
     State.SCANNING: State.LIVE,
@@ -144,6 +142,56 @@ _AFTER_THE_COMMIT = {
     State.TRADING_AGAIN: State.LIVE,
     State.RETIRING: State.RETIRED,
 }
+
+
+@attrs.define(eq=False)
+class _Candles:
+    """Which candles of a series are durable or in flight; those before `judged_ms` are forgotten.
+
+    The numbers are open times.
+    """
+
+    judged_ms: int = MAX_TIME_MS
+    """Each due candle that opens before is durable, in the ledger, in flight or lost."""
+    durable: SpanSet = attrs.field(factory=SpanSet)
+    in_flight: set[int] = attrs.field(factory=set)
+    lost: set[int] = attrs.field(factory=set)
+    """Judged while they were in flight, and dropped since because the disk was full."""
+
+    @property
+    def watermark_ms(self) -> int:
+        """Each due candle that opens before is durable or in the ledger."""
+        return min([self.judged_ms, *self.in_flight, *self.lost])
+
+    def first_unknown_ms(self, interval: Interval, open_time_ms: int) -> int:
+        """Return the first candle from this one on that is not durable."""
+        while self.durable.holds(open_time_ms):
+            open_time_ms = interval.end_time_ms(open_time_ms)
+        return open_time_ms
+
+    def gaps(
+        self, interval: Interval, from_ms: int, until_ms: int, stored: Iterable[Span] = ()
+    ) -> list[Span]:
+        """Return the candles of a stretch that are neither durable, stored nor in flight."""
+        if from_ms >= until_ms:
+            return []
+        in_flight = [Span(ms, interval.end_time_ms(ms)) for ms in self.in_flight]
+        present = sorted([*self.durable, *stored, *in_flight])
+        return list(Span(from_ms, until_ms).without(present))
+
+    def adopt(self, due: Due) -> None:
+        """Move `judged_ms` to where a due was computed, after the commit of its gaps."""
+        for span in due.stored:
+            self.durable.add(span)
+        self.judged_ms = due.judged_ms
+        self.in_flight = {ms for ms in self.in_flight if not self.durable.holds(ms)}
+        spans = [gap.span for gap in due.gaps]
+        named = {ms for ms in self.lost for one in spans if one.from_ms <= ms < one.to_ms}
+        # A candle that was in flight then, and is neither durable nor in flight now, was dropped.
+        left = {ms for ms in due.in_flight - self.in_flight if ms < due.judged_ms}
+        dropped = {ms for ms in left if not self.durable.holds(ms)}
+        self.lost = (self.lost - named) | dropped
+        self.durable.remove_before(due.judged_ms)
 
 
 @attrs.define(eq=False)
@@ -155,27 +203,23 @@ class SeriesState:
     account: SeriesAccount | None = attrs.field(init=False, default=None)
     """As the journal has it; None until the series is live."""
     started_ms: int | None = attrs.field(init=False, default=None)
-    """When recording began, as far as it is known."""
+    """When recording began; None if that is not known."""
 
     _events: deque[Added | Removed | Listed] = attrs.field(init=False, factory=deque)
+    """Those that wait for the end of a transition."""
     _listed_ms: int | None = attrs.field(init=False, default=None)
     _end: Span | None = attrs.field(init=False, default=None)
-    """Of what is ending: the candle after the one in which that was seen. A list is some minutes
-    old when it is looked at again, so one candle more is waited for."""
+    """The candle after the one in which the symbol's end was seen. A list is some minutes old when
+    it is requested again, so one candle more is waited for."""
     _traded_ms: int = attrs.field(init=False, default=0)
     """The open time of the newest durable candle with trades that came since the start."""
     _presence: Presence | None = attrs.field(init=False, default=None)
-    _judged_ms: int = attrs.field(init=False, default=MAX_TIME_MS)
-    _durable: SpanSet = attrs.field(init=False, factory=SpanSet)
-    """Of what is not judged yet."""
-    _in_flight: set[int] = attrs.field(init=False, factory=set)
-    _lost: set[int] = attrs.field(init=False, factory=set)
-    """Judged as in flight, and dropped since for want of disk space."""
+    _candles: _Candles = attrs.field(init=False, factory=_Candles)
 
     # Events.
 
     def handle(self, event: Added | Removed | Listed) -> None:
-        """Take an event in; it counts after those before it, and after a commit under way."""
+        """Take an event in; it takes effect in order, after a transition that is under way."""
         if self.state is State.WANTED and isinstance(event, Removed):
             self._events.clear()
             self._enter(State.RETIRED)
@@ -184,48 +228,50 @@ class SeriesState:
             self._settle()
 
     def start(self, now_ms: int) -> None:
-        """The exchange's time is known: what is stored of a wanted series can be looked up."""
+        """Begin to scan a wanted series, since the exchange's time is known."""
         if self.state is State.WANTED:
             self.state = State.SCANNING
             self.started_ms = now_ms if self.started_ms is None else self.started_ms
 
     def received(self, open_time_ms: int) -> None:
-        """A candle is on its way to the disk.
+        """Note that a candle is on its way to the disk.
 
-        What was judged is durable, in the ledger or lost by now, and may come once more. A second
-        copy of what is durable may be dropped, and nothing is lost then.
+        A judged candle is durable, in the ledger or lost already, and may come once more. A second
+        copy of a durable candle may be dropped, and nothing is lost then.
         """
         if self.state in _FORGOTTEN:
             return
-        is_judged = self.account is not None and open_time_ms < self._judged_ms
-        if not is_judged and not self._durable.holds(open_time_ms):
-            self._in_flight.add(open_time_ms)
+        candles = self._candles
+        is_judged = self.account is not None and open_time_ms < candles.judged_ms
+        if not is_judged and not candles.durable.holds(open_time_ms):
+            candles.in_flight.add(open_time_ms)
 
     def committed(self, open_time_ms: int, trade_num: int) -> None:
-        """A candle is durable."""
-        self._in_flight.discard(open_time_ms)
-        self._lost.discard(open_time_ms)
-        # What was durable before a scan began, the scan finds.
-        if self.state is State.SCANNING or open_time_ms >= self._judged_ms:
-            self._durable.add(Span(open_time_ms, self.series.interval.end_time_ms(open_time_ms)))
+        """Note that a candle is durable."""
+        candles = self._candles
+        candles.in_flight.discard(open_time_ms)
+        candles.lost.discard(open_time_ms)
+        # Candles that were durable before a scan began are found by the scan.
+        if self.state is State.SCANNING or open_time_ms >= candles.judged_ms:
+            candles.durable.add(Span(open_time_ms, self.series.interval.end_time_ms(open_time_ms)))
         if trade_num:
             self._traded_ms = max(self._traded_ms, open_time_ms)
         if self._end is not None and open_time_ms >= self._end.from_ms and trade_num:
             self._end = self._candle_after(open_time_ms)
 
     def dropped(self, open_time_ms: int) -> None:
-        """A received candle will not become durable: the disk had no space for it."""
-        if open_time_ms in self._in_flight:
-            self._in_flight.discard(open_time_ms)
-            if open_time_ms < self._judged_ms and self.account is not None:
-                self._lost.add(open_time_ms)
+        """Note that a received candle will not become durable, because the disk was full."""
+        candles = self._candles
+        if open_time_ms in candles.in_flight:
+            candles.in_flight.discard(open_time_ms)
+            if open_time_ms < candles.judged_ms and self.account is not None:
+                candles.lost.add(open_time_ms)
 
     def _enter(self, state: State) -> None:
         self.state = state
         if state in _FORGOTTEN:
-            self._judged_ms = MAX_TIME_MS
             self.account = self._end = self._presence = None
-            self._durable, self._in_flight, self._lost = SpanSet(), set(), set()
+            self._candles = _Candles()
         self._settle()
 
     def _settle(self) -> None:
@@ -239,14 +285,14 @@ class SeriesState:
                 self.started_ms, self._listed_ms = now_ms, listed_ms
             case State.SEALED, Listed(trades=True):
                 self.state, self.started_ms, self._listed_ms = State.WANTED, None, None
-                # It counts once more, when the series is live: its closed gaps are reopened then.
+                # Again when the series is live: its closed gaps are reopened then.
                 self._events.appendleft(event)
             case ((State.LIVE | State.ENDING), Removed()):
                 self.state, self._end = State.RETIRING, None
             case ((State.LIVE | State.ENDING), Listed(trades=True)):
                 self.state, self._end = State.TRADING_AGAIN, None
             case State.LIVE, Listed(ended_ms=int(seen_ms)):
-                # The clock may have been behind: a trade that came is no later than the end.
+                # The clock may have been behind: no trade is later than the end.
                 self._end = self._candle_after(max(seen_ms, self._traded_ms))
                 self.state = State.ENDING
             case State.ENDING, Listed(ended_ms=None):
@@ -254,33 +300,34 @@ class SeriesState:
             case _:
                 pass
 
-    # What is to be written. Nothing here changes anything.
+    # What to write. Nothing here changes anything.
 
     @property
     def watermark_ms(self) -> int:
         """Each due candle that opens before is durable or in the ledger."""
-        return min([self._judged_ms, *self._in_flight, *self._lost])
+        return self._candles.watermark_ms
 
     @property
     def next_due_ms(self) -> int:
-        """The end of the next candle to be judged; 0 if one was dropped that was in flight."""
+        """The end of the next candle to judge; 0 if a judged candle was dropped since."""
         if self.account is None:
             return MAX_TIME_MS
-        return 0 if self._lost else self.series.interval.end_time_ms(self._judged_ms)
+        candles = self._candles
+        return 0 if candles.lost else self.series.interval.end_time_ms(candles.judged_ms)
 
     @property
     def is_past_its_end(self) -> bool:
-        """Whether the candle was judged of which the exchange is to say that there is none."""
+        """Whether the first candle that must not exist was judged."""
         return self._end is not None and self.watermark_ms >= self._end.to_ms
 
     def moved(self) -> SeriesAccount | None:
-        """Return the account with its present watermark; None if the journal has that one.
+        """Return the account with the present watermark; None if the journal has it.
 
-        Durable candles that are not due yet are accounted for, too.
+        The watermark passes durable candles that are not due yet.
         """
         if self.account is None:
             return None
-        mark_ms = self._first_unknown_ms(self.watermark_ms)
+        mark_ms = self._candles.first_unknown_ms(self.series.interval, self.watermark_ms)
         if mark_ms <= self.account.watermark_ms:
             return None
         return attrs.evolve(self.account, watermark_ms=mark_ms)
@@ -289,12 +336,13 @@ class SeriesState:
         """Return the gaps up to a grace before now, and the account with its watermark there."""
         assert self.account is not None
         assert self._presence is not None
-        interval = self.series.interval
-        until_ms = max(self._judged_ms, interval.open_time_ms(now_ms - grace_ms))
-        spans = [*interval.runs(sorted(self._lost)), *self._gaps(self._judged_ms, until_ms)]
+        interval, candles = self.series.interval, self._candles
+        until_ms = max(candles.judged_ms, interval.open_time_ms(now_ms - grace_ms))
+        spans = list(interval.runs(sorted(candles.lost)))
+        spans += candles.gaps(interval, candles.judged_ms, until_ms)
         account = self._marked(self.account, until_ms)
         gaps = tuple(self._presence.explained(self.series, spans, now_ms))
-        in_flight = frozenset(self._in_flight)
+        in_flight = frozenset(candles.in_flight)
         return Due(self.series, gaps, until_ms, account, self._presence, in_flight)
 
     def begin(
@@ -316,8 +364,8 @@ class SeriesState:
           is_recorder: whether its candles are received from now on.
         """
         assert self.started_ms is not None
-        interval, now_ms = self.series.interval, self.started_ms
-        present = joined([*stored, *self._durable])
+        interval, now_ms, candles = self.series.interval, self.started_ms, self._candles
+        present = joined([*stored, *candles.durable])
         if known is None:
             first_ms = present[0].from_ms if present else interval.open_time_ms(now_ms)
             known = SeriesAccount(first_ms, first_ms)
@@ -329,7 +377,7 @@ class SeriesState:
         presence = Presence(retired_ms, started_ms, since_then)
         judged_ms = known.watermark_ms
         until_ms = max(judged_ms, interval.open_time_ms(now_ms - grace_ms))
-        spans = self._gaps(judged_ms, until_ms, present)
+        spans = candles.gaps(interval, judged_ms, until_ms, present)
         gaps = [*presence.explained(self.series, spans, now_ms)]
         first_ms = known.first_ms
         since = [ms for ms in (since_ms, self._listed_ms) if ms is not None]
@@ -338,11 +386,11 @@ class SeriesState:
             gaps.append(Gap(self.series, past, now_ms, Reason.NOT_CONFIGURED))
             first_ms = past.from_ms
         account = self._marked(SeriesAccount(first_ms, known.watermark_ms), until_ms)
-        in_flight = frozenset(self._in_flight)
+        in_flight = frozenset(candles.in_flight)
         return Due(self.series, tuple(gaps), until_ms, account, presence, in_flight, tuple(present))
 
     def retirement(self, now_ms: int | None, grace_ms: int) -> Due:
-        """Return the last gaps, and the account that ends where the series was judged.
+        """Return the last gaps, and the account that ends with the last judged candle.
 
         Args:
           now_ms: the exchange's time; None: nothing more may be judged.
@@ -352,16 +400,17 @@ class SeriesState:
         assert self._presence is not None
         if now_ms is None:
             account = self._marked(self.account, self.watermark_ms)
-            due = Due(self.series, (), self._judged_ms, account, self._presence, frozenset())
+            judged_ms = self._candles.judged_ms
+            due = Due(self.series, (), judged_ms, account, self._presence, frozenset())
         else:
             due = self.due(now_ms, grace_ms)
         retired = attrs.evolve(due.account, retired_ms=due.account.watermark_ms)
         return attrs.evolve(due, account=retired)
 
     def seal(self, ledger: Sequence[Gap], now_ms: int | None) -> Seal | None:
-        """Return the end of a series; None as long as a gap is to be asked for.
+        """Return the end of a series; None while a gap is still to be asked for.
 
-        What is in flight may be a trade after the end, so it is waited for.
+        A candle in flight may have trades after the end, so the end waits for it.
 
         Args:
           ledger: its pending rows, and all its rows after the end.
@@ -370,7 +419,7 @@ class SeriesState:
         assert self.account is not None
         assert self._end is not None
         end, mark_ms = self._end, self.watermark_ms
-        if not self.is_past_its_end or self._in_flight or self._lost:
+        if not self.is_past_its_end or self._candles.in_flight or self._candles.lost:
             return None
         for one in ledger:
             is_new = not one.asked and one.span.from_ms < mark_ms - _ON_ITS_WAY_MS
@@ -384,7 +433,7 @@ class SeriesState:
         gaps: tuple[Gap, ...] = ()
         ends_ms = mark_ms
         if not is_absent:
-            first_ms = self._first_unknown_ms(mark_ms)
+            first_ms = self._candles.first_unknown_ms(self.series.interval, mark_ms)
             ends_ms = self.series.interval.end_time_ms(first_ms)
             span, seen_ms = Span(first_ms, ends_ms), now_ms or ends_ms
             gaps = (Gap(self.series, span, seen_ms, Reason.DELISTED, GapState.CLOSED),)
@@ -395,29 +444,12 @@ class SeriesState:
         return Seal(closed, gaps, account)
 
     def _marked(self, account: SeriesAccount, until_ms: int) -> SeriesAccount:
-        """Return an account with its watermark there, or before the first candle in flight.
+        """Return an account with its watermark at a time, or at the first candle in flight.
 
-        It never goes back: what is in flight before the old one is durable, or pending, and comes
-        once more.
+        It never goes back: a candle in flight before the old watermark comes once more.
         """
-        mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))
+        mark_ms = max(account.watermark_ms, min([until_ms, *self._candles.in_flight]))
         return attrs.evolve(account, watermark_ms=mark_ms)
-
-    def _gaps(
-        self, from_ms: int, until_ms: int, present: Iterable[Span] | None = None
-    ) -> list[Span]:
-        if from_ms >= until_ms:
-            return []
-        interval = self.series.interval
-        in_flight = [Span(ms, interval.end_time_ms(ms)) for ms in self._in_flight]
-        there = [*(self._durable if present is None else present), *in_flight]
-        return list(Span(from_ms, until_ms).without(sorted(there)))
-
-    def _first_unknown_ms(self, open_time_ms: int) -> int:
-        """Return the first candle from this one on that is not durable."""
-        while self._durable.holds(open_time_ms):
-            open_time_ms = self.series.interval.end_time_ms(open_time_ms)
-        return open_time_ms
 
     def _candle_after(self, moment_ms: int) -> Span:
         interval = self.series.interval
@@ -427,48 +459,34 @@ class SeriesState:
     # After the commit.
 
     def confirm(self, due: Due, *, is_written: bool) -> None:
-        """Adopt what was due; with it a scan ends.
+        """Adopt a due after its commit. It ends a scan.
 
         Args:
-          due: what `due` or `begin` returned.
-          is_written: whether its account is in the journal. One without gaps need not be.
+          due: the result of `due` or `begin`.
+          is_written: whether its account is in the journal; one without gaps need not be.
         """
-        self._judged_ms, self._presence = due.judged_ms, due.presence
-        for span in due.stored:
-            self._durable.add(span)
-        self._in_flight = {ms for ms in self._in_flight if not self._durable.holds(ms)}
-        self._lost = {ms for ms in self._lost if not _is_in(ms, due.gaps)}
-        # What was in flight then, and is neither durable now nor on its way, was dropped between.
-        self._lost |= {
-            ms
-            for ms in due.in_flight - self._in_flight
-            if ms < due.judged_ms and not self._durable.holds(ms)
-        }
+        self._presence = due.presence
+        self._candles.adopt(due)
         if is_written:
             self.account = due.account
-        self._durable.remove_before(due.judged_ms)
         if self.state is State.SCANNING:
             self.confirm_transition()
 
     def confirm_moved(self, account: SeriesAccount) -> None:
-        """Adopt an account whose watermark is in the journal."""
+        """Adopt an account after its commit."""
         if self.account is not None:
             self.account = account
 
     def begin_sealing(self) -> bool:
-        """Hold events back from now on, if the end can be looked at; return whether it can."""
+        """Hold events back from now on if the series is past its end; return whether it is."""
         if self.state is State.ENDING and self.is_past_its_end:
             self.state = State.SEALING
         return self.state is State.SEALING
 
     def put_off_sealing(self) -> None:
-        """Go on: something is to be asked for before the end can be written."""
+        """Go on ending, since a gap is to be asked for before the end can be written."""
         self._enter(State.ENDING)
 
     def confirm_transition(self) -> None:
-        """End the transition under way; events that waited for it count from here."""
+        """End the transition that is under way; events that waited for it take effect."""
         self._enter(_AFTER_THE_COMMIT[self.state])
-
-
-def _is_in(open_time_ms: int, gaps: Iterable[Gap]) -> bool:
-    return any(gap.span.from_ms <= open_time_ms < gap.span.to_ms for gap in gaps)

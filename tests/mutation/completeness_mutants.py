@@ -34,8 +34,8 @@ COMPLETENESS = (
     Mutant(
         "a scan's watermark moves without its gaps",
         "recorder/auditor.py",
-        "await run(store.journal.settle, gaps, {**gone, **begun})",
-        "await run(store.journal.settle, (), {**gone, **begun})",
+        "await run(store.journal.settle, gaps, {**retired, **started})",
+        "await run(store.journal.settle, (), {**retired, **started})",
         f"{_AUDITOR}::test_a_stop_at_any_moment_leaves_no_watermark_ahead_of_its_gaps",
     ),
     Mutant(
@@ -61,22 +61,22 @@ COMPLETENESS = (
     Mutant(
         "a connection that is behind is waited for without end",
         "recorder/auditor.py",
-        "times[name] = max(behind_ms, clock.now_ms - _BEHIND_MS)",
+        "times[name] = max(behind_ms, now_ms - _BEHIND_MS)",
         "times[name] = behind_ms",
         f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
     ),
     Mutant(
         "a connection that is behind is not waited for",
         "recorder/auditor.py",
-        "times[name] = max(behind_ms, clock.now_ms - _BEHIND_MS)",
-        "times[name] = clock.now_ms",
+        "times[name] = max(behind_ms, now_ms - _BEHIND_MS)",
+        "times[name] = now_ms",
         f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
     ),
     Mutant(
         "a backfill retires what it does not fetch",
         "recorder/auditor.py",
-        "gone = self._not_recorded(accounts, now_ms) if self.is_recorder else {}",
-        "gone = self._not_recorded(accounts, now_ms)",
+        "retired = self._not_recorded(accounts, now_ms) if self.is_recorder else {}",
+        "retired = self._not_recorded(accounts, now_ms)",
         f"{_AUDITOR}::test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence",
     ),
     Mutant(
@@ -89,8 +89,8 @@ COMPLETENESS = (
     Mutant(
         "a watermark goes back to a candle that comes once more",
         "recorder/series_state.py",
-        "mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))",
-        "mark_ms = min([until_ms, *self._in_flight])",
+        "mark_ms = max(account.watermark_ms, min([until_ms, *self._candles.in_flight]))",
+        "mark_ms = min([until_ms, *self._candles.in_flight])",
         f"{_STATE}::test_what_comes_once_more_during_a_scan_moves_no_watermark_back",
     ),
     Mutant(
@@ -118,7 +118,7 @@ COMPLETENESS = (
     Mutant(
         "a second copy that is dropped is a gap",
         "recorder/series_state.py",
-        "if not is_judged and not self._durable.holds(open_time_ms):",
+        "if not is_judged and not candles.durable.holds(open_time_ms):",
         "if not is_judged:",
         f"{_STATE}::test_a_second_copy_of_what_is_durable_may_be_dropped",
     ),
@@ -132,29 +132,29 @@ COMPLETENESS = (
     Mutant(
         "a watermark passes a candle in flight",
         "recorder/series_state.py",
-        "return min([self._judged_ms, *self._in_flight, *self._lost])",
-        "return self._judged_ms",
+        "return min([self.judged_ms, *self.in_flight, *self.lost])",
+        "return self.judged_ms",
         f"{_STATE}::test_a_candle_in_flight_is_no_gap_and_no_watermark_passes_it",
     ),
     Mutant(
         "a scan's watermark passes a candle in flight",
         "recorder/series_state.py",
-        "mark_ms = max(account.watermark_ms, min([until_ms, *self._in_flight]))",
+        "mark_ms = max(account.watermark_ms, min([until_ms, *self._candles.in_flight]))",
         "mark_ms = max(account.watermark_ms, until_ms)",
         f"{_STATE}::test_a_candle_in_flight_during_a_scan_holds_the_watermark_back",
     ),
     Mutant(
         "a candle that was dropped is forgotten",
         "recorder/series_state.py",
-        "self._lost.add(open_time_ms)",
+        "candles.lost.add(open_time_ms)",
         "pass",
         f"{_STATE}::test_a_candle_that_was_judged_as_in_flight_and_is_dropped_becomes_a_gap",
     ),
     Mutant(
         "what comes during a scan is a gap",
         "recorder/series_state.py",
-        "if self.state is State.SCANNING or open_time_ms >= self._judged_ms:",
-        "if open_time_ms >= self._judged_ms:",
+        "if self.state is State.SCANNING or open_time_ms >= candles.judged_ms:",
+        "if open_time_ms >= candles.judged_ms:",
         f"{_STATE}::test_a_candle_committed_during_a_scan_is_no_gap",
     ),
     Mutant(
@@ -167,22 +167,22 @@ COMPLETENESS = (
     Mutant(
         "one answer closes a gap",
         "recorder/rest_source.py",
-        "elif wait is None and self._absent.agree(series, span, answer.host, now):",
+        "elif wait is None and is_sure:",
         "elif wait is None:",
         f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
     ),
     Mutant(
         "two answers that differ agree",
-        "recorder/witnesses.py",
-        "if one.said == said and (one.host != host or now - one.at >= APART_SECONDS):",
+        "recorder/rest_source.py",
+        "if one.claim == claim and (one.host != host or now - one.at >= APART_SECONDS):",
         "if one.host != host or now - one.at >= APART_SECONDS:",
         f"{_SOURCE}::test_rows_beside_a_hole_are_taken_when_two_answers_have_the_same_values",
     ),
     Mutant(
         "two answers of one host within a second are two",
-        "recorder/witnesses.py",
-        "if one.said == said and (one.host != host or now - one.at >= APART_SECONDS):",
-        "if one.said == said:",
+        "recorder/rest_source.py",
+        "if one.claim == claim and (one.host != host or now - one.at >= APART_SECONDS):",
+        "if one.claim == claim:",
         f"{_SOURCE}::test_one_answer_closes_nothing_whatever_is_recorded_of_earlier_attempts",
     ),
     Mutant(
@@ -195,7 +195,7 @@ COMPLETENESS = (
     Mutant(
         "a bad row closes its time at once",
         "recorder/rest_source.py",
-        "is_sure = self._spoiled.agree(series, span, answer.host, now)",
+        "is_sure = confirm(series, span, answer.host, now, _SPOILED)",
         "is_sure = True",
         f"{_SOURCE}::test_a_row_that_cannot_be_closes_its_own_time_when_it_comes_twice",
     ),
@@ -223,35 +223,35 @@ COMPLETENESS = (
     Mutant(
         "rows that were moved by whole candles are taken",
         "recorder/rest_source.py",
-        "unsure = [] if answer.is_whole else self._unsure(series, gaps, answer, now)",
-        "unsure: list[Span] = []",
+        "unconfirmed = [] if answer.is_whole else self._unconfirmed(series, gaps, answer, now)",
+        "unconfirmed: list[Span] = []",
         f"{_SOURCE}::test_rows_that_were_moved_by_whole_candles_are_not_taken",
     ),
     Mutant(
         "one answer about the first candle is believed",
         "recorder/rest_source.py",
-        "is_sure = said is not None and said.open_time_ms == oldest_ms",
+        "is_sure = first is not None and first.open_time_ms == oldest_ms",
         "is_sure = True",
         f"{_SOURCE}::test_a_first_candle_that_is_another_the_second_time_is_not_believed",
     ),
     Mutant(
         "what lies behind a stored candle was not listed yet",
         "recorder/rest_source.py",
-        "before = Span(0, said.open_time_ms if stored_ms is None else stored_ms)",
-        "before = Span(0, said.open_time_ms)",
+        "before = Span(0, first.open_time_ms if stored_ms is None else stored_ms)",
+        "before = Span(0, first.open_time_ms)",
         f"{_SOURCE}::test_nothing_behind_a_stored_candle_was_not_listed_yet",
     ),
     Mutant(
         "an asked series is never released",
-        "recorder/gap_filler.py",
-        "self._asking.discard(series)",
+        "recorder/gap_queue.py",
+        "self._taken.discard(series)",
         "pass",
         f"{_FILLER}::test_a_series_is_released_when_its_question_fails",
     ),
     Mutant(
         "a series is asked for twice at the same time",
-        "recorder/gap_filler.py",
-        "self._asking.add(series)",
+        "recorder/gap_queue.py",
+        "self._taken.add(series)",
         "pass",
         f"{_FILLER}::test_each_of_many_series_is_asked_for_once",
     ),
@@ -271,26 +271,27 @@ COMPLETENESS = (
     ),
     Mutant(
         "the queue is not read without news",
-        "recorder/gap_filler.py",
-        "choice.look_at, last = trio.current_time() + _LOOK_SECONDS, None",
-        "choice.look_at, last = math.inf, None",
+        "recorder/gap_queue.py",
+        "self._read_at, last = trio.current_time() + _LOOK_SECONDS, None",
+        "self._read_at, last = math.inf, None",
         f"{_FILLER}::test_a_row_that_no_bell_told_of_is_found_within_a_minute",
     ),
     Mutant(
         "a released series is not looked at again",
-        "recorder/gap_filler.py",
-        "choice.look_at = -math.inf",
+        "recorder/gap_queue.py",
+        "self._read_at = -math.inf",
         "pass",
         f"{_FILLER}::test_a_long_gap_is_asked_for_page_after_page_without_a_pause",
     ),
     Mutant(
         "rows are held against a time of before they were looked at",
-        "recorder/gap_filler.py",
+        "recorder/gap_queue.py",
         "last = rows[-1]\n"
-        "times = [choice.ready_at(gap) for gap in rows]\n"
+        "times = [math.inf if one.series in self._taken else self.ready_at(one) for one in rows]\n"
         "# After them: each of them has looked at the clock for itself.\n"
         "now = trio.current_time()",
-        "last, now = rows[-1], trio.current_time()\ntimes = [choice.ready_at(gap) for gap in rows]",
+        "last, now = rows[-1], trio.current_time()\n"
+        "times = [math.inf if one.series in self._taken else self.ready_at(one) for one in rows]",
         f"{_FILLER}::test_a_gap_is_asked_for_on_a_clock_that_runs_on_between_two_looks",
     ),
     Mutant(
@@ -372,7 +373,7 @@ COMPLETENESS = (
     Mutant(
         "all quiet symbols of a halt are asked for at once",
         "recorder/gap_filler.py",
-        "if first is None or first not in self.series or self._rests(first):",
+        "if gap.reason is not Reason.ARCHIVE_QUIET:",
         "if True:",
         f"{_FILLER}::test_of_a_market_that_is_quiet_the_busiest_symbol_is_asked_for_first",
     ),

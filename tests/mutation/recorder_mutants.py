@@ -24,7 +24,7 @@ RECORDER = (
     ),
     Mutant(
         "what follows is said at once too",
-        "recorder/gathering.py",
+        "recorder/grouped_log.py",
         "return self._quiet_until if self._waiting else math.inf",
         "return -math.inf",
         "recorder/test_gap_filler.py::test_a_storm_of_many_series_is_a_few_lines",
@@ -46,7 +46,7 @@ RECORDER = (
     Mutant(
         "a halt of a whole market ends its series",
         "recorder/universe.py",
-        "return most >= _A_MARKET and 2 * self._trading[trade_type] < most",
+        "return market.most_trading >= _LEAST_TRADING and 2 * market.trading < market.most_trading",
         "return False",
         "recorder/test_following.py::test_a_halt_of_a_whole_market_ends_no_series",
         is_slow=True,
@@ -54,8 +54,8 @@ RECORDER = (
     Mutant(
         "a list that lost most is believed at once",
         "recorder/universe.py",
-        "lacks_much = bool(known) and (not seen or 2 * lost > len(known))",
-        "lacks_much = False",
+        "lacks_most = bool(known) and (not seen or 2 * lost > len(known))",
+        "lacks_most = False",
         "recorder/test_universe.py::test_a_list_that_lost_most_is_looked_at_twice",
     ),
     Mutant(

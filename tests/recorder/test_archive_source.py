@@ -170,7 +170,7 @@ async def test_what_it_has_is_filled_in_and_announced(
         assert bench.source.spans_of(BTC) == []
         assert bench.states() == {(span, Reason.NOT_CONFIGURED, State.FILLED)}
         assert bench.filled == [Filled(BTC, span, Source.ARCHIVE)]
-        assert bench.source.rows == BTC.interval.count(span)
+        assert bench.source.progress.rows == BTC.interval.count(span)
         assert len(bench.bell.rings) == 1
 
 
@@ -213,7 +213,7 @@ async def test_a_file_that_fails_is_left_to_rest_and_the_others_are_fetched(
         bench.name(span)
         bench.source.take(BTC, span, NOW_MS)
         await until_done(bench)
-        assert bench.source.rows == 11 * 1_440
+        assert bench.source.progress.rows == 11 * 1_440
         assert (bad, Reason.NOT_CONFIGURED, State.PENDING) in bench.states()
         assert bench.source.share(BTC, bad, NOW_MS) is None, "REST is asked meanwhile"
         assert bench.source.share(BTC, days_ago(20, 16), NOW_MS) is not None
@@ -230,7 +230,7 @@ async def test_a_file_without_checksum_is_for_rest_and_the_others_are_fetched(
         bench.name(span)
         bench.source.take(BTC, span, NOW_MS)
         await until_done(bench)
-        assert bench.source.rows == 11 * 1_440
+        assert bench.source.progress.rows == 11 * 1_440
         assert (bad, Reason.ARCHIVE_LACKS, State.PENDING) in bench.states()
 
 
@@ -252,10 +252,10 @@ async def test_a_flat_day_waits_for_rest_but_for_a_halt_of_the_whole_market(
         await until_done(bench)
         if is_halt:
             assert bench.states() == {(span, Reason.NOT_CONFIGURED, State.FILLED)}
-            assert bench.source.rows == BTC.interval.count(span)
+            assert bench.source.progress.rows == BTC.interval.count(span)
         else:
             assert (flat, Reason.ARCHIVE_QUIET, State.PENDING) in bench.states()
-            assert bench.source.rows == BTC.interval.count(span) - 1_440
+            assert bench.source.progress.rows == BTC.interval.count(span) - 1_440
 
 
 @pytest.mark.parametrize("job", ["fill_in", "keep_filled"])

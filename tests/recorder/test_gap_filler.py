@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Source
+from kline_trio.config import CompletenessConfig
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.archive import Archive
 from kline_trio.exchange.clock import ExchangeClock
@@ -136,9 +137,8 @@ async def working(
         market = MARKETS["spot"]
         rest = Scripted(
             {"spot": RestMarket(client, market, ("https://a",), RateLimiter(6_000, 1.0), clock)},
-            attempts=4,
-            attempt_seconds=10.0,
-            first_stored_ms=nothing_is_stored,
+            CompletenessConfig(attempts=4, attempt_seconds=10.0),
+            nothing_is_stored,
         )
         if answer is not None:
             rest.answer = answer
@@ -208,7 +208,7 @@ async def test_gaps_that_are_filled_are_told_once_with_their_source(
         assert [one.candle.open_time_ms for one in bench.committed] == [ago(9), ago(8)]
         assert {one.source for one in bench.committed} == {Source.REST}
         assert bench.states(BTC) == {State.FILLED}
-        assert bench.filler.refilled == 2
+        assert bench.filler.progress.refilled == 2
         assert await bench.filler.pending() == 0
         with trio.fail_after(2):
             await bench.filler.until_done()
@@ -227,11 +227,11 @@ async def test_a_series_is_released_when_its_question_fails(
     async with working(tmp_path, answer) as bench:
         bench.name(gap(BTC, 9, 7))
         await trio.sleep(0.5)
-        assert bench.filler.problem == f"{BTC}: HTTP 500"
+        assert bench.filler.progress.problem == f"{BTC}: HTTP 500"
         await trio.sleep(30)
         assert bench.asked() == [BTC, BTC, BTC]
         assert bench.states(BTC) == {State.FILLED}
-        assert bench.filler.problem is None
+        assert bench.filler.progress.problem is None
 
 
 async def test_what_the_exchange_does_not_have_waits_and_others_go_on(
@@ -485,7 +485,7 @@ async def test_a_storm_of_many_series_is_a_few_lines(
     assert len(lines) <= 10
     if fault is None:
         counts = [int(line.split()[1].replace(",", "")) for line in lines]
-        assert sum(counts) == bench.filler.refilled == 600
+        assert sum(counts) == bench.filler.progress.refilled == 600
         assert "2 candles of spot" in lines[0]
     else:
         assert " more: " in lines[1]

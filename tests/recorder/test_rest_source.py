@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from kline_trio.candle import Series
+from kline_trio.config import CompletenessConfig
 from kline_trio.errors import UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.markets import MARKETS
@@ -96,7 +97,7 @@ async def source(wire: Wire, attempts: int = 4) -> AsyncIterator[RestSource]:
 
         if not wire.is_down:
             await markets["spot"].confirm_time()
-        yield RestSource(markets, attempts, 10.0, first_stored_ms)
+        yield RestSource(markets, CompletenessConfig(attempts=attempts), first_stored_ms)
 
 
 async def asked_again(rest: RestSource, *gaps: Gap) -> Outcome:

@@ -292,8 +292,8 @@ def test_candles_are_not_kept_in_memory_while_the_time_is_not_known() -> None:
     for at in range(100):
         state.received(minute(at))
         state.committed(minute(at), 5)
-    assert not state._durable
-    assert not state._in_flight
+    assert not state._candles.durable
+    assert not state._candles.in_flight
 
 
 def test_events_during_a_scan_count_after_it_in_their_order() -> None:

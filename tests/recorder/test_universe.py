@@ -26,7 +26,7 @@ from kline_trio.recorder.environment import RecurringEvent, SerialExecutor
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.paths import scratch, universe_path
 from kline_trio.storage.universe import UniverseFile, changes
-from kline_trio.symbols import wanted
+from kline_trio.symbols import select_series
 from tests.virtual import slow_disk
 
 START_MS = 1_719_759_600_000
@@ -340,7 +340,7 @@ async def test_chinese_symbols_go_from_the_configuration_to_rows(
     async with following(house, lists) as follow:
 
         def series() -> list[str]:
-            found = wanted(config.streams, config.patterns, follow.universe.listings)
+            found = select_series(config.streams, config.patterns, follow.universe.listings)
             return [str(one) for one in found]
 
         assert series() == ["spot 龙虾USDT-1h", "usdt_futures 我踏马来了USDT-1m"]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import trio
 import trio.testing
 
-from kline_trio.recorder.gathering import Gathered, some
+from kline_trio.recorder.grouped_log import GroupedLog, first_names
 
 
 async def test_the_first_is_said_at_once_and_what_follows_together(
@@ -16,7 +16,7 @@ async def test_the_first_is_said_at_once_and_what_follows_together(
     def say(names: Mapping[str, int], detail: str) -> None:
         said.append((trio.current_time(), dict(names), detail))
 
-    gathered = Gathered(say)
+    gathered = GroupedLog(say)
     for number in range(1_000):
         gathered.add(f"S{number % 400}", f"detail {number}")
     assert said == [(0, {"S0": 1}, "detail 0")]
@@ -37,5 +37,5 @@ async def test_the_first_is_said_at_once_and_what_follows_together(
 
 
 def test_many_names_are_counted() -> None:
-    assert some({"A": 1, "B": 1}) == "A, B"
-    assert some(dict.fromkeys(map(str, range(1_012)), 1)).endswith("8, 9 and 1,002 more")
+    assert first_names({"A": 1, "B": 1}) == "A, B"
+    assert first_names(dict.fromkeys(map(str, range(1_012)), 1)).endswith("8, 9 and 1,002 more")
