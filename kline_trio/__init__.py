@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from kline_trio.errors import StoreInUseError as StoreInUseError
     from kline_trio.recorder.broadcast import Filled as Filled
     from kline_trio.recorder.supervisor import open_recorder as open_recorder
+    from kline_trio.storage.catalog import series as series
     from kline_trio.storage.reader import read as read
-    from kline_trio.storage.reader import series as series
     from kline_trio.storage.reports import coverage as coverage
     from kline_trio.storage.reports import revisions as revisions
     from kline_trio.storage.reports import universe as universe
@@ -35,7 +35,8 @@ _HOMES = {
         "errors": ["ConfigError", "DiskError", "KlineTrioError", "StoreInUseError"],
         "recorder.broadcast": ["Filled"],
         "recorder.supervisor": ["open_recorder"],
-        "storage.reader": ["read", "series"],
+        "storage.catalog": ["series"],
+        "storage.reader": ["read"],
         "storage.reports": ["coverage", "revisions", "universe"],
     }.items()
     for name in names

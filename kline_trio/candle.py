@@ -15,9 +15,6 @@ import attrs
 from kline_trio.errors import ProtocolError
 from kline_trio.interval import INTERVALS, Interval
 
-__all__ = ["MAX_TIME_MS", "NEGATIVE", "NOT_FINITE", "NUMBERS", "PRICE_ORDER", "TRADE_TYPES"]
-__all__ += ["Candle", "ReceivedCandle", "Series", "Source", "check_symbol", "upper_ascii"]
-
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 """The three markets, in the original design's spelling."""
 

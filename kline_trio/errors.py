@@ -1,8 +1,5 @@
 """The errors of kline_trio. Each class says who is at fault: user, exchange or disk."""
 
-__all__ = ["ConfigError", "DamagedArchiveError", "DamagedError", "DiskError", "KlineTrioError"]
-__all__ += ["DiskFullError", "ProtocolError", "RefusedError", "StoreInUseError", "UnavailableError"]
-
 
 class KlineTrioError(Exception):
     """The base of all errors that kline_trio raises on purpose. The text is for the user."""

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 
 import attrs
 
-__all__ = ["INTERVALS", "Interval", "Span"]
-
 _SECOND_MS = 1_000
 _MINUTE_MS = 60 * _SECOND_MS
 _HOUR_MS = 60 * _MINUTE_MS

@@ -6,8 +6,6 @@ import attrs
 
 from kline_trio.candle import check_symbol
 
-__all__ = ["GONE", "PENDING", "TRADING", "Listing", "begun_ms"]
-
 TRADING = "TRADING"
 """The only status with candles. No other word, known or new, means the same."""
 

@@ -1,7 +1,5 @@
 """Make foreign text safe for a line of a log or a terminal: printable, and of bounded length."""
 
-__all__ = ["escaped", "one_line", "shown"]
-
 _SHOWN_CHARACTERS = 200
 _LINE_CHARACTERS = 4_000
 """All lines of ours are shorter."""

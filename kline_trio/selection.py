@@ -9,8 +9,6 @@ from kline_trio.candle import TRADE_TYPES, check_symbol, upper_ascii
 from kline_trio.interval import INTERVALS
 from kline_trio.listing import Listing
 
-__all__ = ["PROPERTIES", "Rule", "Selection"]
-
 PROPERTIES = {"quote": "quote", "base": "base", "contract": "contract_type", "margin": "margin"}
 """The properties that a rule may require, with their names in `Listing`."""
 _WILDCARDS = "*?"

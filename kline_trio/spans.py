@@ -7,8 +7,6 @@ import attrs
 
 from kline_trio.interval import Span
 
-__all__ = ["SpanSet", "common", "joined"]
-
 
 def joined(spans: Iterable[Span]) -> list[Span]:
     """Return the spans in order. Spans that touch or overlap become one."""

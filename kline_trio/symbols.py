@@ -15,9 +15,6 @@ from kline_trio.interval import Interval
 from kline_trio.listing import TRADING, Listing
 from kline_trio.selection import Selection
 
-__all__ = ["idle_patterns", "matches_pattern", "resolve", "seconds_to_next_close"]
-__all__ += ["select_series", "series_of", "unknown_symbols"]
-
 logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 10.0

@@ -16,8 +16,6 @@ from kline_trio.commands.interrupts import raise_from_now_on
 from kline_trio.commands.process import exit_status, make_streams_safe
 from kline_trio.errors import ConfigError
 
-__all__ = ["main"]
-
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["snapshot", "merge", "relayout"]
 _MODULES = {"backfill": "record", "tail": "record", "check_against": "verify"}

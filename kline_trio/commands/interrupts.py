@@ -4,8 +4,6 @@ import os
 import signal
 from types import FrameType
 
-__all__ = ["end_at_once", "raise_from_now_on"]
-
 _INTERRUPTED = 130
 
 

@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 
 from kline_trio.quoting import one_line
 
-__all__ = ["log_lines", "show_problems", "show_progress", "time_text"]
-
 _STDERR = 2
 
 _WAITING_LINES = 10_000

@@ -11,8 +11,6 @@ from pathlib import Path
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
 from kline_trio.quoting import escaped, one_line, shown
 
-__all__ = ["exit_status", "make_streams_safe"]
-
 _STDERR = 2
 _EXIT_BUG = 70
 _EXIT_SYSTEM = 71

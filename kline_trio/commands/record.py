@@ -41,8 +41,6 @@ from kline_trio.recorder.supervisor import (
 from kline_trio.storage.memory import use_system_memory
 from kline_trio.symbols import resolve
 
-__all__ = ["Backfilled", "backfill", "fill", "open_tail", "record", "tail"]
-
 logger = logging.getLogger("kline_trio.running")
 _backfill_logger = logging.getLogger("kline_trio.commands.backfill")
 

@@ -36,8 +36,6 @@ from kline_trio.storage.journal.ledger import Gap, Reason, State
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.table import candles_of
 
-__all__ = ["selftest"]
-
 _MINUTE_MS = 60_000
 _YEAR_MS = 365 * 86_400_000
 _SPEED = 60.0

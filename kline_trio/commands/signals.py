@@ -14,8 +14,6 @@ import trio
 
 from kline_trio.commands.output import log_lines
 
-__all__ = ["Requests", "run"]
-
 logger = logging.getLogger("kline_trio.signals")
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -18,8 +18,6 @@ from kline_trio.simulator.server import Endpoints, open_exchange
 from kline_trio.simulator.symbols import listed_symbols
 from kline_trio.storage.catalog import last_end_ms
 
-__all__ = ["built_in_exchange", "simulate", "toml_of"]
-
 _SPEED = 60.0
 """Exchange seconds for each local second: a minute closes every second."""
 

@@ -19,8 +19,6 @@ from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesSta
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.universe import unlisted as unlisted_series
 
-__all__ = ["status"]
-
 _RETRY_SECONDS = 3.0
 _Unlisted = Mapping[Series, str | None]
 """The series whose symbols no list of the exchange has, each with the symbol most like it."""

@@ -26,8 +26,6 @@ from kline_trio.storage.names import text_of
 from kline_trio.storage.paths import INTERNAL, journal_path
 from kline_trio.storage.store import Store
 
-__all__ = ["check", "merge", "relayout", "snapshot", "store_of"]
-
 _MOST_FAULTS_A_FILE = 20
 _MOST_DISAGREEMENTS = 100
 

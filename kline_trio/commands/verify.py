@@ -38,8 +38,6 @@ from kline_trio.storage.comparison import compare
 from kline_trio.storage.table import candles_of
 from kline_trio.symbols import resolve
 
-__all__ = ["check_against", "repair", "verify"]
-
 _ATTEMPTS = 5
 _ATTEMPTS_UNANSWERED = 2
 """Attempts of a request that follows one without an answer."""

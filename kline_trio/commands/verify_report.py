@@ -13,8 +13,6 @@ from kline_trio.quoting import one_line
 from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import Comparison, summed_mismatches
 
-__all__ = ["Checked", "NotCompared", "Report", "Verified"]
-
 _MOST_LINES = 20
 """For each series."""
 

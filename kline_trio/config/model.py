@@ -19,9 +19,6 @@ from kline_trio.selection import Selection
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import folder_path
 
-__all__ = ["CompletenessConfig", "Config", "ConnectionConfig", "EndpointConfig"]
-__all__ += ["HistoryConfig", "RestConfig", "StoreConfig", "UniverseConfig"]
-
 
 def _as_path(path: Any) -> Any:  # noqa: ANN401 - of any type: the validator checks it
     return folder_path(path) if isinstance(path, str | os.PathLike) else path

@@ -11,8 +11,6 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import Interval
 from kline_trio.selection import PROPERTIES, Rule, Selection
 
-__all__ = ["read_streams"]
-
 _SPOT_PROPERTIES = ("quote", "base")
 
 

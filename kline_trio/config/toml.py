@@ -14,8 +14,6 @@ import tomli
 from kline_trio.config.values import Setting
 from kline_trio.errors import ConfigError
 
-__all__ = ["FORMER_KEY", "Document", "Where", "hint", "open_nonblocking", "text_of_file"]
-
 Where = tuple[str, ...]
 """The keys that lead to a place in the document."""
 

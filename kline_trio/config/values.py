@@ -20,10 +20,6 @@ from kline_trio.errors import ConfigError
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
 
-__all__ = ["AGE_HOURS", "COUNT", "HOST", "HOSTS", "LAYOUT", "MOMENT", "OPTIONAL_PATH", "PATH"]
-__all__ += ["PAUSE_SECONDS", "POSITIVE_SECONDS", "PROXY", "REDUNDANCY", "SECONDS", "SHARE"]
-__all__ += ["STREAM_URLS", "Setting", "instance_of", "read_moment", "read_text", "tuple_of"]
-
 _HOST_END = re.compile("[/?#]")
 _MAX = 31_536_000
 """The seconds of a year: more is probably meant in another unit."""

@@ -6,8 +6,6 @@ import attrs
 
 from kline_trio.interval import Span
 
-__all__ = ["Agreement", "Witness"]
-
 _SAME_MS = 120_000
 _ENOUGH = 4
 """Of four times in turn, a false one stands outside the order of the others."""

@@ -22,8 +22,6 @@ from kline_trio.candle import Series
 from kline_trio.errors import DamagedArchiveError, UnavailableError
 from kline_trio.interval import Span
 
-__all__ = ["Archive", "ArchiveFile", "archive_files", "unpacked"]
-
 _FOLDERS = {"spot": "spot", "usdt_futures": "futures/um", "coin_futures": "futures/cm"}
 _DAY_MS = 86_400_000
 _DAILY_AFTER_MS = 2 * _DAY_MS

@@ -10,8 +10,6 @@ from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.exchange.agreement import Agreement, Witness
 from kline_trio.interval import Span
 
-__all__ = ["ExchangeClock"]
-
 _DAY_MS = 86_400_000
 _MONTH_MS = 28 * _DAY_MS
 _LONGEST_BAN_MS = 4 * _DAY_MS

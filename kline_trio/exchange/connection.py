@@ -46,8 +46,6 @@ from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
 from kline_trio.quoting import shown
 
-__all__ = ["Connection", "ConnectionCallbacks", "ConnectionOptions", "Dial"]
-
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens a stream to a WebSocket URL; the number selects the address to try first."""
 

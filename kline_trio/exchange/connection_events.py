@@ -6,17 +6,6 @@ import attrs
 
 from kline_trio.exchange.protocol import ContractChanged, ServerShutdown
 
-__all__ = [
-    "BadFrame",
-    "CloseReason",
-    "ConnectionEvent",
-    "Disconnected",
-    "FirstCandle",
-    "Ready",
-    "RefusedStream",
-    "SilentStreams",
-]
-
 
 class CloseReason(enum.Enum):
     """Why a connection ended."""

@@ -9,8 +9,6 @@ import attrs
 
 from kline_trio.exchange.connection_events import BadFrame, CloseReason, Disconnected, SilentStreams
 
-__all__ = ["ConnectionLog"]
-
 logger = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 200

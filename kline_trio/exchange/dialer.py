@@ -13,8 +13,6 @@ from kline_trio.errors import ConfigError
 from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_socks
 from kline_trio.exchange.tls import open_tls, tls_context
 
-__all__ = ["Dialer"]
-
 _PREFERRED_SECONDS = 1.0
 """Try the preferred address alone for so long: a lost SYN is sent again after a second (RFC 6298,
 section 2), and `connect_seconds` is for all steps together."""

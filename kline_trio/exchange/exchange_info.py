@@ -14,8 +14,6 @@ from kline_trio.candle import MAX_TIME_MS
 from kline_trio.errors import UnavailableError
 from kline_trio.listing import Listing
 
-__all__ = ["ExchangeInfo", "read_exchange_info"]
-
 _SHOWN_CHARACTERS = 40
 
 _MOST_VALUES = 4_000_000

@@ -24,8 +24,6 @@ from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_soc
 from kline_trio.exchange.tls import open_tls, tls_context
 from kline_trio.quoting import shown
 
-__all__ = ["http_client"]
-
 _HTTPS_PORT = 443
 _CONNECTIONS = 100
 _KEPT = 20

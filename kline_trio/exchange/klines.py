@@ -15,8 +15,6 @@ from kline_trio.errors import ProtocolError, UnavailableError
 from kline_trio.exchange.markets import Market
 from kline_trio.interval import Interval, Span
 
-__all__ = ["MAX_SPAN_MS", "Answer", "Page", "newest_page", "read_rows"]
-
 MAX_SPAN_MS = 200 * 86_400_000
 """COIN-M answers at most 200 days at once."""
 

@@ -4,8 +4,6 @@ import attrs
 
 from kline_trio.interval import INTERVALS
 
-__all__ = ["MARKETS", "Market"]
-
 
 @attrs.frozen(kw_only=True)
 class Market:

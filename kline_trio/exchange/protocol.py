@@ -13,21 +13,6 @@ import msgspec
 from kline_trio.candle import MAX_TIME_MS, Candle, Series
 from kline_trio.errors import ProtocolError
 
-__all__ = [
-    "CONTRACT_INFO",
-    "CandleClosed",
-    "CandleForming",
-    "ContractChanged",
-    "ErrorReply",
-    "Event",
-    "OtherEvent",
-    "ServerShutdown",
-    "SubscriptionReply",
-    "decode",
-    "request_text",
-    "stream_name",
-]
-
 CONTRACT_INFO = "!contractInfo"
 """The stream of futures hosts that reports contracts listed, settled or changed; on the USD-M host
 it is on the path of the klines. Spot has none ("Contract Info Stream")."""

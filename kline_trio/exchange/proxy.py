@@ -19,8 +19,6 @@ import trio
 from kline_trio.errors import ConfigError
 from kline_trio.quoting import shown
 
-__all__ = ["DIRECT", "Proxy", "open_tunnel", "proxy_for", "require_socks"]
-
 DIRECT = "direct"
 """The configuration's word for no proxy at all."""
 

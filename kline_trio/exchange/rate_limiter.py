@@ -12,8 +12,6 @@ from collections.abc import Iterator
 import attrs
 import trio
 
-__all__ = ["RateLimiter"]
-
 _WINDOW_SECONDS = 60.0
 _LONGEST_BLOCK_SECONDS = 3 * 86_400.0
 """The longest ban there is (Binance docs, rest-api.md, "IP Limits")."""

@@ -24,8 +24,6 @@ from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.quoting import shown
 
-__all__ = ["RestMarket", "sync_clock"]
-
 logger = logging.getLogger(__name__)
 clock_logger = logging.getLogger("kline_trio.exchange.clock_sync")
 

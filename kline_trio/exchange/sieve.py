@@ -20,8 +20,6 @@ from collections.abc import Callable, Mapping
 import attrs
 import numpy as np
 
-__all__ = ["CandleFilter", "FrameBatch", "ResponseHead", "Sieve", "forming_batches"]
-
 _LONGEST_JUDGED = 4096
 """Bytes: no forming candle has a longer payload. At most this, and a header, is held back."""
 _LONGEST_HEAD = 16_384

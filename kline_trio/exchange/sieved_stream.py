@@ -8,8 +8,6 @@ import trio
 
 from kline_trio.exchange.sieve import CandleFilter, Sieve
 
-__all__ = ["ReadHandlers", "ReadPacer", "SharedTimer", "SievedStream"]
-
 _READ_BYTES = 262_144
 _BACKLOG_BYTES = 49_152
 """After a read of this size the next one is due at once: a pause gathers less. It is less than the

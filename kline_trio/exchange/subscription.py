@@ -9,8 +9,6 @@ import trio
 from kline_trio.candle import Series
 from kline_trio.exchange.protocol import CONTRACT_INFO, request_text
 
-__all__ = ["Subscription"]
-
 _STREAMS_PER_REQUEST = 100
 """Some 2 kB of text; requests of 350 streams have been reported to work."""
 

@@ -15,8 +15,6 @@ import trio
 
 from kline_trio.errors import ConfigError
 
-__all__ = ["TlsStream", "open_tls", "tls_context"]
-
 _READ_BYTES = 262_144
 _RECORD_BYTES = 16_384
 """One record holds no more plain text (RFC 8446, section 5.1), and a call reads from one record

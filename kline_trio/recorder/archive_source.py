@@ -33,8 +33,6 @@ from kline_trio.storage.archive_rows import (
 from kline_trio.storage.journal.ledger import Reason
 from kline_trio.storage.table import BEGIN, empty_table, runs_of, values_of
 
-__all__ = ["FETCHERS", "LEAST_CANDLES", "ArchiveSource"]
-
 logger = logging.getLogger(__name__)
 
 FETCHERS = 6

@@ -26,8 +26,6 @@ from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
 from kline_trio.storage.journal.ledger import Gap, SeriesAccount
 
-__all__ = ["Auditor"]
-
 logger = logging.getLogger(__name__)
 
 _AUDIT_SECONDS = 1.0

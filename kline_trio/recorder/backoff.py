@@ -13,8 +13,6 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.interval import Span
 
-__all__ = ["Backoff", "doubled"]
-
 _FIRST_SECONDS = 1.0
 _FIRST_OF_SERIES_SECONDS = 2.0
 """Longer than its market's: the others get their turn before a bad series has its next."""

@@ -15,8 +15,6 @@ import trio
 from kline_trio.candle import ReceivedCandle, Series, Source
 from kline_trio.interval import Span
 
-__all__ = ["Broadcast", "Candles", "Filled", "Fills"]
-
 _Copy = TypeVar("_Copy")
 
 

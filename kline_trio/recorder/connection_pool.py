@@ -18,8 +18,6 @@ import attrs
 
 from kline_trio.candle import Series
 
-__all__ = ["ConnectionHandle", "ConnectionPool", "Dials", "Plan", "Shard", "Slot"]
-
 _OVERLAP_MS = 35_000
 """For so long both connections deliver. Closes have come up to 30 s late (nautilus_trader#1705),
 and one that was late on the older connection may have come before the newer one was there."""

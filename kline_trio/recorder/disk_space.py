@@ -12,8 +12,6 @@ from kline_trio.candle import Series
 from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.recorder.environment import Storage
 
-__all__ = ["RETRY_SECONDS", "DiskFullLog", "retry_while_full", "watch_disk_space"]
-
 logger = logging.getLogger("kline_trio.recorder.room")
 
 _Result = TypeVar("_Result")

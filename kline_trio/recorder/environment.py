@@ -21,8 +21,6 @@ from kline_trio.exchange.sieved_stream import SharedTimer
 from kline_trio.recorder.connection_pool import Dials
 from kline_trio.storage.store import Store
 
-__all__ = ["Environment", "RecurringEvent", "SerialExecutor", "Storage"]
-
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 

@@ -23,8 +23,6 @@ from kline_trio.recorder.rest_source import Outcome, RestSource
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.journal.ledger import Gap, Reason
 
-__all__ = ["GapFiller"]
-
 logger = logging.getLogger(__name__)
 
 _WORKERS = 4

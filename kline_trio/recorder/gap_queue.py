@@ -14,8 +14,6 @@ from kline_trio.candle import Series
 from kline_trio.recorder.environment import Storage
 from kline_trio.storage.journal.ledger import Gap
 
-__all__ = ["QueueReader", "read_queue"]
-
 _ROWS_AT_ONCE = 100
 """One job reads as many rows of the queue: some 0.5 ms, for which a commit may have to wait."""
 _LOOK_SECONDS = 60.0

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 import attrs
 import trio
 
-__all__ = ["GroupedLog", "first_names"]
-
 _GROUP_SECONDS = 5.0
 _SHOWN_NAMES = 10
 

@@ -13,8 +13,6 @@ from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.storage.journal.ledger import FetchResult
 
-__all__ = ["Halts"]
-
 _LEAST_SYMBOLS = 10
 """So many symbols are not quiet in the same minutes by chance."""
 _DAY_MS = 86_400_000

@@ -15,8 +15,6 @@ from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import Storage
 from kline_trio.storage.holdings import Holdings, LedgerComparison, ledger_comparisons
 
-__all__ = ["Heartbeat", "heal"]
-
 logger = logging.getLogger("kline_trio.recorder.healing")
 
 _HEARTBEAT_SECONDS = 60

@@ -37,8 +37,6 @@ from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.grouped_log import GroupedLog
 from kline_trio.recorder.series_set import SeriesSet
 
-__all__ = ["EventSink", "Listener", "Route", "backoff_seconds"]
-
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 60.0
 _MAX_RETRY_AFTER_SECONDS = 3 * 86_400.0

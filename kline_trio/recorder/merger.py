@@ -15,8 +15,6 @@ from kline_trio.recorder.environment import Storage
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.parquet import FileMerge, plan_merges
 
-__all__ = ["SHARE", "MergeRule", "Merger"]
-
 SHARE = 1 / 64
 """New rows wait until they are this share of their file: each row is then rewritten at most 64
 times while its file doubles, however long that takes."""

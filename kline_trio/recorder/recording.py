@@ -26,8 +26,6 @@ from kline_trio.symbols import (
     unknown_symbols,
 )
 
-__all__ = ["Recording"]
-
 logger = logging.getLogger(__name__)
 _start_logger = logging.getLogger("kline_trio.recorder.announcing")
 

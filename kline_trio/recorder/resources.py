@@ -29,8 +29,6 @@ from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.storage.catalog import first_stored_ms
 from kline_trio.storage.store import Store
 
-__all__ = ["Http", "Pipeline", "check_connection", "open_http", "open_store", "unwrap_lone_error"]
-
 _REST_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
 

@@ -19,8 +19,6 @@ from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason
 
-__all__ = ["APART_SECONDS", "Outcome", "RestSource"]
-
 logger = logging.getLogger(__name__)
 
 APART_SECONDS = 10.0

@@ -14,8 +14,6 @@ from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series
 from kline_trio.recorder.series_state import Added, Due, Listed, Removed, SeriesState, State
 from kline_trio.storage.journal.ledger import SeriesAccount
 
-__all__ = ["SeriesSet"]
-
 _NAMES = operator.attrgetter("trade_type", "symbol", "time_interval")
 """Orders as Series do, and several times faster."""
 _NOTHING: Mapping[Series, int] = {}

@@ -38,8 +38,6 @@ from kline_trio.spans import SpanSet, joined
 from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount
 from kline_trio.storage.journal.ledger import State as GapState
 
-__all__ = ["Added", "Due", "Listed", "Removed", "Seal", "SeriesState", "State"]
-
 _ON_ITS_WAY_MS = 10_000
 """How long an answer of REST may take: a series of 1s always has a gap that waits for one."""
 

@@ -34,8 +34,6 @@ from kline_trio.storage.memory import trim_heap
 from kline_trio.storage.universe import UniverseFile
 from kline_trio.symbols import series_of
 
-__all__ = ["CANDLES_IN_CHANNEL", "Recorder", "listeners_of", "open_network", "open_recorder"]
-
 logger = logging.getLogger(__name__)
 
 CANDLES_IN_CHANNEL = 10_000

@@ -15,8 +15,6 @@ from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
 from kline_trio.recorder.environment import RecurringEvent, SerialExecutor
 from kline_trio.storage.universe import Sighting, UniverseFile, changes
 
-__all__ = ["Universe"]
-
 logger = logging.getLogger(__name__)
 
 _LEAST_SECONDS = 10.0

@@ -12,8 +12,6 @@ from kline_trio.errors import DiskFullError
 from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
 from kline_trio.recorder.environment import Storage
 
-__all__ = ["Writer"]
-
 logger = logging.getLogger(__name__)
 
 _MOST_IN_A_COMMIT = 10_000

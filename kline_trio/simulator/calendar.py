@@ -9,8 +9,6 @@ intervals"); the USD-M and COIN-M docs list the same intervals without ``1s``.
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["INTERVALS", "intervals_of", "next_open_ms", "open_ms", "quarter_delivery_ms"]
-
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS

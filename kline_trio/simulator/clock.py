@@ -4,8 +4,6 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from math import inf
 
-__all__ = ["Clock"]
-
 _ROUNDING_MS = 0.01
 """A wake-up computed for a moment must find that moment reached."""
 

@@ -13,8 +13,6 @@ from kline_trio.simulator.rest import Request, Response, refusal
 from kline_trio.simulator.session import Route, Session, attempt_limit, parse_target
 from kline_trio.simulator.symbols import TRADE_TYPES, listed_symbols
 
-__all__ = ["DEFAULT_START_MS", "Exchange"]
-
 DEFAULT_START_MS = 1_790_000_000_000
 """2026-09-21 14:13:20 UTC, a time like any other."""
 

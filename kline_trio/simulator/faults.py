@@ -22,11 +22,6 @@ from kline_trio.simulator.frames import Event, Kline, without_trades
 from kline_trio.simulator.rest import Candles
 from kline_trio.simulator.symbols import Listing, SymbolTimeline
 
-__all__ = ["FAULTS", "ArchiveFault", "CloseFault", "Drop", "Fault", "Incident", "IncidentLog"]
-__all__ += ["LateClose", "Moment", "OmitClose", "Outage", "QuietStretch", "RestFault", "RowsLie"]
-__all__ += ["Script", "Silence", "SpanFault", "Spans", "Stall", "WrongFrame", "WrongRows"]
-__all__ += ["WrongTime"]
-
 
 @attrs.frozen(kw_only=True)
 class Fault:

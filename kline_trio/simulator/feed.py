@@ -18,8 +18,6 @@ from kline_trio.simulator.frames import Event
 from kline_trio.simulator.market import LONGEST_LATE_MS, Market, Series
 from kline_trio.simulator.symbols import Notice
 
-__all__ = ["CONTRACT_INFO", "Feed", "MadeUpFeed"]
-
 CONTRACT_INFO = "!contractInfo"
 _NO_SERIES = Series(CONTRACT_INFO, "", "")
 _LINGER_MS = 3_000

@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 import attrs
 import msgspec
 
-__all__ = ["Event", "Kline", "combined", "decimal_text", "error_reply"]
-__all__ += ["kline_event", "kline_of", "result_reply", "without_trades"]
-
 
 class Event(NamedTuple):
     """One event that is due on a connection."""

@@ -42,8 +42,6 @@ from kline_trio.simulator.rest import (
 )
 from kline_trio.simulator.symbols import ONBOARD_MS, Listing, State, contract_type
 
-__all__ = ["ArchiveShelf", "HttpSide"]
-
 _PREFIX = {"spot": "/api/v3", "usdt_futures": "/fapi/v1", "coin_futures": "/dapi/v1"}
 _BAN_SHARE = 1.2
 """From this share of a minute's weight on, 429 turns into a ban."""

@@ -15,8 +15,6 @@ from kline_trio.simulator.frames import Kline, kline_event
 from kline_trio.simulator.prices import Hash, Quotes, continued_hash, hash_key, mix, started_hash
 from kline_trio.simulator.symbols import Listing, Notice, State, ascii_lower, listing_of
 
-__all__ = ["LONGEST_LATE_MS", "Market", "Series"]
-
 LONGEST_LATE_MS = 30_000
 """Closing frames were seen up to about 30 s late (nautilus_trader issue 1705)."""
 

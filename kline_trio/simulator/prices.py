@@ -18,9 +18,6 @@ from kline_trio.simulator.calendar import MINUTE_MS, SECOND_MS
 from kline_trio.simulator.frames import Kline, decimal_text
 from kline_trio.simulator.symbols import Listing
 
-__all__ = ["Figures", "Hash", "Quotes", "Tape", "continued_hash", "hash_key"]
-__all__ += ["mix", "started_hash"]
-
 _Ints = NDArray[np.int64]
 _T = TypeVar("_T", int, _Ints)
 Hash = hashlib.blake2b

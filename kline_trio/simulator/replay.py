@@ -24,8 +24,6 @@ from kline_trio.simulator.frames import Event, Kline, kline_event, kline_of, wit
 from kline_trio.simulator.rest import Candles
 from kline_trio.simulator.symbols import TRADE_TYPES, ascii_lower
 
-__all__ = ["Frame", "Playback", "Replay", "ReplayFeed", "ReplayedCandles"]
-
 LONGEST_GAP_MS = 3 * 3600 * 1000
 """The clock leaps over longer stretches that hold no frame of any market."""
 

@@ -14,10 +14,6 @@ import msgspec
 from kline_trio.simulator.calendar import intervals_of, next_open_ms, open_ms
 from kline_trio.simulator.frames import Kline
 
-__all__ = ["WEIGHT_LIMITS", "Candles", "KlineError", "Request", "Response"]
-__all__ += ["candles_forward", "error_response", "json_response", "kline_row", "kline_rows"]
-__all__ += ["refusal", "weight_of", "weight_pool"]
-
 _JSON = ("content-type", "application/json;charset=UTF-8")
 _TITLES = {
     400: "Bad Request",

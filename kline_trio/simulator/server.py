@@ -32,8 +32,6 @@ from kline_trio.simulator.rest import Request, Response
 from kline_trio.simulator.session import Close, Session, Step
 from kline_trio.simulator.symbols import TRADE_TYPES
 
-__all__ = ["Endpoints", "open_exchange", "serve", "serve_stream", "text_frame"]
-
 _CHUNK_BYTES = 65_536
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 """What a stream raises when its peer has vanished, which a server must expect."""

@@ -23,9 +23,6 @@ from kline_trio.simulator.feed import CONTRACT_INFO, Feed
 from kline_trio.simulator.frames import Event, combined, error_reply, result_reply
 from kline_trio.simulator.market import Market
 
-__all__ = ["LIFETIME_S", "MOST_STREAMS", "TOO_MANY_REQUESTS", "Close", "KeepAlive", "RateLimit"]
-__all__ += ["Route", "Session", "Step", "attempt_limit", "parse_target"]
-
 LIFETIME_S = 24 * 3600.0
 MOST_STREAMS = 1024
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")

@@ -18,9 +18,6 @@ import msgspec
 from kline_trio.simulator.calendar import quarter_delivery_ms
 from kline_trio.simulator.frames import Kline, decimal_text
 
-__all__ = ["BUILT_IN", "NEVER_MS", "ONBOARD_MS", "TRADE_TYPES", "Listing", "Notice", "State"]
-__all__ += ["SymbolTimeline", "ascii_lower", "contract_type", "listed_symbols", "listing_of"]
-
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 
 _ASSETS = {

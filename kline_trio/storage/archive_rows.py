@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "ArchiveRows",
-    "Sifted",
-    "quiet_runs",
-    "read_csv",
-    "read_csvs",
-    "sifted",
-    "without_spans",
-]
-
 _COLUMNS = (
     BEGIN, "open", "high", "low", "close", "volume", END, "quote_volume", "trade_num",
     "taker_buy_base_asset_volume", "taker_buy_quote_asset_volume", "ignore",

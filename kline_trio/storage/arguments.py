@@ -12,9 +12,6 @@ from kline_trio.interval import Interval
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.names import folder_path
 
-__all__ = ["a_market", "a_symbol", "an_interval", "moment_ms", "store_folder", "texts"]
-__all__ += ["unknown_series"]
-
 
 def store_folder(path: str | os.PathLike[str]) -> Path:
     """Return the path of a store's folder, with `~` expanded.

@@ -12,8 +12,6 @@ from kline_trio.storage.files import open_parquet, read_group
 from kline_trio.storage.parquet import Changes, rewrite_file
 from kline_trio.storage.table import schema
 
-__all__ = ["is_as_written"]
-
 _WRITER = f"parquet-cpp-arrow version {pa.cpp_version}"
 """How pyarrow names itself in a footer."""
 

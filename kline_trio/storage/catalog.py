@@ -50,24 +50,6 @@ from kline_trio.storage.table import (
     without,
 )
 
-__all__ = [
-    "EARLIEST_MS",
-    "LATEST_MS",
-    "OnDamage",
-    "Stored",
-    "candle_files",
-    "first_stored_ms",
-    "foreign_only",
-    "held_spans",
-    "last_end_ms",
-    "log_damage",
-    "open_files",
-    "series",
-    "stored",
-    "stored_spans",
-    "stored_table",
-]
-
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
 
 logger = logging.getLogger(__name__)

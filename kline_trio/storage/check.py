@@ -32,8 +32,6 @@ from kline_trio.storage.paths import journal_path
 from kline_trio.storage.row_faults import Fault, row_faults
 from kline_trio.storage.table import BEGIN, values_of
 
-__all__ = ["CheckedFile", "Fault", "check", "settle_layout"]
-
 _MOST_LOOKS = 5
 """How often to read a file that a recorder replaces meanwhile."""
 _OTHER_CRC = "its CRC is not the one that it was written with"

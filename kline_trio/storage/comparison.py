@@ -12,8 +12,6 @@ from kline_trio.interval import Interval
 from kline_trio.storage.row_faults import end_times_ms
 from kline_trio.storage.table import BEGIN, values_of
 
-__all__ = ["Comparison", "Mismatch", "compare", "summed_mismatches"]
-
 _SUMMARIES: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys((*NUMBERS, "trade_num"), np.sum),
     "open": lambda values: values[0],

@@ -47,8 +47,6 @@ from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, empty_table, open_times_ms, overlay
 from kline_trio.storage.universe import UniverseFile, unite_universes
 
-__all__ = ["Disagreement", "Snapshot", "UnitedSeries", "common_layout", "snapshot", "unite"]
-
 _LINK_ATTEMPTS = 100
 _MERGE_SECONDS = 600
 """Longer than any merge takes from the end of its writing to its line in the journal."""

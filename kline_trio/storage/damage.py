@@ -40,8 +40,6 @@ from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.journal.manifest import FileEntry, is_as_listed
 from kline_trio.storage.journal.pending import waiting_times_ms
 
-__all__ = ["ChangedFile", "LostCandles", "changed_files", "due_span", "gaps_left", "log_lost"]
-
 logger = logging.getLogger(__name__)
 
 _ACCOUNT = """

@@ -15,24 +15,6 @@ import psutil
 
 from kline_trio.errors import DamagedError, DiskError, DiskFullError
 
-__all__ = [
-    "RESOURCE_ERRORS",
-    "check_descriptors",
-    "copy_durably",
-    "disk_errors",
-    "free_bytes",
-    "is_damage",
-    "link",
-    "make_folders",
-    "move_durably",
-    "refuse_network_disk",
-    "replace",
-    "replace_durably",
-    "sweep",
-    "sync_file",
-    "sync_folder",
-]
-
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors for which the disk is not to blame; the command line says what is missing."""

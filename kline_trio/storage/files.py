@@ -26,23 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = [
-    "begins_ms",
-    "bounds_ms",
-    "check_owner",
-    "chunks",
-    "crc32_of",
-    "crc32_on",
-    "damage",
-    "open_parquet",
-    "owner_of",
-    "read_group",
-    "read_groups",
-    "read_whole",
-    "set_aside",
-    "status_of",
-]
-
 _SEALED_SINCE = 2
 """The first format of which every file has a seal."""
 _CHUNK_BYTES = 1 << 20

@@ -21,8 +21,6 @@ import attrs
 
 from kline_trio.errors import DamagedError
 
-__all__ = ["SEAL", "UNSEALED", "Footer", "footer_of", "is_sealed", "seal", "unsealed"]
-
 SEAL = "kline_trio_footer_crc32"
 UNSEALED = "00000000"
 """The seal's value before `seal`."""

@@ -11,15 +11,6 @@ import attrs
 
 from kline_trio.errors import DamagedError, DiskError, StoreInUseError
 
-__all__ = [
-    "JournalFile",
-    "StoreLock",
-    "is_open_here",
-    "journal_parts",
-    "lock_folder",
-    "refuse_special",
-]
-
 _Inode = tuple[int, int]
 
 _OPEN_HERE: set[_Inode] = set()

@@ -25,8 +25,6 @@ from kline_trio.storage.names import disk_name
 from kline_trio.storage.row_faults import is_on_grid
 from kline_trio.storage.table import BEGIN, format_version, runs_of, values_of
 
-__all__ = ["Holdings", "LedgerComparison", "holdings", "ledger_comparisons", "unlisted_files"]
-
 logger = logging.getLogger("kline_trio.storage.ledger_comparison")
 
 _SERIES_AT_ONCE = 100

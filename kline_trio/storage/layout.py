@@ -11,8 +11,6 @@ from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.interval import Span
 from kline_trio.storage.names import disk_name, text_of
 
-__all__ = ["DEFAULT_LAYOUT", "SUFFIXES", "Layout"]
-
 DEFAULT_LAYOUT = "{trade_type}_{symbol}_{time_interval}.pqt"
 """One file a series, named as in the original design."""
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-__all__ = ["arrow_errors", "trim_heap", "use_system_memory"]
-
 _NO_THREAD = re.compile("Failed to launch worker thread|Resource temporarily unavailable")
 _NO_MEMORY = re.compile("bad_alloc|malloc of size|out of memory", re.IGNORECASE)
 """Arrow has neither types nor numbers for these errors, so their texts decide."""

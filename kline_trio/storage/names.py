@@ -11,8 +11,6 @@ from pathlib import Path
 
 from kline_trio.errors import ConfigError
 
-__all__ = ["disk_name", "folder_path", "text_of"]
-
 
 def disk_name(text: str) -> str:
     """Return a path such that the operating system gets the text in UTF-8."""

@@ -43,8 +43,6 @@ from kline_trio.storage.table import (
     without,
 )
 
-__all__ = ["Changes", "FileMerge", "perform", "plan_merges", "rewrite_file", "split_by_file"]
-
 _DAY_MS = 86_400_000
 _ROWS_PER_GROUP = 32_768
 """23 days of 1m. A merge of new candles copies all row groups but the last."""

@@ -2,17 +2,6 @@
 
 from pathlib import Path
 
-__all__ = [
-    "INTERNAL",
-    "coverage_path",
-    "journal_path",
-    "lock_path",
-    "new_quarantine",
-    "recovered_path",
-    "scratch",
-    "universe_path",
-]
-
 INTERNAL = ".kline_trio"
 """The one folder for all of these; candle readers never look into dotted folders."""
 

@@ -30,8 +30,6 @@ from kline_trio.storage.table import BEGIN, END, empty_table, open_times_ms, ove
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["read", "series"]
-
 _MOST_GAPS_SHOWN = 5
 _Moment = str | date | pd.Timestamp | None
 

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     # The recorder writes the ledger, and never loads pandas: a second of CPU, and 50 MB.
     import pandas as pd
 
-__all__ = ["coverage", "revisions", "universe", "write_coverage"]
-
 _SERIES: list[tuple[str, pa.DataType]] = [
     ("trade_type", pa.string()),
     ("symbol", pa.string()),

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Fault", "broken_rules", "end_times_ms", "is_on_grid", "is_possible_time", "row_faults"]
-
 _MOST_ROWS_A_KIND = 5
 """How many rows with the same fault are named; the others are counted."""
 

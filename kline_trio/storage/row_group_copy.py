@@ -17,9 +17,6 @@ from kline_trio.storage.footer import Footer, footer_of, unsealed
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.table import BEGIN
 
-__all__ = ["NOTHING", "CopiedPrefix", "NotAsWrittenError"]
-__all__ += ["add_copied_groups", "copyable_prefix"]
-
 _MAGIC = b"PAR1"
 """The first bytes of a file, and the last."""
 

@@ -33,8 +33,6 @@ from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
 from kline_trio.storage.paths import journal_path, new_quarantine, recovered_path, scratch
 
-__all__ = ["close_journal", "open_journal"]
-
 logger = logging.getLogger(__name__)
 
 _ONE_WAY = (

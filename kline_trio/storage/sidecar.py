@@ -15,8 +15,6 @@ from kline_trio.storage.disk import replace_durably, sync_file
 from kline_trio.storage.files import open_parquet, read_group
 from kline_trio.storage.footer import SEAL, UNSEALED, seal
 
-__all__ = ["TIME", "as_table", "as_tables", "write_sidecar"]
-
 TIME = pa.timestamp("ms", "UTC")
 
 _ROWS = 10_000

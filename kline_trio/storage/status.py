@@ -16,8 +16,6 @@ from kline_trio.storage.journal.ledger import SeriesAccount, State
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import lock_path
 
-__all__ = ["DEFAULT_GRACE_MS", "Clock", "RecorderState", "SeriesStatus", "StoreStatus", "status"]
-
 DEFAULT_GRACE_MS = 5_000
 _LATE_MS = 45_000
 """How far behind a connection may be before the recorder names its missing candles."""

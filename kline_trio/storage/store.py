@@ -34,8 +34,6 @@ from kline_trio.storage.paths import journal_path, lock_path, scratch
 from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.salvage import close_journal, open_journal
 
-__all__ = ["DiskSpace", "Store"]
-
 logger = logging.getLogger(__name__)
 
 _DAY_SECONDS = 86_400.0

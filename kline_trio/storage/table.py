@@ -18,24 +18,6 @@ from kline_trio.interval import Span
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = [
-    "BEGIN",
-    "END",
-    "FORMAT_VERSION",
-    "candles_of",
-    "differing",
-    "empty_table",
-    "format_version",
-    "open_times_ms",
-    "overlay",
-    "runs_of",
-    "schema",
-    "series_of",
-    "table_of",
-    "values_of",
-    "without",
-]
-
 BEGIN = "candle_begin_time"
 END = "candle_end_time"
 

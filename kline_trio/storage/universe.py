@@ -21,8 +21,6 @@ from kline_trio.storage.files import open_parquet, read_whole
 from kline_trio.storage.paths import new_quarantine, scratch, universe_path
 from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
 
-__all__ = ["Sighting", "UniverseFile", "changes", "read_universe", "unite_universes", "unlisted"]
-
 logger = logging.getLogger(__name__)
 
 _COLUMNS: list[tuple[str, pa.DataType]] = [

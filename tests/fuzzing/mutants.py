@@ -159,7 +159,11 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
 }  # fmt: skip
 """By what they do wrong."""
 
-_EVENTS = {name: getattr(protocol, name) for name in protocol.__all__ if name[0].isupper()}
+_EVENTS = {
+    name: value
+    for name, value in vars(protocol).items()
+    if name[0].isupper() and getattr(value, "__module__", None) == protocol.__name__
+}
 """A broken decoder gives the same events as the whole one."""
 
 

@@ -14,19 +14,6 @@ from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
 from kline_trio.storage.journal.schema import REVISION_COLUMNS, SeriesIds
 
-__all__ = [
-    "GAP_COLUMNS",
-    "FetchResult",
-    "Gap",
-    "Ledger",
-    "Reason",
-    "Revision",
-    "SeriesAccount",
-    "State",
-    "accounts",
-    "gap_of",
-]
-
 
 class Reason(enum.StrEnum):
     """Why candles were or are absent."""

@@ -21,20 +21,6 @@ from kline_trio.interval import Span
 from kline_trio.storage.journal.ledger import Revision
 from kline_trio.storage.names import disk_name, text_of
 
-__all__ = [
-    "FileEntry",
-    "Standing",
-    "Totals",
-    "WrittenFiles",
-    "is_as_listed",
-    "listed_file",
-    "listed_files",
-    "newest_files",
-    "put_file",
-    "remove_file",
-    "totals",
-]
-
 _COLUMNS = "trade_type, symbol, time_interval, path, rows, size_bytes, crc32, modified_ns, inode"
 _FROM = "FROM file JOIN series ON id = series_id"
 _FILES = f"SELECT {_COLUMNS} {_FROM} ORDER BY path"

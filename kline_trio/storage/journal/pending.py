@@ -11,20 +11,6 @@ import attrs
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
 
-__all__ = [
-    "CANDLE_COLUMNS",
-    "PendingCandle",
-    "PendingSeries",
-    "add_rows",
-    "differing_row",
-    "pending_candles",
-    "pending_series",
-    "remove_rows",
-    "replace_row",
-    "row_of",
-    "waiting_times_ms",
-]
-
 _FIELDS = tuple(field.name for field in attrs.fields(Candle))
 _values_of = operator.attrgetter(*_FIELDS)
 

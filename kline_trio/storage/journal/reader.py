@@ -34,8 +34,6 @@ from kline_trio.storage.journal.schema import (
 )
 from kline_trio.storage.paths import journal_path, lock_path
 
-__all__ = ["JournalView", "journal_view"]
-
 _SERIES = "trade_type, symbol, time_interval"
 _OF_SERIES = "trade_type = ? AND symbol = ? AND time_interval = ?"
 _CANDLES = (

@@ -14,16 +14,6 @@ from kline_trio.candle import MAX_TIME_MS, Candle, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.storage.held import JournalFile
 
-__all__ = [
-    "JOURNAL_VERSION",
-    "REVISION_COLUMNS",
-    "VALUE_COLUMNS",
-    "SeriesIds",
-    "check_version",
-    "migrate",
-    "open_tables",
-]
-
 JOURNAL_VERSION = 4
 """The file's `user_version` after all `_STEPS`; 0: a file without tables."""
 

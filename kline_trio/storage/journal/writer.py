@@ -52,8 +52,6 @@ from kline_trio.storage.journal.pending import (
 from kline_trio.storage.journal.schema import SeriesIds, open_tables
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 
-__all__ = ["Journal"]
-
 _SEEN = """
 SELECT coalesce((SELECT exchange_ms FROM exchange_time WHERE trade_type = ?), watermark_ms, 0)
 FROM series WHERE id = ?
