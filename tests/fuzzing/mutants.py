@@ -155,7 +155,7 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     "any float is a number": (
         candle, "_EIGHT_DECIMALS.fullmatch(\" \".join(numbers))", "\" \".join(numbers)"),
     "a high may be below the close": (
-        candle, "low <= close <= high", "low <= close"),
+        candle, '(("open", "high"), ("close", "high"))', '(("open", "high"),)'),
 }  # fmt: skip
 """By what they do wrong."""
 
