@@ -73,6 +73,21 @@ def test_storage_knows_no_network_and_no_trio() -> None:
         assert not re.search(r"^\s*(import|from) (trio|httpx2|wsproto)", text, re.MULTILINE), module
 
 
+def test_contributing_and_its_drawing_name_modules_that_are_there() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", contributing))
+    assert len(named) > 10
+    drawing = (ROOT / "docs" / "candle.d2").read_text(encoding="utf-8")
+    rooms = re.findall(r'"((?:exchange|recorder|storage)/[\w/]+)((?:, \w+)*)', drawing)
+    assert len(rooms) > 8
+    for first, others in rooms:
+        wing = first.rsplit("/", 1)[0]
+        named |= {first, *(f"{wing}/{other}" for other in others.split(", ")[1:])}
+    for name in sorted(named):
+        module = PACKAGE / name.removesuffix(".py")
+        assert module.is_dir() or module.with_suffix(".py").exists() or (ROOT / name).exists(), name
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_fits_a_mind(module: Path) -> None:
     assert len(module.read_text(encoding="utf-8").splitlines()) <= 500
