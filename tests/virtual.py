@@ -1,6 +1,5 @@
 """The recorder and the built-in exchange in one virtual time, joined at the four seams."""
 
-import importlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +14,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
+from kline_trio.recorder import archive_source
 from kline_trio.recorder.environment import Environment
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.rest import Request
@@ -110,19 +110,12 @@ def no_sync(*_: object) -> None:
     """Stand in for a sync."""
 
 
-_ARCHIVE_MODULES = ("archive_source", "history")
-"""Where the recorder's least size of an archive fill may be defined."""
-
-
 @contextmanager
 def on_a_fast_disk(*, least_archive_candles: int | None = None) -> Iterator[None]:
     """Store without syncs while the body runs: for runs about logic, not about crashes.
 
     Args:
       least_archive_candles: how many candles make an archive file worth its while; None: as usual.
-
-    Raises:
-      LookupError: no module of the recorder defines that size any more.
     """
     settings = schema._SETTINGS.replace("synchronous = FULL", "synchronous = OFF")
     with pytest.MonkeyPatch.context() as patches:
@@ -130,20 +123,8 @@ def on_a_fast_disk(*, least_archive_candles: int | None = None) -> Iterator[None
         patches.setattr(disk, "_sync", no_sync)
         patches.setattr(os, "fsync", no_sync)
         if least_archive_candles is not None:
-            module = _module_with("_LEAST_CANDLES", _ARCHIVE_MODULES)
-            patches.setattr(module, "_LEAST_CANDLES", least_archive_candles)
+            patches.setattr(archive_source, "_LEAST_CANDLES", least_archive_candles)
         yield
-
-
-def _module_with(name: str, modules: Sequence[str]) -> Any:  # noqa: ANN401 - a module
-    for module_name in modules:
-        try:
-            module = importlib.import_module(f"kline_trio.recorder.{module_name}")
-        except ModuleNotFoundError:
-            continue
-        if hasattr(module, name):
-            return module
-    raise LookupError(f"{name} is in none of the modules {modules} of kline_trio.recorder")
 
 
 def run_seeded(

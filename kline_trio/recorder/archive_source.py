@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 FETCHERS = 6
 """Files that are fetched at the same time; a single fetcher waits for the host most of the time."""
-LEAST_CANDLES = 1_000
+_LEAST_CANDLES = 1_000
 """What fits on a page of REST is not worth a file."""
 
 _ROWS_IN_A_BATCH = 500_000
@@ -167,12 +167,14 @@ class ArchiveSource:
         return [batch.span for batch in self._batches if batch.series == series]
 
     def share(
-        self, series: Series, span: Span, now_ms: int, least_candles: int = LEAST_CANDLES
+        self, series: Series, span: Span, now_ms: int, *, is_last_resort: bool = False
     ) -> Span | None:
         """Return the part of a gap to fetch from the archives; None if none is worth a file.
 
-        The exchange's time `now_ms` says which files should be published.
+        The exchange's time `now_ms` says which files should be published. As a last resort one
+        candle is worth a file.
         """
+        least_candles = 1 if is_last_resort else _LEAST_CANDLES
         if series.interval.count(span) < least_candles or self.host.is_resting:
             return None
         # The newest stretch between files that are not there.

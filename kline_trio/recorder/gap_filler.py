@@ -13,7 +13,7 @@ import trio
 from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series, Source
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.interval import Span
-from kline_trio.recorder.archive_source import FETCHERS, LEAST_CANDLES, ArchiveSource
+from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
 from kline_trio.recorder.backoff import Backoff
 from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import Storage
@@ -145,11 +145,10 @@ class GapFiller:
         """Return the span of a gap to fetch from the archive, and those to ask REST for."""
         fetching = sorted(self.archive.spans_of(gap.series))
         spans = [piece for span in self._closed(gap) for piece in span.without(fetching)]
-        is_archives = gap.reason in _ARCHIVES
-        least, now_ms = 1 if is_archives else LEAST_CANDLES, self._now_ms(gap.series)
+        is_archives, now_ms = gap.reason in _ARCHIVES, self._now_ms(gap.series)
         for span in spans:
             if self._may_fetch(gap, span) and (
-                share := self.archive.share(gap.series, span, now_ms, least)
+                share := self.archive.share(gap.series, span, now_ms, is_last_resort=is_archives)
             ):
                 for_rest = () if is_archives else spans
                 return share, [piece for one in for_rest for piece in one.without([share])]

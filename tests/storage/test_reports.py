@@ -42,8 +42,7 @@ def test_a_long_ledger_is_written_out_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """Years of it are never in memory at once, and the file is as if they had been."""
-    monkeypatch.setattr(sidecar, "_ROWS", 3)
-    monkeypatch.setattr(sidecar, "_TENS", 2)
+    monkeypatch.setattr(sidecar, "_ROWS", 6)
     store = open_store(tmp_path)
     store.journal.settle([absent(2 * nth, 2 * nth + 1) for nth in range(count)], {})
     store.write_coverage()
