@@ -183,7 +183,7 @@ def _list_young_files(journal: Journal, work: Path, since: float) -> list[str]:
         rows = file.metadata.num_rows
         entry = FileEntry(place, owner, rows, path.stat().st_size, crc32_of(path))
         if known.get(place) != entry:
-            journal.forget(entry, ())
+            journal.list_file(entry)
     return damaged
 
 
