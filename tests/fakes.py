@@ -214,10 +214,10 @@ class ScriptedExchange:
 class TrustingClock(ExchangeClock):
     """Believes every event time at once."""
 
-    def hear(self, event_time_ms: int, series: Series | None = None) -> None:
+    def add_frame(self, event_time_ms: int, series: Series | None = None) -> None:
         pass
 
-    async def believed(self, event_time_ms: int) -> Span:
+    async def accepted_span(self, event_time_ms: int) -> Span:
         return Span(0, MAX_TIME_MS)
 
 
