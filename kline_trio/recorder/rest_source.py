@@ -69,7 +69,9 @@ class _Statement:
 
 @attrs.define(eq=False)
 class _Witnesses:
-    """The statements of the last hour: a single one may be wrong, two that agree are a proof.
+    """The statements of the last answer, and of the hour before it.
+
+    A single one may be wrong, two that agree are a proof.
 
     Two statements count as two if they are of different hosts, or 10 seconds apart. They do not
     survive a restart: after it, two new ones are needed.
@@ -85,11 +87,13 @@ class _Witnesses:
         Return whether other statements make the same claim about all of these candles.
         """
         known, left = self._statements[series], [span]
+        if known and (last_at := known[-1].at) < now:
+            # Measured from the answer before: also after a long ban that one is a witness.
+            known[:] = [one for one in known if last_at - one.at < _REMEMBER_SECONDS]
         for one in known:
             if one.claim == claim and (one.host != host or now - one.at >= APART_SECONDS):
                 left = [piece for part in left for piece in part.without([one.span])]
-        kept = [one for one in known if now - one.at < _REMEMBER_SECONDS]
-        self._statements[series] = [*kept, _Statement(span, host, now, claim)]
+        known.append(_Statement(span, host, now, claim))
         return not left
 
 

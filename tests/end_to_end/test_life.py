@@ -82,7 +82,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
         "from kline_trio.commands.cli import main\n"
-        "from kline_trio.storage.store import Store\n"
+        "from kline_trio.storage.journal.writer import Journal\n"
         "Journal.rows = lambda self: time.sleep(600)\n"
         "sys.exit(main(['recorder.toml']))\n"
     )

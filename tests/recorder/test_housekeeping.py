@@ -20,6 +20,7 @@ from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.housekeeping import Heartbeat, heal
 from kline_trio.storage.check import check
 from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.holdings import Holdings
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.journal.writer import Journal
@@ -262,19 +263,19 @@ async def test_a_look_that_a_merge_has_outdated_is_replaced_by_another(
 async def test_want_of_room_is_waited_for(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @disk_errors(Path("journal.sqlite"))
-    def full(*_: object) -> None:
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise error
+    whole, full = Journal.compare, broken(sqlite3.SQLITE_FULL)
 
+    def compare(journal: Journal, look: Holdings) -> int | None:
+        if trio.current_time() < 60:
+            full()
+        return whole(journal, look)
+
+    monkeypatch.setattr(Journal, "compare", compare)
     store = old_store(tmp_path)
     async with trio.open_nursery() as nursery:
-        with monkeypatch.context() as patch:
-            patch.setattr(Journal, "compare", full)
-            nursery.start_soon(run, store)
-            await trio.sleep(60)
-            assert ledger(store, BTC) != healed(BTC)
+        nursery.start_soon(run, store)
+        await trio.sleep(59)
+        assert ledger(store, BTC) != healed(BTC)
     assert ledger(store, BTC) == healed(BTC)
     store.close()
 
@@ -373,6 +374,7 @@ def heartbeat(store: Store, **clocks: ExchangeClock) -> Heartbeat:
 
 
 def broken(code: int) -> Callable[..., None]:
+    @disk_errors(Path("journal.sqlite"))
     def fail(*_: object) -> None:
         error = sqlite3.OperationalError("database or disk is full")
         error.sqlite_errorcode = code

@@ -18,7 +18,7 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
-from kline_trio.recorder.rest_source import Outcome, RestSource
+from kline_trio.recorder.rest_source import Outcome, RestSource, _Witnesses
 from kline_trio.storage.journal.ledger import Gap, Reason
 from tests.fakes import tell_time
 
@@ -477,3 +477,12 @@ async def test_a_refusal_is_believed_at_the_last_attempt(
         outcome = rest.refused(gaps)
     assert [refill.closes for refill in outcome.refills] == [closes]
     assert bool(outcome.wait_seconds) == (closes is None)
+
+
+def test_the_answer_before_is_a_witness_after_a_ban_of_hours_for_each_of_its_spans() -> None:
+    witnesses = _Witnesses()
+    spans = [Span(0, MINUTE_MS), Span(2 * MINUTE_MS, 3 * MINUTE_MS)]
+    for now, is_sure in ((0.0, False), (4_000.0, True), (8_000.0, True)):
+        said = [witnesses.confirm(BTC, span, "one.test", now, "absent") for span in spans]
+        assert said == [is_sure, is_sure]
+    assert len(witnesses._statements[BTC]) == 4

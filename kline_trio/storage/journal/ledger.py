@@ -191,7 +191,8 @@ class Ledger:
         [self.changes] = self._connection.execute("SELECT count(*) FROM absence").fetchone()
         series = self._ids.by_id()
         rows = self._connection.execute(_LAST)
-        self._last_ms = {series[series_id]: to_ms or 0 for series_id, to_ms in rows}
+        # A flipped bit can make two rows of one series, of which the ids have one.
+        self._last_ms = {series[one]: to_ms or 0 for one, to_ms in rows if one in series}
 
     def pending(self, series: Series) -> list[Gap]:
         """Return the pending gaps of a series, by time."""
