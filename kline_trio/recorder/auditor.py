@@ -227,6 +227,7 @@ class Auditor:
                     self.since_ms,
                     self.series.grace_ms,
                     is_recorder=self.is_recorder,
+                    began_ms=self.clocks[one.series.trade_type].began_ms,
                 )
                 for one in self.series.in_state(State.SCANNING)
                 if one.series in stored

@@ -305,6 +305,7 @@ class SeriesState:
         grace_ms: int,
         *,
         is_recorder: bool = True,
+        began_ms: int | None = None,
     ) -> Due:
         """Return the first gaps and the account of a series that was scanned.
 
@@ -314,6 +315,7 @@ class SeriesState:
           since_ms: from when on its past is wanted; None: not at all.
           grace_ms: how long after its close a candle may take to come.
           is_recorder: whether its candles are received from now on.
+          began_ms: when this recorder first heard the exchange's time.
         """
         assert self.started_ms is not None
         interval, now_ms = self.series.interval, self.started_ms
@@ -325,6 +327,9 @@ class SeriesState:
         if known.retired_ms is not None:
             last_ms = max(known.watermark_ms, interval.open_time_ms(known.retired_ms))
             retired_ms = min(started_ms, last_ms)
+        elif is_recorder and began_ms is not None:
+            # Taken out before it was scanned, it has no end in the journal; the recorder ran.
+            retired_ms = min(started_ms, interval.open_time_ms(began_ms))
         since_then = Reason.NOT_RECEIVED if is_recorder else Reason.RECORDER_DOWN
         presence = Presence(retired_ms, started_ms, since_then)
         judged_ms = known.watermark_ms

@@ -14,6 +14,14 @@ _STATE = "recorder/test_series_state.py"
 
 COMPLETENESS = (
     Mutant(
+        "of a series that was taken out before its scan the recorder is called down",
+        "recorder/series_state.py",
+        "retired_ms = min(started_ms, interval.open_time_ms(began_ms))",
+        "pass",
+        "recorder/test_series_state.py"
+        "::test_what_closed_after_a_series_was_taken_out_before_its_scan_was_not_configured",
+    ),
+    Mutant(
         "memory moves before the commit",
         "recorder/auditor.py",
         "if gaps:\n"

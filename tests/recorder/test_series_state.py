@@ -77,6 +77,22 @@ def test_what_closed_while_the_series_was_not_wanted_has_that_reason() -> None:
     ]
 
 
+def test_what_closed_after_a_series_was_taken_out_before_its_scan_was_not_configured() -> None:
+    """The time was not known when it was taken out, so that the journal has no end of it."""
+    state = SeriesState(SERIES)
+    state.handle(Added())
+    state.handle(Removed())
+    state.handle(Added(minute(20.5)))
+    state.start(minute(14.5))
+    due = state.begin(
+        SeriesAccount(minute(0), minute(10)), [], None, GRACE_MS, began_ms=minute(14.5)
+    )
+    assert minutes_of(due.gaps) == [
+        (10, 14, Reason.RECORDER_DOWN),
+        (14, 20, Reason.NOT_CONFIGURED),
+    ]
+
+
 def test_what_closes_while_a_backfill_runs_is_the_recorders_absence() -> None:
     state = SeriesState(SERIES)
     state.handle(Added())
