@@ -156,8 +156,8 @@ async def verify(
 ) -> list[Verified]:
     """Compare the stored candles of the configured series with the exchange's.
 
-    Patterns also mean stored series whose symbols trade no more. A recorder may hold the store
-    meanwhile. A file, page, series or market that fails does not end the comparison of the others.
+    Patterns also match stored series whose symbols no longer trade. A recorder may run during the
+    comparison. An error in one file, page, series or market does not stop that of the others.
 
     Args:
       config: names the series and the store.
@@ -168,7 +168,7 @@ async def verify(
       environment: network, disk and clocks.
 
     Returns:
-      the compared stretches, by series; without a sample, newest first.
+      the compared stretches by series; newest first, or in random order with `extent.sample`.
     """
     environment = environment or Environment()
     path = config.store.path

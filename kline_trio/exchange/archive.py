@@ -148,7 +148,7 @@ def unpacked(content: bytes, most_bytes: int = _MAX_CSV_BYTES) -> bytes:
 
 @attrs.frozen
 class Archive:
-    """The host of the archives."""
+    """Downloads files from the archive host."""
 
     client: httpx2.AsyncClient
     host: str
@@ -157,8 +157,8 @@ class Archive:
         """Return the zip file, checked by its published SHA-256; None if it is not published.
 
         Raises:
-          DamagedArchiveError: fetched twice, it does not match its checksum; or it has none; or the
-            file or its checksum is longer than the largest valid one.
+          DamagedArchiveError: two downloads in a row do not match the checksum; or no checksum is
+            published; or the file or its checksum is longer than the largest valid one.
           UnavailableError: there was no valid answer.
         """
         for _ in range(2):

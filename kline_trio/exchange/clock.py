@@ -98,9 +98,10 @@ class ExchangeClock:
 
     The witnesses are the frames, the time endpoint, and the newest candle of REST. A step into the
     next candle takes two different frames, or one time from each of two witnesses. A longer step,
-    and the start, take two witnesses that agree (`Agreement`): else false times that differ, such
-    as of a frame and of the endpoint, would confirm each other. A wrong local clock does no harm.
-    An exchange whose time runs 600 times faster, or is years away, is recorded like any other.
+    and the start, take two witnesses that agree (`Agreement`). Without that rule, two different
+    false times, one of a frame and one of the endpoint, would confirm the earlier of the two.
+    The local clock is never read as a time of day. So a simulated exchange, whose time runs 600
+    times as fast or is years away, is recorded correctly.
     """
 
     now_ms: int | None = attrs.field(init=False, default=None)

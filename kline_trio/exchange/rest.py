@@ -183,7 +183,7 @@ class RestMarket:
         return info.listings
 
     async def klines(self, series: Series, page: Page, urgency: float) -> Answer:
-        """Return the closed candles of a page ("Kline/Candlestick Data").
+        """Request a page of candles ("Kline/Candlestick Data"). Return the closed ones.
 
         The request with the smallest `urgency` is sent first.
         """

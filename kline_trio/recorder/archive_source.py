@@ -133,7 +133,10 @@ class _Progress:
 
 @attrs.define(eq=False)
 class ArchiveSource:
-    """The archives as a source for gaps, by workers that share the files."""
+    """Fetches the candles of gaps from the archives, and writes them to Parquet.
+
+    `take` queues the files of a span. Each task in `work` fetches the next file of the queue.
+    """
 
     archive: Archive
     storage: Storage

@@ -94,10 +94,13 @@ class Auditor:
     _kept_at: float = attrs.field(init=False, factory=trio.current_time)
 
     async def run(self, sealed: Callable[[Sequence[Series]], None]) -> None:
-        """Audit until cancelled; call `sealed` with the wanted series whose ends are written.
+        """Once a second, until cancelled, write due gaps, watermarks and the ends of series.
+
+        After each audit, call `sealed` with the sealed series that are still to be recorded. While
+        the disk is full, repeat the audit later.
 
         Raises:
-          DiskError: the store could not be read or written. A full disk is waited for.
+          DiskError: the store cannot be read or written, for another reason than a full disk.
         """
         while True:
             try:

@@ -201,7 +201,7 @@ class _Suspicions:
         self._by_name.pop(name, None)
 
     def is_open(self, name: str) -> bool:
-        """Return whether a stream is silent, and that is not handled yet."""
+        """Return whether a stream's newest silence is not handled yet."""
         return name in self._by_name and self._by_name[name].is_open
 
     def close(self, name: str) -> int:

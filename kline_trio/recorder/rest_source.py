@@ -110,7 +110,7 @@ class _First:
 
 @attrs.define(eq=False)
 class RestSource:
-    """The REST interfaces of the markets, as a source for gaps."""
+    """Requests the candles of gaps from REST, and derives what becomes of each gap."""
 
     markets: Mapping[str, RestMarket]
     """By trade type."""

@@ -136,7 +136,7 @@ class Exchange:
             trade_type: The market whose server is asked.
             target: Path and query of the handshake.
             now_s: Local time.
-            wake: Called when the connection's next `poll` must be sooner than the last one said.
+            wake: Called when the session must be polled earlier than its last `Step` says.
         """
         now_ms = self.now_ms(now_s)
         status = self._refused_status(trade_type, now_s)

@@ -307,7 +307,7 @@ def _future_symbol(listing: Listing, state: State, kind: str) -> dict[str, objec
 
 @attrs.frozen
 class ArchiveShelf:
-    """The host of the archives."""
+    """The simulated archive host: answers requests for zip files and their checksums."""
 
     markets: Mapping[str, Market]
     """By trade type."""

@@ -73,7 +73,7 @@ class Market:
         return symbol in self.listings and self.timelines[symbol].at(now_ms).status is not None
 
     def shown(self, now_ms: int) -> Iterator[tuple[Listing, State]]:
-        """Give what exchangeInfo shows at a moment."""
+        """Give each symbol that exchangeInfo lists at a moment, with its state then."""
         for symbol, listing in self.listings.items():
             state = self.timelines[symbol].at(now_ms)
             if state.status is not None:

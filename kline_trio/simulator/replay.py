@@ -84,7 +84,7 @@ class Replay:
                 recorded frames (``.txt``).  The market follows from the folders above a file
                 (``spot``, ``usdt_futures`` or ``um``, ``coin_futures`` or ``cm``), from its name,
                 or from a prefix as in ``usdt_futures:some/file.zip``.
-            expected: Streams to wait for; by default every kline stream in the files.
+            expected: The streams to wait for before the clock starts; None: all in the files.
 
         Raises:
             OSError: A file cannot be read.

@@ -65,7 +65,7 @@ def texts(name: str, value: Iterable[object]) -> list[str]:
     """Return the texts of an argument; a text alone counts as one.
 
     Args:
-      name: the argument's.
+      name: the argument's name, for the error message.
       value: what a caller gave.
 
     Raises:
@@ -79,10 +79,10 @@ def texts(name: str, value: Iterable[object]) -> list[str]:
 
 
 def moment_ms(name: str, moment: str | date) -> int:
-    """Return a date, a datetime or a text in milliseconds; it is UTC if it names no zone.
+    """Return a date, datetime or text as Unix time in ms, rounded up; without a zone it is UTC.
 
     Args:
-      name: the argument's.
+      name: the argument's name, for the error message.
       moment: what a caller gave.
 
     Raises:

@@ -84,11 +84,11 @@ def check(path: Path) -> Iterator[CheckedFile]:
 
     Check each file: its CRC in the journal, the footer's seal, every page's checksum, columns,
     order, the interval's grid, the numbers of every candle, and its place in the layout. Then
-    check that every file in the journal's list is there, and the journal itself. Then check of
+    check that every file in the manifest is there, and the journal itself. Then check of
     each series that every candle due up to the watermark is a row, or pending or closed in the
     ledger.
 
-    A file that differs from the journal's list is no fault by itself: a kill can come after the
+    A file that differs from the manifest is no fault by itself: a kill can come after the
     file is in place and before it is listed. It is a fault if it is not byte for byte what a merge
     of its rows writes, or if it has fewer rows than listed and the ledger does not name them.
 
@@ -232,7 +232,7 @@ def _checked(path: Path, store_path: Path, known: _Known) -> CheckedFile:
         if seen.found.is_foreign:
             return _faulty(seen.found, f"is no candle file; one of {entry.series} was written here")
         if not seen.found.faults and seen.begins_ms & known.waiting.get(place, set()):
-            # In place, and not yet in the journal's list: the next merge or start repeats it.
+            # In place, and not yet in the manifest: the next merge or start repeats it.
             return seen.found
         if earlier == (entry, seen.crc32):
             # Twice the same: no recorder is changing it.

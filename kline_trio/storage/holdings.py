@@ -45,7 +45,7 @@ class Holdings:
     absences: tuple[Gap, ...] = ()
     """The pending and the closed rows of the ledger, by time. A filled row explains no gap."""
     listed: tuple[tuple[str, int], ...] = ()
-    """Path and CRC of each file of the series in the journal's list."""
+    """Path and CRC of each file of the series in the manifest."""
 
     def due(self, until_ms: int | None = None) -> tuple[Span, ...]:
         """Return the candles that are due, as one span or none.
@@ -96,7 +96,7 @@ def holdings(
     Args:
       store_path: the store's folder.
       on_damage: called for each file, or row group, that cannot be read. Its rows do not count.
-      among: these series only, by the files in the journal's list; None: all series and files.
+      among: these series only, by the files in the manifest; None: all series and files.
       unlisted: with `among`, files that the list lacks.
       near_pending: with `among`, read only the files that this layout has pending candles in.
 
@@ -125,9 +125,9 @@ def holdings(
 def unlisted_files(
     store_path: Path, listed: Collection[PurePosixPath], on_damage: OnDamage
 ) -> dict[Series, list[Path]]:
-    """Return the candle files that the journal's list lacks, by series.
+    """Return the candle files that are not in the manifest, by series.
 
-    Such a file is legal: a kill can come after the file is in place and before it is listed.
+    Such a file is no fault: a kill can come after the rename and before the manifest is written.
     """
     known = {store_path / path for path in listed}
     found: dict[Series, list[Path]] = defaultdict(list)
@@ -208,7 +208,7 @@ class LedgerComparison:
     """None: the series were never compared, so read all their files and find missing candles.
     Else read only the files that this layout has pending candles in, and find stored ones."""
     unlisted: Mapping[Series, Collection[Path]]
-    """The candle files that the journal's list lacks."""
+    """The candle files that are not in the manifest."""
 
     @property
     def is_first(self) -> bool:

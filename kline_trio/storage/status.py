@@ -86,7 +86,7 @@ class SeriesStatus:
 
     @property
     def watermark_ms(self) -> int | None:
-        """The account's watermark."""
+        """Each due candle that opens before is stored or in the ledger; None without an account."""
         return None if self.account is None else self.account.watermark_ms
 
     @property
