@@ -55,8 +55,7 @@ def open_journal(store_path: Path) -> Journal:
     with disk_errors(path):
         _finish_salvage(store_path)
     try:
-        with disk_errors(path):
-            return Journal.open(path)
+        return Journal.open(path)
     except DamagedError as error:
         with disk_errors(path):
             if path.is_file():
