@@ -112,9 +112,9 @@ class ExchangeClock:
     _frames: _FrameTimes = attrs.field(init=False, factory=_FrameTimes)
     _agreements: dict[frozenset[Witness], Agreement] = attrs.field(init=False, factory=dict)
     """For each two witnesses, the times further ahead; empty if they gave none."""
-    _standing: tuple[int, float] | None = attrs.field(init=False, default=None)
+    _standing: tuple[int | None, float] | None = attrs.field(init=False, default=None)
     """The earliest time that all witnesses gave before the first was accepted, and since when, by
-    Trio's clock, it is the same."""
+    Trio's clock, it is the same. The time is None if a frame gave it: frames run on."""
     _answer_ms: int | None = attrs.field(init=False, default=None)
     """The last answer of the time endpoint."""
     _answers: int = attrs.field(init=False, default=0)
@@ -220,20 +220,23 @@ class ExchangeClock:
         frame_ms = self._frames.newest[0] if self._frames.newest is not None else MAX_TIME_MS
         common_ms = min(self._answer_ms, open_time_ms, frame_ms)
         if self.now_ms is None:
-            self._accept_standing(common_ms)
+            self._accept_standing(common_ms, frame_ms)
         elif frame_ms < MAX_TIME_MS:
             self._accept(common_ms)
         self._wake()
         return self.reaches(self._answer_ms)
 
-    def _accept_standing(self, time_ms: int) -> None:
+    def _accept_standing(self, time_ms: int, frame_ms: int) -> None:
         """Begin with the earliest time of all witnesses if it stayed the same for ten seconds.
 
         That happens where nothing is traded now. A false answer of the endpoint does not last long.
+        A frame's time may move on: where a day lasts a second, the frames that are read are hours
+        behind the answers, and more so with each that waits.
         """
         now = trio.current_time()
-        if self._standing is None or self._standing[0] != time_ms:
-            self._standing = (time_ms, now)
+        stays_ms = None if time_ms == frame_ms else time_ms
+        if self._standing is None or self._standing[0] != stays_ms:
+            self._standing = (stays_ms, now)
         elif now >= self._standing[1] + _STANDING_SECONDS:
             self._accept(time_ms)
 

@@ -249,6 +249,32 @@ async def test_where_nothing_is_traded_the_newest_candle_is_believed_when_it_sta
     assert clock.now_ms == NOW_MS
 
 
+async def test_frames_that_are_read_far_behind_the_answers_start_it_though_they_move_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As at the start of a fast replay on a busy machine: a day has passed, and the next begins."""
+    clock = ExchangeClock()
+    for seconds in (0, 4, 8, 12):
+        assert clock.now_ms is None
+        clock.add_frame(NOW_MS + seconds * HOUR_MS, BTC)
+        assert not clock.confirm(NOW_MS + YEAR_MS + seconds * 24 * HOUR_MS)
+        assert not clock.confirm_by_candle(NOW_MS + 24 * HOUR_MS)
+        await trio.sleep(4)
+    assert clock.now_ms == NOW_MS + 12 * HOUR_MS
+
+
+async def test_a_time_that_another_than_frames_moves_on_has_not_stayed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    clock = ExchangeClock()
+    clock.add_frame(NOW_MS, BTC)
+    for years_ago in (9, 6, 4, 2):
+        clock.confirm(NOW_MS + YEAR_MS)
+        assert not clock.confirm_by_candle(NOW_MS - years_ago * YEAR_MS)
+        await trio.sleep(4)
+        assert clock.now_ms is None
+
+
 def test_frames_of_seconds_take_it_no_further_than_a_candle_of_theirs() -> None:
     clock = confirmed()
     clock.add_frame(NOW_MS + 100, SECONDS)

@@ -303,6 +303,20 @@ EXCHANGE = (
         f"{_CLOCK}::test_a_busy_symbol_that_is_halted_does_not_stop_the_time",
     ),
     Mutant(
+        "the first time has not stayed if frames moved it on",
+        "exchange/clock.py",
+        "stays_ms = None if time_ms == frame_ms else time_ms",
+        "stays_ms = time_ms",
+        f"{_CLOCK}::test_frames_that_are_read_far_behind_the_answers_start_it_though_they_move_on",
+    ),
+    Mutant(
+        "the first time has stayed whoever moved it on",
+        "exchange/clock.py",
+        "stays_ms = None if time_ms == frame_ms else time_ms",
+        "stays_ms = None",
+        f"{_CLOCK}::test_a_time_that_another_than_frames_moves_on_has_not_stayed",
+    ),
+    Mutant(
         "where nothing is traded one answer is enough",
         "exchange/clock.py",
         "elif now >= self._standing[1] + _STANDING_SECONDS:",
