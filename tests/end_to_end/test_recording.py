@@ -30,7 +30,7 @@ COLUMNS = {
 def test_after_sigint_files_hold_exactly_what_the_second_exchange_knows(
     stand_in: Callable[..., StandIn], recorder: Callable[..., Recorder]
 ) -> None:
-    exchange = stand_in("--until", "+800")
+    exchange = stand_in("--until", "+1200")
     ours = recorder(exchange)
     with ours.running() as program:
         program.wait_for("first close")
