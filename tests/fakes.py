@@ -28,7 +28,8 @@ from kline_trio.exchange.markets import MARKETS, Market
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.interval import Span
 from kline_trio.recorder.environment import Environment, RecurringEvent
-from kline_trio.recorder.listener import EventSink, Listener, Route
+from kline_trio.recorder.event_sink import EventSink
+from kline_trio.recorder.listener import Listener, Route
 from kline_trio.recorder.series_set import SeriesSet
 
 MINUTE_MS = 60_000

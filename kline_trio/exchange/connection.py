@@ -40,7 +40,7 @@ from kline_trio.exchange.protocol import (
     decode,
     stream_name,
 )
-from kline_trio.exchange.sieve import ResponseHead
+from kline_trio.exchange.sieve import ResponseHead, Sieve
 from kline_trio.exchange.sieved_stream import ReadHandlers, ReadPacer, SievedStream
 from kline_trio.exchange.subscription import Subscription
 from kline_trio.interval import Span
@@ -114,6 +114,11 @@ class _StallDeadline:
         if not self._pauses:
             self.scope.deadline = trio.current_time() + self.seconds
 
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since it was extended; 0 while it is paused."""
+        return max(0.0, trio.current_time() + self.seconds - self.scope.deadline)
+
     def pause(self) -> None:
         """Count no time until as many calls of `resume`."""
         self.scope.deadline = math.inf
@@ -134,6 +139,8 @@ class Connection:
     callbacks: ConnectionCallbacks
     options: ConnectionOptions
 
+    url: str = attrs.field(init=False, default="")
+    """Of the host, from `run` on."""
     _deadline: _StallDeadline = attrs.field(init=False)
     _stream: SievedStream | None = attrs.field(init=False, default=None)
     _had_candle: bool = attrs.field(init=False, default=False)
@@ -148,6 +155,24 @@ class Connection:
     @property
     def _head(self) -> ResponseHead:
         return ResponseHead() if self._stream is None else self._stream.sieve.head
+
+    @property
+    def sieve(self) -> Sieve | None:
+        """Counts the frames of this connection; None before it is made."""
+        return None if self._stream is None else self._stream.sieve
+
+    @property
+    def silent_seconds(self) -> float | None:
+        """Seconds since the last data frame, or since the handshake; None before that.
+
+        While closed candles wait for the listener's own channel, that is no silence.
+        """
+        return self._deadline.silent_seconds if self._head.upgraded else None
+
+    @property
+    def address(self) -> str | None:
+        """The IP address of the peer, of a proxy if there is one; None if there is no socket."""
+        return None if self._stream is None else self._stream.peer_address()
 
     async def close_gracefully(self) -> None:
         """End the connection when everything received so far is delivered."""
@@ -170,7 +195,7 @@ class Connection:
           url: of the host.
           nth: which of its addresses to try first.
         """
-        ended = None
+        ended, self.url = None, url
         self._deadline.scope.deadline = trio.current_time() + self.options.connect_seconds
         with self._deadline.scope:
             try:

@@ -17,6 +17,22 @@ _LONGEST_BLOCK_SECONDS = 3 * 86_400.0
 """The longest ban there is (Binance docs, rest-api.md, "IP Limits")."""
 
 
+@attrs.frozen
+class RateLimiterUsage:
+    """How much of a budget is used at one moment."""
+
+    weight_used: int
+    """In the present minute."""
+    weight_allowed: int
+    """In a minute, by this program."""
+    waiting: int
+    """Requests that wait for their weight."""
+    blocked_seconds: float
+    """Until requests may pass again; 0 if they may now."""
+    blocked_why: str | None
+    """The exchange's answer that blocked them."""
+
+
 @attrs.define(eq=False)
 class RateLimiter:
     """All requests of a pool wait here for their weight, the most urgent first.
@@ -32,6 +48,7 @@ class RateLimiter:
     _window_began: float = attrs.field(init=False, default=-math.inf)
     _used: int = attrs.field(init=False, default=0)
     _blocked_until: float = attrs.field(init=False, default=-math.inf)
+    _blocked_why: str | None = attrs.field(init=False, default=None)
     _numbers: Iterator[int] = attrs.field(init=False, factory=itertools.count)
     _queue: list[tuple[float, int]] = attrs.field(init=False, factory=list)
     _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -68,10 +85,23 @@ class RateLimiter:
             self.weight_per_minute = weight_per_minute
             self._change()
 
-    def block(self, seconds: float) -> None:
+    def block(self, seconds: float, why: str = "") -> None:
         """Let no request pass for so long: the exchange asked for a pause."""
         until = trio.current_time() + min(seconds, _LONGEST_BLOCK_SECONDS)
-        self._blocked_until = max(self._blocked_until, until)
+        if until > self._blocked_until:
+            self._blocked_until, self._blocked_why = until, why
+
+    def usage(self) -> "RateLimiterUsage":
+        """Return how much of the budget is used now, and whether requests are blocked."""
+        self._roll()
+        blocked_seconds = max(0.0, self._blocked_until - trio.current_time())
+        return RateLimiterUsage(
+            self._used,
+            int(self.weight_per_minute * self.share),
+            len(self._queue),
+            blocked_seconds,
+            self._blocked_why if blocked_seconds else None,
+        )
 
     def _change(self) -> None:
         self._changed.set()

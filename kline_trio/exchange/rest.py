@@ -74,6 +74,25 @@ class _Fault(msgspec.Struct):
     msg: str = ""
 
 
+@attrs.define(eq=False)
+class Reachability:
+    """Whether REST answers."""
+
+    problem: str | None = attrs.field(init=False, default=None)
+    """Why the last request failed; None if it did not."""
+    failing_since: float = attrs.field(init=False, default=math.inf)
+    """Local seconds of the first failure since the last answer; infinity if it answered."""
+
+    def failed(self, problem: str) -> None:
+        """Note that a request failed."""
+        self.problem = problem
+        self.failing_since = min(self.failing_since, trio.current_time())
+
+    def answered(self) -> None:
+        """Note that a request was answered."""
+        self.problem, self.failing_since = None, math.inf
+
+
 @attrs.frozen
 class RestMarket:
     """One market's REST interface. Its hosts are tried in order; a host that works is kept.
@@ -90,6 +109,7 @@ class RestMarket:
     clock: ExchangeClock
     parse_away: Callable[..., Awaitable[Any]] | None = None
     """Calls a function with its arguments, away from the event loop: for large bodies."""
+    reachability: Reachability = attrs.field(init=False, factory=Reachability)
     _in_turn: deque[str] = attrs.field(
         init=False, default=attrs.Factory(lambda self: deque(self.hosts), takes_self=True)
     )
@@ -276,11 +296,14 @@ class RestMarket:
                 with trio.fail_after(_ANSWER_SECONDS):
                     body = await self._body(url, query, most_bytes)
                     if len(body) < _LARGE_BYTES or self.parse_away is None:
-                        return read(body, host)
-                    answer: _Answer = await self.parse_away(read, body, host)
-                    return answer
+                        answer = read(body, host)
+                    else:
+                        answer = await self.parse_away(read, body, host)
+                self.reachability.answered()
+                return answer
             except RefusedError as error:
                 if error.code is not None:
+                    self.reachability.answered()
                     raise
                 refused += 1
                 tried.append(f"{url}: {error}")
@@ -299,9 +322,11 @@ class RestMarket:
                 tried.append(f"{url}: {shown(str(error) or repr(error.__cause__ or error))}")
             if host == self._in_turn[0]:  # no other request has moved on meanwhile
                 self._in_turn.rotate(-1)
+        problem = "; ".join(tried)
+        self.reachability.failed(problem)
         if refused == len(self.hosts):
-            raise RefusedError("; ".join(tried))
-        raise UnavailableError("; ".join(tried))
+            raise RefusedError(problem)
+        raise UnavailableError(problem)
 
     async def _body(self, url: str, query: Mapping[str, str], most_bytes: int) -> bytes:
         body = bytearray()
@@ -329,7 +354,7 @@ class RestMarket:
         if fault.msg:
             message += f": {fault.code} {fault.msg[:_SHOWN_CHARACTERS]!a}"
         if status in _BLOCK_SECONDS:
-            self.pool.block(self._block_seconds(response, fault.msg))
+            self.pool.block(self._block_seconds(response, fault.msg), message)
             raise UnavailableError(message)
         if status in _LOCATION:
             raise RefusedError(f"{message}: {_LOCATION[status]}")

@@ -269,6 +269,7 @@ class Sieve:
     """Whether a data frame, kept or left out, ended in the newest feed. Pings do not count."""
     kept: int = attrs.field(default=0, init=False)
     """Data frames passed on to their end: text, binary and continuation."""
+    received_bytes: int = attrs.field(default=0, init=False)
 
     _walking: bool = attrs.field(default=False, init=False)
     _held: bytes = attrs.field(default=b"", init=False)  # the begin of a frame not yet judged
@@ -290,6 +291,7 @@ class Sieve:
         """Take received bytes and return those to pass on: often none, or `data` itself."""
         self.alive = False
         self.candles.taken = []
+        self.received_bytes += len(data)
         if self._walking:
             return self._sift(data)
         end = self.head.feed(data)

@@ -152,6 +152,18 @@ class SievedStream(trio.abc.Stream):
             passed, self._surplus = passed[:max_bytes], passed[max_bytes:]
         return passed
 
+    def peer_address(self) -> str | None:
+        """Return the IP address at the other end of the transport; None if it has no socket."""
+        stream: object = self._stream
+        while not isinstance(stream, trio.SocketStream):
+            stream = getattr(stream, "transport", None)
+            if stream is None:
+                return None
+        try:
+            return str(stream.socket.getpeername()[0])
+        except OSError:
+            return None
+
     async def _receive(self) -> bytes:
         if trio.current_time() < self._pacer.due_at:
             await self._pacer.timer.until(self._pacer.due_at)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from kline_trio.candle import Series
+from kline_trio.exchange.connection_events import Disconnected
 
 _OVERLAP_MS = 35_000
 """For so long both connections deliver. Closes have come up to 30 s late (nautilus_trader#1705),
@@ -75,6 +76,10 @@ class Slot:
     """How many connections in a row heard nothing."""
     stalls: int = 0
     """How many of those ended because no data came."""
+    reconnects: int = 0
+    """How many connections have ended by themselves."""
+    last_end: Disconnected | None = None
+    """How the last of those ended."""
     host: int = 0
     """Index of the host to dial next, modulo their number. A host that was heard is kept."""
     not_before: float = -math.inf

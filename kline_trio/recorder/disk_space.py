@@ -30,6 +30,11 @@ class DiskFullLog:
 
     _logged_at: float | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the last write failed for want of space."""
+        return self._logged_at is not None
+
     def full(self, error: DiskFullError, effect: str) -> None:
         """Log that a write failed, and what that means for the candles."""
         now = trio.current_time()

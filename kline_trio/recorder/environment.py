@@ -58,7 +58,7 @@ class Environment:
         return datetime.fromtimestamp(self.wall_clock(), UTC)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class SerialExecutor:
     """A door to the disk: it runs one job at a time, each in a thread."""
 
@@ -66,6 +66,12 @@ class SerialExecutor:
     _one_at_a_time: trio.CapacityLimiter = attrs.field(
         init=False, factory=lambda: trio.CapacityLimiter(1)
     )
+    _busy_since: float | None = attrs.field(init=False, default=None)
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the door is held already; 0 if nobody holds it."""
+        return 0.0 if self._busy_since is None else trio.current_time() - self._busy_since
 
     async def run(
         self,
@@ -75,8 +81,8 @@ class SerialExecutor:
     ) -> _Result:
         """Run a job and return its result. If cancelled, a job that has begun is finished first."""
         assert not options, "jobs take positional arguments"
-        async with self._one_at_a_time:
-            result: _Result = await self._on_disk(job, *arguments)
+        async with self.held() as run:
+            result: _Result = await run(job, *arguments)
             return result
 
     @asynccontextmanager
@@ -87,7 +93,11 @@ class SerialExecutor:
         and a plan is not outdated when it is written.
         """
         async with self._one_at_a_time:
-            yield self._on_disk
+            self._busy_since = trio.current_time()
+            try:
+                yield self._on_disk
+            finally:
+                self._busy_since = None
 
 
 @attrs.define(eq=False)

@@ -2,19 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from datetime import datetime
 from functools import partial
 from weakref import WeakKeyDictionary
 
 import attrs
 import trio
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.candle import Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange import connection_events as events
-from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.connection import (
     Connection,
     ConnectionCallbacks,
@@ -24,7 +22,6 @@ from kline_trio.exchange.connection import (
 from kline_trio.exchange.connection_log import ConnectionLog
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.protocol import (
-    CandleClosed,
     ContractChanged,
     ServerShutdown,
     stream_name,
@@ -34,8 +31,9 @@ from kline_trio.exchange.subscription import Subscription
 from kline_trio.recorder.backoff import doubled
 from kline_trio.recorder.connection_pool import ConnectionHandle, ConnectionPool, Shard, Slot
 from kline_trio.recorder.environment import Environment
+from kline_trio.recorder.event_sink import EventSink
 from kline_trio.recorder.grouped_log import GroupedLog
-from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.recorder.statistics import ConnectionStatistics, ListenerStatistics, Traffic
 
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 60.0
@@ -48,8 +46,6 @@ _LEAST_WAIT_SECONDS = {418: 30.0, 429: 2.0}
 
 _RARELY = 64
 """A stream that stays dead is revived at its 1st, 2nd, 4th ... 64th silence, then at each 64th."""
-_SLOWEST_MS = 60_000
-"""A connection that is further behind counts as stalled."""
 _FORGET_MS = 40 * 86_400_000
 """Suspicions further apart than any two candles are independent."""
 
@@ -71,101 +67,6 @@ class Route:
     """The market's WebSocket hosts, tried in order."""
     connection: ConnectionConfig
     dial: Dial = attrs.field(eq=False)
-
-
-@attrs.define(eq=False)
-class _SentCandles:
-    """The candles that were sent on lately, whichever connection brought them (pure)."""
-
-    _newest: dict[Series, Candle] = attrs.field(init=False, factory=dict)
-    """The last candle that was sent on, of each series."""
-    _event_times_ms: dict[Series, dict[int, int]] = attrs.field(init=False, factory=dict)
-    """The event time of what was sent on, by series and open time; of a minute at least."""
-
-    def is_outdated(self, event: CandleClosed) -> bool:
-        """Return whether the same candle was sent on before, or a later state of it.
-
-        The exchange may revise a candle after its close. A slower connection brings the first
-        state after a faster one has brought the second, and may end between the two.
-        """
-        if self._newest.get(event.series) == event.candle:
-            return True
-        times_ms = self._event_times_ms.get(event.series, {})
-        return event.event_time_ms < times_ms.get(event.candle.open_time_ms, 0)
-
-    def add(self, event: CandleClosed) -> None:
-        """Note a candle that is sent on now."""
-        open_ms = event.candle.open_time_ms
-        times_ms = self._event_times_ms.setdefault(event.series, {})
-        times_ms[open_ms] = event.event_time_ms
-        while (oldest_ms := next(iter(times_ms))) < open_ms - _SLOWEST_MS:
-            del times_ms[oldest_ms]
-        self._newest[event.series] = event.candle
-
-    def discard(self, event: CandleClosed) -> None:
-        """Forget a candle that could not be sent on."""
-        self._newest.pop(event.series, None)
-        self._event_times_ms[event.series].pop(event.candle.open_time_ms, None)
-
-    def keep_only(self, series: Set[Series]) -> None:
-        """Forget all other series."""
-        self._newest = {one: last for one, last in self._newest.items() if one in series}
-        self._event_times_ms = {
-            one: times_ms for one, times_ms in self._event_times_ms.items() if one in series
-        }
-
-
-@attrs.define(eq=False)
-class EventSink:
-    """Takes the events of all connections of a market; sends each closed candle on once."""
-
-    send: trio.MemorySendChannel[ReceivedCandle]
-    """The listener's own end; closed when the listener ends."""
-    clock: ExchangeClock
-    """Takes the event time of each valid candle, and judges those of closed candles."""
-    series_set: SeriesSet
-    """Takes note of each candle that is sent on, or dropped."""
-    contract_changed: Callable[[str], None]
-    """Called with the trade type of a market one of whose contracts has changed."""
-    now: Callable[[], datetime]
-    """The wall clock, for labels."""
-    wanted: frozenset[Series] = attrs.field(init=False, default=frozenset())
-    _sent: _SentCandles = attrs.field(init=False, factory=_SentCandles)
-
-    def set_series(self, series: Iterable[Series]) -> None:
-        """Send the candles of these series on, and of no others."""
-        self.wanted = frozenset(series)
-        self._sent.keep_only(self.wanted)
-
-    async def deliver(self, event: CandleClosed) -> None:
-        """Send a closed candle on, unless another connection has done so.
-
-        While the channel is full, wait. If cancelled, the candle counts as dropped: another
-        connection may deliver it again.
-        """
-        if event.series not in self.wanted:
-            return  # on its way when its stream was ended
-        if self._sent.is_outdated(event):
-            return  # another connection was faster
-        self._sent.add(event)
-        received = ReceivedCandle(event.series, event.candle, self.now())
-        self.series_set.received(event.series, event.candle.open_time_ms)
-        is_sent = False
-        try:
-            # send() lets all other tasks go first, each time; a minute's candles come together.
-            try:
-                self.send.send_nowait(received)
-            except trio.WouldBlock:
-                await self.send.send(received)
-            is_sent = True
-        except trio.BrokenResourceError:
-            # The receiver died: its own error is on its way up, and will cancel us.
-            await trio.sleep_forever()
-        finally:
-            if not is_sent:
-                # The channel was full until the connection ended.
-                self._sent.discard(event)
-                self.series_set.dropped(event.series, event.candle.open_time_ms)
 
 
 @attrs.frozen
@@ -279,6 +180,14 @@ class Listener:
     _suspicions: _Suspicions = attrs.field(init=False, factory=_Suspicions)
     _hears_of_contracts: bool = attrs.field(init=False, default=False)
     _log: _Log = attrs.field(init=False)
+    heard_at: float = attrs.field(init=False, default=-math.inf)
+    """When the last valid candle came on any connection, by Trio's clock."""
+    _past: Traffic = attrs.field(init=False, factory=Traffic)
+    """Of the connections that have ended."""
+    _lost: int = attrs.field(init=False, default=0)
+    """How many connections have ended by themselves."""
+    _last_end: events.Disconnected | None = attrs.field(init=False, default=None)
+    """How the last of those ended."""
     _news: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Set when the pool is to be asked for a new plan."""
 
@@ -341,6 +250,42 @@ class Listener:
             for handle in handles:
                 self._connections[handle].subscription.watch(name, trio.current_time())
 
+    def traffic(self) -> Traffic:
+        """Return what all connections have received since the start."""
+        return sum(map(_traffic, self._connections.values()), self._past)
+
+    def statistics(self) -> ListenerStatistics:
+        """Return what the market's connections do, and what they have received."""
+        now = trio.current_time()
+        found = tuple(
+            self._connection_statistics(handle, connection, now)
+            for handle, connection in self._connections.items()
+        )
+        return ListenerStatistics(
+            connections=found,
+            traffic=self.traffic(),
+            reconnects=self._lost,
+            last_end=self._last_end,
+            bad_frames=self._log.bad_frames.total(),
+        )
+
+    def _connection_statistics(
+        self, handle: ConnectionHandle, connection: Connection, now: float
+    ) -> ConnectionStatistics:
+        slot, last = handle.slot, handle.slot.last_end
+        return ConnectionStatistics(
+            name=self._log.of(slot, self.pool).name,
+            url=connection.url,
+            address=connection.address,
+            age_seconds=now - handle.began_at,
+            is_delivering=handle.delivers,
+            streams=len(slot.shard.streams),
+            traffic=_traffic(connection),
+            silent_seconds=connection.silent_seconds,
+            reconnects=slot.reconnects,
+            last_end=None if last is None else f"{last.why.value}: {last.detail}",
+        )
+
     async def run(self) -> None:
         """Listen until cancelled. Then close the connections by force, and the channel's end."""
         chances = iter(self.environment.random.random, None)
@@ -385,7 +330,7 @@ class Listener:
     async def _live(self, handle: ConnectionHandle, url: str) -> None:
         slot = handle.slot
         ended = await self._connections[handle].run(self.route.dial, url, handle.nth_address)
-        del self._connections[handle]
+        self._past += _traffic(self._connections.pop(handle))
         self.pool.end(handle, stalled=ended.why is events.CloseReason.STALLED)
         now = trio.current_time()
         if not handle.is_retired:
@@ -394,6 +339,8 @@ class Listener:
             self._log.of(slot, self.pool).lost(ended, now, down=down, goes_on=goes_on)
             wait = self._wait_seconds(ended, slot.failures)
             slot.not_before = max(slot.not_before, now + wait)
+            slot.reconnects, slot.last_end = slot.reconnects + 1, ended
+            self._lost, self._last_end = self._lost + 1, ended
         self._news.set()
 
     async def _retire(self, handle: ConnectionHandle) -> None:
@@ -412,6 +359,7 @@ class Listener:
         return max(wait, asked, _LEAST_WAIT_SECONDS.get(ended.status or 0, 0.0))
 
     def _delivered_up_to(self, handle: ConnectionHandle, event_time_ms: int) -> None:
+        self.heard_at = trio.current_time()
         handle.newest_ms = max(handle.newest_ms, event_time_ms)
         if len(handle.slot.handles) > 1:
             self._news.set()
@@ -477,3 +425,11 @@ class Listener:
 def _by_shard(found: Mapping[str, Shard]) -> Iterator[tuple[Shard, list[str]]]:
     for shard in dict.fromkeys(found.values()):
         yield shard, [name for name, one in found.items() if one is shard]
+
+
+def _traffic(connection: Connection) -> Traffic:
+    sieve = connection.sieve
+    if sieve is None:
+        return Traffic()
+    candles = sieve.candles
+    return Traffic(sieve.frames, sieve.received_bytes, candles.dropped, candles.closed)

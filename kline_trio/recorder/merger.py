@@ -64,6 +64,9 @@ class Merger:
     storage: Storage
     rule: MergeRule
 
+    merges: int = attrs.field(init=False, default=0)
+    merge_seconds: float = attrs.field(init=False, default=0.0)
+    """How long the last merge of a file took."""
     _newest_file: dict[Series, FileEntry] = attrs.field(init=False, factory=dict)
     """By series, the file with the newest candles, whichever file was merged last."""
     _disk_log: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
@@ -88,6 +91,11 @@ class Merger:
         for series in self._waiting:
             self._plan(series)
         self._news.set()
+
+    @property
+    def is_short_of_room(self) -> bool:
+        """Whether the last attempt found the disk full."""
+        return self._disk_log.is_full
 
     async def run(self) -> None:
         """Merge each series when it is due, until `finish`; also rows that an earlier run left.
@@ -147,8 +155,11 @@ class Merger:
         store, commit_door = self.storage.store, self.storage.commit_door
         try:
             for merge, known in await commit_door.run(self._planned, series):
+                began = trio.current_time()
                 merged = await self.storage.merge_door.run(store.write, merge, known)
                 gaps = await commit_door.run(store.journal.forget, merged, merge.pending)
+                self.merges += 1
+                self.merge_seconds = trio.current_time() - began
                 newest = self._newest_file.get(series)
                 if newest is None or merged.path >= newest.path:
                     self._newest_file[series] = merged

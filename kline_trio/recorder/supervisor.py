@@ -1,7 +1,7 @@
 """The recorder as a whole: storage outside, network inside; the network ends first."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -13,12 +13,14 @@ from kline_trio.config import Config
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.rest import sync_clock
 from kline_trio.recorder.auditor import Auditor
-from kline_trio.recorder.broadcast import Broadcast, Candles, Fills
+from kline_trio.recorder.broadcast import Broadcast, Candles, Filled, Fills
 from kline_trio.recorder.disk_space import watch_disk_space
 from kline_trio.recorder.environment import Environment, RecurringEvent, SerialExecutor, Storage
+from kline_trio.recorder.event_sink import EventSink
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.housekeeping import Heartbeat, heal
-from kline_trio.recorder.listener import EventSink, Listener, Route
+from kline_trio.recorder.listener import Listener, Route
+from kline_trio.recorder.observer import Observer
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.resources import (
     Http,
@@ -28,6 +30,8 @@ from kline_trio.recorder.resources import (
     unwrap_lone_error,
 )
 from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.recorder.statistics import Statistics
+from kline_trio.recorder.tally import Tally
 from kline_trio.recorder.universe import Universe
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.memory import trim_heap
@@ -57,11 +61,23 @@ class Recorder:
     _broadcast: Broadcast
     _recording: Recording
     _environment: Environment
+    _observer: Observer
 
     @property
     def series(self) -> tuple[Series, ...]:
         """The series that are recorded now."""
         return self._recording.series
+
+    def statistics(self, *, series: bool = False) -> Statistics:
+        """Return what the recorder does now, as one immutable snapshot, without I/O.
+
+        What only the disk can tell (absent candles, rows, files, free space) is counted every ten
+        seconds. A snapshot costs some 0.1 ms, and some 10 µs for each series.
+
+        Args:
+          series: whether to include all series, and not only those that are late.
+        """
+        return self._observer.statistics(series=series)
 
     def candles(self, waiting: int = 1_000) -> Candles:
         """Return the candles accepted from now on, as they come, in no promised order.
@@ -177,7 +193,7 @@ async def open_recorder(
                 async with open_network(parts.recording.listeners, send) as network:
                     for job in parts.jobs_of_network():
                         network.start_soon(job)
-                    yield Recorder(parts.broadcast, parts.recording, environment)
+                    yield Recorder(parts.broadcast, parts.recording, environment, parts.observer)
             await parts.heartbeat.end()
         await parts.log_totals()
 
@@ -193,6 +209,7 @@ class _Parts:
     gap_filler: GapFiller
     recording: Recording
     heartbeat: Heartbeat
+    observer: Observer
 
     @classmethod
     async def of(
@@ -205,8 +222,19 @@ class _Parts:
     ) -> "_Parts":
         """Make the parts; begin with the series and symbols that the store knows."""
         broadcast = Broadcast()
-        pipeline = Pipeline(config, storage, broadcast.publish)
-        series, clocks, rows = pipeline.series, http.clocks, config.store.journal_rows_in_memory
+        clocks = http.clocks
+        tally = Tally(lambda trade_type: clocks[trade_type].now_ms)
+
+        def publish(batch: Sequence[ReceivedCandle]) -> None:
+            tally.committed(batch)
+            broadcast.publish(batch)
+
+        def publish_fill(filled: Filled) -> None:
+            tally.filled(filled)
+            broadcast.publish_fill(filled)
+
+        pipeline = Pipeline(config, storage, publish)
+        series, rows = pipeline.series, config.store.journal_rows_in_memory
         writer = Writer(storage, rows, pipeline.committed, series.dropped)
         hints = {name: RecurringEvent() for name in http.markets}
         listeners = listeners_of(
@@ -215,7 +243,7 @@ class _Parts:
         gap_filler = pipeline.gap_filler(
             environment,
             http,
-            broadcast.publish_fill,
+            publish_fill,
             lambda one, open_ms: listeners[one.trade_type].suspect(one, open_ms),
         )
         auditor = Auditor(
@@ -236,7 +264,18 @@ class _Parts:
         recording = Recording(config, listeners, series, universe)
         recording.resume(await storage.commit_door.run(storage.store.journal.accounts))
         heartbeat = Heartbeat(storage, clocks, environment.wall_clock)
-        return cls(broadcast, pipeline, writer, auditor, gap_filler, recording, heartbeat)
+        observer = Observer(
+            storage,
+            environment,
+            recording,
+            listeners,
+            http.markets,
+            writer,
+            pipeline.merger,
+            tally,
+            lambda: send.statistics().current_buffer_used,
+        )
+        return cls(broadcast, pipeline, writer, auditor, gap_filler, recording, heartbeat, observer)
 
     async def store(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         """Commit candles until all listeners have ended; then begin the last merges."""
@@ -255,6 +294,8 @@ class _Parts:
         yield partial(heal, storage)
         yield partial(watch_disk_space, storage, lambda: recording.series)
         yield self.heartbeat.run
+        yield self.observer.run
+        yield self.observer.count
         yield partial(_repeat, _GUARD_SECONDS, storage.commit_door, storage.store.check_held)
         yield from self.gap_filler.jobs()
         universe, is_accounted = recording.universe, self.pipeline.series.is_accounted

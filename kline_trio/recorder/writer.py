@@ -36,11 +36,19 @@ class Writer:
 
     recorded: int = attrs.field(init=False, default=0)
     """How many candles were accepted, revisions and duplicates included."""
+    commits: int = attrs.field(init=False, default=0)
+    commit_seconds: float = attrs.field(init=False, default=0.0)
+    """How long the last commit took, the wait for the journal included."""
     is_short_of_room: bool = attrs.field(init=False, default=False)
-    _dropped: int = attrs.field(init=False, default=0)
+    dropped: int = attrs.field(init=False, default=0)
     """How many candles were received and not kept, for want of space."""
     _disk_log: DiskFullLog = attrs.field(init=False, factory=DiskFullLog)
     _waiting: list[ReceivedCandle] = attrs.field(init=False, factory=list)
+
+    @property
+    def waiting(self) -> int:
+        """How many received candles are not durable yet, besides those in the channel."""
+        return len(self._waiting)
 
     async def run(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         """Accept candles until all listeners have closed their ends.
@@ -61,12 +69,12 @@ class Writer:
                     await self._commit(receive)
 
     async def _commit(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
-        batch = self._waiting[:_MOST_IN_A_COMMIT]
+        batch, began = self._waiting[:_MOST_IN_A_COMMIT], trio.current_time()
         try:
             await self.storage.commit_door.run(self.storage.store.journal.accept, batch)
         except DiskFullError as error:
             self._disk_log.full(
-                error, f"{len(self._waiting):,} candles wait, {self._dropped:,} were dropped"
+                error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"
             )
             self.is_short_of_room = True
             if not await self._wait_for_space(receive):
@@ -74,8 +82,10 @@ class Writer:
             return
         del self._waiting[: len(batch)]
         self.is_short_of_room = self.is_short_of_room and bool(self._waiting)
-        self._disk_log.written(f"; {self._dropped:,} candles were dropped")
+        self._disk_log.written(f"; {self.dropped:,} candles were dropped")
         self.recorded += len(batch)
+        self.commits += 1
+        self.commit_seconds = trio.current_time() - began
         _log(batch)
         self.committed(batch)
 
@@ -86,7 +96,7 @@ class Writer:
                 if len(self._waiting) < self.rows_in_memory:
                     self._waiting.append(received)
                 else:
-                    self._dropped += 1
+                    self.dropped += 1
                     self.dropped_candle(received.series, received.candle.open_time_ms)
         return pause.cancelled_caught
 

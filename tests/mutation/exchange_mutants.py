@@ -91,7 +91,7 @@ EXCHANGE = (
     Mutant(
         "a ban does not stop the others of the pool",
         "exchange/rest.py",
-        "self.pool.block(self._block_seconds(response, fault.msg))",
+        "self.pool.block(self._block_seconds(response, fault.msg), message)",
         "pass",
         f"{_REST}::test_a_ban_stops_all_who_share_the_pool",
     ),

@@ -19,7 +19,8 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.markets import MARKETS, Market
 from kline_trio.exchange.protocol import CandleClosed, stream_name
 from kline_trio.recorder.environment import Environment
-from kline_trio.recorder.listener import EventSink, backoff_seconds
+from kline_trio.recorder.event_sink import EventSink
+from kline_trio.recorder.listener import backoff_seconds
 from kline_trio.recorder.series_set import SeriesSet
 from tests.fakes import (
     MINUTE_MS,

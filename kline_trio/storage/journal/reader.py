@@ -18,12 +18,14 @@ from kline_trio.storage.disk import check_descriptors, disk_errors
 from kline_trio.storage.journal.ledger import (
     GAP_COLUMNS,
     Gap,
+    Reason,
     Revision,
     SeriesAccount,
+    State,
     accounts,
     gap_of,
 )
-from kline_trio.storage.journal.manifest import FileEntry, listed_files
+from kline_trio.storage.journal.manifest import FileEntry, Totals, listed_files, totals
 from kline_trio.storage.journal.pending import CANDLE_COLUMNS
 from kline_trio.storage.journal.schema import (
     JOURNAL_VERSION,
@@ -66,6 +68,15 @@ ORDER BY {_SERIES}
 _GAPS = f"""
 SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id
 WHERE {{}} ORDER BY {_SERIES}, from_ms
+"""  # noqa: S608 - ours
+_ABSENCES = f"""
+SELECT {_SERIES}, reason, state, sum(to_ms - from_ms)
+FROM absence JOIN series ON id = series_id WHERE state <> 'filled'
+GROUP BY series_id, reason, state
+"""  # noqa: S608 - ours
+_LATE = f"""
+SELECT {_SERIES}, min(first_seen_ms) FROM absence JOIN series ON id = series_id
+WHERE state = 'pending' AND trade_type = ? AND from_ms >= ? GROUP BY series_id
 """  # noqa: S608 - ours
 _REVISIONS = f"""
 SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {", ".join(REVISION_COLUMNS)}
@@ -140,6 +151,29 @@ class JournalView:
                 _GAPS.format(f"{condition} AND {_OF_SERIES}"), _names(one)
             )
             yield from (gap_of(one, row[3:]) for row in rows)
+
+    def absences(self) -> Iterator[tuple[Series, Reason, State, int]]:
+        """Yield how many milliseconds of each series are absent, by reason and state."""
+        for *names, reason, state, duration_ms in self._rows(_ABSENCES):
+            yield Series(*names), Reason(reason), State(state), duration_ms
+
+    def late_since(self, trade_type: str, since_ms: int) -> dict[Series, int]:
+        """Return when the first pending gap of each series was seen, in exchange time.
+
+        Args:
+          trade_type: the market.
+          since_ms: gaps that begin earlier do not count.
+        """
+        rows = self._rows(_LATE, trade_type, since_ms)
+        return {Series(*names): first_seen_ms for *names, first_seen_ms in rows}
+
+    def rows(self) -> int:
+        """Return how many candles wait for their merge."""
+        return int(self._rows("SELECT count(*) FROM candle")[0][0])
+
+    def totals(self) -> Totals:
+        """Return the sums over all files."""
+        return totals(self._connection)
 
     def gap_rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield all gaps as plain rows: the three names of the series, then `GAP_COLUMNS`."""

@@ -1,0 +1,244 @@
+"""Gathers what the parts of a recorder count into one snapshot."""
+
+import logging
+import math
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import trio
+
+from kline_trio import __version__
+from kline_trio.candle import Series
+from kline_trio.errors import KlineTrioError
+from kline_trio.exchange import connection_events as events
+from kline_trio.exchange.rest import RestMarket
+from kline_trio.recorder.environment import Environment, Storage
+from kline_trio.recorder.listener import Listener
+from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.recording import Recording
+from kline_trio.recorder.statistics import (
+    MarketStatistics,
+    ProcessStatistics,
+    RestStatistics,
+    SeriesStatistics,
+    Statistics,
+    StoreStatistics,
+    summed,
+)
+from kline_trio.recorder.tally import Tally
+from kline_trio.recorder.writer import Writer
+from kline_trio.storage.census import Absences, Census, census
+from kline_trio.storage.journal.manifest import Totals
+from kline_trio.storage.store import DiskSpace
+
+logger = logging.getLogger(__name__)
+
+_CENSUS_SECONDS = 10.0
+_MOST_SHARE = 0.01
+"""Of the time that counting may take: a large ledger is counted less often."""
+_LOOK_SECONDS = 1.0
+_LAGS = 60
+"""Of a minute."""
+_STATM = Path("/proc/self/statm")
+_NOTHING = Census({}, 0, Totals(0, 0, 0), 0)
+
+
+@attrs.define(eq=False)
+class _Since:
+    """Since when a value has been the same, by Trio's clock."""
+
+    value: object = attrs.field(init=False, default=None)
+    moment: float = attrs.field(init=False, factory=trio.current_time)
+
+    def look(self, value: object) -> None:
+        if value != self.value:
+            self.value, self.moment = value, trio.current_time()
+
+    @property
+    def seconds(self) -> float:
+        return trio.current_time() - self.moment
+
+
+@attrs.define(eq=False)
+class Observer:
+    """Reads the parts of one recorder. It never steers them."""
+
+    storage: Storage
+    environment: Environment
+    recording: Recording
+    listeners: Mapping[str, Listener]
+    markets: Mapping[str, RestMarket]
+    writer: Writer
+    merger: Merger
+    tally: Tally
+    candles_in_channel: Callable[[], int]
+    """Returns how many received candles wait for the writer."""
+
+    _began_at: float = attrs.field(init=False, factory=trio.current_time)
+    _census: Census = attrs.field(init=False, default=_NOTHING)
+    _loop_lags: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_LAGS))
+    _clocks: dict[str, _Since] = attrs.field(init=False, factory=dict)
+    """By market: since when its exchange time stands."""
+    _full: _Since = attrs.field(init=False, factory=_Since)
+    """Since when the disk is full, or is not."""
+
+    async def run(self) -> None:
+        """Look once a second at what only repeated looks can tell, until cancelled."""
+        while True:
+            due_at = trio.current_time() + _LOOK_SECONDS
+            await trio.sleep_until(due_at)
+            self._loop_lags.append(max(0.0, trio.current_time() - due_at))
+            self._look()
+
+    async def count(self) -> None:
+        """Count what the store holds and lacks, again and again, until cancelled.
+
+        A count that fails is left out: the recorder itself meets the same disk.
+        """
+        while True:
+            began = trio.current_time()
+            began_ms = {
+                name: rest.clock.began_ms
+                for name, rest in self.markets.items()
+                if rest.clock.began_ms is not None
+            }
+            try:
+                self._census = await self.environment.on_disk(
+                    census, self.storage.store.path, began_ms
+                )
+            except KlineTrioError as error:
+                logger.debug("the store was not counted: %s", error)
+            took_seconds = trio.current_time() - began
+            await trio.sleep(max(_CENSUS_SECONDS, took_seconds / _MOST_SHARE))
+
+    def statistics(self, *, series: bool = False) -> Statistics:
+        """Return a snapshot, without I/O.
+
+        Args:
+          series: whether to include all series; the late ones are always included.
+        """
+        self._look()
+        recorded = self.recording.series
+        names = list(dict.fromkeys(one.trade_type for one in recorded))
+        late = sorted(
+            (
+                self._series(one)
+                for one, absences in self._census.absences.items()
+                if absences.late_since_ms is not None and one in self.recording.tracked
+            ),
+            key=lambda one: (-one.pending_seconds, one.series),
+        )
+        return Statistics(
+            version=__version__,
+            wall_time=self.environment.wall_clock(),
+            markets=tuple(self._market(name) for name in names),
+            rest=tuple(self._rest(names)),
+            store=self._store(),
+            process=self._process(),
+            late=tuple(late),
+            series=tuple(map(self._series, recorded)) if series else (),
+        )
+
+    def _look(self) -> None:
+        for name, rest in self.markets.items():
+            self._clocks.setdefault(name, _Since()).look(rest.clock.now_ms)
+        self._full.look(self.writer.is_short_of_room or self.merger.is_short_of_room)
+
+    def _market(self, name: str) -> MarketStatistics:
+        series = self.recording.series_on(name)
+        now = trio.current_time()
+        rest, listener = self.markets[name], self.listeners[name].statistics()
+        tally = self.tally.total(name)
+        absences = [self._absences(one) for one in series]
+        is_delivering = any(one.is_delivering for one in listener.connections)
+        why = None if listener.last_end is None else listener.last_end.why
+        reachability = rest.reachability
+        return MarketStatistics(
+            trade_type=name,
+            series=len(series),
+            exchange_ms=rest.clock.now_ms,
+            clock_stands_seconds=self._clocks[name].seconds,
+            silent_seconds=now - max(self._began_at, self.listeners[name].heard_at),
+            listener=listener,
+            is_refused=not is_delivering and why is events.CloseReason.REFUSED,
+            rest_silent_seconds=max(0.0, now - reachability.failing_since),
+            rest_problem=reachability.problem,
+            is_halted=self.recording.universe.is_halted(name),
+            received=tally.received,
+            refilled=dict(tally.refilled),
+            absent=summed(one.closed for one in absences),
+            pending=sum(one.pending for one in absences),
+            lags=self.tally.lags(name),
+        )
+
+    def _absences(self, series: Series) -> Absences:
+        return self._census.absences.get(series, Absences())
+
+    def _series(self, series: Series) -> SeriesStatistics:
+        tally, absences = self.tally.of(series), self._absences(series)
+        now_ms, since_ms = self.markets[series.trade_type].clock.now_ms, absences.late_since_ms
+        late_ms = 0 if since_ms is None or now_ms is None else max(0, now_ms - since_ms)
+        return SeriesStatistics(
+            series=series,
+            state=self.recording.tracked.state_of(series).name.lower().replace("_", " "),
+            last_open_ms=tally.last_open_ms,
+            received=tally.received,
+            refilled=dict(tally.refilled),
+            absent=absences.closed,
+            pending=absences.pending,
+            pending_seconds=late_ms / 1_000,
+            last_hour=tally.last_hour(trio.current_time()),
+        )
+
+    def _rest(self, names: list[str]) -> Iterator[RestStatistics]:
+        pools = {
+            rest.market.pool: rest.pool for name, rest in self.markets.items() if name in names
+        }
+        for name, pool in pools.items():
+            yield RestStatistics(pool=name, usage=pool.usage())
+
+    def _store(self) -> StoreStatistics:
+        counted, writer, merger = self._census, self.writer, self.merger
+        space = DiskSpace.beside(counted.files, counted.free_bytes)
+        days = space.days_left(self.recording.series) if counted is not _NOTHING else math.inf
+        return StoreStatistics(
+            path=str(self.storage.store.path),
+            journal_rows=counted.journal_rows,
+            candles_in_memory=writer.waiting + self.candles_in_channel(),
+            commits=writer.commits,
+            commit_seconds=writer.commit_seconds,
+            committing_seconds=self.storage.commit_door.busy_seconds,
+            merges=merger.merges,
+            merge_seconds=merger.merge_seconds,
+            merging_seconds=self.storage.merge_door.busy_seconds,
+            files=counted.files.files,
+            file_bytes=counted.files.size_bytes,
+            free_bytes=counted.free_bytes,
+            days_left=days if math.isfinite(days) else None,
+            full_seconds=self._full.seconds if self._full.value else 0.0,
+            dropped=writer.dropped,
+        )
+
+    def _process(self) -> ProcessStatistics:
+        return ProcessStatistics(
+            pid=os.getpid(),
+            uptime_seconds=trio.current_time() - self._began_at,
+            memory_bytes=_memory_bytes(),
+            tasks=trio.lowlevel.current_statistics().tasks_living,
+            loop_lag_seconds=max(self._loop_lags, default=0.0),
+        )
+
+
+def _memory_bytes() -> int:
+    if not sys.platform.startswith("linux"):
+        return 0
+    # The kernel's memory, no disk.
+    try:
+        pages = int(_STATM.read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

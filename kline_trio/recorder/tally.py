@@ -1,0 +1,131 @@
+"""Counts of committed candles, and of how late they came, by series."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import trio
+
+from kline_trio.candle import ReceivedCandle, Series, Source
+from kline_trio.recorder.broadcast import Filled
+from kline_trio.recorder.statistics import LAG_BOUNDS_SECONDS, Lags, lag_bucket
+
+_SLICE_SECONDS = 600.0
+_SLICES = 6
+"""Of an hour."""
+
+
+@attrs.define(eq=False)
+class _LagCounts:
+    """Lags of one series or group; only ever added to."""
+
+    counts: list[int] = attrs.field(init=False, factory=lambda: [0] * (len(LAG_BOUNDS_SECONDS) + 1))
+    sum_seconds: float = attrs.field(init=False, default=0.0)
+    max_seconds: float = attrs.field(init=False, default=0.0)
+
+    def add(self, lag_seconds: float) -> None:
+        self.counts[lag_bucket(lag_seconds)] += 1
+        self.sum_seconds += lag_seconds
+        self.max_seconds = max(self.max_seconds, lag_seconds)
+
+
+def _lags(parts: Sequence[_LagCounts]) -> Lags:
+    counts = [sum(column) for column in zip(*(one.counts for one in parts), strict=True)]
+    return Lags(
+        tuple(counts) or (0,) * (len(LAG_BOUNDS_SECONDS) + 1),
+        sum(one.sum_seconds for one in parts),
+        max((one.max_seconds for one in parts), default=0.0),
+    )
+
+
+@attrs.define(eq=False)
+class SeriesTally:
+    """The counts of one series."""
+
+    last_open_ms: int | None = attrs.field(init=False, default=None)
+    received: int = attrs.field(init=False, default=0)
+    refilled: Counter[str] = attrs.field(init=False, factory=Counter)
+    _slices: deque[tuple[int, _LagCounts]] = attrs.field(
+        init=False, factory=lambda: deque(maxlen=_SLICES)
+    )
+    """The number of each ten minutes by the local clock, and the lags in them."""
+
+    def add_lag(self, lag_seconds: float, now: float) -> None:
+        """Note the lag of a candle that was committed now."""
+        number = int(now // _SLICE_SECONDS)
+        if not self._slices or self._slices[-1][0] != number:
+            self._slices.append((number, _LagCounts()))
+        self._slices[-1][1].add(lag_seconds)
+
+    def last_hour(self, now: float) -> Lags:
+        """Return the lags of the last hour, to ten minutes."""
+        oldest = int(now // _SLICE_SECONDS) - _SLICES
+        return _lags([one for number, one in self._slices if number > oldest])
+
+
+@attrs.define(eq=False)
+class Tally:
+    """The counts of all series."""
+
+    clock_ms: Callable[[str], int | None]
+    """Returns the exchange's time of a market."""
+    _series: dict[Series, SeriesTally] = attrs.field(init=False, factory=dict)
+    _lags: dict[tuple[str, str], _LagCounts] = attrs.field(init=False, factory=dict)
+    """By market and interval."""
+    _totals: dict[str, SeriesTally] = attrs.field(init=False, factory=dict)
+    """By market, of the series that are recorded no more, too."""
+
+    def committed(self, batch: Sequence[ReceivedCandle]) -> None:
+        """Count candles that are durable now.
+
+        The lag of a candle is measured by the exchange's time, as far as it is confirmed now. So
+        a wrong local clock changes nothing; where little is traded, the time moves seldom, and
+        lags are too short by that much.
+        """
+        now = trio.current_time()
+        for one in batch:
+            series, candle = one.series, one.candle
+            tally = self._series.setdefault(series, SeriesTally())
+            total = self._totals.setdefault(series.trade_type, SeriesTally())
+            if tally.last_open_ms is None or candle.open_time_ms > tally.last_open_ms:
+                tally.last_open_ms = candle.open_time_ms
+            if one.source is not Source.STREAM:
+                tally.refilled[one.source] += 1
+                total.refilled[one.source] += 1
+                continue
+            tally.received += 1
+            total.received += 1
+            now_ms = self.clock_ms(series.trade_type)
+            if now_ms is not None:
+                end_ms = series.interval.end_time_ms(candle.open_time_ms)
+                lag_seconds = max(0, now_ms - end_ms) / 1_000
+                tally.add_lag(lag_seconds, now)
+                group = (series.trade_type, series.time_interval)
+                self._lags.setdefault(group, _LagCounts()).add(lag_seconds)
+
+    def filled(self, filled: Filled) -> None:
+        """Count candles that went into the files past the journal."""
+        series, count = filled.series, filled.series.interval.count(filled.span)
+        self._series.setdefault(series, SeriesTally()).refilled[filled.source] += count
+        self._totals.setdefault(series.trade_type, SeriesTally()).refilled[filled.source] += count
+
+    def of(self, series: Series) -> SeriesTally:
+        """Return the counts of a series."""
+        return self._series.get(series) or SeriesTally()
+
+    def total(self, trade_type: str) -> SeriesTally:
+        """Return the counts of a market."""
+        return self._totals.get(trade_type) or SeriesTally()
+
+    def lags(self, trade_type: str) -> Mapping[str, Lags]:
+        """Return the lags of a market since the start, by interval."""
+        return {
+            interval: _lags([counts])
+            for (name, interval), counts in sorted(self._lags.items())
+            if name == trade_type
+        }
+
+    def forget(self, recorded: Sequence[Series]) -> None:
+        """Drop the counts of series that are recorded no more; those of markets stay."""
+        for series in self._series.keys() - set(recorded):
+            del self._series[series]
