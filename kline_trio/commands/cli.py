@@ -25,6 +25,7 @@ _AddParser = Callable[..., argparse.ArgumentParser]
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
 _MOST_SPEED = 1_000_000_000
+_MONITOR = "127.0.0.1:8787"
 _UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -137,6 +138,8 @@ def _add_recording(add: _AddParser) -> None:
         command.add_argument("config", type=_config_path, metavar="recorder.toml")
         command.set_defaults(run=_run_with_config)
     record.add_argument("--check", **_FLAG, help="check the file, and stop")
+    what = "serve metrics and health (default address: 127.0.0.1:8787)"
+    record.add_argument("--monitor", nargs="?", const=_MONITOR, metavar="ADDRESS", help=what)
     backfill.add_argument("--since", **_DATE, help="fetch from this time on, ISO 8601, UTC")
     backfill.add_argument("--until", **_DATE, help="fetch up to this time, ISO 8601, UTC")
     what = "go on, also after ten minutes without any answer"

@@ -4,6 +4,7 @@ import argparse
 import logging
 import math
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config, HistoryConfig
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
+from kline_trio.monitor.service import Monitor
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
@@ -33,7 +35,6 @@ from kline_trio.recorder.resources import (
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.supervisor import (
     CANDLES_IN_CHANNEL,
-    Recorder,
     listeners_of,
     open_network,
     open_recorder,
@@ -56,19 +57,36 @@ _FETCHES_ITSELF = (
 
 def record(config: Config, options: argparse.Namespace) -> None:
     """Record until SIGINT, SIGTERM or the end of `--for`. At SIGHUP, read recorder.toml again."""
+    config = _with_monitor(config, options.monitor)
 
     async def main(requests: Requests) -> None:
         async with exchange_of(config, options) as redirect:
             stop_asked = requests.wait_for_stop
-            async with open_recorder(redirect(config), stop_asked=stop_asked) as recorder:
+            async with (
+                open_recorder(redirect(config), stop_asked=stop_asked) as recorder,
+                trio.open_nursery() as beside,
+            ):
+                monitor = Monitor(recorder, redirect(config), time.time, options.simulate)
+                beside.start_soon(monitor.run)
                 while not await requests.is_stop():
-                    await _reload(options.config, redirect, recorder)
+                    if (new := await _reloaded(options.config)) is not None:
+                        recorder.reconfigure(redirect(new))
+                        monitor.reconfigure(redirect(_with_monitor(new, options.monitor)))
+                beside.cancel_scope.cancel()
 
     use_system_memory()
     run(main, options, signal.SIGHUP)
 
 
-async def _reload(path: Path, redirect: Callable[[Config], Config], recorder: Recorder) -> None:
+def _with_monitor(config: Config, address: str | None) -> Config:
+    """Return the configuration with the address of `--monitor`, if there is one."""
+    if address is None:
+        return config
+    return attrs.evolve(config, monitor=attrs.evolve(config.monitor, address=address))
+
+
+async def _reloaded(path: Path) -> Config | None:
+    """Return the configuration as it is now; None, and log why, if it has a mistake."""
     try:
         config = await trio.to_thread.run_sync(Config.from_toml, path)
         await trio.to_thread.run_sync(check_connection, config)
@@ -76,8 +94,8 @@ async def _reload(path: Path, redirect: Callable[[Config], Config], recorder: Re
         logger.error("the configuration stays as it was, for that in %s is no good:", path)
         for problem in error.problems:
             logger.error("%s", problem)
-    else:
-        recorder.reconfigure(redirect(config))
+        return None
+    return config
 
 
 def backfill(config: Config, options: argparse.Namespace) -> None:

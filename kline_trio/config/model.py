@@ -10,6 +10,7 @@ import attrs
 
 from kline_trio.candle import Series
 from kline_trio.config import values
+from kline_trio.config.monitor import MonitorConfig
 from kline_trio.config.streams import read_streams
 from kline_trio.config.toml import FORMER_KEY, Document, text_of_file
 from kline_trio.config.values import Setting, instance_of, tuple_of
@@ -140,7 +141,7 @@ _DEFAULT_ENDPOINTS = {
     market.trade_type: EndpointConfig(websocket=(market.websocket,), rest=(market.rest,))
     for market in MARKETS.values()
 }
-_SECTIONS = ("connection", "universe", "completeness", "rest", "history")
+_SECTIONS = ("connection", "universe", "completeness", "rest", "history", "monitor")
 _OF_ALL_MARKETS = Setting(
     f"one EndpointConfig for each of {' '.join(MARKETS)}",
     lambda value: (
@@ -189,12 +190,17 @@ class Config:
     history: HistoryConfig = attrs.field(
         default=HistoryConfig(), validator=instance_of(HistoryConfig)
     )
+    monitor: MonitorConfig = attrs.field(
+        default=MonitorConfig(), validator=instance_of(MonitorConfig)
+    )
     archive: str = attrs.field(default=_ARCHIVE, converter=_without_slashes, validator=values.HOST)
     """Scheme and host of the published archives."""
 
     def __attrs_post_init__(self) -> None:
         if not self.streams and not self.patterns:
             raise ConfigError(["Config.streams: nothing to record: name a series, or a pattern"])
+        if problems := list(self.monitor.problems()):
+            raise ConfigError(problems)
 
     @classmethod
     def from_toml(cls, path: Path | str) -> "Config":

@@ -210,12 +210,13 @@ def _url(text: str, plain: str, secure: str) -> str:
         raise ValueError(f"{text!r} is no {secure}:// address")
     _ = parts.port  # raises ValueError if the port is wrong
     parts.hostname.encode("idna")  # raises UnicodeError, a ValueError, if it is no host name
-    if parts.scheme == plain and not _is_loopback(parts.hostname):
+    if parts.scheme == plain and not is_loopback(parts.hostname):
         raise ValueError(f"{text!r}: unencrypted {plain}:// only goes to this machine itself")
     return text.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a host."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

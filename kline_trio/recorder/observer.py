@@ -3,12 +3,11 @@
 import logging
 import math
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import attrs
+import psutil
 import trio
 
 from kline_trio import __version__
@@ -43,7 +42,6 @@ _MOST_SHARE = 0.01
 _LOOK_SECONDS = 1.0
 _LAGS = 60
 """Of a minute."""
-_STATM = Path("/proc/self/statm")
 _NOTHING = Census({}, 0, Totals(0, 0, 0), 0)
 
 
@@ -80,6 +78,8 @@ class Observer:
 
     _began_at: float = attrs.field(init=False, factory=trio.current_time)
     _census: Census = attrs.field(init=False, default=_NOTHING)
+    _late_since: dict[Series, float] = attrs.field(init=False, factory=dict)
+    """When a count first found each series late, by Trio's clock."""
     _loop_lags: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_LAGS))
     _clocks: dict[str, _Since] = attrs.field(init=False, factory=dict)
     """By market: since when its exchange time stands."""
@@ -112,7 +112,13 @@ class Observer:
                 )
             except KlineTrioError as error:
                 logger.debug("the store was not counted: %s", error)
-            took_seconds = trio.current_time() - began
+            now = trio.current_time()
+            self._late_since = {
+                one: self._late_since.get(one, now)
+                for one, absences in self._census.absences.items()
+                if absences.is_late
+            }
+            took_seconds = now - began
             await trio.sleep(max(_CENSUS_SECONDS, took_seconds / _MOST_SHARE))
 
     def statistics(self, *, series: bool = False) -> Statistics:
@@ -125,11 +131,7 @@ class Observer:
         recorded = self.recording.series
         names = list(dict.fromkeys(one.trade_type for one in recorded))
         late = sorted(
-            (
-                self._series(one)
-                for one, absences in self._census.absences.items()
-                if absences.late_since_ms is not None and one in self.recording.tracked
-            ),
+            (self._series(one) for one in self._late_since if one in self.recording.tracked),
             key=lambda one: (-one.pending_seconds, one.series),
         )
         return Statistics(
@@ -180,8 +182,7 @@ class Observer:
 
     def _series(self, series: Series) -> SeriesStatistics:
         tally, absences = self.tally.of(series), self._absences(series)
-        now_ms, since_ms = self.markets[series.trade_type].clock.now_ms, absences.late_since_ms
-        late_ms = 0 if since_ms is None or now_ms is None else max(0, now_ms - since_ms)
+        now = trio.current_time()
         return SeriesStatistics(
             series=series,
             state=self.recording.tracked.state_of(series).name.lower().replace("_", " "),
@@ -190,8 +191,8 @@ class Observer:
             refilled=dict(tally.refilled),
             absent=absences.closed,
             pending=absences.pending,
-            pending_seconds=late_ms / 1_000,
-            last_hour=tally.last_hour(trio.current_time()),
+            pending_seconds=now - self._late_since.get(series, now),
+            last_hour=tally.last_hour(now),
         )
 
     def _rest(self, names: list[str]) -> Iterator[RestStatistics]:
@@ -227,18 +228,7 @@ class Observer:
         return ProcessStatistics(
             pid=os.getpid(),
             uptime_seconds=trio.current_time() - self._began_at,
-            memory_bytes=_memory_bytes(),
+            memory_bytes=psutil.Process().memory_info().rss,
             tasks=trio.lowlevel.current_statistics().tasks_living,
             loop_lag_seconds=max(self._loop_lags, default=0.0),
         )
-
-
-def _memory_bytes() -> int:
-    if not sys.platform.startswith("linux"):
-        return 0
-    # The kernel's memory, no disk.
-    try:
-        pages = int(_STATM.read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

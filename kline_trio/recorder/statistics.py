@@ -123,8 +123,8 @@ class SeriesStatistics:
     pending: int
     """Candles that are absent and still asked for."""
     pending_seconds: float
-    """Exchange time since a candle of this run was missed that is still absent; 0 if there is none.
-    Gaps of the time before the start do not count."""
+    """Local seconds since a count found a candle absent that opened after the start; 0 if none is
+    absent."""
     last_hour: Lags
     """Of the candles of the last hour, by the local clock."""
 
@@ -202,7 +202,7 @@ class ProcessStatistics:
     pid: int
     uptime_seconds: float
     memory_bytes: int
-    """Resident set; 0 where the system does not tell it."""
+    """Resident set."""
     tasks: int
     """Living Trio tasks."""
     loop_lag_seconds: float

@@ -24,9 +24,8 @@ class Absences:
     """How many candles are still asked for."""
     closed: Mapping[str, int] = attrs.field(factory=dict)
     """How many candles nothing asks for any more, by reason."""
-    late_since_ms: int | None = None
-    """When the first candle was missed, in exchange time, that opened since the recorder's start
-    and is still absent; None: there is none."""
+    is_late: bool = False
+    """Whether a candle is pending that opened since the recorder's start."""
 
 
 @attrs.frozen
@@ -61,13 +60,15 @@ def census(store_path: Path, began_ms: Mapping[str, int]) -> Census:
                 pending[series] = pending.get(series, 0) + count
             else:
                 closed.setdefault(series, {})[str(reason)] = count
-        since_ms: dict[Series, int] = {}
-        for trade_type, moment_ms in began_ms.items():
-            since_ms |= journal.late_since(trade_type, moment_ms)
+        late = {
+            one
+            for trade_type, moment_ms in began_ms.items()
+            for one in journal.late_since(trade_type, moment_ms)
+        }
         rows, totals = journal.rows(), journal.totals()
         free = free_bytes(store_path)
     absences = {
-        series: Absences(pending.get(series, 0), closed.get(series, {}), since_ms.get(series))
+        series: Absences(pending.get(series, 0), closed.get(series, {}), series in late)
         for series in pending.keys() | closed.keys()
     }
     return Census(absences, rows, totals, free)

@@ -115,7 +115,7 @@ async def test_a_candle_that_rest_does_not_have_either_makes_its_series_late(
     assert not before.late
     [late] = after.late
     assert (late.series, late.pending) == (SPOT, 1)
-    assert 300 < late.pending_seconds < 700
+    assert 75 < late.pending_seconds < 100
     spot = after.markets[0]
     assert spot.rest_problem is not None
     assert "500" in spot.rest_problem

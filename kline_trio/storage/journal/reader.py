@@ -75,8 +75,8 @@ FROM absence JOIN series ON id = series_id WHERE state <> 'filled'
 GROUP BY series_id, reason, state
 """  # noqa: S608 - ours
 _LATE = f"""
-SELECT {_SERIES}, min(first_seen_ms) FROM absence JOIN series ON id = series_id
-WHERE state = 'pending' AND trade_type = ? AND from_ms >= ? GROUP BY series_id
+SELECT DISTINCT {_SERIES} FROM absence JOIN series ON id = series_id
+WHERE state = 'pending' AND trade_type = ? AND from_ms >= ?
 """  # noqa: S608 - ours
 _REVISIONS = f"""
 SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {", ".join(REVISION_COLUMNS)}
@@ -157,15 +157,9 @@ class JournalView:
         for *names, reason, state, duration_ms in self._rows(_ABSENCES):
             yield Series(*names), Reason(reason), State(state), duration_ms
 
-    def late_since(self, trade_type: str, since_ms: int) -> dict[Series, int]:
-        """Return when the first pending gap of each series was seen, in exchange time.
-
-        Args:
-          trade_type: the market.
-          since_ms: gaps that begin earlier do not count.
-        """
-        rows = self._rows(_LATE, trade_type, since_ms)
-        return {Series(*names): first_seen_ms for *names, first_seen_ms in rows}
+    def late_since(self, trade_type: str, since_ms: int) -> list[Series]:
+        """Return the series of a market with a pending gap that begins at a time or later."""
+        return [Series(*names) for names in self._rows(_LATE, trade_type, since_ms)]
 
     def rows(self) -> int:
         """Return how many candles wait for their merge."""

@@ -1,0 +1,1 @@
+"""Statistics made visible: health, metrics and alerts. It reads, and never steers."""

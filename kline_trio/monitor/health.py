@@ -1,0 +1,244 @@
+"""From statistics to a verdict with reasons in words (pure).
+
+A reason worsens the verdict at once, and counts until it has been away for a quiet time. So a
+fault that comes and goes is one fault, and health recovers by itself.
+"""
+
+import enum
+from collections.abc import Iterator
+
+import attrs
+
+from kline_trio.recorder.statistics import (
+    MarketStatistics,
+    SeriesStatistics,
+    Statistics,
+    StoreStatistics,
+)
+
+_FEW_SECONDS = 60.0
+"""How long a place may be without a delivering connection, and REST without an answer."""
+_SLOW_LOOP_SECONDS = 1.0
+_MOST_SERIES = 10
+"""More late series are named in one reason."""
+
+
+class Verdict(enum.IntEnum):
+    """How a recorder does; the greater the worse."""
+
+    OK = 0
+    DEGRADED = 1
+    """Data are complete so far, and something needs attention."""
+    BAD = 2
+    """Data are missing, or will be."""
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Code(enum.StrEnum):
+    """What a reason is about. Alerts and programs may rely on these words."""
+
+    STARTING = "starting"
+    NO_DATA = "no_data"
+    MAINTENANCE = "maintenance"
+    HALTED = "halted"
+    ABSENT = "absent"
+    CLOCK_LOST = "clock_lost"
+    CONNECTION_DOWN = "connection_down"
+    REST_DOWN = "rest_down"
+    REST_BLOCKED = "rest_blocked"
+    DISK_FULL = "disk_full"
+    DISK_SPACE = "disk_space"
+    STUCK = "stuck"
+    SLOW = "slow"
+
+
+@attrs.frozen(kw_only=True)
+class Reason:
+    """One thing that is wrong."""
+
+    code: Code
+    verdict: Verdict
+    subject: str
+    """A market, a connection, a series, a rate limit, or `store` or `process`."""
+    text: str
+    """A sentence for people; it begins with the subject."""
+
+
+@attrs.frozen(kw_only=True)
+class Thresholds:
+    """From when on something is wrong."""
+
+    silent_seconds: float = 45.0
+    """A market without any candle for so long."""
+    absent_seconds: float = 15.0
+    """A candle that was found absent so long ago."""
+    stuck_seconds: float = 60.0
+    """A transaction that takes so long. Merges may take ten times as long."""
+    free_days: float = 7.0
+    """Less free space than for so many days."""
+    recover_seconds: float = 15.0
+    """A reason counts until it has been away for so long."""
+
+
+def reasons(found: Statistics, limits: Thresholds) -> Iterator[Reason]:
+    """Give what is wrong in a snapshot, the worst of each part first."""
+    for market in found.markets:
+        yield from _of_market(market, found.process.uptime_seconds, limits)
+    yield from _of_late(found.late, limits)
+    for rest in found.rest:
+        if rest.usage.blocked_seconds:
+            seconds = duration_text(rest.usage.blocked_seconds)
+            text = f"{rest.pool}: REST is blocked for {seconds} more: {rest.usage.blocked_why}"
+            yield _reason(Code.REST_BLOCKED, Verdict.DEGRADED, rest.pool, text)
+    yield from _of_store(found.store, limits)
+    lag = found.process.loop_lag_seconds
+    if lag >= _SLOW_LOOP_SECONDS:
+        text = f"process: the event loop was held up for {lag:.1f} s in the last minute"
+        yield _reason(Code.SLOW, Verdict.DEGRADED, "process", text)
+
+
+def _of_market(
+    market: MarketStatistics, uptime_seconds: float, limits: Thresholds
+) -> Iterator[Reason]:
+    name, silent = market.trade_type, market.silent_seconds
+    has_data = any(one.is_delivering for one in market.listener.connections)
+    is_silent = silent >= limits.silent_seconds
+    if is_silent and market.is_halted:
+        text = f"{name}: nothing is traded, by the exchange's list"
+        yield _reason(Code.HALTED, Verdict.DEGRADED, name, text)
+    elif is_silent and market.is_refused and market.rest_problem is not None:
+        text = f"{name}: the exchange refuses streams and REST alike for {duration_text(silent)}"
+        yield _reason(Code.MAINTENANCE, Verdict.BAD, name, f"{text}; it may be a maintenance")
+    elif is_silent:
+        end = "" if market.listener.last_end is None else _last_end(market)
+        text = f"{name}: no data for {duration_text(silent)}{end}"
+        yield _reason(Code.NO_DATA, Verdict.BAD, name, text)
+    elif not has_data and silent >= uptime_seconds:
+        text = f"{name}: no data yet, {duration_text(uptime_seconds)} after the start"
+        yield _reason(Code.STARTING, Verdict.DEGRADED, name, text)
+    stands = market.clock_stands_seconds
+    if stands >= limits.silent_seconds:
+        known = "is not known" if market.exchange_ms is None else "does not go on"
+        text = f"{name}: the exchange's time {known} for {duration_text(stands)}"
+        yield _reason(Code.CLOCK_LOST, Verdict.BAD, name, text)
+    if market.rest_silent_seconds >= _FEW_SECONDS:
+        seconds = duration_text(market.rest_silent_seconds)
+        text = f"{name}: REST gives no answer for {seconds}: {market.rest_problem}"
+        yield _reason(Code.REST_DOWN, Verdict.DEGRADED, name, text)
+    if not is_silent and uptime_seconds >= _FEW_SECONDS:
+        yield from _of_connections(market)
+
+
+def _last_end(market: MarketStatistics) -> str:
+    end = market.listener.last_end
+    assert end is not None
+    attempts = market.listener.reconnects
+    return f" ({end.why.value}: {end.detail}; {attempts:,} connection{_s(attempts)} lost)"
+
+
+def _of_connections(market: MarketStatistics) -> Iterator[Reason]:
+    names = dict.fromkeys(one.name for one in market.listener.connections)
+    for name in names:
+        places = [one for one in market.listener.connections if one.name == name]
+        if not any(one.is_delivering for one in places):
+            why = places[-1].last_end or "none was made yet"
+            text = f"{name}: no connection delivers its {places[-1].streams:,} streams: {why}"
+            yield _reason(Code.CONNECTION_DOWN, Verdict.DEGRADED, name, text)
+
+
+def _of_late(late: tuple[SeriesStatistics, ...], limits: Thresholds) -> Iterator[Reason]:
+    found = [one for one in late if one.pending_seconds >= limits.absent_seconds]
+    if len(found) <= _MOST_SERIES:
+        for one in found:
+            candles = f"{one.pending:,} candle{_s(one.pending)}"
+            text = f"{one.series}: {candles} absent for {duration_text(one.pending_seconds)}"
+            yield _reason(Code.ABSENT, Verdict.BAD, str(one.series), text)
+        return
+    for name in sorted({one.series.trade_type for one in found}):
+        of_market = [one for one in found if one.series.trade_type == name]
+        longest = duration_text(max(one.pending_seconds for one in of_market))
+        count = sum(one.pending for one in of_market)
+        text = f"{name}: {count:,} candles of {len(of_market):,} series absent for up to {longest}"
+        yield _reason(Code.ABSENT, Verdict.BAD, name, text)
+
+
+def _of_store(store: StoreStatistics, limits: Thresholds) -> Iterator[Reason]:
+    if store.full_seconds:
+        waiting = f"{store.candles_in_memory:,} candles wait, {store.dropped:,} were dropped"
+        text = f"store: the disk is full for {duration_text(store.full_seconds)}; {waiting}"
+        yield _reason(Code.DISK_FULL, Verdict.BAD, "store", text)
+    elif store.days_left is not None and store.days_left < limits.free_days:
+        text = f"store: {store.free_bytes / 1e9:.1f} GB free, for {store.days_left:.1f} days"
+        yield _reason(Code.DISK_SPACE, Verdict.DEGRADED, "store", text)
+    for what, seconds, limit in (
+        ("a transaction", store.committing_seconds, limits.stuck_seconds),
+        ("a merge", store.merging_seconds, 10 * limits.stuck_seconds),
+    ):
+        if seconds >= limit:
+            text = f"store: {what} takes {duration_text(seconds)} already"
+            yield _reason(Code.STUCK, Verdict.BAD, "store", text)
+
+
+def _reason(code: Code, verdict: Verdict, subject: str, text: str) -> Reason:
+    return Reason(code=code, verdict=verdict, subject=subject, text=text)
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """The verdict on a recorder, and why."""
+
+    verdict: Verdict = Verdict.OK
+    reasons: tuple[Reason, ...] = ()
+    """Those that count now, the worst first."""
+    since: float = 0.0
+    """Since when the verdict is the same, by the clock of `after`."""
+    _seen: dict[tuple[Code, str], tuple[Reason, float]] = attrs.field(factory=dict, repr=False)
+    """The reasons that count, each with the time when it was last there."""
+
+    def after(self, found: Statistics, limits: Thresholds, now: float) -> "Health":
+        """Return the health after another snapshot, at `now` seconds."""
+        seen = {
+            key: (reason, moment)
+            for key, (reason, moment) in self._seen.items()
+            if now < moment + limits.recover_seconds
+        }
+        seen |= {(one.code, one.subject): (one, now) for one in reasons(found, limits)}
+        counting = sorted(
+            (reason for reason, _ in seen.values()),
+            key=lambda one: (-one.verdict, one.code, one.subject),
+        )
+        verdict = max((one.verdict for one in counting), default=Verdict.OK)
+        since = self.since if verdict is self.verdict and self.since else now
+        return Health(verdict=verdict, reasons=tuple(counting), since=since, seen=seen)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether data come, and are complete."""
+        starting = any(one.code is Code.STARTING for one in self.reasons)
+        return self.verdict is not Verdict.BAD and not starting
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a job of the disk does not end. The process cannot help itself then."""
+        return any(one.code is Code.STUCK for one in self.reasons)
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in words: `45 s`, `6 min`, `2 h 10 min`, `3 d 4 h`."""
+    whole = int(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3_600, whole // 86_400
+    if hours < 2:
+        return f"{minutes} min"
+    if days < 2:
+        rest = minutes - 60 * hours
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    rest = hours - 24 * days
+    return f"{days:,} d {rest} h" if rest else f"{days:,} d"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

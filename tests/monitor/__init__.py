@@ -1,0 +1,1 @@
+"""Tests of kline_trio.monitor."""
