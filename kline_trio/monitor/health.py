@@ -165,19 +165,21 @@ def _of_late(late: tuple[SeriesStatistics, ...], limits: Thresholds) -> Iterator
 
 
 def _of_store(store: StoreStatistics, limits: Thresholds) -> Iterator[Reason]:
-    if store.full_seconds:
+    if store.full_why is not None:
         waiting = f"{store.candles_in_memory:,} candles wait, {store.dropped:,} were dropped"
-        text = f"store: the disk is full for {duration_text(store.full_seconds)}; {waiting}"
+        seconds = duration_text(store.full_seconds)
+        text = f"store: nothing can be written for {seconds}: {store.full_why}; {waiting}"
         yield _reason(Code.DISK_FULL, Verdict.BAD, "store", text)
     elif store.days_left is not None and store.days_left < limits.free_days:
         text = f"store: {store.free_bytes / 1e9:.1f} GB free, for {store.days_left:.1f} days"
         yield _reason(Code.DISK_SPACE, Verdict.DEGRADED, "store", text)
-    for what, seconds, limit in (
+    limits_by_job = (
         ("a transaction", store.committing_seconds, limits.stuck_seconds),
         ("a merge", store.merging_seconds, 10 * limits.stuck_seconds),
-    ):
-        if seconds >= limit:
-            text = f"store: {what} takes {duration_text(seconds)} already"
+    )
+    for job, job_seconds, most_seconds in limits_by_job:
+        if job_seconds >= most_seconds:
+            text = f"store: {job} takes {duration_text(job_seconds)} already"
             yield _reason(Code.STUCK, Verdict.BAD, "store", text)
 
 
@@ -192,8 +194,8 @@ class Health:
     verdict: Verdict = Verdict.OK
     reasons: tuple[Reason, ...] = ()
     """Those that count now, the worst first."""
-    since: float = 0.0
-    """Since when the verdict is the same, by the clock of `after`."""
+    since: float | None = None
+    """Since when the verdict is the same, by the clock of `after`; None before the first."""
     _seen: dict[tuple[Code, str], tuple[Reason, float]] = attrs.field(factory=dict, repr=False)
     """The reasons that count, each with the time when it was last there."""
 
@@ -210,7 +212,7 @@ class Health:
             key=lambda one: (-one.verdict, one.code, one.subject),
         )
         verdict = max((one.verdict for one in counting), default=Verdict.OK)
-        since = self.since if verdict is self.verdict and self.since else now
+        since = now if self.since is None or verdict is not self.verdict else self.since
         return Health(verdict=verdict, reasons=tuple(counting), since=since, seen=seen)
 
     @property

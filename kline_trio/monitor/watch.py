@@ -22,11 +22,12 @@ class Observation:
     def verdict(self) -> dict[str, object]:
         """Return the verdict and its reasons, for JSON."""
         health = self.health
+        assert health.since is not None
         return {
             "verdict": str(health.verdict),
             "ready": health.is_ready,
             "simulated": self.is_simulated,
-            "since_seconds": round(max(0.0, trio.current_time() - health.since), 1),
+            "since_seconds": round(trio.current_time() - health.since, 1),
             "reasons": [
                 {
                     "code": str(one.code),

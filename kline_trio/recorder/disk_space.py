@@ -28,22 +28,20 @@ _FEW_DAYS = 30
 class DiskFullLog:
     """Logs that the disk is full, once a minute, and that it has space again."""
 
+    problem: str | None = None
+    """Why the last write failed; None if it did not."""
     _logged_at: float | None = None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the last write failed for want of space."""
-        return self._logged_at is not None
 
     def full(self, error: DiskFullError, effect: str) -> None:
         """Log that a write failed, and what that means for the candles."""
-        now = trio.current_time()
+        now, self.problem = trio.current_time(), str(error)
         if self._logged_at is None or now >= self._logged_at + _LOG_SECONDS:
             self._logged_at = now
             logger.error("no room: %s; %s", error, effect)
 
     def written(self, effect: str) -> None:
         """Log the first write after failures."""
+        self.problem = None
         if self._logged_at is not None:
             self._logged_at = None
             logger.info("there is room again%s", effect)

@@ -93,9 +93,9 @@ class Merger:
         self._news.set()
 
     @property
-    def is_short_of_room(self) -> bool:
-        """Whether the last attempt found the disk full."""
-        return self._disk_log.is_full
+    def disk_problem(self) -> str | None:
+        """Why the last merge could not be written; None if it could."""
+        return self._disk_log.problem
 
     async def run(self) -> None:
         """Merge each series when it is due, until `finish`; also rows that an earlier run left.

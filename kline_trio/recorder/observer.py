@@ -84,7 +84,7 @@ class Observer:
     _clocks: dict[str, _Since] = attrs.field(init=False, factory=dict)
     """By market: since when its exchange time stands."""
     _full: _Since = attrs.field(init=False, factory=_Since)
-    """Since when the disk is full, or is not."""
+    """Since when the disk takes something, or nothing."""
 
     async def run(self) -> None:
         """Look once a second at what only repeated looks can tell, until cancelled."""
@@ -148,7 +148,10 @@ class Observer:
     def _look(self) -> None:
         for name, rest in self.markets.items():
             self._clocks.setdefault(name, _Since()).look(rest.clock.now_ms)
-        self._full.look(self.writer.is_short_of_room or self.merger.is_short_of_room)
+        self._full.look(self._disk_problem() is not None)
+
+    def _disk_problem(self) -> str | None:
+        return self.writer.disk_problem or self.merger.disk_problem
 
     def _market(self, name: str) -> MarketStatistics:
         series = self.recording.series_on(name)
@@ -221,6 +224,7 @@ class Observer:
             free_bytes=counted.free_bytes,
             days_left=days if math.isfinite(days) else None,
             full_seconds=self._full.seconds if self._full.value else 0.0,
+            full_why=self._disk_problem(),
             dropped=writer.dropped,
         )
 

@@ -190,7 +190,8 @@ class StoreStatistics:
     days_left: float | None
     """How long the free space lasts; None if nothing is recorded."""
     full_seconds: float
-    """Since when the disk is full; 0 if it is not."""
+    """Since when the disk is full, or takes nothing for another reason; 0 if it is not."""
+    full_why: str | None
     dropped: int
     """Candles that did not fit into memory while the disk was full."""
 

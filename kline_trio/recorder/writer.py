@@ -46,6 +46,11 @@ class Writer:
     _waiting: list[ReceivedCandle] = attrs.field(init=False, factory=list)
 
     @property
+    def disk_problem(self) -> str | None:
+        """Why the last candles could not be committed; None if they could."""
+        return self._disk_log.problem
+
+    @property
     def waiting(self) -> int:
         """How many received candles are not durable yet, besides those in the channel."""
         return len(self._waiting)

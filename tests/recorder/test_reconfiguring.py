@@ -170,11 +170,13 @@ async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
             before = subscriptions(exchange)
             config = recorder._recording.config
             write(path)
-            await record._reload(path, lambda read: read, recorder)
+            assert await record._reloaded(path) is None
             assert recorder._recording.config is config
             assert [*recorder.series] == [BTC]
             path.write_text(GOOD.replace('"BTCUSDT"', '"BTCUSDT", "ETHUSDT"'))
-            await record._reload(path, lambda read: read, recorder)
+            new = await record._reloaded(path)
+            assert new is not None
+            recorder.reconfigure(new)
             assert [*recorder.series] == [BTC, ETH]
             await trio.sleep(0.2)
             after = subscriptions(exchange)
