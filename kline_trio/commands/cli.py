@@ -147,6 +147,13 @@ def _add_recording(add: _AddParser) -> None:
     backfill.set_defaults(seconds=None)
     init.add_argument("config", type=_path, nargs="?", default="recorder.toml")
     init.set_defaults(run=_init)
+    what = "which candles have log lines of their own (default: all, if few close in a minute)"
+    modes = ("always", "summary", "never")
+    record.add_argument("--log-candles", choices=modes, default="auto", help=what)
+    for command in (record, backfill):
+        what = "log as text or as JSON, an object a line"
+        command.add_argument("--log-format", choices=("text", "json"), default="text", help=what)
+        command.add_argument("--quiet", **_FLAG, help="log warnings and errors only")
     for command in (record, tail):
         command.add_argument("--for", **_TIME, help="stop after this time")
     for command in (record, backfill, tail):

@@ -22,6 +22,7 @@ from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.monitor.service import Monitor
 from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.candle_log import LogCandles
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.housekeeping import Heartbeat
@@ -63,7 +64,11 @@ def record(config: Config, options: argparse.Namespace) -> None:
         async with exchange_of(config, options) as redirect:
             stop_asked = requests.wait_for_stop
             async with (
-                open_recorder(redirect(config), stop_asked=stop_asked) as recorder,
+                open_recorder(
+                    redirect(config),
+                    stop_asked=stop_asked,
+                    log_candles=LogCandles(options.log_candles),
+                ) as recorder,
                 trio.open_nursery() as beside,
             ):
                 monitor = Monitor(recorder, redirect(config), time.time, options.simulate)

@@ -12,7 +12,7 @@ from types import FrameType
 import attrs
 import trio
 
-from kline_trio.commands.output import log_lines
+from kline_trio.commands.log import log_lines
 
 logger = logging.getLogger("kline_trio.signals")
 
@@ -111,7 +111,8 @@ def run(
             await main(requests)
         has_returned = True
 
-    with log_lines(debug=options.debug):
+    is_quiet, log_format = getattr(options, "quiet", False), getattr(options, "log_format", "text")
+    with log_lines(debug=options.debug, quiet=is_quiet, log_format=log_format):
         trio.run(run_main)
     # A `Cancelled` that a library loses would end the program silently, with status 0
     # (trio-websocket#184), as if a stop had been asked for.

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source
-from kline_trio.commands.output import log_lines
+from kline_trio.commands.log import log_lines
 from kline_trio.commands.verify_report import Checked, NotCompared, Report, Verified
 from kline_trio.config import Config
 from kline_trio.errors import (

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from kline_trio.duration import duration_text
 from kline_trio.recorder.statistics import (
     MarketStatistics,
     SeriesStatistics,
@@ -225,21 +226,6 @@ class Health:
     def is_stuck(self) -> bool:
         """Whether a job of the disk does not end. The process cannot help itself then."""
         return any(one.code is Code.STUCK for one in self.reasons)
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration in words: `45 s`, `6 min`, `2 h 10 min`, `3 d 4 h`."""
-    whole = int(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes, hours, days = whole // 60, whole // 3_600, whole // 86_400
-    if hours < 2:
-        return f"{minutes} min"
-    if days < 2:
-        rest = minutes - 60 * hours
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    rest = hours - 24 * days
-    return f"{days:,} d {rest} h" if rest else f"{days:,} d"
 
 
 def _s(count: int) -> str:

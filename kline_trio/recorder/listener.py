@@ -184,7 +184,7 @@ class Listener:
     """When the last valid candle came on any connection, by Trio's clock."""
     _past: Traffic = attrs.field(init=False, factory=Traffic)
     """Of the connections that have ended."""
-    _lost: int = attrs.field(init=False, default=0)
+    lost: int = attrs.field(init=False, default=0)
     """How many connections have ended by themselves."""
     _last_end: events.Disconnected | None = attrs.field(init=False, default=None)
     """How the last of those ended."""
@@ -264,7 +264,7 @@ class Listener:
         return ListenerStatistics(
             connections=found,
             traffic=self.traffic(),
-            reconnects=self._lost,
+            reconnects=self.lost,
             last_end=self._last_end,
             bad_frames=self._log.bad_frames.total(),
         )
@@ -340,7 +340,7 @@ class Listener:
             wait = self._wait_seconds(ended, slot.failures)
             slot.not_before = max(slot.not_before, now + wait)
             slot.reconnects, slot.last_end = slot.reconnects + 1, ended
-            self._lost, self._last_end = self._lost + 1, ended
+            self.lost, self._last_end = self.lost + 1, ended
         self._news.set()
 
     async def _retire(self, handle: ConnectionHandle) -> None:

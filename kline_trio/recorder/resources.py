@@ -145,10 +145,12 @@ class Pipeline:
 
     config: Config
     storage: Storage
-    publish: Callable[[Sequence[ReceivedCandle]], None] = lambda _: None
-    """Called with the candles of each commit, after the states and the merger."""
     series: SeriesSet = attrs.field(init=False)
     merger: Merger = attrs.field(init=False)
+    subscribers: list[Callable[[Sequence[ReceivedCandle]], None]] = attrs.field(
+        init=False, factory=list
+    )
+    """Called with the candles of each commit, after the states and the merger."""
 
     def __attrs_post_init__(self) -> None:
         store = self.config.store
@@ -156,13 +158,14 @@ class Pipeline:
         self.merger = Merger(self.storage, MergeRule(store.merge_seconds, store.max_merge_seconds))
 
     def committed(self, batch: Sequence[ReceivedCandle]) -> None:
-        """Mark candles of any source as durable: update the states, plan merges, publish copies.
+        """Mark candles of any source as durable: update states, plan merges, call subscribers.
 
         Call this right after the commit, without a checkpoint between. It never blocks.
         """
         self.series.committed(batch)
         self.merger.accepted(batch)
-        self.publish(batch)
+        for subscriber in self.subscribers:
+            subscriber(batch)
 
     def gap_filler(
         self,

@@ -39,6 +39,11 @@ class SeriesSet:
         """Return whether a series is to be recorded."""
         return series in self._wanted
 
+    @property
+    def wanted(self) -> frozenset[Series]:
+        """The series that are to be recorded."""
+        return self._wanted
+
     def state_of(self, series: Series) -> State:
         """Return the state of a series; one that was never recorded is retired."""
         state = self._states.get(series)

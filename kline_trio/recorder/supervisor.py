@@ -1,7 +1,7 @@
 """The recorder as a whole: storage outside, network inside; the network ends first."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -14,6 +14,7 @@ from kline_trio.errors import ConfigError
 from kline_trio.exchange.rest import sync_clock
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.broadcast import Broadcast, Candles, Filled, Fills
+from kline_trio.recorder.candle_log import CandleLog, LogCandles
 from kline_trio.recorder.disk_space import watch_disk_space
 from kline_trio.recorder.environment import Environment, RecurringEvent, SerialExecutor, Storage
 from kline_trio.recorder.event_sink import EventSink
@@ -21,6 +22,7 @@ from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.housekeeping import Heartbeat, heal
 from kline_trio.recorder.listener import Listener, Route
 from kline_trio.recorder.observer import Observer
+from kline_trio.recorder.outage_log import OutageLog
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.resources import (
     Http,
@@ -159,6 +161,7 @@ async def open_recorder(
     config: Config,
     environment: Environment | None = None,
     stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    log_candles: LogCandles = LogCandles.AUTO,
 ) -> AsyncIterator[Recorder]:
     """Record while the body runs.
 
@@ -171,6 +174,7 @@ async def open_recorder(
       environment: how to reach network, disk and clocks; None: the real ones.
       stop_asked: returns when the body would end at once. A disk that is full at the start is not
         waited for any longer then.
+      log_candles: which candles have log lines of their own.
 
     Raises:
       RuntimeError: this is no Trio program.
@@ -187,7 +191,7 @@ async def open_recorder(
     async with open_store(config, environment, stop_asked=stop_asked) as storage:
         with unwrap_lone_error():
             async with open_http(config, environment) as http, trio.open_nursery() as outer:
-                parts = await _Parts.of(config, environment, storage, http, send)
+                parts = await _Parts.of(config, environment, storage, http, send, log_candles)
                 outer.start_soon(parts.pipeline.merger.run)
                 outer.start_soon(parts.store, receive)
                 async with open_network(parts.recording.listeners, send) as network:
@@ -210,6 +214,7 @@ class _Parts:
     recording: Recording
     heartbeat: Heartbeat
     observer: Observer
+    candle_log: CandleLog
 
     @classmethod
     async def of(
@@ -219,21 +224,20 @@ class _Parts:
         storage: Storage,
         http: Http,
         send: trio.MemorySendChannel[ReceivedCandle],
+        log_candles: LogCandles,
     ) -> "_Parts":
         """Make the parts; begin with the series and symbols that the store knows."""
         broadcast = Broadcast()
         clocks = http.clocks
         tally = Tally(lambda trade_type: clocks[trade_type].now_ms)
 
-        def publish(batch: Sequence[ReceivedCandle]) -> None:
-            tally.committed(batch)
-            broadcast.publish(batch)
-
         def publish_fill(filled: Filled) -> None:
             tally.filled(filled)
             broadcast.publish_fill(filled)
 
-        pipeline = Pipeline(config, storage, publish)
+        pipeline = Pipeline(config, storage)
+        candle_log = CandleLog(pipeline.series, log_candles)
+        pipeline.subscribers += [tally.committed, candle_log.committed, broadcast.publish]
         series, rows = pipeline.series, config.store.journal_rows_in_memory
         writer = Writer(storage, rows, pipeline.committed, series.dropped)
         hints = {name: RecurringEvent() for name in http.markets}
@@ -275,7 +279,17 @@ class _Parts:
             tally,
             lambda: send.statistics().current_buffer_used,
         )
-        return cls(broadcast, pipeline, writer, auditor, gap_filler, recording, heartbeat, observer)
+        return cls(
+            broadcast,
+            pipeline,
+            writer,
+            auditor,
+            gap_filler,
+            recording,
+            heartbeat,
+            observer,
+            candle_log,
+        )
 
     async def store(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
         """Commit candles until all listeners have ended; then begin the last merges."""
@@ -296,6 +310,8 @@ class _Parts:
         yield self.heartbeat.run
         yield self.observer.run
         yield self.observer.count
+        yield self.candle_log.run
+        yield OutageLog(recording.listeners, recording.uses).run
         yield partial(_repeat, _GUARD_SECONDS, storage.commit_door, storage.store.check_held)
         yield from self.gap_filler.jobs()
         universe, is_accounted = recording.universe, self.pipeline.series.is_accounted
@@ -318,6 +334,7 @@ class _Parts:
         storage, refilled = self.pipeline.storage, self.gap_filler.filled
         waiting = await storage.commit_door.run(storage.store.journal.rows)
         totals = await storage.commit_door.run(storage.store.journal.totals)
+        self.candle_log.summarize()
         logger.info(
             "stopped: %s recorded%s, %s waiting in the journal, %s files",
             f"{self.writer.recorded:,}",

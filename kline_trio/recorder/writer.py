@@ -1,6 +1,5 @@
 """From the channel into the journal. A candle is accepted when its commit has succeeded."""
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -12,10 +11,7 @@ from kline_trio.errors import DiskFullError
 from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
 from kline_trio.recorder.environment import Storage
 
-logger = logging.getLogger(__name__)
-
 _MOST_IN_A_COMMIT = 10_000
-_MOST_LINES_IN_A_COMMIT = 20
 
 
 @attrs.define(eq=False)
@@ -91,7 +87,6 @@ class Writer:
         self.recorded += len(batch)
         self.commits += 1
         self.commit_seconds = trio.current_time() - began
-        _log(batch)
         self.committed(batch)
 
     async def _wait_for_space(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> bool:
@@ -104,15 +99,3 @@ class Writer:
                     self.dropped += 1
                     self.dropped_candle(received.series, received.candle.open_time_ms)
         return pause.cancelled_caught
-
-
-def _log(batch: Sequence[ReceivedCandle]) -> None:
-    level = logging.INFO
-    if len(batch) > _MOST_LINES_IN_A_COMMIT:
-        series = len({received.series for received in batch})
-        logger.info("Recorded %s candles of %s series", f"{len(batch):,}", f"{series:,}")
-        level = logging.DEBUG
-    if logger.isEnabledFor(level):
-        for received in batch:
-            moment = received.receive_time.replace(microsecond=0)
-            logger.log(level, "Recorded %s at %s", received.series, moment)

@@ -239,7 +239,7 @@ async def test_the_first_and_the_last_line_say_what_there_is_to_know(
     (start,) = starts
     assert start.startswith(f"3 series in 3 markets -> {tmp_path / 'data'}; first close in ")
     assert 30 <= float(start.split()[-2]) <= 41
-    assert "Recorded spot BTCUSDT-1m at 2024-06-30 15:00:00+00:00" in caplog.messages
+    assert "Recorded spot BTCUSDT-1m at 2024-06-30 15:01:00+00:00" in caplog.messages
     assert caplog.messages[-1].startswith("stopped: 1")
     assert caplog.messages[-1].endswith(" recorded, 0 waiting in the journal, 3 files")
 

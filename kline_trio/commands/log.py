@@ -1,0 +1,200 @@
+"""The log on stderr: as lines, as JSON or for journald, written by a thread of its own."""
+
+import json
+import logging
+import logging.handlers
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+import attrs
+
+from kline_trio.quoting import one_line
+
+_STDERR = 2
+_WAITING_LINES = 10_000
+_KEPT_LINES = 1_000
+"""Room that only warnings and errors may use."""
+_LAST_LINES_SECONDS = 2.0
+"""The most time to wait at the end for a stderr that is blocked."""
+_FOLD_SECONDS = 60.0
+"""A warning that comes again within this time is counted, and not written."""
+_MOST_FOLDED = 1_000
+"""Different warnings that are remembered."""
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
+"""Of syslog (systemd's sd-daemon(3))."""
+_ERRORS = logging.Formatter()
+
+
+class TextFormatter(logging.Formatter):
+    """Makes one printable line of each record, which may quote foreign text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        return f"{moment} {record.levelname:<7} {_line(record)}"
+
+
+class JournaldFormatter(logging.Formatter):
+    """Makes a line with a syslog priority; journald adds the time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return f"<{_PRIORITIES.get(record.levelno, 6)}>{_line(record)}"
+
+
+class JsonFormatter(logging.Formatter):
+    """Makes an object of one line: time, level, logger, message, and the error if there is one.
+
+    These keys stay. Later versions may add others.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        found = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            found["error"] = self.formatException(record.exc_info)
+        return json.dumps(found)
+
+
+def _line(record: logging.LogRecord) -> str:
+    error = f"\n{_ERRORS.formatException(record.exc_info)}" if record.exc_info else ""
+    return one_line(record.getMessage() + error)
+
+
+class _NonblockingHandler(logging.handlers.QueueHandler):
+    """Hands records to another thread. If stderr is blocked, the queue fills, and lines are lost:
+    those below WARNING first.
+    """
+
+    def __init__(self, waiting: "queue.Queue[logging.LogRecord | None]") -> None:
+        super().__init__(waiting)
+        self.waiting = waiting
+        self.lost = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        # A blocked terminal or pipe must not delay the recorder.
+        room = _WAITING_LINES - self.waiting.qsize()
+        if record.levelno < logging.WARNING and room <= _KEPT_LINES:
+            self.lost += 1
+            return
+        try:
+            self.waiting.put_nowait(record)
+        except queue.Full:
+            self.lost += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Return the record with its text made: its arguments may change."""
+        record.message = record.getMessage()
+        record.msg, record.args = record.message, None
+        return record
+
+
+@attrs.define(eq=False)
+class Folding:
+    """Leaves out warnings that come again within a minute, and counts them (pure)."""
+
+    _seen: dict[tuple[str, int, str], tuple[float, int]] = attrs.field(init=False, factory=dict)
+    """By logger, level and text: when the warning was written, and how often it came since."""
+
+    def is_repeated(self, record: logging.LogRecord, now: float) -> bool:
+        """Return whether a warning was written within the last minute; count it then."""
+        if record.levelno < logging.WARNING:
+            return False
+        key = (record.name, record.levelno, record.getMessage())
+        if key in self._seen:
+            at, count = self._seen[key]
+            self._seen[key] = (at, count + 1)
+            return True
+        if len(self._seen) < _MOST_FOLDED:
+            self._seen[key] = (now, 0)
+        return False
+
+    def due(self, now: float) -> Iterator[logging.LogRecord]:
+        """Give a record for each warning whose minute is over and that came again in it."""
+        for key, (at, count) in list(self._seen.items()):
+            if now >= at + _FOLD_SECONDS:
+                del self._seen[key]
+                if count:
+                    name, level, text = key
+                    again = f"{text} ({count:,} more time{'' if count == 1 else 's'})"
+                    yield logging.LogRecord(name, level, "", 0, again, None, None)
+
+
+def _formatter(log_format: str) -> logging.Formatter:
+    if log_format == "json":
+        return JsonFormatter()
+    return JournaldFormatter() if _is_journald() else TextFormatter()
+
+
+def _is_journald() -> bool:
+    """Return whether stderr goes to journald (systemd.exec(5), `$JOURNAL_STREAM`)."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        found = os.fstat(_STDERR)
+    except OSError:
+        return False
+    return (device, inode) == (str(found.st_dev), str(found.st_ino))
+
+
+@contextmanager
+def log_lines(
+    *, debug: bool = False, quiet: bool = False, log_format: str = "text"
+) -> Iterator[None]:
+    """Write the package's log to stderr while the body runs, in a separate thread.
+
+    Args:
+      debug: write lines of all levels.
+      quiet: write warnings and errors only.
+      log_format: `text` or `json`.
+    """
+    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_WAITING_LINES)
+    handler = _NonblockingHandler(waiting)
+    formatter, folding = _formatter(log_format), Folding()
+
+    def write(record: logging.LogRecord) -> None:
+        # Not a StreamHandler or sys.stderr: a thread that blocks in one holds its lock, and the
+        # interpreter would wait for the lock at its end.
+        with suppress(OSError):
+            os.write(_STDERR, f"{formatter.format(record)}\n".encode(errors="backslashreplace"))
+
+    def write_all() -> None:
+        is_open = True
+        while is_open:
+            with suppress(queue.Empty):
+                record = waiting.get(timeout=1.0)
+                is_open = record is not None
+                if record is not None and not folding.is_repeated(record, time.monotonic()):
+                    write(record)
+            for folded in folding.due(time.monotonic() if is_open else float("inf")):
+                write(folded)
+            if handler.lost and (waiting.empty() or not is_open):
+                lost, handler.lost = handler.lost, 0
+                text = f"{lost:,} log lines were lost: stderr took no more"
+                write(logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None))
+
+    # Not logging's QueueListener, whose stop() waits without limit and fails on a full queue.
+    thread = threading.Thread(target=write_all, daemon=True)
+    package = logging.getLogger("kline_trio")
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
+    thread.start()
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+        with suppress(queue.Full):
+            waiting.put(None, timeout=_LAST_LINES_SECONDS)
+        thread.join(_LAST_LINES_SECONDS)
