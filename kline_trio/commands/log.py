@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.handlers
+import math
 import os
 import queue
 import threading
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 
 import attrs
 
+from kline_trio.commands.screen import Screen
 from kline_trio.quoting import one_line
 
 _STDERR = 2
@@ -21,6 +23,8 @@ _KEPT_LINES = 1_000
 """Room that only warnings and errors may use."""
 _LAST_LINES_SECONDS = 2.0
 """The most time to wait at the end for a stderr that is blocked."""
+_DRAW_SECONDS = 1.0
+_LINES_AT_ONCE = 1_000
 _FOLD_SECONDS = 60.0
 """A warning that comes again within this time is counted, and not written."""
 _MOST_FOLDED = 1_000
@@ -72,7 +76,7 @@ def _line(record: logging.LogRecord) -> str:
     return one_line(record.getMessage() + error)
 
 
-class _NonblockingHandler(logging.handlers.QueueHandler):
+class NonblockingHandler(logging.handlers.QueueHandler):
     """Hands records to another thread. If stderr is blocked, the queue fills, and lines are lost:
     those below WARNING first.
     """
@@ -83,7 +87,7 @@ class _NonblockingHandler(logging.handlers.QueueHandler):
         self.lost = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        # A blocked terminal or pipe must not delay the recorder.
+        """Hand a record over, or drop it: a blocked terminal must not delay the recorder."""
         room = _WAITING_LINES - self.waiting.qsize()
         if record.levelno < logging.WARNING and room <= _KEPT_LINES:
             self.lost += 1
@@ -147,54 +151,76 @@ def _is_journald() -> bool:
     return (device, inode) == (str(found.st_dev), str(found.st_ino))
 
 
+@attrs.define(eq=False)
+class LogWriter:
+    """Writes the records of a queue to a screen, in a thread of its own."""
+
+    waiting: "queue.Queue[logging.LogRecord | None]"
+    """Ends with None."""
+    screen: Screen
+    formatter: logging.Formatter
+    handler: NonblockingHandler = attrs.field(init=False)
+    _folding: Folding = attrs.field(init=False, factory=Folding)
+
+    def __attrs_post_init__(self) -> None:
+        self.handler = NonblockingHandler(self.waiting)
+
+    def run(self) -> None:
+        """Write records as they come, until None comes."""
+        is_open = True
+        while is_open:
+            records, is_open = self._next()
+            now = time.monotonic() if is_open else math.inf
+            found = [one for one in records if not self._folding.is_repeated(one, now)]
+            found += self._folding.due(now)
+            if (lost := self.handler.lost) and (self.waiting.empty() or not is_open):
+                self.handler.lost = 0
+                text = f"{lost:,} log lines were lost: stderr took no more"
+                found.append(logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None))
+            self.screen.write([self.formatter.format(one) for one in found])
+        self.screen.close()
+
+    def _next(self) -> tuple[list[logging.LogRecord], bool]:
+        """Wait for records for a while; return them, and whether more may come."""
+        records: list[logging.LogRecord] = []
+        with suppress(queue.Empty):
+            record = self.waiting.get(timeout=_DRAW_SECONDS)
+            while record is not None:
+                records.append(record)
+                if len(records) >= _LINES_AT_ONCE:
+                    return records, True
+                record = self.waiting.get_nowait()
+            return records, False
+        return records, True
+
+
 @contextmanager
 def log_lines(
     *, debug: bool = False, quiet: bool = False, log_format: str = "text"
-) -> Iterator[None]:
+) -> Iterator[Screen]:
     """Write the package's log to stderr while the body runs, in a separate thread.
+
+    Give the screen, which can show a panel.
 
     Args:
       debug: write lines of all levels.
       quiet: write warnings and errors only.
       log_format: `text` or `json`.
     """
-    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_WAITING_LINES)
-    handler = _NonblockingHandler(waiting)
-    formatter, folding = _formatter(log_format), Folding()
-
-    def write(record: logging.LogRecord) -> None:
-        # Not a StreamHandler or sys.stderr: a thread that blocks in one holds its lock, and the
-        # interpreter would wait for the lock at its end.
-        with suppress(OSError):
-            os.write(_STDERR, f"{formatter.format(record)}\n".encode(errors="backslashreplace"))
-
-    def write_all() -> None:
-        is_open = True
-        while is_open:
-            with suppress(queue.Empty):
-                record = waiting.get(timeout=1.0)
-                is_open = record is not None
-                if record is not None and not folding.is_repeated(record, time.monotonic()):
-                    write(record)
-            for folded in folding.due(time.monotonic() if is_open else float("inf")):
-                write(folded)
-            if handler.lost and (waiting.empty() or not is_open):
-                lost, handler.lost = handler.lost, 0
-                text = f"{lost:,} log lines were lost: stderr took no more"
-                write(logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None))
-
+    screen = Screen(may_draw=log_format == "text" and not quiet)
+    writer = LogWriter(queue.Queue(_WAITING_LINES), screen, _formatter(log_format))
     # Not logging's QueueListener, whose stop() waits without limit and fails on a full queue.
-    thread = threading.Thread(target=write_all, daemon=True)
+    thread = threading.Thread(target=writer.run, daemon=True)
     package = logging.getLogger("kline_trio")
     level = package.level
-    package.addHandler(handler)
+    package.addHandler(writer.handler)
     package.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
     thread.start()
     try:
-        yield
+        yield screen
     finally:
-        package.removeHandler(handler)
+        package.removeHandler(writer.handler)
         package.setLevel(level)
         with suppress(queue.Full):
-            waiting.put(None, timeout=_LAST_LINES_SECONDS)
+            writer.waiting.put(None, timeout=_LAST_LINES_SECONDS)
         thread.join(_LAST_LINES_SECONDS)

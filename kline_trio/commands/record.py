@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -16,11 +17,13 @@ import trio
 
 from kline_trio.candle import ReceivedCandle
 from kline_trio.commands.output import time_text
+from kline_trio.commands.screen import Screen
 from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config, HistoryConfig
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.monitor.service import Monitor
+from kline_trio.monitor.watch import Watch
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.candle_log import LogCandles
 from kline_trio.recorder.environment import Environment
@@ -72,6 +75,8 @@ def record(config: Config, options: argparse.Namespace) -> None:
                 trio.open_nursery() as beside,
             ):
                 monitor = Monitor(recorder, redirect(config), time.time, options.simulate)
+                if requests.screen.is_terminal:
+                    monitor.show = partial(_show, requests.screen)
                 beside.start_soon(monitor.run)
                 while not await requests.is_stop():
                     if (new := await _reloaded(options.config)) is not None:
@@ -81,6 +86,15 @@ def record(config: Config, options: argparse.Namespace) -> None:
 
     use_system_memory()
     run(main, options, signal.SIGHUP)
+
+
+def _show(screen: Screen, watch: Watch) -> None:
+    """Draw the panel of a watch."""
+    # Imported here: it loads rich.
+    from kline_trio.commands.panel import Panel
+
+    panel = Panel()
+    screen.show(lambda: panel.draw(watch.latest))
 
 
 def _with_monitor(config: Config, address: str | None) -> Config:

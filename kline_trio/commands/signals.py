@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from kline_trio.commands.log import log_lines
+from kline_trio.commands.screen import Screen
 
 logger = logging.getLogger("kline_trio.signals")
 
@@ -29,6 +30,8 @@ class Requests:
     _any: trio.Event = attrs.field(factory=trio.Event)
     _deadline: float | None = None
     """By Trio's clock; None before the first wait."""
+    screen: Screen = attrs.field(init=False, factory=lambda: Screen(may_draw=False))
+    """Where the command may show a panel."""
 
     def receive(self, number: int) -> None:
         """Note the request of a signal, and wake who waits for it."""
@@ -105,15 +108,16 @@ def run(
     seconds = math.inf if options.seconds is None else options.seconds
     has_returned = False
 
-    async def run_main() -> None:
+    async def run_main(screen: Screen) -> None:
         nonlocal has_returned
         with _handle_signals(seconds, more) as requests:
+            requests.screen = screen
             await main(requests)
         has_returned = True
 
     is_quiet, log_format = getattr(options, "quiet", False), getattr(options, "log_format", "text")
-    with log_lines(debug=options.debug, quiet=is_quiet, log_format=log_format):
-        trio.run(run_main)
+    with log_lines(debug=options.debug, quiet=is_quiet, log_format=log_format) as screen:
+        trio.run(run_main, screen)
     # A `Cancelled` that a library loses would end the program silently, with status 0
     # (trio-websocket#184), as if a stop had been asked for.
     if not has_returned:

@@ -33,6 +33,8 @@ class Monitor:
     config: Config
     wall_clock: Callable[[], float]
     is_simulated: bool = False
+    show: Callable[[Watch], None] | None = None
+    """Called with the watch of each run; None: nobody looks."""
     _scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
 
     @property
@@ -61,11 +63,14 @@ class Monitor:
     @property
     def _is_wanted(self) -> bool:
         settings = self._settings
-        return bool(settings.address or settings.on_change or settings.heartbeat_url)
+        is_read = settings.address or settings.on_change or settings.heartbeat_url
+        return bool(is_read) or self.show is not None
 
     async def _run_jobs(self) -> None:
         settings = self._settings
         watch = Watch(self.recorder.statistics, _limits(settings), self.is_simulated)
+        if self.show is not None:
+            self.show(watch)
         async with trio.open_nursery() as jobs:
             jobs.start_soon(_guarded, "watch", watch.run)
             if settings.address is not None:

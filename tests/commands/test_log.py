@@ -137,8 +137,10 @@ def test_while_nobody_reads_lines_are_lost_and_counted_and_warnings_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reader, writer = os.pipe()
-    monkeypatch.setattr("kline_trio.commands.log._STDERR", writer)
+    monkeypatch.setattr("kline_trio.commands.screen._STDERR", writer)
     said = bytearray()
+    package = logging.getLogger("kline_trio")
+    package.propagate = False  # pytest would keep all lines
     try:
         with log_lines():
             # The pipe takes 64 KiB.
@@ -149,6 +151,7 @@ def test_while_nobody_reads_lines_are_lost_and_counted_and_warnings_last(
             drain(reader, said, lambda: b"were lost" in said)
         drain(reader, said, lambda: True)
     finally:
+        package.propagate = True
         os.close(writer)
         os.close(reader)
     lines = said.decode().splitlines()
