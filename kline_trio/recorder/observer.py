@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 
 import attrs
@@ -26,7 +26,6 @@ from kline_trio.recorder.statistics import (
     SeriesStatistics,
     Statistics,
     StoreStatistics,
-    summed,
 )
 from kline_trio.recorder.tally import Tally
 from kline_trio.recorder.writer import Writer
@@ -61,6 +60,15 @@ class _Since:
         return trio.current_time() - self.moment
 
 
+@attrs.define
+class _Sums:
+    """What the recorded series of a market lack."""
+
+    closed: Counter[str] = attrs.field(factory=Counter)
+    """By reason."""
+    pending: int = 0
+
+
 @attrs.define(eq=False)
 class Observer:
     """Reads the parts of one recorder. It never steers them."""
@@ -78,6 +86,10 @@ class Observer:
 
     _began_at: float = attrs.field(init=False, factory=trio.current_time)
     _census: Census = attrs.field(init=False, default=_NOTHING)
+    _summed: "tuple[Census, tuple[Series, ...], dict[str, _Sums]] | None" = attrs.field(
+        init=False, default=None
+    )
+    """What each market lacks, by the census and for the series for which it was summed up."""
     _late_since: dict[Series, float] = attrs.field(init=False, factory=dict)
     """When a count first found each series late, by Trio's clock."""
     _loop_lags: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_LAGS))
@@ -157,8 +169,7 @@ class Observer:
         series = self.recording.series_on(name)
         now = trio.current_time()
         rest, listener = self.markets[name], self.listeners[name].statistics()
-        tally = self.tally.total(name)
-        absences = [self._absences(one) for one in series]
+        tally, sums = self.tally.total(name), self._sums().get(name, _Sums())
         is_delivering = any(one.is_delivering for one in listener.connections)
         why = None if listener.last_end is None else listener.last_end.why
         reachability = rest.reachability
@@ -175,10 +186,23 @@ class Observer:
             is_halted=self.recording.universe.is_halted(name),
             received=tally.received,
             refilled=dict(tally.refilled),
-            absent=summed(one.closed for one in absences),
-            pending=sum(one.pending for one in absences),
+            absent=dict(sums.closed),
+            pending=sums.pending,
             lags=self.tally.lags(name),
         )
+
+    def _sums(self) -> "dict[str, _Sums]":
+        """Return what each market lacks. Thousands of series are summed up once a census."""
+        counted, recorded = self._census, self.recording.series
+        known = self._summed
+        if known is None or known[0] is not counted or known[1] is not recorded:
+            sums: dict[str, _Sums] = {}
+            for one in counted.absences.keys() & set(recorded):
+                of_market = sums.setdefault(one.trade_type, _Sums())
+                of_market.closed.update(counted.absences[one].closed)
+                of_market.pending += counted.absences[one].pending
+            known = self._summed = (counted, recorded, sums)
+        return known[2]
 
     def _absences(self, series: Series) -> Absences:
         return self._census.absences.get(series, Absences())

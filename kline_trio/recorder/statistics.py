@@ -1,7 +1,7 @@
 """What a running recorder does, as plain values: one snapshot for health, metrics and pages."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
@@ -225,12 +225,3 @@ class Statistics:
     """The series that miss a candle of this run, the longest first."""
     series: tuple[SeriesStatistics, ...]
     """All series, if they were asked for."""
-
-
-def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return the sums of several counts, by name."""
-    total: dict[str, int] = {}
-    for one in counts:
-        for name, count in one.items():
-            total[name] = total.get(name, 0) + count
-    return total
