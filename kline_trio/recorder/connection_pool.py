@@ -153,7 +153,7 @@ class ConnectionPool:
 
     def handles(self) -> list[ConnectionHandle]:
         """Return the connections of all slots."""
-        return [one for shard in self.shards for one in shard.handles]
+        return [one for slot in self._slots() for one in slot.handles]
 
     def set_streams(
         self, streams: Mapping[str, Series]
@@ -214,9 +214,8 @@ class ConnectionPool:
 
     def reset_hosts(self) -> None:
         """Begin with the first host again: the list of hosts has changed."""
-        for shard in self.shards:
-            for slot in shard.slots:
-                slot.host = 0
+        for slot in self._slots():
+            slot.host = 0
         for handle in self.handles():
             handle.host = None
 
@@ -235,9 +234,9 @@ class ConnectionPool:
         retire, self._released = self._released, []
         begin: list[ConnectionHandle] = []
         again_at = math.inf
-        slots = [slot for shard in self.shards for slot in shard.slots]
         # Those without data first.
-        for slot in sorted(slots, key=lambda slot: any(one.is_heard for one in slot.handles)):
+        slots = sorted(self._slots(), key=lambda slot: any(one.is_heard for one in slot.handles))
+        for slot in slots:
             retire += self._overtaken(slot, now)
             due = max(slot.not_before, self._next_dial_at(), slot.dial_due_at)
             if due <= now:
@@ -277,6 +276,9 @@ class ConnectionPool:
         return min(
             (max(one.newest_ms for one in some) for some in delivering if some), default=None
         )
+
+    def _slots(self) -> list[Slot]:
+        return [slot for shard in self.shards for slot in shard.slots]
 
     def _overtaken(self, slot: Slot, now: float) -> list[ConnectionHandle]:
         """Return the connections that the slot's newest can replace without a hole."""

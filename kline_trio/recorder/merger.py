@@ -97,10 +97,9 @@ class Merger:
         Raises:
           DiskError: a file or the journal could not be read or written.
         """
-        self._newest_file |= await self.storage.commit_door.run(
-            self.storage.store.journal.newest_files
-        )
-        for left_over in await self.storage.commit_door.run(self.storage.store.journal.pending):
+        commit_door, journal = self.storage.commit_door, self.storage.store.journal
+        self._newest_file |= await commit_door.run(journal.newest_files)
+        for left_over in await commit_door.run(journal.pending):
             self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
         for series in self._waiting:
             self._plan(series)
@@ -167,8 +166,7 @@ class Merger:
 
     def _planned(self, series: Series) -> list[tuple[FileMerge, FileEntry | None]]:
         """Return the pending merges of a series, each with its file's entry in the manifest."""
-        merges = plan_merges(
-            self.storage.store.layout, series, self.storage.store.journal.take(series)
-        )
-        listed = self.storage.store.journal.listed(merge.path for merge in merges)
+        store = self.storage.store
+        merges = plan_merges(store.layout, series, store.journal.take(series))
+        listed = store.journal.listed(merge.path for merge in merges)
         return [(merge, listed.get(merge.path)) for merge in merges]

@@ -11,6 +11,7 @@ import trio
 from kline_trio.errors import DiskFullError, UnavailableError
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.listing import Listing, begun_ms
+from kline_trio.recorder.backoff import doubled
 from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
 from kline_trio.recorder.environment import RecurringEvent, SerialExecutor
 from kline_trio.storage.universe import Sighting, UniverseFile, changes
@@ -177,9 +178,9 @@ class Universe:
         except UnavailableError as error:
             if not market.failures:
                 logger.warning("%s: its list of symbols is not to be had: %s", trade_type, error)
+            longest = min(self.refresh_seconds, _LONGEST_BACKOFF_SECONDS)
             market.failures += 1
-            backoff = _LEAST_SECONDS * 2.0 ** min(market.failures - 1, 10)
-            return min(backoff, self.refresh_seconds, _LONGEST_BACKOFF_SECONDS), None
+            return doubled(_LEAST_SECONDS, market.failures - 1, longest), None
         if market.failures:
             market.failures = 0
             logger.info("%s: its list of symbols is to be had again", trade_type)
@@ -198,11 +199,8 @@ class Universe:
         self, trade_type: str, market: _Market, seen: Mapping[str, Listing], now_ms: int
     ) -> dict[str, int] | None:
         """Adopt a list; return the symbols that have begun to trade, or None as `_look` does."""
-        known, is_first, before_ms = (
-            self.listings[trade_type],
-            not market.seen.is_set(),
-            market.seen_ms,
-        )
+        known, before_ms = self.listings[trade_type], market.seen_ms
+        is_first = before_ms is None
         if is_first:
             # An earlier recorder saw the last change.
             times = (ms for (name, _), ms in self._changed_ms.items() if name == trade_type)
