@@ -32,7 +32,7 @@ PRICE_ORDER = {
     "a low above the open or the close": (("low", "open"), ("low", "close")),
     "a high below the open or the close": (("open", "high"), ("close", "high")),
 }
-"""What is wrong with a candle if the first price of a pair is greater than the second."""
+"""The faults of a candle, each with pairs of prices: the first of a pair must not be greater."""
 _PRICE_PAIRS = [(problem, *pair) for problem, pairs in PRICE_ORDER.items() for pair in pairs]
 _PRICE_PROBLEMS, _LESSER_PRICES, _GREATER_PRICES = zip(*_PRICE_PAIRS, strict=True)
 _lesser_prices, _greater_prices = attrgetter(*_LESSER_PRICES), attrgetter(*_GREATER_PRICES)

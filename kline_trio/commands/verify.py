@@ -304,7 +304,7 @@ def _rest_stretches(rest: RestMarket, series: Series, whole: Span) -> list[_Stre
 async def _fetch_page(rest: RestMarket, series: Series, page: Page) -> _Fetched:
     answer = await rest.klines(series, page, 0.0)
     if not answer.is_whole:
-        # Its rows may be of another time: a second answer must have the same.
+        # The rows may be of another time: a second answer must have the same rows.
         await trio.sleep(APART_SECONDS)
         first, answer = answer, await rest.klines(series, page, 0.0)
         if not answer.is_whole and answer.candles != first.candles:

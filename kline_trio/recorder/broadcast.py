@@ -97,7 +97,7 @@ class Candles(_Reader[ReceivedCandle]):
 
 @attrs.define(eq=False)
 class Fills(_Reader[Filled]):
-    """What went into the files past the program: `async for filled in fills`.
+    """Spans that went into the files past the program: `async for filled in fills`.
 
     The iteration ends when the recorder has stopped and all announcements were taken.
     """

@@ -19,19 +19,19 @@ import attrs
 from kline_trio.candle import Series
 
 _OVERLAP_MS = 35_000
-"""For so long both connections deliver. Closes have come up to 30 s late (nautilus_trader#1705),
-and one that was late on the older connection may have come before the newer one was there."""
+"""Both connections deliver for this long. Closes have come up to 30 s late (nautilus_trader#1705):
+a close that is late on the older connection may have been sent before the newer one was there."""
 _LONGEST_OVERLAP_SECONDS = 120.0
-"""Where the older connection's event time does not go on."""
+"""Replace a connection after this time, even if its event time does not advance."""
 _DIAL_SPACING_SECONDS = 0.5
-"""Between two dials of a market. Its first dial need not wait for other markets."""
+"""Between two dials of a market. Other markets do not delay its first dial."""
 _SLOT_SPACING_SECONDS = 3.0
-"""From one dial of a slot to its next at least, however it went."""
+"""The least time between two dials of a slot, whether the first succeeds or not."""
 _WINDOW_SECONDS = 300.0
 _DIALS_IN_A_WINDOW = 150
 """Half of what is allowed to an address in five minutes (Binance docs, "WebSocket Limits")."""
 _MOST_CONNECTIONS = 2
-"""Of one slot at the same time."""
+"""The most connections of one slot at the same time."""
 
 
 @attrs.define(eq=False)

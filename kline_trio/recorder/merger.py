@@ -37,7 +37,7 @@ class MergeRule:
           file_rows: how many rows their file has; 0 if there is no file yet.
         """
         if not file_rows:
-            # So that users see a file of a new series at once.
+            # Users see a file of a new series at once.
             return 0.0
         if new_rows >= SHARE * file_rows:
             return self.merge_seconds
@@ -136,7 +136,7 @@ class Merger:
             waiting = self._waiting.get(series)
             if waiting and waiting.due_at == due_at:
                 due.add(series)
-        # So that `finish` cuts off as few merges as possible.
+        # Small files first: `finish` then cuts off as few merges as possible.
         sizes = {one: self._newest_file[one].size_bytes for one in due & self._newest_file.keys()}
         return sorted(due, key=lambda one: (sizes.get(one, 0), one))
 

@@ -140,7 +140,7 @@ def unwrap_lone_error() -> Iterator[None]:
 
 @attrs.define(eq=False)
 class Pipeline:
-    """What follows each commit, in the recorder and in a backfill."""
+    """The steps after each commit, in the recorder and in a backfill."""
 
     config: Config
     storage: Storage

@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 _LEAST_SECONDS = 10.0
 """Between two requests for a market's list, whatever hints come: spot's has 15 MB."""
 _AGAIN_SECONDS = 60.0
-"""After a request for a hint, the next one: the list may lag behind the event."""
+"""Repeat a request that a hint caused after this time: the list may lag behind the event."""
 _LONGEST_BACKOFF_SECONDS = 600.0
 _ACCOUNTED_SECONDS = 1.0
 """How often to look whether new series have an account."""
 _LEAST_TRADING = 20
-"""Of a smaller market it can be that most symbols end."""
+"""In a smaller market, most symbols may end at once without a halt."""
 
 
 @attrs.define(eq=False)
 class _Market:
-    """What is known of one market's list, and how it is followed."""
+    """The state of one market's list, and of the requests for it."""
 
     trading: int
     """How many symbols trade."""
@@ -50,10 +50,10 @@ class _Market:
 
 @attrs.define(eq=False)
 class Universe:
-    """What the markets list; one task follows each market.
+    """The markets' lists of symbols; one task follows each market.
 
-    Before the first list arrives, it is what the store's file says. So patterns mean the same as
-    before a restart, also where the exchange does not answer for a while.
+    Until a market's first list arrives, the store's file stands in for it. So patterns match the
+    same symbols as before a restart, even if the exchange does not answer for a while.
     """
 
     markets: Mapping[str, RestMarket]
