@@ -1,4 +1,4 @@
-"""Output for the user: log lines, times in UTC, progress and problems."""
+"""Output for the user: log lines, progress and problems."""
 
 import logging
 import logging.handlers
@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 
 from kline_trio.quoting import one_line
 
@@ -67,14 +66,6 @@ def log_lines(*, debug: bool) -> Iterator[None]:
         with suppress(queue.Full):
             waiting.put(None, timeout=_LAST_LINES_SECONDS)
         thread.join(_LAST_LINES_SECONDS)
-
-
-def time_text(time_ms: int) -> str:
-    """Return a time as ISO 8601, UTC; as a number if it is beyond the calendar."""
-    try:
-        return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
-    except (OverflowError, ValueError):
-        return f"{time_ms} ms"
 
 
 def show_progress(text: str) -> None:

@@ -103,16 +103,14 @@ def run(
       RuntimeError: the function was cancelled, and nothing asked for it.
     """
     seconds = math.inf if options.seconds is None else options.seconds
-    has_returned = False
 
-    async def run_main() -> None:
-        nonlocal has_returned
+    async def run_main() -> bool:
         with _handle_signals(seconds, more) as requests:
             await main(requests)
-        has_returned = True
+        return True
 
     with log_lines(debug=options.debug):
-        trio.run(run_main)
+        has_returned = trio.run(run_main)
     # A `Cancelled` that a library loses would end the program silently, with status 0
     # (trio-websocket#184), as if a stop had been asked for.
     if not has_returned:
