@@ -42,9 +42,7 @@ _HOMES = {
     for name in names
 }
 
-__all__ = ["Candle", "Config", "ConfigError", "DiskError", "Filled", "KlineTrioError"]
-__all__ += ["ReceivedCandle", "Series", "Source", "StoreInUseError", "coverage", "open_recorder"]
-__all__ += ["read", "revisions", "series", "universe"]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> object:

@@ -32,7 +32,7 @@ PRICE_ORDER = {
     "a low above the open or the close": (("low", "open"), ("low", "close")),
     "a high below the open or the close": (("open", "high"), ("close", "high")),
 }
-"""What is wrong with a candle if the first price of a pair is greater than the second."""
+"""The faults of a candle, each with pairs of prices: the first of a pair must not be greater."""
 _PRICE_PAIRS = [(problem, *pair) for problem, pairs in PRICE_ORDER.items() for pair in pairs]
 _PRICE_PROBLEMS, _LESSER_PRICES, _GREATER_PRICES = zip(*_PRICE_PAIRS, strict=True)
 _lesser_prices, _greater_prices = attrgetter(*_LESSER_PRICES), attrgetter(*_GREATER_PRICES)
@@ -41,14 +41,7 @@ _numbers_of = attrgetter(*NUMBERS)
 _DECIMAL = r"[0-9]{1,24}(?:\.[0-9]{1,24})?"
 _EIGHT_DECIMALS = re.compile(rf"(?:{_DECIMAL} ){{7}}{_DECIMAL}", re.ASCII)
 _LEAST_ROW_LENGTH = 12
-_OTHER_LENGTHS_MS = {
-    name: frozenset(
-        other.duration_ms
-        for other in INTERVALS.values()
-        if other.name != name and other.duration_ms
-    )
-    for name in INTERVALS
-}
+_LENGTHS_MS = frozenset(one.duration_ms for one in INTERVALS.values())
 _TO_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -206,7 +199,7 @@ def _check_times(open_time_ms: int, close_time_ms: int, interval: Interval) -> N
     # Not `!=`: the last candle before an outage can be shorter (BTCUSDT, 2023-03-24 12:39).
     length_ms = close_time_ms + 1 - open_time_ms
     is_inside = open_time_ms <= close_time_ms < interval.end_time_ms(open_time_ms)
-    if not is_inside or length_ms in _OTHER_LENGTHS_MS[interval.name]:
+    if not is_inside or (length_ms != interval.duration_ms and length_ms in _LENGTHS_MS):
         raise ProtocolError("a candle of another interval")
 
 

@@ -5,7 +5,7 @@ All times are milliseconds since 1970-01-01 UTC, and all calendars are UTC. A ca
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import attrs
 
@@ -13,6 +13,7 @@ _SECOND_MS = 1_000
 _MINUTE_MS = 60 * _SECOND_MS
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
+_DAY_OF_1970 = date(1970, 1, 1).toordinal()
 
 
 @attrs.frozen(order=True)
@@ -126,22 +127,22 @@ class Interval:
 
         The cost depends on the number of candles that are present, not on the length of the gaps.
         """
-        at_ms = span.from_ms
-        for moment_ms in present_ms:
-            if span.from_ms <= moment_ms < span.to_ms:
-                if moment_ms > at_ms:
-                    yield Span(at_ms, moment_ms)
-                at_ms = self.end_time_ms(moment_ms)
-        if at_ms < span.to_ms:
-            yield Span(at_ms, span.to_ms)
+        return span.without(self.runs(present_ms))
 
 
 def _month_ms(time_ms: int, *, later: int) -> int:
     # Not datetime.fromtimestamp: floats, and platforms that refuse years before 1970.
-    day = datetime.fromordinal(datetime(1970, 1, 1, tzinfo=UTC).toordinal() + time_ms // _DAY_MS)
+    day = date.fromordinal(_DAY_OF_1970 + time_ms // _DAY_MS)
     month = day.year * 12 + day.month - 1 + later
-    first = datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
-    return (first.toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()) * _DAY_MS
+    return (date(month // 12, month % 12 + 1, 1).toordinal() - _DAY_OF_1970) * _DAY_MS
+
+
+def time_text(time_ms: int) -> str:
+    """Return a time as ISO 8601, UTC; as a number if it is beyond the calendar."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
+    except (OverflowError, ValueError):
+        return f"{time_ms} ms"
 
 
 _UNITS_MS = {"s": _SECOND_MS, "m": _MINUTE_MS, "h": _HOUR_MS}

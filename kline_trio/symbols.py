@@ -72,11 +72,13 @@ def matches_pattern(series: Series, patterns: Iterable[Selection], listing: List
     return series in select_series((), patterns, {series.trade_type: {series.symbol: traded}})
 
 
-def unknown_symbols(series: Iterable[Series], listed: Collection[str]) -> dict[str, str | None]:
-    """Return the symbols that are not listed, each with the most similar listed one, or None."""
+def unknown_symbols(
+    series: Iterable[Series], trade_type: str, listed: Collection[str]
+) -> dict[str, str | None]:
+    """Return a market's symbols that it does not list, each with the most similar one, or None."""
     return {
         symbol: next(iter(get_close_matches(symbol, listed, n=1, cutoff=0.8)), None)
-        for symbol in dict.fromkeys(one.symbol for one in series)
+        for symbol in dict.fromkeys(one.symbol for one in series if one.trade_type == trade_type)
         if symbol not in listed
     }
 

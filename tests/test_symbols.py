@@ -14,8 +14,12 @@ from tests.builders import SPOT
 
 def test_unknown_symbols_come_with_the_nearest_that_is_known() -> None:
     wanted = [SPOT, Series("spot", "ETHUSTD", "1m"), Series("spot", "ZZZ", "1h")]
-    assert unknown_symbols(wanted, {"BTCUSDT", "ETHUSDT"}) == {"ETHUSTD": "ETHUSDT", "ZZZ": None}
-    assert unknown_symbols([SPOT], {"BTCUSDT"}) == {}
+    assert unknown_symbols(wanted, "spot", {"BTCUSDT", "ETHUSDT"}) == {
+        "ETHUSTD": "ETHUSDT",
+        "ZZZ": None,
+    }
+    assert unknown_symbols([SPOT], "spot", {"BTCUSDT"}) == {}
+    assert unknown_symbols(wanted, "usdt_futures", ()) == {}
 
 
 def test_a_pattern_means_a_series_whether_its_symbol_trades_or_not() -> None:

@@ -53,16 +53,15 @@ def _path(text: str) -> Path:
         path.absolute()  # fails if the path is relative and the working folder was deleted
     except OSError as error:
         problem = f"the working folder: {error.strerror}; change to one that exists"
-        raise argparse.ArgumentTypeError(f"{text}: {problem}") from None
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+    except RuntimeError as error:  # an unknown user
+        problem = str(error)
     except UnicodeEncodeError:
         # Python decodes arguments with the C library, and encodes paths with its own tables.
         encoding = sys.getfilesystemencoding()
-        raise argparse.ArgumentTypeError(
-            f"{text}: Python cannot spell this path in {encoding}: set PYTHONUTF8=1"
-        ) from None
-    return path
+        problem = f"Python cannot spell this path in {encoding}: set PYTHONUTF8=1"
+    else:
+        return path
+    raise argparse.ArgumentTypeError(f"{text}: {problem}")
 
 
 def _config_path(text: str) -> Path:

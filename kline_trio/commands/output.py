@@ -1,18 +1,9 @@
-"""Output for the user: times in UTC, progress and problems."""
+"""Output for the user: progress and problems."""
 
 import sys
 from collections.abc import Collection
-from datetime import UTC, datetime
 
 from kline_trio.quoting import one_line
-
-
-def time_text(time_ms: int) -> str:
-    """Return a time as ISO 8601, UTC; as a number if it is beyond the calendar."""
-    try:
-        return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
-    except (OverflowError, ValueError):
-        return f"{time_ms} ms"
 
 
 def show_progress(text: str) -> None:

@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -16,12 +16,12 @@ import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle
-from kline_trio.commands.output import time_text
 from kline_trio.commands.screen import Screen
 from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config, HistoryConfig
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
+from kline_trio.interval import time_text
 from kline_trio.monitor.service import Monitor
 from kline_trio.monitor.watch import Watch
 from kline_trio.recorder.auditor import Auditor
@@ -276,12 +276,10 @@ class _Backfill:
         if not self.auditor.is_stock_taken:
             return "waiting for the exchange's time, to find what is absent"
         text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
-        again_at = filler.backoff.next_at(now)
-        if filler.progress.problem is not None:
+        again_at, problem = filler.backoff.next_at(now), filler.progress.problem
+        if problem is not None:
             minutes = (now - filler.progress.answered_at) / 60
-            text += (
-                f"; no answer for {minutes:.0f} minutes: {filler.progress.problem}; trying again"
-            )
+            text += f"; no answer for {minutes:.0f} minutes: {problem}; trying again"
         elif again_at < math.inf:
             wait = f"{again_at - now:.0f} s"
             text += f"; candles that the exchange did not have are asked for again in {wait}"
@@ -300,13 +298,10 @@ def tail(config: Config, options: argparse.Namespace) -> None:
 
 def _print(received: ReceivedCandle) -> None:
     series, candle = received.series, received.candle
-    end_seconds = series.interval.end_time_ms(candle.open_time_ms) // 1_000
-    print(
-        f"{datetime.fromtimestamp(end_seconds, UTC)} {series} open {_digits(candle.open)}"
-        f" high {_digits(candle.high)} low {_digits(candle.low)} close {_digits(candle.close)}"
-        f" volume {_digits(candle.volume)} trades {candle.trade_num}",
-        flush=True,
-    )
+    end = time_text(series.interval.end_time_ms(candle.open_time_ms))
+    names = ("open", "high", "low", "close", "volume")
+    values = " ".join(f"{name} {_digits(getattr(candle, name))}" for name in names)
+    print(f"{end} {series} {values} trades {candle.trade_num}", flush=True)
 
 
 def _digits(number: float) -> str:
@@ -334,9 +329,15 @@ async def open_tail(
     """
     environment = environment or Environment()
     send, receive = trio.open_memory_channel[ReceivedCandle](CANDLES_IN_CHANNEL)
+
+    async def show_all() -> None:
+        with receive:
+            async for received in receive:
+                show(received)
+
     with unwrap_lone_error():
         async with trio.open_nursery() as showing:
-            showing.start_soon(_show_all, receive, show)
+            showing.start_soon(show_all)
             async with open_http(config, environment) as http:
                 series, unlisted = await resolve(config.streams, config.patterns, http.markets)
                 if unlisted and not series:
@@ -351,27 +352,16 @@ async def open_tail(
                     yield
 
 
-async def _show_all(
-    receive: trio.MemoryReceiveChannel[ReceivedCandle], show: Callable[[ReceivedCandle], None]
-) -> None:
-    with receive:
-        async for received in receive:
-            show(received)
-
-
-@asynccontextmanager
-async def exchange_of(
+def exchange_of(
     config: Config, options: argparse.Namespace
-) -> AsyncIterator[Callable[[Config], Config]]:
+) -> AbstractAsyncContextManager[Callable[[Config], Config]]:
     """Give a function that points a configuration to the exchange of `options`.
 
     With `--simulate`, serve the built-in exchange while the body runs; else change nothing.
     """
     if not options.simulate:
-        yield lambda config: config
-        return
+        return nullcontext(lambda config: config)
     # Imported here: a recorder of the real exchange starts faster without it.
     from kline_trio.commands.simulate import built_in_exchange
 
-    async with built_in_exchange(config, options) as redirect:
-        yield redirect
+    return built_in_exchange(config, options)

@@ -106,18 +106,16 @@ def run(
       RuntimeError: the function was cancelled, and nothing asked for it.
     """
     seconds = math.inf if options.seconds is None else options.seconds
-    has_returned = False
 
-    async def run_main(screen: Screen) -> None:
-        nonlocal has_returned
+    async def run_main(screen: Screen) -> bool:
         with _handle_signals(seconds, more) as requests:
             requests.screen = screen
             await main(requests)
-        has_returned = True
+        return True
 
     is_quiet, log_format = getattr(options, "quiet", False), getattr(options, "log_format", "text")
     with log_lines(debug=options.debug, quiet=is_quiet, log_format=log_format) as screen:
-        trio.run(run_main, screen)
+        has_returned = trio.run(run_main, screen)
     # A `Cancelled` that a library loses would end the program silently, with status 0
     # (trio-websocket#184), as if a stop had been asked for.
     if not has_returned:

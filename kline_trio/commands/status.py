@@ -5,16 +5,16 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import attrs
 
 from kline_trio.candle import Series
-from kline_trio.commands.output import show_problems, time_text
+from kline_trio.commands.output import show_problems
 from kline_trio.commands.store import store_of
 from kline_trio.errors import DamagedError
+from kline_trio.interval import time_text
 from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.universe import unlisted as unlisted_series
@@ -45,7 +45,10 @@ def status(options: argparse.Namespace) -> int:
     known = {one.series for one in found.series}
     empty = [SeriesStatus(one, (), 0, 0, {}) for one in configured if one not in known]
     every = sorted([*found.series, *empty], key=lambda one: one.series)
-    found, unlisted = attrs.evolve(found, series=tuple(every)), _unlisted(store, every)
+    found, unlisted = attrs.evolve(found, series=tuple(every)), dict[Series, str | None]()
+    with suppress(DamagedError):
+        # A stored candle proves that its symbol exists. `check` names a damaged list.
+        unlisted = unlisted_series(store, [one.series for one in every if not one.held])
     if options.json:
         lines = [_series_json(one, unlisted, found.recorder) for one in every]
         # JSON is UTF-8, or ASCII (RFC 8259, section 8.1).
@@ -57,13 +60,6 @@ def status(options: argparse.Namespace) -> int:
     failed = [*found.damaged, *_failures(found, options.max_age, options.min_complete)]
     is_failed = show_problems(failed) or any(one.unexplained for one in every)
     return 1 if is_failed else 0
-
-
-def _unlisted(store: Path, every: Sequence[SeriesStatus]) -> _Unlisted:
-    # A stored candle proves that its symbol exists. `check` names a damaged list.
-    with suppress(DamagedError):
-        return unlisted_series(store, [one.series for one in every if not one.held])
-    return {}
 
 
 def _lines(found: StoreStatus, unlisted: _Unlisted) -> Iterator[str]:

@@ -9,10 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
-from kline_trio.commands.output import show_problems, show_progress, time_text
+from kline_trio.commands.output import show_problems, show_progress
 from kline_trio.config import Config
 from kline_trio.config.toml import open_nonblocking
 from kline_trio.errors import ConfigError, DamagedError
+from kline_trio.interval import time_text
 from kline_trio.quoting import escaped, one_line
 from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.check import CheckedFile

@@ -15,7 +15,7 @@ import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.commands.log import log_lines
-from kline_trio.commands.verify_report import Checked, NotCompared, Report, Verified
+from kline_trio.commands.verify_report import Checked, NotCompared, Report
 from kline_trio.config import Config
 from kline_trio.errors import (
     ConfigError,
@@ -79,11 +79,6 @@ class _Retries:
     unanswered: int = 0
     """How many requests in a row had no answer."""
 
-    @property
-    def are_over(self) -> bool:
-        """Whether the host has given no answer for too long."""
-        return self.unanswered >= _MOST_UNANSWERED
-
     async def ask(self, request: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Repeat a request until there is an answer. A refusal or a damaged file is an answer.
 
@@ -125,7 +120,7 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
     """
     if not config.store.path.is_dir():
         raise ConfigError([f"there is no store {config.store.path}"])
-    report = Report(config.store.path, dict.fromkeys(config.streams, True))
+    report = Report(config.store.path)
     extent = Extent(options.since, options.sample)
     with log_lines(debug=False):
         found = trio.run(verify, config, options.against, report.add, extent)
@@ -153,7 +148,7 @@ async def verify(
     report: Callable[[Checked | NotCompared], None],
     extent: Extent = Extent(),
     environment: Environment | None = None,
-) -> list[Verified]:
+) -> list[Checked]:
     """Compare the stored candles of the configured series with the exchange's.
 
     Patterns also match stored series whose symbols no longer trade. A recorder may run during the
@@ -168,11 +163,11 @@ async def verify(
       environment: network, disk and clocks.
 
     Returns:
-      the compared stretches by series; newest first, or in random order with `extent.sample`.
+      the result of each series.
     """
     environment = environment or Environment()
     path = config.store.path
-    found: list[Verified] = []
+    found: list[Checked] = []
     async with open_http(config, environment) as http:
         archive = Archive(http.client, config.archive) if against == "archive" else None
         comparison = _StoreComparison(path, environment, http, archive, extent)
@@ -189,7 +184,7 @@ async def verify(
         for series in meant:
             checked = await comparison.check(series)
             report(checked)
-            found += checked.compared
+            found.append(checked)
     return found
 
 
@@ -242,7 +237,7 @@ async def _compare_stretches(
             theirs = await retries.ask(stretch.fetch)
         except UnavailableError as error:
             failures.append(NotCompared(str(series), span, str(error)))
-            if retries.are_over or isinstance(error, RefusedError):
+            if retries.unanswered >= _MOST_UNANSWERED or isinstance(error, RefusedError):
                 left = joined(one.span for one in stretches[n + 1 :])
                 problem = "left out, since the exchange gives no answers for the series"
                 failures += [NotCompared(str(series), one, problem) for one in left]
@@ -260,7 +255,7 @@ async def _compare_stretches(
             [one for one in candles if one.open_time_ms not in unsure]
             for candles in (ours[first:end], theirs.candles)
         ]
-        found.append(Verified(series, span, compare(*sure)))
+        found.append(compare(*sure))
     return Checked(series, tuple(found), tuple(failures))
 
 
@@ -273,7 +268,7 @@ def _unsure(series: Series, ours: Sequence[Candle], theirs: _Fetched) -> set[int
 
 
 async def repair(
-    config: Config, found: Sequence[Verified], environment: Environment | None = None
+    config: Config, found: Sequence[Checked], environment: Environment | None = None
 ) -> int:
     """Store the exchange's candle where ours differs or is missing. Each change is a revision.
 
@@ -287,10 +282,10 @@ async def repair(
     environment = environment or Environment()
     now = environment.now()
     wanted = []
-    for one in found:
-        theirs = [theirs for _, theirs in one.comparison.differing]
-        candles = (*theirs, *one.comparison.absent_here)
-        wanted += [ReceivedCandle(one.series, candle, now) for candle in candles]
+    for checked in found:
+        for one in checked.compared:
+            candles = (*(theirs for _, theirs in one.differing), *one.absent_here)
+            wanted += [ReceivedCandle(checked.series, candle, now) for candle in candles]
     if wanted:
         async with open_store(config, environment) as storage:
             await storage.commit_door.run(storage.store.journal.accept, wanted, Source.REPAIR)
@@ -309,7 +304,7 @@ def _rest_stretches(rest: RestMarket, series: Series, whole: Span) -> list[_Stre
 async def _fetch_page(rest: RestMarket, series: Series, page: Page) -> _Fetched:
     answer = await rest.klines(series, page, 0.0)
     if not answer.is_whole:
-        # Its rows may be of another time: a second answer must have the same.
+        # The rows may be of another time: a second answer must have the same rows.
         await trio.sleep(APART_SECONDS)
         first, answer = answer, await rest.klines(series, page, 0.0)
         if not answer.is_whole and answer.candles != first.candles:

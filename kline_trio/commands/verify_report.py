@@ -6,24 +6,14 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import Candle, Series
-from kline_trio.commands.output import time_text
 from kline_trio.errors import DiskError
-from kline_trio.interval import INTERVALS, Span
+from kline_trio.interval import INTERVALS, Span, time_text
 from kline_trio.quoting import one_line
 from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import Comparison, summed_mismatches
 
 _MOST_LINES = 20
 """For each series."""
-
-
-@attrs.frozen
-class Verified:
-    """A stretch of a series that was compared."""
-
-    series: Series
-    span: Span
-    comparison: Comparison
 
 
 @attrs.frozen
@@ -42,7 +32,8 @@ class Checked:
     """The result for one series."""
 
     series: Series
-    compared: tuple[Verified, ...]
+    compared: tuple[Comparison, ...]
+    """Of each stretch; newest first, or in random order."""
     failures: tuple[NotCompared, ...]
     is_unread: bool = False
     """Whether the stored candles cannot be read."""
@@ -53,15 +44,15 @@ class Report:
     """Prints each result at once, so that it is shown even if the comparison is interrupted."""
 
     store_path: Path
-    series: dict[Series, bool]
-    """Each compared series, and whether its stored candles can be read."""
+    series: list[Series] = attrs.field(factory=list)
+    """The series whose stored candles can be read."""
     differing: int = 0
     not_compared: int = 0
 
     def add(self, result: Checked | NotCompared) -> None:
         """Print the result of a series, or a failure of no single series."""
         if isinstance(result, Checked):
-            self.series[result.series] = not result.is_unread
+            self.series += [] if result.is_unread else [result.series]
             self.differing += _print_checked(result)
             self.not_compared += len(result.failures)
         else:
@@ -72,9 +63,8 @@ class Report:
         """Print where stored longer candles disagree with the shortest of the same symbol."""
         order = list(INTERVALS)
         by_symbol: dict[tuple[str, str], list[Series]] = defaultdict(list)
-        for series, is_read in self.series.items():
-            if is_read:
-                by_symbol[series.trade_type, series.symbol].append(series)
+        for series in self.series:
+            by_symbol[series.trade_type, series.symbol].append(series)
         for several in by_symbol.values():
             shortest, *longer = sorted(several, key=lambda one: order.index(one.time_interval))
             for series in longer:
@@ -87,14 +77,14 @@ class Report:
 def _print_checked(checked: Checked) -> int:
     """Print the first differences, the failures and the totals. Return how many differ."""
     series = checked.series
-    lines = [text for one in checked.compared for text in _differences(one.comparison)]
+    lines = [text for one in checked.compared for text in _differences(one)]
     for text in lines[:_MOST_LINES]:
         print(f"{series} {text}")
     if len(lines) > _MOST_LINES:
         print(f"{series}: and {len(lines) - _MOST_LINES:,} more")
     for failure in checked.failures:
         _print_not_compared(failure)
-    found = [one.comparison for one in checked.compared]
+    found = checked.compared
     failed = f", {len(checked.failures):,} failures" if checked.failures else ""
     print(
         f"{series}: {sum(one.compared for one in found):,} compared,"

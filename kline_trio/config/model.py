@@ -84,7 +84,7 @@ class RestConfig:
 
 @attrs.frozen(kw_only=True)
 class HistoryConfig:
-    """From when on candles of the past are fetched."""
+    """How far back candles of the past are fetched."""
 
     since: datetime | None = attrs.field(default=None, validator=values.MOMENT)
     """Fetch candles from this moment on; None: fetch nothing of the past."""
@@ -158,7 +158,7 @@ _WITH_CANDLES = Setting(
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """What to record, from where, to where."""
+    """The series to record, the hosts to fetch them from, and the store."""
 
     streams: tuple[Series, ...] = attrs.field(
         validator=[

@@ -33,16 +33,14 @@ def read_streams(
         for name, symbols in intervals.items():
             where = ("streams", trade_type, name)
             selection = _StreamList(where, trade_type, document).read(symbols)
-            if selection is None:
-                continue
-            if not all(rule.is_name for rule in selection.rules):
+            if selection and not all(rule.is_name for rule in selection.rules):
                 patterns.append(selection)
-                continue
-            for rule in selection.rules:
-                one = Series(trade_type, rule.pattern, selection.time_interval)
-                if one in series:
-                    document.add_problem(where, f"{one.symbol!r} is there twice")
-                series[one] = None
+            elif selection:
+                for rule in selection.rules:
+                    one = Series(trade_type, rule.pattern, selection.time_interval)
+                    if one in series:
+                        document.add_problem(where, f"{one.symbol!r} is there twice")
+                    series[one] = None
     if not series and not patterns and not document.problems:
         document.add_problem(("streams",), "nothing to record: name at least one symbol")
     return tuple(series), tuple(patterns)
@@ -71,8 +69,8 @@ class _StreamList:
             rules = [self._table_rule(symbols, "")]
         else:
             rules = [self._rule(one) for one in symbols]
-        if not symbols and isinstance(symbols, list):
-            self._problem("an empty list: name a symbol, or take the line out")
+            if not symbols:
+                self._problem("an empty list: name a symbol, or take the line out")
         right = [rule for rule in rules if rule is not None]
         if len(right) == len(rules):
             # A wrong rule may be the one that the others need.

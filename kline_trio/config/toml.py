@@ -85,15 +85,17 @@ class Document:
         """Add a problem at a place in the document."""
         self.problems.append((where, str(problem)))
 
-    def table(self, where: Where, value: object, known: tuple[str, ...]) -> dict[str, Any]:
-        """Return the known keys of a table, in the order of `known`. Any other is a problem."""
+    def table(
+        self, where: Where, value: object, known: tuple[str, ...], former: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """Return the known and the former keys of a table, in this order. Others are problems."""
         if not isinstance(value, dict):
             self.add_problem(where, f"a table is wanted, not {value!r}")
             return {}
         for key in value:
-            if key not in known:
+            if key not in (*known, *former):
                 self.add_problem((*where, key), f"unknown key; {hint(key, known)}")
-        return {key: value[key] for key in known if key in value}
+        return {key: value[key] for key in (*known, *former) if key in value}
 
     def section(self, where: Where, parent: Mapping[str, Any], default: _Value) -> _Value:
         """Return a default, changed by the values of a table.
@@ -104,21 +106,16 @@ class Document:
           default: an attrs object; each field has a `Setting` as its validator.
         """
         anything: Any = default  # mypy knows no bound for all attrs classes
-        settings: dict[str, Any] = {}
-        table, written = parent.get(where[-1], {}), {}
-        for field in attrs.fields(type(anything)):
-            settings[field.name] = field.validator
-            old = field.metadata.get(FORMER_KEY)
-            if isinstance(table, dict) and old in table:
-                if field.name in table:
-                    problem = f"the former name of {field.name}, which is there too"
-                    self.add_problem((*where, old), problem)
-                table = {field.name: table[old], **{key: table[key] for key in table if key != old}}
-                written[field.name] = old
-        changes = {}
-        for key, value in self.table(where, table, tuple(settings)).items():
-            place = (*where, written.get(key, key))
-            changes[key] = self.value(place, settings[key], value, getattr(default, key))
+        fields: dict[str, Any] = attrs.fields_dict(type(anything))
+        former = {one.metadata[FORMER_KEY]: name for name, one in fields.items() if one.metadata}
+        table, changes = parent.get(where[-1], {}), dict[str, Any]()
+        for key, value in self.table(where, table, tuple(fields), tuple(former)).items():
+            place, name = (*where, key), former.get(key, key)
+            if name in changes:
+                self.add_problem(place, f"the former name of {name}, which is there too")
+                continue
+            setting, old = fields[name].validator, getattr(default, name)
+            changes[name] = self.value(place, setting, value, old)
         section: _Value = attrs.evolve(anything, **changes)
         return section
 

@@ -36,8 +36,8 @@ class Setting:
     """Returns whether a program may set a value."""
     from_toml: Callable[[object], Any] = lambda value: value
     """Returns the field's value for a value of recorder.toml; raises ValueError if it is wrong."""
-    check: Callable[[Any], object] | None = None
-    """Raises ValueError for a valid value, or one of a tuple, that cannot be used."""
+    check: Callable[[Any], object] = lambda value: value
+    """Raises ValueError for a valid value, other than None, that cannot be used."""
     is_secret: bool = False
     """Whether a value may hold a password: errors do not show it."""
 
@@ -49,9 +49,8 @@ class Setting:
         """
         try:
             self.require(value)
-            if self.check is not None and value is not None:
-                for one in value if isinstance(value, tuple) else (value,):
-                    self.check(one)
+            if value is not None:
+                self.check(value)
         except ValueError as error:
             raise ConfigError([f"{type(instance).__name__}.{field.name}: {error}"]) from None
 
@@ -226,13 +225,14 @@ def is_loopback(host: str) -> bool:
 def _urls(read_one: Callable[[object], str]) -> Setting:
     """Return the setting of a tuple of addresses. In recorder.toml, one may stand alone."""
 
-    def from_toml(value: object) -> tuple[str, ...]:
-        texts = value if isinstance(value, list) else [value]
+    def read(value: object) -> tuple[str, ...]:
+        # A list of recorder.toml, or a tuple of a program.
+        texts = value if isinstance(value, list | tuple) else [value]
         if not texts:
             raise ValueError("an empty list: name a host, or take the line out")
         return tuple(map(read_one, texts))
 
-    return attrs.evolve(tuple_of(str, "URLs", least=1), from_toml=from_toml, check=read_one)
+    return attrs.evolve(tuple_of(str, "URLs", least=1), from_toml=read, check=read)
 
 
 HOST = attrs.evolve(instance_of(str, "a URL"), from_toml=_read_host, check=_read_host)

@@ -38,12 +38,12 @@ logger = logging.getLogger(__name__)
 FETCHERS = 6
 """Files that are fetched at the same time; a single fetcher waits for the host most of the time."""
 _LEAST_CANDLES = 1_000
-"""What fits on a page of REST is not worth a file."""
+"""Do not fetch a file for fewer candles: they fit on one page of REST."""
 
 _ROWS_IN_A_BATCH = 500_000
 """Rows that are written at once, some 50 MB: a merge rewrites its file."""
 _BYTES_AT_ONCE = 2**20
-"""Of packed files that are read together: two weeks of 1m, or a month."""
+"""Read packed files together up to this size: two weeks of 1m, or a month."""
 _REST_SECONDS = 60.0
 _MOST_FAILURES = FETCHERS
 """After this many failures in a row the host is at fault, and not a file."""
@@ -149,7 +149,7 @@ class ArchiveSource:
     """Quiet stretches that REST need not confirm, since the whole market halted."""
     host: _Host = attrs.field(init=False, factory=_Host)
     _batches: list[_Batch] = attrs.field(init=False, factory=list)
-    """What was taken and is not stored yet, in the order in which it was taken."""
+    """The batches that are not stored yet, in the order in which they were taken."""
     _bad_rows: set[str] = attrs.field(init=False, factory=set)
     """The faults of rows that were logged: each is logged once."""
     _idle: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
@@ -237,7 +237,7 @@ class ArchiveSource:
                 await self._store(batch)
                 self._batches.remove(batch)
                 self.progress.log(is_done=self.is_done)
-                # What is still absent of it is for REST.
+                # REST is asked for the candles that are still absent.
                 self.storage.gaps_named.ring()
 
     async def _fetch(self, batch: _Batch, file: ArchiveFile) -> None:

@@ -5,7 +5,7 @@ reader, and counted. Publishing is synchronous and never waits.
 """
 
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Generic, Self, TypeVar
 
@@ -32,31 +32,23 @@ class Filled:
 
 
 @attrs.define(eq=False)
-class _Queue(Generic[_Copy]):
-    """The newest copies of one kind that wait for a reader."""
-
-    most: int
-    copies: deque[_Copy]
-    """At most `most`; the oldest first."""
-    lost: int = 0
-
-
-@attrs.define(eq=False)
 class _Reader(Generic[_Copy]):
     """An async iterator over queues.
 
     Several tasks may iterate over one reader; each copy then goes to one of them.
     """
 
-    _queues: tuple[_Queue[_Copy], ...]
-    """The reader takes from the first one that is not empty."""
+    _queues: tuple[deque[_Copy], ...]
+    """Each has a limit. The reader takes from the first one that is not empty."""
     _is_closed: bool
+    _lost: Counter[int] = attrs.field(init=False, factory=Counter)
+    """How many copies of each queue were lost, by its number."""
     _waiting: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
 
     @property
     def lost(self) -> int:
         """How many copies this reader has lost, because it was too slow."""
-        return sum(queue.lost for queue in self._queues)
+        return self._lost.total()
 
     def __aiter__(self) -> Self:
         return self
@@ -66,17 +58,18 @@ class _Reader(Generic[_Copy]):
         await trio.lowlevel.checkpoint()
         while True:
             for queue in self._queues:
-                if queue.copies:
-                    return queue.copies.popleft()
+                if queue:
+                    return queue.popleft()
             if self._is_closed:
                 raise StopAsyncIteration
             await self._waiting.park()
 
     def put(self, *batches: Sequence[_Copy]) -> None:
         """Append a batch to each queue; drop and count the oldest copies that do not fit."""
-        for queue, batch in zip(self._queues, batches, strict=True):
-            queue.lost += max(0, len(queue.copies) + len(batch) - queue.most)
-            queue.copies.extend(batch)
+        for number, (queue, batch) in enumerate(zip(self._queues, batches, strict=True)):
+            waiting = len(queue) + len(batch)
+            queue.extend(batch)
+            self._lost[number] += waiting - len(queue)
         self._waiting.unpark_all()
 
     def close(self) -> None:
@@ -99,12 +92,12 @@ class Candles(_Reader[ReceivedCandle]):
     @property
     def lost_refills(self) -> int:
         """How many of the lost copies did not come from the stream."""
-        return self._queues[1].lost
+        return self._lost[1]
 
 
 @attrs.define(eq=False)
 class Fills(_Reader[Filled]):
-    """What went into the files past the program: `async for filled in fills`.
+    """Spans that went into the files past the program: `async for filled in fills`.
 
     The iteration ends when the recorder has stopped and all announcements were taken.
     """
@@ -167,7 +160,7 @@ class Broadcast:
             fills.close()
 
 
-def _queue(waiting: int) -> _Queue[_Copy]:
+def _queue(waiting: int) -> deque[_Copy]:
     if isinstance(waiting, bool) or not isinstance(waiting, int) or waiting < 1:
         raise ValueError(f"waiting is at least 1, not {waiting!r}")
-    return _Queue(waiting, deque(maxlen=waiting))
+    return deque(maxlen=waiting)

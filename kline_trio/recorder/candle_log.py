@@ -3,12 +3,12 @@
 import enum
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle, Series, Source
+from kline_trio.interval import time_text
 from kline_trio.recorder.series_set import SeriesSet
 
 logger = logging.getLogger("kline_trio.recorder.writer")
@@ -16,7 +16,6 @@ logger = logging.getLogger("kline_trio.recorder.writer")
 _MOST_A_MINUTE = 20
 _SUMMARY_SECONDS = 60.0
 _MINUTE_MS = 60_000
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class LogCandles(enum.StrEnum):
@@ -55,7 +54,7 @@ class CandleLog:
         if logger.isEnabledFor(level):
             for one in stream:
                 end_ms = one.series.interval.end_time_ms(one.candle.open_time_ms)
-                logger.log(level, "Recorded %s at %s", one.series, _moment(end_ms))
+                logger.log(level, "Recorded %s at %s", one.series, time_text(end_ms))
         if level == logging.DEBUG:
             for one in stream:
                 self._newest_ms = max(
@@ -78,7 +77,7 @@ class CandleLog:
                 f"{self._count:,}",
                 "" if self._count == 1 else "s",
                 f"{len(self._names):,}",
-                _moment(self._newest_ms),
+                time_text(self._newest_ms),
             )
         self._count = 0
         self._names.clear()
@@ -93,7 +92,3 @@ class CandleLog:
             )
             self._known = (series, a_minute > _MOST_A_MINUTE)
         return not self._known[1] and count <= _MOST_A_MINUTE
-
-
-def _moment(time_ms: int) -> str:
-    return (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(" ", "seconds")

@@ -20,19 +20,19 @@ from kline_trio.candle import Series
 from kline_trio.exchange.connection_events import Disconnected
 
 _OVERLAP_MS = 35_000
-"""For so long both connections deliver. Closes have come up to 30 s late (nautilus_trader#1705),
-and one that was late on the older connection may have come before the newer one was there."""
+"""Both connections deliver for this long. Closes have come up to 30 s late (nautilus_trader#1705):
+a close that is late on the older connection may have been sent before the newer one was there."""
 _LONGEST_OVERLAP_SECONDS = 120.0
-"""Where the older connection's event time does not go on."""
+"""Replace a connection after this time, even if its event time does not advance."""
 _DIAL_SPACING_SECONDS = 0.5
-"""Between two dials of a market. Its first dial need not wait for other markets."""
+"""Between two dials of a market. Other markets do not delay its first dial."""
 _SLOT_SPACING_SECONDS = 3.0
-"""From one dial of a slot to its next at least, however it went."""
+"""The least time between two dials of a slot, whether the first succeeds or not."""
 _WINDOW_SECONDS = 300.0
 _DIALS_IN_A_WINDOW = 150
 """Half of what is allowed to an address in five minutes (Binance docs, "WebSocket Limits")."""
 _MOST_CONNECTIONS = 2
-"""Of one slot at the same time."""
+"""The most connections of one slot at the same time."""
 
 
 @attrs.define(eq=False)
@@ -158,7 +158,7 @@ class ConnectionPool:
 
     def handles(self) -> list[ConnectionHandle]:
         """Return the connections of all slots."""
-        return [one for shard in self.shards for one in shard.handles]
+        return [one for slot in self._slots() for one in slot.handles]
 
     def set_streams(
         self, streams: Mapping[str, Series]
@@ -219,9 +219,8 @@ class ConnectionPool:
 
     def reset_hosts(self) -> None:
         """Begin with the first host again: the list of hosts has changed."""
-        for shard in self.shards:
-            for slot in shard.slots:
-                slot.host = 0
+        for slot in self._slots():
+            slot.host = 0
         for handle in self.handles():
             handle.host = None
 
@@ -240,9 +239,9 @@ class ConnectionPool:
         retire, self._released = self._released, []
         begin: list[ConnectionHandle] = []
         again_at = math.inf
-        slots = [slot for shard in self.shards for slot in shard.slots]
         # Those without data first.
-        for slot in sorted(slots, key=lambda slot: any(one.is_heard for one in slot.handles)):
+        slots = sorted(self._slots(), key=lambda slot: any(one.is_heard for one in slot.handles))
+        for slot in slots:
             retire += self._overtaken(slot, now)
             due = max(slot.not_before, self._next_dial_at(), slot.dial_due_at)
             if due <= now:
@@ -282,6 +281,9 @@ class ConnectionPool:
         return min(
             (max(one.newest_ms for one in some) for some in delivering if some), default=None
         )
+
+    def _slots(self) -> list[Slot]:
+        return [slot for shard in self.shards for slot in shard.slots]
 
     def _overtaken(self, slot: Slot, now: float) -> list[ConnectionHandle]:
         """Return the connections that the slot's newest can replace without a hole."""

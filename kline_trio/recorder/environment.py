@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import attrs
 import httpx2
@@ -21,13 +21,8 @@ from kline_trio.exchange.sieved_stream import SharedTimer
 from kline_trio.recorder.connection_pool import Dials
 from kline_trio.storage.store import Store
 
-_Arguments = ParamSpec("_Arguments")
+_Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
-
-
-async def _in_a_thread(job: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401
-    # Not abandoned: if cancelled, a job on the disk is whole, or was never begun.
-    return await trio.to_thread.run_sync(job, *arguments, abandon_on_cancel=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -38,8 +33,9 @@ class Environment:
     """Opens a stream to a WebSocket URL; None is the network."""
     http_transport: httpx2.AsyncBaseTransport | None = None
     """Carries REST requests; None is httpx2's own."""
-    on_disk: Callable[..., Awaitable[Any]] = _in_a_thread
-    """Runs a job that touches the disk, away from the event loop."""
+    on_disk: Callable[..., Awaitable[Any]] = trio.to_thread.run_sync
+    """Runs a job that touches the disk, away from the event loop. It never abandons a job: if
+    cancelled, a job on the disk is whole, or was never begun."""
     wall_clock: Callable[[], float] = time.time
     """Seconds since 1970. A label only: the recorder decides nothing by it."""
     random: Random = attrs.field(factory=Random)
@@ -73,14 +69,8 @@ class SerialExecutor:
         """How long the door is held already; 0 if nobody holds it."""
         return 0.0 if self._busy_since is None else trio.current_time() - self._busy_since
 
-    async def run(
-        self,
-        job: Callable[_Arguments, _Result],
-        *arguments: _Arguments.args,
-        **options: _Arguments.kwargs,
-    ) -> _Result:
+    async def run(self, job: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
         """Run a job and return its result. If cancelled, a job that has begun is finished first."""
-        assert not options, "jobs take positional arguments"
         async with self.held() as run:
             result: _Result = await run(job, *arguments)
             return result

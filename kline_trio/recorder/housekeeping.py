@@ -4,13 +4,13 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import attrs
 import trio
 
 from kline_trio.errors import DiskFullError
 from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.interval import time_text
 from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import Storage
 from kline_trio.storage.holdings import Holdings, LedgerComparison, ledger_comparisons
@@ -118,15 +118,11 @@ async def _compare(storage: Storage, comparison: LedgerComparison, look: Holding
                 look.series,
                 f"{count:,}",
                 f"{len(holes):,}",
-                _text(holes[0].from_ms),
-                _text(holes[-1].to_ms),
+                time_text(holes[0].from_ms),
+                time_text(holes[-1].to_ms),
             )
         if count is not None:
             return count
         look = await storage.merge_door.run(comparison.look_again, look.series)
     logger.warning("%s: its files change too fast, it is compared at the next start", look.series)
     return 0
-
-
-def _text(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")

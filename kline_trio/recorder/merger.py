@@ -37,7 +37,7 @@ class MergeRule:
           file_rows: how many rows their file has; 0 if there is no file yet.
         """
         if not file_rows:
-            # So that users see a file of a new series at once.
+            # Users see a file of a new series at once.
             return 0.0
         if new_rows >= SHARE * file_rows:
             return self.merge_seconds
@@ -105,10 +105,9 @@ class Merger:
         Raises:
           DiskError: a file or the journal could not be read or written.
         """
-        self._newest_file |= await self.storage.commit_door.run(
-            self.storage.store.journal.newest_files
-        )
-        for left_over in await self.storage.commit_door.run(self.storage.store.journal.pending):
+        commit_door, journal = self.storage.commit_door, self.storage.store.journal
+        self._newest_file |= await commit_door.run(journal.newest_files)
+        for left_over in await commit_door.run(journal.pending):
             self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
         for series in self._waiting:
             self._plan(series)
@@ -145,7 +144,7 @@ class Merger:
             waiting = self._waiting.get(series)
             if waiting and waiting.due_at == due_at:
                 due.add(series)
-        # So that `finish` cuts off as few merges as possible.
+        # Small files first: `finish` then cuts off as few merges as possible.
         sizes = {one: self._newest_file[one].size_bytes for one in due & self._newest_file.keys()}
         return sorted(due, key=lambda one: (sizes.get(one, 0), one))
 
@@ -178,8 +177,7 @@ class Merger:
 
     def _planned(self, series: Series) -> list[tuple[FileMerge, FileEntry | None]]:
         """Return the pending merges of a series, each with its file's entry in the manifest."""
-        merges = plan_merges(
-            self.storage.store.layout, series, self.storage.store.journal.take(series)
-        )
-        listed = self.storage.store.journal.listed(merge.path for merge in merges)
+        store = self.storage.store
+        merges = plan_merges(store.layout, series, store.journal.take(series))
+        listed = store.journal.listed(merge.path for merge in merges)
         return [(merge, listed.get(merge.path)) for merge in merges]

@@ -142,7 +142,8 @@ class Recording:
                 logger.info("%s: %s", verb, first_names(sorted(map(str, changed))))
         if trade_type not in self._checked:
             self._checked.add(trade_type)
-            if unknown := self._unknown_symbols(trade_type, self.series):
+            listed = self.universe.listings[trade_type]
+            if unknown := unknown_symbols(self.series, trade_type, listed):
                 names = first_names([symbol + _hint(near) for symbol, near in unknown.items()])
                 logger.warning("%s: no symbol %s", trade_type, names)
         self._log_idle_patterns(trade_type)
@@ -167,8 +168,8 @@ class Recording:
             f"{trade_type}: no symbol {symbol}{_hint(near)}"
             for trade_type in sorted({one.trade_type for one in new})
             # A list without any symbol proves nothing.
-            if self.universe.is_seen(trade_type) and self.universe.listings[trade_type]
-            for symbol, near in self._unknown_symbols(trade_type, new).items()
+            if self.universe.is_seen(trade_type) and (listed := self.universe.listings[trade_type])
+            for symbol, near in unknown_symbols(new, trade_type, listed).items()
             # A symbol that was listed once may be added: it has a past.
             if not self.universe.knew(trade_type, symbol)
         ]
@@ -277,12 +278,6 @@ class Recording:
         """Return whether a series' end is in the ledger, and its symbol does not trade again."""
         is_over = self._has_ended(series) or self.universe.is_halted(series.trade_type)
         return is_over and self.tracked.state_of(series) is State.SEALED
-
-    def _unknown_symbols(
-        self, trade_type: str, series: Iterable[Series]
-    ) -> Mapping[str, str | None]:
-        of_market = [one for one in series if one.trade_type == trade_type]
-        return unknown_symbols(of_market, self.universe.listings[trade_type])
 
     def _log_idle_patterns(self, trade_type: str) -> None:
         if self.universe.is_halted(trade_type):

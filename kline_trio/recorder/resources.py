@@ -17,7 +17,6 @@ from kline_trio.exchange.http import http_client
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import ArchiveSource
 from kline_trio.recorder.broadcast import Filled
 from kline_trio.recorder.disk_space import retry_while_full
@@ -141,7 +140,7 @@ def unwrap_lone_error() -> Iterator[None]:
 
 @attrs.define(eq=False)
 class Pipeline:
-    """What follows each commit, in the recorder and in a backfill."""
+    """The steps after each commit, in the recorder and in a backfill."""
 
     config: Config
     storage: Storage
@@ -183,7 +182,11 @@ class Pipeline:
           undelivered: called with series and open time of a traded candle that no stream delivered.
         """
         storage = self.storage
-        rest = RestSource(http.markets, self.config.completeness, self._first_stored_ms)
+        rest = RestSource(
+            http.markets,
+            self.config.completeness,
+            lambda *wanted: storage.merge_door.run(first_stored_ms, storage.store.path, *wanted),
+        )
         archive = ArchiveSource(
             Archive(http.client, self.config.archive),
             storage,
@@ -193,7 +196,3 @@ class Pipeline:
         return GapFiller(
             storage, self.series, rest, archive, self.committed, undelivered, environment.now
         )
-
-    async def _first_stored_ms(self, series: Series, span: Span) -> int | None:
-        door, store = self.storage.merge_door, self.storage.store
-        return await door.run(first_stored_ms, store.path, series, span)

@@ -42,7 +42,7 @@ _SPOILED = "only bad rows"
 
 @attrs.frozen
 class Outcome:
-    """What an answer makes of gaps."""
+    """The effect of an answer on gaps."""
 
     refills: tuple[FetchResult, ...]
     wait_seconds: Mapping[Span, float] = attrs.field(factory=dict)
@@ -58,7 +58,7 @@ class Outcome:
 
 @attrs.frozen
 class _Statement:
-    """What a host said of the candles of a span."""
+    """A claim of a host about the candles of a span."""
 
     span: Span
     host: str
@@ -71,10 +71,8 @@ class _Statement:
 class _Witnesses:
     """The statements of the last answer, and of the hour before it.
 
-    A single one may be wrong, two that agree are a proof.
-
-    Two statements count as two if they are of different hosts, or 10 seconds apart. They do not
-    survive a restart: after it, two new ones are needed.
+    A single statement may be wrong; two that agree are a proof. Two statements count as two if
+    they are of different hosts, or 10 seconds apart. A restart forgets all statements.
     """
 
     _statements: defaultdict[Series, list[_Statement]] = attrs.field(
@@ -208,7 +206,7 @@ class RestSource:
                     if not is_sure:
                         waits[span] = APART_SECONDS
         for bad in spoiled:
-            # With the rows between the gaps.
+            # Also for the bad rows between the gaps.
             confirm(series, bad, answer.host, now, _SPOILED)
         if closing:
             closed, later = await self._closed(series, closing)
@@ -291,7 +289,7 @@ class RestSource:
             is_sure = first is not None and first.open_time_ms == oldest_ms
             first = self._first[series] = _First(oldest_ms, trio.current_time(), is_sure)
         if all(gap.span.from_ms >= first.open_time_ms for gap in gaps):
-            # As for nearly every page: the store is not searched.
+            # The usual case: do not search the store.
             return Outcome(())
         stored_ms = await self.first_stored_ms(series, Span(0, first.open_time_ms))
         before = Span(0, first.open_time_ms if stored_ms is None else stored_ms)

@@ -11,6 +11,7 @@ import trio
 from kline_trio.errors import DiskFullError, UnavailableError
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.listing import Listing, begun_ms
+from kline_trio.recorder.backoff import doubled
 from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
 from kline_trio.recorder.environment import RecurringEvent, SerialExecutor
 from kline_trio.storage.universe import Sighting, UniverseFile, changes
@@ -20,17 +21,17 @@ logger = logging.getLogger(__name__)
 _LEAST_SECONDS = 10.0
 """Between two requests for a market's list, whatever hints come: spot's has 15 MB."""
 _AGAIN_SECONDS = 60.0
-"""After a request for a hint, the next one: the list may lag behind the event."""
+"""Repeat a request that a hint caused after this time: the list may lag behind the event."""
 _LONGEST_BACKOFF_SECONDS = 600.0
 _ACCOUNTED_SECONDS = 1.0
 """How often to look whether new series have an account."""
 _LEAST_TRADING = 20
-"""Of a smaller market it can be that most symbols end."""
+"""In a smaller market, most symbols may end at once without a halt."""
 
 
 @attrs.define(eq=False)
 class _Market:
-    """What is known of one market's list, and how it is followed."""
+    """The state of one market's list, and of the requests for it."""
 
     trading: int
     """How many symbols trade."""
@@ -49,10 +50,10 @@ class _Market:
 
 @attrs.define(eq=False)
 class Universe:
-    """What the markets list; one task follows each market.
+    """The markets' lists of symbols; one task follows each market.
 
-    Before the first list arrives, it is what the store's file says. So patterns mean the same as
-    before a restart, also where the exchange does not answer for a while.
+    Until a market's first list arrives, the store's file stands in for it. So patterns match the
+    same symbols as before a restart, even if the exchange does not answer for a while.
     """
 
     markets: Mapping[str, RestMarket]
@@ -177,9 +178,9 @@ class Universe:
         except UnavailableError as error:
             if not market.failures:
                 logger.warning("%s: its list of symbols is not to be had: %s", trade_type, error)
+            longest = min(self.refresh_seconds, _LONGEST_BACKOFF_SECONDS)
             market.failures += 1
-            backoff = _LEAST_SECONDS * 2.0 ** min(market.failures - 1, 10)
-            return min(backoff, self.refresh_seconds, _LONGEST_BACKOFF_SECONDS), None
+            return doubled(_LEAST_SECONDS, market.failures - 1, longest), None
         if market.failures:
             market.failures = 0
             logger.info("%s: its list of symbols is to be had again", trade_type)
@@ -198,11 +199,8 @@ class Universe:
         self, trade_type: str, market: _Market, seen: Mapping[str, Listing], now_ms: int
     ) -> dict[str, int] | None:
         """Adopt a list; return the symbols that have begun to trade, or None as `_look` does."""
-        known, is_first, before_ms = (
-            self.listings[trade_type],
-            not market.seen.is_set(),
-            market.seen_ms,
-        )
+        known, before_ms = self.listings[trade_type], market.seen_ms
+        is_first = before_ms is None
         if is_first:
             # An earlier recorder saw the last change.
             times = (ms for (name, _), ms in self._changed_ms.items() if name == trade_type)

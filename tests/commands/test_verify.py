@@ -17,7 +17,7 @@ import trio.testing
 import kline_trio
 from kline_trio.candle import Candle, Series
 from kline_trio.commands.verify import Extent, check_against, repair, verify
-from kline_trio.commands.verify_report import Checked, NotCompared, Report, Verified
+from kline_trio.commands.verify_report import Checked, NotCompared, Report
 from kline_trio.config import Config, EndpointConfig, StoreConfig
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
@@ -56,7 +56,7 @@ def damaged(config: Config, series: Series) -> None:
 
 async def found(
     exchange: Exchange, config: Config, against: str, sample: int | None = None
-) -> list[Verified]:
+) -> list[Checked]:
     async with joined(exchange) as environment:
         return await verify(config, against, lambda _: None, Extent(sample=sample), environment)
 
@@ -69,7 +69,7 @@ async def test_what_was_recorded_well_is_equal_row_for_row(
     config = recorded(tmp_path, exchange, SPOT, COIN)
     all_of_it = await found(exchange, config, against)
     for series, count in ((SPOT, 2_880), (COIN, 960)):
-        mine = [one.comparison for one in all_of_it if one.series == series]
+        [mine] = [one.compared for one in all_of_it if one.series == series]
         assert sum(one.compared for one in mine) == sum(one.equal for one in mine) == count
         assert not any(one.absent_here or one.absent_there for one in mine)
 
@@ -82,14 +82,15 @@ async def test_each_difference_is_found_and_can_be_repaired(
     config = recorded(tmp_path, exchange, SPOT)
     damaged(config, SPOT)
     several = await found(exchange, config, against)
-    [(ours, theirs)] = [pair for one in several for pair in one.comparison.differing]
+    [one] = several
+    [(ours, theirs)] = [pair for part in one.compared for pair in part.differing]
     [right] = truth(exchange, SPOT, BEGIN_MS, BEGIN_MS + MINUTE_MS)
     assert theirs == right
     assert ours.trade_num == right.trade_num + 1
     async with joined(exchange) as environment:
         assert await repair(config, several, environment) == 1
-    again = await found(exchange, config, against)
-    assert not any(one.comparison.differing for one in again)
+    [again] = await found(exchange, config, against)
+    assert not any(one.differing for one in again.compared)
     store = open_store(tmp_path / "data")
     merge_all(store)
     store.close()
@@ -109,7 +110,8 @@ async def test_an_answer_whose_rows_are_of_another_time_is_asked_for_again(
     )
     exchange = Exchange(start_ms=START_MS, faults=[lie])
     config = recorded(tmp_path, exchange, SPOT)
-    mine = [one.comparison for one in await found(exchange, config, "rest")]
+    [checked] = await found(exchange, config, "rest")
+    mine = checked.compared
     assert sum(one.equal for one in mine) == 2_880
     assert not any(one.differing or one.absent_here or one.absent_there for one in mine)
 
@@ -124,12 +126,14 @@ async def test_what_is_absent_on_one_side_is_named(
     store.close()
     config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "data"))
     [one] = await found(exchange, config, "rest")
-    assert list(one.comparison.absent_here) == candles[40:45]
-    assert one.comparison.absent_there == ()
+    [comparison] = one.compared
+    assert list(comparison.absent_here) == candles[40:45]
+    assert comparison.absent_there == ()
     async with joined(exchange) as environment:
         assert await repair(config, [one], environment) == 5
     [one] = await found(exchange, config, "rest")
-    assert one.comparison.equal == 100
+    [comparison] = one.compared
+    assert comparison.equal == 100
 
 
 QUIET = [(300, 313), (500, 504), (1_440, 2_880)]
@@ -156,12 +160,12 @@ async def test_candles_with_trades_are_kept_where_the_archive_is_quiet(
     config = recorded(tmp_path, exchange, SPOT)
     damaged(config, SPOT)
     results, _, _ = await checked(exchange, config, "archive")
-    found = results[SPOT].compared
-    assert [theirs.open_time_ms for one in found for _, theirs in one.comparison.differing] == [
-        BEGIN_MS
-    ], "what is wrong elsewhere is found"
+    compared = results[SPOT].compared
+    assert [theirs.open_time_ms for one in compared for _, theirs in one.differing] == [BEGIN_MS], (
+        "what is wrong elsewhere is found"
+    )
     async with joined(exchange) as environment:
-        assert await repair(config, found, environment) == 1
+        assert await repair(config, [results[SPOT]], environment) == 1
     store = open_store(tmp_path / "data")
     merge_all(store)
     store.close()
@@ -196,7 +200,7 @@ async def test_quiet_candles_that_are_stored_alike_are_equal_and_gaps_are_not_fi
     config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "data"))
     results, _, _ = await checked(exchange, config, "archive")
     assert compared(results[SPOT]) == 1_436
-    assert not any(one.comparison.absent_here for one in results[SPOT].compared)
+    assert not any(one.absent_here for one in results[SPOT].compared)
     [failure] = results[SPOT].failures
     assert failure.span == Span(BEGIN_MS + 500 * MINUTE_MS, BEGIN_MS + 504 * MINUTE_MS)
 
@@ -204,8 +208,8 @@ async def test_quiet_candles_that_are_stored_alike_are_equal_and_gaps_are_not_fi
 async def test_a_sample_is_a_part(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     exchange = Exchange(start_ms=START_MS)
     config = recorded(tmp_path, exchange, SPOT)
-    several = await found(exchange, config, "rest", sample=100)
-    assert len(several) == 1
+    [one] = await found(exchange, config, "rest", sample=100)
+    assert len(one.compared) == 1
 
 
 async def test_rest_that_stumbles_is_asked_again(
@@ -216,8 +220,8 @@ async def test_rest_that_stumbles_is_asked_again(
     )
     exchange = Exchange(start_ms=START_MS, faults=[fault])
     config = recorded(tmp_path, exchange, SPOT)
-    several = await found(exchange, config, "rest")
-    assert sum(one.comparison.equal for one in several) == 2_880
+    [checked] = await found(exchange, config, "rest")
+    assert sum(one.equal for one in checked.compared) == 2_880
 
 
 @pytest.mark.parametrize("name", ["5m", "1h", "1d"])
@@ -280,13 +284,13 @@ async def checked(
         found = await verify(config, against, told.append, environment=environment)
     results = [one for one in told if isinstance(one, Checked)]
     failed = [one for one in told if isinstance(one, NotCompared)]
-    assert found == [one for result in results for one in result.compared]
+    assert found == results
     return {one.series: one for one in results}, failed, wire
 
 
 def compared(result: Checked) -> int:
-    assert all(not one.comparison.differing for one in result.compared)
-    return sum(one.comparison.equal for one in result.compared)
+    assert all(not one.differing for one in result.compared)
+    return sum(one.equal for one in result.compared)
 
 
 def zipped(text: bytes) -> bytes:
@@ -471,11 +475,11 @@ def test_stored_candles_that_cannot_be_read_are_named_once(
     longer = Series("spot", "BTCUSDT", "5m")
     recorded(tmp_path, Exchange(start_ms=START_MS), SPOT, longer)
     (tmp_path / "data" / "spot_BTCUSDT_5m.pqt").write_bytes(b"PAR1, and nothing else")
-    report = Report(tmp_path / "data", {SPOT: True, longer: False})
+    report = Report(tmp_path / "data", [SPOT])
     report.add_sums()
     assert (report.differing, report.not_compared) == (0, 0)
     assert capsys.readouterr().out == ""
-    report = Report(tmp_path / "data", {SPOT: True, longer: True})
+    report = Report(tmp_path / "data", [SPOT, longer])
     report.add_sums()
     assert (report.differing, report.not_compared) == (0, 1)
     assert "spot BTCUSDT-5m: not compared: " in capsys.readouterr().out
