@@ -224,15 +224,15 @@ def prometheus_of(folder: Path, target: str) -> Iterator[Prometheus]:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
     try:
 
-        def is_ready() -> bool:
+        def address() -> str | None:
             text = log.read_text(encoding="utf-8")
             assert process.poll() is None, text
-            return "Server is ready" in text
+            # The two lines come in either order.
+            found = re.search(r'msg="Listening on" address=(127\.0\.0\.1:\d+)', text)
+            return found[1] if found and "Server is ready" in text else None
 
-        wait_until(is_ready, "Prometheus is ready", 20)
-        listening = r'msg="Listening on" address=(127\.0\.0\.1:\d+)'
-        [address] = re.findall(listening, log.read_text(encoding="utf-8"))
-        yield Prometheus(f"http://{address}")
+        wait_until(lambda: address() is not None, "Prometheus is ready", 20)
+        yield Prometheus(f"http://{address()}")
     finally:
         process.kill()
         process.wait()
