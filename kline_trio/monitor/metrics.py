@@ -1,6 +1,15 @@
-"""Statistics and verdict in Prometheus' format. The names follow Prometheus' rules."""
+"""Statistics and verdict in Prometheus' format. docs/metrics.md lists all metrics.
 
-from collections.abc import Iterator
+The names follow Prometheus' rules, with one exception that is meant: Prometheus prefers the time at
+which something happened to the seconds since then. Here it is seconds, by the monotonic clock: a
+wrong local clock must not raise an alarm.
+
+A count is given as 0, rather than left out, for each label that is known beforehand, so that
+Prometheus sees it grow. What is not known yet is left out.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 from prometheus_client import CollectorRegistry, generate_latest
@@ -8,6 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from kline_trio.candle import Source
+from kline_trio.monitor.health import Code
 from kline_trio.monitor.watch import Observation
 from kline_trio.recorder.statistics import (
     LAG_BOUNDS_SECONDS,
@@ -15,11 +26,28 @@ from kline_trio.recorder.statistics import (
     MarketStatistics,
     SeriesStatistics,
     Statistics,
+    StoreStatistics,
 )
+from kline_trio.storage.journal.ledger import Reason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MARKET = ("market",)
 _SERIES = ("market", "symbol", "interval")
+
+_CODES_OF_MARKETS = (
+    Code.STARTING,
+    Code.NO_DATA,
+    Code.MAINTENANCE,
+    Code.HALTED,
+    Code.ABSENT,
+    Code.CLOCK_LOST,
+    Code.CONNECTION_DOWN,
+    Code.REST_DOWN,
+)
+_CODES_OF_POOLS = (Code.REST_BLOCKED,)
+_CODES_OF_STORE = (Code.DISK_FULL, Code.DISK_SPACE, Code.STUCK)
+_CODES_OF_PROCESS = (Code.SLOW,)
+_SOURCES = (Source.REST, Source.ARCHIVE)
 
 
 def metrics(found: Observation) -> bytes:
@@ -41,7 +69,7 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         found = self.observation.statistics
         yield from self._health()
-        yield from _markets(found.markets)
+        yield from _markets(found)
         yield from _lags(found.markets)
         yield from _rest(found)
         yield from _store(found)
@@ -51,22 +79,39 @@ class _Families(Collector):
     def _health(self) -> Iterator[Metric]:
         health = self.observation.health
         build = GaugeMetricFamily(
-            "kline_trio_build_info", "1, with the version.", labels=["version", "simulated"]
+            "kline_trio_build_info",
+            "Always 1. The labels tell the version, and whether the exchange is simulated.",
+            labels=["version", "simulated"],
         )
         simulated = str(self.observation.is_simulated).lower()
         build.add_metric([self.observation.statistics.version, simulated], 1)
         yield build
-        yield _gauge("verdict", "0 ok, 1 degraded, 2 bad.", float(health.verdict))
-        counts: dict[tuple[str, str], int] = {}
+        yield _gauge(
+            "verdict", "Verdict on health: 0 ok, 1 degraded, 2 bad.", float(health.verdict)
+        )
+        counts = dict.fromkeys(_known_reasons(self.observation.statistics), 0)
         for one in health.reasons:
-            key = (one.code, one.verdict.name.lower())
+            # Subjects are such as `spot`, `spot/b`, `spot BTCUSDT-1m`; their first word is bounded.
+            key = (str(one.code), re.split("[ /]", one.subject)[0])
             counts[key] = counts.get(key, 0) + 1
         family = GaugeMetricFamily(
-            "kline_trio_reasons", "What is wrong now, by reason.", labels=["code", "verdict"]
+            "kline_trio_reasons",
+            "Reasons that make the verdict worse than ok now.",
+            labels=["code", "part"],
         )
-        for (code, verdict), count in sorted(counts.items()):
-            family.add_metric([code, verdict], count)
+        for (code, part), count in counts.items():
+            family.add_metric([code, part], count)
         yield family
+
+
+def _known_reasons(found: Statistics) -> Iterator[tuple[str, str]]:
+    for codes, parts in (
+        (_CODES_OF_MARKETS, [one.trade_type for one in found.markets]),
+        (_CODES_OF_POOLS, [one.pool for one in found.rest]),
+        (_CODES_OF_STORE, ["store"]),
+        (_CODES_OF_PROCESS, ["process"]),
+    ):
+        yield from ((str(code), part) for code in codes for part in parts)
 
 
 def _gauge(name: str, text: str, value: float | None) -> Metric:
@@ -82,58 +127,62 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return family
 
 
-def _markets(markets: tuple[MarketStatistics, ...]) -> Iterator[Metric]:
+def _markets(found: Statistics) -> Iterator[Metric]:
+    markets, is_counted = found.markets, found.store.counted_seconds is not None
     gauges: dict[str, tuple[str, list[float | None]]] = {
         "series": ("Series that are recorded now.", [one.series for one in markets]),
         "candles_pending": (
-            "Absent candles that are still asked for.",
-            [one.pending for one in markets],
+            "Absent candles that are still requested.",
+            [one.pending if is_counted else None for one in markets],
         ),
         "silent_seconds": (
-            "Since the last candle, closed or forming.",
+            "Seconds since the last candle arrived, closed or forming.",
             [one.silent_seconds for one in markets],
         ),
         "exchange_time_seconds": (
-            "The exchange's time, since 1970.",
+            "Exchange time in seconds since 1970, as far as two witnesses confirm it.",
             [None if one.exchange_ms is None else one.exchange_ms / 1_000 for one in markets],
         ),
-        "exchange_time_stands_seconds": (
-            "Since the exchange's time last moved.",
+        "exchange_time_age_seconds": (
+            "Seconds since exchange time last moved forward.",
             [one.clock_stands_seconds for one in markets],
         ),
         "rest_silent_seconds": (
-            "Since when REST does not answer; 0 if it does.",
+            "Seconds for which REST requests have failed; 0 if the last one was answered.",
             [one.rest_silent_seconds for one in markets],
         ),
         "connections": (
-            "Connections that live or are being made.",
+            "WebSocket connections that are open or being opened.",
             [len(one.listener.connections) for one in markets],
         ),
         "connections_delivering": (
-            "Connections that deliver.",
+            "WebSocket connections that have delivered a candle.",
             [sum(each.is_delivering for each in one.listener.connections) for one in markets],
         ),
     }
     counters: dict[str, tuple[str, list[float]]] = {
         "candles_recorded": (
-            "Closed candles of the streams that are durable.",
+            "Closed candles of the streams that were committed.",
             [one.received for one in markets],
         ),
-        "frames": ("WebSocket data frames.", [one.listener.traffic.frames for one in markets]),
+        "frames": (
+            "WebSocket data frames that were received.",
+            [one.listener.traffic.frames for one in markets],
+        ),
         "forming_frames_dropped": (
-            "Frames of forming candles that were left out.",
+            "Frames of forming candles that the sieve dropped.",
             [one.listener.traffic.forming_dropped for one in markets],
         ),
         "bad_frames": (
-            "Frames that could not be taken.",
+            "Frames that were skipped: they could not be decoded or cannot be true.",
             [one.listener.bad_frames for one in markets],
         ),
         "received_bytes": (
-            "WebSocket bytes, decrypted.",
+            "WebSocket bytes that were received, after decryption.",
             [one.listener.traffic.received_bytes for one in markets],
         ),
         "reconnects": (
-            "Connections that ended by themselves.",
+            "WebSocket connections that were lost or could not be opened.",
             [one.listener.reconnects for one in markets],
         ),
     }
@@ -150,27 +199,31 @@ def _markets(markets: tuple[MarketStatistics, ...]) -> Iterator[Metric]:
         yield counter
     refilled = CounterMetricFamily(
         "kline_trio_candles_refilled",
-        "Candles that were absent and came later.",
+        "Candles that filled gaps, by source.",
         labels=["market", "source"],
     )
     absent = GaugeMetricFamily(
         "kline_trio_candles_absent",
-        "Candles of the recorded series that nothing asks for any more.",
+        "Absent candles of the recorded series that are not requested any more, by reason.",
         labels=["market", "reason"],
     )
     for market in markets:
-        for source, count in sorted(market.refilled.items()):
+        for source, count in _with_zeros(market.refilled, _SOURCES):
             refilled.add_metric([market.trade_type, source], count)
-        for reason, count in sorted(market.absent.items()):
+        for reason, count in _with_zeros(market.absent, Reason) if is_counted else ():
             absent.add_metric([market.trade_type, reason], count)
     yield refilled
     yield absent
 
 
+def _with_zeros(counts: Mapping[str, int], names: Iterable[str]) -> list[tuple[str, int]]:
+    return sorted({**dict.fromkeys(map(str, names), 0), **counts}.items())
+
+
 def _lags(markets: tuple[MarketStatistics, ...]) -> Iterator[Metric]:
     family = HistogramMetricFamily(
         "kline_trio_candle_lag_seconds",
-        "From a candle's close until it is durable, by the exchange's time.",
+        "Seconds from a candle's end until its commit, in exchange time.",
         labels=["market", "interval"],
     )
     for market in markets:
@@ -192,10 +245,14 @@ def _buckets(lags: Lags) -> list[tuple[str, float]]:
 
 def _rest(found: Statistics) -> Iterator[Metric]:
     for name, text, value in (
-        ("rest_weight_used", "Request weight of the present minute.", "weight_used"),
-        ("rest_weight_allowed", "Request weight that a minute may use.", "weight_allowed"),
-        ("rest_requests_waiting", "Requests that wait for their weight.", "waiting"),
-        ("rest_blocked_seconds", "Until requests go on; 0 if they may.", "blocked_seconds"),
+        ("rest_weight_used", "Request weight used in the present minute.", "weight_used"),
+        ("rest_weight_allowed", "Request weight that may be used in a minute.", "weight_allowed"),
+        ("rest_requests_waiting", "Requests that wait for request weight.", "waiting"),
+        (
+            "rest_blocked_seconds",
+            "Seconds until requests may be sent again; 0 if they may now.",
+            "blocked_seconds",
+        ),
     ):
         family = GaugeMetricFamily(f"kline_trio_{name}", text, labels=["pool"])
         for one in found.rest:
@@ -205,34 +262,55 @@ def _rest(found: Statistics) -> Iterator[Metric]:
 
 def _store(found: Statistics) -> Iterator[Metric]:
     store = found.store
-    yield _gauge("series_late", "Series that miss a candle of this run.", len(found.late))
-    yield _gauge("journal_candles", "Candles that wait for their merge.", store.journal_rows)
-    yield _gauge("candles_in_memory", "Received, not durable yet.", store.candles_in_memory)
-    yield _counter("candles_dropped", "Not kept while the disk was full.", store.dropped)
-    yield _counter("commits", "Transactions of candles.", store.commits)
-    yield _gauge("commit_seconds", "How long the last commit took.", store.commit_seconds)
-    yield _gauge("committing_seconds", "How long one takes already.", store.committing_seconds)
-    yield _counter("merges", "Merges into files.", store.merges)
-    yield _gauge("merge_seconds", "How long the last merge took.", store.merge_seconds)
-    yield _gauge("merging_seconds", "How long one takes already.", store.merging_seconds)
-    yield _gauge("files", "Parquet files.", store.files)
-    yield _gauge("file_bytes", "Their size.", store.file_bytes)
-    yield _gauge("free_bytes", "Free space on the store's disk.", store.free_bytes)
+    yield from _counted(store, len(found.late))
     left_seconds = None if store.days_left is None else store.days_left * 86_400
-    yield _gauge("free_space_seconds", "How long the free space lasts.", left_seconds)
-    yield _gauge("disk_full_seconds", "Since when the disk is full; 0 if not.", store.full_seconds)
+    yield _gauge("free_space_seconds", "Seconds for which the free space lasts.", left_seconds)
+    text = "Seconds for which the disk has been full; 0 if it has room."
+    yield _gauge("disk_full_seconds", text, store.full_seconds)
+    text = "Received candles that are not committed yet."
+    yield _gauge("candles_in_memory", text, store.candles_in_memory)
+    text = "Received candles that were dropped while the disk was full."
+    yield _counter("candles_dropped", text, store.dropped)
+    yield _counter("commits", "Transactions that committed candles.", store.commits)
+    text = "Duration of the last commit of candles."
+    yield _gauge("last_commit_seconds", text, store.commit_seconds)
+    text = "Duration so far of the transaction that runs now; 0 if none runs."
+    yield _gauge("running_commit_seconds", text, store.committing_seconds)
+    yield _counter("merges", "Merges into Parquet files.", store.merges)
+    yield _gauge("last_merge_seconds", "Duration of the last merge.", store.merge_seconds)
+    text = "Duration so far of the merge that runs now; 0 if none runs."
+    yield _gauge("running_merge_seconds", text, store.merging_seconds)
+
+
+def _counted(store: StoreStatistics, late: int) -> Iterator[Metric]:
+    text = "Seconds since gaps, journal, files and free space were last counted."
+    yield _gauge("count_age_seconds", text, store.counted_seconds)
+    for name, text, count in (
+        ("series_late", "Series with a pending candle of this run.", late),
+        (
+            "journal_candles",
+            "Candles in the journal, not merged yet.",
+            store.journal_rows,
+        ),
+        ("files", "Parquet files of the store.", store.files),
+        ("file_bytes", "Size of the Parquet files.", store.file_bytes),
+        ("free_bytes", "Free space on the disk of the store.", store.free_bytes),
+    ):
+        yield _gauge(name, text, count if store.counted_seconds is not None else None)
 
 
 def _process(found: Statistics) -> Iterator[Metric]:
     process = found.process
-    started = GaugeMetricFamily("process_start_time_seconds", "When it began, since 1970.")
-    started.add_metric([], found.wall_time - process.uptime_seconds)
+    started = GaugeMetricFamily(
+        "process_start_time_seconds", "Start of the recorder, in seconds since 1970."
+    )
+    started.add_metric([], process.began_at)
     memory = GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.")
     memory.add_metric([], process.memory_bytes)
     yield started
     yield memory
-    yield _gauge("tasks", "Living Trio tasks.", process.tasks)
-    text = "How late the event loop woke a task at most, in the last minute."
+    yield _gauge("tasks", "Trio tasks that are running now.", process.tasks)
+    text = "Longest delay of the event loop in the last minute."
     yield _gauge("event_loop_lag_seconds", text, process.loop_lag_seconds)
 
 
@@ -241,17 +319,17 @@ def _series(series: tuple[SeriesStatistics, ...]) -> Iterator[Metric]:
         return
     newest = GaugeMetricFamily(
         "kline_trio_series_last_open_time_seconds",
-        "Open time of the newest durable candle, since 1970.",
+        "Open time of the newest committed candle, in seconds since 1970.",
         labels=_SERIES,
     )
     pending = GaugeMetricFamily(
         "kline_trio_series_candles_pending",
-        "Absent candles that are still asked for.",
+        "Absent candles of the series that are still requested.",
         labels=_SERIES,
     )
     lag = GaugeMetricFamily(
         "kline_trio_series_lag_seconds",
-        "Lag of the last hour: nine of ten candles were durable sooner.",
+        "Lag within which nine of ten candles of the last hour were committed.",
         labels=_SERIES,
     )
     for one in series:

@@ -85,11 +85,13 @@ class Observer:
     """Returns how many received candles wait for the writer."""
 
     _began_at: float = attrs.field(init=False, factory=trio.current_time)
+    _began_wall_time: float = attrs.field(init=False)
     _census: Census = attrs.field(init=False, default=_NOTHING)
     _summed: "tuple[Census, tuple[Series, ...], dict[str, _Sums]] | None" = attrs.field(
         init=False, default=None
     )
     """What each market lacks, by the census and for the series for which it was summed up."""
+    _counted_at: float | None = attrs.field(init=False, default=None)
     _late_since: dict[Series, float] = attrs.field(init=False, factory=dict)
     """When a count first found each series late, by Trio's clock."""
     _loop_lags: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_LAGS))
@@ -97,6 +99,9 @@ class Observer:
     """By market: since when its exchange time stands."""
     _full: _Since = attrs.field(init=False, factory=_Since)
     """Since when the disk takes something, or nothing."""
+
+    def __attrs_post_init__(self) -> None:
+        self._began_wall_time = self.environment.wall_clock()
 
     async def run(self) -> None:
         """Look once a second at what only repeated looks can tell, until cancelled."""
@@ -122,6 +127,7 @@ class Observer:
                 self._census = await self.environment.on_disk(
                     census, self.storage.store.path, began_ms
                 )
+                self._counted_at = trio.current_time()
             except KlineTrioError as error:
                 logger.debug("the store was not counted: %s", error)
             now = trio.current_time()
@@ -235,6 +241,7 @@ class Observer:
         days = space.days_left(self.recording.series) if counted is not _NOTHING else math.inf
         return StoreStatistics(
             path=str(self.storage.store.path),
+            counted_seconds=self._counted_seconds,
             journal_rows=counted.journal_rows,
             candles_in_memory=writer.waiting + self.candles_in_channel(),
             commits=writer.commits,
@@ -252,9 +259,14 @@ class Observer:
             dropped=writer.dropped,
         )
 
+    @property
+    def _counted_seconds(self) -> float | None:
+        return None if self._counted_at is None else trio.current_time() - self._counted_at
+
     def _process(self) -> ProcessStatistics:
         return ProcessStatistics(
             pid=os.getpid(),
+            began_at=self._began_wall_time,
             uptime_seconds=trio.current_time() - self._began_at,
             memory_bytes=psutil.Process().memory_info().rss,
             tasks=trio.lowlevel.current_statistics().tasks_living,

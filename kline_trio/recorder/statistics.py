@@ -172,6 +172,9 @@ class StoreStatistics:
     """The store on its disk."""
 
     path: str
+    counted_seconds: float | None
+    """Since the store was last counted. None before the first count: then the figures of gaps,
+    journal, files and free space are 0, and mean nothing."""
     journal_rows: int
     """Candles that wait in the journal for their merge."""
     candles_in_memory: int
@@ -201,6 +204,8 @@ class ProcessStatistics:
     """The process."""
 
     pid: int
+    began_at: float
+    """When the recorder began, in seconds since 1970 by the local clock; a label only."""
     uptime_seconds: float
     memory_bytes: int
     """Resident set."""

@@ -112,6 +112,7 @@ def store(**changes: Any) -> StoreStatistics:  # noqa: ANN401
         days_left=20_000.0,
         full_seconds=0.0,
         full_why=None,
+        counted_seconds=3.0,
         dropped=0,
     )
     return attrs.evolve(whole, **changes)
@@ -119,7 +120,12 @@ def store(**changes: Any) -> StoreStatistics:  # noqa: ANN401
 
 def process(**changes: Any) -> ProcessStatistics:  # noqa: ANN401
     whole = ProcessStatistics(
-        pid=7, uptime_seconds=500.0, memory_bytes=90_000_000, tasks=40, loop_lag_seconds=0.002
+        pid=7,
+        began_at=1_789_999_500.0,
+        uptime_seconds=500.0,
+        memory_bytes=90_000_000,
+        tasks=40,
+        loop_lag_seconds=0.002,
     )
     return attrs.evolve(whole, **changes)
 

@@ -31,8 +31,10 @@ async def test_a_snapshot_agrees_with_what_the_exchange_sent(
 ) -> None:
     exchange = Exchange(start_ms=START_MS, speed=60)
     async with joined_recorder(exchange, tmp_path) as recorder:
+        at_first = recorder.statistics()
         await trio.sleep(60.5)
         found = recorder.statistics(series=True)
+    assert at_first.process.began_at == found.process.began_at
     assert [one.trade_type for one in found.markets] == ["spot", "usdt_futures", "coin_futures"]
     spot, _, coin = found.markets
     assert (spot.received, coin.received) == (60, 20)
@@ -57,6 +59,8 @@ async def test_a_snapshot_agrees_with_what_the_exchange_sent(
     assert not found.late
     assert found.store.commits > 0
     assert found.store.files == 3
+    assert found.store.counted_seconds is not None
+    assert found.store.counted_seconds < 11
     assert found.process.tasks > 10
     assert found.rest[0].usage.weight_allowed == 3_000
     assert found.rest[0].usage.weight_used < 100
