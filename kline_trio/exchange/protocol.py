@@ -249,7 +249,7 @@ def _kline_event(
         # Judged by its frame alone: neither the network's delay nor the pace of time matters.
         end_ms = series.interval.end_time_ms(kline.t)
         if end_ms + max(_LATE_MS, end_ms - kline.t) <= frame.E:
-            raise ProtocolError("a candle that is told long after its close")
+            raise ProtocolError("a closed candle that is sent long after its end")
         return CandleClosed(series, frame.E, candle)
     return CandleForming(series, frame.E)
 

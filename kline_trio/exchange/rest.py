@@ -115,7 +115,7 @@ class RestMarket:
             if open_time_ms is not None and self.clock.confirm_by_candle(open_time_ms):
                 break
         if self.clock.now_ms is None:
-            raise UnavailableError("the exchange's time is told by nobody but the time endpoint")
+            raise UnavailableError("nothing confirms the answer of the time endpoint")
         return self.clock.now_ms
 
     @property

@@ -149,7 +149,7 @@ def _archive_frames(trade_type: str | None, file: Path) -> Iterator[Frame]:
     match = _NAME.fullmatch(file.name)
     interval = match["interval"].replace("mo", "M") if match else ""
     if trade_type is None or match is None or interval not in INTERVALS:
-        raise ValueError("the market or the interval cannot be told from the name")
+        raise ValueError("the name gives no market or no interval")
     symbol, trade_id = match["symbol"], 1
     stream = f"{ascii_lower(symbol)}@kline_{interval}"
     rows = list(_rows(file))

@@ -76,7 +76,7 @@ async def test_without_frames_the_newest_candle_of_a_busy_symbol_confirms_the_ti
     exchange = Silent(FROM_MS + 41_000, FROM_MS)
     assert await confirmed(exchange) == FROM_MS
     assert exchange.asked == ["time", "klines"]
-    with pytest.raises(UnavailableError, match="nobody but the time endpoint"):
+    with pytest.raises(UnavailableError, match="nothing confirms the answer of the time endpoint"):
         await confirmed(Silent(FROM_MS + 10**12, FROM_MS))
 
 
@@ -87,7 +87,7 @@ async def test_on_an_exchange_without_that_symbol_another_confirms_it() -> None:
 
 
 async def test_a_time_that_nothing_confirms_is_none() -> None:
-    with pytest.raises(UnavailableError, match="nobody but the time endpoint"):
+    with pytest.raises(UnavailableError, match="nothing confirms the answer of the time endpoint"):
         await confirmed(Silent(FROM_MS, None))
 
 
