@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_socks
+from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for
 from kline_trio.exchange.tls import open_tls, tls_context
 
 _PREFERRED_SECONDS = 1.0
@@ -39,9 +39,7 @@ class Dialer:
         """
         tls_context(self.ca_file)
         for url in urls:
-            proxy = self._proxy_for(url)
-            if proxy is not None and proxy.scheme != "http":
-                require_socks()
+            self._proxy_for(url)
 
     async def dial(self, url: str, nth: int = 0) -> trio.abc.Stream:
         """Open a stream to a `ws://` or `wss://` URL, TLS handshake done.

@@ -11,7 +11,7 @@ import math
 import os
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
@@ -20,15 +20,11 @@ import httpx2
 import trio
 
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_socks
+from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for
 from kline_trio.exchange.tls import open_tls, tls_context
 from kline_trio.quoting import shown
 
 _HTTPS_PORT = 443
-_CONNECTIONS = 100
-_KEPT = 20
-_KEPT_SECONDS = 5.0
-"""The default limits of httpx2."""
 
 
 def http_client(
@@ -100,30 +96,16 @@ class _ProxyTransport(httpx2.AsyncBaseTransport):
 
     def _transport(self, proxy: Proxy | None) -> httpx2.AsyncHTTPTransport:
         if proxy not in self._by_proxy:
-            if proxy is not None and proxy.scheme != "http":
-                require_socks()
-            self._by_proxy[proxy] = _SocketTransport(self.context, proxy)
+            transport = httpx2.AsyncHTTPTransport(verify=self.context, trust_env=False)
+            # httpx2 has no parameter for it; `test_no_socket_left` fails where this has no effect.
+            transport._pool._network_backend = _Network(proxy)  # noqa: SLF001
+            self._by_proxy[proxy] = transport
         return self._by_proxy[proxy]
 
     async def aclose(self) -> None:
         """Close all connections."""
         for transport in self._by_proxy.values():
             await transport.aclose()
-
-
-class _SocketTransport(httpx2.AsyncHTTPTransport):
-    """httpx2's transport over our own sockets: directly, or through a tunnel of the proxy."""
-
-    def __init__(self, context: ssl.SSLContext, proxy: Proxy | None) -> None:
-        super().__init__(verify=context, trust_env=False)
-        # httpx2 has no parameter for it; `test_no_socket_left` fails where this has no effect.
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=_CONNECTIONS,
-            max_keepalive_connections=_KEPT,
-            keepalive_expiry=_KEPT_SECONDS,
-            network_backend=_Network(proxy),
-        )
 
 
 @contextmanager
@@ -136,7 +118,7 @@ def _within(
             yield
     except trio.TooSlowError as slow:
         raise timeout_error(str(slow)) from slow
-    except (OSError, ConfigError, trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as broken:
         raise error(str(broken) or repr(broken.__cause__ or broken)) from broken
 
 
@@ -163,10 +145,6 @@ class _Network(httpcore2.AsyncNetworkBackend):
             else:
                 stream = await open_tunnel(self.proxy, host, port)
         return _Stream(stream, stream.socket)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, between attempts."""
-        await trio.sleep(seconds)
 
 
 @attrs.frozen(eq=False)
@@ -197,14 +175,11 @@ class _Stream(httpcore2.AsyncNetworkStream):
     ) -> httpcore2.AsyncNetworkStream:
         """Do the handshake. If it fails or is cancelled, close the socket: no other code would."""
         assert server_hostname is not None, "certificates are checked for a name"
-        ready = False
-        try:
+        with ExitStack() as unless_ready:
+            unless_ready.callback(self.socket.close)
             with _within(timeout, httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 secured = await open_tls(self.stream, ssl_context, server_hostname)
-            ready = True
-        finally:
-            if not ready:
-                self.socket.close()
+            unless_ready.pop_all()
         return _Stream(secured, self.socket)
 
     def get_extra_info(self, info: str) -> object:

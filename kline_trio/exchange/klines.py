@@ -31,7 +31,6 @@ class Page:
     """The wanted candles."""
     limit: int
     """The number of candles, with the one after the span."""
-    weight: int
 
     def query(self, series: Series) -> dict[str, str]:
         """Return the parameters: always both ends and a limit, so that no default applies."""
@@ -83,8 +82,7 @@ def newest_page(market: Market, interval: Interval, spans: Sequence[Span]) -> Pa
         if span.to_ms > earliest_ms:
             from_ms = max(span.from_ms, earliest_ms)
     page = Span(from_ms, to_ms)
-    limit = interval.count(page) + 1
-    return Page(page, limit, market.kline_weight(limit))
+    return Page(page, interval.count(page) + 1)
 
 
 def _earliest_ms(market: Market, interval: Interval, span: Span) -> int:

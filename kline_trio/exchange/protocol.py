@@ -120,7 +120,9 @@ class _Kline(msgspec.Struct):
     Q: str
 
 
-class _Fault(msgspec.Struct):
+class Fault(msgspec.Struct):
+    """The body of an error, of WebSocket and REST alike."""
+
     code: int = 0
     msg: str = ""
 
@@ -136,7 +138,7 @@ class _Frame(msgspec.Struct):
     k: _Kline | None = None
     id: int | str | None = None
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    error: _Fault | None = None
+    error: Fault | None = None
     code: int | None = None
     msg: str | None = None
 

@@ -205,7 +205,7 @@ async def _symbols(rest: RestMarket) -> object:
 
 
 async def _klines(rest: RestMarket) -> object:
-    page = Page(Span(FROM_MS, FROM_MS + 5 * 60_000), 5, 2)
+    page = Page(Span(FROM_MS, FROM_MS + 5 * 60_000), 5)
     return await rest.klines(Series("spot", "BTCUSDT", "1m"), page, 0)
 
 
@@ -287,7 +287,7 @@ async def test_symbols_that_are_no_text_are_no_answer() -> None:
 
 SERIES = Series("spot", "BTCUSDT", "1m")
 FROM_MS = 1_700_000_040_000
-PAGE = Page(Span(FROM_MS, FROM_MS + 120_000), 3, 2)
+PAGE = Page(Span(FROM_MS, FROM_MS + 120_000), 3)
 
 
 def row(open_time_ms: int) -> list[object]:
