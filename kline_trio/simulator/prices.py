@@ -28,7 +28,8 @@ _WAVES = ((20_160, 150_000), (1_440, 30_000), (60, 5_000), (7, 800), (1, 300))
 _BLOCK = 120
 """Minutes computed at once: fewer take as long, more take memory."""
 _BLOCKS_KEPT = 4
-"""Where closes are, just before, and where REST reads. They take up to 46 kB a symbol."""
+"""For each symbol: the blocks of the newest closes, and those that REST requests read. They take up
+to 46 kB."""
 _FEW_MINUTES = 15
 _GOES_ON_FOR = 60
 """A sum continues an older sum if at most this many minutes lie between."""
@@ -102,6 +103,7 @@ class _Minute(NamedTuple):
     average: int
     """Price at which the whole minute's volume is turned over, in ticks."""
     low_first: int
+    """1 if the price turns at its low first, 0 if at its high."""
 
 
 class Tape:
