@@ -65,7 +65,11 @@ class Proxy:
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
             raise ConfigError([problem])
         if parts.scheme != "http":
-            _require_socks()
+            try:
+                import python_socks.async_.trio  # noqa: F401
+            except ImportError:
+                problem = "a SOCKS proxy needs one more package: pip install kline-trio[proxy]"
+                raise ConfigError([problem]) from None
         return cls(
             scheme=parts.scheme.removesuffix("h"),
             host=parts.hostname,
@@ -142,14 +146,6 @@ def _covers(entry: str, host: str, port: int) -> bool:
         return False
     name = name.removeprefix("*").removeprefix(".")
     return host == name or host.endswith(f".{name}")
-
-
-def _require_socks() -> None:
-    try:
-        import python_socks.async_.trio  # noqa: F401
-    except ImportError:
-        problem = "a SOCKS proxy needs one more package: pip install kline-trio[proxy]"
-        raise ConfigError([problem]) from None
 
 
 async def open_tunnel(proxy: Proxy, host: str, port: int) -> trio.SocketStream:

@@ -356,9 +356,7 @@ class ArchiveShelf:
         klines = candles_forward(interval, candles.at, first_ms, to_ms - 1)
         unit = 1_000 if trade_type == "spot" and from_ms >= _MICROSECONDS_FROM_MS else 1
         text = _csv(trade_type, klines, faults, unit)
-        if not text:
-            return None
-        return _packed(f"{match['name']}.csv", text)
+        return _packed(f"{match['name']}.csv", text) if text else None
 
 
 def _csv(
@@ -374,9 +372,8 @@ def _csv(
         if kept is not None:
             closed_at = kept.close
             lines.append(",".join(map(str, kline_row(kept, unit))) + "\n")
-    if not lines:
-        return ""
-    return ("" if trade_type == "spot" else _CSV_HEADER) + "".join(lines)
+    header = "" if trade_type == "spot" or not lines else _CSV_HEADER
+    return header + "".join(lines)
 
 
 def _packed(name: str, text: str) -> bytes:
