@@ -110,7 +110,7 @@ class _Result:
         for fault in self.faults:
             print(fault)
         if self.misexplained:
-            print(f"{self.misexplained:,} candles are absent for another reason than is told")
+            print(f"{self.misexplained:,} candles have the wrong reason in the ledger")
         if self.wrong:
             print(f"{self.wrong:,} candles are not what the exchange traded")
         lost, duplicated = f"{self.lost:,} lost", f"{self.duplicated:,} duplicated"

@@ -71,50 +71,34 @@ def archive_files(series: Series, span: Span, now_ms: int) -> Iterator[ArchiveFi
     If more than two days of a month are wanted, yield the file of the month; else, and for the
     newest month, files of days. `now_ms` is the exchange's time.
     """
-    for file in _files(series, span, now_ms):
-        # The month of a 3d candle can begin in the middle of one.
-        if file.span.common_with(span):
-            yield file
-
-
-def _files(series: Series, span: Span, now_ms: int) -> Iterator[ArchiveFile]:
     interval = series.interval
     has_days = interval.duration_ms is not None and interval.duration_ms <= _DAY_MS
-    day = _day(span.from_ms)
+    day = datetime.fromtimestamp(span.from_ms // _DAY_MS * 86_400, UTC)
     while _ms(day) < span.to_ms:
         month = day.replace(day=1)
         following = (month + timedelta(days=32)).replace(day=1)
         if now_ms >= _ms(following) + _MONTHLY_AFTER_MS and (
             not has_days or _ms(day) + 3 * _DAY_MS <= min(span.to_ms, _ms(following))
         ):
-            yield _file(series, "monthly", f"{month:%Y-%m}", _ms(month), _ms(following))
-            day = following
-        elif has_days:
-            if now_ms < _ms(day) + _DAY_MS + _DAILY_AFTER_MS:
-                return
-            next_day = day + timedelta(days=1)
-            yield _file(series, "daily", f"{day:%Y-%m-%d}", _ms(day), _ms(next_day))
-            day = next_day
+            kind, date, begin, end = "monthly", f"{month:%Y-%m}", month, following
+        elif has_days and now_ms >= _ms(day) + _DAY_MS + _DAILY_AFTER_MS:
+            kind, date, begin, end = "daily", f"{day:%Y-%m-%d}", day, day + timedelta(days=1)
         else:
             return
+        file = _file(series, kind, date, Span(_ms(begin), _ms(end)))
+        # The month of a 3d candle can begin in the middle of one.
+        if file.span.common_with(span):
+            yield file
+        day = end
 
 
-def _file(series: Series, kind: str, date: str, from_ms: int, to_ms: int) -> ArchiveFile:
-    name = quote(series.symbol)
-    interval = series.interval
-    folder = f"data/{_FOLDERS[series.trade_type]}/{kind}/klines/{name}/{interval.file_name}"
-    first_ms = interval.open_time_ms(from_ms)
-    if first_ms < from_ms:
-        first_ms = interval.end_time_ms(first_ms)
-    end_ms = interval.open_time_ms(to_ms - 1)
-    span = Span(first_ms, interval.end_time_ms(end_ms))
-    path = f"{folder}/{name}-{interval.file_name}-{date}.zip"
+def _file(series: Series, kind: str, date: str, days: Span) -> ArchiveFile:
+    symbol, interval = quote(series.symbol), series.interval
+    folder = f"data/{_FOLDERS[series.trade_type]}/{kind}/klines/{symbol}/{interval.file_name}"
+    end_ms = interval.end_time_ms(interval.open_time_ms(days.to_ms - 1))
+    span = Span(interval.next_open_time_ms(days.from_ms), end_ms)
+    path = f"{folder}/{symbol}-{interval.file_name}-{date}.zip"
     return ArchiveFile(path, span, interval.count(span))
-
-
-def _day(moment_ms: int) -> datetime:
-    moment = datetime.fromtimestamp(moment_ms // 1_000, UTC)
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _ms(day: datetime) -> int:

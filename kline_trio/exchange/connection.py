@@ -293,7 +293,7 @@ class Connection:
         if not times:
             return set()
         accepted = await self.callbacks.accepted_span(max(times))
-        return {time for time in times if not accepted.from_ms <= time < accepted.to_ms}
+        return {time for time in times if time not in accepted}
 
     def _decode(self, text: str | bytes) -> Event | None:
         try:

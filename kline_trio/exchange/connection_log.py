@@ -45,7 +45,8 @@ class ConnectionLog:
             again = f" again after {now_seconds - self._down_since:.1f} s"
         elif self._had_candle:
             again = " on another connection too"
-        logger.info("%s: receiving %s%s", self.name, _count(streams, "stream"), again)
+        plural = "" if streams == 1 else "s"
+        logger.info("%s: receiving %s stream%s%s", self.name, f"{streams:,}", plural, again)
         self._down_since = self._state = None
         self._had_candle = True
 
@@ -58,7 +59,9 @@ class ConnectionLog:
 
     def retired(self, age_seconds: float) -> None:
         """Log that another connection took the place of one with this age."""
-        logger.info("%s: replaced a connection of %s", self.name, _age(age_seconds))
+        hours = age_seconds / 3_600
+        age = f"{hours:.1f} h" if hours >= 1 else f"{age_seconds:.0f} s"
+        logger.info("%s: replaced a connection of %s", self.name, age)
 
     def revived(self, streams: list[str], how: str) -> None:
         """Log streams that gave nothing though their connection and their symbols were alive."""
@@ -121,11 +124,3 @@ class ConnectionLog:
 def _some(names: list[str]) -> str:
     more = len(names) - _SHOWN_NAMES
     return " ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _age(seconds: float) -> str:
-    return f"{seconds / 3_600:.1f} h" if seconds >= 3_600 else f"{seconds:.0f} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_socks
+from kline_trio.exchange.proxy import open_tunnel, proxy_for
 from kline_trio.exchange.tls import open_tls, tls_context
 
 _PREFERRED_SECONDS = 1.0
@@ -39,9 +39,7 @@ class Dialer:
         """
         tls_context(self.ca_file)
         for url in urls:
-            proxy = self._proxy_for(url)
-            if proxy is not None and proxy.scheme != "http":
-                require_socks()
+            proxy_for(*_host_and_port(url), self.proxy, self.environment)
 
     async def dial(self, url: str, nth: int = 0) -> trio.abc.Stream:
         """Open a stream to a `ws://` or `wss://` URL, TLS handshake done.
@@ -64,7 +62,7 @@ class Dialer:
         """
         host, port = _host_and_port(url)
         try:
-            proxy = self._proxy_for(url)
+            proxy = proxy_for(host, port, self.proxy, self.environment)
             async with AsyncExitStack() as unless_ready:
                 stream: trio.abc.Stream
                 if proxy is None:
@@ -84,9 +82,6 @@ class Dialer:
         except ConfigError as error:
             # It was valid at the start, and may be again: retry, as for a network that is down.
             raise OSError(str(error)) from error
-
-    def _proxy_for(self, url: str) -> Proxy | None:
-        return proxy_for(*_host_and_port(url), self.proxy, self.environment)
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

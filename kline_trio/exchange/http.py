@@ -11,7 +11,7 @@ import math
 import os
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
@@ -20,15 +20,9 @@ import httpx2
 import trio
 
 from kline_trio.errors import ConfigError
-from kline_trio.exchange.proxy import Proxy, open_tunnel, proxy_for, require_socks
+from kline_trio.exchange.proxy import open_tunnel, proxy_for
 from kline_trio.exchange.tls import open_tls, tls_context
 from kline_trio.quoting import shown
-
-_HTTPS_PORT = 443
-_CONNECTIONS = 100
-_KEPT = 20
-_KEPT_SECONDS = 5.0
-"""The default limits of httpx2."""
 
 
 def http_client(
@@ -52,28 +46,23 @@ def http_client(
     Raises:
       ConfigError: the CA file cannot be used.
     """
-    _quieten()
-    if transport is None:
-        transport = _ProxyTransport(tls_context(ca_file), proxy, environment)
-    return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
-
-
-def _quieten() -> None:
     # At INFO they log a line for each request. A level that the program has set stays.
     for name in ("httpx2", "httpcore2", "trio-websocket"):
         library = logging.getLogger(name)
         if library.level == logging.NOTSET:
             library.setLevel(logging.WARNING)
+    if transport is None:
+        transport = _SocketTransport(tls_context(ca_file), _Network(proxy, environment))
+    return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
 
 
-@attrs.frozen(eq=False)
-class _ProxyTransport(httpx2.AsyncBaseTransport):
-    """Sends each request directly, or through the proxy for its host."""
+class _SocketTransport(httpx2.AsyncHTTPTransport):
+    """httpx2's transport over our own sockets: directly, or through the proxy for a host."""
 
-    context: ssl.SSLContext
-    proxy: str | None
-    environment: Mapping[str, str]
-    _by_proxy: dict[Proxy | None, httpx2.AsyncHTTPTransport] = attrs.field(init=False, factory=dict)
+    def __init__(self, context: ssl.SSLContext, network: "_Network") -> None:
+        super().__init__(verify=context, trust_env=False)
+        # httpx2 has no parameter for it; `test_no_socket_left` fails where this has no effect.
+        self._pool._network_backend = network  # noqa: SLF001
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request and return the response.
@@ -81,49 +70,13 @@ class _ProxyTransport(httpx2.AsyncBaseTransport):
         Raises:
           httpx2.TransportError: there was no response.
         """
-        url = request.url
-        proxy = None
         try:
-            if url.scheme == "https":
-                port = url.port or _HTTPS_PORT
-                proxy = proxy_for(url.host, port, self.proxy, self.environment)
-            transport = self._transport(proxy)
-        except ConfigError as error:
-            raise httpx2.ProxyError(str(error)) from None
-        try:
-            return await transport.handle_async_request(request)
+            return await super().handle_async_request(request)
         except httpx2.RemoteProtocolError as error:
             if "illegal status line" not in str(error):
                 raise
             # h11's message quotes the bytes that came instead.
             raise httpx2.RemoteProtocolError(f"not an HTTP server: {shown(str(error))}") from None
-
-    def _transport(self, proxy: Proxy | None) -> httpx2.AsyncHTTPTransport:
-        if proxy not in self._by_proxy:
-            if proxy is not None and proxy.scheme != "http":
-                require_socks()
-            self._by_proxy[proxy] = _SocketTransport(self.context, proxy)
-        return self._by_proxy[proxy]
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        for transport in self._by_proxy.values():
-            await transport.aclose()
-
-
-class _SocketTransport(httpx2.AsyncHTTPTransport):
-    """httpx2's transport over our own sockets: directly, or through a tunnel of the proxy."""
-
-    def __init__(self, context: ssl.SSLContext, proxy: Proxy | None) -> None:
-        super().__init__(verify=context, trust_env=False)
-        # httpx2 has no parameter for it; `test_no_socket_left` fails where this has no effect.
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=_CONNECTIONS,
-            max_keepalive_connections=_KEPT,
-            keepalive_expiry=_KEPT_SECONDS,
-            network_backend=_Network(proxy),
-        )
 
 
 @contextmanager
@@ -136,15 +89,16 @@ def _within(
             yield
     except trio.TooSlowError as slow:
         raise timeout_error(str(slow)) from slow
-    except (OSError, ConfigError, trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as broken:
         raise error(str(broken) or repr(broken.__cause__ or broken)) from broken
 
 
 @attrs.frozen(eq=False)
 class _Network(httpcore2.AsyncNetworkBackend):
-    """Connects httpcore2's pools: directly, or through a proxy that resolves the names."""
+    """Connects httpcore2's pool: directly, or through a proxy that resolves the names."""
 
-    proxy: Proxy | None
+    proxy: str | None
+    environment: Mapping[str, str]
 
     async def connect_tcp(
         self,
@@ -157,16 +111,16 @@ class _Network(httpcore2.AsyncNetworkBackend):
         """Connect. If cancelled, nothing is left open."""
         assert local_address is None, "no transport of ours sets one"
         assert not socket_options, "no transport of ours sets any"
+        try:
+            proxy = proxy_for(host, port, self.proxy, self.environment)
+        except ConfigError as error:
+            raise httpcore2.ProxyError(str(error)) from None
         with _within(timeout, httpcore2.ConnectError, httpcore2.ConnectTimeout):
-            if self.proxy is None:
+            if proxy is None:
                 stream = await trio.open_tcp_stream(host, port)
             else:
-                stream = await open_tunnel(self.proxy, host, port)
+                stream = await open_tunnel(proxy, host, port)
         return _Stream(stream, stream.socket)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, between attempts."""
-        await trio.sleep(seconds)
 
 
 @attrs.frozen(eq=False)
@@ -197,14 +151,11 @@ class _Stream(httpcore2.AsyncNetworkStream):
     ) -> httpcore2.AsyncNetworkStream:
         """Do the handshake. If it fails or is cancelled, close the socket: no other code would."""
         assert server_hostname is not None, "certificates are checked for a name"
-        ready = False
-        try:
+        with ExitStack() as unless_ready:
+            unless_ready.callback(self.socket.close)
             with _within(timeout, httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 secured = await open_tls(self.stream, ssl_context, server_hostname)
-            ready = True
-        finally:
-            if not ready:
-                self.socket.close()
+            unless_ready.pop_all()
         return _Stream(secured, self.socket)
 
     def get_extra_info(self, info: str) -> object:

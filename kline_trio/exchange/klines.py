@@ -31,7 +31,6 @@ class Page:
     """The wanted candles."""
     limit: int
     """The number of candles, with the one after the span."""
-    weight: int
 
     def query(self, series: Series) -> dict[str, str]:
         """Return the parameters: always both ends and a limit, so that no default applies."""
@@ -83,8 +82,7 @@ def newest_page(market: Market, interval: Interval, spans: Sequence[Span]) -> Pa
         if span.to_ms > earliest_ms:
             from_ms = max(span.from_ms, earliest_ms)
     page = Span(from_ms, to_ms)
-    limit = interval.count(page) + 1
-    return Page(page, limit, market.kline_weight(limit))
+    return Page(page, interval.count(page) + 1)
 
 
 def _earliest_ms(market: Market, interval: Interval, span: Span) -> int:
@@ -95,8 +93,8 @@ def _earliest_ms(market: Market, interval: Interval, span: Span) -> int:
         least_ms = max(least_ms, asked_ms - market.klines_per_page * interval.duration_ms)
         return least_ms + (span.to_ms - least_ms) % interval.duration_ms
     # There are not as many months as fit on a page.
-    last_ms = max(interval.open_times_ms(Span(span.from_ms, span.to_ms)))
-    return min((ms for ms in interval.open_times_ms(span) if ms >= least_ms), default=last_ms)
+    months_ms = list(interval.open_times_ms(span))
+    return next((ms for ms in months_ms if ms >= least_ms), months_ms[-1])
 
 
 def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, host_time_ms: int) -> Answer:
@@ -129,7 +127,7 @@ def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, host_time_
             candle = Candle.from_rest(row, series.interval)
         except ProtocolError as error:
             fault = str(error)
-        if type(open_time_ms) is not int or not asked.from_ms <= open_time_ms < asked.to_ms:
+        if type(open_time_ms) is not int or open_time_ms not in asked:
             is_complete = False
             fault = fault or "a row outside of what was asked for"
         elif fault:
@@ -140,7 +138,7 @@ def read_rows(body: bytes, series: Series, wanted: Span, asked: Span, host_time_
         if fault:
             bad[fault] += 1
     last_ms = max(candles, default=0)
-    there = {ms for ms in (*candles, *spoiled) if wanted.from_ms <= ms < wanted.to_ms}
+    there = {ms for ms in (*candles, *spoiled) if ms in wanted}
     unproven = {
         ms
         for ms in there & candles.keys()

@@ -120,7 +120,9 @@ class _Kline(msgspec.Struct):
     Q: str
 
 
-class _Fault(msgspec.Struct):
+class Fault(msgspec.Struct):
+    """The body of an error, of WebSocket and REST alike."""
+
     code: int = 0
     msg: str = ""
 
@@ -136,7 +138,7 @@ class _Frame(msgspec.Struct):
     k: _Kline | None = None
     id: int | str | None = None
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    error: _Fault | None = None
+    error: Fault | None = None
     code: int | None = None
     msg: str | None = None
 
@@ -249,7 +251,7 @@ def _kline_event(
         # Judged by its frame alone: neither the network's delay nor the pace of time matters.
         end_ms = series.interval.end_time_ms(kline.t)
         if end_ms + max(_LATE_MS, end_ms - kline.t) <= frame.E:
-            raise ProtocolError("a candle that is told long after its close")
+            raise ProtocolError("a closed candle that is sent long after its end")
         return CandleClosed(series, frame.E, candle)
     return CandleForming(series, frame.E)
 

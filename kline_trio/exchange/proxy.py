@@ -9,6 +9,7 @@ The environment's names are those of curl and most other programs: `HTTPS_PROXY`
 
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
@@ -52,7 +53,8 @@ class Proxy:
           said_by: the place of the URL, for the error: the URL itself may hold a password.
 
         Raises:
-          ConfigError: it is no URL of a proxy.
+          ConfigError: it is no URL of a proxy; or the proxy speaks SOCKS, and the package for SOCKS
+            is not installed.
         """
         problem = f"{said_by}: no http:// or socks5:// address of a proxy"
         try:
@@ -62,6 +64,12 @@ class Proxy:
             raise ConfigError([problem]) from None
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
             raise ConfigError([problem])
+        if parts.scheme != "http":
+            try:
+                import python_socks.async_.trio  # noqa: F401
+            except ImportError:
+                problem = "a SOCKS proxy needs one more package: pip install kline-trio[proxy]"
+                raise ConfigError([problem]) from None
         return cls(
             scheme=parts.scheme.removesuffix("h"),
             host=parts.hostname,
@@ -91,7 +99,7 @@ def proxy_for(
       environment: the environment's variables.
 
     Raises:
-      ConfigError: the setting or the variable is no URL of a proxy.
+      ConfigError: the setting or the variable is no URL of a proxy that can be used.
     """
     if setting == DIRECT or _is_this_machine(host):
         return None
@@ -140,19 +148,6 @@ def _covers(entry: str, host: str, port: int) -> bool:
     return host == name or host.endswith(f".{name}")
 
 
-def require_socks() -> None:
-    """Check that the package for SOCKS is installed.
-
-    Raises:
-      ConfigError: it is not.
-    """
-    try:
-        import python_socks.async_.trio  # noqa: F401
-    except ImportError:
-        problem = "a SOCKS proxy needs one more package: pip install kline-trio[proxy]"
-        raise ConfigError([problem]) from None
-
-
 async def open_tunnel(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
     """Open a stream to a host's port through a proxy, which resolves the name.
 
@@ -160,7 +155,6 @@ async def open_tunnel(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
 
     Raises:
       OSError: the proxy is not reached, or refuses; the message holds no password.
-      ConfigError: the package for SOCKS is not installed.
     """
     try:
         if proxy.scheme == "http":
@@ -171,16 +165,12 @@ async def open_tunnel(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
 
 
 async def _connect(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
-    stream = await trio.open_tcp_stream(proxy.host, proxy.port)
-    ready = False
-    try:
-        await _request_tunnel(
-            stream, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        )
-        ready = True
-    finally:
-        if not ready:
-            await trio.aclose_forcefully(stream)
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    async with AsyncExitStack() as unless_ready:
+        stream = await trio.open_tcp_stream(proxy.host, proxy.port)
+        unless_ready.push_async_callback(trio.aclose_forcefully, stream)
+        await _request_tunnel(stream, proxy, target)
+        unless_ready.pop_all()
     return stream
 
 
@@ -208,14 +198,11 @@ async def _request_tunnel(stream: trio.SocketStream, proxy: Proxy, target: str) 
     if not 200 <= event.status_code < 300:
         reason = ascii(event.reason.decode("latin-1"))[1:-1][:_SHOWN_CHARACTERS]
         raise ConnectionError(f"HTTP {event.status_code} {reason}".rstrip())
-    if connection.trailing_data[0]:
-        raise ConnectionError(
-            "it speaks in the place of the server"
-        )  # the server waits for our hello
+    if connection.trailing_data[0]:  # the server waits for our hello
+        raise ConnectionError("it speaks in the place of the server")
 
 
 async def _socks(proxy: Proxy, host: str, port: int) -> trio.SocketStream:
-    require_socks()
     from python_socks import ProxyError, ProxyType
     from python_socks.async_.trio import Proxy as SocksProxy
 

@@ -19,6 +19,7 @@ from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.exchange_info import read_exchange_info
 from kline_trio.exchange.klines import MAX_SPAN_MS, Answer, Page, read_rows
 from kline_trio.exchange.markets import Market
+from kline_trio.exchange.protocol import Fault
 from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
@@ -67,11 +68,6 @@ _Answer = TypeVar("_Answer")
 class _Time(msgspec.Struct):
     # The year 9999: a time in microseconds, or a later one, is nonsense.
     serverTime: Annotated[int, msgspec.Meta(ge=0, lt=253_370_764_800_000)]  # noqa: N815 - theirs
-
-
-class _Fault(msgspec.Struct):
-    code: int = 0
-    msg: str = ""
 
 
 @attrs.define(eq=False)
@@ -135,7 +131,7 @@ class RestMarket:
             if open_time_ms is not None and self.clock.confirm_by_candle(open_time_ms):
                 break
         if self.clock.now_ms is None:
-            raise UnavailableError("the exchange's time is told by nobody but the time endpoint")
+            raise UnavailableError("nothing confirms the answer of the time endpoint")
         return self.clock.now_ms
 
     @property
@@ -222,7 +218,7 @@ class RestMarket:
             "klines",
             page.query(series),
             read,
-            weight=page.weight,
+            weight=self.market.kline_weight(page.limit),
             most_bytes=_klines_bytes(page.limit),
             urgency=urgency,
         )
@@ -349,7 +345,10 @@ class RestMarket:
     def _refuse(self, response: httpx2.Response, body: bytes) -> None:
         """Raise the error that an answer other than 200 means."""
         status = response.status_code
-        fault = _fault(body)
+        try:
+            fault = msgspec.json.decode(body, type=Fault)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):  # a page, as of a firewall
+            fault = Fault()
         message = f"HTTP {status}"
         if fault.msg:
             message += f": {fault.code} {fault.msg[:_SHOWN_CHARACTERS]!a}"
@@ -375,14 +374,6 @@ class RestMarket:
 def _klines_bytes(limit: int) -> int:
     """Return the size of the largest valid answer of so many rows."""
     return (limit + 2) * _ROW_BYTES
-
-
-def _fault(body: bytes) -> _Fault:
-    """Return the exchange's error; an empty one if the body is a page, as of a firewall."""
-    try:
-        return msgspec.json.decode(body, type=_Fault)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return _Fault()
 
 
 async def sync_clock(rest: RestMarket) -> None:

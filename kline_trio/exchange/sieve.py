@@ -98,9 +98,6 @@ def forming_batches(data: bytes, longest: int) -> dict[int, FrameBatch]:
     }
 
 
-_NO_BATCHES: Mapping[int, FrameBatch] = {}
-
-
 @attrs.define(eq=False)
 class CandleFilter:
     """Leaves out the frames of forming candles, and takes out those of closed ones if it should."""
@@ -307,7 +304,7 @@ class Sieve:
             self._held = b""
         before = self.frames
         size, escapes = len(data), _ESCAPE in data
-        batches = _NO_BATCHES
+        batches: Mapping[int, FrameBatch] = {}
         if size >= self.batches_from_bytes and not escapes:
             batches = forming_batches(data, _LONGEST_JUDGED)
         pieces: list[bytes] = []

@@ -42,7 +42,7 @@ class Subscription:
     _something_waits: trio.Event = attrs.field(init=False, factory=trio.Event)
     _sent: int = attrs.field(init=False, default=0)
     _sent_at: float | None = attrs.field(init=False, default=None)
-    _pending: dict[int, _Request] = attrs.field(init=False, factory=dict)
+    _pending: dict[object, _Request] = attrs.field(init=False, factory=dict)
     """By id: the requests without an answer."""
     _expected_since: dict[str, float] = attrs.field(init=False, factory=dict)
     """By stream name, the oldest first: since when a frame is expected."""
@@ -125,7 +125,7 @@ class Subscription:
 
     def acknowledge(self, request_id: object, now_seconds: float) -> None:
         """Note that a request was taken. That does not prove that its streams exist."""
-        request = self._answered(request_id)
+        request = self._pending.pop(request_id, _Request(()))
         for name in request.names:
             if request.begins:
                 self._expect(name, now_seconds)
@@ -134,7 +134,7 @@ class Subscription:
 
     def refuse(self, request_id: object) -> tuple[str, ...]:
         """Note that a request was refused. Return the names refused for good, none or one."""
-        request = self._answered(request_id)
+        request = self._pending.pop(request_id, _Request(()))
         names = request.names
         if not request.begins:
             return ()
@@ -177,8 +177,3 @@ class Subscription:
             part = tuple(names[start : start + _STREAMS_PER_REQUEST])
             self._waiting.append(_Request(part, begins))
         self._something_waits.set()
-
-    def _answered(self, request_id: object) -> _Request:
-        if isinstance(request_id, int):
-            return self._pending.pop(request_id, _Request(()))
-        return _Request(())

@@ -94,9 +94,7 @@ async def open_tls(
       trio.BrokenResourceError: the certificate is refused, the server's TLS is too old, or the
         connection was lost; the message says which.
     """
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context.wrap_bio(incoming, outgoing, server_hostname=server_hostname)
-    stream = TlsStream(transport, TlsSession(session, incoming, outgoing))
+    stream = TlsStream(transport, context, server_hostname)
     await stream._shake_hands()  # noqa: SLF001 - no other code holds it yet
     return stream
 
@@ -128,15 +126,6 @@ class _OneAtATime:
         self._busy = False
 
 
-@attrs.frozen(eq=False)
-class TlsSession:
-    """OpenSSL's state of a connection, and the buffers of its records."""
-
-    tls: ssl.SSLObject
-    incoming: ssl.MemoryBIO
-    outgoing: ssl.MemoryBIO
-
-
 class TlsStream(trio.abc.Stream):
     """An encrypted stream of `open_tls`, with the guarantees of trio.SSLStream.
 
@@ -146,9 +135,14 @@ class TlsStream(trio.abc.Stream):
     (`https_compatible`, as trio calls it): WebSocket's own CLOSE shows whether data are missing.
     """
 
-    def __init__(self, transport: trio.abc.Stream, session: TlsSession) -> None:
+    def __init__(
+        self, transport: trio.abc.Stream, context: ssl.SSLContext, server_hostname: str
+    ) -> None:
         self.transport = transport
-        self._session = session
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=server_hostname
+        )
         self._receiving = _OneAtATime("receiving from")
         self._sending = _OneAtATime("sending to")
         self._dry = False  # whether all received bytes are decrypted and fetched
@@ -161,13 +155,13 @@ class TlsStream(trio.abc.Stream):
         done = False
         while not done:
             try:
-                self._session.tls.do_handshake()
+                self._tls.do_handshake()
                 done = True
             except ssl.SSLWantReadError:
                 pass
             except ssl.SSLError as error:  # also of certificates
                 raise trio.BrokenResourceError(_words(error)) from error
-            if self._session.outgoing.pending:
+            if self._outgoing.pending:
                 await self._send_outgoing()
             if not done:
                 await self._receive_incoming()
@@ -197,7 +191,7 @@ class TlsStream(trio.abc.Stream):
 
     def _decrypt(self, most_bytes: int) -> bytes:
         """Return the plain text there is, up to so much; an end or an error comes after it."""
-        read, pieces, left = self._session.tls.read, [], most_bytes
+        read, pieces, left = self._tls.read, [], most_bytes
         try:
             while left > 0:
                 piece = read(min(left, _RECORD_BYTES))
@@ -219,9 +213,9 @@ class TlsStream(trio.abc.Stream):
     async def _receive_incoming(self) -> None:
         data = await self.transport.receive_some(_READ_BYTES)
         if data:
-            self._session.incoming.write(data)
+            self._incoming.write(data)
         else:
-            self._session.incoming.write_eof()
+            self._incoming.write_eof()
         self._dry = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -240,14 +234,14 @@ class TlsStream(trio.abc.Stream):
                 await trio.lowlevel.checkpoint()
                 return
             try:
-                self._session.tls.write(data)
+                self._tls.write(data)
             except ssl.SSLError as error:
                 raise trio.BrokenResourceError(_words(error)) from error
             await self._send_outgoing()
 
     async def _send_outgoing(self) -> None:
         self._cut_off = True
-        await self.transport.send_all(self._session.outgoing.read())
+        await self.transport.send_all(self._outgoing.read())
         self._cut_off = False
 
     async def wait_send_all_might_not_block(self) -> None:

@@ -37,14 +37,14 @@ class DiskFullLog:
         now, self.problem = trio.current_time(), str(error)
         if self._logged_at is None or now >= self._logged_at + _LOG_SECONDS:
             self._logged_at = now
-            logger.error("no room: %s; %s", error, effect)
+            logger.error("disk full: %s; %s", error, effect)
 
     def written(self, effect: str) -> None:
         """Log the first write after failures."""
         self.problem = None
         if self._logged_at is not None:
             self._logged_at = None
-            logger.info("there is room again%s", effect)
+            logger.info("there is disk space again%s", effect)
 
 
 async def retry_while_full(
@@ -90,12 +90,12 @@ async def watch_disk_space(storage: Storage, series: Callable[[], Iterable[Serie
         try:
             room = await storage.commit_door.run(storage.store.room)
         except DiskError as error:
-            logger.warning("the room on the disk is not known: %s", error)
+            logger.warning("the free disk space is not known: %s", error)
         else:
             days = room.days_left(series())
             logger.log(
                 logging.WARNING if days < _FEW_DAYS else logging.INFO,
-                "room: %.1f GB free%s",
+                "disk space: %.1f GB free%s",
                 room.free_bytes / 1e9,
                 f", enough for {days:,.0f} days" if days < math.inf else "",
             )

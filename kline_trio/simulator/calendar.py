@@ -63,7 +63,7 @@ def quarter_delivery_ms(at_ms: int, quarters_ahead: int = 0) -> int:
     """Return when a quarterly contract is delivered: 08:00 UTC on a quarter's last Friday.
 
     Args:
-        at_ms: The moment asked from; a delivery that lies before or at it is skipped.
+        at_ms: Exchange time; deliveries at it or before it do not count.
         quarters_ahead: 0 for the current quarterly contract, 1 for the next.
     """
     moment = _moment(at_ms)

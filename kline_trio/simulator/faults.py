@@ -10,7 +10,7 @@ is wrong, rows off the grid (February 2018 has 1,201 of them on spot), frames of
 """
 
 from bisect import bisect_right
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Generic, Literal, Protocol, TypeVar
@@ -415,8 +415,7 @@ class IncidentLog:
 
     def __init__(self, most: int = 100_000) -> None:
         self._most = most
-        self._incidents: deque[Incident] = deque()
-        self._seen: set[Incident] = set()
+        self._incidents: OrderedDict[Incident, None] = OrderedDict()
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
@@ -425,9 +424,6 @@ class IncidentLog:
 
     def add(self, incident: Incident) -> None:
         """Add an incident unless the log has it already."""
-        if incident in self._seen:
-            return
-        self._seen.add(incident)
-        self._incidents.append(incident)
+        self._incidents.setdefault(incident)
         if len(self._incidents) > self._most:
-            self._seen.remove(self._incidents.popleft())
+            self._incidents.popitem(last=False)

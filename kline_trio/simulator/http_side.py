@@ -12,7 +12,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -88,7 +88,8 @@ class HttpSide:
         self._is_replay = is_replay
         self._used: dict[str, tuple[int, int]] = {}
         self._banned_until_s: dict[str, float] = {}
-        self._shelf = ArchiveShelf(markets, self._published)
+        # In days that are over for hours no candle is forming any more.
+        self._shelf = ArchiveShelf(markets, partial(self._candles, until_ms=_FAR_MS))
 
     def answer(self, request: Request) -> Response:
         """Answer an HTTP request; the used weight of the pool is in the headers.
@@ -171,10 +172,6 @@ class HttpSide:
             return json_response(kline_rows(market.trade_type, query, candles, now_ms))
         except KlineError as error:
             return error_response(400, error.code, error.message)
-
-    def _published(self, trade_type: str, symbol: str, now_ms: int) -> Candles | None:
-        # In days that are over for hours no candle is forming any more.
-        return self._candles(self._markets[trade_type], symbol, now_ms, _FAR_MS)
 
     def _candles(self, market: Market, symbol: str, now_ms: int, until_ms: int) -> Candles | None:
         """Return the candles of what is listed now, as they stand at ``until_ms``."""
@@ -311,8 +308,8 @@ class ArchiveShelf:
 
     markets: Mapping[str, Market]
     """By trade type."""
-    candles: Callable[[str, str, int], Candles | None]
-    """The candles of a trade type and a symbol as they stand at a moment."""
+    candles: Callable[[Market, str, int], Candles | None]
+    """The candles of a market's symbol as they stand at a moment."""
 
     def answer(self, target: str, now_ms: int) -> Response:
         """Answer a GET.
@@ -349,18 +346,17 @@ class ArchiveShelf:
         from_ms, to_ms = round(day.timestamp() * 1_000), round(end.timestamp() * 1_000)
         if now_ms < to_ms + _PUBLISHED_AFTER_MS:
             return None
-        candles = self.candles(trade_type, match["symbol"], now_ms)
+        market = self.markets[trade_type]
+        candles = self.candles(market, match["symbol"], now_ms)
         if candles is None or to_ms <= candles.first_ms:
             return None
-        faults = self.markets[trade_type].script.archive_faults
+        faults = market.script.archive_faults
         faults = [fault for fault in faults if fault.symbol == match["symbol"]]
         first_ms = max(from_ms, open_ms(interval, candles.first_ms))
         klines = candles_forward(interval, candles.at, first_ms, to_ms - 1)
         unit = 1_000 if trade_type == "spot" and from_ms >= _MICROSECONDS_FROM_MS else 1
         text = _csv(trade_type, klines, faults, unit)
-        if not text:
-            return None
-        return _packed(f"{match['name']}.csv", text)
+        return _packed(f"{match['name']}.csv", text) if text else None
 
 
 def _csv(
@@ -376,9 +372,8 @@ def _csv(
         if kept is not None:
             closed_at = kept.close
             lines.append(",".join(map(str, kline_row(kept, unit))) + "\n")
-    if not lines:
-        return ""
-    return ("" if trade_type == "spot" else _CSV_HEADER) + "".join(lines)
+    header = "" if trade_type == "spot" or not lines else _CSV_HEADER
+    return header + "".join(lines)
 
 
 def _packed(name: str, text: str) -> bytes:

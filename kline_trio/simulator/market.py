@@ -5,14 +5,14 @@ Nothing here knows a clock or a connection; every moment is an argument, in exch
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 import attrs
 
 from kline_trio.simulator.calendar import SECOND_MS, intervals_of, next_open_ms
 from kline_trio.simulator.faults import Incident, IncidentLog, Outage, Script
 from kline_trio.simulator.frames import Kline, kline_event
-from kline_trio.simulator.prices import Hash, Quotes, continued_hash, hash_key, mix, started_hash
+from kline_trio.simulator.prices import Quotes, continued_hash, hash_key, mix, started_hash
 from kline_trio.simulator.symbols import Listing, Notice, State, ascii_lower, listing_of
 
 LONGEST_LATE_MS = 30_000
@@ -51,10 +51,10 @@ class Market:
         self.timelines = {symbol: script.timeline(one) for symbol, one in self.listings.items()}
         self._by_stream = {ascii_lower(symbol): symbol for symbol in self.listings}
         self._seed = seed
-        self._quotes: dict[str, Quotes] = {}
+        self._quotes = cache(lambda symbol: Quotes(seed, self.listings[symbol]))
         self.closing_text = lru_cache(4_096)(self._closing_text)
         """Redundant connections get the same texts."""
-        self._hashes: dict[str, Hash] = {}
+        self._begun_hash = cache(partial(started_hash, seed, self.trade_type))
 
     def series_of(self, stream: str) -> Series | None:
         """Return the series behind a stream name, None for one that will stay silent.
@@ -100,15 +100,12 @@ class Market:
 
     def kline(self, symbol: str, interval: str, open_ms: int, until_ms: int | None = None) -> Kline:
         """Return a candle as it stands at ``until_ms``, exclusive; closed by default."""
-        quotes = self._quotes.get(symbol)
-        if quotes is None:
-            quotes = self._quotes[symbol] = Quotes(self._seed, self.listings[symbol])
         end_ms, timeline = next_open_ms(interval, open_ms), self.timelines[symbol]
         until_ms = min(timeline.ends_ms, end_ms if until_ms is None else min(until_ms, end_ms))
         # Where nothing was traded yet, or no more, the last price stays.
         from_ms = min(max(open_ms, timeline.begins_ms), timeline.ends_ms)
         traded = from_ms, max(from_ms, until_ms)
-        return timeline.rounded(quotes.kline(interval, (open_ms, end_ms), traded))
+        return timeline.rounded(self._quotes(symbol).kline(interval, (open_ms, end_ms), traded))
 
     # -- when they are sent -----------------------------------------------------------------
 
@@ -168,11 +165,7 @@ class Market:
         return late_ms % length_ms
 
     def _hash(self, series: Series, open_ms: int, salt: int) -> int:
-        begun = self._hashes.get(series.stream)
-        if begun is None:
-            begun = started_hash(self._seed, self.trade_type, series.stream)
-            self._hashes[series.stream] = begun
-        return mix(continued_hash(begun, open_ms, salt))
+        return mix(continued_hash(self._begun_hash(series.stream), open_ms, salt))
 
     def note_close(self, series: Series, open_ms: int, closes_ms: tuple[int, ...]) -> None:
         """Note the faults of a candle's close, once its end has come."""

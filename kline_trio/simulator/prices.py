@@ -28,7 +28,8 @@ _WAVES = ((20_160, 150_000), (1_440, 30_000), (60, 5_000), (7, 800), (1, 300))
 _BLOCK = 120
 """Minutes computed at once: fewer take as long, more take memory."""
 _BLOCKS_KEPT = 4
-"""Where closes are, just before, and where REST reads. They take up to 40 kB a symbol."""
+"""For each symbol: the blocks of the newest closes, and those that REST requests read. They take up
+to 46 kB."""
 _FEW_MINUTES = 15
 _GOES_ON_FOR = 60
 """A sum continues an older sum if at most this many minutes lie between."""
@@ -98,17 +99,11 @@ class Figures(NamedTuple):
 
 
 class _Minute(NamedTuple):
-    first_trade: int
-    trades: int
-    open: int
-    close: int
-    high: int
-    low: int
-    volume: int
-    taker_volume: int
+    whole: Figures
     average: int
     """Price at which the whole minute's volume is turned over, in ticks."""
     low_first: int
+    """1 if the price turns at its low first, 0 if at its high."""
 
 
 class Tape:
@@ -122,7 +117,7 @@ class Tape:
         key = hash_key(seed, listing.trade_type, listing.symbol)
         self._keys = [mix(key + salt) for salt in range(16)]
         self._block = lru_cache(_BLOCKS_KEPT)(self._computed_block)
-        self._last: tuple[int, _Minute] | None = None
+        self._minute = lru_cache(2)(self._read_minute)
         self._runs: dict[int, tuple[int, Figures]] = {}
         """By first minute, least recently used first: the minute reached, and the sum up to it."""
         # coins x 10^8 that one contract is worth at a price of one tick
@@ -163,91 +158,73 @@ class Tape:
 
     def _sum(self, first: int, last: int) -> Figures:
         columns = self._columns(first, last - first)
-        volume, taker, average = columns["volume"], columns["taker_volume"], columns["average"]
+        added = ("volume", "turnover", "taker_volume", "taker_turnover", "trades")
         return Figures(
-            int(columns["open"][0]),
-            int(columns["close"][-1]),
-            int(columns["high"].max()),
-            int(columns["low"].min()),
-            int(volume.sum()),
-            int(self._turnover(volume, average).sum()),
-            int(taker.sum()),
-            int(self._turnover(taker, average).sum()),
-            int(columns["trades"].sum()),
-            int(columns["first_trade"][0]),
+            open=int(columns["open"][0]),
+            close=int(columns["close"][-1]),
+            high=int(columns["high"].max()),
+            low=int(columns["low"].min()),
+            first_trade=int(columns["first_trade"][0]),
+            **{name: int(columns[name].sum()) for name in added},
         )
 
-    def _minute(self, number: int) -> _Minute:
-        if self._last is not None and self._last[0] == number:
-            return self._last[1]
+    def _read_minute(self, number: int) -> _Minute:
         place, index = divmod(number, _BLOCK)
-        minute = _Minute(*self._block(place)[index].tolist())
-        self._last = number, minute
-        return minute
+        *whole, average, low_first = self._block(place)[index].tolist()
+        return _Minute(Figures(*whole), average, low_first)
 
     def _computed_block(self, place: int) -> _Ints:
         columns = self._columns(place * _BLOCK, _BLOCK)
-        return np.column_stack([columns[name] for name in _Minute._fields])
+        return np.column_stack(
+            [columns[name] for name in (*Figures._fields, "average", "low_first")]
+        )
 
     # -- inside one minute ------------------------------------------------------------------
 
     def _within(self, number: int, from_ms: int, to_ms: int) -> Figures:
         """Return the figures of a part of one minute, offsets in milliseconds."""
         minute = self._minute(number)
-        if not from_ms and to_ms == MINUTE_MS and minute.trades:
-            return self._entire(minute)
-        start, end = (self._trades_before(number, minute, ms) for ms in (from_ms, to_ms))
+        whole, average = minute.whole, minute.average
+        if not from_ms and to_ms == MINUTE_MS:
+            return whole
+        start, end = (self._trades_before(number, whole.trades, ms) for ms in (from_ms, to_ms))
         if start == end:
             # the last price, however long ago its trade was
-            price = self._price(minute, start - 1) if start else self._minute(number - 1).close
-            return Figures(price, price, price, price, 0, 0, 0, 0, 0, minute.first_trade + start)
+            price = (
+                self._price(minute, start - 1) if start else self._minute(number - 1).whole.close
+            )
+            return Figures(price, price, price, price, 0, 0, 0, 0, 0, whole.first_trade + start)
         opened, closed = self._price(minute, start), self._price(minute, end - 1)
         seen = [opened, closed]
-        if minute.trades > 3:
-            turns = (minute.trades // 3, 2 * minute.trades // 3)
+        if whole.trades > 3:
+            turns = (whole.trades // 3, 2 * whole.trades // 3)
             seen += [self._price(minute, turn) for turn in turns if start <= turn < end]
-        old, old_taker = self._volumes(minute, start)
-        new, new_taker = self._volumes(minute, end)
-        turnover, average = self._turnover, minute.average
+        old, old_taker = self._volumes(whole, start)
+        new, new_taker = self._volumes(whole, end)
         return Figures(
             opened,
             closed,
             max(seen),
             min(seen),
             new - old,
-            turnover(new, average) - turnover(old, average),
+            self._turnover(new, average) - self._turnover(old, average),
             new_taker - old_taker,
-            turnover(new_taker, average) - turnover(old_taker, average),
+            self._turnover(new_taker, average) - self._turnover(old_taker, average),
             end - start,
-            minute.first_trade + start,
-        )
-
-    def _entire(self, minute: _Minute) -> Figures:
-        """Return what `_within` returns for a whole minute, of which most candles consist."""
-        return Figures(
-            minute.open,
-            minute.close,
-            minute.high,
-            minute.low,
-            minute.volume,
-            self._turnover(minute.volume, minute.average),
-            minute.taker_volume,
-            self._turnover(minute.taker_volume, minute.average),
-            minute.trades,
-            minute.first_trade,
+            whole.first_trade + start,
         )
 
     def _turnover(self, volume: _T, average: _T) -> _T:
         return volume * self._contract // average if self._contract else volume * average
 
-    def _trades_before(self, number: int, minute: _Minute, offset_ms: int) -> int:
-        """Count the minute's trades in its first ``offset_ms``; never falls as time goes on."""
+    def _trades_before(self, number: int, trades: int, offset_ms: int) -> int:
+        """Count a minute's trades in its first ``offset_ms``; never falls as time goes on."""
         if offset_ms >= MINUTE_MS:
-            return minute.trades
+            return trades
         second, part_ms = divmod(offset_ms, SECOND_MS)
         here = self._pace(number, second)
         pace = here * SECOND_MS + (self._pace(number, second + 1) - here) * part_ms
-        return minute.trades * pace // (60 * 1024 * SECOND_MS)
+        return trades * pace // (60 * 1024 * SECOND_MS)
 
     def _pace(self, number: int, second: int) -> int:
         jitter = mix(self._keys[0] + number * 60 + second) & 1023 if 0 < second < 60 else 0
@@ -255,26 +232,27 @@ class Tape:
 
     def _price(self, minute: _Minute, index: int) -> int:
         """Return the price of the minute's trade ``index``: open, two turning points, close."""
-        last = minute.trades - 1
+        whole = minute.whole
+        last = whole.trades - 1
         if last < 3:
-            return minute.close if index and index == last else minute.open
-        first_turn, second_turn = minute.trades // 3, 2 * minute.trades // 3
-        turns = (minute.low, minute.high) if minute.low_first else (minute.high, minute.low)
+            return whole.close if index and index == last else whole.open
+        first_turn, second_turn = whole.trades // 3, 2 * whole.trades // 3
+        turns = (whole.low, whole.high) if minute.low_first else (whole.high, whole.low)
         if index < first_turn:
-            left, right, start, end = 0, first_turn, minute.open, turns[0]
+            left, right, start, end = 0, first_turn, whole.open, turns[0]
         elif index < second_turn:
-            left, right, start, end = first_turn, second_turn, turns[0], turns[1]
+            left, right, start, end = first_turn, second_turn, *turns
         else:
-            left, right, start, end = second_turn, last, turns[1], minute.close
+            left, right, start, end = second_turn, last, turns[1], whole.close
         return start + (end - start) * (index - left) // (right - left)
 
-    def _volumes(self, minute: _Minute, trades: int) -> tuple[int, int]:
-        """Return volume and taker volume of the minute's first ``trades`` trades."""
-        taker, maker = minute.taker_volume, minute.volume - minute.taker_volume
-        if not 0 < trades < minute.trades:
-            return (minute.volume, taker) if trades else (0, 0)
-        bits = mix(self._keys[1] + minute.first_trade + trades)
-        parts = minute.trades * 1024
+    def _volumes(self, whole: Figures, trades: int) -> tuple[int, int]:
+        """Return volume and taker volume of the first ``trades`` trades of a minute."""
+        taker, maker = whole.taker_volume, whole.volume - whole.taker_volume
+        if not 0 < trades < whole.trades:
+            return (whole.volume, taker) if trades else (0, 0)
+        bits = mix(self._keys[1] + whole.first_trade + trades)
+        parts = whole.trades * 1024
         taker = taker * (trades * 1024 + (bits & 1023)) // parts
         maker = maker * (trades * 1024 + (bits >> 10 & 1023)) // parts
         return taker + maker, taker
@@ -316,6 +294,8 @@ class Tape:
         low = np.minimum(opened, closed) - wick * self._bits(5, numbers, 511) // 1_000_000
         size = listing.lots_per_trade * self._bits(6, numbers, 1023) // 512
         volume = trades + trades * size
+        taker_volume = volume * (256 + self._bits(7, numbers, 511)) // 1024
+        average = (opened + closed + high + low) // 4
         return {
             "first_trade": counter[:-1],
             "trades": trades,
@@ -324,8 +304,10 @@ class Tape:
             "high": high,
             "low": low,
             "volume": volume,
-            "taker_volume": volume * (256 + self._bits(7, numbers, 511)) // 1024,
-            "average": (opened + closed + high + low) // 4,
+            "turnover": self._turnover(volume, average),
+            "taker_volume": taker_volume,
+            "taker_turnover": self._turnover(taker_volume, average),
+            "average": average,
             "low_first": self._bits(8, numbers, 1),
         }
 

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,8 @@ class Replay:
     """All frames of a set of files in the order of their time."""
 
     frames: tuple[Frame, ...]
-    expected: Mapping[str, frozenset[str]]
-    """For each trade type the streams that must be subscribed before the clock starts."""
+    expected: frozenset[tuple[str, str]]
+    """The streams, each as trade type and name, that must be subscribed before the clock starts."""
 
     @classmethod
     def from_files(
@@ -96,8 +97,8 @@ class Replay:
             if file.exists() and not file.is_file():
                 raise ValueError(f"{file}: cannot be replayed: it is no file")
             try:
-                is_archive = _NAME.fullmatch(file.name)
-                read = _archive_frames if is_archive else _recorded_frames
+                name = _NAME.fullmatch(file.name)
+                read = partial(_archive_frames, name) if name else _recorded_frames
                 found = list(read(trade_type, file))
             except _BROKEN as error:
                 raise ValueError(f"{file}: cannot be replayed: {error}") from error
@@ -107,12 +108,11 @@ class Replay:
         if not frames:
             raise ValueError("nothing to replay: there is no file")
         frames.sort(key=lambda frame: frame.due_ms)
-        awaited = {name: {*(expected or {}).get(name, ())} for name in TRADE_TYPES}
-        for frame in frames if expected is None else ():
-            if "@kline_" in frame.stream:
-                awaited[frame.trade_type].add(frame.stream)
-        streams = {name: frozenset(some) for name, some in awaited.items()}
-        return cls(frames=tuple(frames), expected=streams)
+        if expected is None:
+            awaited = {(one.trade_type, one.stream) for one in frames if "@kline_" in one.stream}
+        else:
+            awaited = {(name, stream) for name in expected for stream in expected[name]}
+        return cls(frames=tuple(frames), expected=frozenset(awaited))
 
     def of(self, trade_type: str) -> list[Frame]:
         """Return the frames of a market."""
@@ -145,12 +145,11 @@ def _trade_type(path: str) -> tuple[str | None, Path]:
     return next((name for name in TRADE_TYPES if name in file.name), None), file
 
 
-def _archive_frames(trade_type: str | None, file: Path) -> Iterator[Frame]:
-    match = _NAME.fullmatch(file.name)
-    interval = match["interval"].replace("mo", "M") if match else ""
-    if trade_type is None or match is None or interval not in INTERVALS:
-        raise ValueError("the market or the interval cannot be told from the name")
-    symbol, trade_id = match["symbol"], 1
+def _archive_frames(name: re.Match[str], trade_type: str | None, file: Path) -> Iterator[Frame]:
+    interval = name["interval"].replace("mo", "M")
+    if trade_type is None or interval not in INTERVALS:
+        raise ValueError("the name gives no market or no interval")
+    symbol, trade_id = name["symbol"], 1
     stream = f"{ascii_lower(symbol)}@kline_{interval}"
     rows = list(_rows(file))
     for number, row in enumerate(rows, 1):
@@ -329,9 +328,7 @@ class Playback:
         # The clock stands still when the last frame has come to the connection that lags most.
         self._end_ms = max(dues_ms) + longest_lag_ms
         self._leaps = replay.leaps
-        self.awaited = {
-            (name, stream) for name, streams in replay.expected.items() for stream in streams
-        }
+        self.awaited = set(replay.expected)
         """The streams, by market, that must be subscribed before the clock starts."""
 
     def clock(self, speed: float) -> Clock:

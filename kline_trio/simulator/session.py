@@ -11,14 +11,15 @@ USD-M "Important WebSocket Change Notice" of 2026-03 for the routed paths.
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import attrs
 import msgspec
 
-from kline_trio.simulator.faults import Incident, Moment
+from kline_trio.simulator.faults import Incident
 from kline_trio.simulator.feed import CONTRACT_INFO, Feed
 from kline_trio.simulator.frames import Event, combined, error_reply, result_reply
 from kline_trio.simulator.market import Market
@@ -49,11 +50,6 @@ class _Limits:
 
 _SPOT = _Limits(messages_per_s=5, ping_every_s=20, pong_within_s=60, control_frames_count=True)
 _FUTURES = _Limits(messages_per_s=10, ping_every_s=180, pong_within_s=600)
-
-
-def _limits_of(trade_type: str) -> _Limits:
-    """Return the documented limits of a connection to a market."""
-    return _SPOT if trade_type == "spot" else _FUTURES
 
 
 @attrs.frozen
@@ -147,11 +143,8 @@ class KeepAlive:
 
     def pong(self, payload: bytes | None) -> None:
         """Accept a pong; it answers its ping and all pings before."""
-        if payload in self._unanswered:
-            for sent in list(self._unanswered):
-                del self._unanswered[sent]
-                if sent == payload:
-                    break
+        while payload in self._unanswered:
+            del self._unanswered[next(iter(self._unanswered))]
 
 
 @attrs.frozen(kw_only=True)
@@ -170,8 +163,7 @@ class _Request:
 
     request_id: int | str | None = None
     method: str = ""
-    streams: tuple[str, ...] = ()
-    combined: bool = False
+    params: Sequence[Any] = ()
     error: tuple[int, str] | None = None
 
 
@@ -219,32 +211,30 @@ def _parse_request(text: str, *, unsigned_id: bool) -> _Request:
         kind = "an unsigned integer" if unsigned_id else "a 64-bit integer, a string or null"
         return _Request(error=(2, f"Invalid request: request ID must be {kind}"))
     method, params = raw["method"], raw.get("params", [])
+    error = _error_of(method, params)
+    return _Request(request_id=request_id, method=method, params=params, error=error)
+
+
+def _error_of(method: str, params: object) -> tuple[int, str] | None:
+    """Return the code and the message that refuse a request; None if it is valid."""
     if method not in _METHODS:
         known = ", ".join(f"`{name}`" for name in _METHODS)
-        message = f"Invalid request: unknown variant `{method}`, expected one of {known}"
-        return _Request(request_id=request_id, error=(2, message))
+        return 2, f"Invalid request: unknown variant `{method}`, expected one of {known}"
     if not isinstance(params, list):
-        return _Request(request_id=request_id, error=(2, "Invalid request: params must be a list"))
+        return 2, "Invalid request: params must be a list"
     if method in ("SUBSCRIBE", "UNSUBSCRIBE"):
-        if all(isinstance(name, str) and _STREAM.fullmatch(name) for name in params):
-            return _Request(request_id=request_id, method=method, streams=tuple(params))
-        return _Request(request_id=request_id, error=(2, "Invalid request: invalid stream"))
-    return _property_request(request_id, method, params)
-
-
-def _property_request(request_id: int | str | None, method: str, params: list[object]) -> _Request:
-    error: tuple[int, str] | None = None
+        are_streams = all(isinstance(name, str) and _STREAM.fullmatch(name) for name in params)
+        return None if are_streams else (2, "Invalid request: invalid stream")
     allowed = {"LIST_SUBSCRIPTIONS": 0, "GET_PROPERTY": 1, "SET_PROPERTY": 2}[method]
     if len(params) > allowed:
-        error = 2, "Invalid request: too many parameters"
-    elif allowed and not (params and isinstance(params[0], str)):
-        error = 2, "Invalid request: property name must be a string"
-    elif allowed and params[0] != "combined":
-        error = 0, "Unknown property"
-    elif allowed == 2 and not (len(params) == 2 and isinstance(params[1], bool)):
-        error = 1, "Invalid value type: expected Boolean"
-    combined = bool(params[-1]) if params else False
-    return _Request(request_id=request_id, method=method, combined=combined, error=error)
+        return 2, "Invalid request: too many parameters"
+    if allowed and not (params and isinstance(params[0], str)):
+        return 2, "Invalid request: property name must be a string"
+    if allowed and params[0] != "combined":
+        return 0, "Unknown property"
+    if allowed == 2 and not (len(params) == 2 and isinstance(params[1], bool)):
+        return 1, "Invalid value type: expected Boolean"
+    return None
 
 
 def _id_fits(value: object, *, unsigned_id: bool) -> bool:
@@ -266,23 +256,6 @@ class Step:
     """Local time of the next ping or deadline."""
 
 
-@attrs.define
-class _Moments:
-    """The scripted moments that are still to strike a connection."""
-
-    ahead: list[Moment]
-    newest: Event | None = None
-    """The newest candle that was sent."""
-    drop_ms: int | None = None
-    """When the connection ends."""
-
-    @property
-    def dues_ms(self) -> list[int]:
-        """When the next of them strikes, and when the connection ends."""
-        drops_ms = [] if self.drop_ms is None else [self.drop_ms]
-        return [*drops_ms, *(moment.at_ms for moment in self.ahead[:1])]
-
-
 class Session:
     """One connection: its subscriptions, limits, pings and end.
 
@@ -295,7 +268,7 @@ class Session:
     """
 
     def __init__(self, market: Market, route: Route, feed: Feed, now_s: float, now_ms: int) -> None:
-        limits = _limits_of(market.trade_type)
+        limits = _SPOT if market.trade_type == "spot" else _FUTURES
         self.market = market
         self.born_ms = now_ms
         self.close: Close | None = None
@@ -306,7 +279,12 @@ class Session:
         self.messages = RateLimit(limits.messages_per_s, 1.0)
         self._route = route
         self._is_combined = route.is_combined
-        self._moments = _Moments(market.script.moments(now_ms))
+        self._moments = market.script.moments(now_ms)
+        """The scripted faults that are still to strike, by time."""
+        self._newest: Event | None = None
+        """The newest candle that was sent."""
+        self._drop_ms: int | None = None
+        """When the connection ends without a close frame, after such a fault."""
 
     def begin(self, streams: Iterable[str], now_ms: int) -> None:
         """Subscribe streams, of which there may be too many."""
@@ -352,25 +330,25 @@ class Session:
                 if not self._muted(event):
                     texts.append(self._wrap(event))
                     if event.stream != CONTRACT_INFO:
-                        self._moments.newest = event
-        due_ms = self.feed.next_due_ms()
-        dues_ms = self._moments.dues_ms + ([] if due_ms is None else [due_ms])
+                        self._newest = event
+        strikes_ms = self._moments[0].at_ms if self._moments else None
+        dues_ms = (strikes_ms, self._drop_ms, self.feed.next_due_ms())
         return Step(
             texts=tuple(texts),
             ping=ping,
             close=self.close,
-            next_due_ms=min(dues_ms, default=None),
+            next_due_ms=min((ms for ms in dues_ms if ms is not None), default=None),
             wake_s=self.keep_alive.wake_s,
         )
 
     def _answer(self, request: _Request, now_ms: int) -> str:
         match request.method:
             case "SUBSCRIBE":
-                self.begin(request.streams, now_ms)
+                self.begin(request.params, now_ms)
                 if self.close is not None:
                     return _TOO_MANY
             case "UNSUBSCRIBE":
-                for stream in request.streams:
+                for stream in request.params:
                     self.streams.pop(stream, None)
                     self.feed.unsubscribe(stream)
             case "LIST_SUBSCRIPTIONS":
@@ -378,7 +356,7 @@ class Session:
             case "GET_PROPERTY":
                 return result_reply(self._is_combined, request.request_id)
             case "SET_PROPERTY":
-                self._is_combined = request.combined
+                self._is_combined = request.params[1]
         return result_reply(None, request.request_id)
 
     def _count(self, now_s: float) -> None:
@@ -389,18 +367,17 @@ class Session:
     def _strike(self, now_ms: int) -> list[str]:
         """Play the scripted moments that are due; return the texts to send."""
         texts: list[str] = []
-        moments = self._moments
-        while moments.ahead and moments.ahead[0].at_ms <= now_ms:
-            moment = moments.ahead.pop(0)
-            events = moment.events(moments.newest)
+        while self._moments and self._moments[0].at_ms <= now_ms:
+            moment = self._moments.pop(0)
+            events = moment.events(self._newest)
             if events is None:
                 continue
             texts += map(self._wrap, events)
             if moment.drop_ms is not None:
-                moments.drop_ms = min(moment.drop_ms, moments.drop_ms or moment.drop_ms)
+                self._drop_ms = min(moment.drop_ms, self._drop_ms or moment.drop_ms)
             name, until_ms = type(moment).__name__, moment.drop_ms or moment.at_ms
             self.market.log.add(Incident(name, moment.trade_type, moment.at_ms, until_ms))
-        if moments.drop_ms is not None and moments.drop_ms <= now_ms:
+        if self._drop_ms is not None and self._drop_ms <= now_ms:
             self.close = Close(None, "dropped")
         return texts
 

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import attrs
 import msgspec
@@ -278,7 +279,8 @@ class SymbolTimeline:
 
     def at(self, now_ms: int) -> State:
         """Return the symbol's state at a moment."""
-        return self._states[max(0, bisect_right(self._states, now_ms, key=_begin_of) - 1)]
+        begun = bisect_right(self._states, now_ms, key=attrgetter("from_ms"))
+        return self._states[max(0, begun - 1)]
 
     def rounded(self, kline: Kline) -> Kline:
         """Return a candle with prices that fit the tick of its time."""
@@ -291,7 +293,3 @@ class SymbolTimeline:
     def is_over(self, open_ms: int) -> bool:
         """Return whether there is no candle from ``open_ms`` on, ever."""
         return open_ms >= self.ends_ms and not self.goes_on_flat
-
-
-def _begin_of(state: State) -> int:
-    return state.from_ms

@@ -46,11 +46,11 @@ def test_it_waits_for_room_and_goes_on_by_itself(small_disk: Path) -> None:
                     ballast.write(bytes(room.f_frsize))
             except OSError:
                 pass
-        told = program.wait_for("no room")
+        told = program.wait_for("disk full")
         assert "No space left" in told or "full" in told
         program.wait_for("candles wait, 0 were dropped")
         (small_disk / "ballast").unlink()
-        program.wait_for("there is room again; 0 candles were dropped")
+        program.wait_for("there is disk space again; 0 candles were dropped")
         known = program.count("Recorded")
         program.wait_for("Recorded", times=known + 3)
         assert program.end(signal.SIGINT) == 0

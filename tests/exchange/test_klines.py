@@ -43,7 +43,6 @@ def test_pages_take_all_that_is_wanted_and_fit_their_answers(
         page = newest_page(market, interval, wanted)
         assert page.span.to_ms == wanted[-1].to_ms
         assert 1 < page.limit == interval.count(page.asked(interval)) <= market.klines_per_page
-        assert page.weight == market.kline_weight(page.limit)
         if trade_type == "coin_futures" and name != "1M":
             asked = page.asked(interval)
             assert asked.to_ms - asked.from_ms <= 200 * DAY_MS

@@ -76,7 +76,7 @@ async def test_without_frames_the_newest_candle_of_a_busy_symbol_confirms_the_ti
     exchange = Silent(FROM_MS + 41_000, FROM_MS)
     assert await confirmed(exchange) == FROM_MS
     assert exchange.asked == ["time", "klines"]
-    with pytest.raises(UnavailableError, match="nobody but the time endpoint"):
+    with pytest.raises(UnavailableError, match="nothing confirms the answer of the time endpoint"):
         await confirmed(Silent(FROM_MS + 10**12, FROM_MS))
 
 
@@ -87,7 +87,7 @@ async def test_on_an_exchange_without_that_symbol_another_confirms_it() -> None:
 
 
 async def test_a_time_that_nothing_confirms_is_none() -> None:
-    with pytest.raises(UnavailableError, match="nobody but the time endpoint"):
+    with pytest.raises(UnavailableError, match="nothing confirms the answer of the time endpoint"):
         await confirmed(Silent(FROM_MS, None))
 
 
@@ -205,7 +205,7 @@ async def _symbols(rest: RestMarket) -> object:
 
 
 async def _klines(rest: RestMarket) -> object:
-    page = Page(Span(FROM_MS, FROM_MS + 5 * 60_000), 5, 2)
+    page = Page(Span(FROM_MS, FROM_MS + 5 * 60_000), 5)
     return await rest.klines(Series("spot", "BTCUSDT", "1m"), page, 0)
 
 
@@ -287,7 +287,7 @@ async def test_symbols_that_are_no_text_are_no_answer() -> None:
 
 SERIES = Series("spot", "BTCUSDT", "1m")
 FROM_MS = 1_700_000_040_000
-PAGE = Page(Span(FROM_MS, FROM_MS + 120_000), 3, 2)
+PAGE = Page(Span(FROM_MS, FROM_MS + 120_000), 3)
 
 
 def row(open_time_ms: int) -> list[object]:

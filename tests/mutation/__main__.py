@@ -1,4 +1,4 @@
-"""FrameBatch the mutants by hand: `python -m tests.mutation [--only NAME]`."""
+"""Run the mutants by hand: `python -m tests.mutation [--only NAME]`."""
 
 import argparse
 import sys

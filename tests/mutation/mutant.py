@@ -114,7 +114,7 @@ def run(mutant: Mutant, folder: Path) -> Verdict:
 
 
 def tests_pass(mutants: Iterable[Mutant], folder: Path) -> bool:
-    """FrameBatch the named tests against the package as it is: all must pass."""
+    """Run the named tests against the package as it is: all must pass."""
     return _pytest(folder, sorted({mutant.test for mutant in mutants}), quiet=False) == 0
 
 

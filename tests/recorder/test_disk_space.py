@@ -66,10 +66,10 @@ async def test_a_full_disk_is_waited_for_and_what_was_kept_is_accepted_then(
     seen = begins(tmp_path)
     assert len(seen) >= 129
     assert all(later - one == pd.Timedelta("1min") for one, later in itertools.pairwise(seen))
-    told = [line for line in caplog.messages if line.startswith("no room")]
+    told = [line for line in caplog.messages if line.startswith("disk full")]
     assert len(told) == 2  # in 100 seconds, once a minute
     assert "0 were dropped" in told[0]
-    assert any(line.startswith("there is room again") for line in caplog.messages)
+    assert any(line.startswith("there is disk space again") for line in caplog.messages)
 
 
 async def test_what_memory_cannot_hold_is_dropped_counted_and_asked_for_again(
@@ -90,8 +90,8 @@ async def test_what_memory_cannot_hold_is_dropped_counted_and_asked_for_again(
             await trio.sleep(100)
         await trio.sleep(20)
     seen = begins(tmp_path)
-    (again,) = [line for line in caplog.messages if line.startswith("there is room again")]
-    dropped = int(again.split()[4])
+    (again,) = [line for line in caplog.messages if line.startswith("there is disk space again")]
+    dropped = int(again.split()[5])
     assert dropped in range(70, 90)
     assert len(seen) in range(129, 133)
     assert all(later - one == pd.Timedelta("1min") for one, later in itertools.pairwise(seen))
@@ -156,8 +156,8 @@ async def test_a_merge_without_room_is_tried_again(
         await trio.sleep(10)
         assert len(pd.read_parquet(tmp_path / "data" / "spot_BTCUSDT_1m.pqt")) >= 47
     assert len(begins(tmp_path)) >= 49
-    assert len([line for line in caplog.messages if line.startswith("no room")]) == 1
-    assert "there is room again; merges go on" in caplog.messages
+    assert len([line for line in caplog.messages if line.startswith("disk full")]) == 1
+    assert "there is disk space again; merges go on" in caplog.messages
 
 
 async def test_the_room_is_told_daily_and_warned_of_when_it_is_little(
@@ -174,6 +174,6 @@ async def test_the_room_is_told_daily_and_warned_of_when_it_is_little(
         await trio.sleep(60)
         free_bytes = 10**6
         await trio.sleep(86_400)
-    told = [record for record in caplog.records if record.message.startswith("room: ")]
+    told = [record for record in caplog.records if record.message.startswith("disk space: ")]
     assert [record.levelno for record in told] == [logging.INFO, logging.WARNING]
-    assert told[0].message == "room: 1.0 GB free, enough for 14,468 days"
+    assert told[0].message == "disk space: 1.0 GB free, enough for 14,468 days"

@@ -41,7 +41,7 @@ async def test_a_disk_that_is_full_at_the_start_is_waited_for(
         async with open_store(config_in(tmp_path, SPOT), environment):
             assert 15 <= trio.current_time() <= 16
     assert "nothing is recorded until the store can be opened" in caplog.text
-    assert "there is room again; the store is open" in caplog.text
+    assert "there is disk space again; the store is open" in caplog.text
 
 
 async def test_a_stop_ends_the_wait_for_room(

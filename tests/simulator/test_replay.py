@@ -62,7 +62,7 @@ def row_values(row: Sequence[str]) -> list[str]:
 def play(trade_type: str, *files: Path) -> list[str]:
     """Subscribe all streams of the files on one connection and let the replay run to its end."""
     replay = Replay.from_files(files)
-    streams = "/".join(sorted(replay.expected[trade_type]))
+    streams = "/".join(sorted(stream for name, stream in replay.expected if name == trade_type))
     exchange = plain_exchange(replay=replay, speed=100_000.0)
     one = Peer(exchange, trade_type, f"{PATHS[trade_type]}?streams={streams}")
     one.gives_pongs = True
@@ -235,7 +235,7 @@ def test_other_streams_of_a_recording_are_sent_to_who_asks() -> None:
     stream = "ftmusdt@depth@100ms"
     exchange = plain_exchange(replay=replay)
     one = Peer(exchange, "spot", f"/stream?streams={stream}")
-    for kline_stream in replay.expected["spot"]:
+    for _, kline_stream in replay.expected:
         one.ask(request("SUBSCRIBE", kline_stream))
         one.now_s += 1
     exchange.start(one.now_s)
