@@ -52,7 +52,7 @@ _PORTS = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 class Stage(enum.Enum):
     """A step on the way to a host."""
 
-    CONFIG = "the configuration of TLS and proxy"
+    CONFIG = "the configuration of the proxy"
     DNS = "the name"
     PROXY = "the proxy"
     CONNECT = "the TCP connection"
@@ -116,9 +116,7 @@ async def reach(dialer: Dialer, target: Target, limit_seconds: float) -> Reached
     try:
         with trio.fail_after(limit_seconds):
             proxy = proxy_for(target.host, target.port, dialer.proxy, dialer.environment)
-            host, port = (
-                (target.host, target.port) if proxy is None else (proxy.host, proxy.port)
-            )
+            host, port = (target.host, target.port) if proxy is None else (proxy.host, proxy.port)
             seen = attrs.evolve(seen, proxy=proxy, failed=Stage.DNS)
             found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
             addresses = tuple(sorted({str(address[0]) for *_, address in found}))
@@ -265,10 +263,10 @@ class HttpProbe:
     @property
     def server_time_ms(self) -> int | None:
         """The exchange's time in the answer of the time endpoint; None: the body holds none."""
-        fields = self._fields
-        time_ms = fields.get("serverTime")
-        is_time = self.status == httpx2.codes.OK and type(time_ms) is int
-        return time_ms if is_time and 0 <= time_ms < MAX_TIME_MS else None
+        time_ms = self._fields.get("serverTime")
+        if self.status != httpx2.codes.OK or not isinstance(time_ms, int):
+            return None
+        return time_ms if 0 <= time_ms < MAX_TIME_MS else None
 
     @property
     def fault(self) -> str:
