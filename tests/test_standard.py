@@ -99,7 +99,7 @@ def test_nurseries_have_three_homes() -> None:
         for module in MODULES
         if room(module) != "simulator" and "open_nursery(" in module.read_text(encoding="utf-8")
     }
-    commands = {"commands/record.py"}  # in the place of the supervisor
+    commands = {"commands/record.py", "commands/doctor.py"}  # in the place of the supervisor
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
     assert homes == recorder | commands
 
@@ -204,8 +204,8 @@ def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     words = set(re.findall(r"-m kline_trio ([a-z]+)\b(?!\.toml)", text))
     assert words == {
-        "backfill", "check", "init", "merge", "relayout", "selftest", "simulate", "snapshot",
-        "status", "tail",
+        "backfill", "check", "doctor", "init", "merge", "relayout", "selftest", "simulate",
+        "snapshot", "status", "tail",
     }  # fmt: skip
     helps = ""
     for word in ("record", *words):

@@ -137,20 +137,19 @@ def _route_fault(probe: RouteProbe, market: Market) -> tuple[str, str]:
         frames = "; ".join(probe.bad_frames)
         return f"no valid frame of {probe.stream} came: {frames}", default
     if ended is None or ended.why is CloseReason.STALLED:
-        what = f"no frame of {probe.stream} came"
-        if ended is not None:
-            what += f" ({ended.detail})"
+        nothing = f"no frame of {probe.stream} came within {probe.frame_seconds:g} s"
         if not probe.is_acknowledged:
-            return f"the connection is accepted, but the subscription has no answer: {what}", (
-                f"{default}; if a proxy is in use, look whether it passes WebSockets on"
-            )
+            message = f"the connection is accepted, but not the subscription, and {nothing}"
+            return message, f"{default}; if a proxy is in use, look whether it passes WebSockets on"
         if probe.url != market.websocket:
             default += ": routes for other kinds of streams accept klines and send none"
-        return f"connection and subscription are accepted, but {what}", default
+        return f"connection and subscription are accepted, but {nothing}", default
     if ended.why is CloseReason.REFUSED:
         return f"the handshake is refused: {ended.detail}", _route_refusal_advice(ended, default)
     if ended.why is CloseReason.UNREACHABLE:
-        return ended.detail, f"{default}, and look whether a firewall or proxy blocks WebSockets"
+        return f"not reached: {ended.detail}", (
+            f"{default}, and look whether a firewall or proxy blocks WebSockets"
+        )
     message = f"the connection ended before a frame came: {ended.detail}"
     return message, (
         "try again in a minute; if it ends again, look for a firewall or proxy that cuts WebSockets"

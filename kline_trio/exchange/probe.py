@@ -5,7 +5,9 @@ value too: only bugs are raised.
 """
 
 import enum
+import errno
 import json
+import os
 from collections.abc import Callable
 from contextlib import aclosing
 from ipaddress import ip_address
@@ -152,8 +154,9 @@ def _reason(error: BaseException) -> str:
     if "all attempts to connect" in str(error):
         while cause := error.exceptions[0] if _is_group(error) else error.__cause__:
             error = cause
-    words = getattr(error, "strerror", None)
-    return shown(words or str(error) or repr(error.__cause__ or error))
+    if isinstance(error, OSError) and error.errno and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return shown(getattr(error, "strerror", None) or str(error) or repr(error.__cause__ or error))
 
 
 def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
@@ -166,6 +169,8 @@ class RouteProbe:
 
     url: str
     stream: str
+    frame_seconds: float = 0.0
+    """How long the probe waits for a frame of the stream."""
     first_frame_seconds: float | None = None
     """From the dial to the first candle; None: none came."""
     ended: Disconnected | None = None
@@ -196,7 +201,7 @@ async def probe_route(
     series = Series(market.trade_type, market.busy_symbol, "1m")
     subscription = Subscription()
     subscription.subscribe({stream_name(series): series})
-    seen = RouteProbe(url=url, stream=stream_name(series))
+    seen = RouteProbe(url=url, stream=stream_name(series), frame_seconds=frame_seconds)
     began = trio.current_time()
     with trio.move_on_after(connect_seconds + frame_seconds) as scope:
 
@@ -266,7 +271,7 @@ class HttpProbe:
         time_ms = self._fields.get("serverTime")
         if self.status != httpx2.codes.OK or not isinstance(time_ms, int):
             return None
-        return time_ms if 0 <= time_ms < MAX_TIME_MS else None
+        return time_ms if 0 < time_ms < MAX_TIME_MS else None
 
     @property
     def fault(self) -> str:
