@@ -298,6 +298,14 @@ async def test_weight_that_other_programs_use(
     )
 
 
+async def test_a_host_that_counts_no_weight(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    world.answer = instead("/time", 200, json={"serverTime": NOW_MS})
+    [rest] = of("rest", await world.examine())
+    assert rest.message == "answers in 0.00 s"
+
+
 @pytest.mark.parametrize(
     ("off_ms", "words"),
     [

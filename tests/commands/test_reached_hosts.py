@@ -1,7 +1,7 @@
 """Names, proxies, TCP and TLS over real sockets: each fault has its line, verdict and advice."""
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import trustme
 from kline_trio.commands.doctor import examine
 from kline_trio.commands.examination import Surroundings
 from kline_trio.commands.finding import Verdict, text_of
+from kline_trio.commands.network_findings import judge_connection, judge_name, judge_proxies
 from kline_trio.config import ConnectionConfig, EndpointConfig
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.probe import Reached, Stage, Target
@@ -86,6 +87,32 @@ async def test_only_the_archives_name_is_unknown(
     fault = await world.fault()
     assert (fault.subject, fault.verdict) == ("data.binance.vision", Verdict.WARNING)
     assert fault.message.endswith("; history comes from REST alone then, which is slower")
+
+
+async def test_a_host_that_is_not_reached_is_a_warning_if_another_one_works(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    """Of routes and of REST, each for itself."""
+    dead = {"spare.test", "rest.test"}
+
+    async def reach_others(target: Target) -> Reached:
+        if target.host in dead:
+            return Reached(target=target, failed=Stage.CONNECT, problem="Connection refused")
+        return await reached(target)
+
+    spot = EndpointConfig(
+        websocket=("wss://spare.test/stream", "wss://one.test/stream"),
+        rest=("https://rest.test", "https://other.test"),
+    )
+    world.change(endpoints={**world.config.endpoints, "spot": spot})
+    world.replace(reach=reach_others)
+    words = (Verdict.WARNING, "Connection refused; another host does its work")
+    assert [(one.verdict, one.message) for one in await world.faults()] == [words, words]
+    dead |= {"one.test", "other.test"}
+    faults = of("connect", await world.faults())
+    assert [(one.verdict, one.message) for one in faults] == [
+        (Verdict.ERROR, "Connection refused")
+    ] * 4
 
 
 async def test_a_connection_that_is_refused(world: World) -> None:
@@ -236,4 +263,31 @@ async def test_certificates_or_a_proxy_that_cannot_be_used(
         found[1],
         f"error config connection: {words}",
         "correct it in recorder.toml or in the environment; until then no host is checked",
+    )
+
+
+async def test_certificates_on_a_disk_that_hangs(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    async def hang(job: Callable[..., object], *arguments: object) -> object:
+        await trio.sleep(99 if job.__name__ == "check" else 0)
+        return job(*arguments)
+
+    world.replace(in_thread=hang)
+    fault = await world.fault()
+    assert (fault.check, fault.subject) == ("config", "connection")
+    assert fault.message == "the certificates cannot be read within 10 s"
+
+
+def test_a_proxy_that_only_some_hosts_take_from_the_environment() -> None:
+    """Such as those that NO_PROXY does not name: the check of the configuration misses it."""
+    target = Target(NAME, 443, is_secure=True)
+    one = Reached(target=target, failed=Stage.CONFIG, problem="the environment's HTTPS_PROXY: no")
+    assert judge_proxies([one]) == ()
+    assert judge_name(one) == ()
+    [finding] = judge_connection(one)
+    assert says(
+        finding,
+        f"error proxy {NAME}:443: the environment's HTTPS_PROXY: no",
+        "correct [connection] proxy, or HTTPS_PROXY of the environment",
     )

@@ -259,15 +259,35 @@ async def test_too_many_series_for_the_layout(
     assert "set [store] layout back, or write the store anew and swap" in fault.advice
 
 
+async def test_patterns_that_match_nothing_need_neither_space_nor_connections(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    world.change(streams=(), patterns=patterns('[streams.spot]\n1m = ["NOPE*"]'))
+    found = await world.examine()
+    assert [one.check for one in found if one.verdict is not Verdict.OK] == ["symbols"]
+    [files], [space] = of("files", found), of("space", found)
+    assert files.message == "1,024 allowed; 0 connections and the store need up to 64"
+    assert space.message.endswith("GB free")
+
+
+async def test_without_a_list_patterns_are_not_counted(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    world.change(patterns=patterns('[streams.spot]\n1m = ["*"]'))
+    world.answer = instead("exchangeInfo", 503)
+    [layout] = of("layout", await world.examine())
+    assert layout.message == "1 series below an hour, in one file each"
+
+
 @given(
-    counts=st.dictionaries(st.sampled_from(list(MARKETS)), st.integers(1, 5_000), max_size=3),
+    counts=st.dictionaries(st.sampled_from(list(MARKETS)), st.integers(1, 3_000), max_size=3),
     redundancy=st.integers(1, 4),
     limit=st.integers(0, 2_000),
 )
 def test_a_limit_of_open_files_is_enough_or_an_error_names_one_that_is(
     counts: dict[str, int], redundancy: int, limit: int
 ) -> None:
-    series = [Series(name, "BTCUSDT", "1m") for name in counts for _ in range(counts[name])]
+    series = [one for name in counts for one in [Series(name, "A", "1m")] * counts[name]]
     finding = judge_files(limit, series, redundancy)
     connections = sum(-(-count // 1_024) for count in counts.values()) * redundancy
     assert (finding.verdict is Verdict.OK) == (limit >= 2 * connections + 64)
