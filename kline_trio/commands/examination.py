@@ -249,7 +249,7 @@ class Examination:
 
     async def _fetch_list(self, market: Market) -> None:
         assert self.client is not None
-        found: Mapping[str, Listing] | str = "no REST host answers"
+        found: Mapping[str, Listing] | str = "no REST host can be used"
         if hosts := tuple(await self._answers(market)):
             found = f"no answer within {_LIST_SECONDS:g} s"
             limiter = RateLimiter(market.weight_per_minute, 1.0)

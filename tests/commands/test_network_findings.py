@@ -8,7 +8,7 @@ import httpx2
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kline_trio.candle import Series
@@ -244,7 +244,7 @@ async def test_a_rest_host_with_a_fault(
     assert says(
         symbols,
         "warning symbols spot: no list of symbols, so that names and patterns are not checked:"
-        " no REST host answers",
+        " no REST host can be used",
         "correct what the lines of `rest` say, and try again",
     )
     assert "/api/v3/exchangeInfo" not in world.asked, "a host that refuses is asked no more"
@@ -468,6 +468,7 @@ TEXTS = st.text(max_size=30)
 OFF_MS = st.integers(-100_000, 100_000)
 
 
+@settings(deadline=None)
 @given(off_ms=OFF_MS, there_ms=st.integers(0, 9_000), back_ms=st.integers(0, 9_000))
 def test_a_warning_about_the_clock_is_never_false(off_ms: int, there_ms: int, back_ms: int) -> None:
     """However the round trip divides; and more than the round trip and a second is always seen."""
@@ -487,6 +488,7 @@ def test_a_warning_about_the_clock_is_never_false(off_ms: int, there_ms: int, ba
         assert ("ahead of" if off_ms > 0 else "behind") in finding.message
 
 
+@settings(deadline=None)
 @given(
     market=st.sampled_from(list(MARKETS.values())),
     status=st.none() | st.integers(100, 599),
@@ -510,6 +512,7 @@ def test_whatever_a_host_answers_has_a_line_and_a_fault_has_advice(
     assert judge_archive(probe, "https://one").verdict is not Verdict.ERROR
 
 
+@settings(deadline=None)
 @given(
     market=st.sampled_from(list(MARKETS.values())),
     ended=st.none()

@@ -18,9 +18,11 @@ from kline_trio.commands.network_findings import judge_connection, judge_name, j
 from kline_trio.config import ConnectionConfig, EndpointConfig
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.probe import Reached, Stage, Target
+from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from tests.commands.examined import NOW_MS, PATH, World, of, reached, says
 from tests.exchange.test_dialer import Names, resolving
 from tests.exchange.test_tls import NAME, server_context
+from tests.faulty_exchange.tls import open_tls_exchange
 from tests.proxies import FakeProxy, listening
 
 
@@ -179,6 +181,30 @@ async def test_a_host_that_accepts_and_hangs_up(world: World, ca_file: Path) -> 
     assert tls.message.startswith("certificate accepted, ")
     faults = [one.check for one in found if one.verdict is not Verdict.OK]
     assert faults == ["route", "rest", "archive", "symbols"]
+
+
+async def test_a_whole_exchange_over_tls(world: World, ca_file: Path) -> None:
+    """By sockets alone: the way of routes and the way of REST are those of a recorder."""
+    context = server_context(AUTHORITY.issue_cert("127.0.0.1"))
+    async with open_tls_exchange(Exchange(), context) as served:
+        world.change(
+            endpoints={
+                name: EndpointConfig(websocket=(url,), rest=(served.rest[name],))
+                for name, url in served.websocket.items()
+            },
+            archive=served.archive,
+            connection=ConnectionConfig(ca_file=ca_file),
+        )
+        world.surroundings = Surroundings(wall_clock=lambda: DEFAULT_START_MS / 1_000)
+        found = await world.examine()
+    checks = [(one.check, str(one.verdict)) for one in found if one.check != "clock"]
+    assert checks == [
+        (one, "ok")
+        for one in (
+            *("config", "disk", "lock", "proxy", "tls", "route", "rest", "archive", "symbols"),
+            *("files", "space", "layout"),
+        )
+    ]
 
 
 async def test_a_proxy_that_refuses(world: World, ca_file: Path) -> None:

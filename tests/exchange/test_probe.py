@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kline_trio.exchange.dialer import Dialer
@@ -81,6 +81,7 @@ async def test_a_proxy_of_the_environment_that_is_none() -> None:
     assert "hush" not in found.problem
 
 
+@settings(deadline=None)
 @given(
     st.integers(100, 599),
     st.binary()
