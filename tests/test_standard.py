@@ -103,7 +103,7 @@ def test_nurseries_have_three_homes() -> None:
         for module in MODULES
         if room(module) != "simulator" and "open_nursery(" in module.read_text(encoding="utf-8")
     }
-    commands = {"commands/record.py"}  # in the place of the supervisor
+    commands = {"commands/record.py", "commands/doctor.py"}  # in the place of the supervisor
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
     # The monitor's jobs are beside the recorder's: none of them can end it.
     assert homes == recorder | commands | {"monitor/service.py"}
@@ -209,8 +209,8 @@ def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     words = set(re.findall(r"-m kline_trio ([a-z]+)\b(?!\.toml)", text))
     assert words == {
-        "backfill", "check", "init", "merge", "relayout", "selftest", "simulate", "snapshot",
-        "status", "tail",
+        "backfill", "check", "doctor", "init", "merge", "relayout", "selftest", "simulate",
+        "snapshot", "status", "tail",
     }  # fmt: skip
     helps = ""
     for word in ("record", *words):

@@ -17,7 +17,7 @@ from kline_trio.commands.process import exit_status, make_streams_safe
 from kline_trio.errors import ConfigError
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
-_COMMANDS += ["snapshot", "merge", "relayout"]
+_COMMANDS += ["snapshot", "merge", "relayout", "doctor"]
 _MODULES = {"backfill": "record", "tail": "record", "check_against": "verify"}
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""
@@ -123,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kline_trio {__version__}")
     parser.set_defaults(run=_run_to_its_end)
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
-    for add in (_add_recording, _add_simulations, _add_check, _add_status, _add_copies):
+    adders = (_add_recording, _add_doctor, _add_simulations, _add_check, _add_status, _add_copies)
+    for add in adders:
         add(commands.add_parser)
     return parser
 
@@ -159,6 +160,18 @@ def _add_recording(add: _AddParser) -> None:
         what = "record from the built-in exchange, into data-simulated/ beside the file"
         command.add_argument("--simulate", **_FLAG, help=what)
         _add_exchange(command)
+
+
+def _add_doctor(add: _AddParser) -> None:
+    status = "Exit status: 0 if nothing is worse than a warning, 1 if there is an error, 2 if"
+    doctor = add(
+        "doctor",
+        help="check configuration, network, exchange and disk; change nothing",
+        epilog=f"{status} recorder.toml cannot be read. It ends within 40 s.",
+    )
+    doctor.add_argument("config", type=_config_path, metavar="recorder.toml")
+    what = "for programs: an array of check, subject, verdict, message and advice"
+    doctor.add_argument("--json", **_FLAG, help=what)
 
 
 def _add_simulations(add: _AddParser) -> None:

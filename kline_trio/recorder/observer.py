@@ -31,7 +31,7 @@ from kline_trio.recorder.tally import Tally
 from kline_trio.recorder.writer import Writer
 from kline_trio.storage.census import Absences, Census, census
 from kline_trio.storage.journal.manifest import Totals
-from kline_trio.storage.store import DiskSpace
+from kline_trio.storage.space import DiskSpace
 
 logger = logging.getLogger(__name__)
 

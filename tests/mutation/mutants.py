@@ -1,6 +1,7 @@
 """All mutants. One that survives asks for a test; one whose line has moved, for a new line."""
 
 from tests.mutation.completeness_mutants import COMPLETENESS
+from tests.mutation.doctor_mutants import DOCTOR
 from tests.mutation.exchange_mutants import EXCHANGE
 from tests.mutation.mutant import Mutant
 from tests.mutation.recorder_mutants import RECORDER
@@ -15,4 +16,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *EXCHANGE,
     *RECORDER,
     *COMPLETENESS,
+    *DOCTOR,
 )

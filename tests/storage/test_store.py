@@ -30,7 +30,7 @@ from kline_trio.storage.journal.ledger import FetchResult
 from kline_trio.storage.journal.manifest import FileEntry, Totals
 from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.reader import read
-from kline_trio.storage.store import DiskSpace
+from kline_trio.storage.space import DiskSpace
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
     BTC,
