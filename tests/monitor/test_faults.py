@@ -20,7 +20,7 @@ from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.faults import Fault, SpanFault
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.journal.writer import Journal
-from tests.builders import MINUTE_MS, SPOT, START_MS, USDT
+from tests.builders import MINUTE_MS, SPOT, START_MS
 from tests.faulty_exchange import (
     FaultyExchange,
     OmitClose,
@@ -33,16 +33,16 @@ from tests.faulty_exchange import (
 from tests.virtual import joined
 
 OTHER = Series("spot", "ETHUSDT", "1m")
-FROM_MS, UNTIL_MS = START_MS + 5 * MINUTE_MS, START_MS + 15 * MINUTE_MS
-BEGIN, END = 300.0, 900.0
+FROM_MS, UNTIL_MS = START_MS + 2 * MINUTE_MS, START_MS + 7 * MINUTE_MS
+BEGIN, END = 120.0, 420.0
 """Of each fault, in seconds from the start, at the real speed."""
 
 
 @asynccontextmanager
 async def watched(folder: Path, faults: Sequence[Fault]) -> AsyncIterator[tuple[Watch, Storage]]:
-    """A recorder of two markets whose faults begin after five minutes and end after fifteen."""
+    """A recorder of two series whose faults begin after two minutes and end after seven."""
     exchange = FaultyExchange(start_ms=START_MS, speed=1, faults=faults)
-    config = Config(streams=(SPOT, OTHER, USDT), store=StoreConfig(path=folder / "data"))
+    config = Config(streams=(SPOT, OTHER), store=StoreConfig(path=folder / "data"))
     async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         watch = Watch(recorder.statistics, Thresholds())
         async with trio.open_nursery() as beside:
@@ -137,7 +137,7 @@ async def test_a_candle_that_rest_refills_is_no_fault(
 ) -> None:
     omitted = OmitClose(trade_type="spot", stream=stream_name(SPOT), open_ms=FROM_MS)
     async with watched(tmp_path, [omitted]) as (watch, _):
-        for _ in range(500):
+        for _ in range(300):
             await trio.sleep(1)
             assert verdict(watch) is not Verdict.BAD, watch.latest.health
 
@@ -163,7 +163,7 @@ async def test_a_disk_that_takes_nothing(
     words: str,
 ) -> None:
     async with watched(tmp_path, []) as (watch, _):
-        await trio.sleep(200)
+        await trio.sleep(70)
         assert verdict(watch) is Verdict.OK
         with monkeypatch.context() as patch:
             patch.setattr(Journal, "accept", broken)
@@ -181,7 +181,7 @@ async def test_commits_that_do_not_end_are_beyond_its_own_help(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     async with watched(tmp_path, []) as (watch, storage):
-        await trio.sleep(200)
+        await trio.sleep(70)
         hangs = trio.Event()
 
         async def hang() -> None:

@@ -9,6 +9,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.statistics import LAG_BOUNDS_SECONDS, Lags, Traffic, lag_bucket
@@ -20,8 +21,10 @@ from tests.virtual import joined
 
 
 @asynccontextmanager
-async def joined_recorder(exchange: Exchange, folder: Path) -> AsyncIterator[Recorder]:
-    config = Config(streams=(SPOT, USDT, COIN), store=StoreConfig(path=folder / "data"))
+async def joined_recorder(
+    exchange: Exchange, folder: Path, *streams: Series
+) -> AsyncIterator[Recorder]:
+    config = Config(streams=streams, store=StoreConfig(path=folder / "data"))
     async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         yield recorder
 
@@ -30,16 +33,16 @@ async def test_a_snapshot_agrees_with_what_the_exchange_sent(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     exchange = Exchange(start_ms=START_MS, speed=60)
-    async with joined_recorder(exchange, tmp_path) as recorder:
+    async with joined_recorder(exchange, tmp_path, SPOT, USDT, COIN) as recorder:
         at_first = recorder.statistics()
-        await trio.sleep(60.5)
+        await trio.sleep(18.5)
         found = recorder.statistics(series=True)
     assert at_first.process.began_at == found.process.began_at
     assert [one.trade_type for one in found.markets] == ["spot", "usdt_futures", "coin_futures"]
     spot, _, coin = found.markets
-    assert (spot.received, coin.received) == (60, 20)
+    assert (spot.received, coin.received) == (18, 6)
     assert spot.exchange_ms is not None
-    assert abs(spot.exchange_ms - START_MS - 60 * MINUTE_MS) < MINUTE_MS
+    assert abs(spot.exchange_ms - START_MS - 18 * MINUTE_MS) < MINUTE_MS
     [connection] = spot.listener.connections
     assert connection.is_delivering
     assert connection.streams == 1
@@ -47,14 +50,14 @@ async def test_a_snapshot_agrees_with_what_the_exchange_sent(
     assert connection.silent_seconds is not None
     assert connection.silent_seconds < 2
     assert spot.listener.traffic == connection.traffic
-    assert connection.traffic.closed_taken == 60
-    assert connection.traffic.frames > 60
+    assert connection.traffic.closed_taken == 18
+    assert connection.traffic.frames > 18
     assert connection.traffic.received_bytes > 300 * connection.traffic.frames / 2
-    assert spot.lags["1m"].count == 60
+    assert spot.lags["1m"].count == 18
     by_series = {one.series: one for one in found.series}
-    assert by_series[SPOT].received == 60
-    assert by_series[SPOT].last_open_ms == START_MS + 59 * MINUTE_MS
-    assert by_series[SPOT].last_hour.count == 60
+    assert by_series[SPOT].received == 18
+    assert by_series[SPOT].last_open_ms == START_MS + 17 * MINUTE_MS
+    assert by_series[SPOT].last_hour.count == 18
     assert by_series[SPOT].state == "live"
     assert not found.late
     assert found.store.commits > 0
@@ -71,7 +74,7 @@ async def test_what_the_stream_did_not_bring_is_counted_as_refilled(
 ) -> None:
     fault = OmitClose(trade_type="spot", stream=stream_name(SPOT), open_ms=START_MS + 8 * MINUTE_MS)
     exchange = FaultyExchange(start_ms=START_MS, speed=6, faults=[fault])
-    async with joined_recorder(exchange, tmp_path) as recorder:
+    async with joined_recorder(exchange, tmp_path, SPOT) as recorder:
         await trio.sleep(200)
         spot, *_ = recorder.statistics().markets
     assert spot.refilled == {"rest": 1}
@@ -85,7 +88,7 @@ async def test_lost_connections_are_counted_with_their_reason_and_what_they_brou
     exchange = FaultyExchange(
         start_ms=START_MS, speed=1, faults=[Drop(trade_type="spot", at_ms=START_MS + MINUTE_MS)]
     )
-    async with joined_recorder(exchange, tmp_path) as recorder:
+    async with joined_recorder(exchange, tmp_path, SPOT) as recorder:
         await trio.sleep(55)
         before, *_ = recorder.statistics().markets
         await trio.sleep(30)
@@ -111,7 +114,7 @@ async def test_a_candle_that_rest_does_not_have_either_makes_its_series_late(
             RestFault(trade_type="spot", from_ms=missed_ms, until_ms=START_MS + 2_000 * MINUTE_MS),
         ],
     )
-    async with joined_recorder(exchange, tmp_path) as recorder:
+    async with joined_recorder(exchange, tmp_path, SPOT) as recorder:
         await trio.sleep(85)
         before = recorder.statistics()
         await trio.sleep(100)
@@ -142,9 +145,9 @@ async def test_where_nothing_comes_the_silence_is_measured(
             )
         ],
     )
-    async with joined_recorder(exchange, tmp_path) as recorder:
+    async with joined_recorder(exchange, tmp_path, SPOT, USDT) as recorder:
         await trio.sleep(160)
-        spot, usdt, _ = recorder.statistics().markets
+        spot, usdt = recorder.statistics().markets
     assert 95 < spot.silent_seconds < 105
     assert usdt.silent_seconds < 5
     assert not spot.is_refused
@@ -153,7 +156,7 @@ async def test_where_nothing_comes_the_silence_is_measured(
 async def test_a_series_that_leaves_takes_its_counts_along_and_the_market_keeps_them(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    async with joined_recorder(Exchange(start_ms=START_MS, speed=60), tmp_path) as recorder:
+    async with joined_recorder(Exchange(start_ms=START_MS, speed=60), tmp_path, SPOT) as recorder:
         await trio.sleep(10.5)
         recorder.add_symbols("spot", "1m", "ETHUSDT")
         recorder.remove_symbols("spot", "1m", "BTCUSDT")
