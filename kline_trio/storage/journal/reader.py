@@ -30,7 +30,7 @@ from kline_trio.storage.journal.schema import (
     REVISION_COLUMNS,
     VALUE_COLUMNS,
     check_version,
-    migrate,
+    show_as_current,
 )
 from kline_trio.storage.paths import journal_path, lock_path
 
@@ -202,8 +202,7 @@ class JournalView:
 def journal_view(store_path: Path) -> Iterator[JournalView]:
     """Open one read transaction on all that is accepted and not yet forgotten.
 
-    A store without a journal has an empty one. The journal of an earlier version is migrated in a
-    private copy.
+    A store without a journal has an empty one. The journal of an earlier version is read in place.
 
     Raises:
       ConfigError: a newer kline_trio wrote the journal.
@@ -211,13 +210,14 @@ def journal_view(store_path: Path) -> Iterator[JournalView]:
     """
     journal = journal_path(store_path.absolute())
     with disk_errors(journal), contextlib.ExitStack() as stack:
-        connection, version = None, 0
         if journal.exists():
             connection = _opened(journal, stack)
-            [version] = connection.execute("PRAGMA user_version").fetchone()
-            check_version(journal, version)
-        if connection is None or version < JOURNAL_VERSION:
-            connection = _migrated(connection, version, stack)
+        else:
+            connection = stack.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        check_version(journal, version)
+        if version < JOURNAL_VERSION:
+            show_as_current(connection)
         yield JournalView(connection)
 
 
@@ -232,17 +232,6 @@ def _opened(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
         # To close a copy's source would drop the locks that this process has on it.
         raise DiskError(f"{journal} lacks the files that SQLite keeps beside it")
     return connection or _copied(journal, stack)
-
-
-def _migrated(
-    older: sqlite3.Connection | None, version: int, stack: contextlib.ExitStack
-) -> sqlite3.Connection:
-    # The empty name: a temporary database, in memory while it is small.
-    copy = stack.enter_context(contextlib.closing(sqlite3.connect("", isolation_level=None)))
-    if older is not None:
-        older.backup(copy)
-    migrate(copy, version)
-    return copy
 
 
 def _is_abandoned(lock: Path) -> bool:
