@@ -100,8 +100,8 @@ class Merger:
         self._newest_file |= await self.storage.commit_door.run(
             self.storage.store.journal.newest_files
         )
-        for left_over in await self.storage.commit_door.run(self.storage.store.journal.pending):
-            self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
+        for series in await self.storage.commit_door.run(self.storage.store.journal.pending):
+            self._waiting.setdefault(series, _Waiting(-math.inf))
         for series in self._waiting:
             self._plan(series)
         while (self._waiting or not self._is_finishing) and self._may_begin():

@@ -133,9 +133,10 @@ def _known(store_path: Path) -> _Known:
             absent[one.series] += one.series.interval.count(one.span)
         layout = Layout(template)
         waiting: dict[PurePosixPath, set[int]] = {}
-        for series, open_time_ms in journal.open_times():
-            place = layout.path(series, open_time_ms)
-            waiting.setdefault(place, set()).add(open_time_ms)
+        for series in journal.newest_ms():
+            for open_time_ms in journal.waiting_ms(series):
+                place = layout.path(series, open_time_ms)
+                waiting.setdefault(place, set()).add(open_time_ms)
         return _Known(files, layout, waiting, absent)
     return _Known()
 
@@ -144,7 +145,7 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
     """Check the journal, and that the files in its list are there."""
     path = journal_path(store_path)
     try:
-        with disk_errors(path), journal_view(store_path) as journal:
+        with journal_view(store_path) as journal:
             faults = [Fault(text) for text in journal.faults()]
             known = journal.files()
             template = journal.layout()

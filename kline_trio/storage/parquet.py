@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -62,6 +62,13 @@ class FileMerge:
     pending: tuple[PendingCandle, ...]
     """By open time, unique, and never empty."""
 
+    def changes(self) -> "Changes":
+        """Return the rows for the file. Candles of REST and the archive only fill gaps."""
+        replacing = [item.candle for item in self.pending if item.origin.replaces]
+        filling = [item.candle for item in self.pending if not item.origin.replaces]
+        origins = {item.candle.open_time_ms: item.origin for item in self.pending}
+        return Changes(table_of(self.series, replacing), table_of(self.series, filling), origins)
+
 
 def plan_merges(
     layout: Layout, series: Series, pending: Sequence[PendingCandle]
@@ -86,25 +93,6 @@ def split_by_file(
         yield paths[n], table.slice(start, end - start)
 
 
-def perform(
-    merge: FileMerge, store_path: Path, scratch: Path, known: FileEntry | None = None
-) -> FileEntry:
-    """Bring the merge's candles into its file, as `rewrite_file` does.
-
-    Candles of the stream replace those in the file; candles of other origins only fill gaps.
-    """
-    replacing = [item.candle for item in merge.pending if item.origin.replaces]
-    filling = [item.candle for item in merge.pending if not item.origin.replaces]
-    origins = {item.candle.open_time_ms: item.origin for item in merge.pending}
-    changes = Changes(table_of(merge.series, replacing), table_of(merge.series, filling))
-    merged = rewrite_file(changes, merge.path, merge.series, store_path, scratch, known)
-    revisions = tuple(
-        attrs.evolve(revision, origin=origins[revision.newer.open_time_ms])
-        for revision in merged.revisions
-    )
-    return attrs.evolve(merged, revisions=revisions)
-
-
 @attrs.frozen
 class Changes:
     """Rows for a file, each table by open time and unique, and not both empty."""
@@ -113,6 +101,8 @@ class Changes:
     """These win over the rows of the file."""
     filling: pa.Table
     """The rows of the file win over these."""
+    origins: Mapping[int, Source] = attrs.field(factory=dict)
+    """The sources of the rows, by open time. Other rows are the archive's."""
 
     @property
     def first_ms(self) -> int:
@@ -255,7 +245,9 @@ class _Rewrite:
         held = pa.concat_tables(touched)
         for table, wins in ((changes.filling, False), (changes.replacing, True)):
             revisions += [
-                Revision(series, old, new, Source.STREAM, wins)
+                Revision(
+                    series, old, new, changes.origins.get(new.open_time_ms, Source.ARCHIVE), wins
+                )
                 for old, new in differing(held, table)
             ]
             held = overlay(held, table if wins else without(table, held))

@@ -118,7 +118,7 @@ STORAGE = (
     Mutant(
         "a seal that is missing is missed by nobody",
         "storage/files.py",
-        "if not sealed and format_version(file.metadata.metadata) >= _SEALED_SINCE:",
+        "if not sealed and must_be_sealed(file):",
         "if False:",
         f"{_PARQUET}::test_a_file_that_lost_its_seal_is_left_alone",
     ),
@@ -304,18 +304,17 @@ STORAGE = (
     # Rows against the ledger
     Mutant(
         "what a file has lost is laid to the stream",
-        "storage/damage.py",
-        "yield Gap(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)",
-        "yield Gap(series, span, account.watermark_ms, Reason.NOT_RECEIVED)",
+        "storage/journal/writer.py",
+        "gap = Gap(series, lost, account.watermark_ms, Reason.LOST_FROM_FILE)",
+        "gap = Gap(series, lost, account.watermark_ms, Reason.NOT_RECEIVED)",
         f"{_DAMAGE}::test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start",
     ),
     Mutant(
         "a file that an older list of files lacks is not looked through",
         "storage/catalog.py",
         "with journal_view(store_path) as journal:\n"
-        "for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
-        "if owner in wanted:\n"
-        "later = (ms for _, ms in times if ms >= wanted[owner])\n"
+        "for owner, from_ms in wanted.items():\n"
+        "later = (ms for ms in journal.waiting_ms(owner) if ms >= from_ms)\n"
         "found[owner] += owner.interval.runs(later)\n"
         "# By the same moment of the journal: a candle that has left it is in a file listed here.\n"
         "old = {\n"
@@ -330,10 +329,9 @@ STORAGE = (
         "        if file.series in wanted and _may_hold(file, layout, wanted[file.series])\n"
         "    }\n"
         "with journal_view(store_path) as journal:\n"
-        "    for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
-        "        if owner in wanted:\n"
-        "            later = (ms for _, ms in times if ms >= wanted[owner])\n"
-        "            found[owner] += owner.interval.runs(later)\n"
+        "    for owner, from_ms in wanted.items():\n"
+        "        later = (ms for ms in journal.waiting_ms(owner) if ms >= from_ms)\n"
+        "        found[owner] += owner.interval.runs(later)\n"
         "    old = {store_path / file.path for file in journal.files()} - young",
         f"{_DAMAGE}::test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored",
     ),

@@ -148,9 +148,11 @@ class SeriesIds:
         """
         series_id = self._ids.get(series)
         if series_id is None:
-            names = (series.trade_type, series.symbol, series.time_interval)
-            sql = "INSERT INTO series (trade_type, symbol, time_interval, is_compared)"
-            series_id = self._connection.execute(f"{sql} VALUES (?, ?, ?, 1)", names).lastrowid
+            sql = (
+                "INSERT INTO series (trade_type, symbol, time_interval, is_compared)"
+                " VALUES (?, ?, ?, 1)"
+            )
+            series_id = self._connection.execute(sql, attrs.astuple(series)).lastrowid
             assert series_id is not None
             self._ids[series] = series_id
         return series_id
