@@ -21,6 +21,7 @@ from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage.arguments import store_folder
+from kline_trio.storage.changes import Changes
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import (
     begins_ms,
@@ -38,14 +39,11 @@ from kline_trio.storage.names import folder_path, text_of
 from kline_trio.storage.table import (
     BEGIN,
     END,
-    differing,
     empty_table,
     overlay,
     runs_of,
     schema,
-    table_of,
     values_of,
-    without,
 )
 
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
@@ -262,29 +260,18 @@ def held_spans(path: Path, owner: Series) -> tuple[Span, ...]:
 class Stored:
     """The rows of a series in the files and in the journal, as one look found them."""
 
-    series: Series
     filed: pa.Table
     """The files' rows by begin."""
-    filling: pa.Table
-    """The journal's rows that only fill what the files lack, as REST's."""
-    replacing: pa.Table
-    """The journal's rows that replace the files' rows, as the stream's."""
-    origins: Mapping[int, Source]
-    """The sources of the journal's rows, by open time."""
+    pending: Changes
+    """The journal's rows."""
 
     def table(self) -> pa.Table:
         """Return the rows as the next merge will leave them in the files."""
-        # If REST's value won over the file's here, readers would see it until the merge.
-        filled = overlay(self.filed, without(self.filling, self.filed))
-        return overlay(filled, self.replacing)
+        return self.pending.over(self.filed)
 
     def revisions(self) -> list[Revision]:
         """Return the revisions that the next merge will note, where journal and files differ."""
-        return [
-            Revision(self.series, old, new, self.origins[new.open_time_ms], is_newer_kept)
-            for news, is_newer_kept in ((self.filling, False), (self.replacing, True))
-            for old, new in differing(self.filed, news)
-        ]
+        return self.pending.revisions(self.filed)
 
 
 def stored_table(
@@ -339,13 +326,7 @@ def _stored(
     filed = empty_table(series)
     for piece in sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value):
         filed = overlay(filed, piece)
-    return Stored(
-        series,
-        filed,
-        table_of(series, [candle for candle, origin in waiting if not origin.replaces]),
-        table_of(series, [candle for candle, origin in waiting if origin.replaces]),
-        {candle.open_time_ms: origin for candle, origin in waiting},
-    )
+    return Stored(filed, Changes.of(series, waiting))
 
 
 def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:

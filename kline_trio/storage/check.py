@@ -19,7 +19,7 @@ from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.interval import Span
 from kline_trio.spans import common
 from kline_trio.storage.as_written import is_as_written
-from kline_trio.storage.catalog import candle_files, log_damage, open_files
+from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, candle_files, log_damage, open_files
 from kline_trio.storage.disk import RESOURCE_ERRORS, disk_errors
 from kline_trio.storage.files import bounds_ms, chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.holdings import holdings
@@ -35,7 +35,6 @@ from kline_trio.storage.table import BEGIN, values_of
 _MOST_LOOKS = 5
 """How often to read a file that a recorder replaces meanwhile."""
 _OTHER_CRC = "its CRC is not the one that it was written with"
-_EVER_MS = (1 << 63) - 1
 _NONSENSE = (ValueError, TypeError, OverflowError)
 """The errors that a journal's values raise if kline_trio did not write them."""
 
@@ -200,7 +199,7 @@ def _hole_fault(series: Series, hole: Span) -> Fault:
 def _waiting_faults(series: Series, journal: JournalView) -> list[Fault]:
     bad = [
         candle.open_time_ms
-        for candle, _ in journal.candles(series, -_EVER_MS, _EVER_MS)
+        for candle, _ in journal.candles(series, EARLIEST_MS, LATEST_MS)
         if not candle.is_possible(series.interval)
     ]
     if not bad:

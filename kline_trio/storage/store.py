@@ -14,6 +14,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import held_spans, stored_spans
+from kline_trio.storage.changes import Changes
 from kline_trio.storage.check import settle_layout
 from kline_trio.storage.damage import ChangedFile, changed_files
 from kline_trio.storage.disk import (
@@ -29,7 +30,7 @@ from kline_trio.storage.held import StoreLock
 from kline_trio.storage.journal.manifest import FileEntry, Totals
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.parquet import Changes, FileMerge, rewrite_file, split_by_file
+from kline_trio.storage.parquet import FileMerge, rewrite_file, split_by_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
 from kline_trio.storage.quarantine import move_to_quarantine
 from kline_trio.storage.reports import write_coverage
@@ -172,14 +173,12 @@ class Store:
           merge: the candles and their file.
           known: the manifest's entry of the file; None: it has none.
         """
-        return self._rewrite(merge.changes(), merge.path, merge.series, known)
+        return self._rewrite(merge.changes(), merge.path, known)
 
-    def _rewrite(
-        self, changes: Changes, path: PurePosixPath, series: Series, known: FileEntry | None
-    ) -> FileEntry:
+    def _rewrite(self, changes: Changes, path: PurePosixPath, known: FileEntry | None) -> FileEntry:
         """Write a file anew; if the present one is damaged, move it away and try once more."""
         target = self.path / path
-        job = partial(rewrite_file, changes, path, series, self.path, scratch(self.path))
+        job = partial(rewrite_file, changes, path, self.path, scratch(self.path))
         with disk_errors(target):
             try:
                 # A file that this process has just written counts like a listed one.
@@ -191,7 +190,7 @@ class Store:
                 before, may_lack = None, True
                 merged = job(known)
             if may_lack and merged.held is None:
-                merged = attrs.evolve(merged, held=held_spans(target, series))
+                merged = attrs.evolve(merged, held=held_spans(target, changes.series))
             self.journal.written.add(merged, before)
         return merged
 
@@ -211,8 +210,8 @@ class Store:
         entries = {entry.path: entry for entry in known}
         merged = []
         for path, piece in split_by_file(new, series, self.layout):
-            changes = Changes(piece.slice(0, 0), piece)
-            merged.append(self._rewrite(changes, path, series, entries.get(path)))
+            changes = Changes(series, piece.slice(0, 0), piece)
+            merged.append(self._rewrite(changes, path, entries.get(path)))
         return merged
 
     def room(self) -> DiskSpace:

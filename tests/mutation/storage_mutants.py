@@ -211,16 +211,16 @@ STORAGE = (
     Mutant(
         "what was written is not read back",
         "storage/parquet.py",
-        "crc32, newest_ms = _verified(self.temporary, self.series, rows, copied, begin_crc32)",
+        "crc32, newest_ms = _verified(self.temporary, series, rows, copied, begin_crc32)",
         "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(self.temporary)\n"
         "newest_ms = self.changes.first_ms",
         f"{_PARQUET}::test_a_write_that_went_wrong_is_noticed_before_the_rename",
     ),
     Mutant(
         "what fills gaps replaces what is there",
-        "storage/parquet.py",
-        "held = overlay(held, table if wins else without(table, held))",
-        "held = overlay(held, table)",
+        "storage/changes.py",
+        "filled = overlay(held, without(self.filling, held))",
+        "filled = overlay(held, self.filling)",
         "storage/journal/test_ledger.py::test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight",
     ),
     Mutant(
@@ -345,11 +345,13 @@ STORAGE = (
     Mutant(
         "gap rows and filled rows of a comparison are two transactions",
         "storage/journal/writer.py",
-        "for span in stored:\nself._ledger.set_stored(series, span)",
+        "for span in stored:\n"
+        "# From an unknown source.\n"
+        "self._ledger.change_pending(series, span, state=State.FILLED)",
         'one.execute("COMMIT")\n'
         'one.execute("BEGIN IMMEDIATE")\n'
         "for span in stored:\n"
-        "    self._ledger.set_stored(series, span)",
+        "    self._ledger.change_pending(series, span, state=State.FILLED)",
         "storage/faults/test_commands.py"
         "::test_merge_relayout_and_repair_can_be_stopped_at_any_call[kill]",
         is_slow=True,
@@ -451,7 +453,7 @@ STORAGE = (
     ),
     Mutant(
         "the file wins over the journal",
-        "storage/catalog.py",
+        "storage/changes.py",
         "return overlay(filled, self.replacing)",
         "return overlay(self.replacing, filled)",
         f"{_READER}::test_the_journal_wins_over_the_file",

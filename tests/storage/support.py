@@ -131,7 +131,7 @@ def perform(
     merge: FileMerge, folder: Path, scratch: Path, known: FileEntry | None = None
 ) -> FileEntry:
     """The file with the merge's candles."""
-    return rewrite_file(merge.changes(), merge.path, merge.series, folder, scratch, known)
+    return rewrite_file(merge.changes(), merge.path, folder, scratch, known)
 
 
 def merge_all(store: Store) -> None:

@@ -242,15 +242,9 @@ class Ledger:
             series, span, lambda gap: attrs.evolve(gap, state=State.FILLED, filled_by=origin)
         )
 
-    def set_stored(self, series: Series, span: Span) -> None:
-        """Set the pending gaps inside a span to filled: they are stored, from an unknown source."""
-        self._change_pending(series, span, state=State.FILLED)
+    def change_pending(self, series: Series, span: Span, **fields: Any) -> None:  # noqa: ANN401
+        """Change these fields of the pending gaps inside a span."""
 
-    def set_reason(self, series: Series, span: Span, reason: Reason) -> None:
-        """Set the reason of the pending gaps inside a span."""
-        self._change_pending(series, span, reason=reason)
-
-    def _change_pending(self, series: Series, span: Span, **fields: Any) -> None:  # noqa: ANN401
         def changed(gap: Gap) -> Gap:
             return attrs.evolve(gap, **fields) if gap.state is State.PENDING else gap
 

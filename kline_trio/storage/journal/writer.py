@@ -24,6 +24,7 @@ from kline_trio.storage.journal.ledger import (
     Reason,
     Revision,
     SeriesAccount,
+    State,
     accounts,
 )
 from kline_trio.storage.journal.manifest import (
@@ -178,7 +179,8 @@ class Journal:
                     self._ledger.add(Gap(series, gap, seen_ms, Reason.FOUND_MISSING))
                     count += series.interval.count(gap)
             for span in stored:
-                self._ledger.set_stored(series, span)
+                # From an unknown source.
+                self._ledger.change_pending(series, span, state=State.FILLED)
             one.execute("UPDATE series SET is_compared = 1 WHERE id = ?", [series_id])
             return count
 
@@ -249,7 +251,7 @@ class Journal:
             for span in () if Standing.VOID in standings else filled:
                 self._ledger.fill(series, span, Source.ARCHIVE)
             for span, reason in lacking:
-                self._ledger.set_reason(series, span, reason)
+                self._ledger.change_pending(series, span, reason=reason)
         for one in merged:
             self.written.kept(one)
         return log_lost(lost)
