@@ -22,7 +22,8 @@ from benchmarks.archives import DATA, archive_candles, archive_paths, daily_zips
 from benchmarks.machine import conclude, verdict
 from benchmarks.made_up import BTC, minutes
 from kline_trio.candle import Candle, Series
-from kline_trio.storage.parquet import Changes, rewrite_file
+from kline_trio.storage.changes import Changes
+from kline_trio.storage.parquet import rewrite_file
 from kline_trio.storage.table import END, table_of, values_of
 
 __all__ = ["main"]
@@ -113,8 +114,8 @@ def _case(given: _Given) -> Case:
     table = table_of(given.series, given.candles)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        news = Changes(table, table.slice(0, 0))
-        merged = rewrite_file(news, PurePosixPath("file.pqt"), given.series, folder, folder)
+        news = Changes(given.series, table, table.slice(0, 0))
+        merged = rewrite_file(news, PurePosixPath("file.pqt"), folder, folder)
         original = folder / "original.pqt"
         table.to_pandas().to_parquet(original, compression="zstd")
         original_bytes = original.stat().st_size

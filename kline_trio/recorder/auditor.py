@@ -257,8 +257,7 @@ class Auditor:
             ]
             gaps = [gap for due in dues for gap in due.gaps]
             started = {due.series: due.account for due in dues}
-            now_ms = max(due.judged_ms for due in dues)
-            retired = self._not_recorded(accounts, now_ms) if self.is_recorder else {}
+            retired = self._not_recorded(accounts) if self.is_recorder else {}
             await run(store.journal.settle, gaps, {**retired, **started})
             self.series.confirm(dues, started)
         self.storage.gaps_named.ring()
@@ -311,14 +310,21 @@ class Auditor:
             await self.storage.commit_door.run(store.journal.adopt, part)
 
     def _not_recorded(
-        self, accounts: Mapping[Series, SeriesAccount], now_ms: int
+        self, accounts: Mapping[Series, SeriesAccount]
     ) -> dict[Series, SeriesAccount]:
         """Return the accounts of series that were recorded up to the last stop, as retired.
 
-        The time of a market without recorded series is not known: another market's is taken.
+        They are retired from this recorder's begin on: the scan may come hours later. The time of a
+        market without recorded series is not known: another market's is taken.
         """
+        began_ms = {
+            name: clock.began_ms
+            for name, clock in self.clocks.items()
+            if clock.began_ms is not None
+        }
+        first_ms = min(began_ms.values())
         return {
-            one: attrs.evolve(account, retired_ms=self.clocks[one.trade_type].now_ms or now_ms)
+            one: attrs.evolve(account, retired_ms=began_ms.get(one.trade_type, first_ms))
             for one, account in accounts.items()
             if account.retired_ms is None and self.series.state_of(one) is State.RETIRED
         }

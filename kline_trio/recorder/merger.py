@@ -107,8 +107,8 @@ class Merger:
         """
         commit_door, journal = self.storage.commit_door, self.storage.store.journal
         self._newest_file |= await commit_door.run(journal.newest_files)
-        for left_over in await commit_door.run(journal.pending):
-            self._waiting.setdefault(left_over.series, _Waiting(-math.inf))
+        for series in await commit_door.run(journal.pending):
+            self._waiting.setdefault(series, _Waiting(-math.inf))
         for series in self._waiting:
             self._plan(series)
         while (self._waiting or not self._is_finishing) and self._may_begin():

@@ -133,7 +133,12 @@ def read_csv(text: bytes, series: Series, span: Span) -> ArchiveRows:
         if broken.any():
             bad[problem] += int(np.count_nonzero(good & broken))
             good &= ~broken
-    return ArchiveRows(_stored_form(columns, good, series, span), +bad)
+    begins = columns[BEGIN]
+    wanted = np.flatnonzero(good & (begins >= span.from_ms) & (begins < span.to_ms))
+    # Of several rows of one time take the first. Real files have no such rows.
+    _, first = np.unique(begins[wanted], return_index=True)
+    taken = {name: column[wanted[first]] for name, column in columns.items()}
+    return ArchiveRows(_table(taken, series), +bad)
 
 
 def _columns(text: bytes, skip_rows: int = 0) -> _Columns:
@@ -162,21 +167,6 @@ def _problems(columns: _Columns, series: Series) -> "Iterator[tuple[str, NDArray
     begins, interval = columns[BEGIN], series.interval
     yield "an open time off the interval's grid", ~is_on_grid(begins, interval)
     yield "a row of another interval", columns[END] >= end_times_ms(begins, interval)
-
-
-def _stored_form(
-    columns: _Columns, good: "NDArray[np.bool_]", series: Series, span: Span
-) -> pa.Table:
-    begins = columns[BEGIN]
-    wanted = good & (begins >= span.from_ms) & (begins < span.to_ms)
-    if not wanted.all():
-        columns = {name: column[wanted] for name, column in columns.items()}
-        begins = columns[BEGIN]
-    if not (begins[:-1] < begins[1:]).all():
-        # Of several rows of one time take the first. Real files have no such rows.
-        _, first = np.unique(begins, return_index=True)
-        columns = {name: column[first] for name, column in columns.items()}
-    return _table(columns, series)
 
 
 def _table(columns: _Columns, series: Series) -> pa.Table:

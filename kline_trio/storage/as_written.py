@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from kline_trio.candle import Series
 from kline_trio.errors import DiskError
+from kline_trio.storage.changes import Changes
 from kline_trio.storage.files import open_parquet, read_group
-from kline_trio.storage.parquet import Changes, rewrite_file
+from kline_trio.storage.parquet import rewrite_file
 from kline_trio.storage.table import schema
 
 _WRITER = f"parquet-cpp-arrow version {pa.cpp_version}"
@@ -48,7 +49,8 @@ def is_as_written(path: Path, owner: Series, crc32: int) -> bool | None:
             last = read_group(file, groups[-1], copy).cast(schema(owner))
         row = last.slice(last.num_rows - 1)
         try:
-            merged = rewrite_file(Changes(row, row.slice(0, 0)), place, owner, folder, folder)
+            changes = Changes(owner, row, row.slice(0, 0))
+            merged = rewrite_file(changes, place, folder, folder)
         except DiskError as error:
             raise DiskError(f"{path} cannot be written once more: {error}") from error
         return merged.crc32 == crc32

@@ -9,8 +9,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 import attrs
@@ -23,6 +21,7 @@ from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage.arguments import store_folder
+from kline_trio.storage.changes import Changes
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import (
     begins_ms,
@@ -36,18 +35,15 @@ from kline_trio.storage.journal.ledger import Revision
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import SUFFIXES, Layout
-from kline_trio.storage.names import disk_name, folder_path, text_of
+from kline_trio.storage.names import folder_path, text_of
 from kline_trio.storage.table import (
     BEGIN,
     END,
-    differing,
     empty_table,
     overlay,
     runs_of,
     schema,
-    table_of,
     values_of,
-    without,
 )
 
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
@@ -185,10 +181,9 @@ def stored_spans(
     """
     found: dict[Series, list[Span]] = {series: [] for series in wanted}
     with journal_view(store_path) as journal:
-        for owner, times in groupby(journal.open_times(), key=itemgetter(0)):
-            if owner in wanted:
-                later = (ms for _, ms in times if ms >= wanted[owner])
-                found[owner] += owner.interval.runs(later)
+        for owner, from_ms in wanted.items():
+            later = (ms for ms in journal.waiting_ms(owner) if ms >= from_ms)
+            found[owner] += owner.interval.runs(later)
         # By the same moment of the journal: a candle that has left it is in a file listed here.
         old = {
             store_path / file.path
@@ -223,12 +218,11 @@ def first_stored_ms(store_path: Path, series: Series, within: Span) -> int | Non
     """
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
-            waiting = journal.waiting_ms(series)
-            listed = journal.listed([series]).get(series, [])
-        found = [ms for ms in waiting if within.from_ms <= ms < within.to_ms][:1]
+            found = [ms for ms in journal.waiting_ms(series) if ms in within][:1]
+            listed = journal.files([series])
         # Files of a series sort by time.
-        for name, _ in sorted(listed):
-            path = store_path / disk_name(name)
+        for entry in listed:
+            path = store_path / entry.path
             with contextlib.suppress(FileNotFoundError, DamagedError):
                 with open_parquet(path) as file:
                     if begins := list(_begins_within(file, path, within)):
@@ -240,7 +234,7 @@ def _begins_within(file: pq.ParquetFile, path: Path, within: Span) -> Iterator[i
     """Give the first open time within a span of each row group that has one."""
     for group in range(file.num_row_groups):
         first_ms, last_ms = bounds_ms(file, group, BEGIN)
-        if within.from_ms <= first_ms < within.to_ms:
+        if first_ms in within:
             yield first_ms
         elif first_ms < within.from_ms <= last_ms:
             begins = begins_ms(file, group, path)
@@ -248,54 +242,36 @@ def _begins_within(file: pq.ParquetFile, path: Path, within: Span) -> Iterator[i
             yield from inside[:1].tolist()
 
 
-def held_spans(path: Path, owner: Series, file: pq.ParquetFile | None = None) -> tuple[Span, ...]:
-    """Return the candles in a file, as spans, in order.
-
-    Args:
-      path: of the file.
-      owner: the series that the file must be of.
-      file: the file, if it is open already.
+def held_spans(path: Path, owner: Series) -> tuple[Span, ...]:
+    """Return the candles in a file of a series, as spans, in order.
 
     Raises:
       FileNotFoundError: there is none.
       DamagedError: it cannot be read, or is not of this series.
       OSError: the disk refused.
     """
-    if file is None:
-        with open_parquet(path) as opened:
-            return held_spans(path, owner, opened)
-    check_owner(file, path, owner)
-    groups = range(file.num_row_groups)
-    return tuple(joined(run for n in groups for run in runs_of(owner, begins_ms(file, n, path))))
+    with open_parquet(path) as file:
+        check_owner(file, path, owner)
+        every = (begins_ms(file, group, path) for group in range(file.num_row_groups))
+        return tuple(joined(run for begins in every for run in runs_of(owner, begins)))
 
 
 @attrs.frozen
 class Stored:
     """The rows of a series in the files and in the journal, as one look found them."""
 
-    series: Series
     filed: pa.Table
     """The files' rows by begin."""
-    filling: pa.Table
-    """The journal's rows that only fill what the files lack, as REST's."""
-    replacing: pa.Table
-    """The journal's rows that replace the files' rows, as the stream's."""
-    origins: Mapping[int, Source]
-    """The sources of the journal's rows, by open time."""
+    pending: Changes
+    """The journal's rows."""
 
     def table(self) -> pa.Table:
         """Return the rows as the next merge will leave them in the files."""
-        # If REST's value won over the file's here, readers would see it until the merge.
-        filled = overlay(self.filed, without(self.filling, self.filed))
-        return overlay(filled, self.replacing)
+        return self.pending.over(self.filed)
 
     def revisions(self) -> list[Revision]:
         """Return the revisions that the next merge will note, where journal and files differ."""
-        return [
-            Revision(self.series, old, new, self.origins[new.open_time_ms], is_newer_kept)
-            for news, is_newer_kept in ((self.filling, False), (self.replacing, True))
-            for old, new in differing(self.filed, news)
-        ]
+        return self.pending.revisions(self.filed)
 
 
 def stored_table(
@@ -350,13 +326,7 @@ def _stored(
     filed = empty_table(series)
     for piece in sorted(filter(len, pieces), key=lambda piece: piece[BEGIN][0].value):
         filed = overlay(filed, piece)
-    return Stored(
-        series,
-        filed,
-        table_of(series, [candle for candle, origin in waiting if not origin.replaces]),
-        table_of(series, [candle for candle, origin in waiting if origin.replaces]),
-        {candle.open_time_ms: origin for candle, origin in waiting},
-    )
+    return Stored(filed, Changes.of(series, waiting))
 
 
 def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:

@@ -19,7 +19,7 @@ from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.interval import Span
 from kline_trio.spans import common
 from kline_trio.storage.as_written import is_as_written
-from kline_trio.storage.catalog import candle_files, log_damage, open_files
+from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, candle_files, log_damage, open_files
 from kline_trio.storage.disk import RESOURCE_ERRORS, disk_errors
 from kline_trio.storage.files import bounds_ms, chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.holdings import holdings
@@ -35,7 +35,6 @@ from kline_trio.storage.table import BEGIN, values_of
 _MOST_LOOKS = 5
 """How often to read a file that a recorder replaces meanwhile."""
 _OTHER_CRC = "its CRC is not the one that it was written with"
-_EVER_MS = (1 << 63) - 1
 _NONSENSE = (ValueError, TypeError, OverflowError)
 """The errors that a journal's values raise if kline_trio did not write them."""
 
@@ -133,9 +132,10 @@ def _known(store_path: Path) -> _Known:
             absent[one.series] += one.series.interval.count(one.span)
         layout = Layout(template)
         waiting: dict[PurePosixPath, set[int]] = {}
-        for series, open_time_ms in journal.open_times():
-            place = layout.path(series, open_time_ms)
-            waiting.setdefault(place, set()).add(open_time_ms)
+        for series in journal.newest_ms():
+            for open_time_ms in journal.waiting_ms(series):
+                place = layout.path(series, open_time_ms)
+                waiting.setdefault(place, set()).add(open_time_ms)
         return _Known(files, layout, waiting, absent)
     return _Known()
 
@@ -144,7 +144,7 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
     """Check the journal, and that the files in its list are there."""
     path = journal_path(store_path)
     try:
-        with disk_errors(path), journal_view(store_path) as journal:
+        with journal_view(store_path) as journal:
             faults = [Fault(text) for text in journal.faults()]
             known = journal.files()
             template = journal.layout()
@@ -199,7 +199,7 @@ def _hole_fault(series: Series, hole: Span) -> Fault:
 def _waiting_faults(series: Series, journal: JournalView) -> list[Fault]:
     bad = [
         candle.open_time_ms
-        for candle, _ in journal.candles(series, -_EVER_MS, _EVER_MS)
+        for candle, _ in journal.candles(series, EARLIEST_MS, LATEST_MS)
         if not candle.is_possible(series.interval)
     ]
     if not bad:

@@ -41,7 +41,6 @@ from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.parquet import split_by_file
 from kline_trio.storage.paths import INTERNAL, journal_path, universe_path
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, empty_table, open_times_ms, overlay
@@ -172,13 +171,9 @@ def _list_young_files(journal: Journal, work: Path, since: float) -> list[str]:
       what is wrong with each file that cannot be read.
     """
     damaged: list[str] = []
-
-    def note_damage(_: Path, error: DamagedError) -> None:
-        damaged.append(str(error))
-
     young = [path for path in candle_files(work) if path.stat().st_mtime >= since]
     known = {file.path: file for file in journal.files()}
-    for path, owner, file in open_files(young, note_damage):
+    for path, owner, file in open_files(young, lambda _, error: damaged.append(str(error))):
         place = PurePosixPath(path.relative_to(work))
         rows = file.metadata.num_rows
         entry = FileEntry(place, owner, rows, path.stat().st_size, crc32_of(path))
@@ -323,8 +318,7 @@ def _unite_series(
             better, found = _better(series, table, other.table())
             disagreements += found
             table = overlay(table, better)
-    for place, piece in split_by_file(table, series, store.layout):
-        store.take_in(piece, place, series)
+    store.journal.keep_filled(series, store.fill_in(table, series), [], [])
     _unite_ledgers(series, stores, store, open_times_ms(table), revisions)
     return UnitedSeries(series, table.num_rows, tuple(disagreements))
 

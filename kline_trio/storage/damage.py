@@ -24,8 +24,7 @@ stream did bring the candles. Gaps of a retired series wait until it is recorded
 
 import logging
 import os
-import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -33,18 +32,12 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.spans import joined
 from kline_trio.storage.catalog import OnDamage, held_spans
 from kline_trio.storage.files import check_owner, crc32_of, open_parquet, status_of
-from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.journal.ledger import SeriesAccount
 from kline_trio.storage.journal.manifest import FileEntry, is_as_listed
-from kline_trio.storage.journal.pending import waiting_times_ms
 
 logger = logging.getLogger(__name__)
-
-_ACCOUNT = """
-SELECT first_ms, watermark_ms, retired_ms FROM series WHERE id = ? AND watermark_ms IS NOT NULL
-"""
 
 
 @attrs.frozen
@@ -105,49 +98,19 @@ def _entry_of(path: Path, entry: FileEntry, status: os.stat_result) -> FileEntry
     with open_parquet(path) as file:
         check_owner(file, path, entry.series)
         rows = file.metadata.num_rows
-        is_alike = (status.st_size, rows) == (entry.size_bytes, entry.rows)
-        if is_alike and entry.modified_ns is None:
-            return now
-        spans = held_spans(path, entry.series, file)
+    is_alike = (status.st_size, rows) == (entry.size_bytes, entry.rows)
+    if is_alike and entry.modified_ns is None:
+        return now
+    spans = held_spans(path, entry.series)
     # The CRC of a copy as long as the original, as of a backup, stays: `check` verifies it.
     crc32 = entry.crc32 if is_alike else crc32_of(path)
     return attrs.evolve(now, rows=rows, size_bytes=status.st_size, crc32=crc32, held=spans)
 
 
-def gaps_left(
-    connection: sqlite3.Connection,
-    series: Series,
-    series_id: int,
-    place: Span | None,
-    held: Iterable[Span],
-    reached_ms: int,
-) -> Iterator[Gap]:
-    """Give the due candles of a file that are neither in it nor in the journal.
-
-    `Ledger.note` leaves out what the ledger has as pending or closed.
-
-    Args:
-      connection: to the journal.
-      series: of the file.
-      series_id: the series' number in the journal.
-      place: of the file, as `Layout.place` gives it. None: no gap is found.
-      held: the candles in the file.
-      reached_ms: as of `due_span`.
-    """
-    row = connection.execute(_ACCOUNT, [series_id]).fetchone()
-    if row is None or place is None:
-        return
-    account = SeriesAccount(*row)
-    due = due_span(series, place, account, reached_ms)
-    if due is None:
-        return
-    waiting = series.interval.runs(waiting_times_ms(connection, series_id, due))
-    for span in due.without(joined([*held, *waiting])):
-        yield Gap(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)
-
-
-def due_span(series: Series, place: Span, account: SeriesAccount, reached_ms: int) -> Span | None:
-    """Return the due candles of a series that belong into one file; None if there are none.
+def due_span(
+    series: Series, place: Span, account: SeriesAccount, reached_ms: int
+) -> tuple[Span, ...]:
+    """Return the due candles of a series that belong into one file: one span, or none.
 
     Args:
       series: of the file.
@@ -161,7 +124,7 @@ def due_span(series: Series, place: Span, account: SeriesAccount, reached_ms: in
         until_ms = max(until_ms, reached_ms)
     from_ms = series.interval.next_open_time_ms(max(place.from_ms, account.first_ms))
     to_ms = series.interval.next_open_time_ms(min(place.to_ms, until_ms))
-    return Span(from_ms, to_ms) if from_ms < to_ms else None
+    return (Span(from_ms, to_ms),) if from_ms < to_ms else ()
 
 
 def log_lost(lost: Iterable[LostCandles]) -> int:

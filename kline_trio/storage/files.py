@@ -16,10 +16,8 @@ import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
-from kline_trio.storage.disk import move_durably
 from kline_trio.storage.footer import is_sealed
 from kline_trio.storage.memory import arrow_errors
-from kline_trio.storage.paths import new_quarantine
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of, values_of
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SEALED_SINCE = 2
-"""The first format of which every file has a seal."""
+"""The first format whose files have a seal, so that their rows are in order, no time twice."""
 _CHUNK_BYTES = 1 << 20
 _NO_PATH = (errno.ELOOP, errno.ENOTDIR)
 """A link to itself, or a file in the place of a folder: nothing can be read or made there."""
@@ -54,9 +52,14 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
         with damage(path):
             sealed = is_sealed(cast("IO[bytes]", source), path)
             file = pq.ParquetFile(source, page_checksum_verification=True)
-            if not sealed and format_version(file.metadata.metadata) >= _SEALED_SINCE:
+            if not sealed and must_be_sealed(file):
                 raise DamagedError(f"{path} is damaged: its footer is not what was written")
         yield file
+
+
+def must_be_sealed(file: pq.ParquetFile) -> bool:
+    """Return whether every file of the file's format has a seal."""
+    return format_version(file.metadata.metadata) >= _SEALED_SINCE
 
 
 @contextlib.contextmanager
@@ -93,22 +96,6 @@ def status_of(path: Path) -> os.stat_result | None:
         if error.errno not in _NO_PATH:
             raise
         raise DamagedError(f"{path} is damaged or no Parquet file: {error.strerror}") from error
-
-
-def set_aside(path: Path, store_path: Path) -> Path:
-    """Move what stands at the path, or in the place of a folder above it, to the quarantine.
-
-    Returns:
-      where it is now.
-
-    Raises:
-      OSError: the disk refused.
-    """
-    while path.parent != store_path and not path.parent.is_dir():
-        path = path.parent
-    aside = new_quarantine(store_path) / path.relative_to(store_path)
-    move_durably(path, aside)
-    return aside
 
 
 def crc32_of(path: Path) -> int:
@@ -203,19 +190,20 @@ def read_group(file: pq.ParquetFile, group: int, path: Path) -> pa.Table:
         return file.read_row_group(group, use_threads=False)
 
 
-def read_whole(file: pq.ParquetFile, path: Path) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
     """Return all rows of a file that holds no candles.
 
     Raises:
-      DamagedError: a page is damaged.
+      FileNotFoundError: there is none.
+      DamagedError: it cannot be read.
       OSError: the disk refused.
     """
-    with damage(path):
+    with open_parquet(path) as file, damage(path):
         return file.read(use_threads=False)
 
 
 def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> "npt.NDArray[np.int64]":
-    """Return the open times in a row group.
+    """Return the open times in a row group; rows of other programs without one do not count.
 
     Raises:
       DamagedError: a page is damaged.
@@ -223,7 +211,7 @@ def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> "npt.NDArray[np.i
     """
     with damage(path):
         column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
-    return values_of(column.cast(pa.int64()))
+    return values_of(column.cast(pa.int64()).drop_null())
 
 
 def bounds_ms(file: pq.ParquetFile, group: int, column: str) -> tuple[int, int]:

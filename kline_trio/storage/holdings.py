@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
@@ -17,20 +16,18 @@ from kline_trio.interval import Span
 from kline_trio.spans import common, joined
 from kline_trio.storage.catalog import OnDamage, candle_files, open_files
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import begins_ms, bounds_ms, damage
+from kline_trio.storage.files import begins_ms, bounds_ms, must_be_sealed
 from kline_trio.storage.journal.ledger import Gap, SeriesAccount, State
+from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.names import disk_name
 from kline_trio.storage.row_faults import is_on_grid
-from kline_trio.storage.table import BEGIN, format_version, runs_of, values_of
+from kline_trio.storage.table import BEGIN, runs_of
 
 logger = logging.getLogger("kline_trio.storage.ledger_comparison")
 
 _SERIES_AT_ONCE = 100
 """How many series a job of a worker thread reads the files of. A stop waits for the job."""
-_SEALED_SINCE = 2
-"""The first format whose files have a seal, so that their rows are in order, no time twice."""
 
 
 @attrs.frozen
@@ -44,8 +41,8 @@ class Holdings:
     """The candles of files and journal, each once; in order, and no two touch."""
     absences: tuple[Gap, ...] = ()
     """The pending and the closed rows of the ledger, by time. A filled row explains no gap."""
-    listed: tuple[tuple[str, int], ...] = ()
-    """Path and CRC of each file of the series in the manifest."""
+    listed: tuple[FileEntry, ...] = ()
+    """The manifest's entries of the series."""
 
     def due(self, until_ms: int | None = None) -> tuple[Span, ...]:
         """Return the candles that are due, as one span or none.
@@ -111,8 +108,8 @@ def holdings(
     else:
         chosen = {path for one in found for path in (unlisted or {}).get(one, ())}
         for one in found.values():
-            listed = (PurePosixPath(disk_name(path)) for path, _ in one.listed)
-            chosen |= {store_path / path for path in listed if _may_hold(path, one, near_pending)}
+            near = (file.path for file in one.listed if _may_hold(file.path, one, near_pending))
+            chosen.update(store_path / path for path in near)
         paths = sorted(chosen)
     for path, owner, file in open_files(paths, on_damage):
         if among is None or owner in found:
@@ -142,7 +139,9 @@ def _from_journal(journal: JournalView, among: Collection[Series] | None) -> dic
     absences: dict[Series, list[Gap]] = defaultdict(list)
     for one in journal.unfilled(among):
         absences[one.series].append(one)
-    listed = journal.listed(among)
+    listed: dict[Series, list[FileEntry]] = defaultdict(list)
+    for file in journal.files(among):
+        listed[file.series].append(file)
     waiting = {one: journal.waiting_ms(one) for one in among or journal.newest_ms()}
     every = {*accounts, *absences, *listed, *waiting} if among is None else set(among)
     return {
@@ -171,14 +170,15 @@ def _rows_of(
     file: pq.ParquetFile, owner: Series, path: Path, on_damage: OnDamage
 ) -> Iterator[Span]:
     interval = owner.interval
-    is_sealed = format_version(file.metadata.metadata) >= _SEALED_SINCE
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         if not rows:
             continue
         try:
-            if not is_sealed:
-                yield from _any_rows(file, group, owner, path)
+            if not must_be_sealed(file):
+                # Another program may have written it, with rows in any order.
+                begins = np.unique(begins_ms(file, group, path))
+                yield from runs_of(owner, begins[is_on_grid(begins, interval)])
                 continue
             first_ms, last_ms = bounds_ms(file, group, BEGIN)
             span = Span(first_ms, interval.end_time_ms(last_ms))
@@ -188,14 +188,6 @@ def _rows_of(
                 yield from runs_of(owner, begins_ms(file, group, path))
         except DamagedError as error:
             on_damage(path, error)
-
-
-def _any_rows(file: pq.ParquetFile, group: int, owner: Series, path: Path) -> Iterator[Span]:
-    """Give the rows of a group that another program may have written, in any order."""
-    with damage(path):
-        column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
-    begins = np.unique(values_of(column.cast(pa.int64()).drop_null()))
-    yield from runs_of(owner, begins[is_on_grid(begins, owner.interval)])
 
 
 @attrs.frozen
@@ -255,8 +247,7 @@ def ledger_comparisons(store_path: Path, layout: Layout) -> list[LedgerCompariso
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
             is_new = journal.to_compare()
-            every = journal.listed().values()
-        listed = [PurePosixPath(disk_name(path)) for some in every for path, _ in some]
+            listed = [file.path for file in journal.files()]
         if not is_new:
             return []
         unlisted = unlisted_files(store_path, listed, _warn)

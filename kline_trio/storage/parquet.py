@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kline_trio.candle import Series, Source
+from kline_trio.candle import Series
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.catalog import held_spans
+from kline_trio.storage.changes import Changes
 from kline_trio.storage.disk import make_folders, replace_durably, sync_file, sync_folder
 from kline_trio.storage.files import check_owner, open_parquet, read_groups, status_of
 from kline_trio.storage.footer import SEAL, UNSEALED, Footer, footer_of, seal
@@ -32,16 +33,7 @@ from kline_trio.storage.row_group_copy import (
     add_copied_groups,
     copyable_prefix,
 )
-from kline_trio.storage.table import (
-    BEGIN,
-    END,
-    differing,
-    overlay,
-    schema,
-    table_of,
-    values_of,
-    without,
-)
+from kline_trio.storage.table import BEGIN, END, empty_table, schema, values_of
 
 _DAY_MS = 86_400_000
 _ROWS_PER_GROUP = 32_768
@@ -61,6 +53,10 @@ class FileMerge:
     series: Series
     pending: tuple[PendingCandle, ...]
     """By open time, unique, and never empty."""
+
+    def changes(self) -> Changes:
+        """Return the rows for the file."""
+        return Changes.of(self.series, [(item.candle, item.origin) for item in self.pending])
 
 
 def plan_merges(
@@ -86,45 +82,9 @@ def split_by_file(
         yield paths[n], table.slice(start, end - start)
 
 
-def perform(
-    merge: FileMerge, store_path: Path, scratch: Path, known: FileEntry | None = None
-) -> FileEntry:
-    """Bring the merge's candles into its file, as `rewrite_file` does.
-
-    Candles of the stream replace those in the file; candles of other origins only fill gaps.
-    """
-    replacing = [item.candle for item in merge.pending if item.origin.replaces]
-    filling = [item.candle for item in merge.pending if not item.origin.replaces]
-    origins = {item.candle.open_time_ms: item.origin for item in merge.pending}
-    changes = Changes(table_of(merge.series, replacing), table_of(merge.series, filling))
-    merged = rewrite_file(changes, merge.path, merge.series, store_path, scratch, known)
-    revisions = tuple(
-        attrs.evolve(revision, origin=origins[revision.newer.open_time_ms])
-        for revision in merged.revisions
-    )
-    return attrs.evolve(merged, revisions=revisions)
-
-
-@attrs.frozen
-class Changes:
-    """Rows for a file, each table by open time and unique, and not both empty."""
-
-    replacing: pa.Table
-    """These win over the rows of the file."""
-    filling: pa.Table
-    """The rows of the file win over these."""
-
-    @property
-    def first_ms(self) -> int:
-        """The open time of the first row."""
-        both = (self.replacing, self.filling)
-        return min(int(table[BEGIN][0].value) for table in both if len(table))
-
-
 def rewrite_file(
     changes: Changes,
     path: PurePosixPath,
-    series: Series,
     store_path: Path,
     scratch: Path,
     known: FileEntry | None = None,
@@ -135,9 +95,8 @@ def rewrite_file(
     the new one survives a power cut. The file's bytes follow from its rows alone.
 
     Args:
-      changes: the new rows.
+      changes: the new rows, of which there is at least one.
       path: the file, relative to the store's folder.
-      series: whose candles they are.
       store_path: the store's folder.
       scratch: for the temporary file; on the file system of `store_path`.
       known: the manifest's entry of the file. If the file is still what was written, its row groups
@@ -158,11 +117,11 @@ def rewrite_file(
         make_folders(target.parent)
         # Somebody may have taken it for rubbish.
         scratch.mkdir(exist_ok=True)
-        merged = _Rewrite(changes, path, series, target, temporary).write(known)
+        merged = _Rewrite(changes, path, target, temporary).write(known)
         # Again, after it was read: whoever replaces or deletes it meanwhile is noticed.
         is_same = _identity(before) == _identity(status_of(target))
         if not (is_as_listed(known, before) and is_same):
-            merged = attrs.evolve(merged, held=held_spans(temporary, series))
+            merged = attrs.evolve(merged, held=held_spans(temporary, changes.series))
         replace_durably(temporary, target)
     finally:
         # A failure to clean up must not hide the failure itself; the next start sweeps.
@@ -183,7 +142,6 @@ class _Rewrite:
     changes: Changes
     path: PurePosixPath
     """Relative to the store's folder."""
-    series: Series
     target: Path
     temporary: Path
 
@@ -191,7 +149,7 @@ class _Rewrite:
         """Write the temporary file, copying the row groups of the known file that stay."""
         copied = NOTHING
         if known is not None and known.rows >= _ROWS_PER_GROUP:
-            first_ms, footer = self.changes.first_ms, _footer_of_no_rows(self.series)
+            first_ms, footer = self.changes.first_ms, _footer_of_no_rows(self.changes.series)
             copied = copyable_prefix(known, self.target, first_ms, _ROWS_PER_GROUP, footer)
         try:
             return self._write(copied)
@@ -200,10 +158,10 @@ class _Rewrite:
 
     def _write(self, copied: CopiedPrefix) -> FileEntry:
         revisions: list[Revision] = []
-        rows, begin_crc32 = copied.rows, 0
+        series, rows, begin_crc32 = self.changes.series, copied.rows, 0
         with self.temporary.open("w+b") as file:
             sink = pa.PythonFile(file, "w")
-            with _writer(sink, self.series) as writer:
+            with _writer(sink, series) as writer:
                 if copied.groups:
                     # Past the writer, which asks the sink for the place of each thing it writes.
                     begin_crc32 = copied.copy(self.target, sink)
@@ -214,11 +172,11 @@ class _Rewrite:
                 add_copied_groups(file, copied)
             seal(file)
             sync_file(file)
-        crc32, newest_ms = _verified(self.temporary, self.series, rows, copied, begin_crc32)
+        crc32, newest_ms = _verified(self.temporary, series, rows, copied, begin_crc32)
         status = self.temporary.stat()
         return FileEntry(
             self.path,
-            self.series,
+            series,
             rows,
             status.st_size,
             crc32,
@@ -235,8 +193,8 @@ class _Rewrite:
         Other row groups that the new rows do not touch come one by one. Values that differ are
         added to the revisions.
         """
-        changes, series = self.changes, self.series
-        touched = [changes.replacing.slice(0, 0)]
+        changes, series = self.changes, self.changes.series
+        touched = [empty_table(series)]
         with contextlib.ExitStack() as stack:
             groups = range(0)
             with contextlib.suppress(FileNotFoundError):
@@ -253,13 +211,8 @@ class _Rewrite:
                 else:
                     touched.append(piece)
         held = pa.concat_tables(touched)
-        for table, wins in ((changes.filling, False), (changes.replacing, True)):
-            revisions += [
-                Revision(series, old, new, Source.STREAM, wins)
-                for old, new in differing(held, table)
-            ]
-            held = overlay(held, table if wins else without(table, held))
-        yield held
+        revisions += changes.revisions(held)
+        yield changes.over(held)
 
 
 @contextlib.contextmanager

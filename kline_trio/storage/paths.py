@@ -34,10 +34,3 @@ def lock_path(store_path: Path) -> Path:
 def scratch(store_path: Path) -> Path:
     """Return the folder of temporary files, swept at every start."""
     return store_path / INTERNAL / "tmp"
-
-
-def new_quarantine(store_path: Path) -> Path:
-    """Return a folder, not made yet, for the next damaged file: numbered from 1."""
-    quarantine = store_path / INTERNAL / "quarantine"
-    taken = [int(path.name) for path in quarantine.glob("*") if path.name.isdecimal()]
-    return quarantine / f"{max(taken, default=0) + 1:04}"

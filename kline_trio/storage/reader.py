@@ -23,7 +23,6 @@ from kline_trio.storage.arguments import (
 )
 from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, series, stored
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.journal.ledger import State
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.table import BEGIN, END, empty_table, open_times_ms, overlay
 
@@ -196,8 +195,8 @@ def _with_null_rows(wanted: Series, table: pa.Table, gaps: Sequence[Span]) -> pa
 
 def _missing_candles(store_path: Path, wanted: Series, gaps: Sequence[Span]) -> KlineTrioError:
     """Return the error that names the missing candles, with the reasons in the ledger."""
-    with disk_errors(store_path), journal_view(store_path) as journal:
-        ledger = [gap for gap in journal.gaps([wanted]) if gap.state is not State.FILLED]
+    with journal_view(store_path) as journal:
+        ledger = list(journal.unfilled([wanted]))
     lines = []
     for gap in gaps[:_MOST_GAPS_SHOWN]:
         reasons = sorted({str(one.reason) for one in ledger if one.span.common_with(gap)})

@@ -23,17 +23,17 @@ from kline_trio.storage.arguments import (
     unknown_series,
 )
 from kline_trio.storage.catalog import last_end_ms
-from kline_trio.storage.disk import disk_errors, move_durably
-from kline_trio.storage.files import open_parquet, read_whole
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.files import read_table
 from kline_trio.storage.journal.ledger import Revision
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import (
     coverage_path,
     journal_path,
-    new_quarantine,
     scratch,
     universe_path,
 )
+from kline_trio.storage.quarantine import move_to_quarantine
 from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
 from kline_trio.storage.universe import read_universe
 
@@ -99,12 +99,12 @@ def coverage(
         journal cannot be read.
       ValueError: there is no such market or interval, or the symbol cannot be one.
     """
-    asked = {
-        "trade_type": None if trade_type is None else a_market(trade_type),
-        "symbol": None if symbol is None else a_symbol(symbol),
-        "time_interval": None if time_interval is None else an_interval(time_interval),
-    }
-    wanted = {column: value for column, value in asked.items() if value is not None}
+    checks = (
+        ("trade_type", a_market, trade_type),
+        ("symbol", a_symbol, symbol),
+        ("time_interval", an_interval, time_interval),
+    )
+    wanted = {column: check(value) for column, check, value in checks if value is not None}
     store_path = store_folder(path)
     frame: pd.DataFrame = _ledger(store_path).to_pandas()
     for column, value in wanted.items():
@@ -118,15 +118,14 @@ def _ledger(store_path: Path) -> pa.Table:
     with disk_errors(store_path):
         if not journal_path(store_path).exists() and coverage_path(store_path).exists():
             # A copy of the files alone, with the ledger as it was when they were copied.
-            with open_parquet(coverage_path(store_path)) as file:
-                return read_whole(file, coverage_path(store_path))
+            return read_table(coverage_path(store_path))
         with journal_view(store_path) as journal:
             return as_table(journal.gap_rows(), _COVERAGE)
 
 
 def _check_known(store_path: Path, wanted: Mapping[str, str]) -> None:
     """Refuse names that no series of the store has: no rows would mean that all is stored."""
-    with disk_errors(store_path), journal_view(store_path) as journal:
+    with journal_view(store_path) as journal:
         known = {*journal.accounts(), *last_end_ms(store_path)}
     if not any(all(getattr(one, name) == wanted[name] for name in wanted) for one in known):
         raise unknown_series(store_path, " ".join(wanted.values()), sorted(map(str, known)))
@@ -145,7 +144,7 @@ def write_coverage(store_path: Path) -> int:
     target = coverage_path(store_path)
     if target.is_dir():
         # A file can take any place but a folder's.
-        move_durably(target, new_quarantine(store_path) / target.name)
+        move_to_quarantine(target, store_path)
     with journal_view(store_path) as journal:
         return write_sidecar(
             lambda: as_tables(journal.gap_rows(), _COVERAGE),
@@ -166,7 +165,7 @@ def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
       KlineTrioError: there is no such folder, or the journal cannot be read.
     """
     store_path = store_folder(path)
-    with disk_errors(store_path), journal_view(store_path) as journal:
+    with journal_view(store_path) as journal:
         rows = [row for one in journal.revisions() for row in _differences(one)]
     frame: pd.DataFrame = as_table(rows, _REVISIONS).to_pandas()
     return frame
@@ -174,7 +173,7 @@ def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":
 
 def _differences(one: Revision) -> Iterator[tuple[object, ...]]:
     series, kept = one.series, "newer" if one.is_newer_kept else "older"
-    names = (series.trade_type, series.symbol, series.time_interval, one.older.open_time_ms)
+    names = (*attrs.astuple(series), one.older.open_time_ms)
     for name in attrs.fields_dict(Candle):
         older, newer = getattr(one.older, name), getattr(one.newer, name)
         if older != newer:

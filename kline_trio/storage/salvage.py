@@ -20,18 +20,18 @@ from kline_trio.storage.disk import (
     disk_errors,
     is_damage,
     make_folders,
-    move_durably,
     replace_durably,
     sync_file,
 )
 from kline_trio.storage.held import journal_parts
-from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, State
+from kline_trio.storage.journal.ledger import FetchResult, Gap, gap_of
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.pending import CANDLE_COLUMNS
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
-from kline_trio.storage.paths import journal_path, new_quarantine, recovered_path, scratch
+from kline_trio.storage.paths import journal_path, recovered_path, scratch
+from kline_trio.storage.quarantine import move_to_quarantine, new_quarantine
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ def open_journal(store_path: Path) -> Journal:
     """
     path = journal_path(store_path)
     with disk_errors(path):
-        _finish_salvage(store_path)
+        if recovered_path(store_path).is_file():
+            _finish_salvage(store_path)
     try:
         return Journal.open(path)
     except DamagedError as error:
@@ -62,8 +63,7 @@ def open_journal(store_path: Path) -> Journal:
                 rescued, aside = _salvage(store_path)
                 logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
             else:
-                aside = new_quarantine(store_path)
-                _set_parts_aside(path, aside)
+                aside = _set_parts_aside(store_path)
                 logger.error("%s; moved to %s, a new one begins", error, aside)
             return Journal.open(path)
 
@@ -99,10 +99,6 @@ def _write_anew(journal: Journal, store_path: Path) -> None:
     journal.copy_to(made)
     with made.open("rb") as file:
         sync_file(file)
-    _name_recovered(made, store_path)
-
-
-def _name_recovered(made: Path, store_path: Path) -> None:
     replace_durably(made, recovered_path(store_path))
 
 
@@ -135,30 +131,29 @@ def _salvage(store_path: Path) -> tuple[int, Path]:
                 journal.remember_layout(Layout(layout).template)
         # The file is about to be moved without its WAL, and closing may leave the WAL behind.
         journal.fold_in()
-    _name_recovered(made, store_path)
+    replace_durably(made, recovered_path(store_path))
     return rescued, _finish_salvage(store_path)
 
 
 def _finish_salvage(store_path: Path) -> Path:
-    """If there is a recovered journal, move the damaged one away and put it in its place.
+    """Move the damaged journal away, and put the recovered one in its place.
 
     Returns:
       the folder that the damaged journal is in.
     """
-    quarantine = new_quarantine(store_path)
-    journal = journal_path(store_path)
-    if recovered_path(store_path).is_file():
-        # All of it, before the new one comes: SQLite would play an old WAL into it.
-        _set_parts_aside(journal, quarantine)
-        replace_durably(recovered_path(store_path), journal)
-    return quarantine
+    # All of it, before the new one comes: SQLite would play an old WAL into it.
+    aside = _set_parts_aside(store_path)
+    replace_durably(recovered_path(store_path), journal_path(store_path))
+    return aside
 
 
-def _set_parts_aside(journal: Path, quarantine: Path) -> None:
-    make_folders(quarantine)
-    for part in journal_parts(journal):
+def _set_parts_aside(store_path: Path) -> Path:
+    """Move the journal and what SQLite keeps beside it to one folder of the quarantine."""
+    folder = new_quarantine(store_path)
+    for part in journal_parts(journal_path(store_path)):
         if part.exists():
-            move_durably(part, quarantine / part.name)
+            move_to_quarantine(part, store_path, folder)
+    return folder
 
 
 @contextlib.contextmanager
@@ -167,15 +162,13 @@ def _copy_opened(store_path: Path) -> Iterator[sqlite3.Connection]:
     journal = journal_path(store_path)
     copy = scratch(store_path) / "damaged.sqlite"
     _unlink_all(copy)
-    for suffix in ("", "-wal"):
-        part = journal.with_name(journal.name + suffix)
+    for part, new in zip(journal_parts(journal)[:2], journal_parts(copy), strict=False):
         if part.is_file():
-            shutil.copyfile(part, copy.with_name(copy.name + suffix))
-    connection = sqlite3.connect(copy, isolation_level=None)
+            shutil.copyfile(part, new)
     try:
-        yield connection
+        with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+            yield connection
     finally:
-        connection.close()
         _unlink_all(copy)
 
 
@@ -220,18 +213,17 @@ def _take_over(journal: Journal, series: Series, candles: Sequence[tuple[Source,
 
 
 def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iterator[Gap]:
-    """Give the readable gaps. The next start finds by the files up to where the ledger is whole."""
-    for series_id, *times_ms, reason, state, asked, by in _readable(
-        damaged, "SELECT * FROM absence"
-    ):
-        if series_id in series and all(isinstance(number, int) for number in (*times_ms, asked)):
-            from_ms, to_ms, seen_ms = times_ms
-            one = series[series_id]
-            on_grid = one.interval.is_open_time(from_ms) and one.interval.is_open_time(to_ms)
-            with contextlib.suppress(ValueError):
-                rest = (Reason(reason), State(state), asked, Source(by) if by else None)
-                if on_grid and 0 <= from_ms < to_ms < MAX_TIME_MS:
-                    yield Gap(one, Span(from_ms, to_ms), seen_ms, *rest)
+    """Give the readable gaps. Accounts are left out: the next start derives them from the files."""
+    for series_id, *row in _readable(damaged, "SELECT * FROM absence"):
+        with contextlib.suppress(KeyError, ValueError):
+            gap = gap_of(series[series_id], row)
+            ends_ms = gap.span.from_ms, gap.span.to_ms
+            if (
+                all(isinstance(number, int) for number in (*ends_ms, gap.first_seen_ms, gap.asked))
+                and 0 <= gap.span.from_ms < gap.span.to_ms < MAX_TIME_MS
+                and all(map(gap.series.interval.is_open_time, ends_ms))
+            ):
+                yield gap
 
 
 def _readable(damaged: sqlite3.Connection, sql: str, *values: int) -> Iterator[tuple[Any, ...]]:

@@ -27,7 +27,7 @@ def as_table(rows: Iterable[tuple[Any, ...]], wanted: pa.Schema) -> pa.Table:
 
 
 def as_tables(rows: Iterable[tuple[Any, ...]], wanted: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the same in tables of 10,000 rows, so that there may be any number of rows."""
+    """Yield rows as tables of up to 10,000 rows, so that there may be any number of rows."""
     rows = iter(rows)
     while piece := tuple(itertools.islice(rows, _ROWS)):
         arrays = [

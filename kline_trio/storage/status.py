@@ -21,7 +21,6 @@ _LATE_MS = 45_000
 """How far behind a connection may be before the recorder names its missing candles."""
 _SILENT_MS = 150_000
 """Two heartbeats and a half: an exchange time that was not renewed for so long stands still."""
-_EARLIEST_MS = -(1 << 62)
 _LOCKS = Path("/proc/locks")
 """Linux lists all locks here."""
 
@@ -206,10 +205,8 @@ def _status_of(one: Holdings, clock: Clock | None) -> SeriesStatus:
         # A candle that came since the ledger was read is stored.
         if count := one.count(named) - one.count(common(named, one.rows)):
             absent[reason] = count
-    missing, holes = one.missing(until_ms), 0
-    if account is not None and missing:
-        holes = one.count(common(missing, [Span(_EARLIEST_MS, account.watermark_ms)]))
-    unaccounted, stored = one.count(missing) - holes, one.count(common(one.rows, due))
+    holes, stored = one.count(one.missing()), one.count(common(one.rows, due))
+    unaccounted = one.count(one.missing(until_ms)) - holes
     return SeriesStatus(
         one.series, one.rows, one.count(due), stored, absent, unaccounted, holes, account, clock
     )

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +13,7 @@ from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import held_spans, stored_spans
+from kline_trio.storage.changes import Changes
 from kline_trio.storage.check import settle_layout
 from kline_trio.storage.damage import ChangedFile, changed_files
 from kline_trio.storage.disk import (
@@ -23,13 +24,14 @@ from kline_trio.storage.disk import (
     sweep,
     sync_folder,
 )
-from kline_trio.storage.files import set_aside, status_of
+from kline_trio.storage.files import status_of
 from kline_trio.storage.held import StoreLock
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.parquet import Changes, FileMerge, perform, rewrite_file, split_by_file
+from kline_trio.storage.parquet import FileMerge, rewrite_file, split_by_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
+from kline_trio.storage.quarantine import move_to_quarantine
 from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.salvage import close_journal, open_journal
 from kline_trio.storage.space import DiskSpace
@@ -120,7 +122,7 @@ class Store:
             return write_coverage(self.path)
 
     def _set_aside(self, path: Path, error: DamagedError) -> None:
-        aside = set_aside(path, self.path)
+        aside = move_to_quarantine(path, self.path)
         logger.error("%s; moved to %s, what it held is absent now", error, aside)
 
     def write(self, merge: FileMerge, known: FileEntry | None = None) -> FileEntry:
@@ -135,18 +137,12 @@ class Store:
           merge: the candles and their file.
           known: the manifest's entry of the file; None: it has none.
         """
-        job = partial(perform, merge, self.path, scratch(self.path))
-        return self._replaced(merge.path, merge.series, known, job)
+        return self._rewrite(merge.changes(), merge.path, known)
 
-    def _replaced(
-        self,
-        path: PurePosixPath,
-        series: Series,
-        known: FileEntry | None,
-        job: Callable[[FileEntry | None], FileEntry],
-    ) -> FileEntry:
+    def _rewrite(self, changes: Changes, path: PurePosixPath, known: FileEntry | None) -> FileEntry:
         """Write a file anew; if the present one is damaged, move it away and try once more."""
         target = self.path / path
+        job = partial(rewrite_file, changes, path, self.path, scratch(self.path))
         with disk_errors(target):
             try:
                 # A file that this process has just written counts like a listed one.
@@ -158,27 +154,8 @@ class Store:
                 before, may_lack = None, True
                 merged = job(known)
             if may_lack and merged.held is None:
-                merged = attrs.evolve(merged, held=held_spans(target, series))
+                merged = attrs.evolve(merged, held=held_spans(target, changes.series))
             self.journal.written.add(merged, before)
-        return merged
-
-    def take_in(self, new: pa.Table, path: PurePosixPath, series: Series) -> FileEntry:
-        """Write rows that never were in the journal into a file; they replace its rows.
-
-        Args:
-          new: by open time, unique, not empty, and all of this file.
-          path: relative to the store's folder.
-          series: whose candles they are.
-
-        Raises:
-          DamagedError: the present file cannot be read.
-          DiskError: the file is as it was, or is new and not in the manifest yet.
-        """
-        with disk_errors(self.path / path):
-            news = Changes(new, new.slice(0, 0))
-            merged = rewrite_file(news, path, series, self.path, scratch(self.path))
-            self.journal.written.add(merged, None)
-        self.journal.forget(merged, ())
         return merged
 
     def fill_in(
@@ -197,9 +174,8 @@ class Store:
         entries = {entry.path: entry for entry in known}
         merged = []
         for path, piece in split_by_file(new, series, self.layout):
-            news = Changes(piece.slice(0, 0), piece)
-            job = partial(rewrite_file, news, path, series, self.path, scratch(self.path))
-            merged.append(self._replaced(path, series, entries.get(path), job))
+            changes = Changes(series, piece.slice(0, 0), piece)
+            merged.append(self._rewrite(changes, path, entries.get(path)))
         return merged
 
     def room(self) -> DiskSpace:

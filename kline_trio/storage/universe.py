@@ -16,9 +16,10 @@ import pyarrow as pa
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.listing import GONE, TRADING, Listing
-from kline_trio.storage.disk import disk_errors, move_durably
-from kline_trio.storage.files import open_parquet, read_whole
-from kline_trio.storage.paths import new_quarantine, scratch, universe_path
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.files import read_table
+from kline_trio.storage.paths import scratch, universe_path
+from kline_trio.storage.quarantine import move_to_quarantine
 from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Sighting:
     """What a symbol was found to be, or to have become."""
 
     time_ms: int
-    """When it was seen, in the exchange's time. The change came between the look before and it."""
+    """When it was seen, in the exchange's time. The change came after the look before this time."""
     trade_type: str
     listing: Listing
 
@@ -92,8 +93,7 @@ class UniverseFile:
                 table = read_universe(path)
                 return cls(store_path, _latest(table, path), table)
             except DamagedError as error:
-                aside = new_quarantine(store_path) / path.relative_to(store_path)
-                move_durably(path, aside)
+                aside = move_to_quarantine(path, store_path)
                 logger.error("%s; moved to %s, a new one begins with what is seen", error, aside)
                 return cls(store_path, {}, pa.Table.from_batches([], _SCHEMA))
 
@@ -160,8 +160,7 @@ def read_universe(path: Path) -> pa.Table:
       OSError: the disk refused.
     """
     try:
-        with open_parquet(path) as file:
-            table = read_whole(file, path)
+        table = read_table(path)
     except FileNotFoundError:
         return pa.Table.from_batches([], _SCHEMA)
     try:

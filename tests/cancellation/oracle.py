@@ -46,8 +46,8 @@ class Contents:
             accounts = journal.accounts()
             for absence in journal.gaps():
                 ledger.setdefault(absence.series, []).append(absence)
-            for series, open_time_ms in journal.open_times():
-                in_journal.setdefault(series, set()).add(open_time_ms)
+            for series in journal.newest_ms():
+                in_journal[series] = set(journal.waiting_ms(series))
         in_files: dict[Series, Counter[int]] = {}
         for _, series, file in open_files(candle_files(store)):
             begins: list[Any] = file.read([BEGIN])[BEGIN].cast(pa.int64()).to_pylist()

@@ -81,10 +81,17 @@ COMPLETENESS = (
         f"{_AUDITOR}::test_a_connection_that_is_behind_is_waited_for_but_for_no_more_than_45_s",
     ),
     Mutant(
+        "a series that nobody records is retired at the scan, not from the begin on",
+        "recorder/auditor.py",
+        "name: clock.began_ms",
+        "name: clock.now_ms",
+        f"{_AUDITOR}::test_a_series_taken_out_before_a_late_scan_was_not_configured_from_the_start_on",
+    ),
+    Mutant(
         "a backfill retires what it does not fetch",
         "recorder/auditor.py",
-        "retired = self._not_recorded(accounts, now_ms) if self.is_recorder else {}",
-        "retired = self._not_recorded(accounts, now_ms)",
+        "retired = self._not_recorded(accounts) if self.is_recorder else {}",
+        "retired = self._not_recorded(accounts)",
         f"{_AUDITOR}::test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its_absence",
     ),
     Mutant(

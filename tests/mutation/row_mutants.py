@@ -16,15 +16,15 @@ ROWS = (
     Mutant(
         "of several rows of one time the last counts",
         "storage/archive_rows.py",
-        "_, first = np.unique(begins, return_index=True)",
-        "first = len(begins) - 1 - np.unique(begins[::-1], return_index=True)[1]",
+        "_, first = np.unique(begins[wanted], return_index=True)",
+        "first = len(wanted) - 1 - np.unique(begins[wanted][::-1], return_index=True)[1]",
         f"{_ARCHIVE}::test_of_rows_of_one_time_the_first_in_the_file_counts",
     ),
     Mutant(
         "rows after the span are taken",
         "storage/archive_rows.py",
-        "wanted = good & (begins >= span.from_ms) & (begins < span.to_ms)",
-        "wanted = good & (begins >= span.from_ms) & (begins <= span.to_ms)",
+        "wanted = np.flatnonzero(good & (begins >= span.from_ms) & (begins < span.to_ms))",
+        "wanted = np.flatnonzero(good & (begins >= span.from_ms) & (begins <= span.to_ms))",
         f"{_ARCHIVE}::test_rows_of_other_days_are_left_out_and_order_is_made",
     ),
     Mutant(
@@ -129,8 +129,9 @@ ROWS = (
     Mutant(
         "a salvaged journal is moved before its successor is durable",
         "storage/salvage.py",
-        "replace_durably(made, recovered_path(store_path))",
-        "made.replace(recovered_path(store_path))",
+        "replace_durably(made, recovered_path(store_path))\n"
+        "return rescued, _finish_salvage(store_path)",
+        "made.replace(recovered_path(store_path))\nreturn rescued, _finish_salvage(store_path)",
         f"{_DISK}::test_a_salvaged_journal_is_durable_before_the_damaged_one_is_moved",
     ),
 )

@@ -118,7 +118,7 @@ STORAGE = (
     Mutant(
         "a seal that is missing is missed by nobody",
         "storage/files.py",
-        "if not sealed and format_version(file.metadata.metadata) >= _SEALED_SINCE:",
+        "if not sealed and must_be_sealed(file):",
         "if False:",
         f"{_PARQUET}::test_a_file_that_lost_its_seal_is_left_alone",
     ),
@@ -211,16 +211,16 @@ STORAGE = (
     Mutant(
         "what was written is not read back",
         "storage/parquet.py",
-        "crc32, newest_ms = _verified(self.temporary, self.series, rows, copied, begin_crc32)",
+        "crc32, newest_ms = _verified(self.temporary, series, rows, copied, begin_crc32)",
         "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(self.temporary)\n"
         "newest_ms = self.changes.first_ms",
         f"{_PARQUET}::test_a_write_that_went_wrong_is_noticed_before_the_rename",
     ),
     Mutant(
         "what fills gaps replaces what is there",
-        "storage/parquet.py",
-        "held = overlay(held, table if wins else without(table, held))",
-        "held = overlay(held, table)",
+        "storage/changes.py",
+        "filled = overlay(held, without(self.filling, held))",
+        "filled = overlay(held, self.filling)",
         "storage/journal/test_ledger.py::test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight",
     ),
     Mutant(
@@ -304,18 +304,17 @@ STORAGE = (
     # Rows against the ledger
     Mutant(
         "what a file has lost is laid to the stream",
-        "storage/damage.py",
-        "yield Gap(series, span, account.watermark_ms, Reason.LOST_FROM_FILE)",
-        "yield Gap(series, span, account.watermark_ms, Reason.NOT_RECEIVED)",
+        "storage/journal/writer.py",
+        "gap = Gap(series, lost, account.watermark_ms, Reason.LOST_FROM_FILE)",
+        "gap = Gap(series, lost, account.watermark_ms, Reason.NOT_RECEIVED)",
         f"{_DAMAGE}::test_what_a_file_of_a_retired_series_has_lost_is_named_at_a_start",
     ),
     Mutant(
         "a file that an older list of files lacks is not looked through",
         "storage/catalog.py",
         "with journal_view(store_path) as journal:\n"
-        "for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
-        "if owner in wanted:\n"
-        "later = (ms for _, ms in times if ms >= wanted[owner])\n"
+        "for owner, from_ms in wanted.items():\n"
+        "later = (ms for ms in journal.waiting_ms(owner) if ms >= from_ms)\n"
         "found[owner] += owner.interval.runs(later)\n"
         "# By the same moment of the journal: a candle that has left it is in a file listed here.\n"
         "old = {\n"
@@ -330,10 +329,9 @@ STORAGE = (
         "        if file.series in wanted and _may_hold(file, layout, wanted[file.series])\n"
         "    }\n"
         "with journal_view(store_path) as journal:\n"
-        "    for owner, times in groupby(journal.open_times(), key=itemgetter(0)):\n"
-        "        if owner in wanted:\n"
-        "            later = (ms for _, ms in times if ms >= wanted[owner])\n"
-        "            found[owner] += owner.interval.runs(later)\n"
+        "    for owner, from_ms in wanted.items():\n"
+        "        later = (ms for ms in journal.waiting_ms(owner) if ms >= from_ms)\n"
+        "        found[owner] += owner.interval.runs(later)\n"
         "    old = {store_path / file.path for file in journal.files()} - young",
         f"{_DAMAGE}::test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored",
     ),
@@ -347,11 +345,13 @@ STORAGE = (
     Mutant(
         "gap rows and filled rows of a comparison are two transactions",
         "storage/journal/writer.py",
-        "for span in stored:\nself._ledger.set_stored(series, span)",
+        "for span in stored:\n"
+        "# From an unknown source.\n"
+        "self._ledger.change_pending(series, span, state=State.FILLED)",
         'one.execute("COMMIT")\n'
         'one.execute("BEGIN IMMEDIATE")\n'
         "for span in stored:\n"
-        "    self._ledger.set_stored(series, span)",
+        "    self._ledger.change_pending(series, span, state=State.FILLED)",
         "storage/faults/test_commands.py"
         "::test_merge_relayout_and_repair_can_be_stopped_at_any_call[kill]",
         is_slow=True,
@@ -453,7 +453,7 @@ STORAGE = (
     ),
     Mutant(
         "the file wins over the journal",
-        "storage/catalog.py",
+        "storage/changes.py",
         "return overlay(filled, self.replacing)",
         "return overlay(self.replacing, filled)",
         f"{_READER}::test_the_journal_wins_over_the_file",

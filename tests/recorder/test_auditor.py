@@ -404,6 +404,25 @@ async def test_a_backfill_retires_nothing_and_names_what_closes_meanwhile_as_its
     assert desk.ledger(BTC) == [(0, 2, "recorder was down", "pending")]
 
 
+async def test_a_series_taken_out_before_a_late_scan_was_not_configured_from_the_start_on(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The scan of the others may come hours after the recorder's first frame, as in a ban."""
+    desk.store.journal.settle([], {ETH: SeriesAccount(minute(-60), minute(-30))})
+    desk.series.set_series((BTC, ETH), {})
+    desk.tell(0.5)
+    desk.series.set_series((BTC,), {})
+    desk.tell(20.5)
+    await desk.auditor.audit()
+    desk.tell(25.5)
+    desk.series.set_series((BTC, ETH), {"spot": minute(25.5)})
+    await desk.auditor.audit()
+    assert desk.ledger(ETH) == [
+        (-30, 0, "recorder was down", "pending"),
+        (0, 25, "not configured then", "pending"),
+    ]
+
+
 async def test_the_end_is_written_when_the_exchange_was_asked(
     desk: Desk, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -4,6 +4,7 @@ import errno
 import itertools
 import logging
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,19 @@ def config_in(folder: Path, **changes: Any) -> Config:  # noqa: ANN401 - of Stor
     return Config(streams=(SPOT,), store=StoreConfig(path=folder / "data", **changes))
 
 
-@disk_errors(Path("journal.sqlite"))
-def full(*_: object) -> None:
-    error = sqlite3.OperationalError("database or disk is full")
-    error.sqlite_errorcode = sqlite3.SQLITE_FULL
-    raise error
+def refusing(text: str, code: int) -> Callable[..., None]:
+    """In the place of `Journal.accept`: SQLite refuses with this error."""
+
+    @disk_errors(Path("journal.sqlite"))
+    def refuse(*_: object) -> None:
+        error = sqlite3.OperationalError(text)
+        error.sqlite_errorcode = code
+        raise error
+
+    return refuse
+
+
+full = refusing("database or disk is full", sqlite3.SQLITE_FULL)
 
 
 def begins(folder: Path) -> list[pd.Timestamp]:
@@ -112,12 +121,7 @@ async def test_a_disk_that_stays_full_to_the_end_is_said_with_an_error(
 async def test_any_other_error_of_the_disk_ends_it(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @disk_errors(Path("journal.sqlite"))
-    def broken(*_: object) -> None:
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-        raise error
-
+    broken = refusing("disk I/O error", sqlite3.SQLITE_IOERR_FSYNC)
     async with joined(Exchange(start_ms=START_MS)) as environment:
         with pytest.raises(DiskError, match="disk I/O error") as caught:  # noqa: PT012
             async with open_recorder(config_in(tmp_path), environment):
@@ -148,7 +152,7 @@ async def test_a_merge_without_room_is_tried_again(
     ):
         await trio.sleep(10.5)
         with monkeypatch.context() as patch:
-            patch.setattr(storage, "perform", refused)
+            patch.setattr(storage, "rewrite_file", refused)
             await trio.sleep(30)
             assert len(begins(tmp_path)) >= 38
             before = len(pd.read_parquet(tmp_path / "data" / "spot_BTCUSDT_1m.pqt"))

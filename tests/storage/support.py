@@ -6,17 +6,20 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import attrs
 from hypothesis import strategies as st
 
 import kline_trio
 from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.interval import Span
+from kline_trio.storage.check import CheckedFile, check
 from kline_trio.storage.disk import sync_file
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.parquet import plan_merges
+from kline_trio.storage.parquet import FileMerge, plan_merges, rewrite_file
 from kline_trio.storage.store import Store
 
 BTC = Series("spot", "BTCUSDT", "1m")
@@ -27,6 +30,9 @@ SERIES = (BTC, MONTHLY, COIN, CHINESE)
 
 START_MS = 1_706_659_200_000
 """2024-01-31 00:00 UTC: the month ends within the first day of candles."""
+MINUTE_MS = 60_000
+NAME = "spot_BTCUSDT_1m.pqt"
+"""BTC's file in the default layout."""
 
 LAYOUTS = (
     DEFAULT_LAYOUT,
@@ -46,6 +52,27 @@ def nth_open_time_ms(series: Series, count: int) -> int:
     return moment_ms
 
 
+def at(n: float, series: Series = BTC) -> int:
+    """The open time of the series' n-th candle; a fraction is one of a minute."""
+    return nth_open_time_ms(series, int(n)) + round(n % 1 * MINUTE_MS)
+
+
+def span(first: int, end: int, series: Series = BTC) -> Span:
+    """The series' candles from the n-th to another, exclusive."""
+    return Span(at(first, series), at(end, series))
+
+
+def absent(
+    first: int,
+    end: int,
+    state: State = State.PENDING,
+    series: Series = BTC,
+    reason: Reason = Reason.NOT_RECEIVED,
+) -> Gap:
+    """A gap of the series' candles from the n-th to another, exclusive."""
+    return Gap(series, span(first, end, series), at(end, series), reason, state)
+
+
 def make_candle(open_time_ms: int, value: float = 1.0, trade_num: int = 7) -> Candle:
     """A flat candle."""
     return Candle(open_time_ms, value, value, value, value, value, value, trade_num, value, value)
@@ -61,6 +88,11 @@ def minutes(first: int, end: int, value: float = 1.0) -> list[ReceivedCandle]:
     return receive(BTC, *(make_candle(START_MS + n * 60_000, value) for n in range(first, end)))
 
 
+def row(minute: int, **changes: Any) -> Candle:  # noqa: ANN401 - of Candle
+    """BTC's candle of the n-th minute, with other values in some fields."""
+    return attrs.evolve(make_candle(at(minute), 5.0), **changes)
+
+
 def merged_file(series: Series, rows: int = 1, path: str = "some.pqt") -> FileEntry:
     """A file as a merge could have left it."""
     return FileEntry(PurePosixPath(path), series, rows, 9_000, 0xC0FFEE)
@@ -69,6 +101,18 @@ def merged_file(series: Series, rows: int = 1, path: str = "some.pqt") -> FileEn
 def open_store(path: Path, layout: str = DEFAULT_LAYOUT) -> Store:
     """The store there."""
     return Store.open(path, Layout(layout))
+
+
+def open_accounted(path: Path, watermark: int, layout: str = DEFAULT_LAYOUT) -> Store:
+    """The store there, in which BTC is accounted for up to the n-th minute."""
+    store = open_store(path, layout)
+    store.journal.settle([], {BTC: SeriesAccount(at(0), at(watermark))})
+    return store
+
+
+def faults(path: Path) -> list[CheckedFile]:
+    """What a check finds fault with."""
+    return [file for file in check(path) if file.faults]
 
 
 def torn(at: int) -> Callable[[IO[bytes]], None]:
@@ -83,11 +127,17 @@ def torn(at: int) -> Callable[[IO[bytes]], None]:
     return sync
 
 
+def perform(
+    merge: FileMerge, folder: Path, scratch: Path, known: FileEntry | None = None
+) -> FileEntry:
+    """The file with the merge's candles."""
+    return rewrite_file(merge.changes(), merge.path, folder, scratch, known)
+
+
 def merge_all(store: Store) -> None:
     """Brings all that waits into files."""
-    for waiting in store.journal.pending():
-        taken = store.journal.take(waiting.series)
-        for merge in plan_merges(store.layout, waiting.series, taken):
+    for series in store.journal.pending():
+        for merge in plan_merges(store.layout, series, store.journal.take(series)):
             known = store.journal.listed([merge.path]).get(merge.path)
             store.journal.forget(store.write(merge, known), merge.pending)
 

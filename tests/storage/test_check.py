@@ -9,9 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,29 +18,26 @@ from kline_trio.candle import Candle, Series
 from kline_trio.commands.cli import main
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
-from kline_trio.storage.check import CheckedFile, check
+from kline_trio.storage.check import check
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.table import END, table_of
 from tests.storage.support import (
     BTC,
     LAYOUTS,
     MONTHLY,
+    NAME,
     SERIES,
     START_MS,
+    faults,
     make_candle,
     merge_all,
     minutes,
     nth_open_time_ms,
     open_store,
     receive,
+    row,
     write_minutes,
 )
-
-NAME = "spot_BTCUSDT_1m.pqt"
-
-
-def faults(path: Path) -> list[CheckedFile]:
-    return [file for file in check(path) if file.faults]
 
 
 def write_rows(path: Path, series: Series, rows: list[Candle]) -> None:
@@ -64,10 +59,6 @@ def test_a_sound_store_has_no_faults(template: str, tmp_path: Path) -> None:
     assert [file.faults for file in found if file.faults] == []
     assert sum(file.rows for file in found) == 200
     store.close()
-
-
-def row(minute: int, **changes: Any) -> Candle:  # noqa: ANN401 - of Candle
-    return attrs.evolve(make_candle(START_MS + minute * 60_000, 5.0), **changes)
 
 
 @pytest.mark.parametrize(

@@ -7,33 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from kline_trio.candle import Candle
+from kline_trio.candle import Source
 from kline_trio.commands.cli import main
-from kline_trio.interval import Span
-from kline_trio.storage.check import CheckedFile, check
-from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
     BTC,
+    NAME,
     START_MS,
+    absent,
     child_environment,
-    make_candle,
+    faults,
     merge_all,
     minutes,
     open_store,
+    receive,
+    row,
     write_minutes,
 )
-
-NAME = "spot_BTCUSDT_1m.pqt"
-
-
-def faults(path: Path) -> list[CheckedFile]:
-    return [file for file in check(path) if file.faults]
-
-
-def row(minute: int) -> Candle:
-    return make_candle(START_MS + minute * 60_000, 5.0)
 
 
 @pytest.mark.parametrize("rows", [8, 20])
@@ -54,9 +46,10 @@ def test_a_file_that_is_newer_than_the_list_is_no_fault(rows: int, tmp_path: Pat
 def test_a_repair_that_is_not_listed_yet_is_no_fault(tmp_path: Path) -> None:
     """As many rows as are listed, of other values, and none of them waits: its bytes tell."""
     store = write_minutes(tmp_path, 50, 0)
-    known = store.journal.files()
-    store.take_in(table_of(BTC, [row(7)]), known[0].path, BTC)
-    store.journal.forget(known[0], ())
+    [listed] = store.journal.files()
+    store.journal.accept(receive(BTC, row(7)), Source.REPAIR)
+    merge_all(store)
+    store.journal.list_file(listed)
     store.close()
     assert faults(tmp_path) == []
 
@@ -85,14 +78,9 @@ def test_a_newer_file_after_damage_is_no_fault_where_the_ledger_tells_of_what_is
     store.fill_in(table_of(BTC, [row(n) for n in range(40, 60)]), BTC)
     [file] = faults(tmp_path)
     assert "the ledger does not tell of 30 that are gone" in file.faults[0].what
-    store.journal.settle([gap(0, 40)], {BTC: SeriesAccount(START_MS, START_MS + 60 * 60_000)})
+    store.journal.settle([absent(0, 40)], {BTC: SeriesAccount(START_MS, START_MS + 60 * 60_000)})
     assert faults(tmp_path) == []
     store.close()
-
-
-def gap(first: int, end: int, state: State = State.PENDING) -> Gap:
-    span = Span(START_MS + first * 60_000, START_MS + end * 60_000)
-    return Gap(BTC, span, span.to_ms, Reason.NOT_RECEIVED, state)
 
 
 _LACKING = "neither stored nor in the ledger"
@@ -105,7 +93,7 @@ def holed_store(path: Path) -> None:
     merge_all(store)
     store.journal.accept(minutes(13, 20))
     account = SeriesAccount(START_MS, START_MS + 20 * 60_000)
-    store.journal.settle([gap(8, 9), gap(15, 16)], {BTC: account})
+    store.journal.settle([absent(8, 9), absent(15, 16)], {BTC: account})
     store.close()
 
 

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +33,15 @@ from kline_trio.storage.paths import universe_path
 from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.table import table_of
-from tests.storage.journal.test_ledger import absent, at, candles, refill
+from tests.storage.journal.test_ledger import candles, refill
 from tests.storage.support import (
     BTC,
     LAYOUTS,
     START_MS,
     Rows,
+    absent,
     apply,
+    at,
     batches,
     everything_under,
     make_candle,
@@ -489,6 +491,22 @@ def test_the_command_finds_the_store_by_recorder_toml(
     assert main(["snapshot", "data", "copy3"]) == 2
 
 
+def on_link(
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[Path], object] = lambda _: None,
+    after: Callable[[], object] = lambda: None,
+) -> None:
+    """Let something happen just before or after each link to a file is made."""
+    hardlink_to = Path.hardlink_to
+
+    def link(new: Path, target: Path) -> None:
+        before(target)
+        hardlink_to(new, target)
+        after()
+
+    monkeypatch.setattr(Path, "hardlink_to", link)
+
+
 def test_a_file_that_is_replaced_in_the_very_moment_is_linked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,16 +514,14 @@ def test_a_file_that_is_replaced_in_the_very_moment_is_linked_again(
     store = write_minutes(tmp_path / "data", 0, 5)
     merge_all(store)
     store.close()
-    whole = Path.hardlink_to
     tries: list[Path] = []
 
-    def replaced(link: Path, target: Path) -> None:
+    def replaced(target: Path) -> None:
         tries.append(target)
         if len(tries) < 3:
             raise FileNotFoundError(2, "No such file or directory", str(target))
-        whole(link, target)
 
-    monkeypatch.setattr(Path, "hardlink_to", replaced)
+    on_link(monkeypatch, before=replaced)
     assert snapshot(tmp_path / "data", tmp_path / "copy").files == 1
     assert len(tries) == 3
 
@@ -515,13 +531,7 @@ def test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal(
 ) -> None:
     """The journal is copied before the first file is looked at."""
     store = write_minutes(tmp_path / "data", 5, 2)
-    link_to = Path.hardlink_to
-
-    def link_and_merge(link: Path, target: Path) -> None:
-        link_to(link, target)
-        merge_all(store)
-
-    monkeypatch.setattr(Path, "hardlink_to", link_and_merge)
+    on_link(monkeypatch, after=lambda: merge_all(store))
     snapshot(tmp_path / "data", tmp_path / "copy")
     store.close()
     assert len(read(tmp_path / "copy", "spot", "BTCUSDT", "1m")) == 7
@@ -532,13 +542,7 @@ def test_a_file_that_is_newer_than_the_copy_of_the_journal_is_told_to_it(
 ) -> None:
     """Else its candles would be damage to a file that the journal knows otherwise."""
     store = write_minutes(tmp_path / "data", 5, 2)
-    link_to = Path.hardlink_to
-
-    def merge_and_link(link: Path, target: Path) -> None:
-        merge_all(store)
-        link_to(link, target)
-
-    monkeypatch.setattr(Path, "hardlink_to", merge_and_link)
+    on_link(monkeypatch, before=lambda _: merge_all(store))
     snapshot(tmp_path / "data", tmp_path / "copy")
     store.close()
     assert [file for file in check(tmp_path / "copy") if file.faults] == []

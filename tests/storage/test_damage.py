@@ -14,7 +14,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kline_trio.candle import Source
+from kline_trio.candle import Series, Source
 from kline_trio.errors import DiskFullError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
@@ -34,37 +34,26 @@ from tests.storage.support import (
     BTC,
     COIN,
     LAYOUTS,
+    MINUTE_MS,
     START_MS,
+    at,
     make_candle,
     merge_all,
     minutes,
     nth_open_time_ms,
+    open_accounted,
     open_store,
     receive,
+    span,
 )
 
-MINUTE_MS = 60_000
 SINGLE = Path("spot_BTCUSDT_1m.pqt")
 MONTHS = LAYOUTS[1]
 
 
-def at(minute: int) -> int:
-    return START_MS + minute * MINUTE_MS
-
-
-def span(first: int, end: int) -> Span:
-    return Span(at(first), at(end))
-
-
-def opened(path: Path, watermark: int, layout: str = DEFAULT_LAYOUT) -> Store:
-    store = open_store(path, layout)
-    store.journal.settle([], {BTC: SeriesAccount(at(0), at(watermark))})
-    return store
-
-
 def recorded(path: Path, count: int, layout: str = DEFAULT_LAYOUT) -> Store:
     """A store whose files hold so many minutes, all of them due."""
-    store = opened(path, count, layout)
+    store = open_accounted(path, count, layout)
     store.journal.accept(minutes(0, count))
     merge_all(store)
     return store
@@ -120,11 +109,11 @@ def table(first: int, end: int) -> Any:  # noqa: ANN401 - Arrow's
 def test_nothing_is_due_before_the_first_candle_or_beyond_what_was_reached() -> None:
     account = SeriesAccount(at(5), at(50))
     ever = Span(0, at(10_000))
-    assert due_span(BTC, ever, account, 0) == span(5, 50)
-    assert due_span(BTC, ever, account, at(60)) == span(5, 60)
-    assert due_span(BTC, ever, attrs.evolve(account, retired_ms=at(50)), at(60)) == span(5, 50)
-    assert due_span(BTC, Span(at(10), at(20)), account, 0) == span(10, 20)
-    assert due_span(BTC, Span(at(50), at(90)), account, 0) is None
+    assert due_span(BTC, ever, account, 0) == (span(5, 50),)
+    assert due_span(BTC, ever, account, at(60)) == (span(5, 60),)
+    assert due_span(BTC, ever, attrs.evolve(account, retired_ms=at(50)), at(60)) == (span(5, 50),)
+    assert due_span(BTC, Span(at(10), at(20)), account, 0) == (span(10, 20),)
+    assert due_span(BTC, Span(at(50), at(90)), account, 0) == ()
 
 
 def test_a_file_as_it_was_left_has_lost_nothing(tmp_path: Path) -> None:
@@ -292,7 +281,7 @@ def test_a_watermark_that_is_written_after_it_hides_nothing(tmp_path: Path) -> N
 
 def test_what_waits_or_is_in_the_ledger_is_not_lost(tmp_path: Path) -> None:
     """Closed and pending rows stay as they are; a filled one says that the file had it."""
-    store = opened(tmp_path, 50)
+    store = open_accounted(tmp_path, 50)
     gaps = [(10, 12), (20, 22), (30, 32)]
     store.journal.settle([Gap(BTC, span(*gap), at(50), Reason.RECORDER_DOWN) for gap in gaps], {})
     found = tuple(item.candle for item in minutes(20, 22))
@@ -543,11 +532,11 @@ def test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored(
     store.journal.accept(minutes(1_500, 1_505))
     reads: list[str] = []
 
-    def read_by(name: str) -> Callable[[JournalView], Any]:
+    def read_by(name: str) -> Callable[..., Any]:
         real = getattr(JournalView, name)
 
-        def read(view: JournalView) -> Any:  # noqa: ANN401
-            found = [*real(view)]
+        def read(view: JournalView, *wanted: Series) -> Any:  # noqa: ANN401
+            found = [*real(view, *wanted)]
             if not reads:
                 merge_all(store)
             reads.append(name)
@@ -555,10 +544,10 @@ def test_a_candle_that_is_merged_while_the_journal_is_looked_through_is_stored(
 
         return read
 
-    for name in ("open_times", "files"):
+    for name in ("waiting_ms", "files"):
         monkeypatch.setattr(JournalView, name, read_by(name))
     assert store.look_through({BTC: at(5)}) == {BTC: [span(5, 10), span(1_500, 1_505)]}
-    assert {*reads} == {"open_times", "files"}
+    assert {*reads} == {"waiting_ms", "files"}
     assert store.journal.rows() == 0
     store.close()
 

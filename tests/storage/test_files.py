@@ -64,13 +64,12 @@ def test_a_table_is_read_without_a_pool_of_threads(tmp_path: Path) -> None:
         from pathlib import Path
         import psutil
         import pyarrow as pa
-        from kline_trio.storage.files import open_parquet, read_whole
+        from kline_trio.storage.files import read_table
         pa.set_io_thread_count(1)
         pa.set_cpu_count(8)
         path = Path(sys.argv[1])
-        with open_parquet(path) as file:
-            before = psutil.Process().num_threads()
-            assert read_whole(file, path).num_rows == 1_000
+        before = psutil.Process().num_threads()
+        assert read_table(path).num_rows == 1_000
         print(psutil.Process().num_threads() - before)
     """)
     assert run_python(code, str(tmp_path / "x.parquet")).stdout.strip() in ("0", "1")

@@ -34,28 +34,19 @@ from tests.storage.support import (
     LAYOUTS,
     MONTHLY,
     SERIES,
+    absent,
+    at,
     make_candle,
     merge_all,
     minutes,
     nth_open_time_ms,
     open_store,
     receive,
+    span,
     write_minutes,
 )
 
 MOST = 24
-
-
-def at(n: int, series: Series = BTC) -> int:
-    return nth_open_time_ms(series, n)
-
-
-def span(first: int, end: int, series: Series = BTC) -> Span:
-    return Span(at(first, series), at(end, series))
-
-
-def absent(first: int, end: int, state: State = State.PENDING, series: Series = BTC) -> Gap:
-    return Gap(series, span(first, end, series), at(end, series), Reason.NOT_RECEIVED, state)
 
 
 def fail(_: Path, error: DamagedError) -> None:

@@ -23,7 +23,7 @@ from kline_trio.storage.files import open_parquet, read_groups
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.pending import PendingCandle
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.parquet import FileMerge, perform, plan_merges
+from kline_trio.storage.parquet import FileMerge, plan_merges
 from kline_trio.storage.table import table_of
 from tests.storage.support import (
     BTC,
@@ -36,6 +36,7 @@ from tests.storage.support import (
     make_candle,
     nth_open_time_ms,
     ordered,
+    perform,
     torn,
 )
 

@@ -15,8 +15,17 @@ from kline_trio.errors import KlineTrioError
 from kline_trio.storage import reports, sidecar
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount
 from kline_trio.storage.paths import coverage_path
-from tests.storage.journal.test_ledger import absent, at, candles, refill
-from tests.storage.support import BTC, make_candle, merge_all, minutes, open_store, receive
+from tests.storage.journal.test_ledger import candles, refill
+from tests.storage.support import (
+    BTC,
+    absent,
+    at,
+    make_candle,
+    merge_all,
+    minutes,
+    open_store,
+    receive,
+)
 
 ETH = Series("spot", "ETHUSDT", "1m")
 
@@ -28,7 +37,9 @@ def gappy(tmp_path: Path) -> Path:
     store.journal.settle([], {one: SeriesAccount(at(0), at(20)) for one in (BTC, ETH)})
     store.journal.accept([*minutes(0, 5), *minutes(7, 10), *minutes(11, 15), *minutes(16, 20)])
     merge_all(store)
-    store.journal.settle([absent(5, 7), absent(10, 11, Reason.RECORDER_DOWN), absent(15, 16)], {})
+    store.journal.settle(
+        [absent(5, 7), absent(10, 11, reason=Reason.RECORDER_DOWN), absent(15, 16)], {}
+    )
     store.journal.refill(
         [refill(5, 7, closes=Reason.EXCHANGE_HAD_NONE), refill(10, 11, *candles(10, 11))]
     )

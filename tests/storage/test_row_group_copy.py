@@ -19,8 +19,15 @@ from kline_trio.storage.footer import Footer
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.pending import PendingCandle
 from kline_trio.storage.layout import Layout
-from kline_trio.storage.parquet import perform, plan_merges
-from tests.storage.support import BTC, START_MS, make_candle, nth_open_time_ms, torn
+from kline_trio.storage.parquet import plan_merges
+from tests.storage.support import (
+    BTC,
+    START_MS,
+    make_candle,
+    nth_open_time_ms,
+    perform,
+    torn,
+)
 
 ROWS = 4
 

@@ -19,10 +19,9 @@ import pytest
 from kline_trio.candle import Series
 from kline_trio.candle import Source as From
 from kline_trio.commands.cli import main
-from kline_trio.interval import Span
 from kline_trio.listing import Listing
 from kline_trio.storage import status as module
-from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason, SeriesAccount, State
+from kline_trio.storage.journal.ledger import FetchResult, Reason, SeriesAccount
 from kline_trio.storage.paths import universe_path
 from kline_trio.storage.status import StoreStatus, status
 from kline_trio.storage.store import Store
@@ -30,27 +29,21 @@ from kline_trio.storage.universe import UniverseFile, changes
 from tests.storage.support import (
     BTC,
     LAYOUTS,
-    START_MS,
+    absent,
+    at,
     make_candle,
     merge_all,
     minutes,
     nth_open_time_ms,
     open_store,
     receive,
+    span,
 )
 
 STORES = Path(__file__).parents[1] / "stores"
 ETH = Series("spot", "ETHUSDT", "1m")
 LOCAL_MS = 1_800_000_000_000
 """The local clock is years away from the exchange's."""
-
-
-def at(n: float) -> int:
-    return START_MS + round(n * 60_000)
-
-
-def absent(first: int, end: int, state: State = State.PENDING) -> Gap:
-    return Gap(BTC, Span(at(first), at(end)), at(end), Reason.NOT_RECEIVED, state)
 
 
 @pytest.fixture
@@ -158,8 +151,8 @@ def test_rows_are_counted_and_holes_told(tmp_path: Path) -> None:
     merge_all(store)
     store.journal.accept([*minutes(3, 5, 7.0), *minutes(10, 15)])
     store.journal.settle([absent(15, 18), absent(18, 19)], {BTC: SeriesAccount(at(0), at(20))})
-    span = Span(at(18), at(19))
-    store.journal.refill([FetchResult(BTC, span, (), From.REST, Reason.EXCHANGE_HAD_NONE)])
+    closed = FetchResult(BTC, span(18, 19), (), From.REST, Reason.EXCHANGE_HAD_NONE)
+    store.journal.refill([closed])
     store.close()
     one = of(status(tmp_path))
     # Those that wait and are in the file, too, are there once.
@@ -207,9 +200,8 @@ def test_a_status_beside_a_recorder_at_work_is_never_wrong(tmp_path: Path) -> No
             store.journal.settle(
                 [absent(minute, minute + 1)], {BTC: SeriesAccount(at(0), at(minute + 1))}
             )
-            candle = make_candle(at(minute))
-            span = Span(at(minute), at(minute + 1))
-            store.journal.refill([FetchResult(BTC, span, (candle,), From.REST)])
+            found = (make_candle(at(minute)),)
+            store.journal.refill([FetchResult(BTC, span(minute, minute + 1), found, From.REST)])
             merge_all(store)
             minute += 1
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import Series, Source
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 from kline_trio.interval import Span
-from kline_trio.storage import disk, salvage
+from kline_trio.storage import disk, quarantine
 from kline_trio.storage import store as storage
 from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.journal.ledger import FetchResult
@@ -79,10 +79,8 @@ def test_a_store_is_a_dict(steps: list[object], template: str) -> None:
                 # One merge of a file at a time, as behind the merge door.
                 planned = [
                     merge
-                    for waiting in store.journal.pending()
-                    for merge in plan_merges(
-                        store.layout, waiting.series, store.journal.take(waiting.series)
-                    )
+                    for series in store.journal.pending()
+                    for merge in plan_merges(store.layout, series, store.journal.take(series))
                 ]
             elif step == "write" and planned:
                 written.append((planned[0], store.write(planned[0])))
@@ -359,7 +357,7 @@ def test_taking_a_journal_over_can_be_cut_off_anywhere(
     content = bytearray(journal.read_bytes())
     content[-4_096:] = b"\x5a" * 4_096
     journal.write_bytes(content)
-    where = {"replace": os, "sync_folder": disk}.get(step, salvage)
+    where = {"replace": os, "sync_folder": disk}.get(step, quarantine)
     whole, left = getattr(where, step), count
 
     def cut_off(*arguments: object) -> None:

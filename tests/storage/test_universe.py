@@ -165,7 +165,7 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(
     assert "universe.parquet" in caplog.text
     assert (file.rows, file.latest) == (0, {})
     assert not path.exists()
-    assert (house / INTERNAL / "quarantine/0001" / INTERNAL / path.name).read_bytes() == damaged
+    assert (house / INTERNAL / "quarantine/0001" / path.name).read_bytes() == damaged
     assert see(file, "spot", START_MS, BTC) == 1
     assert UniverseFile.open(house).latest == {"spot": by_symbol(BTC)}
 

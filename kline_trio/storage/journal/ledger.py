@@ -117,20 +117,14 @@ class FetchResult:
 GAP_COLUMNS = "from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by"
 """The columns of a gap, for `gap_of`."""
 
+_GAPS = f"""
+SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ?1 AND {{}} ORDER BY from_ms
+"""  # noqa: S608 - ours
 # Gaps never overlap, so of the rows that begin before the span only the last can reach into it.
-_TOUCHED = f"""
-SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ?1 AND from_ms < ?3 AND to_ms > ?2
-AND from_ms >= coalesce(
+_TOUCHED = """
+from_ms < ?3 AND to_ms > ?2 AND from_ms >= coalesce(
   (SELECT max(from_ms) FROM absence WHERE series_id = ?1 AND from_ms <= ?2), ?2)
-ORDER BY from_ms
-"""  # noqa: S608 - ours
-_BEFORE = f"""
-SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ? AND from_ms < ? ORDER BY from_ms DESC LIMIT 1
-"""  # noqa: S608 - ours
-_AT = f"SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ? AND from_ms = ?"  # noqa: S608 - ours
-_PENDING = f"""
-SELECT {GAP_COLUMNS} FROM absence WHERE series_id = ? AND state = 'pending' ORDER BY from_ms
-"""  # noqa: S608 - ours
+"""
 _QUEUE = f"""
 SELECT series_id, {GAP_COLUMNS} FROM absence INDEXED BY pending_absence
 WHERE state = 'pending' AND to_ms <= ?1 AND (to_ms < ?1 OR series_id > ?2)
@@ -141,14 +135,6 @@ _LAST = """
 SELECT id, (SELECT to_ms FROM absence WHERE series_id = id ORDER BY from_ms DESC LIMIT 1)
 FROM series
 """
-_DELISTED = f"""
-SELECT {GAP_COLUMNS} FROM absence
-WHERE series_id = ? AND reason = '{Reason.DELISTED}' AND state = '{State.CLOSED}' ORDER BY from_ms
-"""  # noqa: S608 - ours
-_CLOSED_LATER = f"""
-SELECT {GAP_COLUMNS} FROM absence
-WHERE series_id = ? AND first_seen_ms > ? AND state = '{State.CLOSED}' ORDER BY from_ms
-"""  # noqa: S608 - ours
 _INSERT = f"INSERT INTO absence (series_id, {GAP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _REVISE = f"INSERT INTO revision VALUES (?, ?, ?, ?{', ?' * len(REVISION_COLUMNS)})"  # noqa: S608 - ours
 
@@ -196,7 +182,7 @@ class Ledger:
 
     def pending(self, series: Series) -> list[Gap]:
         """Return the pending gaps of a series, by time."""
-        return self._gaps(series, _PENDING, [self._ids.known(series)])
+        return self._gaps(series, "state = 'pending'")
 
     def queue(self, most: int, after: Gap | None) -> list[Gap]:
         """Return pending gaps of all series, the newest first.
@@ -214,7 +200,7 @@ class Ledger:
 
     def touching(self, series: Series, span: Span) -> list[Gap]:
         """Return the gaps of a series, of every state, that share a candle with a span, by time."""
-        return self._gaps(series, _TOUCHED, [self._ids.known(series), span.from_ms, span.to_ms])
+        return self._gaps(series, _TOUCHED, span.from_ms, span.to_ms)
 
     def may_reach(self, series: Series, open_time_ms: int) -> bool:
         """Return whether a gap of a series may contain this candle; False is certain."""
@@ -256,15 +242,9 @@ class Ledger:
             series, span, lambda gap: attrs.evolve(gap, state=State.FILLED, filled_by=origin)
         )
 
-    def set_stored(self, series: Series, span: Span) -> None:
-        """Set the pending gaps inside a span to filled: they are stored, from an unknown source."""
-        self._change_pending(series, span, state=State.FILLED)
+    def change_pending(self, series: Series, span: Span, **fields: Any) -> None:  # noqa: ANN401
+        """Change these fields of the pending gaps inside a span."""
 
-    def set_reason(self, series: Series, span: Span, reason: Reason) -> None:
-        """Set the reason of the pending gaps inside a span."""
-        self._change_pending(series, span, reason=reason)
-
-    def _change_pending(self, series: Series, span: Span, **fields: Any) -> None:  # noqa: ANN401
         def changed(gap: Gap) -> Gap:
             return attrs.evolve(gap, **fields) if gap.state is State.PENDING else gap
 
@@ -272,14 +252,7 @@ class Ledger:
 
     def reopen(self, series: Series) -> list[Gap]:
         """Set the gaps that were closed as delisted to pending; return them."""
-        closed = self._gaps(series, _DELISTED, [self._ids.known(series)])
-
-        def anew(gap: Gap) -> Gap:
-            return attrs.evolve(gap, reason=Reason.NOT_CONFIGURED, state=State.PENDING, asked=0)
-
-        for one in closed:
-            self.change(series, one.span, anew)
-        return [anew(one) for one in closed]
+        return self._reopen(series, Reason.NOT_CONFIGURED, "reason = 'delisted'")
 
     def rewind(self, series: Series, from_ms: int, now_ms: int) -> None:
         """Delete the gaps from a moment on; set gaps that were closed after now to pending."""
@@ -287,9 +260,16 @@ class Ledger:
         kept = [(one, span) for one in later for span in one.span.common_with(Span(0, from_ms))]
         self._replace(later, (attrs.evolve(one, span=span) for one, span in kept))
         self.changes += 1
-        for one in self._gaps(series, _CLOSED_LATER, [self._ids.known(series), now_ms]):
-            anew = attrs.evolve(one, state=State.PENDING, reason=Reason.NOT_RECEIVED, asked=0)
-            self._replace([one], [anew])
+        self._reopen(series, Reason.NOT_RECEIVED, "first_seen_ms > ?2", now_ms)
+
+    def _reopen(self, series: Series, reason: Reason, condition: str, *values: int) -> list[Gap]:
+        """Set the closed gaps of a series that meet a condition to pending; return them."""
+        closed = self._gaps(series, f"state = 'closed' AND {condition}", *values)
+        reopened = [
+            attrs.evolve(one, reason=reason, state=State.PENDING, asked=0) for one in closed
+        ]
+        self._replace(closed, reopened)
+        return reopened
 
     def add_revision(self, revision: Revision) -> None:
         """Insert a revision."""
@@ -298,42 +278,44 @@ class Ledger:
         values = [series_id, open_time_ms, origin, revision.is_newer_kept, *older, *newer]
         self._connection.execute(_REVISE, values)
 
-    def _gaps(self, series: Series, sql: str, values: Sequence[int | None]) -> list[Gap]:
-        return [gap_of(series, row) for row in self._connection.execute(sql, values)]
+    def _gaps(self, series: Series, condition: str, *values: int) -> list[Gap]:
+        """Return the gaps of a series that meet a condition, by time; its values begin at `?2`."""
+        sql = _GAPS.format(condition)
+        rows = self._connection.execute(sql, [self._ids.known(series), *values])
+        return [gap_of(series, row) for row in rows]
 
     def _replace(self, old: Iterable[Gap], new: Iterable[Gap]) -> None:
         # Delete all before the first insert: an inserted row may merge with its neighbour.
         for one in old:
-            self._delete(self._ids.make(one.series), one.span)
+            self._delete(one)
         for one in new:
-            self._insert(self._ids.make(one.series), one)
+            self._insert(one)
 
-    def _insert(self, series_id: int, gap: Gap) -> None:
+    def _insert(self, gap: Gap) -> None:
         """Insert a row; merge it with adjacent rows that differ in their span only."""
-        span = gap.span
-        before = self._connection.execute(_BEFORE, [series_id, span.from_ms]).fetchone()
-        after = self._connection.execute(_AT, [series_id, span.to_ms]).fetchone()
-        for row in filter(None, (before, after)):
-            other = gap_of(gap.series, row)
-            touches = other.span.to_ms == span.from_ms or other.span.from_ms == span.to_ms
-            if touches and _alike(other, gap):
-                self._delete(series_id, other.span)
-                span = Span(
-                    min(span.from_ms, other.span.from_ms), max(span.to_ms, other.span.to_ms)
-                )
+        adjacent = self.touching(gap.series, Span(gap.span.from_ms - 1, gap.span.to_ms + 1))
+        for other in adjacent:
+            if _alike(other, gap):
+                self._delete(other)
                 gap = attrs.evolve(
                     gap,
+                    span=Span(
+                        min(gap.span.from_ms, other.span.from_ms),
+                        max(gap.span.to_ms, other.span.to_ms),
+                    ),
                     first_seen_ms=min(gap.first_seen_ms, other.first_seen_ms),
                     asked=max(gap.asked, other.asked),
                 )
         self.changes += 1
+        series_id, span = self._ids.make(gap.series), gap.span
         values = (span.from_ms, span.to_ms, gap.first_seen_ms, str(gap.reason), str(gap.state))
         by = str(gap.filled_by) if gap.filled_by else None
         self._connection.execute(_INSERT, [series_id, *values, gap.asked, by])
 
-    def _delete(self, series_id: int, span: Span) -> None:
+    def _delete(self, gap: Gap) -> None:
         self._connection.execute(
-            "DELETE FROM absence WHERE series_id = ? AND from_ms = ?", [series_id, span.from_ms]
+            "DELETE FROM absence WHERE series_id = ? AND from_ms = ?",
+            [self._ids.known(gap.series), gap.span.from_ms],
         )
 
 

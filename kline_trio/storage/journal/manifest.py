@@ -109,9 +109,7 @@ def listed_files(
     found = [
         _entry(row)
         for one in among
-        for row in connection.execute(
-            _FILES_OF_SERIES, [one.trade_type, one.symbol, one.time_interval]
-        )
+        for row in connection.execute(_FILES_OF_SERIES, attrs.astuple(one))
     ]
     return tuple(sorted(found, key=lambda file: text_of(file.path)))
 

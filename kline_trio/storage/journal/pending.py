@@ -32,10 +32,8 @@ _TAKE = (
     " WHERE series_id = ? ORDER BY open_time_ms"
 )
 _PENDING = """
-SELECT trade_type, symbol, time_interval, rows, oldest_ms, newest_ms FROM (
-  SELECT series_id, count(*) AS rows,
-    min(open_time_ms) AS oldest_ms, max(open_time_ms) AS newest_ms
-  FROM candle GROUP BY series_id
+SELECT trade_type, symbol, time_interval, rows FROM (
+  SELECT series_id, count(*) AS rows FROM candle GROUP BY series_id
 ) JOIN series ON id = series_id ORDER BY id
 """
 _TIMES = """
@@ -54,18 +52,6 @@ class PendingCandle:
     candle: Candle
     origin: Source = Source.STREAM
     """If the origin does not replace, the candle replaces no row of a file."""
-
-
-@attrs.frozen
-class PendingSeries:
-    """The pending candles of one series."""
-
-    series: Series
-    rows: int
-    first_open_time_ms: int
-    """Inclusive."""
-    last_open_time_ms: int
-    """Inclusive."""
 
 
 def row_of(series_id: int, sequence: int, source: Source, candle: Candle) -> tuple[object, ...]:
@@ -95,9 +81,9 @@ def differing_row(connection: sqlite3.Connection, series_id: int, candle: Candle
     return None if older is None else Candle(*older)
 
 
-def pending_series(connection: sqlite3.Connection) -> tuple[PendingSeries, ...]:
-    """Return all series with pending candles, in the order of their ids."""
-    return tuple(PendingSeries(Series(*row[:3]), *row[3:]) for row in connection.execute(_PENDING))
+def pending_counts(connection: sqlite3.Connection) -> dict[Series, int]:
+    """Return how many candles of each series are pending, in the order of the series' ids."""
+    return {Series(*names): rows for *names, rows in connection.execute(_PENDING)}
 
 
 def waiting_times_ms(connection: sqlite3.Connection, series_id: int, span: Span) -> Iterator[int]:

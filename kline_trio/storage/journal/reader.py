@@ -32,7 +32,7 @@ from kline_trio.storage.journal.schema import (
     REVISION_COLUMNS,
     VALUE_COLUMNS,
     check_version,
-    migrate,
+    show_as_current,
 )
 from kline_trio.storage.paths import journal_path, lock_path
 
@@ -43,10 +43,6 @@ _CANDLES = (
     f" WHERE series_id = (SELECT id FROM series WHERE {_OF_SERIES})"
     " AND open_time_ms >= ? AND open_time_ms < ? ORDER BY open_time_ms"
 )
-_OPEN_TIMES = f"""
-SELECT {_SERIES}, open_time_ms
-FROM candle JOIN series ON id = series_id ORDER BY series_id, open_time_ms
-"""  # noqa: S608 - ours
 _NEWEST = f"""
 SELECT {_SERIES}, newest FROM (
   SELECT series.*, (SELECT max(open_time_ms) FROM candle WHERE series_id = id) AS newest
@@ -56,9 +52,6 @@ SELECT {_SERIES}, newest FROM (
 _WAITING = f"""
 SELECT open_time_ms FROM candle
 WHERE series_id = (SELECT id FROM series WHERE {_OF_SERIES}) ORDER BY open_time_ms
-"""  # noqa: S608 - ours
-_LISTED = f"""
-SELECT {_SERIES}, path, crc32 FROM file JOIN series ON id = series_id ORDER BY path
 """  # noqa: S608 - ours
 _TO_COMPARE = f"""
 SELECT {_SERIES}, NOT is_compared FROM series
@@ -98,36 +91,20 @@ class JournalView:
 
         Only a candle with an origin that `replaces` wins over the same candle in a file.
         """
-        rows = self._rows(_CANDLES, *_names(series), start_ms, end_ms)
+        rows = self._rows(_CANDLES, *attrs.astuple(series), start_ms, end_ms)
         return [(Candle(*values), Source(name)) for name, *values in rows]
 
     def newest_ms(self) -> dict[Series, int]:
         """Return the latest open time of each series with candles in the journal."""
         return {Series(*names): newest_ms for *names, newest_ms in self._rows(_NEWEST)}
 
-    def open_times(self) -> Iterator[tuple[Series, int]]:
-        """Yield series and open time of every candle, series by series."""
-        for *names, open_time_ms in self._rows(_OPEN_TIMES):
-            yield Series(*names), open_time_ms
-
     def waiting_ms(self, series: Series) -> list[int]:
         """Return the open times of the series' candles, in order."""
-        return [open_time_ms for (open_time_ms,) in self._rows(_WAITING, *_names(series))]
+        return [open_time_ms for (open_time_ms,) in self._rows(_WAITING, *attrs.astuple(series))]
 
-    def files(self) -> tuple[FileEntry, ...]:
-        """Return the manifest, by path."""
-        return listed_files(self._connection)
-
-    def listed(
-        self, among: Collection[Series] | None = None
-    ) -> dict[Series, list[tuple[str, int]]]:
-        """Return path and CRC of each listed file, of all series or of some."""
-        found: dict[Series, list[tuple[str, int]]] = {}
-        wanted = None if among is None else set(map(_names, among))
-        for *names, path, crc32 in self._rows(_LISTED):
-            if wanted is None or tuple(names) in wanted:
-                found.setdefault(Series(*names), []).append((path, crc32))
-        return found
+    def files(self, among: Collection[Series] | None = None) -> tuple[FileEntry, ...]:
+        """Return the manifest's entries of all series, or of some, by path."""
+        return listed_files(self._connection, among)
 
     def layout(self) -> str | None:
         """Return the template of the store's file names; None: not known."""
@@ -142,15 +119,10 @@ class JournalView:
         return self._gaps("state <> 'filled'", among)
 
     def _gaps(self, condition: str, among: Collection[Series] | None) -> Iterator[Gap]:
-        if among is None:
-            rows = self._connection.execute(_GAPS.format(condition))
-            yield from (gap_of(Series(*row[:3]), row[3:]) for row in rows)
-            return
-        for one in sorted(among):
-            rows = self._connection.execute(
-                _GAPS.format(f"{condition} AND {_OF_SERIES}"), _names(one)
-            )
-            yield from (gap_of(one, row[3:]) for row in rows)
+        for names in [()] if among is None else map(attrs.astuple, sorted(among)):
+            sql = _GAPS.format(f"{condition} AND {_OF_SERIES}" if names else condition)
+            for row in self._connection.execute(sql, names):
+                yield gap_of(Series(*row[:3]), row[3:])
 
     def absences(self) -> Iterator[tuple[Series, Reason, State, int]]:
         """Yield how many milliseconds of each series are absent, by reason and state."""
@@ -230,8 +202,7 @@ class JournalView:
 def journal_view(store_path: Path) -> Iterator[JournalView]:
     """Open one read transaction on all that is accepted and not yet forgotten.
 
-    A store without a journal has an empty one. The journal of an earlier version is migrated in a
-    private copy.
+    A store without a journal has an empty one. The journal of an earlier version is read in place.
 
     Raises:
       ConfigError: a newer kline_trio wrote the journal.
@@ -239,13 +210,14 @@ def journal_view(store_path: Path) -> Iterator[JournalView]:
     """
     journal = journal_path(store_path.absolute())
     with disk_errors(journal), contextlib.ExitStack() as stack:
-        connection, version = None, 0
         if journal.exists():
             connection = _opened(journal, stack)
-            [version] = connection.execute("PRAGMA user_version").fetchone()
-            check_version(journal, version)
-        if connection is None or version < JOURNAL_VERSION:
-            connection = _migrated(connection, version, stack)
+        else:
+            connection = stack.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        check_version(journal, version)
+        if version < JOURNAL_VERSION:
+            show_as_current(connection)
         yield JournalView(connection)
 
 
@@ -260,17 +232,6 @@ def _opened(journal: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
         # To close a copy's source would drop the locks that this process has on it.
         raise DiskError(f"{journal} lacks the files that SQLite keeps beside it")
     return connection or _copied(journal, stack)
-
-
-def _migrated(
-    older: sqlite3.Connection | None, version: int, stack: contextlib.ExitStack
-) -> sqlite3.Connection:
-    # The empty name: a temporary database, in memory while it is small.
-    copy = stack.enter_context(contextlib.closing(sqlite3.connect("", isolation_level=None)))
-    if older is not None:
-        older.backup(copy)
-    migrate(copy, version)
-    return copy
 
 
 def _is_abandoned(lock: Path) -> bool:
@@ -349,7 +310,3 @@ def _transaction(uri: str, stack: contextlib.ExitStack) -> sqlite3.Connection:
     # The first read fixes the moment, and fails if there is none.
     connection.execute("PRAGMA user_version").fetchone()
     return connection
-
-
-def _names(series: Series) -> tuple[str, str, str]:
-    return series.trade_type, series.symbol, series.time_interval

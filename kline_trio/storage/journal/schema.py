@@ -148,9 +148,11 @@ class SeriesIds:
         """
         series_id = self._ids.get(series)
         if series_id is None:
-            names = (series.trade_type, series.symbol, series.time_interval)
-            sql = "INSERT INTO series (trade_type, symbol, time_interval, is_compared)"
-            series_id = self._connection.execute(f"{sql} VALUES (?, ?, ?, 1)", names).lastrowid
+            sql = (
+                "INSERT INTO series (trade_type, symbol, time_interval, is_compared)"
+                " VALUES (?, ?, ?, 1)"
+            )
+            series_id = self._connection.execute(sql, attrs.astuple(series)).lastrowid
             assert series_id is not None
             self._ids[series] = series_id
         return series_id
@@ -188,6 +190,28 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     """
     for number, step in enumerate(_STEPS[version:], version + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")
+
+
+def show_as_current(connection: sqlite3.Connection) -> None:
+    """Show the queries of a reader an earlier version's tables as this version has them.
+
+    Temporary views and tables hide the journal's own on this connection. In them, a later column
+    has its default value, and a later table is empty. No row is copied, so only the pages that a
+    query needs are read.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as current:
+        migrate(current, 0)
+        for (table,) in current.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
+            columns = current.execute(f"PRAGMA table_info({table})").fetchall()
+            present = {row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")}
+            if len(present) == len(columns):
+                continue
+            shown = ", ".join(
+                name if name in present else f"{default or 'NULL'} AS {name}"
+                for _, name, _, _, default, _ in columns
+            )
+            kind, rows = ("VIEW", f"FROM main.{table}") if present else ("TABLE", "WHERE 0")
+            connection.execute(f"CREATE TEMP {kind} {table} AS SELECT {shown} {rows}")
 
 
 def open_tables(path: Path) -> tuple[JournalFile, sqlite3.Connection, SeriesIds]:

@@ -12,7 +12,8 @@ import attrs
 
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.interval import Span
-from kline_trio.storage.damage import ChangedFile, LostCandles, gaps_left, log_lost
+from kline_trio.spans import joined
+from kline_trio.storage.damage import ChangedFile, LostCandles, due_span, log_lost
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.held import JournalFile
 from kline_trio.storage.holdings import Holdings
@@ -23,6 +24,7 @@ from kline_trio.storage.journal.ledger import (
     Reason,
     Revision,
     SeriesAccount,
+    State,
     accounts,
 )
 from kline_trio.storage.journal.manifest import (
@@ -39,11 +41,10 @@ from kline_trio.storage.journal.manifest import (
 )
 from kline_trio.storage.journal.pending import (
     PendingCandle,
-    PendingSeries,
     add_rows,
     differing_row,
     pending_candles,
-    pending_series,
+    pending_counts,
     remove_rows,
     replace_row,
     row_of,
@@ -52,6 +53,9 @@ from kline_trio.storage.journal.pending import (
 from kline_trio.storage.journal.schema import SeriesIds, open_tables
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 
+_ACCOUNT = """
+SELECT first_ms, watermark_ms, retired_ms FROM series WHERE id = ? AND watermark_ms IS NOT NULL
+"""
 _SEEN = """
 SELECT coalesce((SELECT exchange_ms FROM exchange_time WHERE trade_type = ?), watermark_ms, 0)
 FROM series WHERE id = ?
@@ -108,9 +112,7 @@ class Journal:
 
     def refill(self, refills: Iterable[FetchResult]) -> None:
         """Commit the candles of gaps; they replace nothing. A differing value is a revision."""
-        with self._transaction():
-            for refill in refills:
-                self._refill(refill)
+        self.settle([], {}, answers=refills)
 
     def settle(
         self,
@@ -167,10 +169,8 @@ class Journal:
         series, missing, stored = look.series, look.missing(), look.stored_pending()
         with self._transaction():
             one = self._connection
-            for path, crc32 in look.listed:
-                row = one.execute("SELECT crc32 FROM file WHERE path = ?", [path]).fetchone()
-                if row != (crc32,):
-                    return None
+            if any(listed_file(one, file.path) != file for file in look.listed):
+                return None
             series_id, count = self._ids.make(series), 0
             [seen_ms] = one.execute(_SEEN, [series.trade_type, series_id]).fetchone()
             for span in missing:
@@ -179,7 +179,8 @@ class Journal:
                     self._ledger.add(Gap(series, gap, seen_ms, Reason.FOUND_MISSING))
                     count += series.interval.count(gap)
             for span in stored:
-                self._ledger.set_stored(series, span)
+                # From an unknown source.
+                self._ledger.change_pending(series, span, state=State.FILLED)
             one.execute("UPDATE series SET is_compared = 1 WHERE id = ?", [series_id])
             return count
 
@@ -245,14 +246,12 @@ class Journal:
         lost: list[LostCandles] = []
         with self._transaction():
             for one, standing in zip(merged, standings, strict=True):
-                revisions = [attrs.evolve(item, origin=Source.ARCHIVE) for item in one.revisions]
-                listed = attrs.evolve(one, revisions=tuple(revisions))
-                lost += self._list_file(listed, is_newest=standing is Standing.NEWEST)
+                lost += self._list_file(one, is_newest=standing is Standing.NEWEST)
             # If a file vanished before the next one was made, nothing is filled.
             for span in () if Standing.VOID in standings else filled:
                 self._ledger.fill(series, span, Source.ARCHIVE)
             for span, reason in lacking:
-                self._ledger.set_reason(series, span, reason)
+                self._ledger.change_pending(series, span, reason=reason)
         for one in merged:
             self.written.kept(one)
         return log_lost(lost)
@@ -321,10 +320,10 @@ class Journal:
         """Return a number that differs after each change of a gap; 0: there never was one."""
         return self._ledger.changes
 
-    def pending(self) -> tuple[PendingSeries, ...]:
-        """Return what waits for a merge, by series."""
+    def pending(self) -> dict[Series, int]:
+        """Return how many candles of each series wait for a merge."""
         with disk_errors(self.file.path):
-            return pending_series(self._connection)
+            return pending_counts(self._connection)
 
     def take(self, series: Series) -> tuple[PendingCandle, ...]:
         """Return the series' pending candles by open time; they stay until `forget`."""
@@ -333,9 +332,7 @@ class Journal:
 
     def rows(self) -> int:
         """Return how many candles are pending."""
-        with disk_errors(self.file.path):
-            [rows] = self._connection.execute("SELECT count(*) FROM candle").fetchone()
-        return int(rows)
+        return sum(self.pending().values())
 
     def files(self, among: Collection[Series] | None = None) -> tuple[FileEntry, ...]:
         """Return the manifest's entries of all series, or of some, by path."""
@@ -429,11 +426,16 @@ class Journal:
     ) -> tuple[LostCandles, ...]:
         """Add gaps for the due candles of a file that are neither in it nor in the journal."""
         place = Layout(self.layout() or DEFAULT_LAYOUT).place(series, path)
-        series_id, reached_ms = self._ids.make(series), self._reached_ms.get(series, 0)
-        gaps = gaps_left(self._connection, series, series_id, place, held, reached_ms)
-        count = sum(
-            series.interval.count(span) for gap in [*gaps] for span in self._ledger.add(gap)
-        )
+        series_id = self._ids.make(series)
+        row = self._connection.execute(_ACCOUNT, [series_id]).fetchone()
+        if place is None or row is None:
+            return ()
+        account, count = SeriesAccount(*row), 0
+        for due in due_span(series, place, account, self._reached_ms.get(series, 0)):
+            waiting = series.interval.runs(waiting_times_ms(self._connection, series_id, due))
+            for lost in due.without(joined([*held, *waiting])):
+                gap = Gap(series, lost, account.watermark_ms, Reason.LOST_FROM_FILE)
+                count += sum(map(series.interval.count, self._ledger.add(gap)))
         return (LostCandles(path, series, count),) if count else ()
 
     @contextlib.contextmanager

@@ -28,29 +28,19 @@ from kline_trio.storage.status import status
 from kline_trio.storage.store import Store
 from tests.storage.support import (
     BTC,
+    MINUTE_MS,
     MONTHLY,
     START_MS,
+    absent,
+    at,
     make_candle,
     merge_all,
     minutes,
     nth_open_time_ms,
-    open_store,
+    open_accounted,
     receive,
+    span,
 )
-
-MINUTE_MS = 60_000
-
-
-def at(minute: int) -> int:
-    return START_MS + minute * MINUTE_MS
-
-
-def span(first: int, end: int) -> Span:
-    return Span(at(first), at(end))
-
-
-def absent(first: int, end: int, reason: Reason = Reason.NOT_RECEIVED) -> Gap:
-    return Gap(BTC, span(first, end), at(end), reason)
 
 
 def candles(first: int, end: int, value: float = 1.0) -> tuple[Candle, ...]:
@@ -82,14 +72,8 @@ def rows(journal: Journal | Store) -> list[tuple[int, int, str, str, int, str | 
     ]
 
 
-def opened(path: Path, watermark: int = 100) -> Store:
-    store = open_store(path)
-    store.journal.settle([], {BTC: SeriesAccount(at(0), at(watermark))})
-    return store
-
-
 def test_a_refill_fills_what_it_has_and_counts_the_question_for_the_rest(tmp_path: Path) -> None:
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     store.journal.settle([absent(0, 10)], {})
     store.journal.refill([refill(0, 10, *candles(2, 4), *candles(7, 8))])
     assert rows(store) == [
@@ -103,7 +87,7 @@ def test_a_refill_fills_what_it_has_and_counts_the_question_for_the_rest(tmp_pat
 
 
 def test_what_is_closed_becomes_one_row_again(tmp_path: Path) -> None:
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     for minute in range(5):
         store.journal.settle([absent(minute, minute + 1)], {})
     closes = Reason.EXCHANGE_HAD_NONE
@@ -114,7 +98,7 @@ def test_what_is_closed_becomes_one_row_again(tmp_path: Path) -> None:
 
 
 def test_a_late_candle_of_the_stream_fills_its_absence(tmp_path: Path) -> None:
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     store.journal.settle([absent(3, 6)], {})
     store.journal.accept(minutes(4, 5))
     assert [row[:2] + row[3:] for row in rows(store)] == [
@@ -127,7 +111,7 @@ def test_a_late_candle_of_the_stream_fills_its_absence(tmp_path: Path) -> None:
 
 def test_what_was_filled_can_be_lost_again(tmp_path: Path) -> None:
     """As when the file that held it is damaged."""
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     store.journal.settle([absent(0, 4)], {})
     store.journal.refill([refill(0, 4, *candles(0, 4))])
     store.journal.settle([attrs.evolve(absent(1, 3), first_seen_ms=at(50))], {})
@@ -139,7 +123,7 @@ def test_what_was_filled_can_be_lost_again(tmp_path: Path) -> None:
 
 def test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight(tmp_path: Path) -> None:
     """Neither in the journal nor in a file; and what the stream revises is in sight too."""
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     store.journal.accept(minutes(0, 2, 1.0))
     store.journal.refill([refill(0, 2, *candles(0, 2, 2.0))])
     merge_all(store)
@@ -167,9 +151,9 @@ def test_rest_replaces_nothing_and_a_differing_value_is_kept_in_sight(tmp_path: 
 
 def test_what_was_closed_as_delisted_is_asked_for_anew_and_nothing_else(tmp_path: Path) -> None:
     """Also where it is several rows, and wherever they are."""
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     store.journal.accept(minutes(8, 9))
-    rows = [absent(0, 3), absent(4, 6), absent(6, 8, Reason.RECORDER_DOWN), absent(9, 12)]
+    rows = [absent(0, 3), absent(4, 6), absent(6, 8, reason=Reason.RECORDER_DOWN), absent(9, 12)]
     store.journal.settle(rows, {BTC: SeriesAccount(at(0), at(12), at(12))})
     closing = [(0, 2, Reason.DELISTED), (4, 5, Reason.EXCHANGE_HAD_NONE), (5, 8, Reason.DELISTED)]
     store.journal.refill([refill(first, end, closes=why) for first, end, why in closing])
@@ -256,7 +240,7 @@ def test_the_ledger_is_a_dict_by_minute(steps: list[tuple[str, int, int]]) -> No
 
 def test_only_what_is_pending_is_asked_for(tmp_path: Path) -> None:
     """Of the series in question: ledgers of years hold mostly what was filled."""
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     store.journal.settle([absent(0, 5), absent(8, 9)], {})
     store.journal.settle([Gap(MONTHLY, span(0, 9), at(9), Reason.NOT_LISTED)], {})
     store.journal.refill([refill(0, 3, *candles(0, 2), closes=Reason.EXCHANGE_HAD_NONE)])
@@ -268,7 +252,7 @@ def test_only_what_is_pending_is_asked_for(tmp_path: Path) -> None:
 
 def test_each_change_of_the_ledger_can_be_told(tmp_path: Path) -> None:
     """Also after a start; candles that come as they should change nothing."""
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     assert store.journal.ledger_changes() == 0
     seen = {0}
 
@@ -289,13 +273,13 @@ def test_each_change_of_the_ledger_can_be_told(tmp_path: Path) -> None:
     store.journal.settle([absent(4, 5)], {})
     assert rows(store)[-1][3] == "pending"
     store.close()
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     assert store.journal.ledger_changes() > 0
     store.close()
 
 
 def test_what_a_damaged_file_held_is_absent_and_its_account_stays(tmp_path: Path) -> None:
-    store = opened(tmp_path, watermark=51)
+    store = open_accounted(tmp_path, watermark=51)
     store.journal.accept(minutes(0, 50))
     merge_all(store)
     file = tmp_path / "spot_BTCUSDT_1m.pqt"
@@ -313,7 +297,7 @@ def test_what_a_damaged_file_held_is_absent_and_its_account_stays(tmp_path: Path
 
 def test_a_look_through_sets_damaged_files_aside(tmp_path: Path) -> None:
     """The entry stays, so that what is lost is named at the next merge or start."""
-    store = opened(tmp_path, watermark=52)
+    store = open_accounted(tmp_path, watermark=52)
     store.journal.accept(minutes(0, 50))
     merge_all(store)
     store.journal.accept(minutes(50, 52))
@@ -328,7 +312,7 @@ def test_a_look_through_sets_damaged_files_aside(tmp_path: Path) -> None:
 
 def test_a_look_through_gives_years_as_a_few_spans(tmp_path: Path) -> None:
     """Of files and journal, from an open time on, whatever the interval is."""
-    store = opened(tmp_path)
+    store = open_accounted(tmp_path, 100)
     month = [make_candle(nth_open_time_ms(MONTHLY, n)) for n in (0, 1, 3)]
     store.journal.accept([*minutes(0, 1_500), *minutes(1_502, 1_600), *receive(MONTHLY, *month)])
     merge_all(store)
@@ -341,7 +325,7 @@ def test_a_look_through_gives_years_as_a_few_spans(tmp_path: Path) -> None:
 
 
 def test_status_tells_rows_and_what_is_absent_by_reason(tmp_path: Path) -> None:
-    store = opened(tmp_path, watermark=20)
+    store = open_accounted(tmp_path, watermark=20)
     store.journal.accept(minutes(0, 10))
     merge_all(store)
     store.journal.accept(minutes(12, 18))
