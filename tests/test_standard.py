@@ -33,8 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {*VOCABULARY, "exchange", "storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},
+    "monitor": {*VOCABULARY, "config", "exchange", "recorder"},
     "commands": {
-        *VOCABULARY, "config", "exchange", "recorder", "simulator", "storage", "symbols",
+        *VOCABULARY, "config", "exchange", "monitor", "recorder", "simulator", "storage", "symbols",
     },
     "__main__": {"commands"},
     "__init__": {*VOCABULARY, "config", "recorder", "storage"},
@@ -101,7 +102,8 @@ def test_nurseries_have_three_homes() -> None:
     }
     commands = {"commands/record.py"}  # in the place of the supervisor
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
-    assert homes == recorder | commands
+    monitor = {"monitor/service.py", "monitor/alerts.py"}  # its jobs; a command's three pipes
+    assert homes == recorder | commands | monitor
 
 
 def test_the_names_of_the_package() -> None:

@@ -109,6 +109,17 @@ def _moment_ms(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _address(text: str) -> str:
+    from kline_trio.config.monitor import split_address
+
+    try:
+        split_address(text)
+    except ValueError as error:
+        hint = f"; write the file first: {text} --monitor" if text.endswith(".toml") else ""
+        raise argparse.ArgumentTypeError(f"{error}{hint}") from None
+    return text
+
+
 _FLAG: Any = {"action": "store_true"}
 _DATE: Any = {"type": _moment_ms, "metavar": "DATE"}
 _TIME: Any = {"dest": "seconds", "type": _duration, "metavar": "20s"}
@@ -139,7 +150,8 @@ def _add_recording(add: _AddParser) -> None:
         command.set_defaults(run=_run_with_config)
     record.add_argument("--check", **_FLAG, help="check the file, and stop")
     what = "serve metrics and health (default address: 127.0.0.1:8787)"
-    record.add_argument("--monitor", nargs="?", const=_MONITOR, metavar="ADDRESS", help=what)
+    address: Any = {"nargs": "?", "const": _MONITOR, "metavar": "ADDRESS", "type": _address}
+    record.add_argument("--monitor", **address, help=what)
     backfill.add_argument("--since", **_DATE, help="fetch from this time on, ISO 8601, UTC")
     backfill.add_argument("--until", **_DATE, help="fetch up to this time, ISO 8601, UTC")
     what = "go on, also after ten minutes without any answer"

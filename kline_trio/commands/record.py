@@ -69,9 +69,9 @@ def record(config: Config, options: argparse.Namespace) -> None:
                 monitor = Monitor(recorder, redirect(config), time.time, options.simulate)
                 beside.start_soon(monitor.run)
                 while not await requests.is_stop():
-                    if (new := await _reloaded(options.config)) is not None:
+                    if (new := await _reloaded(options.config, options.monitor)) is not None:
                         recorder.reconfigure(redirect(new))
-                        monitor.reconfigure(redirect(_with_monitor(new, options.monitor)))
+                        monitor.reconfigure(redirect(new))
                 beside.cancel_scope.cancel()
 
     use_system_memory()
@@ -85,10 +85,16 @@ def _with_monitor(config: Config, address: str | None) -> Config:
     return attrs.evolve(config, monitor=attrs.evolve(config.monitor, address=address))
 
 
-async def _reloaded(path: Path) -> Config | None:
-    """Return the configuration as it is now; None, and log why, if it has a mistake."""
+async def _reloaded(path: Path, address: str | None = None) -> Config | None:
+    """Return the configuration as it is now; None, and log why, if it has a mistake.
+
+    Args:
+      path: of the file.
+      address: of `--monitor`; None: as the file says.
+    """
     try:
         config = await trio.to_thread.run_sync(Config.from_toml, path)
+        config = _with_monitor(config, address)
         await trio.to_thread.run_sync(check_connection, config)
     except ConfigError as error:
         logger.error("the configuration stays as it was, for that in %s is no good:", path)

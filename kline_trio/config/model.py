@@ -199,7 +199,7 @@ class Config:
     def __attrs_post_init__(self) -> None:
         if not self.streams and not self.patterns:
             raise ConfigError(["Config.streams: nothing to record: name a series, or a pattern"])
-        if problems := list(self.monitor.problems()):
+        if problems := [f"monitor.{key}: {text}" for key, text in self.monitor.problems()]:
             raise ConfigError(problems)
 
     @classmethod
@@ -243,5 +243,7 @@ class Config:
             trade_type: document.section(("endpoints", trade_type), hosts, default)
             for trade_type, default in _DEFAULT_ENDPOINTS.items()
         }
+        for key, problem in sections["monitor"].problems():
+            document.add_problem(("monitor", key), problem)
         document.raise_problems(name)
         return cls(streams=streams, patterns=patterns, **sections)

@@ -52,10 +52,21 @@ def http_client(
     Raises:
       ConfigError: the CA file cannot be used.
     """
-    _quieten()
     if transport is None:
-        transport = _ProxyTransport(tls_context(ca_file), proxy, environment)
+        transport = http_transport(ca_file, proxy, environment)
     return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
+
+
+def http_transport(
+    ca_file: Path | None, proxy: str | None, environment: Mapping[str, str] = os.environ
+) -> httpx2.AsyncBaseTransport:
+    """Return what carries the requests of a client. The arguments are as for `http_client`.
+
+    Raises:
+      ConfigError: the CA file cannot be used.
+    """
+    _quieten()
+    return _ProxyTransport(tls_context(ca_file), proxy, environment)
 
 
 def _quieten() -> None:
