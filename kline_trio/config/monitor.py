@@ -12,7 +12,7 @@ from kline_trio.config import values
 from kline_trio.config.values import Setting, instance_of, read_text, tuple_of
 
 _LABEL = "[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?"
-_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.IGNORECASE)
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.IGNORECASE | re.ASCII)
 """A host name, or an IPv4 address."""
 _IPV6 = 6
 _MOST_PORT, _PORT_DIGITS = 65_535, 5

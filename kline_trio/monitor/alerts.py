@@ -30,7 +30,7 @@ _HEARTBEAT_SECONDS = 60.0
 _REQUEST_SECONDS = 10.0
 _SHOWN = 200
 _READ_BYTES = 16_384
-_LEAST_SECRET = 6
+_LEAST_SECRET = 8
 """Shorter words of a command line are shown if its error output repeats them."""
 
 Run = Callable[[tuple[str, ...], bytes], Awaitable[str | None]]
