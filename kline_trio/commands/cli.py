@@ -252,13 +252,14 @@ def _run_with_config(options: argparse.Namespace) -> None:
     config = Config.from_toml(options.config)
     if options.command == "backfill":
         _check_period(config.history.since_ms, options)
-    elif options.command == "record" and options.check:
-        lists = len(config.patterns)
-        matches = f", and what {lists} list{'s' * (lists > 1)} of patterns will match"
-        found = f"{len(config.streams):,} series{matches if lists else ''}"
-        print(f"{options.config}: good, {found}")
-        return
     elif options.command == "record":
+        config = config.with_monitor(options.monitor)
+        if options.check:
+            lists = len(config.patterns)
+            matches = f", and what {lists} list{'s' * (lists > 1)} of patterns will match"
+            found = f"{len(config.streams):,} series{matches if lists else ''}"
+            print(f"{options.config}: good, {found}")
+            return
         # SIGHUP must not end the process before `record` handles it, half a second later.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _loaded(options.command)(config, options)

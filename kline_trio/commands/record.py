@@ -57,7 +57,6 @@ _FETCHES_ITSELF = (
 
 def record(config: Config, options: argparse.Namespace) -> None:
     """Record until SIGINT, SIGTERM or the end of `--for`. At SIGHUP, read recorder.toml again."""
-    config = _with_monitor(config, options.monitor)
 
     async def main(requests: Requests) -> None:
         async with exchange_of(config, options) as redirect:
@@ -78,13 +77,6 @@ def record(config: Config, options: argparse.Namespace) -> None:
     run(main, options, signal.SIGHUP)
 
 
-def _with_monitor(config: Config, address: str | None) -> Config:
-    """Return the configuration with the address of `--monitor`, if there is one."""
-    if address is None:
-        return config
-    return attrs.evolve(config, monitor=attrs.evolve(config.monitor, address=address))
-
-
 async def _reloaded(path: Path, address: str | None = None) -> Config | None:
     """Return the configuration as it is now; None, and log why, if it has a mistake.
 
@@ -94,7 +86,7 @@ async def _reloaded(path: Path, address: str | None = None) -> Config | None:
     """
     try:
         config = await trio.to_thread.run_sync(Config.from_toml, path)
-        config = _with_monitor(config, address)
+        config = config.with_monitor(address)
         await trio.to_thread.run_sync(check_connection, config)
     except ConfigError as error:
         logger.error("the configuration stays as it was, for that in %s is no good:", path)

@@ -202,6 +202,16 @@ class Config:
         if problems := [f"monitor.{key}: {text}" for key, text in self.monitor.problems()]:
             raise ConfigError(problems)
 
+    def with_monitor(self, address: str | None) -> "Config":
+        """Return the configuration with an address of the monitor; None: return this one.
+
+        Raises:
+          ConfigError: other machines can reach the address, and `[monitor]` has no token or TLS.
+        """
+        if address is None:
+            return self
+        return attrs.evolve(self, monitor=attrs.evolve(self.monitor, address=address))
+
     @classmethod
     def from_toml(cls, path: Path | str) -> "Config":
         """Read the configuration from a file.
