@@ -2,6 +2,7 @@
 
 from tests.mutation.completeness_mutants import COMPLETENESS
 from tests.mutation.exchange_mutants import EXCHANGE
+from tests.mutation.monitor_mutants import MONITOR
 from tests.mutation.mutant import Mutant
 from tests.mutation.recorder_mutants import RECORDER
 from tests.mutation.row_mutants import ROWS
@@ -15,4 +16,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *EXCHANGE,
     *RECORDER,
     *COMPLETENESS,
+    *MONITOR,
 )
