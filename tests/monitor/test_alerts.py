@@ -268,7 +268,7 @@ async def test_a_command_that_hangs_is_killed_with_its_children(
     began = trio.current_time()
     assert await run_command(words, b"") == "it did not end within 1.5 s, and was killed"
     # Not five seconds more, which Trio gives to a process after SIGTERM.
-    assert trio.current_time() - began < 4
+    assert trio.current_time() - began < 6
     assert len(pids()) == 2
     await ended(pids())
 
@@ -280,7 +280,7 @@ async def test_a_stop_kills_a_command_and_its_children_at_once(tmp_path: Path) -
         await until(lambda: bool(pids()))
         began = trio.current_time()
         nursery.cancel_scope.cancel()
-    assert trio.current_time() - began < 3
+    assert trio.current_time() - began < 4.5
     await ended(pids())
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kline_trio.monitor import http_server
 from kline_trio.monitor.http_server import MOST_CONNECTIONS, Request, Response
+from tests.exchange.test_tls import serving
 from tests.monitor.http import Client, hello, joined, served, server_of, steps_timed, until
 
 HEAD = "GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -186,6 +187,19 @@ async def test_a_header_byte_each_second_is_cut_off_after_ten(
             assert await client.rest() == b""
             nursery.cancel_scope.cancel()
         assert trio.current_time() - began == pytest.approx(10)
+
+
+async def test_a_handshake_of_tls_has_the_deadline_of_a_head(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    near, far = trio.testing.memory_stream_pair()
+    server = server_of()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, serving(far))
+        # The head of a ClientHello of 512 bytes.
+        await near.send_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    assert trio.current_time() == pytest.approx(10)
+    assert server._connections == 0
 
 
 async def test_a_body_that_does_not_come_is_waited_for_as_long_as_a_head(
