@@ -230,9 +230,10 @@ async def test_a_reader_that_never_reads_is_given_up_after_ten_seconds(
     near, far = trio.testing.lockstep_stream_pair()
     server = server_of()
     began = trio.current_time()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve, far)
-        await near.send_all((HEAD + "\r\n").encode())
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve, far)
+            await near.send_all((HEAD + "\r\n").encode())
     assert trio.current_time() - began == pytest.approx(10)
     assert server._connections == 0
 
