@@ -105,8 +105,8 @@ def test_nurseries_have_three_homes() -> None:
     }
     commands = {"commands/record.py", "commands/doctor.py"}  # in the place of the supervisor
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
-    # The monitor's jobs are beside the recorder's: none of them can end it.
-    assert homes == recorder | commands | {"monitor/service.py"}
+    # The monitor's jobs are beside the recorder's: none of them can end it. And a command's pipes.
+    assert homes == recorder | commands | {"monitor/service.py", "monitor/alerts.py"}
 
 
 def test_the_names_of_the_package() -> None:

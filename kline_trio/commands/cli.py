@@ -108,6 +108,17 @@ def _moment_ms(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _address(text: str) -> str:
+    from kline_trio.config.monitor import split_address
+
+    try:
+        split_address(text)
+    except ValueError as error:
+        hint = f"; write the file first: {text} --monitor" if text.endswith(".toml") else ""
+        raise argparse.ArgumentTypeError(f"{error}{hint}") from None
+    return text
+
+
 _FLAG: Any = {"action": "store_true"}
 _DATE: Any = {"type": _moment_ms, "metavar": "DATE"}
 _TIME: Any = {"dest": "seconds", "type": _duration, "metavar": "20s"}
@@ -139,7 +150,8 @@ def _add_recording(add: _AddParser) -> None:
         command.set_defaults(run=_run_with_config)
     record.add_argument("--check", **_FLAG, help="check the file, and stop")
     what = "serve metrics and health (default address: 127.0.0.1:8787)"
-    record.add_argument("--monitor", nargs="?", const=_MONITOR, metavar="ADDRESS", help=what)
+    address: Any = {"nargs": "?", "const": _MONITOR, "metavar": "ADDRESS", "type": _address}
+    record.add_argument("--monitor", **address, help=what)
     backfill.add_argument("--since", **_DATE, help="fetch from this time on, ISO 8601, UTC")
     backfill.add_argument("--until", **_DATE, help="fetch up to this time, ISO 8601, UTC")
     what = "go on, also after ten minutes without any answer"
@@ -259,13 +271,14 @@ def _run_with_config(options: argparse.Namespace) -> None:
     config = Config.from_toml(options.config)
     if options.command == "backfill":
         _check_period(config.history.since_ms, options)
-    elif options.command == "record" and options.check:
-        lists = len(config.patterns)
-        matches = f", and what {lists} list{'s' * (lists > 1)} of patterns will match"
-        found = f"{len(config.streams):,} series{matches if lists else ''}"
-        print(f"{options.config}: good, {found}")
-        return
     elif options.command == "record":
+        config = config.with_monitor(options.monitor)
+        if options.check:
+            lists = len(config.patterns)
+            matches = f", and what {lists} list{'s' * (lists > 1)} of patterns will match"
+            found = f"{len(config.streams):,} series{matches if lists else ''}"
+            print(f"{options.config}: good, {found}")
+            return
         # SIGHUP must not end the process before `record` handles it, half a second later.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _loaded(options.command)(config, options)

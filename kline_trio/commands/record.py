@@ -61,7 +61,6 @@ _FETCHES_ITSELF = (
 
 def record(config: Config, options: argparse.Namespace) -> None:
     """Record until SIGINT, SIGTERM or the end of `--for`. At SIGHUP, read recorder.toml again."""
-    config = _with_monitor(config, options.monitor)
 
     async def main(requests: Requests) -> None:
         async with exchange_of(config, options) as redirect:
@@ -79,9 +78,9 @@ def record(config: Config, options: argparse.Namespace) -> None:
                     monitor.show = partial(_show, requests.screen)
                 beside.start_soon(monitor.run)
                 while not await requests.is_stop():
-                    if (new := await _reloaded(options.config)) is not None:
+                    if (new := await _reloaded(options.config, options.monitor)) is not None:
                         recorder.reconfigure(redirect(new))
-                        monitor.reconfigure(redirect(_with_monitor(new, options.monitor)))
+                        monitor.reconfigure(redirect(new))
                 beside.cancel_scope.cancel()
 
     use_system_memory()
@@ -97,17 +96,16 @@ def _show(screen: Screen, watch: Watch) -> None:
     screen.show(lambda: panel.draw(watch.latest))
 
 
-def _with_monitor(config: Config, address: str | None) -> Config:
-    """Return the configuration with the address of `--monitor`, if there is one."""
-    if address is None:
-        return config
-    return attrs.evolve(config, monitor=attrs.evolve(config.monitor, address=address))
+async def _reloaded(path: Path, address: str | None = None) -> Config | None:
+    """Return the configuration as it is now; None, and log why, if it has a mistake.
 
-
-async def _reloaded(path: Path) -> Config | None:
-    """Return the configuration as it is now; None, and log why, if it has a mistake."""
+    Args:
+      path: of the file.
+      address: of `--monitor`; None: as the file says.
+    """
     try:
         config = await trio.to_thread.run_sync(Config.from_toml, path)
+        config = config.with_monitor(address)
         await trio.to_thread.run_sync(check_connection, config)
     except ConfigError as error:
         logger.error("the configuration stays as it was, for that in %s is no good:", path)

@@ -199,8 +199,18 @@ class Config:
     def __attrs_post_init__(self) -> None:
         if not self.streams and not self.patterns:
             raise ConfigError(["Config.streams: nothing to record: name a series, or a pattern"])
-        if problems := list(self.monitor.problems()):
+        if problems := [f"monitor.{key}: {text}" for key, text in self.monitor.problems()]:
             raise ConfigError(problems)
+
+    def with_monitor(self, address: str | None) -> "Config":
+        """Return the configuration with an address of the monitor; None: return this one.
+
+        Raises:
+          ConfigError: other machines can reach the address, and `[monitor]` has no token or TLS.
+        """
+        if address is None:
+            return self
+        return attrs.evolve(self, monitor=attrs.evolve(self.monitor, address=address))
 
     @classmethod
     def from_toml(cls, path: Path | str) -> "Config":
@@ -243,5 +253,7 @@ class Config:
             trade_type: document.section(("endpoints", trade_type), hosts, default)
             for trade_type, default in _DEFAULT_ENDPOINTS.items()
         }
+        for key, problem in sections["monitor"].problems():
+            document.add_problem(("monitor", key), problem)
         document.raise_problems(name)
         return cls(streams=streams, patterns=patterns, **sections)

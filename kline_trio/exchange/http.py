@@ -46,14 +46,25 @@ def http_client(
     Raises:
       ConfigError: the CA file cannot be used.
     """
+    if transport is None:
+        transport = http_transport(ca_file, proxy, environment)
+    return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
+
+
+def http_transport(
+    ca_file: Path | None, proxy: str | None, environment: Mapping[str, str] = os.environ
+) -> httpx2.AsyncBaseTransport:
+    """Return what carries the requests of a client. The arguments are as for `http_client`.
+
+    Raises:
+      ConfigError: the CA file cannot be used.
+    """
     # At INFO they log a line for each request. A level that the program has set stays.
     for name in ("httpx2", "httpcore2", "trio-websocket"):
         library = logging.getLogger(name)
         if library.level == logging.NOTSET:
             library.setLevel(logging.WARNING)
-    if transport is None:
-        transport = _SocketTransport(tls_context(ca_file), _Network(proxy, environment))
-    return httpx2.AsyncClient(transport=transport, timeout=timeout_seconds, trust_env=False)
+    return _SocketTransport(tls_context(ca_file), _Network(proxy, environment))
 
 
 class _SocketTransport(httpx2.AsyncHTTPTransport):

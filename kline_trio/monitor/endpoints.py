@@ -1,6 +1,5 @@
 """What readers get: /metrics, /healthz and /readyz."""
 
-import json
 from collections.abc import Callable
 
 import attrs
@@ -9,7 +8,7 @@ import trio
 from kline_trio.monitor.access import Access
 from kline_trio.monitor.http_server import Request, Response
 from kline_trio.monitor.metrics import CONTENT_TYPE, metrics
-from kline_trio.monitor.watch import Observation, Watch
+from kline_trio.monitor.watch import Observation, Watch, json_line
 from kline_trio.recorder.statistics import Statistics
 
 _JSON = "application/json"
@@ -69,5 +68,5 @@ class Endpoints:
 
 
 def _verdict(found: Observation, *, is_good: bool) -> Response:
-    body = json.dumps(found.verdict(), ensure_ascii=False).encode() + b"\n"
-    return Response(status=200 if is_good else 503, body=body, content_type=_JSON)
+    status = 200 if is_good else 503
+    return Response(status=status, body=json_line(found.verdict()), content_type=_JSON)

@@ -5,7 +5,7 @@ fault that comes and goes is one fault, and health recovers by itself.
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -53,6 +53,7 @@ class Code(enum.StrEnum):
     DISK_SPACE = "disk_space"
     STUCK = "stuck"
     SLOW = "slow"
+    UNOBSERVED = "unobserved"
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +63,7 @@ class Reason:
     code: Code
     verdict: Verdict
     subject: str
-    """A market, a connection, a series, a rate limit, or `store` or `process`."""
+    """A market, a connection, a series, a rate limit, or `store`, `process` or `monitor`."""
     text: str
     """A sentence for people; it begins with the subject."""
 
@@ -202,12 +203,20 @@ class Health:
 
     def after(self, found: Statistics, limits: Thresholds, now: float) -> "Health":
         """Return the health after another snapshot, at `now` seconds."""
+        return self._with(reasons(found, limits), limits, now)
+
+    def unobserved(self, limits: Thresholds, now: float) -> "Health":
+        """Return the health after a snapshot that could not be made, at `now` seconds."""
+        text = "monitor: the recorder cannot be observed, by a bug: see the log"
+        return self._with([_reason(Code.UNOBSERVED, Verdict.BAD, "monitor", text)], limits, now)
+
+    def _with(self, found: Iterable[Reason], limits: Thresholds, now: float) -> "Health":
         seen = {
             key: (reason, moment)
             for key, (reason, moment) in self._seen.items()
             if now < moment + limits.recover_seconds
         }
-        seen |= {(one.code, one.subject): (one, now) for one in reasons(found, limits)}
+        seen |= {(one.code, one.subject): (one, now) for one in found}
         counting = sorted(
             (reason for reason, _ in seen.values()),
             key=lambda one: (-one.verdict, one.code, one.subject),

@@ -13,26 +13,29 @@ import trio
 
 logger = logging.getLogger(__name__)
 
-_MOST_CONNECTIONS = 64
+MOST_CONNECTIONS = 64
 _HEAD_BYTES = 16_384
 _HEAD_SECONDS = 10.0
 _IDLE_SECONDS = 30.0
 """Between two requests of a connection."""
 _WRITE_SECONDS = 10.0
 _READ_BYTES = 16_384
+_REFUSED = 400
+"""This status and those above it."""
 _BOTH_DONE = {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
 _LOST = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """A request without a body."""
+    """A request; its body, if it has one, is not read."""
 
     method: str
     target: str
     """Path and query, as they were sent."""
     headers: Mapping[str, str]
     """Names in lower case; of several with one name, the last."""
+    has_body: bool = False
 
     @property
     def path(self) -> str:
@@ -61,12 +64,14 @@ class HttpServer:
     """Answers a request. An exception becomes status 500 and a log line."""
     wall_clock: Callable[[], float]
     """Seconds since 1970, for the header `Date`."""
+    most_connections: int = MOST_CONNECTIONS
+    """One more is closed at once."""
     _connections: int = attrs.field(init=False, default=0)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection to its end, and close it. It raises nothing but Cancelled."""
+        """Serve one connection to its end, and close it. Raise nothing but Cancelled."""
         try:
-            if self._connections < _MOST_CONNECTIONS:
+            if self._connections < self.most_connections:
                 self._connections += 1
                 try:
                     await self._converse(stream)
@@ -74,6 +79,9 @@ class HttpServer:
                     self._connections -= 1
         except _LOST:
             pass
+        except Exception:
+            # The server of all others would end with this connection.
+            logger.exception("monitor: a connection ended by a bug")
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -88,6 +96,8 @@ class HttpServer:
                 if request is None:
                     return  # it was idle, its head did not end, or the reader has gone
                 response = await self._answer(request)
+                if request.has_body and response.status < _REFUSED:
+                    response = Response(status=413, body=b"a request without a body is wanted\n")
             except h11.RemoteProtocolError as error:
                 response = Response(status=error.error_status_hint, body=b"not a valid request\n")
             with trio.move_on_after(_WRITE_SECONDS) as writing:
@@ -124,10 +134,10 @@ class HttpServer:
 
 
 async def _receive(connection: h11.Connection, stream: trio.abc.Stream) -> Request | None:
-    """Receive a request; return None if the connection ended before it began.
+    """Receive a request up to its body; return None if the connection ended before it began.
 
     Raises:
-      h11.RemoteProtocolError: what came is no request, is too long, or has a body.
+      h11.RemoteProtocolError: the bytes are no request, or its head is too long.
     """
     found: Request | None = None
     while True:
@@ -143,7 +153,8 @@ async def _receive(connection: h11.Connection, stream: trio.abc.Stream) -> Reque
                 },
             )
         elif isinstance(event, h11.Data):
-            raise h11.RemoteProtocolError("a request with a body", error_status_hint=413)
+            # The rest is not read: the connection ends with the response.
+            return None if found is None else attrs.evolve(found, has_body=True)
         elif isinstance(event, h11.EndOfMessage):
             return found
         else:  # ConnectionClosed, PAUSED

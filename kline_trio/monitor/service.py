@@ -1,7 +1,7 @@
 """The monitor of one recorder: its tasks, beside the recorder's own."""
 
 import logging
-import ssl
+import resource
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -10,19 +10,22 @@ import trio
 
 from kline_trio.config import Config
 from kline_trio.config.monitor import MonitorConfig, split_address
-from kline_trio.exchange.http import http_client
+from kline_trio.errors import ConfigError
+from kline_trio.exchange.http import http_transport
 from kline_trio.monitor.access import Access
 from kline_trio.monitor.alerts import ChangeCommand, HeartbeatUrl
-from kline_trio.monitor.health import Thresholds
-from kline_trio.monitor.http_server import HttpServer
+from kline_trio.monitor.credentials import Credentials, stamp_of
+from kline_trio.monitor.health import Thresholds, Verdict
+from kline_trio.monitor.http_server import MOST_CONNECTIONS, HttpServer
 from kline_trio.monitor.watch import Watch
+from kline_trio.recorder.environment import RecurringEvent
 from kline_trio.recorder.supervisor import Recorder
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 60.0
-_REQUEST_SECONDS = 10.0
-_LEAST_TOKEN = 16
+_DESCRIPTOR_SHARE = 16
+"""Readers get at most this part of the files that the process may open; recording needs them."""
 
 
 @attrs.define(eq=False)
@@ -36,16 +39,25 @@ class Monitor:
     show: Callable[[Watch], None] | None = None
     """Called with the watch of each run; None: nobody looks."""
     _scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+    _reloads: RecurringEvent = attrs.field(init=False, factory=RecurringEvent)
+    _watch: Watch | None = attrs.field(init=False, default=None)
+    _command: ChangeCommand | None = attrs.field(init=False, default=None)
 
     @property
     def _settings(self) -> MonitorConfig:
         return self.config.monitor
 
     def reconfigure(self, config: Config) -> None:
-        """Go on by another configuration; if `[monitor]` is the same, change nothing."""
-        is_same = config.monitor == self._settings
+        """Go on by another configuration.
+
+        If `[monitor]` is the same, only read its files again: where the token or the certificate
+        has changed, readers must connect anew.
+        """
+        is_same = _read_by_monitor(config) == _read_by_monitor(self.config)
         self.config = config
-        if not is_same:
+        if is_same:
+            self._reloads.ring()
+        else:
             self._scope.cancel()
 
     async def run(self) -> None:
@@ -56,9 +68,9 @@ class Monitor:
         while True:
             with trio.CancelScope() as self._scope:
                 if self._is_wanted:
-                    await self._run_jobs()
-                else:
-                    await trio.sleep_forever()
+                    await _guarded("the monitor", self._run_jobs)
+                # Also if all jobs have ended: a bug would only come again.
+                await trio.sleep_forever()
 
     @property
     def _is_wanted(self) -> bool:
@@ -68,7 +80,7 @@ class Monitor:
 
     async def _run_jobs(self) -> None:
         settings = self._settings
-        watch = Watch(self.recorder.statistics, _limits(settings), self.is_simulated)
+        watch = self._watch_within(_limits(settings))
         if self.show is not None:
             self.show(watch)
         async with trio.open_nursery() as jobs:
@@ -76,41 +88,97 @@ class Monitor:
             if settings.address is not None:
                 jobs.start_soon(_guarded, "server", partial(self._serve, settings.address, watch))
             if settings.on_change:
-                command = ChangeCommand(settings.on_change, watch)
-                jobs.start_soon(_guarded, "on_change", command.run)
+                shown = Verdict.OK if self._command is None else self._command.shown
+                self._command = ChangeCommand(settings.on_change, watch, shown)
+                jobs.start_soon(_guarded, "on_change", self._command.run)
             if settings.heartbeat_url is not None:
                 heartbeat = partial(self._send_heartbeats, settings.heartbeat_url, watch)
                 jobs.start_soon(_guarded, "heartbeat_url", heartbeat)
 
+    def _watch_within(self, limits: Thresholds) -> Watch:
+        """Return the one watch, with these limits: health outlives another configuration."""
+        if self._watch is None:
+            self._watch = Watch(self.recorder.statistics, limits, self.is_simulated)
+        self._watch.limits = limits
+        # The last look may be from before the monitor was switched off and on again.
+        self._watch.look()
+        return self._watch
+
     async def _serve(self, address: str, watch: Watch) -> None:
-        """Serve an address; as long as it is taken, or a file cannot be read, try again."""
+        """Serve an address until cancelled, again and again with other credentials."""
+        while True:
+            credentials, listeners = await self._open(address)
+            try:
+                async with trio.open_nursery() as serving:
+                    serving.start_soon(self._serve_listeners, watch, credentials, listeners)
+                    await self._until_changed(credentials)
+                    logger.info("monitor: %s: other credentials from now on", address)
+                    serving.cancel_scope.cancel()
+            finally:
+                for listener in listeners:
+                    listener.socket.close()
+
+    async def _open(self, address: str) -> tuple[Credentials, list[trio.SocketListener]]:
+        """Listen at an address; while it is taken, or a file cannot be read, try again."""
+        host, port = split_address(address)
+        logged = ""
+        while True:
+            try:
+                credentials = await self._read_credentials()
+                listeners = await trio.open_tcp_listeners(port, host=host)
+            except (OSError, ConfigError) as error:
+                text = str((error.strerror if isinstance(error, OSError) else None) or error)
+                if text != logged:
+                    again = f"it is tried again each {_RETRY_SECONDS:.0f} s"
+                    logger.error("monitor: %s: %s; recording goes on, and %s", address, text, again)
+                logged = text
+                with trio.move_on_after(_RETRY_SECONDS):
+                    await self._reloads.event.wait()
+                continue
+            return credentials, listeners
+
+    async def _read_credentials(self) -> Credentials:
+        # Abandoned if cancelled: a dead network disk must not hold up the recorder's stop.
+        return await trio.to_thread.run_sync(
+            Credentials.read, self._settings, abandon_on_cancel=True
+        )
+
+    async def _until_changed(self, known: Credentials) -> None:
+        """Return when a file of the credentials has changed, at a reload, and can be used."""
+        reload = self._reloads.event
+        while True:
+            await reload.wait()
+            reload = self._reloads.event
+            try:
+                stamp = await trio.to_thread.run_sync(
+                    stamp_of, self._settings, abandon_on_cancel=True
+                )
+                if stamp != known.stamp:
+                    await self._read_credentials()
+                    return
+            except (OSError, ConfigError) as error:
+                logger.error("monitor: %s; the credentials stay as they were", error)
+
+    async def _serve_listeners(
+        self, watch: Watch, credentials: Credentials, listeners: list[trio.SocketListener]
+    ) -> None:
         # Imported here: a recorder that serves nothing starts faster without it.
         from kline_trio.monitor.endpoints import Endpoints
 
-        settings = self._settings
-        is_logged = False
-        while True:
-            try:
-                token, context = await trio.to_thread.run_sync(_secrets, settings)
-                host, port = split_address(address)
-                listeners = await trio.open_tcp_listeners(port, host=host)
-            except (OSError, ValueError) as error:
-                if not is_logged:
-                    text = error.strerror if isinstance(error, OSError) else None
-                    logger.error("monitor: %s: %s; recording goes on", address, text or error)
-                is_logged = True
-                await trio.sleep(_RETRY_SECONDS)
-                continue
-            break
+        settings, context = self._settings, credentials.context
+        assert settings.address is not None
         if context is None and settings.is_public:
-            logger.warning("monitor: other machines read %s without TLS", address)
-        access = Access.to(address, settings.allowed_hosts, token)
+            logger.warning("monitor: other machines read %s without TLS", settings.address)
+        if credentials.exposed is not None:
+            what = "every user of this machine can read it: chmod o= is wanted"
+            logger.warning("monitor: %s: %s", credentials.exposed, what)
+        access = Access.to(settings.address, settings.allowed_hosts, credentials.token)
         gather = partial(self.recorder.statistics, series=True) if settings.per_symbol else None
         endpoints = Endpoints(watch, access, settings.root_path, gather)
-        server = HttpServer(endpoints.handle, self.wall_clock)
+        server = HttpServer(endpoints.handle, self.wall_clock, _most_connections())
         bound = listeners[0].socket.getsockname()[1]
-        scheme = "http" if context is None else "https"
-        logger.info("monitor: %s://%s:%d/metrics", scheme, address.rpartition(":")[0], bound)
+        scheme, host = "http" if context is None else "https", settings.address.rpartition(":")[0]
+        logger.info("monitor: %s://%s:%d/metrics", scheme, host, bound)
         if context is None:
             await trio.serve_listeners(server.serve, listeners)
         else:
@@ -119,11 +187,15 @@ class Monitor:
 
     async def _send_heartbeats(self, url: str, watch: Watch) -> None:
         connection = self.config.connection
-        client = await trio.to_thread.run_sync(
-            http_client, connection.ca_file, connection.proxy, None, _REQUEST_SECONDS
+        transport = await trio.to_thread.run_sync(
+            http_transport, connection.ca_file, connection.proxy, abandon_on_cancel=True
         )
-        async with client:
-            await HeartbeatUrl(url, client, watch).run()
+        async with transport:
+            await HeartbeatUrl(url, transport, watch).run()
+
+
+def _read_by_monitor(config: Config) -> tuple[object, ...]:
+    return config.monitor, config.connection.ca_file, config.connection.proxy
 
 
 def _limits(settings: MonitorConfig) -> Thresholds:
@@ -131,23 +203,16 @@ def _limits(settings: MonitorConfig) -> Thresholds:
     return Thresholds(**{name: getattr(settings, name) for name in names})
 
 
-def _secrets(settings: MonitorConfig) -> tuple[str | None, ssl.SSLContext | None]:
-    """Read the token and the certificates."""
-    token = None
-    if settings.token_file is not None:
-        token = settings.token_file.read_text(encoding="utf-8").strip()
-        if len(token) < _LEAST_TOKEN:
-            raise ValueError(f"{settings.token_file}: a token has at least {_LEAST_TOKEN} letters")
-    if settings.tls_cert is None or settings.tls_key is None:
-        return token, None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    return token, context
+def _most_connections() -> int:
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, most // _DESCRIPTOR_SHARE))
 
 
 async def _guarded(name: str, job: Callable[[], Awaitable[None]]) -> None:
+    """Run a job; log its failure, which must not end the recorder."""
     try:
         await job()
-    except Exception:
-        # A bug of the monitor must not end the recorder.
+    except* Exception:
         logger.exception("monitor: %s has ended; recording goes on", name)

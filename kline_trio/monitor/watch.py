@@ -1,12 +1,16 @@
 """Looks at a recorder once a second; all readers share the snapshot and its verdict."""
 
-from collections.abc import Callable
+import json
+import logging
+from collections.abc import Callable, Mapping
 
 import attrs
 import trio
 
 from kline_trio.monitor.health import Health, Thresholds
 from kline_trio.recorder.statistics import Statistics
+
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 
@@ -48,17 +52,39 @@ class Watch:
     limits: Thresholds
     is_simulated: bool = False
     latest: Observation = attrs.field(init=False)
+    _is_blind: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self.latest = self._observe(Health())
 
     async def run(self) -> None:
-        """Observe once a second, until cancelled."""
+        """Observe once a second, until cancelled. A bug is logged once, and health is bad then."""
         while True:
             await trio.sleep(_LOOK_SECONDS)
-            self.latest = self._observe(self.latest.health)
+            self.look()
+
+    def look(self) -> None:
+        """Observe now."""
+        before = self.latest.health
+        try:
+            self.latest = self._observe(before)
+            self._is_blind = False
+        except Exception:
+            # An old snapshot would say for ever that all is well.
+            if not self._is_blind:
+                logger.exception("monitor: the recorder cannot be observed")
+            self._is_blind = True
+            health = before.unobserved(self.limits, trio.current_time())
+            self.latest = attrs.evolve(self.latest, health=health)
 
     def _observe(self, before: Health) -> Observation:
         found = self.statistics()
         health = before.after(found, self.limits, trio.current_time())
         return Observation(statistics=found, health=health, is_simulated=self.is_simulated)
+
+
+def json_line(values: Mapping[str, object]) -> bytes:
+    """Return values as one line of JSON, in UTF-8."""
+    text = json.dumps(values, ensure_ascii=False)
+    # A path that is no UTF-8 has lone surrogates. Their backslash escape is JSON's, too.
+    return text.encode(errors="backslashreplace") + b"\n"

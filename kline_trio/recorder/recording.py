@@ -52,6 +52,10 @@ class Recording:
 
     series: tuple[Series, ...] = attrs.field(init=False, default=())
     """The series that are recorded now."""
+    _first: Config = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.config, takes_self=True)
+    )
+    """The configuration of the start."""
     _added: dict[Series, None] = attrs.field(init=False, factory=dict)
     _removed: set[Series] = attrs.field(init=False, factory=set)
     _checked: set[str] = attrs.field(init=False, factory=set)
@@ -209,7 +213,8 @@ class Recording:
         """Go on by another configuration; log the tables that need a new start."""
         old, self.config = self.config, config
         self._removed -= {*config.streams} - {*old.streams}
-        if fixed := _unchangeable(old, config):
+        # Not compared with the last one: to undo a change leaves nothing for the next start.
+        if fixed := _unchangeable(self._first, config):
             logger.warning("what is new in %s counts from the next start on", ", ".join(fixed))
         before = frozenset(self.series)
         self.refresh()

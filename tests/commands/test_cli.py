@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kline_trio.commands import cli, status
+from kline_trio.commands import cli, record, status
+from kline_trio.config import Config
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
 from kline_trio.storage.store import Store
 from tests.storage.support import LAYOUTS, child_environment, write_minutes
@@ -208,6 +209,94 @@ def test_a_backfill_that_ends_before_it_begins_is_refused(
     told = capsys.readouterr().err
     assert "--until is not after" in told
     assert whose in told
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """The configurations that a recorder was started with; it ends at once."""
+    found: list[Config] = []
+    monkeypatch.setattr(record, "record", lambda config, _: found.append(config))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "address"),
+    [
+        ([], "127.0.0.1:1"),
+        (["--monitor"], "127.0.0.1:8787"),
+        (["--monitor", "[::1]:9000"], "[::1]:9000"),
+        (["--monitor=localhost:9000"], "localhost:9000"),
+    ],
+)
+def test_the_monitor_of_the_command_line_comes_before_that_of_the_file(
+    words: list[str], address: str, tmp_path: Path, recorded: list[Config]
+) -> None:
+    path = tmp_path / "recorder.toml"
+    path.write_text(STREAMS + '[monitor]\naddress = "127.0.0.1:1"\n', encoding="utf-8")
+    assert cli.main([str(path), *words]) == 0
+    assert [one.monitor.address for one in recorded] == [address]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--monitor", "8787"], "argument --monitor: '8787' is no address such as 127.0.0.1:8787"),
+        (["--monitor", "http://x"], "argument --monitor: 'http://x' is no address such as"),
+        (["--monitor", "::1:8787"], "an IPv6 address is written in brackets, as [::1]:8787"),
+        (["--monitor="], "argument --monitor: '' is no address such as"),
+    ],
+)
+def test_a_wrong_address_of_the_monitor_is_refused_before_anything_starts(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    recorded: list[Config],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "recorder.toml"
+    path.write_text(STREAMS, encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([str(path), *words])
+    assert told in capsys.readouterr().err
+    assert not recorded
+
+
+def test_a_file_behind_monitor_is_not_taken_for_its_address(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["--monitor", "recorder.toml"])
+    assert "write the file first: recorder.toml --monitor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("check", [["--check"], []])
+@pytest.mark.parametrize(
+    ("monitor", "told"),
+    [
+        ("", ["name a token_file, or use 127.0.0.1", "or set insecure_http = true"]),
+        ('token_file = "token"\n', ["name tls_cert and tls_key, or set insecure_http = true"]),
+        ('token_file = "token"\ninsecure_http = true\n', []),
+    ],
+)
+def test_a_public_address_of_the_command_line_obeys_the_same_rules(
+    check: list[str],
+    monitor: str,
+    told: list[str],
+    tmp_path: Path,
+    recorded: list[Config],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "recorder.toml"
+    path.write_text(f"{STREAMS}[monitor]\n{monitor}", encoding="utf-8")
+    status = cli.main([str(path), "--monitor", "0.0.0.0:8787", *check])
+    err = capsys.readouterr().err
+    assert status == (2 if told else 0)
+    assert len(err.splitlines()) == len(told)
+    for line, words in zip(err.splitlines(), told, strict=True):
+        assert line.startswith("monitor.address: other machines can reach 0.0.0.0:8787: ")
+        assert words in line
+    assert len(recorded) == (not told and not check)
     assert not (tmp_path / "data").exists()
 
 

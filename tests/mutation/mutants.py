@@ -3,6 +3,7 @@
 from tests.mutation.completeness_mutants import COMPLETENESS
 from tests.mutation.doctor_mutants import DOCTOR
 from tests.mutation.exchange_mutants import EXCHANGE
+from tests.mutation.monitor_mutants import MONITOR
 from tests.mutation.mutant import Mutant
 from tests.mutation.recorder_mutants import RECORDER
 from tests.mutation.row_mutants import ROWS
@@ -17,4 +18,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *RECORDER,
     *COMPLETENESS,
     *DOCTOR,
+    *MONITOR,
 )

@@ -137,7 +137,7 @@ RECORDER = (
     ),
     Mutant(
         "a slower connection brings an outdated candle back",
-        "recorder/listener.py",
+        "recorder/event_sink.py",
         "return event.event_time_ms < times_ms.get(event.candle.open_time_ms, 0)",
         "return False",
         "recorder/test_listener.py::test_of_a_revised_candle_the_state_that_was_sent_last_stays",

@@ -119,10 +119,10 @@ async def test_what_counts_from_the_next_start_on_is_named_and_changes_nothing_n
         await trio.sleep(10)
         recorder.reconfigure(elsewhere)
         await trio.sleep(20)
-    assert (
-        "what is new in [store], [endpoints] for REST and archive counts from the next start on"
-        in caplog.messages
-    )
+        warning = "what is new in [store], [endpoints] for REST and archive counts from the next"
+        assert caplog.messages.count(f"{warning} start on") == 1
+        recorder.reconfigure(config)
+        assert sum("next start" in line for line in caplog.messages) == 1, "nothing is left to say"
     assert exchange.statistics["spot"].opened == 1
     assert stored(tmp_path, BTC)[:28] == truth(exchange, BTC, START_MS, START_MS + 28 * MINUTE_MS)
     assert not (tmp_path / "elsewhere").exists()
@@ -188,3 +188,22 @@ async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
     assert why in said[1].getMessage()
     assert "configuration read anew: 1 series added, 0 removed" in caplog.messages
     assert exchange.statistics["spot"].opened == 1
+
+
+async def test_an_address_of_the_command_line_that_the_new_file_forbids_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`--monitor 0.0.0.0:8787`, and the file loses its token: this must not end the recorder."""
+    path = tmp_path / "recorder.toml"
+    path.write_text(GOOD + '[monitor]\ntoken_file = "token"\ninsecure_http = true\n')
+    new = await record._reloaded(path, "0.0.0.0:8787")
+    assert new is not None
+    assert new.monitor.address == "0.0.0.0:8787"
+    path.write_text(GOOD)
+    assert await record._reloaded(path, "0.0.0.0:8787") is None
+    assert await record._reloaded(path) is not None
+    reached = "monitor.address: other machines can reach 0.0.0.0:8787: name"
+    assert caplog.messages[1:] == [
+        f"{reached} a token_file, or use 127.0.0.1",
+        f"{reached} tls_cert and tls_key, or set insecure_http = true",
+    ]
