@@ -207,8 +207,8 @@ class Health:
 
     def unobserved(self, limits: Thresholds, now: float) -> "Health":
         """Return the health after a snapshot that could not be made, at `now` seconds."""
-        text = "monitor: the recorder cannot be observed, by a bug: see the log"
-        return self._with([_reason(Code.UNOBSERVED, Verdict.BAD, "monitor", text)], limits, now)
+        text = "process: the recorder cannot be observed, by a bug: see the log"
+        return self._with([_reason(Code.UNOBSERVED, Verdict.BAD, "process", text)], limits, now)
 
     def _with(self, found: Iterable[Reason], limits: Thresholds, now: float) -> "Health":
         seen = {
