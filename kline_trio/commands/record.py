@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,6 +22,7 @@ from kline_trio.config import Config, HistoryConfig
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.monitor.service import Monitor
+from kline_trio.monitor.systemd import Notifier, NotifySocket
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
@@ -60,19 +62,27 @@ def record(config: Config, options: argparse.Namespace) -> None:
     config = _with_monitor(config, options.monitor)
 
     async def main(requests: Requests) -> None:
-        async with exchange_of(config, options) as redirect:
+        notify_socket = NotifySocket.from_environment(os.environ, os.getpid())
+        notifier = Notifier(notify_socket, requests.is_stop_asked)
+        async with exchange_of(config, options) as redirect, trio.open_nursery() as outside:
+            # Before the recorder is open, and until it is closed: both may take a while.
+            outside.start_soon(notifier.run)
             stop_asked = requests.wait_for_stop
             async with (
                 open_recorder(redirect(config), stop_asked=stop_asked) as recorder,
                 trio.open_nursery() as beside,
             ):
-                monitor = Monitor(recorder, redirect(config), time.time, options.simulate)
+                monitor = Monitor(recorder, redirect(config), time.time, options.simulate, notifier)
                 beside.start_soon(monitor.run)
+                notifier.ready()
                 while not await requests.is_stop():
-                    if (new := await _reloaded(options.config)) is not None:
-                        recorder.reconfigure(redirect(new))
-                        monitor.reconfigure(redirect(_with_monitor(new, options.monitor)))
+                    with notifier.reloading():
+                        if (new := await _reloaded(options.config)) is not None:
+                            recorder.reconfigure(redirect(new))
+                            monitor.reconfigure(redirect(_with_monitor(new, options.monitor)))
+                notifier.stopping()
                 beside.cancel_scope.cancel()
+            outside.cancel_scope.cancel()
 
     use_system_memory()
     run(main, options, signal.SIGHUP)

@@ -15,6 +15,7 @@ from kline_trio.monitor.access import Access
 from kline_trio.monitor.alerts import ChangeCommand, HeartbeatUrl
 from kline_trio.monitor.health import Thresholds
 from kline_trio.monitor.http_server import HttpServer
+from kline_trio.monitor.systemd import Notifier
 from kline_trio.monitor.watch import Watch
 from kline_trio.recorder.supervisor import Recorder
 
@@ -33,6 +34,8 @@ class Monitor:
     config: Config
     wall_clock: Callable[[], float]
     is_simulated: bool = False
+    notifier: Notifier | None = None
+    """Informs the service manager, if there is one."""
     _scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
 
     @property
@@ -61,13 +64,18 @@ class Monitor:
     @property
     def _is_wanted(self) -> bool:
         settings = self._settings
-        return bool(settings.address or settings.on_change or settings.heartbeat_url)
+        is_notifying = self.notifier is not None and self.notifier.is_wanted
+        return bool(
+            settings.address or settings.on_change or settings.heartbeat_url or is_notifying
+        )
 
     async def _run_jobs(self) -> None:
         settings = self._settings
         watch = Watch(self.recorder.statistics, _limits(settings), self.is_simulated)
         async with trio.open_nursery() as jobs:
             jobs.start_soon(_guarded, "watch", watch.run)
+            if self.notifier is not None:
+                jobs.start_soon(_guarded, "systemd", partial(self.notifier.follow, watch))
             if settings.address is not None:
                 jobs.start_soon(_guarded, "server", partial(self._serve, settings.address, watch))
             if settings.on_change:
