@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from kline_trio.monitor.health import duration_text
+from kline_trio.monitor.health import Code, duration_text, reasons
 from kline_trio.monitor.watch import Observation, Watch
 from kline_trio.quoting import shown
 
@@ -146,7 +146,7 @@ class Notifier:
         extend_at = began + _EXTEND_EACH_SECONDS
         while True:
             # A tick ahead: a tick later, half of the time would be over.
-            is_fed = self._is_alive and now + tick > feed_at
+            is_fed = now + tick > feed_at and self._is_alive
             is_extended = self._is_opening and now >= extend_at
             status = self._status_now(now - began)
             lines = [
@@ -169,8 +169,11 @@ class Notifier:
     @property
     def _is_alive(self) -> bool:
         """Whether the watchdog is to be fed, now that the event loop turns."""
-        is_stuck = self._watch is not None and self._watch.latest.health.is_stuck
-        return self._is_ready and not is_stuck
+        if self._watch is None:
+            return self._is_ready
+        # Not Health.is_stuck, which goes on for `recover_seconds` after the job has ended.
+        found = reasons(self._watch.latest.statistics, self._watch.limits)
+        return self._is_ready and not any(one.code is Code.STUCK for one in found)
 
     def _status_now(self, seconds: float) -> str:
         """Return the state in words, `seconds` after the start of the process."""
