@@ -17,7 +17,7 @@ from kline_trio.commands.process import exit_status, make_streams_safe
 from kline_trio.errors import ConfigError
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
-_COMMANDS += ["snapshot", "merge", "relayout", "doctor"]
+_COMMANDS += ["snapshot", "merge", "relayout", "doctor", "service", "token"]
 _MODULES = {"backfill": "record", "tail": "record", "check_against": "verify"}
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""
@@ -137,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     adders = (_add_recording, _add_doctor, _add_simulations, _add_check, _add_status, _add_copies)
     for add in adders:
         add(commands.add_parser)
+    _add_service(commands.add_parser)
     return parser
 
 
@@ -247,6 +248,17 @@ def _add_copies(add: _AddParser) -> None:
     relayout.add_argument("--layout", required=True)
     for command in (merge, relayout):
         command.add_argument("--into", type=_path, required=True, metavar="DIR")
+
+
+def _add_service(add: _AddParser) -> None:
+    service = add("service", help="print a unit for systemd that records what recorder.toml names")
+    service.add_argument("config", type=_config_path, metavar="recorder.toml")
+    service.add_argument("--launchd", **_FLAG, help="a property list for macOS instead")
+    what = "for whom it runs (default: the owner of the store or the file)"
+    service.add_argument("--user", metavar="NAME", help=what)
+
+    token = add("token", help="write a random token for readers of the monitor into a new file")
+    token.add_argument("file", type=_path, metavar="FILE")
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -23,6 +24,7 @@ from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.interval import time_text
 from kline_trio.monitor.service import Monitor
+from kline_trio.monitor.systemd import Notifier, NotifySocket
 from kline_trio.monitor.watch import Watch
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.candle_log import LogCandles
@@ -63,7 +65,11 @@ def record(config: Config, options: argparse.Namespace) -> None:
     """Record until SIGINT, SIGTERM or the end of `--for`. At SIGHUP, read recorder.toml again."""
 
     async def main(requests: Requests) -> None:
-        async with exchange_of(config, options) as redirect:
+        notify_socket = NotifySocket.from_environment(os.environ, os.getpid())
+        notifier = Notifier(notify_socket, requests.is_stop_asked)
+        async with exchange_of(config, options) as redirect, trio.open_nursery() as outside:
+            # Before the recorder is open, and until it is closed: both may take a while.
+            outside.start_soon(notifier.run)
             stop_asked = requests.wait_for_stop
             async with (
                 open_recorder(
@@ -73,15 +79,25 @@ def record(config: Config, options: argparse.Namespace) -> None:
                 ) as recorder,
                 trio.open_nursery() as beside,
             ):
-                monitor = Monitor(recorder, redirect(config), time.time, options.simulate)
-                if requests.screen.is_terminal:
-                    monitor.show = partial(_show, requests.screen)
+                monitor = Monitor(
+                    recorder,
+                    redirect(config),
+                    time.time,
+                    options.simulate,
+                    partial(_show, requests.screen) if requests.screen.is_terminal else None,
+                    notifier,
+                )
                 beside.start_soon(monitor.run)
+                notifier.ready()
                 while not await requests.is_stop():
-                    if (new := await _reloaded(options.config, options.monitor)) is not None:
-                        recorder.reconfigure(redirect(new))
-                        monitor.reconfigure(redirect(new))
+                    with notifier.reloading():
+                        new = await _reloaded(options.config, options.monitor)
+                        if new is not None:
+                            recorder.reconfigure(redirect(new))
+                            monitor.reconfigure(redirect(new))
+                notifier.stopping()
                 beside.cancel_scope.cancel()
+            outside.cancel_scope.cancel()
 
     use_system_memory()
     run(main, options, signal.SIGHUP)

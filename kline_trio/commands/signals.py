@@ -52,6 +52,10 @@ class Requests:
         self._any = trio.Event()
         return False
 
+    def is_stop_asked(self) -> bool:
+        """Return whether a signal has asked for the stop."""
+        return self._stop.is_set()
+
     async def wait_for_stop(self) -> None:
         """Wait for the request to stop."""
         with trio.move_on_at(self._stop_at()):

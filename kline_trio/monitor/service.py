@@ -17,6 +17,7 @@ from kline_trio.monitor.alerts import ChangeCommand, HeartbeatUrl
 from kline_trio.monitor.credentials import Credentials, stamp_of
 from kline_trio.monitor.health import Thresholds, Verdict
 from kline_trio.monitor.http_server import MOST_CONNECTIONS, HttpServer
+from kline_trio.monitor.systemd import Notifier
 from kline_trio.monitor.watch import Watch
 from kline_trio.recorder.environment import RecurringEvent
 from kline_trio.recorder.supervisor import Recorder
@@ -38,6 +39,8 @@ class Monitor:
     is_simulated: bool = False
     show: Callable[[Watch], None] | None = None
     """Called with the watch of each run; None: nobody looks."""
+    notifier: Notifier | None = None
+    """Informs the service manager, if there is one."""
     _scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     _reloads: RecurringEvent = attrs.field(init=False, factory=RecurringEvent)
     _watch: Watch | None = attrs.field(init=False, default=None)
@@ -76,7 +79,8 @@ class Monitor:
     def _is_wanted(self) -> bool:
         settings = self._settings
         is_read = settings.address or settings.on_change or settings.heartbeat_url
-        return bool(is_read) or self.show is not None
+        is_notifying = self.notifier is not None and self.notifier.is_wanted
+        return bool(is_read) or is_notifying or self.show is not None
 
     async def _run_jobs(self) -> None:
         settings = self._settings
@@ -85,6 +89,8 @@ class Monitor:
             self.show(watch)
         async with trio.open_nursery() as jobs:
             jobs.start_soon(_guarded, "watch", watch.run)
+            if self.notifier is not None:
+                jobs.start_soon(_guarded, "systemd", partial(self.notifier.follow, watch))
             if settings.address is not None:
                 jobs.start_soon(_guarded, "server", partial(self._serve, settings.address, watch))
             if settings.on_change:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kline_trio.commands.interrupts import raise_from_now_on
+from kline_trio.commands.interrupts import end_at_once, raise_from_now_on
 
 ROOT = Path(__file__).parents[1]
 INTERRUPTED = """
@@ -68,3 +68,28 @@ def test_an_interrupt_that_is_ignored_or_handled_stays_so() -> None:
         assert signal.getsignal(signal.SIGINT) is handle
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_process_of_a_container_ends_at_sigterm_from_the_start() -> None:
+    """The kernel does not end it by a signal without a handler."""
+    code = (
+        "import os, signal, time\n"
+        "os.getpid = lambda: 1\n"
+        "from kline_trio.commands.interrupts import end_at_once\n"
+        "end_at_once()\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+        "time.sleep(0.1)\n"
+        "raise SystemExit('it went on')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (143, "")
+
+
+def test_another_process_leaves_sigterm_to_the_kernel() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    end_at_once()
+    raise_from_now_on()
+    assert signal.getsignal(signal.SIGTERM) is before
