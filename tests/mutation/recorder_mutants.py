@@ -31,10 +31,10 @@ RECORDER = (
     ),
     Mutant(
         "a line of the log is written as others have put it together",
-        "commands/output.py",
-        "return one_line(super().formatMessage(record))",
-        "return super().formatMessage(record)",
-        "commands/test_output.py::test_foreign_text_cannot_steer_the_terminal_nor_forge_a_line",
+        "commands/log.py",
+        "return one_line(record.getMessage() + error)",
+        "return record.getMessage() + error",
+        "commands/test_log.py::test_foreign_text_cannot_steer_the_terminal_nor_forge_a_line",
     ),
     Mutant(
         "a look that a merge has outdated is compared again as it is",
