@@ -17,6 +17,7 @@ import attrs
 from kline_trio.commands.screen import Screen
 from kline_trio.quoting import one_line
 
+_STDERR = 2
 _WAITING_LINES = 10_000
 _KEPT_LINES = 1_000
 """Room that only warnings and errors may use."""
