@@ -3,10 +3,11 @@
 import argparse
 import logging
 import math
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,17 +16,21 @@ import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle
+from kline_trio.commands.fetch import fetch_beside_recorder
 from kline_trio.commands.output import time_text
 from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config, HistoryConfig
+from kline_trio.config.difference import Change, differences
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.monitor.service import Monitor
 from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.backfill import filling_of
 from kline_trio.recorder.candle_log import LogCandles
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.housekeeping import Heartbeat
+from kline_trio.recorder.recording import unchangeable
 from kline_trio.recorder.resources import (
     Pipeline,
     check_connection,
@@ -41,6 +46,7 @@ from kline_trio.recorder.supervisor import (
     open_recorder,
 )
 from kline_trio.storage.memory import use_system_memory
+from kline_trio.storage.simulated import mark_as_simulated, simulated_store
 from kline_trio.symbols import resolve
 
 logger = logging.getLogger("kline_trio.running")
@@ -58,7 +64,6 @@ _FETCHES_ITSELF = (
 
 def record(config: Config, options: argparse.Namespace) -> None:
     """Record until SIGINT, SIGTERM or the end of `--for`. At SIGHUP, read recorder.toml again."""
-    config = _with_monitor(config, options.monitor)
 
     async def main(requests: Requests) -> None:
         async with exchange_of(config, options) as redirect:
@@ -71,16 +76,45 @@ def record(config: Config, options: argparse.Namespace) -> None:
                 ) as recorder,
                 trio.open_nursery() as beside,
             ):
-                monitor = Monitor(recorder, redirect(config), time.time, options.simulate)
+
+                def reconfigure(new: Config) -> None:
+                    recorder.reconfigure(redirect(new))
+                    monitor.reconfigure(redirect(_with_monitor(new, options.monitor)))
+
+                reloader = Reloader(options.config, config, reconfigure)
+                monitor = Monitor(
+                    recorder,
+                    redirect(_with_monitor(config, options.monitor)),
+                    time.time,
+                    options.simulate,
+                    reload=reloader.answer,
+                )
+                if options.simulate:
+                    await _mark_as_simulated(redirect(config).store.path)
                 beside.start_soon(monitor.run)
                 while not await requests.is_stop():
-                    if (new := await _reloaded(options.config)) is not None:
-                        recorder.reconfigure(redirect(new))
-                        monitor.reconfigure(redirect(_with_monitor(new, options.monitor)))
+                    with suppress(ConfigError):  # it was logged
+                        await reloader.reload(is_dry_run=False)
                 beside.cancel_scope.cancel()
+        if options.simulate:
+            _next_command(config, options)
 
     use_system_memory()
     run(main, options, signal.SIGHUP)
+
+
+async def _mark_as_simulated(store: Path) -> None:
+    # A full disk is no reason to end.
+    with suppress(OSError):
+        await trio.to_thread.run_sync(mark_as_simulated, store)
+
+
+def _next_command(config: Config, options: argparse.Namespace) -> None:
+    """Log what to type after a simulated run."""
+    # `status recorder.toml` means the real store, if there is one.
+    of = os.path.relpath(simulated_store(options.config))
+    store = of if config.store.path.is_dir() else options.config
+    logger.info("simulated candles are in %s; now: python -m kline_trio status %s", of, store)
 
 
 def _with_monitor(config: Config, address: str | None) -> Config:
@@ -90,21 +124,73 @@ def _with_monitor(config: Config, address: str | None) -> Config:
     return attrs.evolve(config, monitor=attrs.evolve(config.monitor, address=address))
 
 
-async def _reloaded(path: Path) -> Config | None:
-    """Return the configuration as it is now; None, and log why, if it has a mistake."""
-    try:
-        config = await trio.to_thread.run_sync(Config.from_toml, path)
-        await trio.to_thread.run_sync(check_connection, config)
-    except ConfigError as error:
-        logger.error("the configuration stays as it was, for that in %s is no good:", path)
-        for problem in error.problems:
-            logger.error("%s", problem)
-        return None
-    return config
+@attrs.define(eq=False)
+class Reloader:
+    """Reads recorder.toml again, at SIGHUP and for `kline-trio reload`."""
+
+    path: Path
+    present: Config
+    """As it was read last."""
+    reconfigure: Callable[[Config], None]
+    """Lets the recorder go on by another configuration."""
+    _started: Config = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.present, takes_self=True)
+    )
+    _one_at_a_time: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+
+    async def reload(self, *, is_dry_run: bool) -> tuple[list[Change], list[str]]:
+        """Read the file, and go on by it.
+
+        Args:
+          is_dry_run: only compare.
+
+        Returns:
+          the keys that differ from the present configuration, and the tables of the file that
+          count from the next start on.
+
+        Raises:
+          ConfigError: the file has a mistake, which is logged; nothing was changed.
+        """
+        async with self._one_at_a_time:
+            try:
+                new = await trio.to_thread.run_sync(Config.from_toml, self.path)
+                await trio.to_thread.run_sync(check_connection, new)
+            except ConfigError as error:
+                if not is_dry_run:
+                    text = "the configuration stays as it was, for that in %s is no good:"
+                    logger.error(text, self.path)
+                    for problem in error.problems:
+                        logger.error("%s", problem)
+                raise
+            found = differences(self.present, new), unchangeable(self._started, new)
+            if not is_dry_run:
+                self.present = new
+                self.reconfigure(new)
+            return found
+
+    async def answer(self, is_dry_run: bool) -> dict[str, object]:  # noqa: FBT001 - of a request
+        """Reload for the control socket; return what has changed."""
+        if not is_dry_run:
+            logger.info("control: reading the configuration anew")
+        changes, later = await self.reload(is_dry_run=is_dry_run)
+        return {
+            "file": str(self.path.absolute()),
+            "pid": os.getpid(),
+            "changes": [attrs.asdict(one) for one in changes],
+            "later": later,
+            "applied": not is_dry_run,
+        }
 
 
 def backfill(config: Config, options: argparse.Namespace) -> None:
-    """Fill gaps until none can be filled, or until SIGINT or SIGTERM."""
+    """Fill gaps until none can be filled, or until SIGINT or SIGTERM.
+
+    If a recorder runs, let that one fetch.
+    """
+    store = simulated_store(options.config) if options.simulate else config.store.path
+    give_up_seconds = math.inf if options.wait else _GIVE_UP_SECONDS
+    if fetch_beside_recorder(store, options, give_up_seconds):
+        return
     if options.since is not None:
         since = datetime.fromtimestamp(options.since / 1_000, UTC)
         config = attrs.evolve(config, history=HistoryConfig(since=since))
@@ -115,7 +201,7 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
                 redirect(config),
                 options.until,
                 stop_asked=requests.wait_for_stop,
-                give_up_seconds=math.inf if options.wait else _GIVE_UP_SECONDS,
+                give_up_seconds=give_up_seconds,
             )
             filled = f"{done.filled:,} candles filled in"
             if done.absent is None:
@@ -255,23 +341,11 @@ class _Backfill:
                 )
             if now >= log_at:
                 log_at = now + _LOG_SECONDS
-                _backfill_logger.info("backfill: %s", await self._progress(now))
+                _backfill_logger.info("backfill: %s", await self._progress())
 
-    async def _progress(self, now: float) -> str:
-        filler = self.filler
-        if not self.auditor.is_stock_taken:
-            return "waiting for the exchange's time, to find what is absent"
-        text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
-        again_at = filler.backoff.next_at(now)
-        if filler.progress.problem is not None:
-            minutes = (now - filler.progress.answered_at) / 60
-            text += (
-                f"; no answer for {minutes:.0f} minutes: {filler.progress.problem}; trying again"
-            )
-        elif again_at < math.inf:
-            wait = f"{again_at - now:.0f} s"
-            text += f"; candles that the exchange did not have are asked for again in {wait}"
-        return text
+    async def _progress(self) -> str:
+        pending = await self.filler.pending() if self.auditor.is_stock_taken else None
+        return filling_of(self.filler, pending, self.filler.filled).text
 
 
 def tail(config: Config, options: argparse.Namespace) -> None:

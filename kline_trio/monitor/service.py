@@ -13,6 +13,7 @@ from kline_trio.config.monitor import MonitorConfig, split_address
 from kline_trio.exchange.http import http_client
 from kline_trio.monitor.access import Access
 from kline_trio.monitor.alerts import ChangeCommand, HeartbeatUrl
+from kline_trio.monitor.control import ControlServer, Reload
 from kline_trio.monitor.health import Thresholds
 from kline_trio.monitor.http_server import HttpServer
 from kline_trio.monitor.watch import Watch
@@ -33,6 +34,9 @@ class Monitor:
     config: Config
     wall_clock: Callable[[], float]
     is_simulated: bool = False
+    reload: Reload | None = None
+    """Reads recorder.toml again for the control socket; None: there is no such file."""
+    _watch: Watch | None = attrs.field(init=False, default=None)
     _scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
 
     @property
@@ -47,25 +51,28 @@ class Monitor:
             self._scope.cancel()
 
     async def run(self) -> None:
-        """Watch, serve and alarm until cancelled, as `[monitor]` says.
+        """Watch, serve and alarm until cancelled; the control socket always, else by `[monitor]`.
 
         What goes wrong here is logged, and ends nothing but a part of the monitor.
         """
-        while True:
-            with trio.CancelScope() as self._scope:
-                if self._is_wanted:
+        recorder = self.recorder
+        control = ControlServer(
+            self.config.store.path,
+            lambda: None if self._watch is None else self._watch.latest,
+            partial(recorder.statistics, series=True),
+            recorder.backfill,
+            self.reload,
+        )
+        async with trio.open_nursery() as always:
+            # Outside of the scope: the answer to a reload outlives the old `[monitor]`.
+            always.start_soon(_guarded, "control", control.run)
+            while True:
+                with trio.CancelScope() as self._scope:
                     await self._run_jobs()
-                else:
-                    await trio.sleep_forever()
-
-    @property
-    def _is_wanted(self) -> bool:
-        settings = self._settings
-        return bool(settings.address or settings.on_change or settings.heartbeat_url)
 
     async def _run_jobs(self) -> None:
         settings = self._settings
-        watch = Watch(self.recorder.statistics, _limits(settings), self.is_simulated)
+        watch = self._watch = Watch(self.recorder.statistics, _limits(settings), self.is_simulated)
         async with trio.open_nursery() as jobs:
             jobs.start_soon(_guarded, "watch", watch.run)
             if settings.address is not None:

@@ -159,6 +159,32 @@ class Auditor:
             await self._keep_watermarks()
         await self._export.run()
 
+    async def begin_earlier(self, since_ms: int) -> None:
+        """Name the candles from a moment on as gaps of all series that begin later.
+
+        Call it once stock is taken. Series of which a transition is under way are left out.
+
+        Raises:
+          DiskError: the store could not be written.
+        """
+        while await self._write_past(since_ms):
+            self.storage.gaps_named.ring()
+
+    async def _write_past(self, since_ms: int) -> bool:
+        """Write the past of some series as gaps; return whether there were any."""
+        async with self.storage.commit_door.held() as run:
+            found = []
+            for one in self.series.in_state(State.LIVE, State.ENDING):
+                now_ms = self.clocks[one.series.trade_type].now_ms
+                if now_ms is not None and (past := one.earlier(since_ms, now_ms)) is not None:
+                    found.append((one, *past))
+            found = found[:_SERIES_AT_ONCE]
+            if found:
+                accounts = {one.series: account for one, _, account in found}
+                await run(self.storage.store.journal.settle, [gap for _, gap, _ in found], accounts)
+                self.series.confirm_moved(accounts)
+        return bool(found)
+
     async def _judge(self) -> None:
         dues = self.series.due(self._times_ms())
         # Without gaps only the watermark moves, which need not be written now.

@@ -208,7 +208,7 @@ class Recording:
         """Go on by another configuration; log the tables that need a new start."""
         old, self.config = self.config, config
         self._removed -= {*config.streams} - {*old.streams}
-        if fixed := _unchangeable(old, config):
+        if fixed := unchangeable(old, config):
             logger.warning("what is new in %s counts from the next start on", ", ".join(fixed))
         before = frozenset(self.series)
         self.refresh()
@@ -298,7 +298,7 @@ def _hint(near: str | None) -> str:
     return f" (did you mean {near}?)" if near else ""
 
 
-def _unchangeable(old: Config, new: Config) -> list[str]:
+def unchangeable(old: Config, new: Config) -> list[str]:
     """Return the changed parts of a configuration that are read only once, at the start."""
     found = [f"[{name}]" for name in _FIXED if getattr(old, name) != getattr(new, name)]
     hosts = [(one.archive, [each.rest for each in one.endpoints.values()]) for one in (old, new)]

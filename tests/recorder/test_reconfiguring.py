@@ -12,6 +12,7 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.commands import record
 from kline_trio.config import Config
+from kline_trio.errors import ConfigError
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.storage.journal.ledger import State
@@ -170,13 +171,13 @@ async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
             before = subscriptions(exchange)
             config = recorder._recording.config
             write(path)
-            assert await record._reloaded(path) is None
+            reloader = record.Reloader(path, config, recorder.reconfigure)
+            with pytest.raises(ConfigError):
+                await reloader.reload(is_dry_run=False)
             assert recorder._recording.config is config
             assert [*recorder.series] == [BTC]
             path.write_text(GOOD.replace('"BTCUSDT"', '"BTCUSDT", "ETHUSDT"'))
-            new = await record._reloaded(path)
-            assert new is not None
-            recorder.reconfigure(new)
+            await reloader.reload(is_dry_run=False)
             assert [*recorder.series] == [BTC, ETH]
             await trio.sleep(0.2)
             after = subscriptions(exchange)
