@@ -98,12 +98,16 @@ class ControlServer:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end, and close it. It raises nothing but Cancelled."""
+        await self.serve_user(stream, peer_uid(stream.socket))
+
+    async def serve_user(self, stream: trio.abc.Stream, uid: int | None) -> None:
+        """Serve one connection of a user, as `serve`; None: the system does not tell the user."""
         try:
             # The excess is closed at once.
             if self._connections < _MOST_CONNECTIONS:
                 self._connections += 1
                 try:
-                    await self._serve(stream)
+                    await self._serve(stream, uid)
                 finally:
                     self._connections -= 1
         except _LOST:
@@ -111,8 +115,7 @@ class ControlServer:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        uid = peer_uid(stream.socket)
+    async def _serve(self, stream: trio.abc.Stream, uid: int | None) -> None:
         try:
             if not self.is_allowed(uid):
                 raise _RefusedError(f"the recorder runs for another user, not for uid {uid}")
@@ -131,7 +134,7 @@ class ControlServer:
             text = "a bug of the recorder; its log has more"
             await _send(stream, line_of({"error": text, "problems": []}))
 
-    async def _answer(self, stream: trio.SocketStream, request: Mapping[str, object]) -> None:
+    async def _answer(self, stream: trio.abc.Stream, request: Mapping[str, object]) -> None:
         match request.get("request"):
             case "statistics":
                 await _send(stream, await self._statistics(_flag(request, "series")))
@@ -168,7 +171,7 @@ class ControlServer:
             self._made[has_series] = (now, found, line)
             return line
 
-    async def _fetch(self, stream: trio.SocketStream, since_ms: int | None) -> None:
+    async def _fetch(self, stream: trio.abc.Stream, since_ms: int | None) -> None:
         """Send the progress until no gap is left."""
         backfill = self.backfill(since_ms)
         while True:

@@ -113,7 +113,7 @@ def test_backfill_and_a_comparison_by_the_commands_that_users_type(
     assert status == 0, said
     assert "candles filled in" in said
     status, said = run("status", "recorder.toml", "--json")
-    [told] = json.loads(said)
+    [told] = json.loads(said)["series"]
     # A minute passes each second here: some have closed since.
     assert told["unexplained"] == told["unaccounted"] <= 3
     assert set(told["absent"]) <= {"pending"}
