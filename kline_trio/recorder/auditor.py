@@ -24,7 +24,7 @@ from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.grouped_log import first_names
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
-from kline_trio.storage.journal.ledger import Gap, SeriesAccount
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class Auditor:
             found = []
             for one in self.series.in_state(State.LIVE, State.ENDING):
                 now_ms = self.clocks[one.series.trade_type].now_ms
-                if now_ms is not None and (past := one.earlier(since_ms, now_ms)) is not None:
+                if now_ms is not None and (past := past_of(one, since_ms, now_ms)) is not None:
                     found.append((one, *past))
             found = found[:_SERIES_AT_ONCE]
             if found:
@@ -384,3 +384,16 @@ class Auditor:
                 store.journal.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed]
             )
             self.series.confirm_transition([one])
+
+
+def past_of(one: SeriesState, since_ms: int, now_ms: int) -> tuple[Gap, SeriesAccount] | None:
+    """Return the gap and the account of a series whose past is wanted from a moment on (pure).
+
+    Return None if it is accounted for, or while a transition is under way.
+    """
+    from_ms, account = one.series.interval.open_time_ms(since_ms), one.account
+    is_settled = one.state in (State.LIVE, State.ENDING)
+    if account is None or not is_settled or from_ms >= account.first_ms:
+        return None
+    gap = Gap(one.series, Span(from_ms, account.first_ms), now_ms, Reason.NOT_CONFIGURED)
+    return gap, attrs.evolve(account, first_ms=from_ms)

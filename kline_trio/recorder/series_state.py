@@ -392,19 +392,6 @@ class SeriesState:
         in_flight = frozenset(candles.in_flight)
         return Due(self.series, tuple(gaps), until_ms, account, presence, in_flight, tuple(present))
 
-    def earlier(self, since_ms: int, now_ms: int) -> tuple[Gap, SeriesAccount] | None:
-        """Return the gap and the account of a series whose past is wanted from a moment on.
-
-        Return None if it is accounted for, or while a transition is under way.
-        """
-        from_ms = self.series.interval.open_time_ms(since_ms)
-        is_settled = self.state in (State.LIVE, State.ENDING)
-        if self.account is None or not is_settled or from_ms >= self.account.first_ms:
-            return None
-        past = Span(from_ms, self.account.first_ms)
-        gap = Gap(self.series, past, now_ms, Reason.NOT_CONFIGURED)
-        return gap, attrs.evolve(self.account, first_ms=from_ms)
-
     def retirement(self, now_ms: int | None, grace_ms: int) -> Due:
         """Return the last gaps, and the account that ends with the last judged candle.
 
