@@ -6,11 +6,11 @@ Without Trio, and without the configuration's model: `status --live` takes a ten
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from kline_trio.errors import ConfigError, NoAnswerError, NotRunningError
+from kline_trio.errors import ConfigError, NoAnswerError, NotAllowedError, NotRunningError
 from kline_trio.monitor.control_socket import line_of, may_answer, peer_uid, socket_of
 
 _ANSWER_SECONDS = 5.0
@@ -47,7 +47,8 @@ def answers(
     """
     with closing(_connected(store, seconds)) as connection:
         try:
-            connection.sendall(line_of(request))
+            with suppress(ConnectionError):  # the recorder may refuse before it has read
+                connection.sendall(line_of(request))
             with connection.makefile("rb") as lines:
                 while line := lines.readline(_MOST_LINE_BYTES):
                     yield _decoded(line)
@@ -65,7 +66,7 @@ def _connected(store: Path, seconds: float) -> socket.socket:
         connection.connect(str(socket_of(store)))
     except PermissionError:
         connection.close()
-        raise NoAnswerError("another user's recorder can be asked by that user alone") from None
+        raise NotAllowedError("another user's recorder can be asked by that user alone") from None
     except TimeoutError:
         connection.close()
         raise NoAnswerError(f"the recorder gave no answer for {seconds:g} s") from None

@@ -30,7 +30,7 @@ from kline_trio.commands.live import (
 from kline_trio.commands.output import time_text
 from kline_trio.commands.store import store_of
 from kline_trio.duration import duration_text
-from kline_trio.errors import DamagedError, KlineTrioError, NotRunningError
+from kline_trio.errors import DamagedError, KlineTrioError, NotAllowedError, NotRunningError
 from kline_trio.storage.simulated import is_simulated
 from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
@@ -55,6 +55,8 @@ class _Asked:
     """None: it said nothing."""
     problem: str | None = None
     """Why a recorder that listens gave no answer; None if none listens."""
+    is_allowed: bool = True
+    """False if the recorder is another user's: then its silence is no fault."""
 
     @classmethod
     def of(cls, store: Path) -> "_Asked":
@@ -63,6 +65,8 @@ class _Asked:
             return cls(ask(store, request="statistics"))
         except NotRunningError:
             return cls(None)
+        except NotAllowedError as error:
+            return cls(None, str(error), is_allowed=False)
         except KlineTrioError as error:
             return cls(None, str(error))
 
@@ -88,7 +92,7 @@ def _report(options: argparse.Namespace) -> Report:
     every = sorted([*found.series, *empty], key=_badness)
     found, unlisted = attrs.evolve(found, series=tuple(every)), _unlisted(store, every)
     problems = [*found.damaged, *_failures(found, options.max_age, options.min_complete)]
-    if asked.problem is not None:
+    if asked.problem is not None and asked.is_allowed:
         problems.append(asked.problem)
     is_bad = bool(problems) or any(one.unexplained for one in every)
     is_bad = is_bad or not (asked.answer is None or is_healthy(asked.answer))
@@ -158,7 +162,8 @@ def _recorder(state: RecorderState, asked: _Asked) -> str:
     if asked.answer is not None:
         return "of the store, with what the recorder wrote last"
     if state.pid is not None:
-        why = "has no control socket" if asked.problem is None else "did not answer"
+        why = "did not answer" if asked.problem else "has no control socket"
+        why = why if asked.is_allowed else "answers its own user alone"
         return f"a recorder runs (pid {state.pid}), and {why}: this is read from the store alone"
     since = "" if state.heard_ms is None else f" since {_short(state.heard_ms)} local time, UTC"
     return f"no recorder runs{since}: this is read from the store alone"

@@ -26,7 +26,7 @@ from kline_trio.monitor.health import Verdict
 from kline_trio.storage.simulated import is_simulated, mark_as_simulated
 from kline_trio.storage.store import Store
 from tests.monitor.observations import late, market, statistics
-from tests.storage.support import minutes, open_store
+from tests.storage.support import START_MS, minutes, open_store
 
 Line = dict[str, Any]
 GOOD = '[streams.spot]\n1m = ["BTCUSDT"]\n'
@@ -39,6 +39,8 @@ class Socket:
     lines: list[Line | bytes] = attrs.field(factory=list)
     requests: list[Line] = attrs.field(factory=list)
     is_silent: bool = False
+    is_rude: bool = False
+    """It answers and leaves before it has read anything."""
 
     def serve(self, listening: socket.socket) -> None:
         while True:
@@ -47,9 +49,10 @@ class Socket:
             except OSError:
                 return
             with closing(connection):
-                if not (line := connection.makefile("rb").readline()):
+                line = b"" if self.is_rude else connection.makefile("rb").readline()
+                if not (line or self.is_rude):
                     continue
-                self.requests.append(json.loads(line))
+                self.requests += [json.loads(line)] if line else []
                 if self.is_silent:
                     connection.recv(1)
                 for one in self.lines:
@@ -133,6 +136,33 @@ def test_a_recorder_that_is_stuck_is_not_waited_for(store: Store, recorder: Sock
     with pytest.raises(NoAnswerError, match=r"no answer for 0.2 s"):
         ask(store.path, 0.2, request="statistics")
     assert time.monotonic() - began < 5
+
+
+def test_a_refusal_that_comes_before_the_request_was_read_is_told(
+    store: Store, recorder: Socket
+) -> None:
+    recorder.is_rude, recorder.lines = True, [{"error": "not for you"}]
+    for _ in range(20):
+        with pytest.raises(NoAnswerError, match="not for you"):
+            ask(store.path, request="statistics")
+
+
+def test_another_users_recorder_is_no_fault_of_the_store(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder keeps others out; a researcher may read the candles all the same."""
+    monkeypatch.setattr(control, "socket_of", lambda _: forbidden())
+    store.journal.beat(os.getpid(), {"spot": START_MS}, 0)
+    assert main(["status", str(store.path)]) == 0
+    told = capsys.readouterr()
+    assert "and answers its own user alone: this is read from the store alone" in told.out
+    assert told.err == ""
+    assert main(["status", str(store.path), "--live"]) == 1
+    assert "can be asked by that user alone" in capsys.readouterr().err
+
+
+def forbidden() -> Path:
+    raise PermissionError
 
 
 def test_who_does_not_own_the_store_is_not_taken_for_its_recorder(
