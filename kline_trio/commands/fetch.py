@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kline_trio.commands.control import answers, ask
+from kline_trio.commands.interrupts import raise_from_now_on
 from kline_trio.commands.log import log_lines
 from kline_trio.commands.output import show_progress
 from kline_trio.errors import NoAnswerError, NotRunningError, StoreInUseError, UnavailableError
@@ -43,6 +44,7 @@ def fetch_beside_recorder(store: Path, options: argparse.Namespace, give_up_seco
         first = next(lines, {})
     except NotRunningError:
         return False
+    raise_from_now_on()
     with log_lines(debug=options.debug, quiet=options.quiet, log_format=options.log_format):
         logger.info("the recorder that runs fetches; this shows how far it is")
         _follow(first, lines, give_up_seconds)

@@ -76,9 +76,9 @@ class ControlServer:
             listening = trio.socket.from_stdlib_socket(bound.socket)
             await trio.serve_listeners(self.serve, [trio.SocketListener(listening)])
         finally:
-            # The deadline bounds the wait for a slow disk; the job itself cannot be cut off.
+            # A dead disk must not hold up the recorder's stop; the next start removes the socket.
             with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-                await trio.to_thread.run_sync(bound.close)
+                await trio.to_thread.run_sync(bound.close, abandon_on_cancel=True)
 
     async def _open(self) -> BoundSocket:
         is_logged = False

@@ -314,6 +314,19 @@ def test_the_mark_of_made_up_candles_outlives_another_name(tmp_path: Path) -> No
     assert is_simulated(tmp_path / "other")
 
 
+def test_copies_of_made_up_candles_are_marked_too(tmp_path: Path) -> None:
+    for name in ("data-simulated", "real"):
+        store = open_store(tmp_path / name)
+        store.journal.accept(minutes(0, 5))
+        store.close()
+    made = {name: str(tmp_path / name) for name in ("data-simulated", "real", "a", "b", "c")}
+    layout = "{trade_type}/{symbol}/{time_interval}.pqt"
+    assert main(["snapshot", made["data-simulated"], made["a"]]) == 0
+    assert main(["merge", made["real"], made["a"], "--into", made["b"]]) == 0
+    assert main(["relayout", made["real"], "--layout", layout, "--into", made["c"]]) == 0
+    assert [is_simulated(Path(made[name])) for name in ("a", "b", "c")] == [True, True, False]
+
+
 def test_watch_shows_it_again_until_ctrl_c(
     store: Store,
     recorder: Socket,
@@ -446,3 +459,19 @@ def test_a_backfill_beside_a_recorder_that_comes_to_nothing_says_why(
     assert backfill(*options) == exit_status
     assert words in capsys.readouterr().err
     assert logging.getLogger("kline_trio").handlers == []
+
+
+def test_ctrl_c_ends_the_wait_and_not_the_recorder(
+    recorder: Socket,
+    backfill: Callable[..., int],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object, **__: object) -> Iterator[Line]:
+        yield progress(3)
+        yield progress(4)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetch, "answers", interrupted)
+    assert backfill() == 130
+    assert caplog.messages[-1] == "stopped waiting: 4 candles filled in; the recorder goes on"

@@ -87,6 +87,13 @@ def test_status_reload_and_backfill_beside_a_recorder(tmp_path: Path) -> None:
         assert "nothing differs" in said
         assert "from the next start on: [history]" in said
 
+        # The monitor begins anew by its own table, and still answers.
+        with file.open("a") as written:
+            written.write("[monitor]\nsilent_seconds = 30\n")
+        status, said = run(tmp_path, "reload", "recorder.toml")
+        assert "monitor.silent_seconds: 45 -> 30" in said
+        assert run(tmp_path, "status", "--live", "--quiet") == (0, "")
+
         assert program.end(signal.SIGINT) == 0
         assert program.err[-1].endswith(
             "simulated candles are in data-simulated;"
