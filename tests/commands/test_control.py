@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
@@ -57,6 +58,13 @@ class Socket:
                     connection.recv(1)
                 for one in self.lines:
                     connection.sendall(one if isinstance(one, bytes) else line_of(one))
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short path: pytest's own can be too long for a socket."""
+    with TemporaryDirectory(prefix="k-") as name:
+        yield Path(name)
 
 
 @pytest.fixture

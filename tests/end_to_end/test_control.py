@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,6 +19,13 @@ from tests.end_to_end.harness import ROOT, Program, wait_until
 
 STREAMS = '[streams.spot]\n1m = ["BTCUSDT", "ETHUSDT"]\n'
 RECORDED = "Recorded spot BTCUSDT-1m"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short path: pytest's own can be too long for a socket."""
+    with TemporaryDirectory(prefix="k-") as name:
+        yield Path(name)
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, str]:

@@ -3,13 +3,22 @@
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from kline_trio.monitor import control_place
 from kline_trio.monitor.control_place import bind_control_socket, short_folders
 from kline_trio.monitor.control_socket import may_answer, may_ask, peer_uid, socket_of
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short path: pytest's own can be too long for a socket."""
+    with TemporaryDirectory(prefix="k-") as name:
+        yield Path(name)
 
 
 @pytest.fixture
