@@ -28,6 +28,18 @@ class StoreInUseError(KlineTrioError):
     """Another recorder holds the store."""
 
 
+class NotRunningError(KlineTrioError):
+    """No recorder listens at the store's control socket."""
+
+
+class NoAnswerError(KlineTrioError):
+    """A recorder listens at the store's control socket, and gives no answer that can be used."""
+
+
+class NotAllowedError(NoAnswerError):
+    """The recorder that listens is another user's, who alone may ask it."""
+
+
 class DiskError(KlineTrioError):
     """The disk failed a read or a write of the store."""
 

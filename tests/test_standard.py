@@ -209,8 +209,8 @@ def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     words = set(re.findall(r"-m kline_trio ([a-z]+)\b(?!\.toml)", text))
     assert words == {
-        "backfill", "check", "doctor", "init", "merge", "relayout", "selftest", "service",
-        "simulate", "snapshot", "status", "tail", "token",
+        "backfill", "check", "doctor", "gaps", "init", "merge", "relayout", "reload", "selftest",
+        "service", "simulate", "snapshot", "status", "tail", "token",
     }  # fmt: skip
     helps = ""
     for word in ("record", *words):

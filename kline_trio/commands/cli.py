@@ -17,8 +17,9 @@ from kline_trio.commands.process import exit_status, make_streams_safe
 from kline_trio.errors import ConfigError
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
-_COMMANDS += ["snapshot", "merge", "relayout", "doctor", "service", "token"]
+_COMMANDS += ["snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service", "token"]
 _MODULES = {"backfill": "record", "tail": "record", "check_against": "verify"}
+_MODULES |= {"status_live": "live"}
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""
 _AddParser = Callable[..., argparse.ArgumentParser]
@@ -224,13 +225,31 @@ def _add_check(add: _AddParser) -> None:
 
 
 def _add_status(add: _AddParser) -> None:
-    status = add("status", help="print how complete each series is, and its gaps")
+    status = add("status", help="print how a recorder does, and how complete each series is")
     _add_store(status)
+    status.add_argument("--all", **_FLAG, help="print all series, and not the worst 20 alone")
+    status.add_argument("--watch", **_FLAG, help="print it again each few seconds, until Ctrl-C")
+    what = "ask the running recorder only, in a tenth of a second: exit 0 if it is healthy, else 1"
+    status.add_argument("--live", **_FLAG, help=what)
+    status.add_argument("--quiet", **_FLAG, help="print problems only")
     status.add_argument("--json", **_FLAG, help="for programs")
     what = "exit 1 if a last candle is further behind than this and its interval"
     status.add_argument("--max-age", type=_duration, metavar="5m", help=what)
     what = "exit 1 if a series, or all together, have less than this percentage"
     status.add_argument("--min-complete", type=_percent, metavar="99.9", help=what)
+    status.set_defaults(run=_status)
+
+    what = "list the candles that are or were absent, with reason, state and what filled them"
+    gaps = add("gaps", help=what)
+    _add_store(gaps)
+    form = gaps.add_mutually_exclusive_group()
+    form.add_argument("--csv", **_FLAG, help="as a table for other programs")
+    form.add_argument("--json", **_FLAG, help="for programs")
+
+    reload = add("reload", help="let the running recorder read its recorder.toml again")
+    what = "the file of that recorder (default: recorder.toml)"
+    reload.add_argument("config", type=_config_path, nargs="?", default="recorder.toml", help=what)
+    reload.add_argument("--dry-run", **_FLAG, help="only print what would change")
 
 
 def _add_copies(add: _AddParser) -> None:
@@ -319,6 +338,16 @@ def _check(options: argparse.Namespace) -> int | None:
     check_against = _loaded("check_against")
     raise_from_now_on()
     return check_against(Config.from_toml(options.path), options)
+
+
+def _status(options: argparse.Namespace) -> int | None:
+    for name in ("max_age", "min_complete"):
+        if options.live and getattr(options, name) is not None:
+            option = name.replace("_", "-")
+            raise ConfigError([f"--{option} is measured in the store: leave out --live"])
+    function = _loaded("status_live" if options.live else "status")
+    raise_from_now_on()
+    return function(options)
 
 
 def _run_to_its_end(options: argparse.Namespace) -> int | None:

@@ -8,7 +8,13 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
+from kline_trio.errors import (
+    ConfigError,
+    DiskError,
+    NoAnswerError,
+    StoreInUseError,
+    UnavailableError,
+)
 from kline_trio.quoting import escaped, one_line, shown
 
 _STDERR = 2
@@ -21,6 +27,7 @@ _STATUSES: tuple[tuple[type[BaseException], int], ...] = (
     (StoreInUseError, 75),
     (DiskError, 74),
     (UnavailableError, 69),
+    (NoAnswerError, 69),
     (KeyboardInterrupt, 130),
 )
 

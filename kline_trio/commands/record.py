@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -17,9 +17,11 @@ import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle
+from kline_trio.commands.fetch import fetch_beside_recorder
 from kline_trio.commands.screen import Screen
 from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config, HistoryConfig
+from kline_trio.config.difference import Change, differences
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.interval import time_text
@@ -27,10 +29,12 @@ from kline_trio.monitor.service import Monitor
 from kline_trio.monitor.systemd import Notifier, NotifySocket
 from kline_trio.monitor.watch import Watch
 from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.backfill import filling_of
 from kline_trio.recorder.candle_log import LogCandles
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.housekeeping import Heartbeat
+from kline_trio.recorder.recording import unchangeable
 from kline_trio.recorder.resources import (
     Pipeline,
     check_connection,
@@ -46,6 +50,7 @@ from kline_trio.recorder.supervisor import (
     open_recorder,
 )
 from kline_trio.storage.memory import use_system_memory
+from kline_trio.storage.simulated import mark_as_simulated, simulated_store
 from kline_trio.symbols import resolve
 
 logger = logging.getLogger("kline_trio.running")
@@ -79,25 +84,33 @@ def record(config: Config, options: argparse.Namespace) -> None:
                 ) as recorder,
                 trio.open_nursery() as beside,
             ):
+
+                def reconfigure(new: Config) -> None:
+                    recorder.reconfigure(redirect(new))
+                    monitor.reconfigure(redirect(new))
+
+                reloader = Reloader(options.config, config, options.monitor, reconfigure, notifier)
                 monitor = Monitor(
                     recorder,
                     redirect(config),
                     time.time,
                     options.simulate,
-                    partial(_show, requests.screen) if requests.screen.is_terminal else None,
-                    notifier,
+                    show=partial(_show, requests.screen) if requests.screen.is_terminal else None,
+                    notifier=notifier,
+                    reload=reloader.answer,
                 )
+                if options.simulate:
+                    await _mark_as_simulated(redirect(config).store.path)
                 beside.start_soon(monitor.run)
                 notifier.ready()
                 while not await requests.is_stop():
-                    with notifier.reloading():
-                        new = await _reloaded(options.config, options.monitor)
-                        if new is not None:
-                            recorder.reconfigure(redirect(new))
-                            monitor.reconfigure(redirect(new))
+                    with suppress(ConfigError):  # it was logged
+                        await reloader.reload(is_dry_run=False)
                 notifier.stopping()
                 beside.cancel_scope.cancel()
             outside.cancel_scope.cancel()
+        if options.simulate:
+            _next_command(config, options)
 
     use_system_memory()
     run(main, options, signal.SIGHUP)
@@ -112,27 +125,102 @@ def _show(screen: Screen, watch: Watch) -> None:
     screen.show(lambda: panel.draw(watch.latest))
 
 
-async def _reloaded(path: Path, address: str | None = None) -> Config | None:
-    """Return the configuration as it is now; None, and log why, if it has a mistake.
+async def _mark_as_simulated(store: Path) -> None:
+    # A full disk is no reason to end.
+    with suppress(OSError):
+        await trio.to_thread.run_sync(mark_as_simulated, store)
 
-    Args:
-      path: of the file.
-      address: of `--monitor`; None: as the file says.
-    """
-    try:
-        config = await trio.to_thread.run_sync(Config.from_toml, path)
-        config = config.with_monitor(address)
-        await trio.to_thread.run_sync(check_connection, config)
-    except ConfigError as error:
-        logger.error("the configuration stays as it was, for that in %s is no good:", path)
-        for problem in error.problems:
-            logger.error("%s", problem)
-        return None
-    return config
+
+def _next_command(config: Config, options: argparse.Namespace) -> None:
+    """Log what to type after a simulated run."""
+    # `status recorder.toml` means the real store, if there is one.
+    of = os.path.relpath(simulated_store(options.config))
+    store = of if config.store.path.is_dir() else options.config
+    logger.info("simulated candles are in %s; now: python -m kline_trio status %s", of, store)
+
+
+@attrs.define(eq=False)
+class Reloader:
+    """Reads recorder.toml again, at SIGHUP and for `kline-trio reload`."""
+
+    path: Path
+    present: Config
+    """As it was read last."""
+    address: str | None
+    """Of `--monitor`; None: as the file says."""
+    reconfigure: Callable[[Config], None]
+    """Lets the recorder go on by another configuration."""
+    notifier: Notifier
+    """Informs the service manager."""
+    _started: Config = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.present, takes_self=True)
+    )
+    _one_at_a_time: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+
+    async def reload(self, *, is_dry_run: bool) -> tuple[list[Change], list[str]]:
+        """Read the file, and go on by it.
+
+        Args:
+          is_dry_run: only compare.
+
+        Returns:
+          the keys that differ from the present configuration, and the tables of the file that
+          count from the next start on.
+
+        Raises:
+          ConfigError: the file has a mistake, which is logged; nothing was changed.
+        """
+        async with self._one_at_a_time:
+            if is_dry_run:
+                new = await self._read()
+            else:
+                with self.notifier.reloading():
+                    new = await self._read_or_log()
+            found = differences(self.present, new), unchangeable(self._started, new)
+            if not is_dry_run:
+                self.present = new
+                self.reconfigure(new)
+            return found
+
+    async def _read(self) -> Config:
+        new = await trio.to_thread.run_sync(Config.from_toml, self.path)
+        new = new.with_monitor(self.address)
+        await trio.to_thread.run_sync(check_connection, new)
+        return new
+
+    async def _read_or_log(self) -> Config:
+        try:
+            return await self._read()
+        except ConfigError as error:
+            text = "the configuration stays as it was, for that in %s is no good:"
+            logger.error(text, self.path)
+            for problem in error.problems:
+                logger.error("%s", problem)
+            raise
+
+    async def answer(self, is_dry_run: bool) -> dict[str, object]:  # noqa: FBT001 - of a request
+        """Reload for the control socket; return what has changed."""
+        if not is_dry_run:
+            logger.info("control: reading the configuration anew")
+        changes, later = await self.reload(is_dry_run=is_dry_run)
+        return {
+            "file": str(self.path.absolute()),
+            "pid": os.getpid(),
+            "changes": [attrs.asdict(one) for one in changes],
+            "later": later,
+            "applied": not is_dry_run,
+        }
 
 
 def backfill(config: Config, options: argparse.Namespace) -> None:
-    """Fill gaps until none can be filled, or until SIGINT or SIGTERM."""
+    """Fill gaps until none can be filled, or until SIGINT or SIGTERM.
+
+    If a recorder runs, let that one fetch.
+    """
+    store = simulated_store(options.config) if options.simulate else config.store.path
+    give_up_seconds = math.inf if options.wait else _GIVE_UP_SECONDS
+    if fetch_beside_recorder(store, options, give_up_seconds):
+        return
     if options.since is not None:
         since = datetime.fromtimestamp(options.since / 1_000, UTC)
         config = attrs.evolve(config, history=HistoryConfig(since=since))
@@ -143,7 +231,7 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
                 redirect(config),
                 options.until,
                 stop_asked=requests.wait_for_stop,
-                give_up_seconds=math.inf if options.wait else _GIVE_UP_SECONDS,
+                give_up_seconds=give_up_seconds,
             )
             filled = f"{done.filled:,} candles filled in"
             if done.absent is None:
@@ -283,21 +371,11 @@ class _Backfill:
                 )
             if now >= log_at:
                 log_at = now + _LOG_SECONDS
-                _backfill_logger.info("backfill: %s", await self._progress(now))
+                _backfill_logger.info("backfill: %s", await self._progress())
 
-    async def _progress(self, now: float) -> str:
-        filler = self.filler
-        if not self.auditor.is_stock_taken:
-            return "waiting for the exchange's time, to find what is absent"
-        text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
-        again_at, problem = filler.backoff.next_at(now), filler.progress.problem
-        if problem is not None:
-            minutes = (now - filler.progress.answered_at) / 60
-            text += f"; no answer for {minutes:.0f} minutes: {problem}; trying again"
-        elif again_at < math.inf:
-            wait = f"{again_at - now:.0f} s"
-            text += f"; candles that the exchange did not have are asked for again in {wait}"
-        return text
+    async def _progress(self) -> str:
+        pending = await self.filler.pending() if self.auditor.is_stock_taken else None
+        return filling_of(self.filler, pending, self.filler.filled).text
 
 
 def tail(config: Config, options: argparse.Namespace) -> None:

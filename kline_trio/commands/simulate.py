@@ -17,6 +17,7 @@ from kline_trio.simulator.replay import Replay
 from kline_trio.simulator.server import Endpoints, open_exchange
 from kline_trio.simulator.symbols import listed_symbols
 from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.simulated import simulated_store
 
 _SPEED = 60.0
 """Exchange seconds for each local second: a minute closes every second."""
@@ -54,7 +55,7 @@ async def built_in_exchange(
     Raises:
       ConfigError: the options describe no exchange.
     """
-    path = options.config.absolute().parent / "data-simulated"
+    path = simulated_store(options.config)
     start_ms = options.start
     if start_ms is None:
         ends_ms = await trio.to_thread.run_sync(last_end_ms, path)

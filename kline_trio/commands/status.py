@@ -1,20 +1,37 @@
-"""The command `status`: print how complete a store is, as text or as JSON."""
+"""The command `status`: print how a recorder does, and how complete its store is.
+
+The running recorder is asked by its control socket for what it does now; what is stored, and how
+complete it is, is always read from the store. Without a recorder the store alone speaks, and the
+output says so. `live.py` has the exit statuses.
+"""
 
 import argparse
-import json
 import math
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import attrs
 
 from kline_trio.candle import Series
-from kline_trio.commands.output import show_problems
+from kline_trio.commands.control import ask
+from kline_trio.commands.live import (
+    MOST_SERIES,
+    SIMULATED,
+    Answer,
+    Report,
+    existing_store,
+    is_healthy,
+    json_text,
+    live_lines,
+    show,
+)
 from kline_trio.commands.store import store_of
-from kline_trio.errors import DamagedError
+from kline_trio.duration import duration_text
+from kline_trio.errors import DamagedError, KlineTrioError, NotAllowedError, NotRunningError
 from kline_trio.interval import time_text
+from kline_trio.storage.simulated import is_simulated
 from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.universe import unlisted as unlisted_series
@@ -22,17 +39,45 @@ from kline_trio.storage.universe import unlisted as unlisted_series
 _RETRY_SECONDS = 3.0
 _Unlisted = Mapping[Series, str | None]
 """The series whose symbols no list of the exchange has, each with the symbol most like it."""
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"))
+_NOT_RUNNING = 3
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print how complete each series of a store is, configured ones without candles included.
+    """Print how a store and its recorder are. Return an exit status of `live.py`."""
+    return show(options, lambda: _report(options))
 
-    Returns:
-      1 if a candle is absent without a reason in the ledger, a file cannot be read, or a limit of
-      the options is exceeded; else 0.
-    """
+
+@attrs.frozen
+class _Asked:
+    """What a store's recorder said of itself."""
+
+    answer: Answer | None
+    """None: it said nothing."""
+    problem: str | None = None
+    """Why a recorder that listens gave no answer; None if none listens."""
+    is_allowed: bool = True
+    """False if the recorder is another user's: then its silence is no fault."""
+
+    @classmethod
+    def of(cls, store: Path) -> "_Asked":
+        """Ask the recorder of a store, if one runs."""
+        try:
+            return cls(ask(store, request="statistics"))
+        except NotRunningError:
+            return cls(None)
+        except NotAllowedError as error:
+            return cls(None, str(error), is_allowed=False)
+        except KlineTrioError as error:
+            return cls(None, str(error))
+
+
+def _report(options: argparse.Namespace) -> Report:
     store, config = store_of(options.store)
+    lines = []
+    if config is not None and (there := existing_store(store, options.store)) != store:
+        lines = [f"{store} is not there; this is {there}, of --simulate"]
+        store = there
+    asked = _Asked.of(store)
     grace_ms = DEFAULT_GRACE_MS
     if config is not None:
         grace_ms = round(config.completeness.grace_seconds * 1_000)
@@ -44,42 +89,61 @@ def status(options: argparse.Namespace) -> int:
     configured = () if config is None else config.streams
     known = {one.series for one in found.series}
     empty = [SeriesStatus(one, (), 0, 0, {}) for one in configured if one not in known]
-    every = sorted([*found.series, *empty], key=lambda one: one.series)
+    every = sorted([*found.series, *empty], key=_badness)
     found, unlisted = attrs.evolve(found, series=tuple(every)), dict[Series, str | None]()
     with suppress(DamagedError):
         # A stored candle proves that its symbol exists. `check` names a damaged list.
         unlisted = unlisted_series(store, [one.series for one in every if not one.held])
+    problems = [*found.damaged, *_failures(found, options.max_age, options.min_complete)]
+    if asked.problem is not None and asked.is_allowed:
+        problems.append(asked.problem)
+    is_bad = bool(problems) or any(one.unexplained for one in every)
+    is_bad = is_bad or not (asked.answer is None or is_healthy(asked.answer))
+    is_running = asked.answer is not None or found.recorder.pid is not None
+    exit_status = 1 if is_bad else _NOT_RUNNING if config is not None and not is_running else 0
     if options.json:
-        lines = [_series_json(one, unlisted, found.recorder) for one in every]
-        # JSON is UTF-8, or ASCII (RFC 8259, section 8.1).
-        print(json.dumps(lines, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
-    elif every:
-        print("\n".join(_lines(found, unlisted)))
+        return Report([json_text(_json(store, asked, found, unlisted))], problems, exit_status)
+    if asked.answer is not None:
+        lines += live_lines(asked.answer)
+    elif is_simulated(store):
+        lines.append(SIMULATED)
+    if every:
+        lines += _lines(found, unlisted, asked, has_all=options.all)
     else:
-        print(f"{store}: nothing is stored there")
-    failed = [*found.damaged, *_failures(found, options.max_age, options.min_complete)]
-    is_failed = show_problems(failed) or any(one.unexplained for one in every)
-    return 1 if is_failed else 0
+        lines.append(f"{store}: nothing is stored there")
+    return Report(lines, problems, exit_status)
 
 
-def _lines(found: StoreStatus, unlisted: _Unlisted) -> Iterator[str]:
+def _badness(one: SeriesStatus) -> tuple[object, ...]:
+    """Order series by what is wrong with them, the worst first."""
+    is_empty = not one.held and not one.is_retired
+    percent = 100.0 if one.complete_percent is None else one.complete_percent
+    return (-one.unexplained, not is_empty, -one.absent.get("pending", 0), percent, one.series)
+
+
+def _lines(
+    found: StoreStatus, unlisted: _Unlisted, asked: _Asked, *, has_all: bool
+) -> Iterator[str]:
     """Give a summary, the clocks, and a line for each series."""
-    yield _summary(found)
+    yield _summary(found, asked)
     for name, clock in sorted(found.clocks.items()):
         yield f"{name} is measured at {_short(clock.now_ms)}: {clock.source}"
     for name in sorted({one.series.trade_type for one in found.series} - found.clocks.keys()):
         yield f"{name} is measured at each series' watermark: no exchange time is known"
-    width = max(len(str(one.series)) for one in found.series)
-    for one in found.series:
+    shown = found.series if has_all else found.series[:MOST_SERIES]
+    width = max(len(str(one.series)) for one in shown)
+    for one in shown:
         line = _line(one)
         if one.series in unlisted:
             meant = unlisted[one.series]
             line += f"  the exchange lists no {one.series.symbol}"
             line += f"; did you mean {meant}?" if meant else ""
         yield f"{one.series!s:<{width}}  {line}"
+    if more := len(found.series) - len(shown):
+        yield f"and {more:,} more series, none of them worse (--all shows them)"
 
 
-def _summary(found: StoreStatus) -> str:
+def _summary(found: StoreStatus, asked: _Asked) -> str:
     words = [f"{len(found.series):,} series"]
     if found.complete_percent is not None:
         words.append(f"{_percent(found.complete_percent)} complete")
@@ -87,14 +151,18 @@ def _summary(found: StoreStatus) -> str:
     if stored:
         newest = max(stored, key=lambda one: one.to_ms or 0)
         words.append(f"last candle {_short(newest.to_ms or 0)}{_behind(newest)}")
-    return f"{', '.join(words)}; {_recorder(found.recorder)}"
+    return f"{', '.join(words)}; {_recorder(found.recorder, asked)}"
 
 
-def _recorder(state: RecorderState) -> str:
+def _recorder(state: RecorderState, asked: _Asked) -> str:
+    if asked.answer is not None:
+        return "of the store, with what the recorder wrote last"
     if state.pid is not None:
-        return f"a recorder runs (pid {state.pid})"
+        why = "did not answer" if asked.problem else "has no control socket"
+        why = why if asked.is_allowed else "answers its own user alone"
+        return f"a recorder runs (pid {state.pid}), and {why}: this is read from the store alone"
     since = "" if state.heard_ms is None else f" since {_short(state.heard_ms)} local time, UTC"
-    return f"no recorder runs{since}"
+    return f"no recorder runs{since}: this is read from the store alone"
 
 
 def _line(one: SeriesStatus) -> str:
@@ -121,7 +189,7 @@ def _unexplained(one: SeriesStatus) -> Iterator[str]:
 
 
 def _behind(one: SeriesStatus) -> str:
-    return "" if one.behind_ms is None else f", {_duration(one.behind_ms)} behind"
+    return "" if one.behind_ms is None else f", {duration_text(one.behind_ms / 1_000)} behind"
 
 
 def _percent(value: float) -> str:
@@ -129,15 +197,29 @@ def _percent(value: float) -> str:
     return f"{math.floor(value * 1_000) / 1_000:.3f} %"
 
 
-def _duration(duration_ms: int) -> str:
-    for unit_ms, name in _UNITS:
-        if duration_ms >= 2 * unit_ms:
-            return f"{duration_ms // unit_ms:,} {name}"
-    return f"{duration_ms // 1_000} s"
-
-
 def _short(time_ms: int) -> str:
     return time_text(time_ms).removesuffix("+00:00")
+
+
+def _json(store: Path, asked: _Asked, found: StoreStatus, unlisted: _Unlisted) -> dict[str, object]:
+    """Return the status for programs."""
+    answer = asked.answer or {}
+    return {
+        "source": "store" if asked.answer is None else "recorder",
+        "verdict": answer.get("verdict"),
+        "simulated": answer.get("simulated", is_simulated(store)),
+        "reasons": answer.get("reasons", []),
+        "problem": asked.problem,
+        "store": str(store),
+        "recorder": {
+            "pid": answer.get("pid", found.recorder.pid),
+            "last_heartbeat": _time(found.recorder.heard_ms),
+        },
+        "complete_percent": found.complete_percent,
+        "damaged": list(found.damaged),
+        "statistics": answer.get("statistics"),
+        "series": [_series_json(one, unlisted, found.recorder) for one in found.series],
+    }
 
 
 def _series_json(
@@ -206,5 +288,5 @@ def _too_old(one: SeriesStatus, max_age_seconds: float) -> Iterator[str]:
         interval_ms = one.series.interval.end_time_ms(one.to_ms) - one.to_ms
         if one.behind_ms > max_age_seconds * 1_000 + interval_ms:
             limit = f"{max_age_seconds:g} s and its interval"
-            behind = f"{_duration(one.behind_ms)} behind"
+            behind = f"{duration_text(one.behind_ms / 1_000)} behind"
             yield f"{one.series}: its last candle is {behind}, more than {limit}"

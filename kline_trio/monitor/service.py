@@ -14,6 +14,7 @@ from kline_trio.errors import ConfigError
 from kline_trio.exchange.http import http_transport
 from kline_trio.monitor.access import Access
 from kline_trio.monitor.alerts import ChangeCommand, HeartbeatUrl
+from kline_trio.monitor.control import ControlServer, Reload
 from kline_trio.monitor.credentials import Credentials, stamp_of
 from kline_trio.monitor.health import Thresholds, Verdict
 from kline_trio.monitor.http_server import MOST_CONNECTIONS, HttpServer
@@ -41,6 +42,8 @@ class Monitor:
     """Called with the watch of each run; None: nobody looks."""
     notifier: Notifier | None = None
     """Informs the service manager, if there is one."""
+    reload: Reload | None = None
+    """Reads recorder.toml again for the control socket; None: there is no such file."""
     _scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     _reloads: RecurringEvent = attrs.field(init=False, factory=RecurringEvent)
     _watch: Watch | None = attrs.field(init=False, default=None)
@@ -64,23 +67,26 @@ class Monitor:
             self._scope.cancel()
 
     async def run(self) -> None:
-        """Watch, serve and alarm until cancelled, as `[monitor]` says.
+        """Watch, serve and alarm until cancelled; the control socket always, else by `[monitor]`.
 
         What goes wrong here is logged, and ends nothing but a part of the monitor.
         """
-        while True:
-            with trio.CancelScope() as self._scope:
-                if self._is_wanted:
+        recorder = self.recorder
+        control = ControlServer(
+            self.config.store.path,
+            lambda: None if self._watch is None else self._watch.latest,
+            partial(recorder.statistics, series=True),
+            recorder.backfill,
+            self.reload,
+        )
+        async with trio.open_nursery() as always:
+            # Outside of the scope: the answer to a reload outlives the old `[monitor]`.
+            always.start_soon(_guarded, "control", control.run)
+            while True:
+                with trio.CancelScope() as self._scope:
                     await _guarded("the monitor", self._run_jobs)
-                # Also if all jobs have ended: a bug would only come again.
-                await trio.sleep_forever()
-
-    @property
-    def _is_wanted(self) -> bool:
-        settings = self._settings
-        is_read = settings.address or settings.on_change or settings.heartbeat_url
-        is_notifying = self.notifier is not None and self.notifier.is_wanted
-        return bool(is_read) or is_notifying or self.show is not None
+                    # Also if all jobs have ended: a bug would only come again.
+                    await trio.sleep_forever()
 
     async def _run_jobs(self) -> None:
         settings = self._settings

@@ -24,7 +24,7 @@ from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.grouped_log import first_names
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
-from kline_trio.storage.journal.ledger import Gap, SeriesAccount
+from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +158,32 @@ class Auditor:
                 await self._judge()
             await self._keep_watermarks()
         await self._export.run()
+
+    async def begin_earlier(self, since_ms: int) -> None:
+        """Name the candles from a moment on as gaps of all series that begin later.
+
+        Call it once stock is taken. Series of which a transition is under way are left out.
+
+        Raises:
+          DiskError: the store could not be written.
+        """
+        while await self._write_past(since_ms):
+            self.storage.gaps_named.ring()
+
+    async def _write_past(self, since_ms: int) -> bool:
+        """Write the past of some series as gaps; return whether there were any."""
+        async with self.storage.commit_door.held() as run:
+            found = []
+            for one in self.series.in_state(State.LIVE, State.ENDING):
+                now_ms = self.clocks[one.series.trade_type].now_ms
+                if now_ms is not None and (past := past_of(one, since_ms, now_ms)) is not None:
+                    found.append((one, *past))
+            found = found[:_SERIES_AT_ONCE]
+            if found:
+                accounts = {one.series: account for one, _, account in found}
+                await run(self.storage.store.journal.settle, [gap for _, gap, _ in found], accounts)
+                self.series.confirm_moved(accounts)
+        return bool(found)
 
     async def _judge(self) -> None:
         dues = self.series.due(self._times_ms())
@@ -364,3 +390,16 @@ class Auditor:
                 store.journal.settle, seal.gaps, {one.series: seal.account}, (), [seal.closed]
             )
             self.series.confirm_transition([one])
+
+
+def past_of(one: SeriesState, since_ms: int, now_ms: int) -> tuple[Gap, SeriesAccount] | None:
+    """Return the gap and the account of a series whose past is wanted from a moment on (pure).
+
+    Return None if it is accounted for, or while a transition is under way.
+    """
+    from_ms, account = one.series.interval.open_time_ms(since_ms), one.account
+    is_settled = one.state in (State.LIVE, State.ENDING)
+    if account is None or not is_settled or from_ms >= account.first_ms:
+        return None
+    gap = Gap(one.series, Span(from_ms, account.first_ms), now_ms, Reason.NOT_CONFIGURED)
+    return gap, attrs.evolve(account, first_ms=from_ms)

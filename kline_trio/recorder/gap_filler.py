@@ -34,6 +34,7 @@ _FORMING_SECONDS = 1.0
 """How often to look at a gap whose candles have not closed yet."""
 _FLUSH_SECONDS = 1.0
 """How often to look at grouped log lines."""
+_ALL: Mapping[str, int] = {}
 _ARCHIVES = (Reason.ARCHIVE_ALONE, Reason.ARCHIVE_QUIET)
 """Gaps for which the archive has quiet rows: a single candle of them is worth a file."""
 
@@ -107,14 +108,19 @@ class GapFiller:
         rest = [partial(self._work, reader) for reader in readers for _ in range(workers)]
         return [*rest, self._plan_archive, *[self.archive.work] * FETCHERS, self._flush_logs]
 
-    async def pending(self) -> int:
-        """Return how many closed candles are still to be asked for."""
+    async def pending(self, before_ms: Mapping[str, int] = _ALL) -> int:
+        """Return how many closed candles are still to be asked for.
+
+        Args:
+          before_ms: count only candles that open before these times, by trade type.
+        """
         count, last = 0, None
         while rows := await read_queue(self.storage, last):
             last = rows[-1]
-            count += sum(
-                gap.series.interval.count(one) for gap in rows for one in self._closed(gap)
-            )
+            for gap in rows:
+                wanted = Span(0, before_ms.get(gap.series.trade_type, MAX_TIME_MS))
+                pieces = [one for span in self._closed(gap) for one in span.common_with(wanted)]
+                count += sum(map(gap.series.interval.count, pieces))
         return count
 
     async def until_done(self) -> None:

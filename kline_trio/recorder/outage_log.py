@@ -11,7 +11,7 @@ from kline_trio.duration import duration_text
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 5.0
 _HOUR_SECONDS = 3_600.0
 _REPORT_SECONDS = (60.0, 600.0, _HOUR_SECONDS)
 """After so long; then each hour."""
@@ -56,7 +56,7 @@ class OutageLog:
     _silences: dict[str, _Silence] = attrs.field(init=False, factory=dict)
 
     async def run(self) -> None:
-        """Look once a second, until cancelled."""
+        """Look each five seconds, until cancelled."""
         while True:
             await trio.sleep(_LOOK_SECONDS)
             for name, listener in self.listeners.items():

@@ -214,7 +214,7 @@ class Recording:
         old, self.config = self.config, config
         self._removed -= {*config.streams} - {*old.streams}
         # Not compared with the last one: to undo a change leaves nothing for the next start.
-        if fixed := _unchangeable(self._first, config):
+        if fixed := unchangeable(self._first, config):
             logger.warning("what is new in %s counts from the next start on", ", ".join(fixed))
         before = frozenset(self.series)
         self.refresh()
@@ -298,7 +298,7 @@ def _hint(near: str | None) -> str:
     return f" (did you mean {near}?)" if near else ""
 
 
-def _unchangeable(old: Config, new: Config) -> list[str]:
+def unchangeable(old: Config, new: Config) -> list[str]:
     """Return the changed parts of a configuration that are read only once, at the start."""
     found = [f"[{name}]" for name in _FIXED if getattr(old, name) != getattr(new, name)]
     hosts = [(one.archive, [each.rest for each in one.endpoints.values()]) for one in (old, new)]

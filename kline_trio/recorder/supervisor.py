@@ -13,6 +13,7 @@ from kline_trio.config import Config
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.rest import sync_clock
 from kline_trio.recorder.auditor import Auditor
+from kline_trio.recorder.backfill import Backfill
 from kline_trio.recorder.broadcast import Broadcast, Candles, Filled, Fills
 from kline_trio.recorder.candle_log import CandleLog, LogCandles
 from kline_trio.recorder.disk_space import watch_disk_space
@@ -64,6 +65,8 @@ class Recorder:
     _recording: Recording
     _environment: Environment
     _observer: Observer
+    _auditor: Auditor
+    _gap_filler: GapFiller
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -80,6 +83,14 @@ class Recorder:
           series: whether to include all series, and not only those that are late.
         """
         return self._observer.statistics(series=series)
+
+    def backfill(self, since_ms: int | None = None) -> Backfill:
+        """Return the gaps up to now, to wait until they are filled; the recorder fills them anyway.
+
+        Args:
+          since_ms: fetch the past of all series from this moment on, too, in ms since 1970.
+        """
+        return Backfill(self._auditor, self._gap_filler, self._auditor.clocks, since_ms)
 
     def candles(self, waiting: int = 1_000) -> Candles:
         """Return the candles accepted from now on, as they come, in no promised order.
@@ -197,7 +208,14 @@ async def open_recorder(
                 async with open_network(parts.recording.listeners, send) as network:
                     for job in parts.jobs_of_network():
                         network.start_soon(job)
-                    yield Recorder(parts.broadcast, parts.recording, environment, parts.observer)
+                    yield Recorder(
+                        parts.broadcast,
+                        parts.recording,
+                        environment,
+                        parts.observer,
+                        parts.auditor,
+                        parts.gap_filler,
+                    )
             await parts.heartbeat.end()
         await parts.log_totals()
 

@@ -42,6 +42,7 @@ from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.paths import INTERNAL, journal_path, universe_path
+from kline_trio.storage.simulated import mark_copy
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, empty_table, open_times_ms, overlay
 from kline_trio.storage.universe import UniverseFile, unite_universes
@@ -134,6 +135,7 @@ def snapshot(
             on_file(done, len(every))
         if universe_path(store_path).exists():
             _link(universe_path(store_path), universe_path(work))
+        mark_copy([store_path], work)
         with contextlib.closing(Journal.open(journal_path(work))) as made:
             damaged = _list_young_files(made, work, begun - _MERGE_SECONDS)
             waiting = made.rows()
@@ -230,6 +232,7 @@ def unite(
         for series in sorted({one for path in stores for one in last_end_ms(path, handlers[path])}):
             yield _unite_series(series, handlers, store)
         unite_universes(stores, UniverseFile.open(work))
+        mark_copy(stores, work)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,24 @@ def lock_path(store_path: Path) -> Path:
     return store_path / INTERNAL / "lock"
 
 
+def control_socket_path(store_path: Path) -> Path:
+    """Return the socket of the running recorder, if its path is short enough for one.
+
+    Only the recorder's user may enter the folder.
+    """
+    return store_path / INTERNAL / "control" / "socket"
+
+
+def control_note_path(store_path: Path) -> Path:
+    """Return the file that names the recorder's socket, if that is in another folder."""
+    return store_path / INTERNAL / "control.path"
+
+
+def simulated_mark_path(store_path: Path) -> Path:
+    """Return the file that marks a store whose candles are those of the built-in exchange."""
+    return store_path / INTERNAL / "simulated"
+
+
 def scratch(store_path: Path) -> Path:
     """Return the folder of temporary files, swept at every start."""
     return store_path / INTERNAL / "tmp"

@@ -36,7 +36,7 @@ def test_a_chinese_symbol_is_recorded_and_shown(locale: str, tmp_path: Path) -> 
     run(locale, folder, "recorder.toml", "--simulate", "--speed", "600", "--for", "3s")
     store = folder / "data-simulated"
     assert [path.name for path in store.glob("*.pqt")] == [f"spot_{SYMBOL}_1m.pqt"]
-    [told] = json.loads(run(locale, folder, "status", store, "--json"))
+    [told] = json.loads(run(locale, folder, "status", store, "--json"))["series"]
     assert told["symbol"] == SYMBOL
     assert told["rows"] > 0
     assert "-1m" in run(locale, folder, "status", store)

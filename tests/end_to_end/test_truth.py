@@ -46,7 +46,7 @@ def test_a_file_replaced_by_an_older_copy_is_told_repaired_and_fetched_again(
     assert said.count("neither stored nor in the ledger") >= 1
     status, said = run(ours.folder, "status", "recorder.toml", "--json")
     assert status == 1
-    [told] = json.loads(said)
+    [told] = json.loads(said)["series"]
     lost = told["unexplained"] - told["unaccounted"]
     assert lost >= 4
     assert told["rows"] == told["due"] - sum(told["absent"].values()) - told["unexplained"]
@@ -57,6 +57,6 @@ def test_a_file_replaced_by_an_older_copy_is_told_repaired_and_fetched_again(
     status, said = run(ours.folder, "backfill", "recorder.toml")
     assert status == 0, said
     status, said = run(ours.folder, "status", "recorder.toml", "--json")
-    [told] = json.loads(said)
+    [told] = json.loads(said)["series"]
     assert told["unexplained"] == told["unaccounted"]
     assert told["absent"] == {}

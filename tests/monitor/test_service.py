@@ -23,6 +23,7 @@ from kline_trio.monitor.alerts import ChangeCommand
 from kline_trio.monitor.health import Verdict
 from kline_trio.monitor.service import Monitor
 from kline_trio.monitor.watch import Watch
+from kline_trio.recorder.backfill import Backfill
 from kline_trio.recorder.statistics import Statistics
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
@@ -49,6 +50,9 @@ class FakeRecorder:
         if self.bug is not None:
             raise self.bug
         return self.found
+
+    def backfill(self, since_ms: int | None = None) -> Backfill:
+        raise AssertionError("nobody asks for it")
 
 
 def config_of(folder: Path, monitor: str, more: str = "") -> Config:
@@ -85,6 +89,7 @@ def run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., Any]:
     async def running(monitor: str, more: str = "") -> AsyncIterator[Running]:
         recorder = FakeRecorder()
         config = config_of(tmp_path, monitor, more)
+        (config.store.path / ".kline_trio").mkdir(parents=True)
         ours = Monitor(cast("Recorder", recorder), config, lambda: WALL_SECONDS)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ours.run)
@@ -143,13 +148,14 @@ async def test_a_whole_recorder_is_served_and_its_records_go_on(
 # Addresses
 
 
-async def test_without_anything_to_do_nothing_runs(
+async def test_without_anything_to_do_it_only_watches(
     autojump_clock: trio.testing.MockClock, run: Callable[..., Any]
 ) -> None:
+    """`status` asks it by the control socket."""
     async with run("") as ours:
-        ours.recorder.bug = AssertionError("nobody may look")
         await trio.sleep(100)
         assert ours.log.messages == []
+        assert ours.monitor._watch is not None
 
 
 async def test_a_port_in_use_is_one_line_and_is_tried_again(

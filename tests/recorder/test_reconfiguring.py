@@ -12,7 +12,9 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.commands import record
 from kline_trio.config import Config
+from kline_trio.errors import ConfigError
 from kline_trio.exchange.protocol import stream_name
+from kline_trio.monitor.systemd import Notifier
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.storage.journal.ledger import State
 from tests.builders import START_MS, truth
@@ -170,13 +172,13 @@ async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
             before = subscriptions(exchange)
             config = recorder._recording.config
             write(path)
-            assert await record._reloaded(path) is None
+            reloader = record.Reloader(path, config, None, recorder.reconfigure, Notifier(None))
+            with pytest.raises(ConfigError):
+                await reloader.reload(is_dry_run=False)
             assert recorder._recording.config is config
             assert [*recorder.series] == [BTC]
             path.write_text(GOOD.replace('"BTCUSDT"', '"BTCUSDT", "ETHUSDT"'))
-            new = await record._reloaded(path)
-            assert new is not None
-            recorder.reconfigure(new)
+            await reloader.reload(is_dry_run=False)
             assert [*recorder.series] == [BTC, ETH]
             await trio.sleep(0.2)
             after = subscriptions(exchange)
@@ -196,12 +198,21 @@ async def test_an_address_of_the_command_line_that_the_new_file_forbids_changes_
     """`--monitor 0.0.0.0:8787`, and the file loses its token: this must not end the recorder."""
     path = tmp_path / "recorder.toml"
     path.write_text(GOOD + '[monitor]\ntoken_file = "token"\ninsecure_http = true\n')
-    new = await record._reloaded(path, "0.0.0.0:8787")
-    assert new is not None
+    first = Config.from_toml(path).with_monitor("0.0.0.0:8787")
+    applied: list[Config] = []
+    public, own = (
+        record.Reloader(path, first, address, applied.append, Notifier(None))
+        for address in ("0.0.0.0:8787", None)
+    )
+    await public.reload(is_dry_run=False)
+    [new] = applied
     assert new.monitor.address == "0.0.0.0:8787"
     path.write_text(GOOD)
-    assert await record._reloaded(path, "0.0.0.0:8787") is None
-    assert await record._reloaded(path) is not None
+    with pytest.raises(ConfigError):
+        await public.reload(is_dry_run=False)
+    assert applied == [new]
+    await own.reload(is_dry_run=False)
+    assert len(applied) == 2
     reached = "monitor.address: other machines can reach 0.0.0.0:8787: name"
     assert caplog.messages[1:] == [
         f"{reached} a token_file, or use 127.0.0.1",

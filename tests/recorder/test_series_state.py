@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kline_trio.candle import Series, Source
 from kline_trio.interval import Span
+from kline_trio.recorder.auditor import past_of
 from kline_trio.recorder.series_state import Added, Due, Listed, Removed, SeriesState, State
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
 from kline_trio.storage.journal.ledger import State as GapState
@@ -115,6 +116,23 @@ def test_the_wanted_past_is_a_gap_once() -> None:
     assert minutes_of(due.gaps) == [(-100, 0, Reason.NOT_CONFIGURED)]
     _, due = scanned(due.account, stored, now=20.5, since_ms=minute(-100))
     assert due.gaps == ()
+
+
+def test_the_past_of_a_series_that_is_recorded_can_be_wanted_too() -> None:
+    state = live(SeriesAccount(minute(0), minute(10)), Span(minute(10), minute(20)), now=20.5)
+    assert past_of(state, minute(0), minute(20)) is None
+    assert past_of(state, minute(5), minute(20)) is None
+    found = past_of(state, minute(-3.5), minute(20))
+    assert found is not None
+    gap, account = found
+    assert minutes_of((gap,)) == [(-4, 0, Reason.NOT_CONFIGURED)]
+    assert account == SeriesAccount(minute(-4), minute(20))
+    assert state.account == SeriesAccount(minute(0), minute(20))  # nothing was written yet
+    state.confirm_moved(account)
+    assert past_of(state, minute(-3.5), minute(20)) is None
+    assert state.due(minute(22), GRACE_MS).account == SeriesAccount(minute(-4), minute(21))
+    state.handle(Removed())
+    assert past_of(state, minute(-9), minute(20)) is None  # its retirement is to be written first
 
 
 def test_a_candle_that_closes_within_the_grace_around_a_start_is_named_later_as_down() -> None:

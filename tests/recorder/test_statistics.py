@@ -24,7 +24,7 @@ from tests.virtual import joined
 async def joined_recorder(
     exchange: Exchange, folder: Path, *streams: Series
 ) -> AsyncIterator[Recorder]:
-    config = Config(streams=streams, store=StoreConfig(path=folder / "data"))
+    config = Config(streams=streams or (SPOT, USDT, COIN), store=StoreConfig(path=folder / "data"))
     async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         yield recorder
 

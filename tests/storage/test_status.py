@@ -272,7 +272,8 @@ def test_the_command_says_it_all(
     assert main(["status", str(store.path)]) == 1
     assert capsys.readouterr().out == (
         "1 series, 83.333 % complete, last candle 2024-01-31 00:20:00, 5 min behind;"
-        " no recorder runs since 2027-01-15 08:00:00 local time, UTC\n"
+        " no recorder runs since 2027-01-15 08:00:00 local time, UTC:"
+        " this is read from the store alone\n"
         "spot is measured at 2024-01-31 00:25:03: the exchange's time of the last recorder,"
         " and the local time since\n"
         "spot BTCUSDT-1m  2024-01-31 00:00:00 to 2024-01-31 00:20:00            20 rows"
@@ -287,8 +288,21 @@ def test_the_command_for_programs(
     monkeypatch.setattr(time, "time", lambda: LOCAL_MS / 1_000)
     stop(store, 20.05)
     assert main(["status", str(store.path), "--json", "--max-age", "1s"]) == 0
-    [told] = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out)
+    [series] = told.pop("series")
     assert told == {
+        "source": "store",
+        "verdict": None,
+        "simulated": False,
+        "reasons": [],
+        "problem": None,
+        "store": str(store.path),
+        "recorder": {"pid": None, "last_heartbeat": "2027-01-15 08:00:00+00:00"},
+        "complete_percent": 100.0,
+        "damaged": [],
+        "statistics": None,
+    }
+    assert series == {
         "trade_type": "spot",
         "symbol": "BTCUSDT",
         "time_interval": "1m",
@@ -349,7 +363,7 @@ def test_a_series_of_the_configuration_that_is_not_there_is_too_old(
     stop(store, 20)
     file = store.path.parent / "recorder.toml"
     file.write_text('[streams.spot]\n1m = ["BTCUSDT", "ETHUSDT"]\n1M = ["BTCUSDT"]\n')
-    assert main(["status", str(file)]) == 0
+    assert main(["status", str(file)]) == 3  # no recorder runs
     assert "spot ETHUSDT-1m  nothing stored" in capsys.readouterr().out
     assert main(["status", str(file), "--max-age", "5m"]) == 1
     assert capsys.readouterr().err == "spot ETHUSDT-1m: nothing is stored\n"
@@ -429,14 +443,14 @@ def test_a_misspelt_symbol_is_named(
     assert told["spot LUNAUSDT"].endswith("12 pending")
     assert told["coin_futures BTCUSD"].endswith("12 pending")
     assert main(["status", str(store.path), "--json"]) == 0
-    found = {one["symbol"]: one for one in json.loads(capsys.readouterr().out)}
+    found = {one["symbol"]: one for one in json.loads(capsys.readouterr().out)["series"]}
     assert found["ETHUSTD"]["unlisted"]
     assert found["ETHUSTD"]["did_you_mean"] == "ETHUSDT"
     assert not found["BTCUSDT"]["unlisted"]
     # One that no recorder has begun with yet.
     config = tmp_path / "recorder.toml"
     config.write_text('[streams.spot]\n1m = ["BTCUSTD"]\n', encoding="utf-8")
-    assert main(["status", str(config)]) == 0
+    assert main(["status", str(config)]) == 3
     assert "nothing stored" in (told_now := capsys.readouterr().out)
     assert "the exchange lists no BTCUSTD; did you mean BTCUSDT?" in told_now
     universe_path(store.path).write_bytes(b"nonsense")

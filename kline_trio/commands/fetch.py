@@ -1,0 +1,80 @@
+"""The command `backfill` beside a running recorder: that one fetches, and this shows how far."""
+
+import argparse
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kline_trio.commands.control import answers, ask
+from kline_trio.commands.interrupts import raise_from_now_on
+from kline_trio.commands.log import log_lines
+from kline_trio.commands.output import show_progress
+from kline_trio.errors import NoAnswerError, NotRunningError, StoreInUseError, UnavailableError
+
+logger = logging.getLogger("kline_trio.commands.backfill")
+
+_LINE_SECONDS = 120.0
+"""The recorder counts what is absent before each line; a long ledger takes a while."""
+_LOG_SECONDS = 60.0
+_NO_UNTIL = (
+    "a recorder has the store, and fetches up to now: leave out --until, or stop the recorder first"
+)
+
+
+def fetch_beside_recorder(store: Path, options: argparse.Namespace, give_up_seconds: float) -> bool:
+    """Let the store's running recorder fetch. Return False if none runs, and nothing was done.
+
+    The recorder fills the gaps of its ledger anyway. With `--since` it takes the past of all its
+    series into the ledger first; that stays, also if this command is stopped.
+
+    Raises:
+      ConfigError: `--since` is in the future of the exchange.
+      StoreInUseError: `--until` was given.
+      NoAnswerError: the recorder does not answer.
+      UnavailableError: the exchange gave the recorder no answer for `give_up_seconds`.
+    """
+    lines = answers(store, _LINE_SECONDS, request="fetch", since_ms=options.since)
+    try:
+        if options.until is not None:
+            ask(store, request="statistics")
+            raise StoreInUseError(_NO_UNTIL)
+        # Asked before the log begins: without a recorder, the backfill has a log of its own.
+        first = next(lines, {})
+    except NotRunningError:
+        return False
+    raise_from_now_on()
+    with log_lines(debug=options.debug, quiet=options.quiet, log_format=options.log_format):
+        logger.info("the recorder that runs fetches; this shows how far it is")
+        _follow(first, lines, give_up_seconds)
+    return True
+
+
+def _follow(
+    line: Mapping[str, Any], lines: Iterator[Mapping[str, Any]], give_up_seconds: float
+) -> None:
+    log_at = time.monotonic() + _LOG_SECONDS
+    filled = 0
+    try:
+        while (found := line.get("progress")) is not None:
+            filled = found["filled"]
+            if found["silent_seconds"] >= give_up_seconds:
+                minutes = found["silent_seconds"] / 60
+                raise UnavailableError(
+                    f"nothing could be asked for {minutes:.0f} minutes: {found['text']};"
+                    " the recorder goes on, and --wait goes on waiting"
+                )
+            show_progress(found["text"])
+            if time.monotonic() >= log_at:
+                log_at += _LOG_SECONDS
+                logger.info("backfill: %s", found["text"])
+            line = next(lines, {})
+    except KeyboardInterrupt:
+        logger.info("stopped waiting: %s candles filled in; the recorder goes on", f"{filled:,}")
+        raise
+    finally:
+        show_progress("")
+    if "answer" not in line:
+        raise NoAnswerError("the recorder ended; what it fetched stays. Start backfill again")
+    logger.info("done: %s candles filled in", f"{line['answer']['filled']:,}")

@@ -1,0 +1,37 @@
+"""The mark of a store whose candles are those of the built-in exchange. It loads no other part."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from kline_trio.storage.paths import simulated_mark_path
+
+_NAME = "data-simulated"
+
+
+def simulated_store(config_path: Path) -> Path:
+    """Return the store of a recorder.toml with `--simulate`: the real one stays as it is."""
+    return config_path.absolute().parent / _NAME
+
+
+def mark_as_simulated(store_path: Path) -> None:
+    """Mark a store as one of made-up candles.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    simulated_mark_path(store_path).touch()
+
+
+def is_simulated(store_path: Path) -> bool:
+    """Return whether a store has made-up candles, by its mark; in earlier versions, by its name."""
+    return store_path.absolute().name == _NAME or simulated_mark_path(store_path).exists()
+
+
+def mark_copy(stores: Iterable[Path], copy: Path) -> None:
+    """Mark a store that is made of others, if one of them has made-up candles.
+
+    Raises:
+      OSError: the disk refused.
+    """
+    if any(map(is_simulated, stores)):
+        mark_as_simulated(copy)
