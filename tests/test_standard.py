@@ -18,12 +18,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kline_trio"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"candle", "errors", "interval", "listing", "quoting", "selection", "spans"}
+VOCABULARY = {
+    "candle", "counting", "duration", "errors", "interval", "listing", "program", "quoting",
+    "selection", "spans",
+}  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "candle": {"errors", "interval"},
+    "counting": set(),
+    "duration": set(),
     "errors": set(),
     "interval": set(),
     "listing": {"candle"},
+    "program": set(),
     "quoting": set(),
     "selection": {"candle", "interval", "listing"},
     "spans": {"interval"},

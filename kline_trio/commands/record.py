@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -18,7 +18,9 @@ import trio
 from kline_trio.candle import ReceivedCandle
 from kline_trio.commands.screen import Screen
 from kline_trio.commands.signals import Requests, run
+from kline_trio.commands.simulated import exchange_of
 from kline_trio.config import Config, HistoryConfig
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.interval import time_text
@@ -131,7 +133,7 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
                 stop_asked=requests.wait_for_stop,
                 give_up_seconds=math.inf if options.wait else _GIVE_UP_SECONDS,
             )
-            filled = f"{done.filled:,} candles filled in"
+            filled = f"{counted(done.filled, 'candle')} filled in"
             if done.absent is None:
                 _backfill_logger.info("stopped early: %s; gaps are not known yet", filled)
             elif done.absent:
@@ -139,6 +141,7 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
                 _backfill_logger.info("stopped early: %s, %s", filled, absent)
             else:
                 _backfill_logger.info("done: %s", filled)
+                requests.finish()
 
     run(main, options)
 
@@ -206,7 +209,7 @@ async def fill(
                 pipeline.merger.finish(math.inf)
             await Heartbeat(storage, http.clocks, environment.wall_clock).end()
         if no_list and absent == 0:
-            raise UnavailableError(f"{no_list}; {filler.filled:,} candles filled in")
+            raise UnavailableError(f"{no_list}; {counted(filler.filled, 'candle')} filled in")
         return Backfilled(filler.filled, absent)
 
 
@@ -263,8 +266,9 @@ class _Backfill:
             is_unanswered = filler.progress.problem is not None or not self.auditor.is_stock_taken
             if is_unanswered and silent_seconds >= self.give_up_seconds:
                 problem = filler.progress.problem or "the exchange's time is not to be had"
+                minutes = counted(round(silent_seconds / 60), "minute")
                 raise UnavailableError(
-                    f"nothing could be asked for {silent_seconds / 60:.0f} minutes: {problem};"
+                    f"nothing could be asked for {minutes}: {problem};"
                     " what was fetched stays, and --wait goes on"
                 )
             if now >= log_at:
@@ -275,11 +279,12 @@ class _Backfill:
         filler = self.filler
         if not self.auditor.is_stock_taken:
             return "waiting for the exchange's time, to find what is absent"
-        text = f"{filler.filled:,} candles filled in, {await filler.pending():,} still absent"
+        filled = counted(filler.filled, "candle")
+        text = f"{filled} filled in, {await filler.pending():,} still absent"
         again_at, problem = filler.backoff.next_at(now), filler.progress.problem
         if problem is not None:
-            minutes = (now - filler.progress.answered_at) / 60
-            text += f"; no answer for {minutes:.0f} minutes: {problem}; trying again"
+            minutes = counted(round((now - filler.progress.answered_at) / 60), "minute")
+            text += f"; no answer for {minutes}: {problem}; trying again"
         elif again_at < math.inf:
             wait = f"{again_at - now:.0f} s"
             text += f"; candles that the exchange did not have are asked for again in {wait}"
@@ -350,18 +355,3 @@ async def open_tail(
                     for trade_type in sorted({one.trade_type for one in series}):
                         network.start_soon(sync_clock, http.markets[trade_type])
                     yield
-
-
-def exchange_of(
-    config: Config, options: argparse.Namespace
-) -> AbstractAsyncContextManager[Callable[[Config], Config]]:
-    """Give a function that points a configuration to the exchange of `options`.
-
-    With `--simulate`, serve the built-in exchange while the body runs; else change nothing.
-    """
-    if not options.simulate:
-        return nullcontext(lambda config: config)
-    # Imported here: a recorder of the real exchange starts faster without it.
-    from kline_trio.commands.simulate import built_in_exchange
-
-    return built_in_exchange(config, options)

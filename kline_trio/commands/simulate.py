@@ -9,6 +9,7 @@ import trio
 
 from kline_trio.candle import TRADE_TYPES, Series
 from kline_trio.commands.signals import Requests, run
+from kline_trio.commands.simulated import simulated_store
 from kline_trio.config import Config, EndpointConfig
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.protocol import stream_name
@@ -49,12 +50,12 @@ async def built_in_exchange(
 ) -> AsyncIterator[Callable[[Config], Config]]:
     """Serve the built-in exchange while the body runs. Give what points a configuration to it.
 
-    The function also replaces the path of the store by `data-simulated`, beside recorder.toml.
+    The function also replaces the path of the store by that of `simulated_store`.
 
     Raises:
       ConfigError: the options describe no exchange.
     """
-    path = options.config.absolute().parent / "data-simulated"
+    path = simulated_store(options.config)
     start_ms = options.start
     if start_ms is None:
         ends_ms = await trio.to_thread.run_sync(last_end_ms, path)

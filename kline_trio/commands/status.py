@@ -13,6 +13,7 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.commands.output import show_problems
 from kline_trio.commands.store import store_of
+from kline_trio.counting import noun
 from kline_trio.errors import DamagedError
 from kline_trio.interval import time_text
 from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
@@ -100,7 +101,8 @@ def _recorder(state: RecorderState) -> str:
 def _line(one: SeriesStatus) -> str:
     line = "nothing stored"
     if one.from_ms is not None and one.to_ms is not None:
-        line = f"{_short(one.from_ms)} to {_short(one.to_ms)}  {one.rows:>12,} rows"
+        rows = f"{one.rows:>12,} {noun(one.rows, 'row'):<4}"
+        line = f"{_short(one.from_ms)} to {_short(one.to_ms)}  {rows}"
     if one.complete_percent is not None:
         line += f"  {_percent(one.complete_percent):>9}"
     line += ", not recorded any more" if one.is_retired else _behind(one)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from kline_trio.counting import counted
 from kline_trio.exchange.connection_events import BadFrame, CloseReason, Disconnected, SilentStreams
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class ConnectionLog:
             again = f" again after {now_seconds - self._down_since:.1f} s"
         elif self._had_candle:
             again = " on another connection too"
-        logger.info("%s: receiving %s%s", self.name, _count(streams, "stream"), again)
+        logger.info("%s: receiving %s%s", self.name, counted(streams, "stream"), again)
         self._down_since = self._state = None
         self._had_candle = True
 
@@ -125,7 +126,3 @@ def _some(names: list[str]) -> str:
 
 def _age(seconds: float) -> str:
     return f"{seconds / 3_600:.1f} h" if seconds >= 3_600 else f"{seconds:.0f} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -149,7 +149,8 @@ def require_socks() -> None:
     try:
         import python_socks.async_.trio  # noqa: F401
     except ImportError:
-        problem = "a SOCKS proxy needs one more package: pip install kline-trio[proxy]"
+        install = "run  python -m pip install 'python-socks[trio]'"
+        problem = f"a SOCKS proxy needs one more package: {install}"
         raise ConfigError([problem]) from None
 
 

@@ -8,6 +8,7 @@ import trio
 
 from kline_trio.candle import Series
 from kline_trio.config import Config
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.markets import MARKETS
@@ -52,6 +53,10 @@ class Recording:
 
     series: tuple[Series, ...] = attrs.field(init=False, default=())
     """The series that are recorded now."""
+    _started: Config = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.config, takes_self=True)
+    )
+    """The configuration of the start: tables that are read only once are still those."""
     _added: dict[Series, None] = attrs.field(init=False, factory=dict)
     _removed: set[Series] = attrs.field(init=False, factory=set)
     _checked: set[str] = attrs.field(init=False, factory=set)
@@ -209,7 +214,7 @@ class Recording:
         """Go on by another configuration; log the tables that need a new start."""
         old, self.config = self.config, config
         self._removed -= {*config.streams} - {*old.streams}
-        if fixed := _unchangeable(old, config):
+        if fixed := _unchangeable(self._started, config):
             logger.warning("what is new in %s counts from the next start on", ", ".join(fixed))
         before = frozenset(self.series)
         self.refresh()
@@ -246,9 +251,9 @@ class Recording:
                 if series := self.series_on(name):
                     closes.append(seconds_to_next_close(series, rest.estimated_ms or 0))
         _start_logger.info(
-            "%s series in %d markets -> %s%s",
+            "%s series in %s -> %s%s",
             f"{len(self.series):,}",
-            len(used),
+            counted(len(used), "market"),
             self.config.store.path,
             f"; first close in {min(closes):.0f} s" if closes else "",
         )
@@ -294,7 +299,7 @@ def _hint(near: str | None) -> str:
 
 
 def _unchangeable(old: Config, new: Config) -> list[str]:
-    """Return the changed parts of a configuration that are read only once, at the start."""
+    """Return the parts that differ from the configuration of the start, and are read only then."""
     found = [f"[{name}]" for name in _FIXED if getattr(old, name) != getattr(new, name)]
     hosts = [(one.archive, [each.rest for each in one.endpoints.values()]) for one in (old, new)]
     if hosts[0] != hosts[1]:

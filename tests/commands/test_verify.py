@@ -329,7 +329,7 @@ _FILE_FAULTS = {
     "not what its CHECKSUM says": (".CHECKSUM", 200, b"0" * 64),
     "no zip file that can be read": ("", 200, b"PK no zip file"),
     "no CSV of candles": ("", 200, zipped(b"candles\nup,down\n")),
-    "1 rows were passed over: a negative number": (
+    "1 row was passed over: a negative number": (
         "",
         200,
         zipped(f"{BEGIN_MS},1,1,1,1,-1,{BEGIN_MS + 59_999},0,0,0,0,0\n".encode()),
