@@ -210,8 +210,8 @@ def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     words = set(re.findall(r"-m kline_trio ([a-z]+)\b(?!\.toml)", text))
     assert words == {
-        "backfill", "check", "init", "merge", "relayout", "selftest", "simulate", "snapshot",
-        "status", "tail",
+        "backfill", "check", "export", "init", "merge", "relayout", "selftest", "simulate",
+        "snapshot", "status", "tail",
     }  # fmt: skip
     helps = ""
     for word in ("record", *words):

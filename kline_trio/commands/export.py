@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.commands.output import show_progress
+from kline_trio.commands.simulated import simulated_store
 from kline_trio.commands.store import store_of
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
@@ -67,7 +69,12 @@ def export(options: argparse.Namespace) -> None:
       ConfigError: no stored series is chosen, or the file cannot be made.
       DiskError: a file of the store cannot be read. Nothing is at the file's path then.
     """
-    store, _ = store_of(options.store)
+    store, config = store_of(options.store)
+    if not store.is_dir():
+        made_up = simulated_store(options.store)
+        is_simulated = config is not None and made_up.is_dir()
+        hint = f"; made-up candles are in {made_up}" if is_simulated else ""
+        raise ConfigError([f"there is no store {store}{hint}"])
     wanted = _Wanted.from_options(options)
     span = Span(0 if options.start is None else options.start, options.end or MAX_TIME_MS)
     if span.from_ms >= span.to_ms:
@@ -87,12 +94,23 @@ def export(options: argparse.Namespace) -> None:
 def _found(store: Path, wanted: _Wanted) -> dict[Series, StoredSeries]:
     show_progress(f"{store}: looking for its series")
     found = stored_series(store, lambda series: series in wanted, tuple(sorted(wanted.symbols)))
+    missing = sorted(wanted.symbols - {series.symbol for series in found})
+    hints = _nearest(missing, stored_series(store)) if missing else {}
     show_progress("")
-    missing = [one for one in sorted(wanted.symbols) if all(one != s.symbol for s in found)]
-    if missing or not found:
-        what = f"no candles of {' '.join(missing)}" if missing else "no candles of these series"
-        raise ConfigError([f"{what} in {store}"])
+    if missing:
+        raise ConfigError([f"no such candles of {one} in {store}{hints[one]}" for one in missing])
+    if not found:
+        raise ConfigError([f"no such candles in {store}"])
     return found
+
+
+def _nearest(missing: list[str], stored: Iterable[Series]) -> dict[str, str]:
+    """Return a hint for each missing symbol: the stored one that is most like it."""
+    known = sorted({series.symbol for series in stored})
+    near = {
+        one: get_close_matches(one, [name for name in known if name != one], n=1) for one in missing
+    }
+    return {one: f"; did you mean {names[0]}?" if names else "" for one, names in near.items()}
 
 
 def _write(chosen: dict[Series, StoredSeries], span: Span, out: BinaryIO) -> int:

@@ -127,9 +127,12 @@ def run(
 
     is_quiet, log_format = getattr(options, "quiet", False), getattr(options, "log_format", "text")
     with log_lines(debug=options.debug, quiet=is_quiet, log_format=log_format) as screen:
-        has_reason = trio.run(run_main, screen)
+        try:
+            has_reason = trio.run(run_main, screen)
+        except trio.Cancelled:  # Trio has ended: there is no scope left that it could belong to
+            has_reason = False
     # A `Cancelled` that a library loses would end the program silently, with status 0
-    # (trio-websocket#184), as if a stop had been asked for. Either it reaches trio.run, which then
-    # returns None; or a nursery takes it for the end of its own scope, and `main` returns early.
+    # (trio-websocket#184), as if a stop had been asked for. Mostly a nursery takes it for the end
+    # of its own scope, and `main` returns early.
     if not has_reason:
         raise RuntimeError("it ended without having been asked to")
