@@ -16,6 +16,7 @@ from kline_trio.commands.store import store_of
 from kline_trio.counting import noun
 from kline_trio.errors import DamagedError
 from kline_trio.interval import time_text
+from kline_trio.program import program_name
 from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.universe import unlisted as unlisted_series
@@ -116,7 +117,7 @@ def _line(one: SeriesStatus) -> str:
 
 def _unexplained(one: SeriesStatus) -> Iterator[str]:
     if one.holes:
-        yield f"{one.holes:,} neither stored nor in the ledger (see check)"
+        yield f"{one.holes:,} neither stored nor in the ledger (see {program_name()} check)"
     if one.unaccounted and one.watermark_ms is not None:
         since = _short(one.watermark_ms)
         yield f"{one.unaccounted:,} that no recorder has accounted for since {since}"

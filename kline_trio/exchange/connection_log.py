@@ -63,7 +63,7 @@ class ConnectionLog:
 
     def revived(self, streams: list[str], how: str) -> None:
         """Log streams that gave nothing though their connection and their symbols were alive."""
-        dead = f"{streams[0]} is" if len(streams) == 1 else f"{len(streams):,} streams are"
+        dead = f"{streams[0]} is" if len(streams) == 1 else f"{counted(len(streams), 'stream')} are"
         names = "" if len(streams) == 1 else f": {_some(streams)}"
         logger.warning("%s: %s dead on a living connection: %s%s", self.name, dead, how, names)
 

@@ -75,7 +75,7 @@ def test_a_command_whose_nursery_swallows_a_lost_cancelled_ends_with_status_70(
 ) -> None:
     async def fill(*_: object, **__: object) -> Backfilled:
         async with losing():
-            await trio.sleep_forever()
+            await trio.Event().wait()
         return Backfilled(3, 5)
 
     path = tmp_path / "recorder.toml"

@@ -37,8 +37,8 @@ ALL = Span(0, MAX_TIME_MS)
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stretches of seven candles."""
-    monkeypatch.setattr(export, "_STRETCH_ROWS", 7)
+    """Stretches of 97 candles."""
+    monkeypatch.setattr(export, "_STRETCH_ROWS", 97)
 
 
 def read_in_stretches(path: Path, span: Span = ALL) -> list[Candle]:
