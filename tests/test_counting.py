@@ -13,8 +13,8 @@ NOUNS = (
     " failures disagreements connections lines entries stretches values"
 )
 COUNT_OF_MANY = re.compile(
-    # A number of a variable, in an f-string or as an argument; a constant in capitals is a limit.
-    rf"(?:\{{(?!_?[A-Z_]+[:}}])[^{{}}]*(?::,|len\([^{{}}]*\))[^{{}}]*\}}|%[ds])"
+    # A number of a variable, in an f-string or as an argument; a limit is more than one.
+    rf"(?:\{{(?!_?[A-Z_]+[:}}]|most)[^{{}}]*(?::,|len\([^{{}}]*\))[^{{}}]*\}}|%[ds])"
     rf" (?:{'|'.join(NOUNS.split())})\b"
 )
 
@@ -46,6 +46,7 @@ def test_a_noun_can_stand_alone() -> None:
         ('f"{count:,} candles were"', True),
         ('"%s candles"', True),
         ('f"more than {_MOST_BYTES:,} bytes"', False),
+        ('f"more than {most_bytes:,} bytes"', False),
         ("f\"{counted(len(files), 'file')}\"", False),
     ],
 )

@@ -19,7 +19,6 @@ import httpx2
 import trio
 
 from kline_trio.candle import Series
-from kline_trio.counting import counted
 from kline_trio.errors import DamagedArchiveError, UnavailableError
 from kline_trio.interval import Span
 
@@ -133,9 +132,7 @@ def unpacked(content: bytes, most_bytes: int = _MAX_CSV_BYTES) -> bytes:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             if len(members) != 1:
-                raise DamagedArchiveError(
-                    f"a zip file of {counted(len(members), 'member')}, not one"
-                )
+                raise DamagedArchiveError(f"a zip file of {len(members)} members, not one")
             # The announced size may be false: bound the bytes that are read.
             most = min(most_bytes, _MAX_RATIO * len(content))
             with archive.open(members[0]) as member:
@@ -145,7 +142,7 @@ def unpacked(content: bytes, most_bytes: int = _MAX_CSV_BYTES) -> bytes:
     except NotImplementedError as error:
         raise DamagedArchiveError(f"a zip file packed in an unknown way: {error}") from None
     if len(text) > most:
-        raise DamagedArchiveError(f"a zip file that swells to more than {counted(most, 'byte')}")
+        raise DamagedArchiveError(f"a zip file that swells to more than {most:,} bytes")
     return text
 
 
@@ -196,9 +193,7 @@ class Archive:
                             body += piece
                             sha256.update(piece)
                             if len(body) > most_bytes:
-                                raise DamagedArchiveError(
-                                    f"more than {counted(most_bytes, 'byte')}"
-                                )
+                                raise DamagedArchiveError(f"more than {most_bytes:,} bytes")
         except trio.TooSlowError:
             raise UnavailableError(f"{url}: not within {_FILE_SECONDS:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:

@@ -341,9 +341,7 @@ class RestMarket:
                 async for piece in pieces:
                     body += piece
                     if is_good and len(body) > most_bytes:
-                        raise UnavailableError(
-                            f"an answer of more than {counted(most_bytes, 'byte')}"
-                        )
+                        raise UnavailableError(f"an answer of more than {most_bytes} bytes")
                     if len(body) > _FAULT_BYTES and not is_good:
                         break
         used = response.headers.get("x-mbx-used-weight-1m", "")
