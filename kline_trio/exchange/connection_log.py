@@ -98,7 +98,7 @@ class ConnectionLog:
         if str(count).strip("0") == "1":
             shown = ascii(bad.text[:_SHOWN_CHARACTERS])
             more = "..." if len(bad.text) > _SHOWN_CHARACTERS else ""
-            times = "" if count == 1 else f" ({count:,} times)"
+            times = "" if count == 1 else f" ({counted(count, 'time')})"
             logger.warning("%s: passed over %s%s: %s%s", self.name, bad.reason, times, shown, more)
 
     def silent(self, streams: Iterable[str], silent: SilentStreams) -> None:
