@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from kline_trio.candle import Series, upper_ascii
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.rest import RestMarket
@@ -155,4 +156,4 @@ async def _trading_list(market: RestMarket) -> Mapping[str, Listing]:
         if any(one.is_trading for one in listed.values()):
             return listed
         await trio.sleep(_AGAIN_SECONDS)
-    raise UnavailableError(f"none of its {len(listed):,} symbols trades; try again later")
+    raise UnavailableError(f"none of its {counted(len(listed), 'symbol')} trades; try again later")

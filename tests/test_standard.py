@@ -18,15 +18,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kline_trio"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"candle", "duration", "errors", "interval", "listing", "quoting", "selection"} | {
-    "spans"
-}
+VOCABULARY = {
+    "candle", "counting", "duration", "errors", "interval", "listing", "program", "quoting",
+    "selection", "spans",
+}  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "candle": {"errors", "interval"},
+    "counting": set(),
     "errors": set(),
     "duration": set(),
     "interval": set(),
     "listing": {"candle"},
+    "program": set(),
     "quoting": set(),
     "selection": {"candle", "interval", "listing"},
     "spans": {"interval"},
@@ -209,8 +212,8 @@ def test_the_readmes_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     words = set(re.findall(r"-m kline_trio ([a-z]+)\b(?!\.toml)", text))
     assert words == {
-        "backfill", "check", "doctor", "gaps", "init", "merge", "relayout", "reload", "selftest",
-        "service", "simulate", "snapshot", "status", "tail", "token",
+        "backfill", "check", "doctor", "export", "gaps", "init", "merge", "relayout", "reload",
+        "selftest", "service", "simulate", "snapshot", "status", "tail", "token",
     }  # fmt: skip
     helps = ""
     for word in ("record", *words):

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,11 +14,17 @@ from typing import Any
 
 from kline_trio import __version__
 from kline_trio.commands.interrupts import raise_from_now_on
+from kline_trio.commands.parser import Parser
 from kline_trio.commands.process import exit_status, make_streams_safe
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
+from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
-_COMMANDS += ["snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service", "token"]
+_COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
+_COMMANDS += ["token"]
+_EXCHANGE = ("speed", "seed", "start", "replay")
+"""The options of the built-in exchange."""
 _MODULES = {"backfill": "record", "tail": "record", "check_against": "verify"}
 _MODULES |= {"status_live": "live"}
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
@@ -36,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] not in _COMMANDS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "record")
-    options = _parser().parse_args(words)
     try:
+        options = _parser().parse_args(words)
         status: int | None = options.run(options)
         # The interpreter's flush at its end would print a traceback on failure.
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the end
-        return exit_status(error, debug=getattr(options, "debug", False))
+        return exit_status(error, debug="--debug" in words)
     return status or 0
 
 
@@ -127,16 +134,23 @@ _FILE: Any = {"type": os.path.expanduser, "metavar": "FILE"}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kline_trio",
+    parser = Parser(
+        prog=program_name(),
         description="Records the closed candlesticks of Binance spot and futures into Parquet.",
         epilog="Without a command: record.",
     )
     parser.add_argument("--version", action="version", version=f"kline_trio {__version__}")
     parser.set_defaults(run=_run_to_its_end)
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
-    adders = (_add_recording, _add_doctor, _add_simulations, _add_check, _add_status, _add_copies)
-    for add in adders:
+    for add in (
+        _add_recording,
+        _add_doctor,
+        _add_simulations,
+        _add_check,
+        _add_status,
+        _add_export,
+        _add_copies,
+    ):
         add(commands.add_parser)
     _add_service(commands.add_parser)
     return parser
@@ -171,9 +185,9 @@ def _add_recording(add: _AddParser) -> None:
     for command in (record, tail):
         command.add_argument("--for", **_TIME, help="stop after this time")
     for command in (record, backfill, tail):
-        what = "record from the built-in exchange, into data-simulated/ beside the file"
-        command.add_argument("--simulate", **_FLAG, help=what)
-        _add_exchange(command)
+        _add_simulate(
+            command, "record from the built-in exchange, into data-simulated beside the file"
+        )
 
 
 def _add_doctor(add: _AddParser) -> None:
@@ -199,6 +213,11 @@ def _add_simulations(add: _AddParser) -> None:
     selftest.add_argument("--seed", type=int, default=1, help="of the faults and their times")
 
 
+def _add_simulate(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--simulate", **_FLAG, help=what)
+    _add_exchange(parser)
+
+
 def _add_exchange(parser: argparse.ArgumentParser) -> None:
     built_in = parser.add_argument_group("the built-in exchange")
     built_in.add_argument("--speed", type=float, help="how fast its clock runs (default: 60)")
@@ -212,15 +231,17 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
 
 def _add_check(add: _AddParser) -> None:
     check = add("check", help="check a store, a folder or a file")
-    check.add_argument("path", type=_path)
+    what = "a store, a folder, a file, or the recorder.toml of a store"
+    check.add_argument("path", type=_path, help=what)
     what = "write SHA-256 sums of the candle files, for `sha256sum -c`"
     check.add_argument("--manifest", nargs="?", const="-", **_FILE, help=what)
-    what = "compare the series of recorder.toml with the exchange's candles of now"
+    what = "compare the series of a recorder.toml with the exchange's candles of now"
     check.add_argument("--against", choices=("rest", "archive"), help=what)
     check.add_argument("--since", **_DATE, help="compare from this time on")
     check.add_argument("--sample", type=_count, metavar="N", help="of about N candles a series")
     what = "add missing gaps to the ledger; with --against, take the exchange's values"
     check.add_argument("--repair", **_FLAG, help=what)
+    _add_simulate(check, "check data-simulated, and compare it with the built-in exchange")
     check.set_defaults(run=_check)
 
 
@@ -250,6 +271,20 @@ def _add_status(add: _AddParser) -> None:
     what = "the file of that recorder (default: recorder.toml)"
     reload.add_argument("config", type=_config_path, nargs="?", default="recorder.toml", help=what)
     reload.add_argument("--dry-run", **_FLAG, help="only print what would change")
+
+
+def _add_export(add: _AddParser) -> None:
+    export = add("export", help="write candles as CSV")
+    what = "a store, or the recorder.toml of one"
+    export.add_argument("store", type=_path, metavar="STORE", help=what)
+    export.add_argument("--csv", **_FILE, required=True, help="the file to write; - for stdout")
+    several: Any = {"nargs": "+", "action": "extend", "metavar": "NAME", "default": []}
+    export.add_argument("--market", **several, help="only these: spot usdt_futures coin_futures")
+    export.add_argument("--symbol", **several, help="only these, as BTCUSDT ETHUSDT")
+    export.add_argument("--interval", **several, help="only these, as 1m 1h")
+    export.add_argument("--start", **_DATE, help="the first open time, ISO 8601, UTC")
+    export.add_argument("--end", **_DATE, help="the end of the open times, exclusive")
+    export.add_argument("--force", **_FLAG, help="replace the file if it is there")
 
 
 def _add_copies(add: _AddParser) -> None:
@@ -287,7 +322,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 def _check_exchange(options: argparse.Namespace) -> None:
     """Refuse options of the built-in exchange without --simulate, and an impossible speed."""
-    for name in ("speed", "seed", "start", "replay"):
+    for name in _EXCHANGE:
         if getattr(options, name) is not None and not getattr(options, "simulate", True):
             raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
     if options.speed is not None and not 0.001 <= options.speed <= _MOST_SPEED:
@@ -306,7 +341,8 @@ def _run_with_config(options: argparse.Namespace) -> None:
         config = config.with_monitor(options.monitor)
         if options.check:
             lists = len(config.patterns)
-            matches = f", and what {lists} list{'s' * (lists > 1)} of patterns will match"
+            named = counted(lists, "list of patterns", "lists of patterns")
+            matches = f", and what {named} will match"
             found = f"{len(config.streams):,} series{matches if lists else ''}"
             print(f"{options.config}: good, {found}")
             return
@@ -328,11 +364,16 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int | None:
-    for name in ("since", "sample"):
-        if getattr(options, name) and not options.against:
+    for name in ("since", "sample", *_EXCHANGE):
+        if getattr(options, name) is not None and not options.against:
             raise ConfigError([f"--{name} is for comparing: add --against rest or archive"])
+    _check_exchange(options)
+    options.config = options.path
+    if options.simulate:
+        _require_config(options, "--simulate", "data-simulated lies beside it")
     if not options.against:
         return _run_to_its_end(options)
+    _require_config(options, f"--against {options.against}", "it names series and endpoints")
     from kline_trio.config import Config
 
     check_against = _loaded("check_against")
@@ -348,6 +389,18 @@ def _status(options: argparse.Namespace) -> int | None:
     function = _loaded("status_live" if options.live else "status")
     raise_from_now_on()
     return function(options)
+
+
+def _require_config(options: argparse.Namespace, option: str, why: str) -> None:
+    """Refuse a store or a candle file where a recorder.toml is needed."""
+    path: Path = options.path
+    if not path.is_dir() and path.suffix not in (".pqt", ".parquet"):
+        return
+    # A store mostly lies beside its configuration.
+    beside = path.absolute().parent / "recorder.toml"
+    config = shlex.quote(os.path.relpath(beside) if beside.is_file() else "recorder.toml")
+    command = f"{program_name()} check {config} {option}"
+    raise ConfigError([f"{path}: {option} needs a recorder.toml, since {why}: {command}"])
 
 
 def _run_to_its_end(options: argparse.Namespace) -> int | None:
@@ -376,4 +429,4 @@ def _init(options: argparse.Namespace) -> None:
         raise ConfigError([f"{options.config} is there already; it stays as it is"]) from None
     except OSError as error:
         raise ConfigError([f"{options.config}: cannot be written: {error.strerror}"]) from None
-    print(f"wrote {options.config}; now: python -m kline_trio {options.config}")
+    print(f"wrote {options.config}; now: {program_name()} {options.config}")

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import attrs
 
 from kline_trio.commands.screen import Screen
+from kline_trio.counting import counted
 from kline_trio.quoting import one_line
 
 _STDERR = 2
@@ -131,7 +132,7 @@ class Folding:
                 del self._seen[key]
                 if count:
                     name, level, text = key
-                    again = f"{text} ({count:,} more time{'' if count == 1 else 's'})"
+                    again = f"{text} ({counted(count, 'more time')})"
                     yield logging.LogRecord(name, level, "", 0, again, None, None)
 
 
@@ -175,7 +176,9 @@ class LogWriter:
             found += self._folding.due(now)
             if (lost := self.handler.lost) and (self.waiting.empty() or not is_open):
                 self.handler.lost = 0
-                text = f"{lost:,} log lines were lost: stderr took no more"
+                text = (
+                    f"{counted(lost, 'log line was', 'log lines were')} lost: stderr took no more"
+                )
                 found.append(logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None))
             self.screen.write([self.formatter.format(one) for one in found])
         self.screen.close()

@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 from kline_trio.monitor.health import Verdict
 from kline_trio.monitor.watch import Observation
@@ -74,7 +75,7 @@ class Panel:
         store = statistics.store
         space = f"{store.free_bytes / 1e9:,.0f} GB free" if store.free_bytes else ""
         if store.days_left is not None and store.days_left < 3_650:
-            space += f", {store.days_left:,.0f} days"
+            space += f", {counted(round(store.days_left), 'day')}"
         line = Table.grid(expand=True)
         line.add_column(no_wrap=True)
         line.add_column(justify="right", no_wrap=True, style="dim")

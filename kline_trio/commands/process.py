@@ -18,12 +18,13 @@ from kline_trio.errors import (
 from kline_trio.quoting import escaped, one_line, shown
 
 _STDERR = 2
+_EXIT_USAGE = 2
 _EXIT_BUG = 70
 _EXIT_SYSTEM = 71
 _EXIT_OUTPUT = 74
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _STATUSES: tuple[tuple[type[BaseException], int], ...] = (
-    (ConfigError, 2),
+    (ConfigError, _EXIT_USAGE),
     (StoreInUseError, 75),
     (DiskError, 74),
     (UnavailableError, 69),
@@ -81,6 +82,9 @@ def exit_status(error: BaseException, *, debug: bool) -> int:
         _drop_output()
         print(f"the output could not be written: {first.strerror}", file=sys.stderr)
         return _EXIT_OUTPUT
+    if problem := next(filter(None, map(_missing_package, leaves)), None):
+        print(problem, file=sys.stderr)
+        return _EXIT_USAGE
     if problem := next(filter(None, map(_resource_problem, leaves)), None):
         print(problem, file=sys.stderr)
         return _EXIT_SYSTEM
@@ -115,3 +119,16 @@ def _resource_problem(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
         return "the system gives no more threads: allow more processes, as by `ulimit -u`"
     return None
+
+
+def _missing_package(error: BaseException) -> str | None:
+    """Return the line for a package that is not installed; None for another error."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    name = error.name.partition(".")[0]
+    if name == "kline_trio":
+        return None
+    if name in sys.stdlib_module_names:
+        return f"this Python was built without its module {name}: use another one"
+    install = "run  python -m pip install .  in its folder"
+    return f"kline_trio needs its packages: {install} ({shown(name)} is missing)"

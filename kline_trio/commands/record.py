@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -20,8 +20,10 @@ from kline_trio.candle import ReceivedCandle
 from kline_trio.commands.fetch import fetch_beside_recorder
 from kline_trio.commands.screen import Screen
 from kline_trio.commands.signals import Requests, run
+from kline_trio.commands.simulated import exchange_of
 from kline_trio.config import Config, HistoryConfig
 from kline_trio.config.difference import Change, differences
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import RestMarket, sync_clock
 from kline_trio.interval import time_text
@@ -233,7 +235,7 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
                 stop_asked=requests.wait_for_stop,
                 give_up_seconds=give_up_seconds,
             )
-            filled = f"{done.filled:,} candles filled in"
+            filled = f"{counted(done.filled, 'candle')} filled in"
             if done.absent is None:
                 _backfill_logger.info("stopped early: %s; gaps are not known yet", filled)
             elif done.absent:
@@ -241,6 +243,7 @@ def backfill(config: Config, options: argparse.Namespace) -> None:
                 _backfill_logger.info("stopped early: %s, %s", filled, absent)
             else:
                 _backfill_logger.info("done: %s", filled)
+                requests.finish()
 
     run(main, options)
 
@@ -308,7 +311,7 @@ async def fill(
                 pipeline.merger.finish(math.inf)
             await Heartbeat(storage, http.clocks, environment.wall_clock).end()
         if no_list and absent == 0:
-            raise UnavailableError(f"{no_list}; {filler.filled:,} candles filled in")
+            raise UnavailableError(f"{no_list}; {counted(filler.filled, 'candle')} filled in")
         return Backfilled(filler.filled, absent)
 
 
@@ -365,8 +368,9 @@ class _Backfill:
             is_unanswered = filler.progress.problem is not None or not self.auditor.is_stock_taken
             if is_unanswered and silent_seconds >= self.give_up_seconds:
                 problem = filler.progress.problem or "the exchange's time is not to be had"
+                minutes = counted(round(silent_seconds / 60), "minute")
                 raise UnavailableError(
-                    f"nothing could be asked for {silent_seconds / 60:.0f} minutes: {problem};"
+                    f"nothing could be asked for {minutes}: {problem};"
                     " what was fetched stays, and --wait goes on"
                 )
             if now >= log_at:
@@ -442,18 +446,3 @@ async def open_tail(
                     for trade_type in sorted({one.trade_type for one in series}):
                         network.start_soon(sync_clock, http.markets[trade_type])
                     yield
-
-
-def exchange_of(
-    config: Config, options: argparse.Namespace
-) -> AbstractAsyncContextManager[Callable[[Config], Config]]:
-    """Give a function that points a configuration to the exchange of `options`.
-
-    With `--simulate`, serve the built-in exchange while the body runs; else change nothing.
-    """
-    if not options.simulate:
-        return nullcontext(lambda config: config)
-    # Imported here: a recorder of the real exchange starts faster without it.
-    from kline_trio.commands.simulate import built_in_exchange
-
-    return built_in_exchange(config, options)

@@ -25,6 +25,7 @@ from kline_trio.candle import TRADE_TYPES, Candle, Series
 from kline_trio.commands.output import show_progress
 from kline_trio.commands.simulate import toml_of
 from kline_trio.config import Config
+from kline_trio.counting import counted
 from kline_trio.interval import Span
 from kline_trio.simulator import faults
 from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
@@ -106,15 +107,18 @@ class _Result:
 
     def show(self) -> None:
         """Print the counts and the faults."""
-        print(f"{self.due:,} candles were due; absent for a while: {_counts(self.reasons, 'none')}")
+        due = counted(self.due, "candle was due", "candles were due")
+        print(f"{due}; absent for a while: {_counts(self.reasons, 'none')}")
         for fault in self.faults:
             print(fault)
         if self.misexplained:
-            print(f"{self.misexplained:,} candles have the wrong reason in the ledger")
+            candles = counted(self.misexplained, "candle has", "candles have")
+            print(f"{candles} the wrong reason in the ledger")
         if self.wrong:
-            print(f"{self.wrong:,} candles are not what the exchange traded")
+            candles = counted(self.wrong, "candle is", "candles are")
+            print(f"{candles} not what the exchange traded")
         lost, duplicated = f"{self.lost:,} lost", f"{self.duplicated:,} duplicated"
-        print(f"{lost}, {duplicated}, {self.explained:,} gaps explained")
+        print(f"{lost}, {duplicated}, {counted(self.explained, 'gap')} explained")
 
 
 def _counts(counts: Counter[str], none: str) -> str:
@@ -153,7 +157,7 @@ async def _record(exchange: Exchange, folder: Path, seconds: float, random: Rand
             runs.append(await _run_recorder(exchange, folder, run, number))
             if not is_last:
                 left_seconds = math.ceil(end - trio.current_time())
-                show_progress(f"{left_seconds} s left, killed {len(runs)} times")
+                show_progress(f"{left_seconds} s left, killed {counted(len(runs), 'time')}")
                 await trio.sleep(random.uniform(*_DOWN_SECONDS))
     show_progress("")
     return runs

@@ -30,6 +30,7 @@ class Requests:
     _any: trio.Event = attrs.field(factory=trio.Event)
     _deadline: float | None = None
     """By Trio's clock; None before the first wait."""
+    _is_work_done: bool = False
     screen: Screen = attrs.field(init=False, factory=lambda: Screen(may_draw=False))
     """Where the command may show a panel."""
 
@@ -60,6 +61,16 @@ class Requests:
         """Wait for the request to stop."""
         with trio.move_on_at(self._stop_at()):
             await self._stop.wait()
+
+    def finish(self) -> None:
+        """Note that the work is done: the command may end without a request."""
+        self._is_work_done = True
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the command has a reason to end: a signal, the end of `--for`, or done work."""
+        is_over = self._deadline is not None and trio.current_time() >= self._deadline
+        return self._stop.is_set() or is_over or self._is_work_done
 
     def _stop_at(self) -> float:
         if self._deadline is None:
@@ -102,12 +113,13 @@ def run(
     """Run a function under Trio, with the log on stderr.
 
     Args:
-      main: called with the requests.
+      main: called with the requests. It returns after a request to stop, or after it has called
+        their `finish`.
       options: `seconds` is the time of `--for`, or None; `debug` logs more.
       more: signals besides SIGINT and SIGTERM that make requests.
 
     Raises:
-      RuntimeError: the function was cancelled, and nothing asked for it.
+      RuntimeError: the function ended without a reason.
     """
     seconds = math.inf if options.seconds is None else options.seconds
 
@@ -115,12 +127,16 @@ def run(
         with _handle_signals(seconds, more) as requests:
             requests.screen = screen
             await main(requests)
-        return True
+            return requests.may_end
 
     is_quiet, log_format = getattr(options, "quiet", False), getattr(options, "log_format", "text")
     with log_lines(debug=options.debug, quiet=is_quiet, log_format=log_format) as screen:
-        has_returned = trio.run(run_main, screen)
+        try:
+            has_reason = trio.run(run_main, screen)
+        except trio.Cancelled:  # Trio has ended: there is no scope left that it could belong to
+            has_reason = False
     # A `Cancelled` that a library loses would end the program silently, with status 0
-    # (trio-websocket#184), as if a stop had been asked for.
-    if not has_returned:
+    # (trio-websocket#184), as if a stop had been asked for. Mostly a nursery takes it for the end
+    # of its own scope, and `main` returns early.
+    if not has_reason:
         raise RuntimeError("it ended without having been asked to")

@@ -50,7 +50,7 @@ async def built_in_exchange(
 ) -> AsyncIterator[Callable[[Config], Config]]:
     """Serve the built-in exchange while the body runs. Give what points a configuration to it.
 
-    The function also replaces the path of the store by `data-simulated`, beside recorder.toml.
+    The function also replaces the path of the store by that of `simulated_store`.
 
     Raises:
       ConfigError: the options describe no exchange.

@@ -28,9 +28,11 @@ from kline_trio.commands.live import (
     show,
 )
 from kline_trio.commands.store import store_of
+from kline_trio.counting import noun
 from kline_trio.duration import duration_text
 from kline_trio.errors import DamagedError, KlineTrioError, NotAllowedError, NotRunningError
 from kline_trio.interval import time_text
+from kline_trio.program import program_name
 from kline_trio.storage.simulated import is_simulated
 from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
@@ -168,7 +170,8 @@ def _recorder(state: RecorderState, asked: _Asked) -> str:
 def _line(one: SeriesStatus) -> str:
     line = "nothing stored"
     if one.from_ms is not None and one.to_ms is not None:
-        line = f"{_short(one.from_ms)} to {_short(one.to_ms)}  {one.rows:>12,} rows"
+        rows = f"{one.rows:>12,} {noun(one.rows, 'row'):<4}"
+        line = f"{_short(one.from_ms)} to {_short(one.to_ms)}  {rows}"
     if one.complete_percent is not None:
         line += f"  {_percent(one.complete_percent):>9}"
     line += ", not recorded any more" if one.is_retired else _behind(one)
@@ -182,7 +185,7 @@ def _line(one: SeriesStatus) -> str:
 
 def _unexplained(one: SeriesStatus) -> Iterator[str]:
     if one.holes:
-        yield f"{one.holes:,} neither stored nor in the ledger (see check)"
+        yield f"{one.holes:,} neither stored nor in the ledger (see {program_name()} check)"
     if one.unaccounted and one.watermark_ms is not None:
         since = _short(one.watermark_ms)
         yield f"{one.unaccounted:,} that no recorder has accounted for since {since}"

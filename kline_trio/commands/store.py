@@ -12,6 +12,7 @@ from typing import TextIO
 from kline_trio.commands.output import show_problems, show_progress
 from kline_trio.config import Config
 from kline_trio.config.toml import open_nonblocking
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.interval import time_text
 from kline_trio.quoting import escaped, one_line
@@ -25,6 +26,7 @@ from kline_trio.storage.holdings import holdings
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
 from kline_trio.storage.paths import INTERNAL, journal_path
+from kline_trio.storage.simulated import simulated_store
 from kline_trio.storage.store import Store
 
 _MOST_FAULTS_A_FILE = 20
@@ -48,7 +50,11 @@ def store_of(path: Path) -> tuple[Path, Config | None]:
 def check(options: argparse.Namespace) -> int:
     """Print the faults of a store, a folder or a file. Return 1 if there are any."""
     path = options.path
-    if path.suffix == ".toml":
+    if options.simulate:
+        path = simulated_store(path)
+        if not path.is_dir():
+            raise ConfigError([f"there is no store {path}: record with --simulate first"])
+    elif path.suffix == ".toml":
         path = Config.from_toml(path).store.path
     # Another program reads the sums from stdout.
     out = sys.stderr if options.manifest == "-" else sys.stdout
@@ -64,15 +70,16 @@ def check(options: argparse.Namespace) -> int:
         elif file.sha256 is not None:
             total["files"] += 1
             sums.append(_sum(file.sha256, file.path, path.absolute()))
-        show_progress(f"{number:,} files checked")
+        show_progress(f"{counted(number, 'file')} checked")
     show_progress("")
     if not (total["files"] or total["faults"] or path.is_file() or (path / INTERNAL).is_dir()):
         raise ConfigError([f"there is no store in {path}, and no candle file: nothing is checked"])
     if options.manifest is not None:
         _write_manifest(options.manifest, b"".join(sums))
-    verdict = f"{total['faults']:,} faults" if total["faults"] else "all good"
-    foreign = f", {total['foreign']:,} files of others passed by" if total["foreign"] else ""
-    files, rows, size = (f"{total[name]:,} {name}" for name in ("files", "rows", "bytes"))
+    verdict = counted(total["faults"], "fault") if total["faults"] else "all good"
+    others = counted(total["foreign"], "file of others", "files of others")
+    foreign = f", {others} passed by" if total["foreign"] else ""
+    files, rows, size = (counted(total[f"{one}s"], one) for one in ("file", "row", "byte"))
     print(f"checked {files}, {rows}, {size}{foreign}: {verdict}", file=out)
     return 1 if total["faults"] else 0
 
@@ -96,13 +103,15 @@ def _repair(path: Path, out: TextIO) -> None:
             absent = store.journal.compare(one) or 0
             stored = one.count(one.stored_pending())
             if absent:
-                print(f"{one.series}: {absent:,} candles are gaps of the ledger now", file=out)
+                gaps = counted(absent, "candle is a gap", "candles are gaps")
+                print(f"{one.series}: {gaps} of the ledger now", file=out)
             if stored:
-                print(f"{one.series}: {stored:,} pending candles were stored", file=out)
+                found = counted(stored, "pending candle was", "pending candles were")
+                print(f"{one.series}: {found} stored", file=out)
             named += absent
             filled += stored
     asked = "; a recorder will ask for the gaps" if named else ""
-    print(f"repaired: {named:,} candles named, {filled:,} set to filled{asked}", file=out)
+    print(f"repaired: {counted(named, 'candle')} named, {filled:,} set to filled{asked}", file=out)
 
 
 def _sum(sha256: str, path: Path, checked: Path) -> bytes:
@@ -148,11 +157,14 @@ def snapshot(options: argparse.Namespace) -> int:
     """Copy a store, which a recorder may hold. Return 1 if a file is damaged."""
     store, _ = store_of(options.store)
     made = make_snapshot(
-        store, options.into, lambda done, every: show_progress(f"{done:,} of {every:,} files")
+        store,
+        options.into,
+        lambda done, every: show_progress(f"{done:,} of {counted(every, 'file')}"),
     )
     show_progress("")
     copied = f" ({made.copied:,} copied, not linked)" if made.copied else ""
-    print(f"{options.into}: {made.files:,} files{copied}, {made.waiting:,} candles in the journal")
+    files, waiting = counted(made.files, "file"), counted(made.waiting, "candle")
+    print(f"{options.into}: {files}{copied}, {waiting} in the journal")
     return show_problems(made.damaged)
 
 
@@ -162,7 +174,9 @@ def merge(options: argparse.Namespace) -> int:
         _check_store(store)
     layout = _layout(options.layout) if options.layout else common_layout(options.stores)
     disagreements, damaged = _unite(options, layout)
-    print(f"the stores disagree on {disagreements:,} candles; see docs/storage.md, Merging")
+    print(
+        f"the stores disagree on {counted(disagreements, 'candle')}; see docs/storage.md, Merging"
+    )
     return show_problems(damaged)
 
 
@@ -198,9 +212,9 @@ def _unite(options: argparse.Namespace, layout: Layout) -> tuple[int, Collection
         for disagreement in one.disagreements[: max(0, _MOST_DISAGREEMENTS - disagreements)]:
             print(_line(disagreement))
         disagreements += len(one.disagreements)
-        show_progress(f"{one.series}: {one.rows:,} rows")
+        show_progress(f"{one.series}: {counted(one.rows, 'row')}")
     show_progress("")
-    print(f"{options.into}: {series:,} series, {rows:,} candles")
+    print(f"{options.into}: {series:,} series, {counted(rows, 'candle')}")
     return disagreements, damaged.values()
 
 

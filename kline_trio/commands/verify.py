@@ -15,8 +15,10 @@ import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source
 from kline_trio.commands.log import log_lines
+from kline_trio.commands.simulated import exchange_of
 from kline_trio.commands.verify_report import Checked, NotCompared, Report
 from kline_trio.config import Config
+from kline_trio.counting import counted
 from kline_trio.errors import (
     ConfigError,
     DamagedArchiveError,
@@ -35,6 +37,7 @@ from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv, sifted
 from kline_trio.storage.catalog import last_end_ms, stored_table
 from kline_trio.storage.comparison import compare
+from kline_trio.storage.simulated import simulated_store
 from kline_trio.storage.table import candles_of
 from kline_trio.symbols import resolve
 
@@ -118,17 +121,30 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
     Raises:
       ConfigError: there is no store to compare.
     """
+    if options.simulate:
+        path = simulated_store(options.config)
+        config = attrs.evolve(config, store=attrs.evolve(config.store, path=path))
     if not config.store.path.is_dir():
         raise ConfigError([f"there is no store {config.store.path}"])
     report = Report(config.store.path)
     extent = Extent(options.since, options.sample)
-    with log_lines(debug=False):
-        found = trio.run(verify, config, options.against, report.add, extent)
+
+    async def main() -> list[Checked] | None:
+        async with exchange_of(config, options) as redirect:
+            return await verify(redirect(config), options.against, report.add, extent)
+
+    with log_lines(debug=options.debug):
+        found = trio.run(main)
+    # A nursery swallowed a `Cancelled` that was not its own: see `signals.run`.
+    if found is None:
+        raise RuntimeError("it ended without having been asked to")
     is_repaired = options.repair and report.differing
     report.add_sums()
     if is_repaired:
         written = trio.run(repair, config, found)
-        print(f"repaired: {written:,} candles have the exchange's values now")
+        print(
+            f"repaired: {counted(written, 'candle has', 'candles have')} the exchange's values now"
+        )
     return 1 if report.differing or report.not_compared else 0
 
 
@@ -314,7 +330,7 @@ async def _fetch_page(rest: RestMarket, series: Series, page: Page) -> _Fetched:
 
 def _skipped(bad_rows: Mapping[str, int], where: str = "") -> Iterator[str]:
     for reason, count in bad_rows.items():
-        yield f"{where}{count:,} rows were passed over: {reason}"
+        yield f"{where}{counted(count, 'row was', 'rows were')} passed over: {reason}"
 
 
 def _archive_stretches(

@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import Candle, Series
+from kline_trio.counting import counted
 from kline_trio.errors import DiskError
 from kline_trio.interval import INTERVALS, Span, time_text
 from kline_trio.quoting import one_line
@@ -85,7 +86,7 @@ def _print_checked(checked: Checked) -> int:
     for failure in checked.failures:
         _print_not_compared(failure)
     found = checked.compared
-    failed = f", {len(checked.failures):,} failures" if checked.failures else ""
+    failed = f", {counted(len(checked.failures), 'failure')}" if checked.failures else ""
     print(
         f"{series}: {sum(one.compared for one in found):,} compared,"
         f" {sum(one.equal for one in found):,} equal,"
@@ -130,7 +131,7 @@ def _print_sums(store_path: Path, shortest: Series, series: Series) -> int:
             f" {shortest.time_interval} candles make {one.summed!r}"
         )
     print(
-        f"{series}: against {shortest.time_interval}, {table.num_rows:,} candles,"
-        f" {len(wrong):,} disagreements"
+        f"{series}: against {shortest.time_interval}, {counted(table.num_rows, 'candle')},"
+        f" {counted(len(wrong), 'disagreement')}"
     )
     return len(wrong)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from kline_trio.counting import counted
 from kline_trio.exchange.connection_events import BadFrame, CloseReason, Disconnected, SilentStreams
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,7 @@ class ConnectionLog:
             again = f" again after {now_seconds - self._down_since:.1f} s"
         elif self._had_candle:
             again = " on another connection too"
-        plural = "" if streams == 1 else "s"
-        logger.info("%s: receiving %s stream%s%s", self.name, f"{streams:,}", plural, again)
+        logger.info("%s: receiving %s%s", self.name, counted(streams, "stream"), again)
         self._down_since = self._state = None
         self._had_candle = True
 
@@ -65,7 +65,7 @@ class ConnectionLog:
 
     def revived(self, streams: list[str], how: str) -> None:
         """Log streams that gave nothing though their connection and their symbols were alive."""
-        dead = f"{streams[0]} is" if len(streams) == 1 else f"{len(streams):,} streams are"
+        dead = f"{streams[0]} is" if len(streams) == 1 else f"{counted(len(streams), 'stream')} are"
         names = "" if len(streams) == 1 else f": {_some(streams)}"
         logger.warning("%s: %s dead on a living connection: %s%s", self.name, dead, how, names)
 
@@ -100,7 +100,7 @@ class ConnectionLog:
         if str(count).strip("0") == "1":
             shown = ascii(bad.text[:_SHOWN_CHARACTERS])
             more = "..." if len(bad.text) > _SHOWN_CHARACTERS else ""
-            times = "" if count == 1 else f" ({count:,} times)"
+            times = "" if count == 1 else f" ({counted(count, 'time')})"
             logger.warning("%s: passed over %s%s: %s%s", self.name, bad.reason, times, shown, more)
 
     def silent(self, streams: Iterable[str], silent: SilentStreams) -> None:

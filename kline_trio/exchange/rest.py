@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.counting import counted
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.exchange_info import read_exchange_info
@@ -191,9 +192,13 @@ class RestMarket:
         if odd:
             self._passed_over.update(odd)
             logger.warning(
-                "%s: passed over %d entries of its list that can be no symbols, as %a",
+                "%s: passed over %s, as %a",
                 self.market.trade_type,
-                len(odd),
+                counted(
+                    len(odd),
+                    "entry of its list that can be no symbol",
+                    "entries of its list that can be no symbols",
+                ),
                 odd[0],
             )
         return info.listings

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 from kline_trio.recorder.statistics import (
     MarketStatistics,
@@ -137,7 +138,7 @@ def _last_end(market: MarketStatistics) -> str:
     end = market.listener.last_end
     assert end is not None
     attempts = market.listener.reconnects
-    return f" ({end.why.value}: {end.detail}; {attempts:,} connection{_s(attempts)} lost)"
+    return f" ({end.why.value}: {end.detail}; {counted(attempts, 'connection')} lost)"
 
 
 def _of_connections(market: MarketStatistics) -> Iterator[Reason]:
@@ -146,7 +147,8 @@ def _of_connections(market: MarketStatistics) -> Iterator[Reason]:
         places = [one for one in market.listener.connections if one.name == name]
         if not any(one.is_delivering for one in places):
             why = places[-1].last_end or "none was made yet"
-            text = f"{name}: no connection delivers its {places[-1].streams:,} streams: {why}"
+            streams = counted(places[-1].streams, "stream")
+            text = f"{name}: no connection delivers its {streams}: {why}"
             yield _reason(Code.CONNECTION_DOWN, Verdict.DEGRADED, name, text)
 
 
@@ -154,21 +156,22 @@ def _of_late(late: tuple[SeriesStatistics, ...], limits: Thresholds) -> Iterator
     found = [one for one in late if one.pending_seconds >= limits.absent_seconds]
     if len(found) <= _MOST_SERIES:
         for one in found:
-            candles = f"{one.pending:,} candle{_s(one.pending)}"
+            candles = counted(one.pending, "candle")
             text = f"{one.series}: {candles} absent for {duration_text(one.pending_seconds)}"
             yield _reason(Code.ABSENT, Verdict.BAD, str(one.series), text)
         return
     for name in sorted({one.series.trade_type for one in found}):
         of_market = [one for one in found if one.series.trade_type == name]
         longest = duration_text(max(one.pending_seconds for one in of_market))
-        count = sum(one.pending for one in of_market)
-        text = f"{name}: {count:,} candles of {len(of_market):,} series absent for up to {longest}"
+        candles = counted(sum(one.pending for one in of_market), "candle")
+        text = f"{name}: {candles} of {len(of_market):,} series absent for up to {longest}"
         yield _reason(Code.ABSENT, Verdict.BAD, name, text)
 
 
 def _of_store(store: StoreStatistics, limits: Thresholds) -> Iterator[Reason]:
     if store.full_why is not None:
-        waiting = f"{store.candles_in_memory:,} candles wait, {store.dropped:,} were dropped"
+        waiting = counted(store.candles_in_memory, "candle waits", "candles wait")
+        waiting += f", {counted(store.dropped, 'was dropped', 'were dropped')}"
         seconds = duration_text(store.full_seconds)
         text = f"store: nothing can be written for {seconds}: {store.full_why}; {waiting}"
         yield _reason(Code.DISK_FULL, Verdict.BAD, "store", text)
@@ -235,7 +238,3 @@ class Health:
     def is_stuck(self) -> bool:
         """Whether a job of the disk does not end. The process cannot help itself then."""
         return any(one.code is Code.STUCK for one in self.reasons)
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"

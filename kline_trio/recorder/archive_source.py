@@ -13,6 +13,7 @@ import pyarrow as pa
 import trio
 
 from kline_trio.candle import Series, Source
+from kline_trio.counting import counted
 from kline_trio.errors import DamagedArchiveError, UnavailableError
 from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unpacked
 from kline_trio.interval import Span
@@ -126,8 +127,8 @@ class _Progress:
         self._logged_at = now
         seconds = max(now - self.began, 1e-9)
         left = (self.files - self.files_done) * seconds / max(1, self.files_done)
-        candles = f"{self.rows:,} candles, {self.rows / seconds:,.0f} a second"
-        files = f"{self.files_done:,} of {self.files:,} files"
+        candles = f"{counted(self.rows, 'candle')}, {self.rows / seconds:,.0f} a second"
+        files = f"{self.files_done:,} of {counted(self.files, 'file')}"
         logger.info("archive: %s, %s, %s s left", files, candles, f"{left:,.0f}")
 
 
@@ -310,9 +311,9 @@ class ArchiveSource:
         if quiet:
             count = sum(map(batch.series.interval.count, quiet))
             logger.info(
-                "%s: the archive has no trades in %s candles among busy ones; REST is asked",
+                "%s: the archive has no trades in %s among busy ones; REST is asked",
                 batch.series,
-                f"{count:,}",
+                counted(count, "candle"),
             )
 
     def _without_halts(self, series: Series, found: pa.Table, sifting: Sifted) -> Sifted:
@@ -326,7 +327,11 @@ class ArchiveSource:
 
 
 def _log_faults(files: Mapping[str, int], fault: str) -> None:
-    more = f" (and {len(files) - 1:,} more files that cannot be used)" if len(files) > 1 else ""
+    more = (
+        f" (and {counted(len(files) - 1, 'more file')} that cannot be used)"
+        if len(files) > 1
+        else ""
+    )
     logger.warning("%s%s; REST is asked instead", fault, more)
 
 

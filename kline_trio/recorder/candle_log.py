@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle, Series, Source
+from kline_trio.counting import counted
 from kline_trio.interval import time_text
 from kline_trio.recorder.series_set import SeriesSet
 
@@ -73,9 +74,8 @@ class CandleLog:
         """Log how many candles have become durable since the last summary, if there are any."""
         if self._count and self.mode is not LogCandles.NEVER:
             logger.info(
-                "Recorded %s candle%s of %s series, up to the close at %s",
-                f"{self._count:,}",
-                "" if self._count == 1 else "s",
+                "Recorded %s of %s series, up to the close at %s",
+                counted(self._count, "candle"),
                 f"{len(self._names):,}",
                 time_text(self._newest_ms),
             )

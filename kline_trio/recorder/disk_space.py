@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from kline_trio.candle import Series
+from kline_trio.counting import counted
 from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.recorder.environment import Storage
 
@@ -97,6 +98,6 @@ async def watch_disk_space(storage: Storage, series: Callable[[], Iterable[Serie
                 logging.WARNING if days < _FEW_DAYS else logging.INFO,
                 "disk space: %.1f GB free%s",
                 room.free_bytes / 1e9,
-                f", enough for {days:,.0f} days" if days < math.inf else "",
+                f", enough for {counted(round(days), 'day')}" if days < math.inf else "",
             )
         await trio.sleep(_DAY_SECONDS)

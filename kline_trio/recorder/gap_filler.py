@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from kline_trio.candle import MAX_TIME_MS, ReceivedCandle, Series, Source
+from kline_trio.counting import counted
 from kline_trio.errors import RefusedError, UnavailableError
 from kline_trio.interval import Span
 from kline_trio.recorder.archive_source import FETCHERS, ArchiveSource
@@ -57,7 +58,7 @@ class _RestProgress:
     def filled(self, series: Series, count: int) -> None:
         """Count and log candles that REST has filled in."""
         self.refilled += count
-        logger.debug("%s: %s candles refilled over REST", series, f"{count:,}")
+        logger.debug("%s: %s refilled over REST", series, counted(count, "candle"))
         self.refills.add(str(series), count=count)
 
     def refused(self, series: Series, error: RefusedError) -> None:
@@ -303,9 +304,9 @@ class GapFiller:
 
 
 def _log_refills(counts: Mapping[str, int], _: str) -> None:
-    candles = f"{sum(counts.values()):,}"
+    candles = counted(sum(counts.values()), "candle")
     of = next(iter(counts)) if len(counts) == 1 else f"{len(counts):,} series"
-    logger.info("Refilled %s candles of %s over REST", candles, of)
+    logger.info("Refilled %s of %s over REST", candles, of)
 
 
 def _log_failures(series: Mapping[str, int], error: str) -> None:

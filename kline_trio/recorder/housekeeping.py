@@ -8,6 +8,7 @@ from contextlib import suppress
 import attrs
 import trio
 
+from kline_trio.counting import counted, noun
 from kline_trio.errors import DiskFullError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.interval import time_text
@@ -94,9 +95,9 @@ async def heal(storage: Storage) -> None:
             compared += len(comparison.series)
     if compared:
         logger.info(
-            "compared %s series with the ledger, once for this version: %s candles found missing",
+            "compared %s series with the ledger, once for this version: %s found missing",
             f"{compared:,}",
-            f"{total:,}",
+            counted(total, "candle"),
         )
 
 
@@ -113,13 +114,14 @@ async def _compare(storage: Storage, comparison: LedgerComparison, look: Holding
         if count:
             holes = look.missing()
             logger.warning(
-                "%s: %s candles found missing, neither stored nor in the ledger, in %s gaps from"
-                " %s to %s; they are asked for now",
+                "%s: %s found missing, neither stored nor in the ledger, in %s from %s to %s;"
+                " %s for now",
                 look.series,
-                f"{count:,}",
-                f"{len(holes):,}",
+                counted(count, "candle"),
+                counted(len(holes), "gap"),
                 time_text(holes[0].from_ms),
                 time_text(holes[-1].to_ms),
+                noun(count, "it is asked", "they are asked"),
             )
         if count is not None:
             return count

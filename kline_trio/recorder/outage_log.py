@@ -7,6 +7,7 @@ from typing import Protocol
 import attrs
 import trio
 
+from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 
 logger = logging.getLogger(__name__)
@@ -77,9 +78,8 @@ class OutageLog:
             known.reports = due
             lost = listener.lost - known.lost_before
             logger.warning(
-                "%s: no data for %s, %s attempt%s",
+                "%s: no data for %s, %s",
                 name,
                 duration_text(now - known.since),
-                f"{lost:,}",
-                "" if lost == 1 else "s",
+                counted(lost, "attempt"),
             )

@@ -8,6 +8,7 @@ import trio
 
 from kline_trio.candle import Series
 from kline_trio.config import Config
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.connection import Dial
 from kline_trio.exchange.markets import MARKETS
@@ -251,9 +252,9 @@ class Recording:
                 if series := self.series_on(name):
                     closes.append(seconds_to_next_close(series, rest.estimated_ms or 0))
         _start_logger.info(
-            "%s series in %d markets -> %s%s",
+            "%s series in %s -> %s%s",
             f"{len(self.series):,}",
-            len(used),
+            counted(len(used), "market"),
             self.config.store.path,
             f"; first close in {min(closes):.0f} s" if closes else "",
         )

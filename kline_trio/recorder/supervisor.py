@@ -10,6 +10,7 @@ import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.rest import sync_clock
 from kline_trio.recorder.auditor import Auditor
@@ -354,11 +355,11 @@ class _Parts:
         totals = await storage.commit_door.run(storage.store.journal.totals)
         self.candle_log.summarize()
         logger.info(
-            "stopped: %s recorded%s, %s waiting in the journal, %s files",
+            "stopped: %s recorded%s, %s waiting in the journal, %s",
             f"{self.writer.recorded:,}",
             f", {refilled:,} refilled" if refilled else "",
             f"{waiting:,}",
-            f"{totals.files:,}",
+            counted(totals.files, "file"),
         )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import attrs
 import trio
 
+from kline_trio.counting import counted, noun
 from kline_trio.errors import DiskFullError, UnavailableError
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.listing import Listing, begun_ms
@@ -190,8 +191,8 @@ class Universe:
         lacks_most = bool(known) and (not seen or 2 * lost > len(known))
         market.is_doubted = lacks_most and not market.is_doubted
         if market.is_doubted:
-            gone = f"{lost} of {len(known)} symbols are gone from its list"
-            logger.warning("%s: %s; it is looked at again", trade_type, gone)
+            gone = f"{lost:,} of {counted(len(known), 'symbol')} {noun(lost, 'is', 'are')} gone"
+            logger.warning("%s: %s from its list; it is looked at again", trade_type, gone)
             return _LEAST_SECONDS, None
         return self.refresh_seconds, self._accept(trade_type, market, seen, now_ms)
 
@@ -215,9 +216,9 @@ class Universe:
         self.listings[trade_type] = seen
         new = seen.keys() - known.keys()
         logger.info(
-            "%s: %s symbols, %s trading; %d new, %d gone, %d changed",
+            "%s: %s, %s trading; %d new, %d gone, %d changed",
             trade_type,
-            f"{len(seen):,}",
+            counted(len(seen), "symbol"),
             f"{market.trading:,}",
             len(new),
             len(known.keys() - seen.keys()),

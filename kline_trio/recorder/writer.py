@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle, Series
+from kline_trio.counting import counted
 from kline_trio.errors import DiskFullError
 from kline_trio.recorder.disk_space import RETRY_SECONDS, DiskFullLog
 from kline_trio.recorder.environment import Storage
@@ -74,16 +75,17 @@ class Writer:
         try:
             await self.storage.commit_door.run(self.storage.store.journal.accept, batch)
         except DiskFullError as error:
-            self._disk_log.full(
-                error, f"{len(self._waiting):,} candles wait, {self.dropped:,} were dropped"
-            )
+            waiting = counted(len(self._waiting), "candle waits", "candles wait")
+            dropped = counted(self.dropped, "was dropped", "were dropped")
+            self._disk_log.full(error, f"{waiting}, {dropped}")
             self.is_short_of_room = True
             if not await self._wait_for_space(receive):
                 raise
             return
         del self._waiting[: len(batch)]
         self.is_short_of_room = self.is_short_of_room and bool(self._waiting)
-        self._disk_log.written(f"; {self.dropped:,} candles were dropped")
+        dropped = counted(self.dropped, "candle was dropped", "candles were dropped")
+        self._disk_log.written(f"; {dropped}")
         self.recorded += len(batch)
         self.commits += 1
         self.commit_seconds = trio.current_time() - began

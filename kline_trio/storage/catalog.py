@@ -292,6 +292,7 @@ def stored(
     start_ms: int = EARLIEST_MS,
     end_ms: int = LATEST_MS,
     on_damage: OnDamage | None = None,
+    paths: list[Path] | None = None,
 ) -> dict[Series, Stored | None]:
     """Look the store through once for these series, in the files and in the journal.
 
@@ -301,6 +302,7 @@ def stored(
       start_ms: the first open time.
       end_ms: the end of the open times, exclusive.
       on_damage: called for each file that cannot be opened; None: raise the error.
+      paths: the files to look into; None: all that may hold the series.
 
     Returns:
       None for a series if no file is of the series and the journal has no row of it in the range.
@@ -311,7 +313,8 @@ def stored(
     with journal_view(store_path) as journal:
         waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}
     pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}
-    for path, owner, file in open_files(_candidates(store_path, wanted), on_damage):
+    paths = _candidates(store_path, wanted) if paths is None else paths
+    for path, owner, file in open_files(paths, on_damage):
         if owner in pieces:
             pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))
     return {one: _stored(one, pieces[one], waiting[one]) for one in wanted}

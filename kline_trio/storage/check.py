@@ -15,8 +15,10 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.interval import Span
+from kline_trio.program import program_name
 from kline_trio.spans import common
 from kline_trio.storage.as_written import is_as_written
 from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, candle_files, log_damage, open_files
@@ -191,8 +193,8 @@ def _holes(store_path: Path) -> dict[Series, tuple[Span, ...]]:
 def _hole_fault(series: Series, hole: Span) -> Fault:
     count = series.interval.count(hole)
     return Fault(
-        f"{_time(hole.from_ms)} to {_time(hole.to_ms)}: {count:,}"
-        f" candle{'s are' if count > 1 else ' is'} neither stored nor in the ledger"
+        f"{_time(hole.from_ms)} to {_time(hole.to_ms)}:"
+        f" {counted(count, 'candle is', 'candles are')} neither stored nor in the ledger"
     )
 
 
@@ -256,7 +258,8 @@ def _not_as_listed(path: Path, seen: _Look, entry: FileEntry, known: _Known) -> 
     if not (is_merged or (is_merged is None and lost < 0)):
         return _faulty(seen.found, _OTHER_CRC)
     if lost > known.absent.get(seen.owner, 0):
-        what = f"it had {entry.rows:,} rows, and the ledger does not tell of {lost:,} that are gone"
+        gone = counted(lost, "that is", "that are")
+        what = f"it had {counted(entry.rows, 'row')}, and the ledger does not tell of {gone} gone"
         return _faulty(seen.found, f"{_OTHER_CRC}: {what}")
     # A kill or a stop came after the file was in place, and before it was listed.
     return seen.found
@@ -362,6 +365,6 @@ def _other_layout(store_path: Path, how: str, layout: Layout) -> ConfigError:
     )
     problem = (
         f"{store_path} {how}, which is not {layout.template!r}. Change the layout back, or"
-        f" write the store anew and swap the two: python -m kline_trio {command}"
+        f" write the store anew and swap the two: {program_name()} {command}"
     )
     return ConfigError([problem])

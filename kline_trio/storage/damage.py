@@ -30,6 +30,7 @@ from pathlib import Path, PurePosixPath
 import attrs
 
 from kline_trio.candle import Series
+from kline_trio.counting import counted, noun
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import OnDamage, held_spans
@@ -133,9 +134,10 @@ def log_lost(lost: Iterable[LostCandles]) -> int:
     for one in lost:
         count += one.count
         logger.warning(
-            "%s: %s candles are no longer in %s; they are gaps now",
+            "%s: %s no longer in %s; %s now",
             one.series,
-            f"{one.count:,}",
+            counted(one.count, "candle is", "candles are"),
             one.path,
+            noun(one.count, "it is a gap", "they are gaps"),
         )
     return count

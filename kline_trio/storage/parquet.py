@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
+from kline_trio.counting import counted
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage.catalog import held_spans
 from kline_trio.storage.changes import Changes
@@ -266,5 +267,5 @@ def _verified(
         # Not the old file's damage: what was just written did not arrive.
         raise DiskError(f"the disk does not give back what was written to it: {error}") from error
     if found != rows:
-        raise DiskError(f"{path} holds {found} rows after {rows} were written")
+        raise DiskError(f"{path} holds {counted(found, 'row')} after {rows:,} were written")
     return crc32, last_ms

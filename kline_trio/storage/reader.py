@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from kline_trio.candle import Series
+from kline_trio.counting import counted, noun
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span
 from kline_trio.storage.arguments import (
@@ -204,8 +205,9 @@ def _missing_candles(store_path: Path, wanted: Series, gaps: Sequence[Span]) -> 
         lines.append(f"{_time_text(gap.from_ms)} to {_time_text(gap.to_ms)} ({why})")
     count = sum(wanted.interval.count(gap) for gap in gaps)
     more = len(gaps) - _MOST_GAPS_SHOWN
-    end = f" and {more} more stretches" if more > 0 else ""
-    return KlineTrioError(f"{count:,} candles of {wanted} are missing: {'; '.join(lines)}{end}")
+    end = f" and {counted(more, 'more stretch', 'more stretches')}" if more > 0 else ""
+    missing = f"{counted(count, 'candle')} of {wanted} {noun(count, 'is', 'are')} missing"
+    return KlineTrioError(f"{missing}: {'; '.join(lines)}{end}")
 
 
 def _time_text(time_ms: int) -> str:

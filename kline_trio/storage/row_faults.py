@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from kline_trio.candle import MAX_TIME_MS, NEGATIVE, NOT_FINITE, NUMBERS, PRICE_ORDER, Series
+from kline_trio.counting import counted
 from kline_trio.interval import Interval
 from kline_trio.storage.table import BEGIN, END, values_of
 
@@ -47,7 +48,7 @@ def row_faults(
         return []
     for name in table.column_names:
         if table[name].null_count:
-            return [Fault(f"{name} has {table[name].null_count:,} empty values")]
+            return [Fault(f"{name} has {counted(table[name].null_count, 'empty value')}")]
     columns = {name: values_of(table[name]) for name in table.column_names}
     faults = []
     for what, mask in _problems(columns, owner, earlier_ms):
@@ -57,7 +58,7 @@ def row_faults(
             for row in rows[:_MOST_ROWS_A_KIND]
         ]
         if len(rows) > _MOST_ROWS_A_KIND:
-            faults.append(Fault(f"{what}: {len(rows) - _MOST_ROWS_A_KIND:,} rows more"))
+            faults.append(Fault(f"{what}: {counted(len(rows) - _MOST_ROWS_A_KIND, 'row')} more"))
     return faults
 
 

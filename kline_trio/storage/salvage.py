@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Source
+from kline_trio.counting import counted
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.disk import (
@@ -61,7 +62,8 @@ def open_journal(store_path: Path) -> Journal:
         with disk_errors(path):
             if path.is_file():
                 rescued, aside = _salvage(store_path)
-                logger.error("%s; %s candles were read from it, it is in %s", error, rescued, aside)
+                read = counted(rescued, "candle was read", "candles were read")
+                logger.error("%s; %s from it, it is in %s", error, read, aside)
             else:
                 aside = _set_parts_aside(store_path)
                 logger.error("%s; moved to %s, a new one begins", error, aside)

@@ -6,11 +6,21 @@ from pathlib import Path
 from kline_trio.storage.paths import simulated_mark_path
 
 _NAME = "data-simulated"
+_USUAL = "recorder.toml"
 
 
 def simulated_store(config_path: Path) -> Path:
-    """Return the store of a recorder.toml with `--simulate`: the real one stays as it is."""
-    return config_path.absolute().parent / _NAME
+    """Return the folder beside a configuration that holds its made-up candles.
+
+    This is `data-simulated` for recorder.toml, and `data-simulated-NAME` for NAME.toml: two
+    configurations in one folder have two stores.
+
+    Args:
+      config_path: the path of the file, as the user gave it. A link is not followed.
+    """
+    name = config_path.name
+    folder = _NAME if name == _USUAL else f"{_NAME}-{name.removesuffix('.toml')}"
+    return config_path.absolute().parent / folder
 
 
 def mark_as_simulated(store_path: Path) -> None:

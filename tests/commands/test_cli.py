@@ -14,8 +14,14 @@ import pytest
 from kline_trio.commands import cli, record, status
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
+from kline_trio.storage.layout import Layout
+from kline_trio.storage.simulated import simulated_store
 from kline_trio.storage.store import Store
 from tests.storage.support import LAYOUTS, child_environment, write_minutes
+
+INSTALL = "kline_trio needs its packages: run  python -m pip install .  in its folder"
+ROOT = Path(__file__).parents[2]
+STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
 
 
 @pytest.mark.parametrize(
@@ -119,6 +125,182 @@ def test_a_misspelt_command_is_guessed(capsys: pytest.CaptureFixture[str]) -> No
     assert "did you mean the command tail?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["recorder.toml", "--simulat"], "unknown option --simulat; did you mean --simulate?"),
+        (["--simulat", "recorder.toml"], "unknown option --simulat; did you mean --simulate?"),
+        (["tail", "recorder.toml", "--sped=5"], "unknown option --sped; did you mean --speed?"),
+        (["status", "--min", "99.9"], "unknown option --min; "),
+        (["check", "data", "--xyz"], "unknown option --xyz; python -m kline_trio check --help"),
+        (
+            ["status", "--jso", "--max-ag", "5m"],
+            "unknown option --jso; did you mean --json?; unknown option --max-ag; did you mean",
+        ),
+        (["--versio"], "unknown option --versio; "),
+        (["status", "data", "more"], "unexpected: more"),
+        (["selftest", "-x"], "unexpected: -x"),
+    ],
+)
+def test_options_are_not_abbreviated_and_the_nearest_one_is_named(
+    words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert f"error: {problem}" in capsys.readouterr().err
+
+
+def test_words_after_two_dashes_are_no_options(tmp_path: Path) -> None:
+    """As argparse has it."""
+    assert cli.main(["init", "--", str(tmp_path / "--simulat")]) == 0
+
+
+@pytest.mark.parametrize("called", ["kline-trio", "/home/you/.venv/bin/kline-trio"])
+def test_usage_and_hints_name_the_command_that_was_called(
+    called: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    path = tmp_path / "recorder.toml"
+    assert cli.main(["init", str(path)]) == 0
+    assert capsys.readouterr().out == f"wrote {path}; now: kline-trio {path}\n"
+    for words in (["--help"], ["status", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(words)
+        assert capsys.readouterr().out.startswith("usage: kline-trio ")
+    assert cli.main(["check", str(tmp_path), "--against", "rest"]) == 2
+    assert "kline-trio check " in capsys.readouterr().err
+    write_minutes(tmp_path / "data", 3, 0).close()
+    with pytest.raises(ConfigError, match="swap the two: kline-trio relayout"):
+        Store.open(tmp_path / "data", Layout(LAYOUTS[1]))
+
+
+@pytest.mark.parametrize("against", ["rest", "archive"])
+def test_a_comparison_says_that_it_needs_a_configuration(
+    against: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_minutes(tmp_path / "data", 3, 0).close()
+    for path in (tmp_path / "data", tmp_path / "data" / "spot_BTCUSDT_1m.pqt"):
+        assert cli.main(["check", str(path), "--against", against]) == 2
+        needs = f"--against {against} needs a recorder.toml, since it names series and endpoints"
+        command = f"python -m kline_trio check recorder.toml --against {against}"
+        assert capsys.readouterr().err == f"{path}: {needs}: {command}\n"
+
+
+def test_the_hint_names_the_configuration_beside_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my data" / "store").mkdir(parents=True)
+    (tmp_path / "my data" / "recorder.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check", "my data/store", "--against", "rest"]) == 2
+    assert "check 'my data/recorder.toml' --against rest" in capsys.readouterr().err
+    assert cli.main(["check", "my data/store", "--simulate"]) == 2
+    told = capsys.readouterr().err
+    assert "--simulate needs a recorder.toml, since data-simulated lies beside it: " in told
+
+
+@pytest.mark.parametrize("option", ["--speed=5", "--seed=0", "--start=2024-01-01", "--replay=x"])
+def test_options_of_the_built_in_exchange_need_it_and_a_comparison(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recorder.toml"
+    path.write_text(STREAMS, encoding="utf-8")
+    assert cli.main(["check", str(path), "--simulate", option]) == 2
+    assert "is for comparing: add --against rest or archive" in capsys.readouterr().err
+    assert cli.main(["check", str(path), "--against", "rest", option]) == 2
+    assert "is for the built-in exchange: add --simulate" in capsys.readouterr().err
+
+
+def test_a_simulated_store_that_is_not_there_is_no_bug(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text(STREAMS, encoding="utf-8")
+    for words in ([], ["--against", "rest"]):
+        assert cli.main(["check", str(path), "--simulate", *words]) == 2
+        assert f"there is no store {tmp_path / 'data-simulated-other'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"),
+    [
+        ("recorder.toml", "data-simulated"),
+        ("other.toml", "data-simulated-other"),
+        ("my.recorder.toml", "data-simulated-my.recorder"),
+        ("recorder", "data-simulated-recorder"),
+    ],
+)
+def test_each_configuration_has_a_simulated_store_of_its_own(
+    config: str, folder: str, tmp_path: Path
+) -> None:
+    assert simulated_store(tmp_path / config) == tmp_path / folder
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (
+            "attrs",
+            f"{INSTALL} (attrs is missing)",
+        ),
+        (
+            "python_socks.async_.trio",
+            f"{INSTALL} (python_socks is missing)",
+        ),
+        ("_sqlite3", "this Python was built without its module _sqlite3: use another one"),
+    ],
+)
+def test_a_package_that_is_missing_is_no_bug(
+    name: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(cli, "_init", fail)
+    assert cli.main(["init"]) == 2
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_module_of_ours_that_is_missing_is_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ModuleNotFoundError("No module named 'kline_trio.x'", name="kline_trio.x")
+
+    monkeypatch.setattr(cli, "_init", fail)
+    assert cli.main(["init"]) == 70
+    assert "a bug in kline_trio: ModuleNotFoundError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["recorder.toml"],
+        ["recorder.toml", "--check"],
+        ["backfill", "recorder.toml", "--since", "2024-01-01"],
+        ["status"],
+        ["check", "data"],
+        ["export", "data", "--csv", "-"],
+        ["simulate"],
+    ],
+)
+def test_without_installed_packages_one_line_says_how_to_install(
+    words: list[str], tmp_path: Path
+) -> None:
+    """The option -S leaves out what is installed, as in an empty environment."""
+    (tmp_path / "recorder.toml").write_text(STREAMS, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "kline_trio", *words], capture_output=True, text=True,
+        check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(INSTALL)
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--version"])
@@ -187,9 +369,6 @@ def test_want_of_resources_is_no_bug(
     assert told.startswith(words)
     assert "bug" not in told
     assert len(told.splitlines()) == 1
-
-
-STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ async def test_stopped_early_it_knows_what_is_still_absent(
     assert done.absent is not None
     assert done.absent >= 8 * 24
     [first, *_] = [line for line in caplog.messages if line.startswith("backfill: 0 candles")]
-    assert f"{done.absent:,} still absent; no answer for 1 minutes" in first
+    assert f"{done.absent:,} still absent; no answer for 1 minute:" in first
     assert "HTTP 503" in first
 
 

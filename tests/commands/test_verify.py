@@ -329,7 +329,7 @@ _FILE_FAULTS = {
     "not what its CHECKSUM says": (".CHECKSUM", 200, b"0" * 64),
     "no zip file that can be read": ("", 200, b"PK no zip file"),
     "no CSV of candles": ("", 200, zipped(b"candles\nup,down\n")),
-    "1 rows were passed over: a negative number": (
+    "1 row was passed over: a negative number": (
         "",
         200,
         zipped(f"{BEGIN_MS},1,1,1,1,-1,{BEGIN_MS + 59_999},0,0,0,0,0\n".encode()),
@@ -423,7 +423,7 @@ async def test_patterns_mean_what_is_stored_whether_it_trades_or_not(
 def test_without_a_store_there_is_nothing_to_compare(tmp_path: Path) -> None:
     config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"there is no store .*nowhere"):
-        check_against(config, argparse.Namespace(against="rest"))
+        check_against(config, argparse.Namespace(against="rest", simulate=False))
 
 
 async def test_a_dead_host_is_asked_for_a_while_and_not_for_each_page(
@@ -461,7 +461,9 @@ def test_what_could_not_be_compared_is_printed_and_makes_the_status_1(
     nobody = EndpointConfig(websocket=("ws://127.0.0.1:9/stream",), rest=("http://127.0.0.1:9",))
     endpoints = dict.fromkeys(("spot", "usdt_futures", "coin_futures"), nobody)
     config = attrs.evolve(config, endpoints=endpoints)
-    options = argparse.Namespace(against="rest", since=None, sample=None, repair=True)
+    options = argparse.Namespace(
+        against="rest", since=None, sample=None, repair=True, simulate=False, debug=False
+    )
     assert check_against(config, options) == 1
     said = capsys.readouterr().out
     for series in (SPOT, COIN):

@@ -178,7 +178,7 @@ def test_broken_rest_does_not_stop_recording(
         record_two_more(program, SPOT)
         assert program.end(signal.SIGINT) == 0
     assert program.count("spot: REST gives no answer") == 1
-    assert program.count(f"1 series in 1 markets -> {ours.store}") == 1
+    assert program.count(f"1 series in 1 market -> {ours.store}") == 1
     assert_only_truth_is_stored(exchange, ours, SPOT)
 
 

@@ -90,7 +90,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         program = Program(["-c", code], tmp_path, measured=False)
         try:
-            program.wait_for("1 series in 1 markets")
+            program.wait_for("1 series in 1 market")
             program.process.send_signal(number)
             program.wait_for("stopping; a second signal ends at once")
             # The handler for a second one is set a moment after the first is told of.
@@ -148,7 +148,7 @@ def test_an_unreachable_exchange_is_told_once_and_tried_for_ever(tmp_path: Path)
         with ran(tmp_path, "recorder.toml") as program:
             for _ in range(3):
                 door.accept()[0].close()
-            program.wait_for("1 series in 1 markets")
+            program.wait_for("1 series in 1 market")
             assert program.end(signal.SIGINT) == 0
     assert program.count("spot: not reached") == program.count("trying again") == 1
     assert program.err[-1].endswith("stopped: 0 recorded, 0 waiting in the journal, 0 files")

@@ -177,4 +177,5 @@ def test_what_socks_needs_is_said() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": str(root)},
     )
-    assert done.stdout == ("a SOCKS proxy needs one more package: pip install kline-trio[proxy]\n")
+    install = "run  python -m pip install 'python-socks[trio]'"
+    assert done.stdout == f"a SOCKS proxy needs one more package: {install}\n"

@@ -530,6 +530,7 @@ async def test_a_bug_in_the_first_look_ends_only_the_monitor(
 ) -> None:
     recorder = FakeRecorder(bug=ZeroDivisionError("in statistics"))
     config = config_of(tmp_path, 'address = "127.0.0.1:0"')
+    (config.store.path / ".kline_trio").mkdir(parents=True)
     monitor = Monitor(cast("Recorder", recorder), config, lambda: WALL_SECONDS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(monitor.run)

@@ -37,6 +37,13 @@ RECORDER = (
         "commands/test_log.py::test_foreign_text_cannot_steer_the_terminal_nor_forge_a_line",
     ),
     Mutant(
+        "a command that ended without a reason ended well",
+        "commands/signals.py",
+        "return requests.may_end",
+        "return True",
+        "commands/test_signals.py::test_a_lost_cancelled_is_no_end",
+    ),
+    Mutant(
         "a look that a merge has outdated is compared again as it is",
         "recorder/housekeeping.py",
         "look = await storage.merge_door.run(comparison.look_again, look.series)",

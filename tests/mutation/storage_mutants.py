@@ -464,16 +464,25 @@ STORAGE = (
         "with journal_view(store_path) as journal:\n"
         "waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}\n"
         "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
-        "for path, owner, file in open_files(_candidates(store_path, wanted), on_damage):\n"
+        "paths = _candidates(store_path, wanted) if paths is None else paths\n"
+        "for path, owner, file in open_files(paths, on_damage):\n"
         "if owner in pieces:\n"
         "pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))",
         "pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}\n"
-        "for path, owner, file in open_files(_candidates(store_path, wanted), on_damage):\n"
+        "paths = _candidates(store_path, wanted) if paths is None else paths\n"
+        "for path, owner, file in open_files(paths, on_damage):\n"
         "    if owner in pieces:\n"
         "        pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))\n"
         "with journal_view(store_path) as journal:\n"
         "    waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}",
         f"{_READER}::test_what_is_merged_while_it_is_read_is_read",
+    ),
+    Mutant(
+        "an export misses what a merge moves meanwhile",
+        "storage/export.py",
+        "if not any(ms in span for ms in self.waiting_ms):",
+        "if True:",
+        "storage/test_export.py::test_candles_that_a_merge_moves_meanwhile_are_not_lost",
     ),
     Mutant(
         "the ledger of an unknown series is empty",

@@ -26,6 +26,7 @@ from tests.virtual import joined
 MINUTE_MS = 60_000
 BTC, ETH, BNB, SOL = (Series("spot", f"{base}USDT", "1m") for base in ("BTC", "ETH", "BNB", "SOL"))
 COIN = Series("coin_futures", "BTCUSD_PERP", "1m")
+ARCHIVE = "https://archive.test"
 GOOD = '[streams.spot]\n1m = ["BTCUSDT"]\n'
 
 
@@ -115,7 +116,7 @@ async def test_what_counts_from_the_next_start_on_is_named_and_changes_nothing_n
     elsewhere = attrs.evolve(
         config,
         store=attrs.evolve(config.store, path=tmp_path / "elsewhere"),
-        archive="https://archive.test",
+        archive=ARCHIVE,
     )
     async with joined(exchange) as environment, open_recorder(config, environment) as recorder:
         await trio.sleep(10)
@@ -128,6 +129,28 @@ async def test_what_counts_from_the_next_start_on_is_named_and_changes_nothing_n
     assert exchange.statistics["spot"].opened == 1
     assert stored(tmp_path, BTC)[:28] == truth(exchange, BTC, START_MS, START_MS + 28 * MINUTE_MS)
     assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_a_change_that_is_undone_is_not_named_again(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is left that needs a new start."""
+    config = config_of(tmp_path, BTC)
+    elsewhere = attrs.evolve(
+        config, store=attrs.evolve(config.store, path=tmp_path / "elsewhere"), archive=ARCHIVE
+    )
+    async with (
+        joined(FaultyExchange(start_ms=START_MS)) as environment,
+        open_recorder(config, environment) as recorder,
+    ):
+        for new in (elsewhere, config, attrs.evolve(config, archive=ARCHIVE), elsewhere):
+            recorder.reconfigure(new)
+            await trio.sleep(1)
+    named = [line for line in caplog.messages if "counts from the next start on" in line]
+    both, hosts = "[store], [endpoints] for REST and archive", "[endpoints] for REST and archive"
+    assert named == [
+        f"what is new in {what} counts from the next start on" for what in (both, hosts, both)
+    ]
 
 
 @pytest.mark.parametrize(

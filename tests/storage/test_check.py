@@ -377,7 +377,7 @@ def test_the_command_says_all_good_and_writes_sums(
     write_minutes(store, 30, 2, LAYOUTS[1]).close()
     assert main(["check", str(store), "--manifest", str(tmp_path / "SUMS")]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("checked 1 files, 30 rows, ")
+    assert out.startswith("checked 1 file, 30 rows, ")
     assert out.endswith("bytes: all good\n")
     done = subprocess.run(
         ["sha256sum", "--check", "--strict", str(tmp_path / "SUMS")],
@@ -400,7 +400,7 @@ def test_the_command_names_file_and_row_with_status_1(
     where = f"{tmp_path / NAME}: row 1 (2024-01-31 00:01:00+00:00)"
     assert capsys.readouterr().out.splitlines() == [
         f"{where}: has a low above the open or the close",
-        f"checked 1 files, 2 rows, {(tmp_path / NAME).stat().st_size:,} bytes: 1 faults",
+        f"checked 1 file, 2 rows, {(tmp_path / NAME).stat().st_size:,} bytes: 1 fault",
     ]
 
 

@@ -487,7 +487,7 @@ def test_the_command_finds_the_store_by_recorder_toml(
     assert main(["snapshot", "copy"]) == 0
     assert main(["snapshot", "recorder.toml", "copy2"]) == 0
     assert main(["snapshot", "data", "copy3"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "copy3: 1 files, 2 candles in the journal"
+    assert capsys.readouterr().out.splitlines()[-1] == "copy3: 1 file, 2 candles in the journal"
     assert main(["snapshot", "data", "copy3"]) == 2
 
 
@@ -577,7 +577,7 @@ def test_to_another_disk_files_are_copied(
     assert len(read(other_disk / "copy", "spot", "BTCUSDT", "1m")) == 7
     assert len(read(tmp_path / "data", "spot", "BTCUSDT", "1m")) == 7
     assert main(["snapshot", str(tmp_path / "data"), str(other_disk / "copy2")]) == 0
-    assert "copy2: 1 files (1 copied, not linked), 2 candles" in capsys.readouterr().out
+    assert "copy2: 1 file (1 copied, not linked), 2 candles" in capsys.readouterr().out
 
 
 def test_beside_a_recorder_a_copy_misses_nothing(tmp_path: Path, other_disk: Path) -> None:

@@ -278,7 +278,8 @@ def test_the_command_says_it_all(
         " and the local time since\n"
         "spot BTCUSDT-1m  2024-01-31 00:00:00 to 2024-01-31 00:20:00            20 rows"
         "   83.333 %, 5 min behind  absent: 2 pending  2 unexplained: 1 neither stored nor in the"
-        " ledger (see check), 1 that no recorder has accounted for since 2024-01-31 00:23:00\n"
+        " ledger (see python -m kline_trio check), 1 that no recorder has accounted for since"
+        " 2024-01-31 00:23:00\n"
     )
 
 

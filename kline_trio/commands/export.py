@@ -1,0 +1,172 @@
+"""The command `export`: write the candles of a store as CSV."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+
+from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.commands.output import show_progress
+from kline_trio.commands.store import store_of
+from kline_trio.counting import counted
+from kline_trio.errors import ConfigError
+from kline_trio.interval import Span
+from kline_trio.storage.arguments import a_market, a_symbol, an_interval
+from kline_trio.storage.disk import link, replace, sync_file, sync_folder
+from kline_trio.storage.export import StoredSeries, csv_of, header, stored_series
+from kline_trio.storage.simulated import simulated_store
+
+_STDOUT = "-"
+
+
+@attrs.frozen
+class _Wanted:
+    """Which series to write. An empty set means all."""
+
+    markets: frozenset[str]
+    symbols: frozenset[str]
+    intervals: frozenset[str]
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace) -> "_Wanted":
+        """Return what the options name.
+
+        Raises:
+          ConfigError: there is no such market or interval, or no such symbol can be.
+        """
+        return cls(
+            frozenset(_checked("--market", a_market, options.market)),
+            frozenset(_checked("--symbol", a_symbol, options.symbol)),
+            frozenset(_checked("--interval", an_interval, options.interval)),
+        )
+
+    def __contains__(self, series: Series) -> bool:
+        return (
+            (not self.markets or series.trade_type in self.markets)
+            and (not self.symbols or series.symbol in self.symbols)
+            and (not self.intervals or series.time_interval in self.intervals)
+        )
+
+
+def _checked(option: str, check: Callable[[object], str], texts: list[str]) -> Iterator[str]:
+    for text in texts:
+        try:
+            yield check(text)
+        except ValueError as error:
+            raise ConfigError([f"{option} {text}: {error}"]) from None
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write the stored candles of the chosen series as CSV, series by series and by time.
+
+    Raises:
+      ConfigError: no stored series is chosen, or the file cannot be made.
+      DiskError: a file of the store cannot be read. Nothing is at the file's path then.
+    """
+    store, config = store_of(options.store)
+    if not store.is_dir():
+        made_up = simulated_store(options.store)
+        is_simulated = config is not None and made_up.is_dir()
+        hint = f"; made-up candles are in {made_up}" if is_simulated else ""
+        raise ConfigError([f"there is no store {store}{hint}"])
+    wanted = _Wanted.from_options(options)
+    span = Span(0 if options.start is None else options.start, options.end or MAX_TIME_MS)
+    if span.from_ms >= span.to_ms:
+        raise ConfigError(["--end is not after --start: there is nothing to write"])
+    if options.csv == _STDOUT:
+        _write(_found(store, wanted), span, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    path = Path(options.csv)
+    _check_target(path, is_forced=options.force)
+    chosen = _found(store, wanted)
+    with _new_file(path, is_forced=options.force) as file:
+        rows = _write(chosen, span, file)
+    print(f"{path}: {len(chosen):,} series, {counted(rows, 'candle')}")
+
+
+def _found(store: Path, wanted: _Wanted) -> dict[Series, StoredSeries]:
+    show_progress(f"{store}: looking for its series")
+    found = stored_series(store, lambda series: series in wanted, tuple(sorted(wanted.symbols)))
+    missing = sorted(wanted.symbols - {series.symbol for series in found})
+    hints = _nearest(missing, stored_series(store)) if missing else {}
+    show_progress("")
+    if missing:
+        raise ConfigError([f"no such candles of {one} in {store}{hints[one]}" for one in missing])
+    if not found:
+        raise ConfigError([f"no such candles in {store}"])
+    return found
+
+
+def _nearest(missing: list[str], stored: Iterable[Series]) -> dict[str, str]:
+    """Return a hint for each missing symbol: the stored one that is most like it."""
+    known = sorted({series.symbol for series in stored})
+    near = {
+        one: get_close_matches(one, [name for name in known if name != one], n=1) for one in missing
+    }
+    return {one: f"; did you mean {names[0]}?" if names else "" for one, names in near.items()}
+
+
+def _write(chosen: dict[Series, StoredSeries], span: Span, out: BinaryIO) -> int:
+    """Write the CSV and return the number of candles."""
+    rows = 0
+    out.write(header())
+    for number, (series, stored) in enumerate(chosen.items(), 1):
+        for table in stored.tables(span):
+            out.write(csv_of(series, table))
+            rows += table.num_rows
+            many = f"series {number:,} of {len(chosen):,}"
+            show_progress(f"{series} ({many}): {counted(rows, 'candle')} written")
+    show_progress("")
+    return rows
+
+
+def _check_target(path: Path, *, is_forced: bool) -> None:
+    """Refuse a path where no file can be, or where one is that is to stay."""
+    if not path.absolute().parent.is_dir():
+        raise ConfigError([f"{path}: there is no folder {path.parent}"])
+    if os.path.lexists(path):
+        if not path.is_file():
+            raise ConfigError([f"{path} is no file: write to - and redirect the output"])
+        if not is_forced:
+            raise ConfigError([f"{path} is there already: add --force to replace it"])
+
+
+@contextmanager
+def _new_file(path: Path, *, is_forced: bool) -> Iterator[BinaryIO]:
+    """Give a temporary file. It gets its name if the body succeeds, and is removed otherwise.
+
+    Raises:
+      ConfigError: the file cannot be made, or another program has made one.
+    """
+    # A link stays a link; the file that it names is replaced.
+    path = path.resolve()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        file = temporary.open("wb")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from None
+    try:
+        with file:
+            yield file
+            sync_file(file)
+        if is_forced or not _is_linked(temporary, path):
+            replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_linked(temporary: Path, path: Path) -> bool:
+    """Give the file its name unless the name is taken. Return False if there are no hard links."""
+    try:
+        return link(temporary, path)
+    except FileExistsError:
+        raise ConfigError([f"{path} was made meanwhile: add --force to replace it"]) from None
