@@ -153,12 +153,14 @@ def _lies(chance: Random, trade_type: str, until_ms: int) -> Iterator[Fault]:
             "until_ms": at_ms + chance.randint(HOUR_MS // 4, 2 * HOUR_MS),
         }
         far_ms = chance.choice((3 * HOUR_MS, DAY_MS, 365 * DAY_MS, 3_650 * DAY_MS))
-        # Of another time than frames and rows: what two witnesses tell alike is believed.
+        # Rows, the endpoint and frames lie by different times: what two witnesses tell alike is
+        # believed.
+        rows_ms = far_ms - HOUR_MS
         wrong_ms = chance.choice((5 * HOUR_MS, 2 * DAY_MS, 300 * DAY_MS, 4_000 * DAY_MS))
         yield chance.choice(
             (
                 WrongTime(ahead_ms=chance.choice((-wrong_ms, wrong_ms)), **span),
-                WrongRows(ahead_ms=chance.choice((7, -far_ms, far_ms)), **span),
+                WrongRows(ahead_ms=chance.choice((7, -rows_ms, rows_ms)), **span),
                 WrongFirst(first_ms=at_ms - chance.randrange(DAY_MS), **span),
                 WrongFrame(
                     trade_type=trade_type,
