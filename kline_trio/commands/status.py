@@ -15,7 +15,7 @@ from kline_trio.commands.output import show_problems
 from kline_trio.commands.store import store_of
 from kline_trio.errors import DamagedError
 from kline_trio.interval import time_text
-from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
+from kline_trio.storage.status import DEFAULT_GRACE_MS, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.universe import unlisted as unlisted_series
 
@@ -37,7 +37,7 @@ def status(options: argparse.Namespace) -> int:
     if config is not None:
         grace_ms = round(config.completeness.grace_seconds * 1_000)
     found = store_status(store, round(time.time() * 1_000), grace_ms)
-    if found.recorder.pid is not None and any(one.unexplained for one in found.series):
+    if found.pid is not None and any(one.unexplained for one in found.series):
         # The recorder may be writing these gaps to the ledger now.
         time.sleep(_RETRY_SECONDS)
         found = store_status(store, round(time.time() * 1_000), grace_ms, found.clocks)
@@ -50,7 +50,7 @@ def status(options: argparse.Namespace) -> int:
         # A stored candle proves that its symbol exists. `check` names a damaged list.
         unlisted = unlisted_series(store, [one.series for one in every if not one.held])
     if options.json:
-        lines = [_series_json(one, unlisted, found.recorder) for one in every]
+        lines = [_series_json(one, unlisted, found) for one in every]
         # JSON is UTF-8, or ASCII (RFC 8259, section 8.1).
         print(json.dumps(lines, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
     elif every:
@@ -87,14 +87,10 @@ def _summary(found: StoreStatus) -> str:
     if stored:
         newest = max(stored, key=lambda one: one.to_ms or 0)
         words.append(f"last candle {_short(newest.to_ms or 0)}{_behind(newest)}")
-    return f"{', '.join(words)}; {_recorder(found.recorder)}"
-
-
-def _recorder(state: RecorderState) -> str:
-    if state.pid is not None:
-        return f"a recorder runs (pid {state.pid})"
-    since = "" if state.heard_ms is None else f" since {_short(state.heard_ms)} local time, UTC"
-    return f"no recorder runs{since}"
+    since = "" if found.heard_ms is None else f" since {_short(found.heard_ms)} local time, UTC"
+    is_running = found.pid is not None
+    recorder = f"a recorder runs (pid {found.pid})" if is_running else f"no recorder runs{since}"
+    return f"{', '.join(words)}; {recorder}"
 
 
 def _line(one: SeriesStatus) -> str:
@@ -140,9 +136,7 @@ def _short(time_ms: int) -> str:
     return time_text(time_ms).removesuffix("+00:00")
 
 
-def _series_json(
-    one: SeriesStatus, unlisted: _Unlisted, recorder: RecorderState
-) -> dict[str, object]:
+def _series_json(one: SeriesStatus, unlisted: _Unlisted, found: StoreStatus) -> dict[str, object]:
     """Return the status of a series for programs."""
     return {
         "trade_type": one.series.trade_type,
@@ -164,7 +158,7 @@ def _series_json(
         "did_you_mean": unlisted.get(one.series),
         "measured_at": None if one.clock is None else time_text(one.clock.now_ms),
         "clock": "the watermark" if one.clock is None else one.clock.source,
-        "recorder": {"pid": recorder.pid, "last_heartbeat": _time(recorder.heard_ms)},
+        "recorder": {"pid": found.pid, "last_heartbeat": _time(found.heard_ms)},
     }
 
 

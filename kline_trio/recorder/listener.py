@@ -15,20 +15,10 @@ from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange import connection_events as events
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.exchange.connection import (
-    Connection,
-    ConnectionCallbacks,
-    ConnectionOptions,
-    Dial,
-)
+from kline_trio.exchange.connection import Connection, ConnectionCallbacks, ConnectionOptions, Dial
 from kline_trio.exchange.connection_log import ConnectionLog
 from kline_trio.exchange.markets import Market
-from kline_trio.exchange.protocol import (
-    CandleClosed,
-    ContractChanged,
-    ServerShutdown,
-    stream_name,
-)
+from kline_trio.exchange.protocol import CandleClosed, ContractChanged, ServerShutdown, stream_name
 from kline_trio.exchange.sieved_stream import ReadPacer
 from kline_trio.exchange.subscription import Subscription
 from kline_trio.recorder.backoff import doubled

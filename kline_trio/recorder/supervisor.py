@@ -20,13 +20,7 @@ from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.housekeeping import Heartbeat, heal
 from kline_trio.recorder.listener import EventSink, Listener, Route
 from kline_trio.recorder.recording import Recording
-from kline_trio.recorder.resources import (
-    Http,
-    Pipeline,
-    open_http,
-    open_store,
-    unwrap_lone_error,
-)
+from kline_trio.recorder.resources import Http, Pipeline, open_http, open_store, unwrap_lone_error
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.universe import Universe
 from kline_trio.recorder.writer import Writer

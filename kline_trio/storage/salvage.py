@@ -16,13 +16,7 @@ from typing import Any
 from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.disk import (
-    disk_errors,
-    is_damage,
-    make_folders,
-    replace_durably,
-    sync_file,
-)
+from kline_trio.storage.disk import disk_errors, is_damage, make_folders, replace_durably, sync_file
 from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import FetchResult, Gap, gap_of
 from kline_trio.storage.journal.manifest import FileEntry
