@@ -3,17 +3,19 @@
 import enum
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import compress
 from operator import attrgetter, gt
-from typing import Protocol, cast
+from typing import cast
 from unicodedata import category
 
 import attrs
+import msgspec
 
 from kline_trio.errors import ProtocolError
-from kline_trio.interval import INTERVALS, Interval
+from kline_trio.interval import INTERVALS, Interval, Span
 
 TRADE_TYPES = ("spot", "usdt_futures", "coin_futures")
 """The three markets, in the original design's spelling."""
@@ -94,18 +96,23 @@ class Series:
         return f"{self.trade_type} {self.symbol}-{self.time_interval}"
 
 
-class KlineFields(Protocol):
-    """The keys of a kline event that make a candle (Binance docs, "Kline/Candlestick Streams")."""
+class StreamedKline(msgspec.Struct):
+    """The `k` object of a kline event, without unused keys (Binance docs, "Kline/Candlestick
+    Streams").
+    """
 
     t: int
     T: int
+    s: str
+    i: str
     o: str
+    c: str
     h: str
     l: str  # noqa: E741 - the exchange's name
-    c: str
     v: str
-    q: str
     n: int
+    x: bool
+    q: str
     V: str
     Q: str
 
@@ -131,7 +138,7 @@ class Candle:
     taker_buy_quote_asset_volume: float
 
     @classmethod
-    def from_stream(cls, kline: KlineFields, interval: Interval) -> "Candle":
+    def from_stream(cls, kline: StreamedKline, interval: Interval) -> "Candle":
         """Return the candle of a kline event's `k` object.
 
         Raises:
@@ -221,6 +228,15 @@ def _numbers(texts: Sequence[object]) -> Iterator[float]:
     if plain is None:
         raise ProtocolError("a number that is not plain decimal text")
     return map(float, numbers)
+
+
+def within(candles: Sequence[Candle], span: Span) -> tuple[Candle, ...]:
+    """Return those of the candles, which come by open time, that open in a span."""
+    first, end = (
+        bisect_left(candles, ms, key=attrgetter("open_time_ms"))
+        for ms in (span.from_ms, span.to_ms)
+    )
+    return tuple(candles[first:end])
 
 
 class Source(enum.StrEnum):

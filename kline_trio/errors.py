@@ -1,8 +1,19 @@
 """The errors of kline_trio. Each class says who is at fault: user, exchange or disk."""
 
+from collections.abc import Iterator
+
 
 class KlineTrioError(Exception):
     """The base of all errors that kline_trio raises on purpose. The text is for the user."""
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Give the errors in a group and in the groups within it; an error by itself is one."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
 
 
 class ConfigError(KlineTrioError, ValueError):

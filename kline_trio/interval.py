@@ -12,7 +12,7 @@ import attrs
 _SECOND_MS = 1_000
 _MINUTE_MS = 60 * _SECOND_MS
 _HOUR_MS = 60 * _MINUTE_MS
-_DAY_MS = 24 * _HOUR_MS
+DAY_MS = 24 * _HOUR_MS
 _DAY_OF_1970 = date(1970, 1, 1).toordinal()
 
 
@@ -132,9 +132,9 @@ class Interval:
 
 def _month_ms(time_ms: int, *, later: int) -> int:
     # Not datetime.fromtimestamp: floats, and platforms that refuse years before 1970.
-    day = date.fromordinal(_DAY_OF_1970 + time_ms // _DAY_MS)
+    day = date.fromordinal(_DAY_OF_1970 + time_ms // DAY_MS)
     month = day.year * 12 + day.month - 1 + later
-    return (date(month // 12, month % 12 + 1, 1).toordinal() - _DAY_OF_1970) * _DAY_MS
+    return (date(month // 12, month % 12 + 1, 1).toordinal() - _DAY_OF_1970) * DAY_MS
 
 
 def time_text(time_ms: int) -> str:
@@ -152,10 +152,10 @@ INTERVALS: dict[str, Interval] = {
     interval.name: interval
     for interval in (
         *(Interval(name, int(name[:-1]) * _UNITS_MS[name[-1]]) for name in _WITHIN_A_DAY),
-        Interval("1d", _DAY_MS),
+        Interval("1d", DAY_MS),
         # Opens one day after multiples of three: 2017-08-17, 2024-01-01 (the published archives).
-        Interval("3d", 3 * _DAY_MS, phase_ms=_DAY_MS),
-        Interval("1w", 7 * _DAY_MS, phase_ms=4 * _DAY_MS),  # 1970-01-05 was a Monday
+        Interval("3d", 3 * DAY_MS, phase_ms=DAY_MS),
+        Interval("1w", 7 * DAY_MS, phase_ms=4 * DAY_MS),  # 1970-01-05 was a Monday
         Interval("1M", None),
     )
 }

@@ -2,13 +2,13 @@
 
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kline_trio.candle import Candle, ReceivedCandle, Series, upper_ascii
+from kline_trio.candle import Candle, ReceivedCandle, Series, StreamedKline, upper_ascii
 from kline_trio.errors import ProtocolError
 from kline_trio.interval import INTERVALS
 from tests.builders import SPOT
@@ -16,8 +16,11 @@ from tests.builders import SPOT
 MINUTE = INTERVALS["1m"]
 
 
-def kline(**changes: object) -> SimpleNamespace:
+def kline(**changes: Any) -> StreamedKline:  # noqa: ANN401 - also what no kline may have
     fields = {
+        "s": "BTCUSDT",
+        "i": "1m",
+        "x": True,
         "t": 1_700_000_040_000,
         "T": 1_700_000_099_999,
         "o": "2.0",
@@ -30,7 +33,7 @@ def kline(**changes: object) -> SimpleNamespace:
         "V": "4",
         "Q": "8.25",
     }
-    return SimpleNamespace(**{**fields, **changes})
+    return StreamedKline(**{**fields, **changes})
 
 
 def test_a_candle_takes_the_exchange_s_letters_by_their_meaning() -> None:

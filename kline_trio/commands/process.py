@@ -5,7 +5,6 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 from kline_trio.errors import (
@@ -14,6 +13,7 @@ from kline_trio.errors import (
     NoAnswerError,
     StoreInUseError,
     UnavailableError,
+    leaves,
 )
 from kline_trio.quoting import escaped, one_line, shown
 
@@ -64,14 +64,14 @@ def exit_status(error: BaseException, *, debug: bool) -> int:
     if debug:
         for line in "".join(traceback.format_exception(error)).splitlines():
             print(escaped(line), file=sys.stderr)
-    leaves = list(_leaves(error))
-    first = leaves[0]
+    found = list(leaves(error))
+    first = found[0]
     if isinstance(first, BrokenPipeError):
         # The reader of the output has ended, as `head` does.
         _drop_output()
         return 0
     for kind, status in _STATUSES:
-        for leaf in leaves:
+        for leaf in found:
             if isinstance(leaf, kind):
                 lines = leaf.problems if isinstance(leaf, ConfigError) else [str(leaf)]
                 for line in filter(None, lines):
@@ -82,10 +82,10 @@ def exit_status(error: BaseException, *, debug: bool) -> int:
         _drop_output()
         print(f"the output could not be written: {first.strerror}", file=sys.stderr)
         return _EXIT_OUTPUT
-    if problem := next(filter(None, map(_missing_package, leaves)), None):
+    if problem := next(filter(None, map(_missing_package, found)), None):
         print(problem, file=sys.stderr)
         return _EXIT_USAGE
-    if problem := next(filter(None, map(_resource_problem, leaves)), None):
+    if problem := next(filter(None, map(_resource_problem, found)), None):
         print(problem, file=sys.stderr)
         return _EXIT_SYSTEM
     frames = traceback.extract_tb(first.__traceback__)[-1:]
@@ -93,14 +93,6 @@ def exit_status(error: BaseException, *, debug: bool) -> int:
     bug = f"a bug in kline_trio: {type(first).__name__}: {shown(str(first))}{place}"
     print(f"{bug}; --debug shows all of it", file=sys.stderr)
     return _EXIT_BUG
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _drop_output() -> None:

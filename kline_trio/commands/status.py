@@ -34,7 +34,7 @@ from kline_trio.errors import DamagedError, KlineTrioError, NotAllowedError, Not
 from kline_trio.interval import time_text
 from kline_trio.program import program_name
 from kline_trio.storage.simulated import is_simulated
-from kline_trio.storage.status import DEFAULT_GRACE_MS, RecorderState, SeriesStatus, StoreStatus
+from kline_trio.storage.status import DEFAULT_GRACE_MS, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
 from kline_trio.storage.universe import unlisted as unlisted_series
 
@@ -84,7 +84,7 @@ def _report(options: argparse.Namespace) -> Report:
     if config is not None:
         grace_ms = round(config.completeness.grace_seconds * 1_000)
     found = store_status(store, round(time.time() * 1_000), grace_ms)
-    if found.recorder.pid is not None and any(one.unexplained for one in found.series):
+    if found.pid is not None and any(one.unexplained for one in found.series):
         # The recorder may be writing these gaps to the ledger now.
         time.sleep(_RETRY_SECONDS)
         found = store_status(store, round(time.time() * 1_000), grace_ms, found.clocks)
@@ -101,7 +101,7 @@ def _report(options: argparse.Namespace) -> Report:
         problems.append(asked.problem)
     is_bad = bool(problems) or any(one.unexplained for one in every)
     is_bad = is_bad or not (asked.answer is None or is_healthy(asked.answer))
-    is_running = asked.answer is not None or found.recorder.pid is not None
+    is_running = asked.answer is not None or found.pid is not None
     exit_status = 1 if is_bad else _NOT_RUNNING if config is not None and not is_running else 0
     if options.json:
         return Report([json_text(_json(store, asked, found, unlisted))], problems, exit_status)
@@ -153,17 +153,17 @@ def _summary(found: StoreStatus, asked: _Asked) -> str:
     if stored:
         newest = max(stored, key=lambda one: one.to_ms or 0)
         words.append(f"last candle {_short(newest.to_ms or 0)}{_behind(newest)}")
-    return f"{', '.join(words)}; {_recorder(found.recorder, asked)}"
+    return f"{', '.join(words)}; {_recorder(found, asked)}"
 
 
-def _recorder(state: RecorderState, asked: _Asked) -> str:
+def _recorder(found: StoreStatus, asked: _Asked) -> str:
     if asked.answer is not None:
         return "of the store, with what the recorder wrote last"
-    if state.pid is not None:
+    if found.pid is not None:
         why = "did not answer" if asked.problem else "has no control socket"
         why = why if asked.is_allowed else "answers its own user alone"
-        return f"a recorder runs (pid {state.pid}), and {why}: this is read from the store alone"
-    since = "" if state.heard_ms is None else f" since {_short(state.heard_ms)} local time, UTC"
+        return f"a recorder runs (pid {found.pid}), and {why}: this is read from the store alone"
+    since = "" if found.heard_ms is None else f" since {_short(found.heard_ms)} local time, UTC"
     return f"no recorder runs{since}: this is read from the store alone"
 
 
@@ -215,19 +215,17 @@ def _json(store: Path, asked: _Asked, found: StoreStatus, unlisted: _Unlisted) -
         "problem": asked.problem,
         "store": str(store),
         "recorder": {
-            "pid": answer.get("pid", found.recorder.pid),
-            "last_heartbeat": _time(found.recorder.heard_ms),
+            "pid": answer.get("pid", found.pid),
+            "last_heartbeat": _time(found.heard_ms),
         },
         "complete_percent": found.complete_percent,
         "damaged": list(found.damaged),
         "statistics": answer.get("statistics"),
-        "series": [_series_json(one, unlisted, found.recorder) for one in found.series],
+        "series": [_series_json(one, unlisted, found) for one in found.series],
     }
 
 
-def _series_json(
-    one: SeriesStatus, unlisted: _Unlisted, recorder: RecorderState
-) -> dict[str, object]:
+def _series_json(one: SeriesStatus, unlisted: _Unlisted, found: StoreStatus) -> dict[str, object]:
     """Return the status of a series for programs."""
     return {
         "trade_type": one.series.trade_type,
@@ -249,7 +247,7 @@ def _series_json(
         "did_you_mean": unlisted.get(one.series),
         "measured_at": None if one.clock is None else time_text(one.clock.now_ms),
         "clock": "the watermark" if one.clock is None else one.clock.source,
-        "recorder": {"pid": recorder.pid, "last_heartbeat": _time(recorder.heard_ms)},
+        "recorder": {"pid": found.pid, "last_heartbeat": _time(found.heard_ms)},
     }
 
 

@@ -1,11 +1,9 @@
 """The command `check --against`: compare the store with the exchange, and repair it."""
 
 import argparse
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -13,7 +11,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kline_trio.candle import Candle, ReceivedCandle, Series, Source
+from kline_trio.candle import Candle, ReceivedCandle, Series, Source, within
 from kline_trio.commands.log import log_lines
 from kline_trio.commands.simulated import exchange_of
 from kline_trio.commands.verify_report import Checked, NotCompared, Report
@@ -51,8 +49,6 @@ _MOST_UNANSWERED = 10
 
 _Answer = TypeVar("_Answer")
 
-_open_time_ms = attrgetter("open_time_ms")
-
 
 @attrs.frozen
 class _Fetched:
@@ -67,12 +63,8 @@ class _Fetched:
     """The path of the archive file."""
 
 
-@attrs.frozen
-class _Stretch:
-    """A part of a series that the exchange gives in one answer."""
-
-    span: Span
-    fetch: Callable[[], Awaitable[_Fetched]]
+_Stretch = tuple[Span, Callable[[], Awaitable[_Fetched]]]
+"""A part of a series that the exchange gives in one answer, and what fetches it."""
 
 
 @attrs.define
@@ -234,7 +226,7 @@ class _StoreComparison:
         ours = candles_of(table)
         whole = Span(ours[0].open_time_ms, series.interval.end_time_ms(ours[-1].open_time_ms))
         if self.archive is None:
-            stretches = _rest_stretches(rest, series, whole)
+            stretches = list(_rest_stretches(rest, series, whole))
         else:
             retries = self._retries["archive"]
             stretches = _archive_stretches(self.archive, series, whole, now_ms)
@@ -247,21 +239,20 @@ async def _compare_stretches(
 ) -> Checked:
     """Compare stretch by stretch. A stretch without an answer is a failure, with the reason."""
     found, failures = [], []
-    for n, stretch in enumerate(stretches):
-        span = stretch.span
+    for n, (span, fetch) in enumerate(stretches):
         try:
-            theirs = await retries.ask(stretch.fetch)
+            theirs = await retries.ask(fetch)
         except UnavailableError as error:
             failures.append(NotCompared(str(series), span, str(error)))
             if retries.unanswered >= _MOST_UNANSWERED or isinstance(error, RefusedError):
-                left = joined(one.span for one in stretches[n + 1 :])
+                left = joined(one for one, _ in stretches[n + 1 :])
                 problem = "left out, since the exchange gives no answers for the series"
                 failures += [NotCompared(str(series), one, problem) for one in left]
                 break
             continue
         failures += [NotCompared(str(series), span, problem) for problem in theirs.problems]
-        first, end = (bisect_left(ours, ms, key=_open_time_ms) for ms in (span.from_ms, span.to_ms))
-        unsure = _unsure(series, ours[first:end], theirs)
+        here = within(ours, span)
+        unsure = _unsure(series, here, theirs)
         problem = f"{theirs.source}: the archive is quiet where trades are to be expected"
         failures += [
             NotCompared(str(series), one, f"{problem}; the store's candles are kept")
@@ -269,7 +260,7 @@ async def _compare_stretches(
         ]
         sure = [
             [one for one in candles if one.open_time_ms not in unsure]
-            for candles in (ours[first:end], theirs.candles)
+            for candles in (here, theirs.candles)
         ]
         found.append(compare(*sure))
     return Checked(series, tuple(found), tuple(failures))
@@ -308,13 +299,12 @@ async def repair(
     return len(wanted)
 
 
-def _rest_stretches(rest: RestMarket, series: Series, whole: Span) -> list[_Stretch]:
-    left, found = whole, []
+def _rest_stretches(rest: RestMarket, series: Series, whole: Span) -> Iterator[_Stretch]:
+    left = whole
     while left.from_ms < left.to_ms:
         page = newest_page(rest.market, series.interval, [left])
-        found.append(_Stretch(page.span, partial(_fetch_page, rest, series, page)))
+        yield page.span, partial(_fetch_page, rest, series, page)
         left = Span(left.from_ms, page.span.from_ms)
-    return found
 
 
 async def _fetch_page(rest: RestMarket, series: Series, page: Page) -> _Fetched:
@@ -337,7 +327,7 @@ def _archive_stretches(
     archive: Archive, series: Series, whole: Span, now_ms: int
 ) -> list[_Stretch]:
     return [
-        _Stretch(span, partial(_fetch_file, archive, file, series, span))
+        (span, partial(_fetch_file, archive, file, series, span))
         for file in reversed(list(archive_files(series, whole, now_ms)))
         for span in file.span.common_with(whole)
     ]
@@ -352,7 +342,7 @@ async def _fetch_file(archive: Archive, file: ArchiveFile, series: Series, span:
         rows = read_csv(unpacked(content, file.most_csv_bytes), series, file.span)
     except DamagedArchiveError as error:
         raise DamagedArchiveError(f"{file.path}: {error}") from None
-    candles = [one for one in candles_of(rows.table) if one.open_time_ms in span]
+    candles = within(candles_of(rows.table), span)
     quiet = [part for one, _ in sifted(rows.table, series).quiet for part in one.common_with(span)]
     problems = tuple(_skipped(rows.bad_rows, f"{file.path}: "))
     return _Fetched(candles, problems, tuple(quiet), file.path)
@@ -368,5 +358,5 @@ def _sampled(
         if candles >= sample:
             break
         chosen.append(stretch)
-        candles += series.interval.count(stretch.span)
+        candles += series.interval.count(stretch[0])
     return chosen

@@ -20,13 +20,12 @@ import trio
 
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedArchiveError, UnavailableError
-from kline_trio.interval import Span
+from kline_trio.interval import DAY_MS, Span
 
 _FOLDERS = {"spot": "spot", "usdt_futures": "futures/um", "coin_futures": "futures/cm"}
-_DAY_MS = 86_400_000
-_DAILY_AFTER_MS = 2 * _DAY_MS
+_DAILY_AFTER_MS = 2 * DAY_MS
 """Daily files come the next day, some hours or days late; younger ones are not requested."""
-_MONTHLY_AFTER_MS = 8 * _DAY_MS
+_MONTHLY_AFTER_MS = 8 * DAY_MS
 """Monthly files come on the first Monday of the next month."""
 _LINE_BYTES = 256
 """A line of a file has 100 to 180 bytes; packed 30 to 60, but a zip file need not be packed."""
@@ -72,16 +71,16 @@ def archive_files(series: Series, span: Span, now_ms: int) -> Iterator[ArchiveFi
     newest month, files of days. `now_ms` is the exchange's time.
     """
     interval = series.interval
-    has_days = interval.duration_ms is not None and interval.duration_ms <= _DAY_MS
-    day = datetime.fromtimestamp(span.from_ms // _DAY_MS * 86_400, UTC)
+    has_days = interval.duration_ms is not None and interval.duration_ms <= DAY_MS
+    day = datetime.fromtimestamp(span.from_ms // DAY_MS * 86_400, UTC)
     while _ms(day) < span.to_ms:
         month = day.replace(day=1)
         following = (month + timedelta(days=32)).replace(day=1)
         if now_ms >= _ms(following) + _MONTHLY_AFTER_MS and (
-            not has_days or _ms(day) + 3 * _DAY_MS <= min(span.to_ms, _ms(following))
+            not has_days or _ms(day) + 3 * DAY_MS <= min(span.to_ms, _ms(following))
         ):
             kind, date, begin, end = "monthly", f"{month:%Y-%m}", month, following
-        elif has_days and now_ms >= _ms(day) + _DAY_MS + _DAILY_AFTER_MS:
+        elif has_days and now_ms >= _ms(day) + DAY_MS + _DAILY_AFTER_MS:
             kind, date, begin, end = "daily", f"{day:%Y-%m-%d}", day, day + timedelta(days=1)
         else:
             return

@@ -18,7 +18,7 @@ from wsproto.connection import ConnectionState
 from wsproto.utilities import ProtocolError as WebSocketProtocolError
 
 from kline_trio.candle import Series
-from kline_trio.errors import ProtocolError
+from kline_trio.errors import ProtocolError, leaves
 from kline_trio.exchange.connection_events import (
     BadFrame,
     CloseReason,
@@ -201,7 +201,7 @@ class Connection:
             try:
                 await self._connect_and_receive(dial, url, nth)
             except* _LOST as group:
-                ended = self._lost(_leaf(group))
+                ended = self._lost(next(leaves(group)))
         if self._stream is not None and self._stream.bug is not None:
             raise self._stream.bug
         if ended is None:
@@ -361,12 +361,6 @@ class Connection:
         return _handshake_failure(self._head) or Disconnected(
             CloseReason.UNREACHABLE, f"no answer within {seconds:g} s"
         )
-
-
-def _leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _handshake_failure(head: ResponseHead, *, is_http: bool = True) -> Disconnected | None:

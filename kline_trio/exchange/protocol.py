@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import attrs
 import msgspec
 
-from kline_trio.candle import MAX_TIME_MS, Candle, Series
+from kline_trio.candle import MAX_TIME_MS, Candle, Series, StreamedKline
 from kline_trio.errors import ProtocolError
 
 CONTRACT_INFO = "!contractInfo"
@@ -103,23 +103,6 @@ def request_text(method: str, names: Iterable[str], request_id: int) -> str:
     return msgspec.json.encode(request).decode()
 
 
-class _Kline(msgspec.Struct):
-    t: int
-    T: int
-    s: str
-    i: str
-    o: str
-    c: str
-    h: str
-    l: str  # noqa: E741 - the exchange's name
-    v: str
-    n: int
-    x: bool
-    q: str
-    V: str
-    Q: str
-
-
 class Fault(msgspec.Struct):
     """The body of an error, of WebSocket and REST alike."""
 
@@ -135,7 +118,7 @@ class _Frame(msgspec.Struct):
     e: str | None = None
     E: int | None = None
     s: str | None = None
-    k: _Kline | None = None
+    k: StreamedKline | None = None
     id: int | str | None = None
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: Fault | None = None
@@ -147,7 +130,7 @@ class _KlineEvent(msgspec.Struct):
     e: Literal["kline"]
     E: int
     s: str
-    k: _Kline
+    k: StreamedKline
 
 
 class _KlineFrame(msgspec.Struct):

@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import attrs
 import trio
@@ -18,13 +17,14 @@ import trio
 from kline_trio.candle import Series
 from kline_trio.errors import DiskFullError
 from kline_trio.exchange.clock import ExchangeClock
-from kline_trio.interval import Span
+from kline_trio.interval import Span, time_text
 from kline_trio.recorder.disk_space import RETRY_SECONDS, retry_while_full
 from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.grouped_log import first_names
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import SeriesState, State
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.reports import write_coverage
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class _Export:
         changes = await self.storage.commit_door.run(store.journal.ledger_changes)
         if changes != self._changes:
             with suppress(DiskFullError):
-                rows = await self.storage.merge_door.run(store.write_coverage)
+                rows = await self.storage.merge_door.run(write_coverage, store.path)
                 self._changes = changes
         wait = max(_EXPORT_SECONDS, rows * _EXPORT_SECONDS_A_ROW)
         self.due_at = trio.current_time() + wait
@@ -315,7 +315,7 @@ class Auditor:
             "%s: accounted for up to %s, which the exchange has not come to; looked through anew"
             " from the last stored candle on",
             first_names([str(one) for one in accounts]),
-            datetime.fromtimestamp(furthest_ms / 1_000, UTC).isoformat(" ", "seconds"),
+            time_text(furthest_ms),
         )
         for one, account in accounts.items():
             now_ms = self.clocks[one.trade_type].latest_ms or 0

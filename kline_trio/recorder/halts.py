@@ -10,12 +10,11 @@ import attrs
 import numpy as np
 
 from kline_trio.candle import Series
-from kline_trio.interval import Span
+from kline_trio.interval import DAY_MS, Span
 from kline_trio.storage.journal.ledger import FetchResult
 
 _LEAST_SYMBOLS = 10
 """So many symbols are not quiet in the same minutes by chance."""
-_DAY_MS = 86_400_000
 _MOST_STRETCHES = 100_000
 """Some 20 MB. REST is asked for stretches that are forgotten."""
 _WAIT_SECONDS = 60.0
@@ -113,4 +112,4 @@ class Halts:
 
 
 def _key(series: Series, span: Span) -> tuple[str, str, int]:
-    return series.trade_type, series.time_interval, span.from_ms // _DAY_MS
+    return series.trade_type, series.time_interval, span.from_ms // DAY_MS

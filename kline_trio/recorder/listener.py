@@ -13,19 +13,10 @@ import trio
 from kline_trio.candle import Series
 from kline_trio.config import ConnectionConfig
 from kline_trio.exchange import connection_events as events
-from kline_trio.exchange.connection import (
-    Connection,
-    ConnectionCallbacks,
-    ConnectionOptions,
-    Dial,
-)
+from kline_trio.exchange.connection import Connection, ConnectionCallbacks, ConnectionOptions, Dial
 from kline_trio.exchange.connection_log import ConnectionLog
 from kline_trio.exchange.markets import Market
-from kline_trio.exchange.protocol import (
-    ContractChanged,
-    ServerShutdown,
-    stream_name,
-)
+from kline_trio.exchange.protocol import ContractChanged, ServerShutdown, stream_name
 from kline_trio.exchange.sieved_stream import ReadPacer
 from kline_trio.exchange.subscription import Subscription
 from kline_trio.recorder.backoff import doubled

@@ -9,7 +9,7 @@ import trio
 
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.config import Config
-from kline_trio.errors import StoreInUseError
+from kline_trio.errors import StoreInUseError, leaves
 from kline_trio.exchange.archive import Archive
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.dialer import Dialer
@@ -130,10 +130,8 @@ def unwrap_lone_error() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, BaseExceptionGroup | trio.Cancelled):
+        error, *others = leaves(group)
+        if others or isinstance(error, trio.Cancelled):
             raise
         raise error from None
 

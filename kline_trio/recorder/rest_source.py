@@ -2,20 +2,18 @@
 
 import logging
 import math
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
 
 import attrs
 import trio
 
-from kline_trio.candle import Candle, Series, Source
+from kline_trio.candle import Candle, Series, Source, within
 from kline_trio.config import CompletenessConfig
 from kline_trio.errors import UnavailableError
 from kline_trio.exchange.klines import Answer, newest_page
 from kline_trio.exchange.rest import RestMarket
-from kline_trio.interval import Span
+from kline_trio.interval import DAY_MS, Span
 from kline_trio.listing import Listing
 from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason
 
@@ -27,8 +25,7 @@ _REMEMBER_SECONDS = 3_600.0
 """Longer than the longest wait between two attempts."""
 _WAIT_FACTOR = 6
 """Each wait between two attempts for a gap is this many times the one before."""
-_DAY_MS = 86_400_000
-_OLD_MS = _DAY_MS
+_OLD_MS = DAY_MS
 """A gap that ended longer ago is old. Patience suits a gap that closed just now: of an old one,
 two answers are enough."""
 _LEAST_ATTEMPTS = 2
@@ -158,7 +155,7 @@ class RestSource:
             one.open_time_ms
             for gap in inside
             if gap.reason is Reason.NOT_RECEIVED
-            for one in _within(answer.candles, gap.span)
+            for one in within(answer.candles, gap.span)
             if one.trade_num
         ]
         refills, waits = await self._judged(series, inside, answer)
@@ -188,7 +185,7 @@ class RestSource:
         refills, closing = [], []
         for gap in gaps:
             for span in gap.span.without(left_out):
-                refill = FetchResult(series, span, _within(answer.candles, span), Source.REST)
+                refill = FetchResult(series, span, within(answer.candles, span), Source.REST)
                 wait = self._wait_seconds(gap)
                 is_sure = confirm(series, span, answer.host, now, _ABSENT)
                 if len(refill.candles) == interval.count(span):
@@ -221,7 +218,7 @@ class RestSource:
         unconfirmed = []
         for run in series.interval.runs(one.open_time_ms for one in answer.candles):
             for span in (piece for gap in gaps for piece in gap.span.common_with(run)):
-                claim = ("rows", hash(_within(answer.candles, span)))
+                claim = ("rows", hash(within(answer.candles, span)))
                 if not self._witnesses.confirm(series, span, answer.host, now, claim):
                     unconfirmed.append(span)
         return unconfirmed
@@ -345,19 +342,11 @@ class RestSource:
 
         REST may lack the last candles that a stream brought, but not a day of them.
         """
-        from_ms = max(last_ms + _DAY_MS, 0)
+        from_ms = max(last_ms + DAY_MS, 0)
         if from_ms >= until_ms:
             return math.inf
         stored_ms = await self.first_stored_ms(series, Span(int(from_ms), until_ms))
         return math.inf if stored_ms is None else stored_ms
-
-
-def _within(candles: tuple[Candle, ...], span: Span) -> tuple[Candle, ...]:
-    first, end = (
-        bisect_left(candles, ms, key=attrgetter("open_time_ms"))
-        for ms in (span.from_ms, span.to_ms)
-    )
-    return candles[first:end]
 
 
 def _not_in_the_future(open_time_ms: int | None, rest: RestMarket) -> int | None:
@@ -367,6 +356,6 @@ def _not_in_the_future(open_time_ms: int | None, rest: RestMarket) -> int | None
       UnavailableError: it is a day ahead of the exchange's clock, which is never so far behind.
     """
     now_ms = rest.clock.now_ms
-    if open_time_ms is not None and now_ms is not None and open_time_ms > now_ms + _DAY_MS:
+    if open_time_ms is not None and now_ms is not None and open_time_ms > now_ms + DAY_MS:
         raise UnavailableError(f"REST tells of a candle of a time to come: {open_time_ms}")
     return open_time_ms

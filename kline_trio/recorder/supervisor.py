@@ -26,13 +26,7 @@ from kline_trio.recorder.listener import Listener, Route
 from kline_trio.recorder.observer import Observer
 from kline_trio.recorder.outage_log import OutageLog
 from kline_trio.recorder.recording import Recording
-from kline_trio.recorder.resources import (
-    Http,
-    Pipeline,
-    open_http,
-    open_store,
-    unwrap_lone_error,
-)
+from kline_trio.recorder.resources import Http, Pipeline, open_http, open_store, unwrap_lone_error
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.statistics import Statistics
 from kline_trio.recorder.tally import Tally

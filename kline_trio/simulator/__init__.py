@@ -6,12 +6,7 @@ It shares no code with the part of the recorder that reads the protocol.
 from kline_trio.simulator.exchange import DEFAULT_START_MS, Exchange
 from kline_trio.simulator.replay import Replay
 from kline_trio.simulator.rest import Request, Response
-from kline_trio.simulator.server import (
-    Endpoints,
-    open_exchange,
-    serve,
-    serve_stream,
-)
+from kline_trio.simulator.server import Endpoints, open_exchange, serve, serve_stream
 from kline_trio.simulator.symbols import listed_symbols
 
 __all__ = ["DEFAULT_START_MS", "Endpoints", "Exchange", "Replay", "Request", "Response"]

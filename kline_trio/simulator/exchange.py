@@ -10,7 +10,7 @@ from kline_trio.simulator.http_side import HttpSide
 from kline_trio.simulator.market import Market
 from kline_trio.simulator.replay import Playback, Replay, ReplayedCandles, ReplayFeed
 from kline_trio.simulator.rest import Request, Response, refusal
-from kline_trio.simulator.session import Route, Session, attempt_limit, parse_target
+from kline_trio.simulator.session import RateLimit, Route, Session, parse_target
 from kline_trio.simulator.symbols import TRADE_TYPES, listed_symbols
 
 DEFAULT_START_MS = 1_790_000_000_000
@@ -67,7 +67,10 @@ class Exchange:
         self._http = HttpSide(self.markets, start_ms, truth, is_replay=replay is not None)
         futures = (one for name in TRADE_TYPES[1:] for one in self.markets[name].notices)
         self._notices = sorted(futures, key=lambda notice: notice.due_ms)
-        self._attempts = {name: attempt_limit(name) for name in TRADE_TYPES}
+        # Of one address, since 2023-02; the futures docs name no limit (Binance spot docs,
+        # web-socket-streams.md, "WebSocket Limits").
+        most = {name: 300 if name == "spot" else inf for name in TRADE_TYPES}
+        self._attempts = {name: RateLimit(most[name], within_s=300.0) for name in TRADE_TYPES}
         self._sessions: dict[Session, Callable[[], None]] = {}
 
     # -- for subclasses ---------------------------------------------------------------------

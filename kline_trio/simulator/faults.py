@@ -244,6 +244,8 @@ class QuietStretch(ArchiveFault):
         return without_trades(kline, price or kline.open, lambda _: "0")
 
 
+_MOST_INCIDENTS = 100_000
+"""So that months of faults take no more memory."""
 FAULTS: tuple[type[Fault], ...] = (
     *(Drop, LateClose, OmitClose, Outage, QuietStretch, RestFault, Silence, Stall),
     *(WrongFrame, WrongRows, WrongTime),
@@ -407,14 +409,9 @@ class Incident:
 
 
 class IncidentLog:
-    """The incidents, each once however many connections it hit.
+    """The newest incidents, each once however many connections it hit."""
 
-    Args:
-        most: Keep this many, the newest, so that months of faults take no more memory.
-    """
-
-    def __init__(self, most: int = 100_000) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._incidents: OrderedDict[Incident, None] = OrderedDict()
 
     @property
@@ -425,5 +422,5 @@ class IncidentLog:
     def add(self, incident: Incident) -> None:
         """Add an incident unless the log has it already."""
         self._incidents.setdefault(incident)
-        if len(self._incidents) > self._most:
+        if len(self._incidents) > _MOST_INCIDENTS:
             self._incidents.popitem(last=False)

@@ -10,9 +10,9 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import inf
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -88,8 +88,6 @@ class HttpSide:
         self._is_replay = is_replay
         self._used: dict[str, tuple[int, int]] = {}
         self._banned_until_s: dict[str, float] = {}
-        # In days that are over for hours no candle is forming any more.
-        self._shelf = ArchiveShelf(markets, partial(self._candles, until_ms=_FAR_MS))
 
     def answer(self, request: Request) -> Response:
         """Answer an HTTP request; the used weight of the pool is in the headers.
@@ -99,7 +97,7 @@ class HttpSide:
         """
         if request.target.startswith("/data/"):
             # The archives are on another host, which counts no weight.
-            return self._shelf.answer(request.target, request.now_ms)
+            return self._archived(request.target, request.now_ms)
         pool, minute = weight_pool(request.trade_type), int(request.now_s // 60)
         if request.now_s < self._banned_until_s.get(pool, -inf):
             return refusal(418, request.now_ms)
@@ -187,6 +185,49 @@ class HttpSide:
             lambda interval, open_ms: market.candle(symbol, interval, open_ms, until_ms),
             max(self._first_ms, market.timelines[symbol].begins_ms),
         )
+
+    def _archived(self, target: str, now_ms: int) -> Response:
+        """Answer as the host of the archives: with a zip file, or with its checksum."""
+        match = _ARCHIVE_PATH.fullmatch(unquote(target))
+        content = self._zip(match, now_ms) if match else None
+        if match is None or content is None:
+            return _missing(target)
+        form = "application/zip"
+        if match["checksum"]:
+            form = "text/plain"
+            content = f"{hashlib.sha256(content).hexdigest()}  {match['name']}.zip\n".encode()
+        return Response(status=200, headers=(("content-type", form),), body=content)
+
+    def _zip(self, match: re.Match[str], now_ms: int) -> bytes | None:
+        trade_type = _ARCHIVE_TRADE_TYPES[match["folder"]]
+        interval = "1M" if match["interval"] == "1mo" else match["interval"]
+        prefix = f"{match['symbol']}-{match['interval']}-"
+        daily = match["kind"] == "daily"
+        if interval not in intervals_of(trade_type) or not match["name"].startswith(prefix):
+            return None
+        if match["interval"] == "1M" or (daily and interval in _NO_DAILY_FILES):
+            return None
+        try:
+            form = "%Y-%m-%d" if daily else "%Y-%m"
+            day = datetime.strptime(match["name"].removeprefix(prefix), form).replace(tzinfo=UTC)
+        except ValueError:
+            return None
+        end = day + timedelta(days=1) if daily else (day + timedelta(days=32)).replace(day=1)
+        from_ms, to_ms = round(day.timestamp() * 1_000), round(end.timestamp() * 1_000)
+        if now_ms < to_ms + _PUBLISHED_AFTER_MS:
+            return None
+        market = self._markets[trade_type]
+        # In days that are over for hours no candle is forming any more.
+        candles = self._candles(market, match["symbol"], now_ms, _FAR_MS)
+        if candles is None or to_ms <= candles.first_ms:
+            return None
+        faults = market.script.archive_faults
+        faults = [fault for fault in faults if fault.symbol == match["symbol"]]
+        first_ms = max(from_ms, open_ms(interval, candles.first_ms))
+        klines = candles_forward(interval, candles.at, first_ms, to_ms - 1)
+        unit = 1_000 if trade_type == "spot" and from_ms >= _MICROSECONDS_FROM_MS else 1
+        text = _csv(trade_type, klines, faults, unit)
+        return _packed(f"{match['name']}.csv", text) if text else None
 
 
 def _exchange_info(
@@ -300,63 +341,6 @@ def _future_symbol(listing: Listing, state: State, kind: str) -> dict[str, objec
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
     }
     return contract
-
-
-@attrs.frozen
-class ArchiveShelf:
-    """The simulated archive host: answers requests for zip files and their checksums."""
-
-    markets: Mapping[str, Market]
-    """By trade type."""
-    candles: Callable[[Market, str, int], Candles | None]
-    """The candles of a market's symbol as they stand at a moment."""
-
-    def answer(self, target: str, now_ms: int) -> Response:
-        """Answer a GET.
-
-        Args:
-            target: The path.
-            now_ms: Exchange time; the files of the last hours are not published yet.
-        """
-        match = _ARCHIVE_PATH.fullmatch(unquote(target))
-        content = self._zip(match, now_ms) if match else None
-        if match is None or content is None:
-            return _missing(target)
-        form = "application/zip"
-        if match["checksum"]:
-            form = "text/plain"
-            content = f"{hashlib.sha256(content).hexdigest()}  {match['name']}.zip\n".encode()
-        return Response(status=200, headers=(("content-type", form),), body=content)
-
-    def _zip(self, match: re.Match[str], now_ms: int) -> bytes | None:
-        trade_type = _ARCHIVE_TRADE_TYPES[match["folder"]]
-        interval = "1M" if match["interval"] == "1mo" else match["interval"]
-        prefix = f"{match['symbol']}-{match['interval']}-"
-        daily = match["kind"] == "daily"
-        if interval not in intervals_of(trade_type) or not match["name"].startswith(prefix):
-            return None
-        if match["interval"] == "1M" or (daily and interval in _NO_DAILY_FILES):
-            return None
-        try:
-            form = "%Y-%m-%d" if daily else "%Y-%m"
-            day = datetime.strptime(match["name"].removeprefix(prefix), form).replace(tzinfo=UTC)
-        except ValueError:
-            return None
-        end = day + timedelta(days=1) if daily else (day + timedelta(days=32)).replace(day=1)
-        from_ms, to_ms = round(day.timestamp() * 1_000), round(end.timestamp() * 1_000)
-        if now_ms < to_ms + _PUBLISHED_AFTER_MS:
-            return None
-        market = self.markets[trade_type]
-        candles = self.candles(market, match["symbol"], now_ms)
-        if candles is None or to_ms <= candles.first_ms:
-            return None
-        faults = market.script.archive_faults
-        faults = [fault for fault in faults if fault.symbol == match["symbol"]]
-        first_ms = max(from_ms, open_ms(interval, candles.first_ms))
-        klines = candles_forward(interval, candles.at, first_ms, to_ms - 1)
-        unit = 1_000 if trade_type == "spot" and from_ms >= _MICROSECONDS_FROM_MS else 1
-        text = _csv(trade_type, klines, faults, unit)
-        return _packed(f"{match['name']}.csv", text) if text else None
 
 
 def _csv(

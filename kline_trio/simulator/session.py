@@ -94,15 +94,6 @@ class RateLimit:
         return False
 
 
-def attempt_limit(trade_type: str) -> RateLimit:
-    """Return the limit of the handshakes with a market from one address.
-
-    Source: Binance spot docs, web-socket-streams.md, "WebSocket Limits", since 2023-02; the futures
-    docs name no such limit.
-    """
-    return RateLimit(300 if trade_type == "spot" else inf, within_s=300.0)
-
-
 class KeepAlive:
     """The pings of one connection, and the end that comes without pongs or after 24 hours."""
 

@@ -9,13 +9,14 @@ on) and its issues 246 and 386 (files with and without a header).
 
 import io
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+from numpy.typing import NDArray
 
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedArchiveError
@@ -24,11 +25,6 @@ from kline_trio.quoting import shown
 from kline_trio.storage.memory import arrow_errors
 from kline_trio.storage.row_faults import broken_rules, end_times_ms, is_on_grid
 from kline_trio.storage.table import BEGIN, END, empty_table, runs_of, schema, values_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 _COLUMNS = (
     BEGIN, "open", "high", "low", "close", "volume", END, "quote_volume", "trade_num",
@@ -51,7 +47,7 @@ _CONVERSION = pyarrow.csv.ConvertOptions(
 )
 
 # NumPy's arithmetic, not Arrow's: a call of Arrow costs more than its work on a day's 1,440 rows.
-_Columns = dict[str, "NDArray[Any]"]
+_Columns = dict[str, NDArray[Any]]
 
 
 @attrs.frozen
@@ -150,16 +146,14 @@ def _columns(text: bytes, skip_rows: int = 0) -> _Columns:
         raw = pyarrow.csv.read_csv(file, read_options=reading, convert_options=_CONVERSION)
     columns = {name: values_of(raw[name]) for name in _COLUMNS[:-1]}
     for name in (BEGIN, END):
-        columns[name] = _milliseconds(columns[name])
+        times = columns[name]
+        micro = times >= _MICROSECONDS
+        if micro.any():
+            columns[name] = np.where(micro, times // 1_000, times)
     return columns
 
 
-def _milliseconds(times: "NDArray[np.int64]") -> "NDArray[np.int64]":
-    micro = times >= _MICROSECONDS
-    return np.where(micro, times // 1_000, times) if micro.any() else times
-
-
-def _problems(columns: _Columns, series: Series) -> "Iterator[tuple[str, NDArray[np.bool_]]]":
+def _problems(columns: _Columns, series: Series) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Give each thing that can be wrong with a row, and which rows have it."""
     yield from broken_rules(columns)
     moves = columns["low"] != columns["high"]
@@ -189,7 +183,7 @@ class Sifted:
     """Spans whose rows were left out, by time, each with the expected number of trades."""
 
 
-def quiet_runs(trade_nums: "NDArray[np.int64]") -> list[tuple[int, int, float]]:
+def quiet_runs(trade_nums: NDArray[np.int64]) -> list[tuple[int, int, float]]:
     """Return the runs of rows without trades in which more than 50 trades were to be expected.
 
     The expected rate is that of the rows around: on each side as many rows as the run has, and at

@@ -36,15 +36,7 @@ from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import SUFFIXES, Layout
 from kline_trio.storage.names import folder_path, text_of
-from kline_trio.storage.table import (
-    BEGIN,
-    END,
-    empty_table,
-    overlay,
-    runs_of,
-    schema,
-    values_of,
-)
+from kline_trio.storage.table import BEGIN, END, empty_table, overlay, runs_of, schema, values_of
 
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
 

@@ -1,5 +1,6 @@
 """Count what a store holds and lacks, beside the recorder that writes it."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import attrs
 
 from kline_trio.candle import Series
 from kline_trio.interval import Interval
-from kline_trio.storage.disk import disk_errors, free_bytes
+from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.journal.ledger import State
 from kline_trio.storage.journal.manifest import Totals
 from kline_trio.storage.journal.reader import journal_view
@@ -66,7 +67,7 @@ def census(store_path: Path, began_ms: Mapping[str, int]) -> Census:
             for one in journal.late_since(trade_type, moment_ms)
         }
         rows, totals = journal.rows(), journal.totals()
-        free = free_bytes(store_path)
+        free = shutil.disk_usage(store_path).free
     absences = {
         series: Absences(pending.get(series, 0), closed.get(series, {}), series in late)
         for series in pending.keys() | closed.keys()

@@ -3,25 +3,27 @@
 import contextlib
 import hashlib
 import shlex
+import shutil
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import attrs
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, DamagedError, DiskError
-from kline_trio.interval import Span
+from kline_trio.interval import Span, time_text
 from kline_trio.program import program_name
 from kline_trio.spans import common
-from kline_trio.storage.as_written import is_as_written
 from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, candle_files, log_damage, open_files
+from kline_trio.storage.changes import Changes
 from kline_trio.storage.disk import RESOURCE_ERRORS, disk_errors
 from kline_trio.storage.files import bounds_ms, chunks, open_parquet, owner_of, read_group
 from kline_trio.storage.holdings import holdings
@@ -30,13 +32,16 @@ from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
+from kline_trio.storage.parquet import rewrite_file
 from kline_trio.storage.paths import journal_path
 from kline_trio.storage.row_faults import Fault, row_faults
-from kline_trio.storage.table import BEGIN, values_of
+from kline_trio.storage.table import BEGIN, schema, values_of
 
 _MOST_LOOKS = 5
 """How often to read a file that a recorder replaces meanwhile."""
 _OTHER_CRC = "its CRC is not the one that it was written with"
+_WRITER = f"parquet-cpp-arrow version {pa.cpp_version}"
+"""How pyarrow names itself in a footer."""
 _NONSENSE = (ValueError, TypeError, OverflowError)
 """The errors that a journal's values raise if kline_trio did not write them."""
 
@@ -193,7 +198,7 @@ def _holes(store_path: Path) -> dict[Series, tuple[Span, ...]]:
 def _hole_fault(series: Series, hole: Span) -> Fault:
     count = series.interval.count(hole)
     return Fault(
-        f"{_time(hole.from_ms)} to {_time(hole.to_ms)}:"
+        f"{time_text(hole.from_ms)} to {time_text(hole.to_ms)}:"
         f" {counted(count, 'candle is', 'candles are')} neither stored nor in the ledger"
     )
 
@@ -249,7 +254,7 @@ def _not_as_listed(path: Path, seen: _Look, entry: FileEntry, known: _Known) -> 
     if seen.found.faults or seen.owner is None:
         return _faulty(seen.found, _OTHER_CRC)
     try:
-        is_merged = is_as_written(path, seen.owner, seen.crc32)
+        is_merged = _is_as_written(path, seen.owner, seen.crc32)
     except (DiskError, OSError) as error:
         if isinstance(error, OSError) and error.errno in RESOURCE_ERRORS:
             raise
@@ -263,6 +268,45 @@ def _not_as_listed(path: Path, seen: _Look, entry: FileEntry, known: _Known) -> 
         return _faulty(seen.found, f"{_OTHER_CRC}: {what}")
     # A kill or a stop came after the file was in place, and before it was listed.
     return seen.found
+
+
+def _is_as_written(path: Path, owner: Series, crc32: int) -> bool | None:
+    """Return whether a merge of the file's rows would write exactly this file.
+
+    The bytes of a file follow from its rows alone, so the rows are written once more, in a
+    temporary folder. The checksums of pages and footer do not cover every byte; this does.
+
+    Args:
+      path: the file; all of its rows can be read.
+      owner: whose candles it holds.
+      crc32: of the whole file.
+
+    Returns:
+      None if another version of pyarrow wrote the file, so that nothing can be told.
+
+    Raises:
+      DiskError: the temporary folder has no room, or the file cannot be read.
+      OSError: the same.
+    """
+    with tempfile.TemporaryDirectory(prefix="kline_trio-") as name:
+        folder, place = Path(name), PurePosixPath(path.name)
+        copy = folder / place
+        shutil.copyfile(path, copy)
+        with open_parquet(copy) as file:
+            groups = [n for n in range(file.num_row_groups) if file.metadata.row_group(n).num_rows]
+            if not groups:
+                return False
+            if file.metadata.created_by != _WRITER:
+                return None
+            # Merge its own last row: that changes no value and writes every row anew.
+            last = read_group(file, groups[-1], copy).cast(schema(owner))
+        row = last.slice(last.num_rows - 1)
+        try:
+            changes = Changes(owner, row, row.slice(0, 0))
+            merged = rewrite_file(changes, place, folder, folder)
+        except DiskError as error:
+            raise DiskError(f"{path} cannot be written once more: {error}") from error
+        return merged.crc32 == crc32
 
 
 def _faulty(file: CheckedFile, what: str) -> CheckedFile:
@@ -327,12 +371,8 @@ def _place_faults(
     # Rows are in order, so the first and the last row stand for those between.
     for begin_ms in [*begins[:1].tolist(), *begins[-1:].tolist()]:
         if 0 <= begin_ms < MAX_TIME_MS and (wanted := layout.path(owner, begin_ms)) != place:
-            return [Fault(f"its row of {_time(begin_ms)} belongs into {text_of(wanted)}")]
+            return [Fault(f"its row of {time_text(begin_ms)} belongs into {text_of(wanted)}")]
     return []
-
-
-def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
 
 
 def settle_layout(store_path: Path, layout: Layout, journal: Journal) -> None:

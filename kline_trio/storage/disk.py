@@ -180,12 +180,6 @@ def copy_durably(old: Path, new: Path) -> None:
         raise
 
 
-def free_bytes(folder: Path) -> int:
-    """Return how many bytes the folder's file system has left for this user."""
-    room = os.statvfs(folder)
-    return room.f_bavail * room.f_frsize
-
-
 def refuse_network_disk(folder: Path) -> None:
     """Refuse a folder on NFS, CIFS and the like, where locks and the WAL cannot be trusted.
 

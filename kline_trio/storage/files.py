@@ -8,8 +8,10 @@ import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,10 +21,6 @@ from kline_trio.errors import DamagedError
 from kline_trio.storage.footer import is_sealed
 from kline_trio.storage.memory import arrow_errors
 from kline_trio.storage.table import BEGIN, format_version, schema, series_of, values_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 _SEALED_SINCE = 2
 """The first format whose files have a seal, so that their rows are in order, no time twice."""
@@ -202,7 +200,7 @@ def read_table(path: Path) -> pa.Table:
         return file.read(use_threads=False)
 
 
-def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> "npt.NDArray[np.int64]":
+def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> npt.NDArray[np.int64]:
     """Return the open times in a row group; rows of other programs without one do not count.
 
     Raises:

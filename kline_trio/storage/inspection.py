@@ -1,13 +1,14 @@
 """Look at a store and its disk from outside: change nothing, take no lock, load no pyarrow."""
 
 import os
+import shutil
 from pathlib import Path
 
 import attrs
 import psutil
 
 from kline_trio.errors import ConfigError, DiskError
-from kline_trio.storage.disk import disk_errors, free_bytes, refuse_network_disk
+from kline_trio.storage.disk import disk_errors, refuse_network_disk
 from kline_trio.storage.journal.manifest import Totals
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import journal_path, lock_path
@@ -104,7 +105,7 @@ def _inspect_disk(folder: Path) -> DiskReport:
         report,
         is_folder=existing.is_dir(),
         is_writable=os.access(existing, os.W_OK | os.X_OK),
-        free_bytes=free_bytes(existing),
+        free_bytes=shutil.disk_usage(existing).free,
     )
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from kline_trio.candle import Series
 from kline_trio.counting import counted
 from kline_trio.errors import DamagedError, DiskError
+from kline_trio.interval import DAY_MS
 from kline_trio.storage.catalog import held_spans
 from kline_trio.storage.changes import Changes
 from kline_trio.storage.disk import make_folders, replace_durably, sync_file, sync_folder
@@ -36,7 +37,6 @@ from kline_trio.storage.row_group_copy import (
 )
 from kline_trio.storage.table import BEGIN, END, empty_table, schema, values_of
 
-_DAY_MS = 86_400_000
 _ROWS_PER_GROUP = 32_768
 """23 days of 1m. A merge of new candles copies all row groups but the last."""
 
@@ -74,9 +74,9 @@ def split_by_file(
     table: pa.Table, series: Series, layout: Layout
 ) -> Iterator[tuple[PurePosixPath, pa.Table]]:
     """Give the rows by the file that they belong to; no file spans less than a day."""
-    days = values_of(table[BEGIN]) // _DAY_MS
+    days = values_of(table[BEGIN]) // DAY_MS
     starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist()] if len(days) else []
-    paths = [layout.path(series, int(days[start]) * _DAY_MS) for start in starts]
+    paths = [layout.path(series, int(days[start]) * DAY_MS) for start in starts]
     changes = [n for n in range(len(paths)) if n == 0 or paths[n] != paths[n - 1]]
     ends = [*(starts[n] for n in changes), table.num_rows]
     for n, (start, end) in zip(changes, pairwise(ends), strict=True):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from kline_trio.candle import Series
 from kline_trio.counting import counted, noun
 from kline_trio.errors import KlineTrioError
-from kline_trio.interval import Span
+from kline_trio.interval import Span, time_text
 from kline_trio.storage.arguments import (
     a_market,
     a_symbol,
@@ -202,16 +202,12 @@ def _missing_candles(store_path: Path, wanted: Series, gaps: Sequence[Span]) -> 
     for gap in gaps[:_MOST_GAPS_SHOWN]:
         reasons = sorted({str(one.reason) for one in ledger if one.span.common_with(gap)})
         why = ", ".join(reasons) or "not in the ledger"
-        lines.append(f"{_time_text(gap.from_ms)} to {_time_text(gap.to_ms)} ({why})")
+        lines.append(f"{time_text(gap.from_ms)} to {time_text(gap.to_ms)} ({why})")
     count = sum(wanted.interval.count(gap) for gap in gaps)
     more = len(gaps) - _MOST_GAPS_SHOWN
     end = f" and {counted(more, 'more stretch', 'more stretches')}" if more > 0 else ""
     missing = f"{counted(count, 'candle')} of {wanted} {noun(count, 'is', 'are')} missing"
     return KlineTrioError(f"{missing}: {'; '.join(lines)}{end}")
-
-
-def _time_text(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(" ", "seconds")
 
 
 def _with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:

@@ -27,12 +27,7 @@ from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import read_table
 from kline_trio.storage.journal.ledger import Revision
 from kline_trio.storage.journal.reader import journal_view
-from kline_trio.storage.paths import (
-    coverage_path,
-    journal_path,
-    scratch,
-    universe_path,
-)
+from kline_trio.storage.paths import coverage_path, journal_path, scratch, universe_path
 from kline_trio.storage.quarantine import move_to_quarantine
 from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
 from kline_trio.storage.universe import read_universe
@@ -41,34 +36,23 @@ if TYPE_CHECKING:
     # The recorder writes the ledger, and never loads pandas: a second of CPU, and 50 MB.
     import pandas as pd
 
-_SERIES: list[tuple[str, pa.DataType]] = [
-    ("trade_type", pa.string()),
-    ("symbol", pa.string()),
-    ("time_interval", pa.string()),
-]
-_COVERAGE = pa.schema(
-    [
-        *_SERIES,
-        ("from", TIME),
-        ("to", TIME),
-        ("first_seen", TIME),
-        ("reason", pa.string()),
-        ("state", pa.string()),
-        ("asked", pa.int64()),
-        ("filled_by", pa.string()),
-    ]
-)
-_REVISIONS = pa.schema(
-    [
-        *_SERIES,
-        ("candle_begin_time", TIME),
-        ("origin", pa.string()),
-        ("column", pa.string()),
-        ("older", pa.float64()),
-        ("newer", pa.float64()),
-        ("kept", pa.string()),
-    ]
-)
+_SERIES = dict.fromkeys(("trade_type", "symbol", "time_interval"), pa.string())
+_GAP_COLUMNS: dict[str, pa.DataType] = {
+    **_SERIES,
+    **dict.fromkeys(("from", "to", "first_seen"), TIME),
+    **dict.fromkeys(("reason", "state"), pa.string()),
+    "asked": pa.int64(),
+    "filled_by": pa.string(),
+}
+_COVERAGE = pa.schema(_GAP_COLUMNS)
+_REVISION_COLUMNS: dict[str, pa.DataType] = {
+    **_SERIES,
+    "candle_begin_time": TIME,
+    **dict.fromkeys(("origin", "column"), pa.string()),
+    **dict.fromkeys(("older", "newer"), pa.float64()),
+    "kept": pa.string(),
+}
+_REVISIONS = pa.schema(_REVISION_COLUMNS)
 
 
 def coverage(
@@ -138,20 +122,20 @@ def write_coverage(store_path: Path) -> int:
       how many rows the file has.
 
     Raises:
-      DiskError: the journal cannot be read.
-      OSError: the disk refused; the file is as it was.
+      DiskError: the disk refused, or the journal cannot be read; the file is as it was.
     """
     target = coverage_path(store_path)
-    if target.is_dir():
-        # A file can take any place but a folder's.
-        move_to_quarantine(target, store_path)
-    with journal_view(store_path) as journal:
-        return write_sidecar(
-            lambda: as_tables(journal.gap_rows(), _COVERAGE),
-            _COVERAGE,
-            target,
-            scratch(store_path),
-        )
+    with disk_errors(store_path):
+        if target.is_dir():
+            # A file can take any place but a folder's.
+            move_to_quarantine(target, store_path)
+        with journal_view(store_path) as journal:
+            return write_sidecar(
+                lambda: as_tables(journal.gap_rows(), _COVERAGE),
+                _COVERAGE,
+                target,
+                scratch(store_path),
+            )
 
 
 def revisions(path: str | os.PathLike[str]) -> "pd.DataFrame":

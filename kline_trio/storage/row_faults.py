@@ -1,22 +1,19 @@
 """Find rows that can be no candles: the rules of `candle` and the calendar, for whole columns."""
 
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kline_trio.candle import MAX_TIME_MS, NEGATIVE, NOT_FINITE, NUMBERS, PRICE_ORDER, Series
 from kline_trio.counting import counted
 from kline_trio.interval import Interval
 from kline_trio.storage.table import BEGIN, END, values_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from numpy.typing import NDArray
 
 _MOST_ROWS_A_KIND = 5
 """How many rows with the same fault are named; the others are counted."""
@@ -63,8 +60,8 @@ def row_faults(
 
 
 def _problems(
-    columns: "Mapping[str, NDArray[Any]]", owner: Series, earlier_ms: int | None
-) -> "Iterator[tuple[str, NDArray[np.bool_]]]":
+    columns: Mapping[str, NDArray[Any]], owner: Series, earlier_ms: int | None
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Give each thing that can be wrong with a row, and which rows have it."""
     begins = columns[BEGIN]
     first = begins[0] - 1 if earlier_ms is None else earlier_ms
@@ -81,28 +78,24 @@ def _problems(
 
 
 def broken_rules(
-    columns: "Mapping[str, NDArray[Any]]",
-) -> "Iterator[tuple[str, NDArray[np.bool_]]]":
+    columns: Mapping[str, NDArray[Any]],
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Give each rule that the numbers of a candle can break, and which rows break it.
 
     Where a number is not finite, what the other rules say of the row is worth nothing.
     """
-    yield NOT_FINITE, _any(~np.isfinite(columns[name]) for name in NUMBERS)
-    yield NEGATIVE, _any(columns[name] < 0 for name in (*NUMBERS, "trade_num"))
+    yield NOT_FINITE, reduce(or_, (~np.isfinite(columns[name]) for name in NUMBERS))
+    yield NEGATIVE, reduce(or_, (columns[name] < 0 for name in (*NUMBERS, "trade_num")))
     for problem, pairs in PRICE_ORDER.items():
-        yield problem, _any(columns[lesser] > columns[greater] for lesser, greater in pairs)
+        yield problem, reduce(or_, (columns[less] > columns[more] for less, more in pairs))
 
 
-def _any(masks: "Iterable[NDArray[np.bool_]]") -> "NDArray[np.bool_]":
-    return reduce(or_, masks)
-
-
-def is_possible_time(begins: "NDArray[np.int64]") -> "NDArray[np.bool_]":
+def is_possible_time(begins: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which open times the calendar reaches."""
     return (begins >= 0) & (begins < MAX_TIME_MS)
 
 
-def is_on_grid(begins: "NDArray[np.int64]", interval: Interval) -> "NDArray[np.bool_]":
+def is_on_grid(begins: NDArray[np.int64], interval: Interval) -> NDArray[np.bool_]:
     """Return which times are open times of an interval."""
     possible = is_possible_time(begins)
     if interval.duration_ms is not None:
@@ -113,7 +106,7 @@ def is_on_grid(begins: "NDArray[np.int64]", interval: Interval) -> "NDArray[np.b
     return np.array([fine and interval.is_open_time(ms) for ms, fine in times], np.bool_)
 
 
-def end_times_ms(begins: "NDArray[np.int64]", interval: Interval) -> "NDArray[np.int64]":
+def end_times_ms(begins: NDArray[np.int64], interval: Interval) -> NDArray[np.int64]:
     """Return the end of the candle that opens at each time; of an impossible time, any."""
     if interval.duration_ms is not None:
         return begins + interval.duration_ms

@@ -17,13 +17,7 @@ from kline_trio.candle import MAX_TIME_MS, Candle, ReceivedCandle, Series, Sourc
 from kline_trio.counting import counted
 from kline_trio.errors import DamagedError
 from kline_trio.interval import Span
-from kline_trio.storage.disk import (
-    disk_errors,
-    is_damage,
-    make_folders,
-    replace_durably,
-    sync_file,
-)
+from kline_trio.storage.disk import disk_errors, is_damage, make_folders, replace_durably, sync_file
 from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import FetchResult, Gap, gap_of
 from kline_trio.storage.journal.manifest import FileEntry

@@ -36,16 +36,6 @@ class Clock:
 
 
 @attrs.frozen
-class RecorderState:
-    """Whether a recorder holds the store."""
-
-    pid: int | None
-    """None: no recorder runs."""
-    heard_ms: int | None
-    """The local time of the last heartbeat; None: there was none."""
-
-
-@attrs.frozen
 class SeriesStatus:
     """What a store has of one series."""
 
@@ -115,7 +105,10 @@ class SeriesStatus:
 class StoreStatus:
     """How complete a store is."""
 
-    recorder: RecorderState
+    pid: int | None
+    """Of the recorder that holds the store; None: no recorder runs."""
+    heard_ms: int | None
+    """The local time of the last heartbeat; None: there was none."""
     clocks: dict[str, Clock]
     """By trade type."""
     series: tuple[SeriesStatus, ...]
@@ -123,14 +116,10 @@ class StoreStatus:
     """What is wrong with each file that cannot be read; its rows do not count."""
 
     @property
-    def due(self) -> int:
-        """How many candles of all series are due."""
-        return sum(one.due for one in self.series)
-
-    @property
     def complete_percent(self) -> float | None:
         """The percentage of due candles that are stored, of all series; None if none is due."""
-        return 100.0 * sum(one.stored for one in self.series) / self.due if self.due else None
+        due = sum(one.due for one in self.series)
+        return 100.0 * sum(one.stored for one in self.series) / due if due else None
 
 
 def status(
@@ -160,15 +149,16 @@ def status(
         with journal_view(store_path) as journal:
             times, pid = journal.exchange_times(), journal.pid()
         _, heard_ms = times.pop("", (0, None))
-        recorder = RecorderState(pid if _runs(store_path, pid) else None, heard_ms)
+        pid = pid if _runs(store_path, pid) else None
         if clocks is None:
             clocks = {
-                name: _clock(*time, local_ms, grace_ms, is_running=recorder.pid is not None)
+                name: _clock(*time, local_ms, grace_ms, is_running=pid is not None)
                 for name, time in times.items()
             }
         found = holdings(store_path, lambda _, error: damaged.append(str(error)))
     return StoreStatus(
-        recorder,
+        pid,
+        heard_ms,
         dict(clocks),
         tuple(_status_of(one, clocks.get(one.series.trade_type)) for one in found),
         tuple(damaged),

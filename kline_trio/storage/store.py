@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,6 @@ from kline_trio.storage.check import settle_layout
 from kline_trio.storage.damage import ChangedFile, changed_files
 from kline_trio.storage.disk import (
     disk_errors,
-    free_bytes,
     make_folders,
     refuse_network_disk,
     sweep,
@@ -32,7 +32,6 @@ from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import FileMerge, rewrite_file, split_by_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
 from kline_trio.storage.quarantine import move_to_quarantine
-from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.salvage import close_journal, open_journal
 from kline_trio.storage.space import DiskSpace
 
@@ -43,9 +42,9 @@ logger = logging.getLogger(__name__)
 class Store:
     """A folder of candles, held by this process alone until `close`.
 
-    `write`, `fill_in`, `changed_files`, `look_through` and `write_coverage` do not use the journal:
-    run one of them at a time, in any thread. All other methods, and those of `journal`, share the
-    journal's connection: run one of them at a time, also in another thread beside the first five.
+    `write`, `fill_in`, `changed_files` and `look_through` do not use the journal: run one of them
+    at a time, in any thread. All other methods, and those of `journal`, share the journal's
+    connection: run one of them at a time, also in another thread beside the first four.
     Each method raises DiskError if the disk refuses.
     """
 
@@ -113,14 +112,6 @@ class Store:
         with disk_errors(self.path):
             return changed_files(self.path, listed, self._set_aside)
 
-    def write_coverage(self) -> int:
-        """Write the ledger into its file; return the number of rows.
-
-        If the disk refuses, the file is as it was.
-        """
-        with disk_errors(self.path):
-            return write_coverage(self.path)
-
     def _set_aside(self, path: Path, error: DamagedError) -> None:
         aside = move_to_quarantine(path, self.path)
         logger.error("%s; moved to %s, what it held is absent now", error, aside)
@@ -181,7 +172,7 @@ class Store:
     def room(self) -> DiskSpace:
         """Return the space on the disk, and how much of it a row takes."""
         with disk_errors(self.path):
-            return DiskSpace.beside(self.journal.totals(), free_bytes(self.path))
+            return DiskSpace.beside(self.journal.totals(), shutil.disk_usage(self.path).free)
 
     def check_held(self) -> None:
         """Compare the files that this process holds open with those at their paths.

@@ -4,19 +4,17 @@ import array
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 BEGIN = "candle_begin_time"
 END = "candle_end_time"
@@ -81,24 +79,17 @@ def _pandas_metadata() -> str:
     }
     metadata = {
         "index_columns": [END],
-        "column_indexes": [_pandas_column(None, "unicode", "str", {"encoding": "UTF-8"})],
-        "columns": [_pandas_column(field.name, *kinds[field.type]) for field in _fields("spot")],
+        "column_indexes": [_pandas_column(None, ("unicode", "str", {"encoding": "UTF-8"}))],
+        "columns": [_pandas_column(field.name, kinds[field.type]) for field in _fields("spot")],
         "attributes": {},
         "pandas_version": "3.0.0",
     }
     return json.dumps(metadata)
 
 
-def _pandas_column(
-    name: str | None, pandas_type: str, numpy_type: str, metadata: dict[str, str] | None
-) -> dict[str, object]:
-    return {
-        "name": name,
-        "field_name": name,
-        "pandas_type": pandas_type,
-        "numpy_type": numpy_type,
-        "metadata": metadata,
-    }
+def _pandas_column(name: str | None, kind: tuple[object, ...]) -> dict[str, object]:
+    keys = ("name", "field_name", "pandas_type", "numpy_type", "metadata")
+    return dict(zip(keys, (name, name, *kind), strict=True))
 
 
 def format_version(metadata: Mapping[bytes, bytes] | None) -> int:
@@ -156,7 +147,7 @@ def open_times_ms(table: pa.Table) -> list[int]:
     return times
 
 
-def values_of(column: Any) -> "npt.NDArray[Any]":  # noqa: ANN401 - of whatever numbers
+def values_of(column: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - of whatever numbers
     """Return a column without nulls as an array; times are milliseconds."""
     dtype = np.float64 if column.type == pa.float64() else np.int64
     # Not to_numpy, nor combine_chunks of nothing: they load pandas, which a recorder never needs.
@@ -166,7 +157,7 @@ def values_of(column: Any) -> "npt.NDArray[Any]":  # noqa: ANN401 - of whatever 
     return np.frombuffer(whole.buffers()[1], dtype, len(whole), whole.offset * 8)
 
 
-def runs_of(series: Series, begins: "npt.NDArray[np.int64]") -> Iterator[Span]:
+def runs_of(series: Series, begins: npt.NDArray[np.int64]) -> Iterator[Span]:
     """Give the spans of candles that follow each other; fast for years of candles."""
     interval = series.interval
     if interval.duration_ms is None:

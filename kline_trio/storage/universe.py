@@ -24,19 +24,13 @@ from kline_trio.storage.sidecar import TIME, as_table, write_sidecar
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS: list[tuple[str, pa.DataType]] = [
-    ("time", TIME),
-    ("trade_type", pa.string()),
-    ("symbol", pa.string()),
-    ("status", pa.string()),
-    ("contract_type", pa.string()),
-    ("base", pa.string()),
-    ("quote", pa.string()),
-    ("margin", pa.string()),
-    ("tick_size", pa.string()),
-    ("onboard_date", TIME),
-    ("delivery_date", TIME),
-]
+_TEXTS = ("trade_type", "symbol", "status", "contract_type", "base", "quote", "margin", "tick_size")
+_COLUMNS: dict[str, pa.DataType] = {
+    "time": TIME,
+    **dict.fromkeys(_TEXTS, pa.string()),
+    "onboard_date": TIME,
+    "delivery_date": TIME,
+}
 """The columns after the first two are the fields of a Listing, in their order."""
 _SCHEMA = pa.schema(_COLUMNS)
 _FIELDS = tuple(attrs.fields_dict(Listing))
@@ -96,11 +90,6 @@ class UniverseFile:
                 aside = move_to_quarantine(path, store_path)
                 logger.error("%s; moved to %s, a new one begins with what is seen", error, aside)
                 return cls(store_path, {}, pa.Table.from_batches([], _SCHEMA))
-
-    @property
-    def rows(self) -> int:
-        """How many changes the file holds."""
-        return self._table.num_rows
 
     def changed_ms(self) -> dict[tuple[str, str], int]:
         """Return when the last change of each symbol was seen, by market and symbol."""

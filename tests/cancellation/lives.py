@@ -118,9 +118,9 @@ def config_in(folder: Path, *, since_ms: int | None = SINCE_MS, is_last: bool = 
 def remembered_candles() -> Iterator[None]:
     """Let exchanges share made-up candles and archive files: thousands of lives need the same."""
     files: dict[str, tuple[int, bytes]] = {}
-    pack = http_side.ArchiveShelf._zip
+    pack = http_side.HttpSide._zip
 
-    def zipped(self: http_side.ArchiveShelf, match: re.Match[str], now_ms: int) -> bytes | None:
+    def zipped(self: http_side.HttpSide, match: re.Match[str], now_ms: int) -> bytes | None:
         published_ms, content = files.get(match["name"] + match["folder"], (math.inf, None))
         if now_ms >= published_ms:
             return content
@@ -132,7 +132,7 @@ def remembered_candles() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(market, "Quotes", functools.cache(Quotes))
         patches.setattr(Quotes, "kline", functools.cache(Quotes.kline))
-        patches.setattr(http_side.ArchiveShelf, "_zip", zipped)
+        patches.setattr(http_side.HttpSide, "_zip", zipped)
         yield
 
 

@@ -2,10 +2,12 @@
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import psutil
@@ -143,7 +145,7 @@ async def test_little_space(
     verdict: str,
     end: str,
 ) -> None:
-    monkeypatch.setattr(inspection, "free_bytes", lambda _: free_bytes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_bytes))
     [space] = of("space", await world.examine())
     assert space.verdict == verdict
     assert f"{free_bytes / 1e9:.1f} GB free, enough for {end}" in space.message

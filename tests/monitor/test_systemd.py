@@ -120,7 +120,9 @@ def without_candles(found: Statistics) -> Statistics:
 
 
 def on_a_full_disk(found: Statistics) -> Statistics:
-    return attrs.evolve(found, store=attrs.evolve(found.store, full_seconds=600.0, full_why="disk full"))
+    return attrs.evolve(
+        found, store=attrs.evolve(found.store, full_seconds=600.0, full_why="disk full")
+    )
 
 
 def without_network(found: Statistics) -> Statistics:

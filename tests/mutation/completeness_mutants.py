@@ -352,7 +352,7 @@ COMPLETENESS = (
     Mutant(
         "a repair replaces good candles by an archive's quiet ones",
         "commands/verify.py",
-        "unsure = _unsure(series, ours[first:end], theirs)",
+        "unsure = _unsure(series, here, theirs)",
         "unsure = set[int]()",
         "commands/test_verify.py::test_candles_with_trades_are_kept_where_the_archive_is_quiet",
     ),

@@ -3,9 +3,11 @@
 import errno
 import itertools
 import logging
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -172,7 +174,7 @@ async def test_the_room_is_told_daily_and_warned_of_when_it_is_little(
 ) -> None:
     caplog.set_level(logging.INFO, "kline_trio")
     free_bytes = 10**9
-    monkeypatch.setattr(storage, "free_bytes", lambda _: free_bytes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_bytes))
     exchange = Exchange(start_ms=START_MS, speed=0.01)
     async with joined(exchange) as environment, open_recorder(config_in(tmp_path), environment):
         await trio.sleep(60)

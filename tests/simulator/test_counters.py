@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from kline_trio.simulator import Request, Response
-from kline_trio.simulator.session import attempt_limit
+from kline_trio.simulator.session import RateLimit
 from tests.faulty_exchange import Connection, FaultyExchange, Lag, Refuse
 
 from .support import START_MS, Peer, connected, plain_exchange, request
@@ -52,7 +52,7 @@ def test_the_newest_attempts_decide(pauses: list[int]) -> None:
         len([at for at in times[: n + 1] if at > now_s - 300]) <= 300
         for n, now_s in enumerate(times)
     ]
-    limit = attempt_limit("spot")
+    limit = RateLimit(300, within_s=300.0)
     assert [limit.count(now_s) for now_s in times] == taken
 
 

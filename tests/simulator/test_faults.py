@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kline_trio.simulator import Replay, Response
+from kline_trio.simulator import Replay, Response, faults
 from kline_trio.simulator.faults import Incident, IncidentLog, Spans
 from tests.builders import MINUTE_MS
 from tests.faulty_exchange import (
@@ -309,9 +309,10 @@ def test_each_thing_is_told_once_in_its_order() -> None:
     assert log.incidents == (thing(2), thing(1))
 
 
-def test_the_oldest_are_forgotten() -> None:
+def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that years of faults take no more room than a day of them."""
-    log = IncidentLog(most=3)
+    monkeypatch.setattr(faults, "_MOST_INCIDENTS", 3)
+    log = IncidentLog()
     for number in range(10):
         log.add(thing(number))
     assert log.incidents == (thing(7), thing(8), thing(9))

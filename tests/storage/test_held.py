@@ -292,7 +292,7 @@ def test_what_stands_in_the_place_of_files_is_set_aside(tmp_path: Path) -> None:
     coverage_path(tmp_path).unlink(missing_ok=True)
     coverage_path(tmp_path).mkdir()
     store = open_store(tmp_path)
-    assert store.write_coverage() == 0
+    assert write_coverage(store.path) == 0
     store.close()
     aside = sorted(path.name for path in (tmp_path / INTERNAL / "quarantine").glob("*/*"))
     assert aside == ["coverage.parquet", "journal.sqlite"]
@@ -350,7 +350,7 @@ def test_the_folder_of_temporary_files_can_be_removed(tmp_path: Path) -> None:
     shutil.rmtree(scratch(tmp_path))
     merge_all(store)
     shutil.rmtree(scratch(tmp_path))
-    store.write_coverage()
+    write_coverage(store.path)
     store.close()
     assert len(read(tmp_path, *_btc())) == 5
 

@@ -15,6 +15,7 @@ from kline_trio.errors import KlineTrioError
 from kline_trio.storage import reports, sidecar
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount
 from kline_trio.storage.paths import coverage_path
+from kline_trio.storage.reports import write_coverage
 from tests.storage.journal.test_ledger import candles, refill
 from tests.storage.support import (
     BTC,
@@ -43,7 +44,7 @@ def gappy(tmp_path: Path) -> Path:
     store.journal.refill(
         [refill(5, 7, closes=Reason.EXCHANGE_HAD_NONE), refill(10, 11, *candles(10, 11))]
     )
-    store.write_coverage()
+    write_coverage(store.path)
     store.close()
     return tmp_path
 
@@ -56,7 +57,7 @@ def test_a_long_ledger_is_written_out_in_pieces(
     monkeypatch.setattr(sidecar, "_ROWS", 6)
     store = open_store(tmp_path)
     store.journal.settle([absent(2 * nth, 2 * nth + 1) for nth in range(count)], {})
-    store.write_coverage()
+    write_coverage(store.path)
     store.close()
     written = pq.ParquetFile(coverage_path(tmp_path))
     assert written.num_row_groups == -(-count // 6)

@@ -73,7 +73,7 @@ def test_while_a_recorder_runs_the_exchanges_time_that_it_kept_counts(store: Sto
     store.journal.beat(os.getpid(), {"spot": at(20.1)}, LOCAL_MS)
     found = status(store.path, LOCAL_MS + 59_000)
     one = of(found)
-    assert (found.recorder.pid, found.recorder.heard_ms) == (os.getpid(), LOCAL_MS)
+    assert (found.pid, found.heard_ms) == (os.getpid(), LOCAL_MS)
     assert (one.rows, one.due, one.stored, one.unexplained) == (20, 20, 20, 0)
     assert (one.complete_percent, one.behind_ms) == (100.0, 6_000)
     assert found.clocks["spot"].now_ms == at(20.1)
@@ -94,8 +94,8 @@ def test_after_a_stop_the_local_time_that_passed_counts(store: Store) -> None:
     stop(store, 20.05)
     found = status(store.path, LOCAL_MS + 300_000)
     one = of(found)
-    assert found.recorder.pid is None
-    assert found.recorder.heard_ms == LOCAL_MS
+    assert found.pid is None
+    assert found.heard_ms == LOCAL_MS
     assert (one.due, one.stored, one.unaccounted, one.holes) == (24, 20, 4, 0)
     assert one.complete_percent == pytest.approx(100 * 20 / 24)
     assert one.behind_ms == 303_000
@@ -116,7 +116,7 @@ def test_an_exchange_that_tells_no_later_time_stands_still(store: Store) -> None
     for minute in range(1, 6):
         store.journal.beat(os.getpid(), {"spot": at(20)}, LOCAL_MS + minute * 60_000)
     found = status(store.path, LOCAL_MS + 310_000)
-    assert found.recorder.heard_ms == LOCAL_MS + 300_000
+    assert found.heard_ms == LOCAL_MS + 300_000
     assert "it tells no later one" in found.clocks["spot"].source
     assert of(found).unaccounted == 5
     store.close()
@@ -224,19 +224,19 @@ def test_a_pid_of_the_past_is_no_recorder(store: Store, monkeypatch: pytest.Monk
     dead.wait()
     lock = store.path / ".kline_trio" / "lock"
     store.journal.beat(dead.pid, {}, LOCAL_MS)
-    assert status(store.path).recorder.pid is None  # this process holds it, and is no recorder
+    assert status(store.path).pid is None  # this process holds it, and is no recorder
     lock.write_text(f"{dead.pid}\n")
-    assert status(store.path).recorder.pid is None
+    assert status(store.path).pid is None
     store.journal.beat(os.getpid(), {}, LOCAL_MS)
     lock.write_text(f"{os.getpid()}\n")
-    assert status(store.path).recorder.pid == os.getpid()
+    assert status(store.path).pid == os.getpid()
     store.close()
-    assert status(store.path).recorder.pid is None  # it lives, and does not hold the lock
+    assert status(store.path).pid is None  # it lives, and does not hold the lock
     # Where the system lists no locks, the pid must do.
     monkeypatch.setattr(module, "_LOCKS", store.path / "none")
-    assert status(store.path).recorder.pid == os.getpid()
+    assert status(store.path).pid == os.getpid()
     lock.write_text("nonsense")
-    assert status(store.path).recorder.pid is None
+    assert status(store.path).pid is None
 
 
 def test_a_look_never_keeps_a_starting_recorder_out(store: Store) -> None:

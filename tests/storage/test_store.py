@@ -24,7 +24,6 @@ from kline_trio.candle import Series, Source
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 from kline_trio.interval import Span
 from kline_trio.storage import disk, quarantine
-from kline_trio.storage import store as storage
 from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.journal.ledger import FetchResult
 from kline_trio.storage.journal.manifest import FileEntry, Totals
@@ -547,7 +546,7 @@ def test_a_row_takes_what_rows_in_long_files_take() -> None:
 
 
 def test_a_store_tells_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "free_bytes", lambda _: 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     store = write_minutes(tmp_path, 1_500, 3)
     [file] = store.journal.files()
     assert store.room() == DiskSpace(10**9, file.size_bytes / 1_500)
@@ -561,7 +560,7 @@ def test_a_disk_that_does_not_say_its_room_is_named(
         raise OSError(5, "Input/output error")
 
     store = open_store(tmp_path)
-    monkeypatch.setattr(storage, "free_bytes", refuse)
+    monkeypatch.setattr(shutil, "disk_usage", refuse)
     with pytest.raises(DiskError, match="Input/output error"):
         store.room()
     store.close()

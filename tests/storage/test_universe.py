@@ -68,14 +68,14 @@ def test_a_row_for_each_change_and_none_without() -> None:
 
 def test_the_file_keeps_every_row_and_is_read_as_it_was(house: Path) -> None:
     file = UniverseFile.open(house)
-    assert (file.rows, file.latest) == (0, {})
+    assert (file._table.num_rows, file.latest) == (0, {})
     assert see(file, "usdt_futures", START_MS, PERPETUAL, BTC) == 2
     ends = attrs.evolve(PERPETUAL, delivery_ms=START_MS + 9 * DAY_MS)
     assert see(file, "usdt_futures", START_MS + DAY_MS, ends, BTC) == 1
     assert see(file, "spot", START_MS + DAY_MS, BTC) == 1
     assert see(file, "usdt_futures", START_MS + 2 * DAY_MS, BTC) == 1
     again = UniverseFile.open(house)
-    assert again.rows == file.rows == 5
+    assert again._table.num_rows == file._table.num_rows == 5
     assert again.latest == file.latest == {"usdt_futures": by_symbol(BTC), "spot": by_symbol(BTC)}
     frame = kline_trio.universe(house)
     assert list(frame.columns) == [
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(
     with caplog.at_level(logging.ERROR):
         file = UniverseFile.open(house)
     assert "universe.parquet" in caplog.text
-    assert (file.rows, file.latest) == (0, {})
+    assert (file._table.num_rows, file.latest) == (0, {})
     assert not path.exists()
     assert (house / INTERNAL / "quarantine/0001" / path.name).read_bytes() == damaged
     assert see(file, "spot", START_MS, BTC) == 1
@@ -186,7 +186,7 @@ def test_a_write_that_fails_changes_nothing(house: Path) -> None:
     with pytest.raises(DiskError):
         see(file, "spot", START_MS + 1, PERPETUAL)
     assert universe_path(house).read_bytes() == before
-    assert (file.rows, file.latest) == (1, {"spot": by_symbol(BTC)})
+    assert (file._table.num_rows, file.latest) == (1, {"spot": by_symbol(BTC)})
     scratch(house).unlink()
     assert see(file, "spot", START_MS + 1, PERPETUAL) == 2
 
@@ -249,7 +249,7 @@ def test_a_recorder_that_keeps_it_loads_no_pandas(house: Path) -> None:
         "file = UniverseFile.open(Path(sys.argv[1]))\n"
         "seen = {'A': Listing(symbol='A')}\n"
         "file.append(changes('spot', file.latest['spot'], seen, 5))\n"
-        "print(file.rows, 'pandas' in sys.modules)"
+        "print(file._table.num_rows, 'pandas' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(house)], capture_output=True, text=True, check=True,
