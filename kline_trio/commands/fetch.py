@@ -11,6 +11,7 @@ from kline_trio.commands.control import answers, ask
 from kline_trio.commands.interrupts import raise_from_now_on
 from kline_trio.commands.log import log_lines
 from kline_trio.commands.output import show_progress
+from kline_trio.counting import counted
 from kline_trio.errors import NoAnswerError, NotRunningError, StoreInUseError, UnavailableError
 
 logger = logging.getLogger("kline_trio.commands.backfill")
@@ -71,10 +72,11 @@ def _follow(
                 logger.info("backfill: %s", found["text"])
             line = next(lines, {})
     except KeyboardInterrupt:
-        logger.info("stopped waiting: %s candles filled in; the recorder goes on", f"{filled:,}")
+        so_far = counted(filled, "candle")
+        logger.info("stopped waiting: %s filled in; the recorder goes on", so_far)
         raise
     finally:
         show_progress("")
     if "answer" not in line:
         raise NoAnswerError("the recorder ended; what it fetched stays. Start backfill again")
-    logger.info("done: %s candles filled in", f"{line['answer']['filled']:,}")
+    logger.info("done: %s filled in", counted(line["answer"]["filled"], "candle"))

@@ -6,6 +6,7 @@ import attrs
 
 from kline_trio.candle import Series
 from kline_trio.commands.finding import Finding, Verdict
+from kline_trio.duration import duration_text
 from kline_trio.exchange.connection_events import CloseReason, Disconnected
 from kline_trio.exchange.markets import Market
 from kline_trio.exchange.probe import HttpProbe, Reached, RouteProbe, Stage
@@ -270,7 +271,7 @@ def judge_clock(probe: HttpProbe, trade_type: str) -> tuple[Finding, ...]:
 
 def _duration(seconds: float) -> str:
     text = f"{seconds:,.2f} s"
-    return f"{text} ({seconds / _DAY_SECONDS:,.1f} days)" if seconds >= _DAY_SECONDS else text
+    return f"{text} ({duration_text(seconds)})" if seconds >= _DAY_SECONDS else text
 
 
 # Archive and symbols

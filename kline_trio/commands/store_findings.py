@@ -9,6 +9,7 @@ from pathlib import Path
 from kline_trio.candle import Series
 from kline_trio.commands.finding import Finding, Verdict
 from kline_trio.config import Config
+from kline_trio.counting import counted
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import time_text
 from kline_trio.storage.inspection import DiskReport, StoreReport
@@ -159,7 +160,7 @@ def judge_space(report: StoreReport, series: Sequence[Series]) -> Finding:
     days = report.space.days_left(series)
     message = f"{report.disk.free_bytes / 1e9:,.1f} GB free"
     if days < math.inf:
-        lasts = f"{days:,.0f} days" if days < _MANY_DAYS else "more than ten years"
+        lasts = counted(round(days), "day") if days < _MANY_DAYS else "more than ten years"
         message += f", enough for {lasts} of {_count(len(series), 'series', 'series')}"
     is_short = report.disk.free_bytes < _LEAST_BYTES or days < 1
     if not is_short and days >= _FEW_DAYS:

@@ -69,7 +69,8 @@ class CompletenessConfig:
     grace_seconds: float = attrs.field(default=5.0, validator=values.SECONDS)
     """A candle that has not arrived so long after its close is a gap, in exchange time."""
     attempts: int = attrs.field(default=4, validator=values.COUNT)
-    """Close a gap as "the exchange had none" after so many answers without the candle."""
+    """Close a gap as "the exchange had none" after so many answers without the candle, two at
+    least. Of a gap that is older than a day, two are enough."""
     attempt_seconds: float = attrs.field(default=10.0, validator=values.POSITIVE_SECONDS)
     """The wait between the first two attempts. Each further wait is six times as long."""
 

@@ -35,7 +35,7 @@ class Agreement:
     """The last times by turns; of several in a row of one witness, the earliest."""
 
     def add(self, witness: Witness, time: Span) -> int | None:
-        """Take in the earliest and (exclusive) the latest time that it is by a witness.
+        """Take in a witness's time, as a span: it is at least `from_ms`, and below `to_ms`.
 
         Return a time that has come by both witnesses; None if they do not agree yet.
         """

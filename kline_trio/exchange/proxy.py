@@ -68,7 +68,8 @@ class Proxy:
             try:
                 import python_socks.async_.trio  # noqa: F401
             except ImportError:
-                problem = "a SOCKS proxy needs one more package: pip install kline-trio[proxy]"
+                install = "run  python -m pip install 'python-socks[trio]'"
+                problem = f"a SOCKS proxy needs one more package: {install}"
                 raise ConfigError([problem]) from None
         return cls(
             scheme=parts.scheme.removesuffix("h"),

@@ -76,7 +76,7 @@ class _Host:
     """Files that are not there, though they should be: each is requested once a run."""
     faults: GroupedLog = attrs.field(init=False, factory=lambda: GroupedLog(_log_faults))
     """The files that cannot be used."""
-    resting_until: float = -math.inf
+    paused_until: float = -math.inf
     """The host failed: nothing is requested from it before this time, in local seconds."""
     failures: int = 0
     """How many requests in a row have failed."""
@@ -86,7 +86,7 @@ class _Host:
     @property
     def is_resting(self) -> bool:
         """Whether nothing is to be requested now."""
-        return trio.current_time() < self.resting_until
+        return trio.current_time() < self.paused_until
 
     def lacks(self, file: ArchiveFile) -> bool:
         """Return whether a file is not to be requested now."""
@@ -103,7 +103,7 @@ class _Host:
             self.faults.add(file.path, shown(str(error)))
             return
         logger.warning("the archive gives no files: %s; REST is asked instead", shown(str(error)))
-        self.resting_until = now + _REST_SECONDS
+        self.paused_until = now + _REST_SECONDS
 
 
 @attrs.define(eq=False)

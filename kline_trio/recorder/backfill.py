@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import attrs
 import trio
 
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.recorder.auditor import Auditor
@@ -51,7 +52,7 @@ def filling_of(
         silent = now - progress.answered_at
         text = "waiting for the exchange's time, to find what is absent"
     else:
-        text = f"{filled:,} candles filled in, {pending:,} still absent"
+        text = f"{counted(filled, 'candle')} filled in, {pending:,} still absent"
         again_at = filler.backoff.next_at(now)
         if progress.problem is not None:
             silent = now - progress.answered_at

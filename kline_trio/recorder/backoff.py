@@ -1,4 +1,4 @@
-"""When to try again after failures (pure).
+"""When to ask REST again after failures (pure). For reconnects: `backoff_seconds` in listener.py.
 
 Times are local monotonic seconds. A restart forgets them: then all pending gaps may be asked for at
 once, at the rate limit.
@@ -25,7 +25,7 @@ def doubled(first_seconds: float, times: int, longest_seconds: float) -> float:
 
 
 @attrs.define
-class _Rest:
+class _Pause:
     """A pause in the requests for a market, or for one series of it, after failures."""
 
     failures: int = 0
@@ -46,8 +46,8 @@ class _Rest:
 class Backoff:
     """When to ask REST again: for markets and series that failed, and for spans without candles."""
 
-    _rests: defaultdict[str | Series, _Rest] = attrs.field(
-        init=False, factory=lambda: defaultdict(_Rest)
+    _pauses: defaultdict[str | Series, _Pause] = attrs.field(
+        init=False, factory=lambda: defaultdict(_Pause)
     )
     """By trade type for failures of a market, and by series for failures of one series."""
     _waiting: dict[Series, list[tuple[Span, float]]] = attrs.field(init=False, factory=dict)
@@ -55,12 +55,12 @@ class Backoff:
 
     def failed(self, series: Series, now: float) -> bool:
         """Let a series and its market rest. Return whether both failures are the first in a row."""
-        begins = self._rests[series].fail(now, _FIRST_OF_SERIES_SECONDS)
+        begins = self._pauses[series].fail(now, _FIRST_OF_SERIES_SECONDS)
         return self.market_failed(series.trade_type, now) and begins
 
     def market_failed(self, trade_type: str, now: float, least_seconds: float = 0.0) -> bool:
         """Let a market rest. Return whether this failure is the first in a row."""
-        market = self._rests[trade_type]
+        market = self._pauses[trade_type]
         begins = market.fail(now, _FIRST_SECONDS)
         market.until = max(market.until, now + least_seconds)
         return begins
@@ -69,12 +69,14 @@ class Backoff:
         """Reset the failure counts of a series and of its market."""
         for one in (series, series.trade_type):
             # A request from before the others failed does not cut their rest short.
-            self._rests[one].failures = 0
+            self._pauses[one].failures = 0
 
-    def resting_until(self, one: Series | str) -> float:
+    def paused_until(self, one: Series | str) -> float:
         """Return until when a series, or a market by its trade type, rests."""
         names = (one,) if isinstance(one, str) else (one, one.trade_type)
-        return max(self._rests[name].until if name in self._rests else -math.inf for name in names)
+        return max(
+            self._pauses[name].until if name in self._pauses else -math.inf for name in names
+        )
 
     def put_off(self, series: Series, wait_seconds: Mapping[Span, float], now: float) -> None:
         """Let spans of a series wait, each for so many seconds, before REST is asked again."""
@@ -83,17 +85,17 @@ class Backoff:
 
     def ready(self, series: Series, span: Span, now: float) -> list[Span]:
         """Return the parts of a span that may be asked for now."""
-        if self.resting_until(series) > now:
+        if self.paused_until(series) > now:
             return []
         return list(span.without(sorted(one for one, _ in self._still_waiting(series, now))))
 
     def ready_at(self, series: Series, span: Span, now: float) -> float:
         """Return when a first part of a span may be asked for."""
-        resting_until, waiting = self.resting_until(series), self._still_waiting(series, now)
-        if resting_until <= now and any(span.without(sorted(one for one, _ in waiting))):
+        paused_until, waiting = self.paused_until(series), self._still_waiting(series, now)
+        if paused_until <= now and any(span.without(sorted(one for one, _ in waiting))):
             return now
         touching = [until for one, until in waiting if one.common_with(span)]
-        return max(resting_until, min(touching, default=now))
+        return max(paused_until, min(touching, default=now))
 
     def next_at(self, now: float) -> float:
         """Return when the first span that waits may be asked for; infinity if none waits."""

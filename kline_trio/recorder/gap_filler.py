@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _WORKERS = 4
 """For each rate limit: the exchange answers slowly, and more workers would serve no hurry."""
-_REFUSED_REST_SECONDS = 300.0
+_REFUSED_PAUSE_SECONDS = 300.0
 _DONE_SECONDS = 1.0
 """How often to read the whole queue to see whether anything is left."""
 _FORMING_SECONDS = 1.0
@@ -102,7 +102,7 @@ class GapFiller:
         """
         readers = [
             QueueReader(
-                self.storage, partial(self._ask_at, pool), partial(self._resting_until, pool)
+                self.storage, partial(self._ask_at, pool), partial(self._paused_until, pool)
             )
             for pool in sorted({rest.market.pool for rest in self.rest.markets.values()})
         ]
@@ -179,7 +179,7 @@ class GapFiller:
         # If the whole market is quiet, the busiest symbol is asked for first, if it can be.
         now = trio.current_time()
         first = self.archive.halts.to_ask_first(gap.series, span, now)
-        return first is None or first not in self.series or self.backoff.resting_until(first) > now
+        return first is None or first not in self.series or self.backoff.paused_until(first) > now
 
     def _ask_at(self, pool: str, gap: Gap) -> float:
         """Return when REST may be asked for a part of a gap; infinity: not before news.
@@ -189,20 +189,20 @@ class GapFiller:
         series, now = gap.series, trio.current_time()
         if self.rest.markets[series.trade_type].market.pool != pool or series not in self.series:
             return math.inf
-        resting_until = self.backoff.resting_until(series)
-        if resting_until > now:
-            return resting_until
+        paused_until = self.backoff.paused_until(series)
+        if paused_until > now:
+            return paused_until
         if spans := self._split(gap)[1]:
             return min(self.backoff.ready_at(series, span, now) for span in spans)
         # If the archive fetches all of the gap, its end is news.
         is_forming = not self._closed(gap) and gap.span.from_ms < self.until_ms
         return now + _FORMING_SECONDS if is_forming else math.inf
 
-    def _resting_until(self, pool: str) -> float:
+    def _paused_until(self, pool: str) -> float:
         """Return when the first of a pool's markets may be asked again."""
         markets = (rest.market for rest in self.rest.markets.values())
         names = [one.trade_type for one in markets if one.pool == pool]
-        return min(map(self.backoff.resting_until, names))
+        return min(map(self.backoff.paused_until, names))
 
     # Asking.
 
@@ -282,7 +282,7 @@ class GapFiller:
         """Let the series rest, and its market; log when that begins, not each time."""
         now, backoff = trio.current_time(), self.backoff
         if isinstance(error, RefusedError):
-            begins = backoff.market_failed(series.trade_type, now, _REFUSED_REST_SECONDS)
+            begins = backoff.market_failed(series.trade_type, now, _REFUSED_PAUSE_SECONDS)
         else:
             begins = backoff.failed(series, now)
         if begins:

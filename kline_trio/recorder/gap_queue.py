@@ -35,7 +35,7 @@ class QueueReader:
     storage: Storage
     ready_at: Callable[[Gap], float]
     """Returns when a worker may take a part of a gap; infinity: not before news."""
-    resting_until: Callable[[], float] = lambda: -math.inf
+    paused_until: Callable[[], float] = lambda: -math.inf
     """Returns until when no gap can be taken, so that the queue need not be read."""
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     """One worker at a time reads."""
@@ -59,7 +59,7 @@ class QueueReader:
                 is_due = not self._ready and self._read_at <= trio.current_time()
                 if is_due or self._news.is_set():
                     # During a ban, which takes minutes, the queue is not read.
-                    await trio.sleep_until(self.resting_until())
+                    await trio.sleep_until(self.paused_until())
                     await self._read()
                 if ready := self._ready:
                     series = ready[0].series

@@ -331,7 +331,10 @@ class SeriesState:
         return attrs.evolve(self.account, watermark_ms=mark_ms)
 
     def due(self, now_ms: int, grace_ms: int) -> Due:
-        """Return the gaps up to a grace before now, and the account with its watermark there."""
+        """Return the due candles that are missing, as gaps, and the account with its watermark.
+
+        Candles that closed within the grace before now are not due yet.
+        """
         assert self.account is not None
         assert self._presence is not None
         interval, candles = self.series.interval, self._candles

@@ -22,7 +22,6 @@ from kline_trio.commands.finding import Verdict
 from kline_trio.commands.store_findings import judge_files
 from kline_trio.errors import DiskFullError
 from kline_trio.exchange.markets import MARKETS
-from kline_trio.storage import inspection
 from kline_trio.storage.layout import Layout
 from tests.builders import patterns
 from tests.commands.examined import MONTHLY, NOW_MS, World, instead, of, says
@@ -157,7 +156,7 @@ async def test_little_space(
 async def test_space_for_less_than_a_month_is_a_warning(
     autojump_clock: trio.testing.MockClock, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "free_bytes", lambda _: 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     seconds = [Series("spot", f"A{number}USDT", "1s") for number in range(20)]
     symbols = [{"symbol": one.symbol, "status": "TRADING"} for one in seconds]
     world.change(streams=tuple(seconds))

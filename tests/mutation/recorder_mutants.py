@@ -82,8 +82,8 @@ RECORDER = (
     Mutant(
         "a success cuts short the rest that others' failures began",
         "recorder/backoff.py",
-        "self._rests[one].failures = 0",
-        "self._rests[one] = _Rest()",
+        "self._pauses[one].failures = 0",
+        "self._pauses[one] = _Pause()",
         f"{_BACKOFF}::test_a_success_that_was_asked_before_others_failed_does_not_cut_their_rest_short",
     ),
     Mutant(
