@@ -14,6 +14,8 @@ from tests.fuzzing.laws import Subject
 
 __all__ = ["MUTANTS", "broken_subject"]
 
+_KLINE = "from kline_trio.candle import MAX_TIME_MS, Candle, Series, StreamedKline"
+
 MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     # The sieve: what it takes for a frame.
     "fragments are judged": (
@@ -130,7 +132,7 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     "x is not looked at": (
         protocol, "if kline.x:", "if True:"),
     "x may be a text": (
-        protocol, "    x: bool\n", "    x: bool | str\n"),
+        protocol, _KLINE, f"{_KLINE}\n\nclass StreamedKline(StreamedKline):\n    x: bool | str\n"),
     "the envelope is not looked at": (
         protocol, "(name is not None and name != spelt) or", ""),
     "the event's symbol is not looked at": (
@@ -142,8 +144,8 @@ MUTANTS: Mapping[str, tuple[ModuleType, str, str]] = {
     "a candle may close before it begins": (
         protocol, "if kline.t > frame.E:", "if False:"),
     "the volumes are swapped": (
-        protocol, "    V: str\n    Q: str\n",
-        "    V: str = msgspec.field(name='Q')\n    Q: str = msgspec.field(name='V')\n"),
+        protocol, _KLINE, (f"{_KLINE}\n\nclass StreamedKline(StreamedKline):\n"
+        "    V: str = msgspec.field(name='Q')\n    Q: str = msgspec.field(name='V')\n")),
     "deep nesting goes up": (
         protocol, "UnicodeError, RecursionError)", "UnicodeError)"),
     "JSON that is none goes up": (
