@@ -56,7 +56,8 @@ def filling_of(
         again_at = filler.backoff.next_at(now)
         if progress.problem is not None:
             silent = now - progress.answered_at
-            text += f"; no answer for {silent / 60:.0f} minutes: {progress.problem}; trying again"
+            minutes = counted(round(silent / 60), "minute")
+            text += f"; no answer for {minutes}: {progress.problem}; trying again"
         elif pending and again_at < math.inf:
             wait = f"{again_at - now:.0f} s"
             text += f"; candles that the exchange did not have are asked for again in {wait}"

@@ -81,6 +81,7 @@ def test_a_command_whose_nursery_swallows_a_lost_cancelled_ends_with_status_70(
     path = tmp_path / "recorder.toml"
     path.write_text('[streams.spot]\n1m = ["BTCUSDT"]\n', encoding="utf-8")
     monkeypatch.setattr(record, "open_recorder", losing)
+    monkeypatch.setattr(record.Monitor, "run", lambda _: trio.sleep_forever())
     monkeypatch.setattr(record, "open_tail", losing)
     monkeypatch.setattr(record, "fill", fill)
     monkeypatch.setattr(simulate, "open_exchange", losing)

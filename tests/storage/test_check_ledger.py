@@ -144,7 +144,7 @@ def test_repair_writes_the_gaps_that_the_ledger_lacks(
     assert main(["check", str(tmp_path), "--repair"]) == 0
     assert capsys.readouterr().out.splitlines()[:3] == [
         "spot BTCUSDT-1m: 3 candles are gaps of the ledger now",
-        "spot BTCUSDT-1m: 1 pending candles were stored",
+        "spot BTCUSDT-1m: 1 pending candle was stored",
         "repaired: 3 candles named, 1 set to filled; a recorder will ask for the gaps",
     ]
     with journal_view(tmp_path) as journal:
