@@ -13,6 +13,7 @@ import trio
 from kline_trio.commands import cli, record, simulate
 from kline_trio.commands.record import Backfilled
 from kline_trio.commands.signals import Requests, run
+from kline_trio.monitor.service import Monitor
 
 
 async def lose_a_cancelled() -> None:
@@ -65,6 +66,10 @@ def hangup() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+async def wait_for_ever(_: Monitor) -> None:
+    await trio.sleep_forever()
+
+
 @pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("command", ["record", "tail", "backfill", "simulate"])
 def test_a_command_whose_nursery_swallows_a_lost_cancelled_ends_with_status_70(
@@ -81,7 +86,7 @@ def test_a_command_whose_nursery_swallows_a_lost_cancelled_ends_with_status_70(
     path = tmp_path / "recorder.toml"
     path.write_text('[streams.spot]\n1m = ["BTCUSDT"]\n', encoding="utf-8")
     monkeypatch.setattr(record, "open_recorder", losing)
-    monkeypatch.setattr(record.Monitor, "run", lambda _: trio.sleep_forever())
+    monkeypatch.setattr(Monitor, "run", wait_for_ever)
     monkeypatch.setattr(record, "open_tail", losing)
     monkeypatch.setattr(record, "fill", fill)
     monkeypatch.setattr(simulate, "open_exchange", losing)
