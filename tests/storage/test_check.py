@@ -126,7 +126,7 @@ def test_empty_values_are_named(tmp_path: Path) -> None:
     metadata = {**(table.schema.metadata or {}), b"kline_trio_format": b"1"}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / NAME)
     [file] = faults(tmp_path)
-    assert [fault.what for fault in file.faults] == ["open has 1 empty values"]
+    assert [fault.what for fault in file.faults] == ["open has 1 empty value"]
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     [
         ([START_MS, 2**60], "is of a time that cannot be"),
         ([-60_000, START_MS], "is of a time that cannot be"),
-        ([START_MS, None], "has 1 empty values"),
+        ([START_MS, None], "has 1 empty value"),
     ],
 )
 def test_times_that_no_calendar_reaches(
