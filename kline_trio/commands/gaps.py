@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kline_trio.commands.live import SIMULATED, existing_store, json_text, plural
+from kline_trio.commands.live import SIMULATED, existing_store, json_text
 from kline_trio.commands.store import store_of
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
 from kline_trio.interval import time_text
 from kline_trio.storage.disk import disk_errors
@@ -70,14 +71,14 @@ def _lines(store: Path, found: Sequence[Gap]) -> Iterator[str]:
     several = len({gap.series for gap in found})
     words = [f"{counts[state]:,} {text}" for state, text in _TEXTS.items() if counts[state]]
     candles = f"; candles: {', '.join(words)}" if words else ""
-    yield f"{store}: {plural(len(found), 'gap')} of {several:,} series{candles}"
+    yield f"{store}: {counted(len(found), 'gap')} of {several:,} series{candles}"
     width = max((len(str(gap.series)) for gap in found), default=0)
     for gap in found:
         begin, end = (
             time_text(moment).removesuffix("+00:00")
             for moment in (gap.span.from_ms, gap.span.to_ms)
         )
-        count = plural(gap.series.interval.count(gap.span), "candle")
+        count = counted(gap.series.interval.count(gap.span), "candle")
         yield f"{gap.series!s:<{width}}  {begin} to {end}  {count}  {gap.reason}: {_fate(gap)}"
 
 
@@ -86,7 +87,7 @@ _TEXTS = {State.PENDING: "still asked for", State.CLOSED: "given up", State.FILL
 
 def _fate(gap: Gap) -> str:
     """Return what became of a gap."""
-    asked = f", asked {plural(gap.asked, 'time')}" if gap.asked else ""
+    asked = f", asked {counted(gap.asked, 'time')}" if gap.asked else ""
     if gap.state is not State.FILLED:
         return _TEXTS[gap.state] + asked
     return f"filled in by {gap.filled_by}" if gap.filled_by else "filled in, by what is not known"

@@ -24,9 +24,9 @@ import tomli
 
 from kline_trio.commands.control import ask
 from kline_trio.commands.output import show_problems
+from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 from kline_trio.errors import ConfigError, NoAnswerError, NotRunningError
-from kline_trio.interval import time_text
 from kline_trio.quoting import one_line
 from kline_trio.storage.names import disk_name, folder_path
 from kline_trio.storage.simulated import simulated_store
@@ -168,9 +168,9 @@ def reason_lines(answer: Answer) -> Iterator[str]:
 def _market(market: Answer) -> str:
     connections = [one for one in market["listener"]["connections"] if one["is_delivering"]]
     words = [
-        plural(market["series"], "series", "series"),
-        f"{plural(len(connections), 'connection')} that deliver{'s' * (len(connections) == 1)}",
-        f"{plural(market['received'], 'candle')} received",
+        counted(market["series"], "series", "series"),
+        f"{counted(len(connections), 'connection')} that deliver{'s' * (len(connections) == 1)}",
+        f"{counted(market['received'], 'candle')} received",
     ]
     refilled = sum(market["refilled"].values())
     words += [f"{refilled:,} filled in"] if refilled else []
@@ -188,7 +188,7 @@ def _lag(lags: Any) -> list[str]:  # noqa: ANN401 - of JSON
 def _store(store: Answer) -> str:
     days = store["days_left"]
     left = "" if days is None or days > _MANY_DAYS else f" for {duration_text(days * 86_400)} more"
-    waiting, files = plural(store["journal_rows"], "candle"), plural(store["files"], "file")
+    waiting, files = counted(store["journal_rows"], "candle"), counted(store["files"], "file")
     free = f"{store['free_bytes'] / 1e9:,.1f} GB free{left}"
     return f"store: {waiting} in the journal, {files}, {free}"
 
@@ -210,6 +210,9 @@ def _badness(one: Answer) -> tuple[object, ...]:
 
 
 def _series(one: Answer) -> str:
+    # Imported here: a health check loads neither attrs nor what it brings.
+    from kline_trio.interval import time_text
+
     name = "{trade_type} {symbol}-{time_interval}".format(**one["series"])
     last_ms = one["last_open_ms"]
     words = [
@@ -219,12 +222,7 @@ def _series(one: Answer) -> str:
     ]
     if one["pending"]:
         since = duration_text(one["pending_seconds"])
-        words.append(f"{plural(one['pending'], 'candle')} absent and asked for since {since}")
+        words.append(f"{counted(one['pending'], 'candle')} absent and asked for since {since}")
     words += [f"{count:,} {reason}" for reason, count in sorted(one["absent"].items())]
     words += _lag([one["last_hour"]])
     return one_line(f"{name}: {', '.join(words)}")
-
-
-def plural(count: int, one: str, several: str | None = None) -> str:
-    """Return a number with its word: `1 file`, `2 files`."""
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
