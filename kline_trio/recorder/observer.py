@@ -16,7 +16,6 @@ from kline_trio.errors import KlineTrioError
 from kline_trio.exchange import connection_events as events
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.recorder.environment import Environment, Storage
-from kline_trio.recorder.listener import Listener
 from kline_trio.recorder.merger import Merger
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.statistics import (
@@ -76,8 +75,6 @@ class Observer:
     storage: Storage
     environment: Environment
     recording: Recording
-    listeners: Mapping[str, Listener]
-    markets: Mapping[str, RestMarket]
     writer: Writer
     merger: Merger
     tally: Tally
@@ -103,6 +100,10 @@ class Observer:
     def __attrs_post_init__(self) -> None:
         self._began_wall_time = self.environment.wall_clock()
 
+    @property
+    def _rest_markets(self) -> Mapping[str, RestMarket]:
+        return self.recording.universe.markets
+
     async def run(self) -> None:
         """Look once a second at what only repeated looks can tell, until cancelled."""
         while True:
@@ -120,7 +121,7 @@ class Observer:
             began = trio.current_time()
             began_ms = {
                 name: rest.clock.began_ms
-                for name, rest in self.markets.items()
+                for name, rest in self._rest_markets.items()
                 if rest.clock.began_ms is not None
             }
             try:
@@ -130,6 +131,7 @@ class Observer:
                 self._counted_at = trio.current_time()
             except KlineTrioError as error:
                 logger.debug("the store was not counted: %s", error)
+            self.tally.forget(self.recording.series)
             now = trio.current_time()
             self._late_since = {
                 one: self._late_since.get(one, now)
@@ -164,7 +166,7 @@ class Observer:
         )
 
     def _look(self) -> None:
-        for name, rest in self.markets.items():
+        for name, rest in self._rest_markets.items():
             self._clocks.setdefault(name, _Since()).look(rest.clock.now_ms)
         self._full.look(self._disk_problem() is not None)
 
@@ -174,7 +176,8 @@ class Observer:
     def _market(self, name: str) -> MarketStatistics:
         series = self.recording.series_on(name)
         now = trio.current_time()
-        rest, listener = self.markets[name], self.listeners[name].statistics()
+        rest, market_listener = self._rest_markets[name], self.recording.listeners[name]
+        listener = market_listener.statistics()
         tally, sums = self.tally.total(name), self._sums().get(name, _Sums())
         is_delivering = any(one.is_delivering for one in listener.connections)
         why = None if listener.last_end is None else listener.last_end.why
@@ -184,7 +187,7 @@ class Observer:
             series=len(series),
             exchange_ms=rest.clock.now_ms,
             clock_stands_seconds=self._clocks[name].seconds,
-            silent_seconds=now - max(self._began_at, self.listeners[name].heard_at),
+            silent_seconds=now - max(self._began_at, market_listener.heard_at),
             listener=listener,
             is_refused=not is_delivering and why is events.CloseReason.REFUSED,
             rest_silent_seconds=max(0.0, now - reachability.failing_since),
@@ -230,7 +233,9 @@ class Observer:
 
     def _rest(self, names: list[str]) -> Iterator[RestStatistics]:
         pools = {
-            rest.market.pool: rest.pool for name, rest in self.markets.items() if name in names
+            rest.market.pool: rest.pool
+            for name, rest in self._rest_markets.items()
+            if name in names
         }
         for name, pool in pools.items():
             yield RestStatistics(pool=name, usage=pool.usage())

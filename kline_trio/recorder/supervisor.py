@@ -285,8 +285,6 @@ class _Parts:
             storage,
             environment,
             recording,
-            listeners,
-            http.markets,
             writer,
             pipeline.merger,
             tally,

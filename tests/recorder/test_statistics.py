@@ -162,6 +162,8 @@ async def test_a_series_that_leaves_takes_its_counts_along_and_the_market_keeps_
         recorder.remove_symbols("spot", "1m", "BTCUSDT")
         await trio.sleep(10.5)
         found = recorder.statistics(series=True)
+        await trio.sleep(10)
+        assert SPOT not in recorder._observer.tally._series
     names = [one.series.symbol for one in found.series if one.series.trade_type == "spot"]
     assert names == ["ETHUSDT"]
     assert found.markets[0].received >= 19
