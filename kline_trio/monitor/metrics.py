@@ -9,7 +9,7 @@ Prometheus sees it grow. What is not known yet is left out.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 from prometheus_client import CollectorRegistry, generate_latest
@@ -127,92 +127,121 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return family
 
 
+_Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
+_MarketMetric = tuple[_Family, str, str, Callable[[MarketStatistics], float | None]]
+
+_OF_A_MARKET: tuple[_MarketMetric, ...] = (
+    (GaugeMetricFamily, "series", "Series that are recorded now.", lambda one: one.series),
+    (
+        GaugeMetricFamily,
+        "silent_seconds",
+        "Seconds since the last candle arrived, closed or forming.",
+        lambda one: one.silent_seconds,
+    ),
+    (
+        GaugeMetricFamily,
+        "exchange_time_seconds",
+        "Exchange time in seconds since 1970, as far as two witnesses confirm it.",
+        lambda one: None if one.exchange_ms is None else one.exchange_ms / 1_000,
+    ),
+    (
+        GaugeMetricFamily,
+        "exchange_time_age_seconds",
+        "Seconds since exchange time last moved forward.",
+        lambda one: one.clock_stands_seconds,
+    ),
+    (
+        GaugeMetricFamily,
+        "rest_silent_seconds",
+        "Seconds for which REST requests have failed; 0 if the last one was answered.",
+        lambda one: one.rest_silent_seconds,
+    ),
+    (
+        GaugeMetricFamily,
+        "connections",
+        "WebSocket connections that are open or being opened.",
+        lambda one: len(one.listener.connections),
+    ),
+    (
+        GaugeMetricFamily,
+        "connections_delivering",
+        "WebSocket connections that have delivered a candle.",
+        lambda one: sum(each.is_delivering for each in one.listener.connections),
+    ),
+    (
+        CounterMetricFamily,
+        "candles_recorded",
+        "Closed candles of the streams that were committed.",
+        lambda one: one.received,
+    ),
+    (
+        CounterMetricFamily,
+        "frames",
+        "WebSocket data frames that were received.",
+        lambda one: one.listener.traffic.frames,
+    ),
+    (
+        CounterMetricFamily,
+        "forming_frames_dropped",
+        "Frames of forming candles that the sieve dropped.",
+        lambda one: one.listener.traffic.forming_dropped,
+    ),
+    (
+        CounterMetricFamily,
+        "bad_frames",
+        "Frames that were skipped: they could not be decoded or cannot be true.",
+        lambda one: one.listener.bad_frames,
+    ),
+    (
+        CounterMetricFamily,
+        "received_bytes",
+        "WebSocket bytes that were received, after decryption.",
+        lambda one: one.listener.traffic.received_bytes,
+    ),
+    (
+        CounterMetricFamily,
+        "reconnects",
+        "WebSocket connections that were lost or could not be opened.",
+        lambda one: one.listener.reconnects,
+    ),
+)
+"""Type, name, meaning and value of each metric with the label `market` alone."""
+
+
 def _markets(found: Statistics) -> Iterator[Metric]:
-    markets, is_counted = found.markets, found.store.counted_seconds is not None
-    gauges: dict[str, tuple[str, list[float | None]]] = {
-        "series": ("Series that are recorded now.", [one.series for one in markets]),
-        "candles_pending": (
-            "Absent candles that are still requested.",
-            [one.pending if is_counted else None for one in markets],
-        ),
-        "silent_seconds": (
-            "Seconds since the last candle arrived, closed or forming.",
-            [one.silent_seconds for one in markets],
-        ),
-        "exchange_time_seconds": (
-            "Exchange time in seconds since 1970, as far as two witnesses confirm it.",
-            [None if one.exchange_ms is None else one.exchange_ms / 1_000 for one in markets],
-        ),
-        "exchange_time_age_seconds": (
-            "Seconds since exchange time last moved forward.",
-            [one.clock_stands_seconds for one in markets],
-        ),
-        "rest_silent_seconds": (
-            "Seconds for which REST requests have failed; 0 if the last one was answered.",
-            [one.rest_silent_seconds for one in markets],
-        ),
-        "connections": (
-            "WebSocket connections that are open or being opened.",
-            [len(one.listener.connections) for one in markets],
-        ),
-        "connections_delivering": (
-            "WebSocket connections that have delivered a candle.",
-            [sum(each.is_delivering for each in one.listener.connections) for one in markets],
-        ),
-    }
-    counters: dict[str, tuple[str, list[float]]] = {
-        "candles_recorded": (
-            "Closed candles of the streams that were committed.",
-            [one.received for one in markets],
-        ),
-        "frames": (
-            "WebSocket data frames that were received.",
-            [one.listener.traffic.frames for one in markets],
-        ),
-        "forming_frames_dropped": (
-            "Frames of forming candles that the sieve dropped.",
-            [one.listener.traffic.forming_dropped for one in markets],
-        ),
-        "bad_frames": (
-            "Frames that were skipped: they could not be decoded or cannot be true.",
-            [one.listener.bad_frames for one in markets],
-        ),
-        "received_bytes": (
-            "WebSocket bytes that were received, after decryption.",
-            [one.listener.traffic.received_bytes for one in markets],
-        ),
-        "reconnects": (
-            "WebSocket connections that were lost or could not be opened.",
-            [one.listener.reconnects for one in markets],
-        ),
-    }
-    for name, (text, values) in gauges.items():
-        gauge = GaugeMetricFamily(f"kline_trio_{name}", text, labels=_MARKET)
-        for market, value in zip(markets, values, strict=True):
-            if value is not None:
-                gauge.add_metric([market.trade_type], value)
-        yield gauge
-    for name, (text, totals) in counters.items():
-        counter = CounterMetricFamily(f"kline_trio_{name}", text, labels=_MARKET)
-        for market, value in zip(markets, totals, strict=True):
-            counter.add_metric([market.trade_type], value)
-        yield counter
+    for kind, name, text, read in _OF_A_MARKET:
+        family = kind(f"kline_trio_{name}", text, labels=_MARKET)
+        for market in found.markets:
+            if (value := read(market)) is not None:
+                family.add_metric([market.trade_type], value)
+        yield family
     refilled = CounterMetricFamily(
         "kline_trio_candles_refilled",
         "Candles that filled gaps, by source.",
         labels=["market", "source"],
+    )
+    for market in found.markets:
+        for source, count in _with_zeros(market.refilled, _SOURCES):
+            refilled.add_metric([market.trade_type, source], count)
+    yield refilled
+    yield from _absences(found)
+
+
+def _absences(found: Statistics) -> Iterator[Metric]:
+    """Give what the census has counted; nothing before the first."""
+    pending = GaugeMetricFamily(
+        "kline_trio_candles_pending", "Absent candles that are still requested.", labels=_MARKET
     )
     absent = GaugeMetricFamily(
         "kline_trio_candles_absent",
         "Absent candles of the recorded series that are not requested any more, by reason.",
         labels=["market", "reason"],
     )
-    for market in markets:
-        for source, count in _with_zeros(market.refilled, _SOURCES):
-            refilled.add_metric([market.trade_type, source], count)
-        for reason, count in _with_zeros(market.absent, Reason) if is_counted else ():
+    for market in found.markets if found.store.counted_seconds is not None else ():
+        pending.add_metric([market.trade_type], market.pending)
+        for reason, count in _with_zeros(market.absent, Reason):
             absent.add_metric([market.trade_type, reason], count)
-    yield refilled
+    yield pending
     yield absent
 
 
