@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from kline_trio.counting import counted
 from kline_trio.quoting import one_line
 
 
@@ -65,6 +66,6 @@ def summary(findings: Iterable[Finding]) -> str:
     verdicts = [one.verdict for one in findings]
     warnings, errors = verdicts.count(Verdict.WARNING), verdicts.count(Verdict.ERROR)
     return (
-        f"{verdicts.count(Verdict.OK)} ok, {warnings} warning{'s' * (warnings != 1)},"
-        f" {errors} error{'s' * (errors != 1)}"
+        f"{verdicts.count(Verdict.OK)} ok, {counted(warnings, 'warning')},"
+        f" {counted(errors, 'error')}"
     )

@@ -169,7 +169,7 @@ def _market(market: Answer) -> str:
     connections = [one for one in market["listener"]["connections"] if one["is_delivering"]]
     words = [
         counted(market["series"], "series", "series"),
-        f"{counted(len(connections), 'connection')} that deliver{'s' * (len(connections) == 1)}",
+        counted(len(connections), "connection that delivers", "connections that deliver"),
         f"{counted(market['received'], 'candle')} received",
     ]
     refilled = sum(market["refilled"].values())

@@ -6,6 +6,7 @@ import attrs
 
 from kline_trio.candle import Series
 from kline_trio.commands.finding import Finding, Verdict
+from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 from kline_trio.exchange.connection_events import CloseReason, Disconnected
 from kline_trio.exchange.markets import Market
@@ -42,8 +43,7 @@ def judge_name(reached: Reached) -> tuple[Finding, ...]:
             " machine, as by `getent hosts NAME`"
         )
         return (Finding("dns", reached.name, Verdict.ERROR, reached.problem, advice),)
-    count = len(reached.addresses)
-    message = f"{count} address{'es' * (count != 1)}"
+    message = counted(len(reached.addresses), "address", "addresses")
     return (Finding("dns", reached.name, Verdict.OK, message),)
 
 
@@ -64,8 +64,7 @@ def judge_proxies(reached: Collection[Reached]) -> tuple[Finding, ...]:
                 Finding("proxy", proxy.url, Verdict.ERROR, message, _proxy_advice(one.problem))
             )
         if through and not failed:
-            hosts = f"{len(through)} host{'s' * (len(through) != 1)}"
-            message = f"opens tunnels to {hosts}"
+            message = f"opens tunnels to {counted(len(through), 'host')}"
             findings.append(Finding("proxy", proxy.url, Verdict.OK, message))
     return tuple(findings)
 
@@ -332,8 +331,8 @@ def judge_symbols(
         findings.append(Finding("symbols", subject, Verdict.WARNING, what, advice))
     if findings:
         return tuple(findings)
-    symbols = len({one.symbol for one in chosen})
-    message = f"{symbols:,} symbol{'s' * (symbols != 1)} in {len(chosen):,} series, all listed"
+    symbols = counted(len({one.symbol for one in chosen}), "symbol")
+    message = f"{symbols} in {len(chosen):,} series, all listed"
     return (Finding("symbols", trade_type, Verdict.OK, message),)
 
 

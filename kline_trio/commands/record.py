@@ -30,8 +30,9 @@ from kline_trio.interval import time_text
 from kline_trio.monitor.service import Monitor
 from kline_trio.monitor.systemd import Notifier, NotifySocket
 from kline_trio.monitor.watch import Watch
+from kline_trio.program import program_name
 from kline_trio.recorder.auditor import Auditor
-from kline_trio.recorder.backfill import filling_of
+from kline_trio.recorder.backfill import filling_of, not_yet
 from kline_trio.recorder.candle_log import LogCandles
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.gap_filler import GapFiller
@@ -138,7 +139,8 @@ def _next_command(config: Config, options: argparse.Namespace) -> None:
     # `status recorder.toml` means the real store, if there is one.
     of = os.path.relpath(simulated_store(options.config))
     store = of if config.store.path.is_dir() else options.config
-    logger.info("simulated candles are in %s; now: python -m kline_trio status %s", of, store)
+    command = f"{program_name()} status {store}"
+    logger.info("simulated candles are in %s; now: %s", of, command)
 
 
 @attrs.define(eq=False)
@@ -347,8 +349,7 @@ class _Backfill:
             return
         for name, market in self.markets.items():
             if self.since_ms >= (await market.clock.accepted_span(self.since_ms)).to_ms:
-                moment = time_text(self.since_ms)
-                raise ConfigError([f"--since {moment} has not come yet on the exchange ({name})"])
+                raise not_yet(self.since_ms, name)
 
     async def _log_progress(self) -> None:
         """Log the progress once a minute, until cancelled.

@@ -12,6 +12,7 @@ from kline_trio.config import Config
 from kline_trio.counting import counted
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.interval import time_text
+from kline_trio.program import program_name
 from kline_trio.storage.inspection import DiskReport, StoreReport
 from kline_trio.storage.layout import Layout
 
@@ -42,17 +43,13 @@ def judge_config(path: Path, config: Config, problems: Sequence[str]) -> tuple[F
       config: its content.
       problems: why its CA file or a proxy cannot be used; empty if they can.
     """
-    named = _count(len(config.streams), "series", "series")
+    named = counted(len(config.streams), "series", "series")
     lists = len(config.patterns)
-    more = f", and what {_count(lists, 'list', 'lists')} of patterns will match" if lists else ""
+    more = f", and what {counted(lists, 'list')} of patterns will match" if lists else ""
     good = Finding("config", str(path), Verdict.OK, f"good, {named}{more}")
     advice = f"correct it in {path} or in the environment; until then no host is checked"
     bad = [Finding("config", "connection", Verdict.ERROR, one, advice) for one in problems]
     return (good, *bad)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def judge_disk(report: DiskReport) -> Finding:
@@ -145,7 +142,7 @@ def judge_files(limit: float, series: Iterable[Series], redundancy: int) -> Find
     )
     wanted = _CONNECTIONS_OF_A_SLOT * connections + _OTHER_DESCRIPTORS
     allowed = "unlimited" if limit == math.inf else f"{limit:,.0f}"
-    uses = f"{_count(connections, 'connection', 'connections')} and the store need up to {wanted:,}"
+    uses = f"{counted(connections, 'connection')} and the store need up to {wanted:,}"
     message = f"{allowed} allowed; {uses}"
     if limit >= wanted:
         return Finding("files", "open files", Verdict.OK, message)
@@ -161,7 +158,7 @@ def judge_space(report: StoreReport, series: Sequence[Series]) -> Finding:
     message = f"{report.disk.free_bytes / 1e9:,.1f} GB free"
     if days < math.inf:
         lasts = counted(round(days), "day") if days < _MANY_DAYS else "more than ten years"
-        message += f", enough for {lasts} of {_count(len(series), 'series', 'series')}"
+        message += f", enough for {lasts} of {counted(len(series), 'series', 'series')}"
     is_short = report.disk.free_bytes < _LEAST_BYTES or days < 1
     if not is_short and days >= _FEW_DAYS:
         return Finding("space", str(path), Verdict.OK, message)
@@ -183,11 +180,11 @@ def judge_layout(report: StoreReport, layout: Layout, series: Iterable[Series]) 
         words = ["relayout", str(path), "--layout", template, "--into", f"{path}-relayout"]
         advice = (
             "set [store] layout back, or write the store anew and swap the two:"
-            f" `python -m kline_trio {shlex.join(words)}`"
+            f" `{program_name()} {shlex.join(words)}`"
         )
         return Finding("layout", template, Verdict.ERROR, message, advice)
     short = sum(1 for one in series if (one.interval.duration_ms or _HOUR_MS) < _HOUR_MS)
-    message = f"{_count(short, 'series', 'series')} below an hour"
+    message = f"{counted(short, 'series', 'series')} below an hour"
     is_split = any(f"{{{period}}}" in template for period in ("year", "month", "date"))
     if is_split or short <= _MANY_SERIES:
         what = "in files split by time" if is_split else "in one file each"
@@ -196,5 +193,5 @@ def judge_layout(report: StoreReport, layout: Layout, series: Iterable[Series]) 
     advice = f'set [store] layout to "{_MONTHLY}"'
     if report.layout is not None:
         words = ["relayout", str(path), "--layout", _MONTHLY, "--into", f"{path}-relayout"]
-        advice += f", after `python -m kline_trio {shlex.join(words)}`; then swap the two folders"
+        advice += f", after `{program_name()} {shlex.join(words)}`; then swap the two folders"
     return Finding("layout", template, Verdict.WARNING, message, advice)

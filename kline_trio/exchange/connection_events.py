@@ -31,6 +31,9 @@ class Disconnected:
     had_candle: bool = False
     """Whether at least one valid candle came, closed or forming."""
 
+    def __str__(self) -> str:
+        return f"{self.why.value}: {self.detail}"
+
 
 @attrs.frozen
 class FirstCandle:

@@ -86,7 +86,7 @@ class ConnectionLog:
         elif ended.why is CloseReason.STALLED and ended.had_candle:
             text = ended.detail
         else:
-            text = f"{ended.why.value}: {ended.detail}"
+            text = str(ended)
         state = (ended.why, ended.status)
         if state != self._state:
             effect = "another connection goes on" if goes_on else "trying again"

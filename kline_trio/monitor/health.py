@@ -138,7 +138,7 @@ def _last_end(market: MarketStatistics) -> str:
     end = market.listener.last_end
     assert end is not None
     attempts = market.listener.reconnects
-    return f" ({end.why.value}: {end.detail}; {counted(attempts, 'connection')} lost)"
+    return f" ({end}; {counted(attempts, 'connection')} lost)"
 
 
 def _of_connections(market: MarketStatistics) -> Iterator[Reason]:

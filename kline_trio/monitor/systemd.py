@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import attrs
 import trio
 
+from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 from kline_trio.monitor.health import Code, reasons
 from kline_trio.monitor.watch import Observation, Watch
@@ -75,7 +76,7 @@ def status_line(found: Observation) -> str:
     markets = found.statistics.markets
     series = sum(market.series for market in markets)
     connections = sum(len(market.listener.connections) for market in markets)
-    counts = f"{series:,} series, {connections:,} connection{'' if connections == 1 else 's'}"
+    counts = f"{series:,} series, {counted(connections, 'connection')}"
     return f"{words}{health.verdict}: {counts}"
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 import attrs
 import trio
@@ -10,6 +9,7 @@ import trio
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.clock import ExchangeClock
+from kline_trio.interval import time_text
 from kline_trio.recorder.auditor import Auditor
 from kline_trio.recorder.gap_filler import GapFiller
 
@@ -119,5 +119,10 @@ class Backfill:
 def _refuse_the_future(since_ms: int, times_ms: Mapping[str, int]) -> None:
     for name, now_ms in times_ms.items():
         if since_ms >= now_ms:
-            moment = datetime.fromtimestamp(since_ms / 1_000, UTC).isoformat(" ", "seconds")
-            raise ConfigError([f"--since {moment} has not come yet on the exchange ({name})"])
+            raise not_yet(since_ms, name)
+
+
+def not_yet(since_ms: int, trade_type: str) -> ConfigError:
+    """Return the error that a `--since` lies in the future of a market's exchange."""
+    moment = time_text(since_ms)
+    return ConfigError([f"--since {moment} has not come yet on the exchange ({trade_type})"])

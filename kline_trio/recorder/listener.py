@@ -274,7 +274,7 @@ class Listener:
             traffic=_traffic(connection),
             silent_seconds=connection.silent_seconds,
             reconnects=slot.reconnects,
-            last_end=None if last is None else f"{last.why.value}: {last.detail}",
+            last_end=None if last is None else str(last),
         )
 
     async def run(self) -> None:
