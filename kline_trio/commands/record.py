@@ -196,10 +196,9 @@ class Reloader:
         try:
             return await self._read()
         except ConfigError as error:
-            text = "the configuration stays as it was, for that in %s is no good:"
-            logger.error(text, self.path)
+            # The reason stands in the same line: equal lines of one minute are folded.
             for problem in error.problems:
-                logger.error("%s", problem)
+                logger.error("the configuration stays as it was: %s", problem)
             raise
 
     async def answer(self, is_dry_run: bool) -> dict[str, object]:  # noqa: FBT001 - of a request

@@ -207,10 +207,8 @@ async def test_a_file_that_is_no_good_changes_nothing_and_the_log_says_why(
             after = subscriptions(exchange)
             assert {one: after[one] for one in before} == before
     said = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert said[0].getMessage() == (
-        f"the configuration stays as it was, for that in {path} is no good:"
-    )
-    assert why in said[1].getMessage()
+    assert said[0].getMessage().startswith("the configuration stays as it was: ")
+    assert why in said[0].getMessage()
     assert "configuration read anew: 1 series added, 0 removed" in caplog.messages
     assert exchange.statistics["spot"].opened == 1
 
@@ -236,8 +234,11 @@ async def test_an_address_of_the_command_line_that_the_new_file_forbids_changes_
     assert applied == [new]
     await own.reload(is_dry_run=False)
     assert len(applied) == 2
-    reached = "monitor.address: other machines can reach 0.0.0.0:8787: name"
-    assert caplog.messages[1:] == [
+    reached = (
+        "the configuration stays as it was: monitor.address: other machines can reach 0.0.0.0:8787:"
+        " name"
+    )
+    assert caplog.messages == [
         f"{reached} a token_file, or use 127.0.0.1",
         f"{reached} tls_cert and tls_key, or set insecure_http = true",
     ]
