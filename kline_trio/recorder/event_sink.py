@@ -6,7 +6,7 @@ from datetime import datetime
 import attrs
 import trio
 
-from kline_trio.candle import Candle, ReceivedCandle, Series
+from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.exchange.clock import ExchangeClock
 from kline_trio.exchange.protocol import CandleClosed
 from kline_trio.recorder.series_set import SeriesSet
@@ -19,10 +19,8 @@ _SLOWEST_MS = 60_000
 class _SentCandles:
     """The candles that were sent on lately, whichever connection brought them (pure)."""
 
-    _newest: dict[Series, Candle] = attrs.field(init=False, factory=dict)
-    """The last candle that was sent on, of each series."""
-    _event_times_ms: dict[Series, dict[int, int]] = attrs.field(init=False, factory=dict)
-    """The event time of what was sent on, by series and open time; of a minute at least."""
+    _by_series: dict[Series, dict[int, CandleClosed]] = attrs.field(init=False, factory=dict)
+    """What was sent on last, by series and open time; of a minute at least."""
 
     def is_outdated(self, event: CandleClosed) -> bool:
         """Return whether the same candle was sent on before, or a later state of it.
@@ -30,31 +28,27 @@ class _SentCandles:
         The exchange may revise a candle after its close. A slower connection brings the first
         state after a faster one has brought the second, and may end between the two.
         """
-        if self._newest.get(event.series) == event.candle:
-            return True
-        times_ms = self._event_times_ms.get(event.series, {})
-        return event.event_time_ms < times_ms.get(event.candle.open_time_ms, 0)
+        sent = self._by_series.get(event.series)
+        last = sent.get(event.candle.open_time_ms) if sent else None
+        return last is not None and (
+            event.candle == last.candle or event.event_time_ms < last.event_time_ms
+        )
 
     def add(self, event: CandleClosed) -> None:
         """Note a candle that is sent on now."""
         open_ms = event.candle.open_time_ms
-        times_ms = self._event_times_ms.setdefault(event.series, {})
-        times_ms[open_ms] = event.event_time_ms
-        while (oldest_ms := next(iter(times_ms))) < open_ms - _SLOWEST_MS:
-            del times_ms[oldest_ms]
-        self._newest[event.series] = event.candle
+        sent = self._by_series.setdefault(event.series, {})
+        sent[open_ms] = event
+        while (oldest_ms := next(iter(sent))) < open_ms - _SLOWEST_MS:
+            del sent[oldest_ms]
 
     def discard(self, event: CandleClosed) -> None:
         """Forget a candle that could not be sent on."""
-        self._newest.pop(event.series, None)
-        self._event_times_ms[event.series].pop(event.candle.open_time_ms, None)
+        self._by_series[event.series].pop(event.candle.open_time_ms, None)
 
     def keep_only(self, series: Set[Series]) -> None:
         """Forget all other series."""
-        self._newest = {one: last for one, last in self._newest.items() if one in series}
-        self._event_times_ms = {
-            one: times_ms for one, times_ms in self._event_times_ms.items() if one in series
-        }
+        self._by_series = {one: sent for one, sent in self._by_series.items() if one in series}
 
 
 @attrs.define(eq=False)

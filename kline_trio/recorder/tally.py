@@ -1,6 +1,6 @@
 """Counts of committed candles, and of how late they came, by series."""
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
@@ -26,7 +26,8 @@ class _LagCounts:
     def add(self, lag_seconds: float) -> None:
         self.counts[lag_bucket(lag_seconds)] += 1
         self.sum_seconds += lag_seconds
-        self.max_seconds = max(self.max_seconds, lag_seconds)
+        if lag_seconds > self.max_seconds:
+            self.max_seconds = lag_seconds
 
 
 def _lags(parts: Sequence[_LagCounts]) -> Lags:
@@ -69,10 +70,16 @@ class Tally:
 
     clock_ms: Callable[[str], int | None]
     """Returns the exchange's time of a market."""
-    _series: dict[Series, SeriesTally] = attrs.field(init=False, factory=dict)
-    _lags: dict[tuple[str, str], _LagCounts] = attrs.field(init=False, factory=dict)
+    _series: defaultdict[Series, SeriesTally] = attrs.field(
+        init=False, factory=lambda: defaultdict(SeriesTally)
+    )
+    _lags: defaultdict[tuple[str, str], _LagCounts] = attrs.field(
+        init=False, factory=lambda: defaultdict(_LagCounts)
+    )
     """By market and interval."""
-    _totals: dict[str, SeriesTally] = attrs.field(init=False, factory=dict)
+    _totals: defaultdict[str, SeriesTally] = attrs.field(
+        init=False, factory=lambda: defaultdict(SeriesTally)
+    )
     """By market, of the series that are recorded no more, too."""
 
     def committed(self, batch: Sequence[ReceivedCandle]) -> None:
@@ -85,8 +92,7 @@ class Tally:
         now = trio.current_time()
         for one in batch:
             series, candle = one.series, one.candle
-            tally = self._series.setdefault(series, SeriesTally())
-            total = self._totals.setdefault(series.trade_type, SeriesTally())
+            tally, total = self._series[series], self._totals[series.trade_type]
             if tally.last_open_ms is None or candle.open_time_ms > tally.last_open_ms:
                 tally.last_open_ms = candle.open_time_ms
             if one.source is not Source.STREAM:
@@ -100,14 +106,13 @@ class Tally:
                 end_ms = series.interval.end_time_ms(candle.open_time_ms)
                 lag_seconds = max(0, now_ms - end_ms) / 1_000
                 tally.add_lag(lag_seconds, now)
-                group = (series.trade_type, series.time_interval)
-                self._lags.setdefault(group, _LagCounts()).add(lag_seconds)
+                self._lags[series.trade_type, series.time_interval].add(lag_seconds)
 
     def filled(self, filled: Filled) -> None:
         """Count candles that went into the files past the journal."""
         series, count = filled.series, filled.series.interval.count(filled.span)
-        self._series.setdefault(series, SeriesTally()).refilled[filled.source] += count
-        self._totals.setdefault(series.trade_type, SeriesTally()).refilled[filled.source] += count
+        self._series[series].refilled[filled.source] += count
+        self._totals[series.trade_type].refilled[filled.source] += count
 
     def of(self, series: Series) -> SeriesTally:
         """Return the counts of a series."""
