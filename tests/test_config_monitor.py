@@ -68,6 +68,7 @@ def test_all_that_can_be_set_is_set() -> None:
         on_change=("notify", "a b", ""),
         heartbeat_url=f"https://hc.test:8443/{SECRET}?a=b",
     )
+    assert monitor('token_variable = "MY_1"').token_variable == "MY_1"
     assert SECRET not in repr(found)
     assert "notify" not in repr(found)
 
@@ -135,6 +136,8 @@ def test_an_ip_address_has_one_spelling(address: object) -> None:
         ("address = 8787", "a text in quotes is wanted, not 8787"),
         ("token_file = 5", "a text in quotes is wanted, not 5"),
         ('token_file = ""', "a path is wanted"),
+        ("token_variable = 5", "the name of an environment variable is wanted"),
+        ('token_variable = "my token"', "the name of an environment variable is wanted"),
         ('allowed_hosts = "recorder"', 'a list of host names is wanted, as ["recorder"], not '),
         ("allowed_hosts = [5]", "a list of host names is wanted"),
         ('allowed_hosts = [""]', "'' is no host name"),
@@ -186,6 +189,7 @@ def test_a_wrong_value_is_named_with_its_line(line: str, words: str) -> None:
         f'heartbeat_url = ["https://hc.test/{SECRET}"]',
         f'heartbeat_url = "http://hc.test/{SECRET}"',
         f'heartbeat_url = "hc.test/{SECRET}"',
+        f'token_variable = "{SECRET}-1"',
         f'heartbeat_url = "https://me:{SECRET}@hc.test/x"',
         f'heartbeat_url = "https://{SECRET}@hc.test"',
         f'heartbeat_url = "https://hc.test:{SECRET}/"',
@@ -216,6 +220,7 @@ def test_a_secret_that_is_wrong_is_named_and_not_shown(line: str) -> None:
         ("insecure_http = true\n", ["name a token_file"]),
         (f'token_file = "t"\n{TLS}', []),
         ('token_file = "t"\ninsecure_http = true\n', []),
+        ('token_variable = "T"\ninsecure_http = true\n', []),
     ],
 )
 @pytest.mark.parametrize("address", ["192.0.2.7:8787", "0.0.0.0:1", "[::]:1", "recorder:8787"])

@@ -127,9 +127,17 @@ def _read_switch(value: object) -> bool:
     return value
 
 
+def _read_variable(value: object) -> str:
+    # Not shown: somebody may have put the token itself here.
+    if not isinstance(value, str) or _VARIABLE_SHAPE.fullmatch(value) is None:
+        raise ValueError("the name of an environment variable is wanted, as KLINE_TRIO_TOKEN")
+    return value
+
+
 _SWITCH = attrs.evolve(instance_of(bool), from_toml=_read_switch)
 _ROOT_PATH_SHAPE = re.compile(r"(/[!-.0->@-~]+)+", re.ASCII)
 """Printable ASCII, without `?` and empty parts."""
+_VARIABLE_SHAPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _ADDRESS = _or_none(
     attrs.evolve(instance_of(str, "a text"), from_toml=_read_address, check=split_address)
 )
@@ -139,6 +147,9 @@ _COMMAND = attrs.evolve(
 )
 _ROOT_PATH = attrs.evolve(
     instance_of(str, "a text"), from_toml=_read_root_path, check=_read_root_path
+)
+_VARIABLE = _or_none(
+    attrs.evolve(instance_of(str, "a text"), from_toml=_read_variable, check=_read_variable)
 )
 _HEARTBEAT = Setting(
     "a URL, or None,",
@@ -156,7 +167,10 @@ class MonitorConfig:
     address: str | None = attrs.field(default=None, validator=_ADDRESS)
     """Where metrics and health are served, as `127.0.0.1:8787`; None: nowhere."""
     token_file: Path | None = attrs.field(default=None, validator=values.OPTIONAL_PATH)
-    """A file with the token that readers must show; None: none is wanted."""
+    """A file with the token that readers must show."""
+    token_variable: str | None = attrs.field(default=None, validator=_VARIABLE)
+    """The environment variable that holds the token, if there is no file. None of both: no token is
+    wanted."""
     allowed_hosts: tuple[str, ...] = attrs.field(default=(), validator=_HOSTS)
     """More names by which readers may call this server, as that of a container."""
     root_path: str = attrs.field(default="", validator=_ROOT_PATH)
@@ -197,7 +211,7 @@ class MonitorConfig:
         if not self.is_public:
             return
         reached = f"other machines can reach {self.address}"
-        if self.token_file is None:
+        if self.token_file is None and self.token_variable is None:
             yield "address", f"{reached}: name a token_file, or use 127.0.0.1"
         if self.tls_cert is None and self.tls_key is None and not self.insecure_http:
             yield "address", f"{reached}: name tls_cert and tls_key, or set insecure_http = true"

@@ -1,4 +1,4 @@
-"""The files by which readers are let in: the token, and the certificate of TLS."""
+"""What lets readers in: the token, and the certificate of TLS."""
 
 import os
 import ssl
@@ -21,7 +21,7 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 @attrs.frozen(kw_only=True)
 class Credentials:
-    """What was read from the files of `[monitor]`."""
+    """What was read from the files and the environment variable that `[monitor]` names."""
 
     token: str | None = attrs.field(default=None, repr=False)
     context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
@@ -31,15 +31,18 @@ class Credentials:
 
     @classmethod
     def read(cls, settings: MonitorConfig) -> "Credentials":
-        """Read the files. They must not be pipes, which could block for ever.
+        """Read the files and the variable. Files must not be pipes, which could block for ever.
 
         Raises:
-          ConfigError: a file cannot be read or used; the file is named, its content is not shown.
+          ConfigError: one cannot be read or used; it is named, its content is not shown.
         """
         token = context = None
         stamp = stamp_of(settings)
         if settings.token_file is not None:
-            token = _token(settings.token_file)
+            token = _token(text_of_file(settings.token_file), str(settings.token_file))
+        elif settings.token_variable is not None:
+            name = settings.token_variable
+            token = _token(os.environ.get(name, ""), f"the environment variable {name}")
         if settings.tls_cert is not None and settings.tls_key is not None:
             context = _context(settings.tls_cert, settings.tls_key)
         secrets = filter(None, (settings.token_file, settings.tls_key))
@@ -68,13 +71,13 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _token(path: Path) -> str:
-    token = text_of_file(path).strip()
+def _token(text: str, place: str) -> str:
+    token = text.strip()
     if len(token) < _LEAST_TOKEN:
-        raise ConfigError([f"{path}: a token has at least {_LEAST_TOKEN} characters"])
+        raise ConfigError([f"{place}: a token has at least {_LEAST_TOKEN} characters"])
     # A header cannot carry other characters in one way that all clients share.
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ConfigError([f"{path}: a token is one word of ASCII letters, digits and signs"])
+        raise ConfigError([f"{place}: a token is one word of ASCII letters, digits and signs"])
     return token
 
 

@@ -55,12 +55,15 @@ def port(tmp_path: Path, token_file: Path) -> Iterator[int]:
         program.close()
 
 
-def health_check(**environment: str) -> subprocess.CompletedProcess[str]:
+def health_check(configuration: Path) -> subprocess.CompletedProcess[str]:
+    """Run the health check of the Dockerfile, for another configuration."""
+    [_, check] = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").split("\nHEALTHCHECK ")
+    python, *words = json.loads(check.partition("CMD ")[2].partition("\n")[0])
+    assert (python, words[-1]) == ("python", "/config/recorder.toml")
     return subprocess.run(
-        [sys.executable, "-I", DEPLOY / "healthcheck.py"],
+        [sys.executable, *words[:-1], configuration],
         capture_output=True, text=True, check=False, timeout=60,
-        # A proxy of the environment is not asked.
-        env={**os.environ, "http_proxy": "http://127.0.0.1:1", **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
@@ -70,17 +73,21 @@ def free_port() -> int:
         return found
 
 
-def test_the_health_check_of_the_image_shows_its_token(
-    tmp_path: Path, port: int, token_file: Path
-) -> None:
-    address = f"127.0.0.1:{port}"
-    done = health_check(KLINE_TRIO_HEALTH=address, KLINE_TRIO_TOKEN_FILE=str(token_file))
-    assert done.returncode == 0, done
-    assert done.stdout.startswith('200 {"verdict": ')
-    assert health_check(KLINE_TRIO_HEALTH=address).returncode == 1
-    absent = str(tmp_path / "absent")
-    assert health_check(KLINE_TRIO_HEALTH=address, KLINE_TRIO_TOKEN_FILE=absent).returncode == 1
-    assert health_check(KLINE_TRIO_HEALTH=f"127.0.0.1:{free_port()}").returncode == 1
+@pytest.mark.usefixtures("port")
+def test_the_health_check_of_the_image_asks_the_recorder(tmp_path: Path) -> None:
+    wait_until(
+        lambda: health_check(tmp_path / "recorder.toml").returncode == 0, "the verdict should be ok"
+    )
+    done = health_check(tmp_path / "recorder.toml")
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_the_health_check_of_the_image_fails_without_a_recorder(tmp_path: Path) -> None:
+    path = tmp_path / "recorder.toml"
+    path.write_text('[streams.spot]\n1m = ["BTCUSDT"]\n', encoding="utf-8")
+    done = health_check(path)
+    assert done.returncode == 1
+    assert "no recorder" in done.stderr
 
 
 @contextmanager

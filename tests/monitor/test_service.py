@@ -211,6 +211,25 @@ async def test_readers_need_the_token_of_the_file(tmp_path: Path, run: Callable[
     assert not [one for one in ours.log.records if one.levelno >= logging.WARNING]
 
 
+async def test_readers_need_the_token_of_the_environment(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", TOKEN)
+    async with run('address = "127.0.0.1:0"\ntoken_variable = "MY_TOKEN"') as ours:
+        port = await ours.port()
+        assert (await get(port)).status == 401
+        assert (await get(port, "/metrics", f"Authorization: Bearer {TOKEN}")).status == 200
+    assert TOKEN not in ours.log.text
+
+
+async def test_without_its_variable_nothing_is_served_to_anybody(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MY_TOKEN", raising=False)
+    async with run('address = "127.0.0.1:0"\ntoken_variable = "MY_TOKEN"') as ours:
+        await ours.logged("the environment variable MY_TOKEN: a token has at least 16 characters")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

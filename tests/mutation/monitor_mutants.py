@@ -82,7 +82,7 @@ MONITOR = (
     Mutant(
         "other machines need no token",
         "config/monitor.py",
-        "if self.token_file is None:",
+        "if self.token_file is None and self.token_variable is None:",
         "if False:",
         f"{_CONFIG}::test_other_machines_need_a_token_and_tls",
     ),
