@@ -49,6 +49,7 @@ def test_all_that_can_be_set_is_set() -> None:
         'root_path = "/my/recorder"\ntls_cert = "/c.pem"\ntls_key = "k.pem"\ninsecure_http = true\n'
         "per_symbol = true\nsilent_seconds = 60\nabsent_seconds = 0\nstuck_seconds = 0.5\n"
         'free_days = 3\nrecover_seconds = 0\non_change = ["notify", "a b", ""]\n'
+        "reload_on_save = true\n"
         f'heartbeat_url = "https://hc.test:8443/{SECRET}?a=b"\n'
     )
     assert found == MonitorConfig(
@@ -66,6 +67,7 @@ def test_all_that_can_be_set_is_set() -> None:
         free_days=3.0,
         recover_seconds=0.0,
         on_change=("notify", "a b", ""),
+        reload_on_save=True,
         heartbeat_url=f"https://hc.test:8443/{SECRET}?a=b",
     )
     assert monitor('token_variable = "MY_1"').token_variable == "MY_1"

@@ -63,6 +63,11 @@ _GIVE_UP_SECONDS = 600.0
 """A backfill ends after this time without any answer, unless `--wait` is given."""
 _LOG_SECONDS = 60.0
 _CHECK_SECONDS = 5.0
+_SAVED_SECONDS = 2.0
+"""A file that stays the same for so long was saved as a whole."""
+_ONLY_WHEN_ASKED = ("address", "token_file", "token_variable", "on_change")
+"""Settings of `[monitor]` that a saved file does not change: whoever can write it could let others
+in, or run a command."""
 _FETCHES_ITSELF = (
     "; it fetches the past itself: set `since` under [history] in its recorder.toml and start it"
     " again"
@@ -105,6 +110,7 @@ def record(config: Config, options: argparse.Namespace) -> None:
                 if options.simulate:
                     await _mark_as_simulated(redirect(config).store.path)
                 beside.start_soon(monitor.run)
+                beside.start_soon(reloader.watch_file)
                 notifier.ready()
                 while not await requests.is_stop():
                     with suppress(ConfigError):  # it was logged
@@ -161,11 +167,39 @@ class Reloader:
     )
     _one_at_a_time: trio.Lock = attrs.field(init=False, factory=trio.Lock)
 
-    async def reload(self, *, is_dry_run: bool) -> tuple[list[Change], list[str]]:
+    async def watch_file(self) -> None:
+        """Read the file once it was saved, while `reload_on_save` is set; until cancelled."""
+        known = seen = await self._stamp()
+        while True:
+            await trio.sleep(_SAVED_SECONDS)
+            if not self.present.monitor.reload_on_save:
+                known = None
+                continue
+            before, seen = seen, await self._stamp()
+            if known is None:
+                known = seen
+            elif seen == before != known and seen is not None:
+                known = seen
+                logger.info("%s was saved: reading the configuration anew", self.path)
+                with suppress(ConfigError):  # it was logged
+                    await self.reload(is_dry_run=False, is_asked=False)
+
+    async def _stamp(self) -> tuple[int, int, int] | None:
+        """Return what differs for each content of the file; None: it is not there now."""
+        try:
+            found = await trio.to_thread.run_sync(os.stat, self.path, abandon_on_cancel=True)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    async def reload(
+        self, *, is_dry_run: bool, is_asked: bool = True
+    ) -> tuple[list[Change], list[str]]:
         """Read the file, and go on by it.
 
         Args:
           is_dry_run: only compare.
+          is_asked: a person asked for it. If not, leave the settings of `_ONLY_WHEN_ASKED`.
 
         Returns:
           the keys that differ from the present configuration, and the tables of the file that
@@ -179,7 +213,7 @@ class Reloader:
                 new = await self._read()
             else:
                 with self.notifier.reloading():
-                    new = await self._read_or_log()
+                    new = await self._read_or_log(is_asked=is_asked)
             found = differences(self.present, new), unchangeable(self._started, new)
             if not is_dry_run:
                 self.present = new
@@ -192,14 +226,24 @@ class Reloader:
         await trio.to_thread.run_sync(check_connection, new)
         return new
 
-    async def _read_or_log(self) -> Config:
+    async def _read_or_log(self, *, is_asked: bool) -> Config:
         try:
-            return await self._read()
+            new = await self._read()
+            return new if is_asked else self._without_the_rest(new)
         except ConfigError as error:
             # The reason stands in the same line: equal lines of one minute are folded.
             for problem in error.problems:
                 logger.error("the configuration stays as it was: %s", problem)
             raise
+
+    def _without_the_rest(self, new: Config) -> Config:
+        """Return the new configuration without changes that a person must ask for; log them."""
+        old = {name: getattr(self.present.monitor, name) for name in _ONLY_WHEN_ASKED}
+        changed = [name for name in old if getattr(new.monitor, name) != old[name]]
+        if changed:
+            names = ", ".join(f"monitor.{name}" for name in changed)
+            logger.warning("%s: changed only at SIGHUP or by reload; it stays as it was", names)
+        return attrs.evolve(new, monitor=attrs.evolve(new.monitor, **old))
 
     async def answer(self, is_dry_run: bool) -> dict[str, object]:  # noqa: FBT001 - of a request
         """Reload for the control socket; return what has changed."""

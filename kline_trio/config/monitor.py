@@ -193,6 +193,8 @@ class MonitorConfig:
     """Health improves once a reason has been away for so long."""
     on_change: tuple[str, ...] = attrs.field(default=(), repr=False, validator=_COMMAND)
     """A command, without a shell, that gets the verdict as JSON when it changes."""
+    reload_on_save: bool = attrs.field(default=False, validator=_SWITCH)
+    """Read the file anew when it was saved, not only at SIGHUP."""
     heartbeat_url: str | None = attrs.field(default=None, repr=False, validator=_HEARTBEAT)
     """Requested each minute while health is not bad. When health turns bad, it is requested once
     with `/fail` at the end of its path."""

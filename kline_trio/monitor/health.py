@@ -39,22 +39,28 @@ class Verdict(enum.IntEnum):
 
 
 class Code(enum.StrEnum):
-    """What a reason is about. Alerts and programs may rely on these words."""
+    """What a reason is about: causes before what follows from them.
 
+    Alerts and programs may rely on these words.
+    """
+
+    UNOBSERVED = "unobserved"
+    DISK_FULL = "disk_full"
+    STUCK = "stuck"
     STARTING = "starting"
-    NO_DATA = "no_data"
     MAINTENANCE = "maintenance"
     HALTED = "halted"
-    ABSENT = "absent"
-    CLOCK_LOST = "clock_lost"
+    NO_DATA = "no_data"
     CONNECTION_DOWN = "connection_down"
-    REST_DOWN = "rest_down"
     REST_BLOCKED = "rest_blocked"
-    DISK_FULL = "disk_full"
+    REST_DOWN = "rest_down"
+    CLOCK_LOST = "clock_lost"
+    ABSENT = "absent"
     DISK_SPACE = "disk_space"
-    STUCK = "stuck"
     SLOW = "slow"
-    UNOBSERVED = "unobserved"
+
+
+_RANK = {code: number for number, code in enumerate(Code)}
 
 
 @attrs.frozen(kw_only=True)
@@ -222,7 +228,7 @@ class Health:
         seen |= {(one.code, one.subject): (one, now) for one in found}
         counting = sorted(
             (reason for reason, _ in seen.values()),
-            key=lambda one: (-one.verdict, one.code, one.subject),
+            key=lambda one: (-one.verdict, _RANK[one.code], one.subject),
         )
         verdict = max((one.verdict for one in counting), default=Verdict.OK)
         since = now if self.since is None or verdict is not self.verdict else self.since

@@ -242,3 +242,81 @@ async def test_an_address_of_the_command_line_that_the_new_file_forbids_changes_
         f"{reached} a token_file, or use 127.0.0.1",
         f"{reached} tls_cert and tls_key, or set insecure_http = true",
     ]
+
+
+def reloader_of(path: Path, applied: list[Config]) -> record.Reloader:
+    """Return a reloader of a file that is watched."""
+    return record.Reloader(path, Config.from_toml(path), None, applied.append, Notifier(None))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait in real time: the file is looked at in a thread."""
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - what happens in other threads has no event
+            await trio.sleep(0.01)
+
+
+async def test_a_saved_file_is_read_once_if_that_is_wanted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "_SAVED_SECONDS", 0.02)
+    caplog.set_level(logging.INFO, "kline_trio")
+    path = tmp_path / "recorder.toml"
+    path.write_text(GOOD)
+    applied: list[Config] = []
+    reloader = reloader_of(path, applied)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reloader.watch_file)
+        await trio.sleep(0.2)
+        path.write_text(GOOD + "# saved\n")
+        await trio.sleep(0.2)
+        assert not applied, "it was not wanted"
+        watched = GOOD + "[monitor]\nreload_on_save = true\n"
+        path.write_text(watched)
+        await reloader.reload(is_dry_run=False)
+        await trio.sleep(0.2)
+        assert len(applied) == 1, "it was read by request"
+        path.write_text(watched + "silent_seconds = 7\n")
+        await until(lambda: len(applied) == 2)
+        assert applied[-1].monitor.silent_seconds == 7
+        path.write_text(watched + "silent = 7\n")
+        await until(lambda: "stays as it was" in caplog.text)
+        path.unlink()
+        await trio.sleep(0.2)
+        path.write_text(watched + "silent_seconds = 8\n")
+        await until(lambda: len(applied) == 3)
+        await trio.sleep(0.2)
+        nursery.cancel_scope.cancel()
+    assert len(applied) == 3
+    assert caplog.text.count("was saved: reading") == 3
+    assert caplog.text.count("stays as it was") == 1
+
+
+async def test_a_saved_file_lets_nobody_in_and_runs_no_other_command(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "_SAVED_SECONDS", 0.02)
+    path = tmp_path / "recorder.toml"
+    watched = GOOD + "[monitor]\nreload_on_save = true\n"
+    path.write_text(watched)
+    applied: list[Config] = []
+    reloader = reloader_of(path, applied)
+    wanted = (
+        'address = "127.0.0.1:1"\ntoken_file = "t"\ntoken_variable = "T"\non_change = ["reboot"]\n'
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reloader.watch_file)
+        await trio.sleep(0.1)
+        path.write_text(watched + wanted + "free_days = 3\n")
+        await until(lambda: len(applied) == 1)
+        nursery.cancel_scope.cancel()
+    found = applied[0].monitor
+    assert (found.address, found.token_file, found.token_variable, found.on_change) == (
+        None, None, None, ()
+    )  # fmt: skip
+    assert found.free_days == 3
+    assert "monitor.address, monitor.token_file, monitor.token_variable, monitor.on_change" in (
+        caplog.text
+    )
+    await reloader.reload(is_dry_run=False)
+    assert applied[1].monitor.on_change == ("reboot",)
