@@ -15,7 +15,18 @@ from benchmarks.machine import footer, machine
 
 __all__ = ["NAMES", "main", "verdict_in"]
 
-NAMES = ("receive", "paced", "burst", "append", "size", "history", "read", "start", "memory")
+NAMES = (
+    "receive",
+    "paced",
+    "burst",
+    "append",
+    "size",
+    "history",
+    "read",
+    "start",
+    "memory",
+    "monitor",
+)
 
 
 def main(arguments: list[str]) -> int:

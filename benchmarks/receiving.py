@@ -53,6 +53,7 @@ class Recording:
 
     load: Load
     recorder: Recorder
+    config: Config
 
     async def cost_of(self, command: str) -> Cost:
         """Have frames sent, and wait until every closed candle among them is accepted."""
@@ -109,7 +110,7 @@ async def open_recording(
     environment = Environment(http_transport=_Rest(tuple(one.symbol for one in series)))
     async with open_recorder(config, environment) as recorder:
         await trio.to_thread.run_sync(load.subscribed)
-        yield Recording(load, recorder)
+        yield Recording(load, recorder, config)
 
 
 @attrs.frozen

@@ -154,8 +154,9 @@ class ExchangeClock:
     def add_frame(self, event_time_ms: int, series: Series | None = None) -> None:
         """Take in the event time of a valid frame, and the series of its candle."""
         self._frames.add(event_time_ms, series)
-        second_ms = self._frames.second_ms
-        if second_ms is not None and self._accept_near(second_ms) and self._answer_due is not None:
+        second_ms = self._frames.second_ms or 0
+        is_later = second_ms > (self.now_ms or 0)
+        if is_later and self._accept_near(second_ms) and self._answer_due is not None:
             self._wake()
         if not self._is_weighed(Witness.FRAMES, event_time_ms):
             self.doubt.set()

@@ -323,10 +323,10 @@ class Connection:
         if not self._had_candle:
             self._had_candle = True
             self.callbacks.report(FirstCandle())
-        now = trio.current_time()
-        if not self._is_ready and self.subscription.is_complete(now, _QUIET_SECONDS):
-            self._is_ready = True
-            self.callbacks.report(Ready(event.event_time_ms))
+        if not self._is_ready:
+            self._is_ready = self.subscription.is_complete(trio.current_time(), _QUIET_SECONDS)
+            if self._is_ready:
+                self.callbacks.report(Ready(event.event_time_ms))
 
     def _report_silent_streams(self, patience_seconds: float) -> None:
         names = self.subscription.silent(trio.current_time(), patience_seconds)

@@ -57,10 +57,8 @@ class CandleLog:
                 end_ms = one.series.interval.end_time_ms(one.candle.open_time_ms)
                 logger.log(level, "Recorded %s at %s", one.series, time_text(end_ms))
         if level == logging.DEBUG:
-            for one in stream:
-                self._newest_ms = max(
-                    self._newest_ms, one.series.interval.end_time_ms(one.candle.open_time_ms)
-                )
+            ends = (one.series.interval.end_time_ms(one.candle.open_time_ms) for one in stream)
+            self._newest_ms = max((self._newest_ms, *ends))
             self._names.update(one.series for one in stream)
             self._count += len(stream)
 

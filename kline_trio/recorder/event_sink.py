@@ -22,25 +22,24 @@ class _SentCandles:
     _by_series: dict[Series, dict[int, CandleClosed]] = attrs.field(init=False, factory=dict)
     """What was sent on last, by series and open time; of a minute at least."""
 
-    def is_outdated(self, event: CandleClosed) -> bool:
-        """Return whether the same candle was sent on before, or a later state of it.
+    def add(self, event: CandleClosed) -> bool:
+        """Note a candle that is to be sent on now; return False if it must not be.
 
-        The exchange may revise a candle after its close. A slower connection brings the first
-        state after a faster one has brought the second, and may end between the two.
+        It must not if it was sent on before, or a later state of it. The exchange may revise a
+        candle after its close. A slower connection brings the first state after a faster one has
+        brought the second, and may end between the two.
         """
-        sent = self._by_series.get(event.series)
-        last = sent.get(event.candle.open_time_ms) if sent else None
-        return last is not None and (
-            event.candle == last.candle or event.event_time_ms < last.event_time_ms
-        )
-
-    def add(self, event: CandleClosed) -> None:
-        """Note a candle that is sent on now."""
         open_ms = event.candle.open_time_ms
         sent = self._by_series.setdefault(event.series, {})
+        last = sent.get(open_ms)
+        if last is not None and (
+            event.candle == last.candle or event.event_time_ms < last.event_time_ms
+        ):
+            return False
         sent[open_ms] = event
         while (oldest_ms := next(iter(sent))) < open_ms - _SLOWEST_MS:
             del sent[oldest_ms]
+        return True
 
     def discard(self, event: CandleClosed) -> None:
         """Forget a candle that could not be sent on."""
@@ -81,9 +80,8 @@ class EventSink:
         """
         if event.series not in self.wanted:
             return  # on its way when its stream was ended
-        if self._sent.is_outdated(event):
+        if not self._sent.add(event):
             return  # another connection was faster
-        self._sent.add(event)
         received = ReceivedCandle(event.series, event.candle, self.now())
         self.series_set.received(event.series, event.candle.open_time_ms)
         is_sent = False

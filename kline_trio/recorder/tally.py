@@ -23,8 +23,8 @@ class _LagCounts:
     sum_seconds: float = attrs.field(init=False, default=0.0)
     max_seconds: float = attrs.field(init=False, default=0.0)
 
-    def add(self, lag_seconds: float) -> None:
-        self.counts[lag_bucket(lag_seconds)] += 1
+    def add(self, lag_seconds: float, bucket: int) -> None:
+        self.counts[bucket] += 1
         self.sum_seconds += lag_seconds
         if lag_seconds > self.max_seconds:
             self.max_seconds = lag_seconds
@@ -51,12 +51,12 @@ class SeriesTally:
     )
     """The number of each ten minutes by the local clock, and the lags in them."""
 
-    def add_lag(self, lag_seconds: float, now: float) -> None:
-        """Note the lag of a candle that was committed now."""
+    def add_lag(self, lag_seconds: float, bucket: int, now: float) -> None:
+        """Note the lag of a candle that was committed now, and its bucket."""
         number = int(now // _SLICE_SECONDS)
         if not self._slices or self._slices[-1][0] != number:
             self._slices.append((number, _LagCounts()))
-        self._slices[-1][1].add(lag_seconds)
+        self._slices[-1][1].add(lag_seconds, bucket)
 
     def last_hour(self, now: float) -> Lags:
         """Return the lags of the last hour, to ten minutes."""
@@ -105,8 +105,9 @@ class Tally:
             if now_ms is not None:
                 end_ms = series.interval.end_time_ms(candle.open_time_ms)
                 lag_seconds = max(0, now_ms - end_ms) / 1_000
-                tally.add_lag(lag_seconds, now)
-                self._lags[series.trade_type, series.time_interval].add(lag_seconds)
+                bucket = lag_bucket(lag_seconds)
+                tally.add_lag(lag_seconds, bucket, now)
+                self._lags[series.trade_type, series.time_interval].add(lag_seconds, bucket)
 
     def filled(self, filled: Filled) -> None:
         """Count candles that went into the files past the journal."""

@@ -170,16 +170,15 @@ EXCHANGE = (
     Mutant(
         "one frame moves the time on",
         "exchange/clock.py",
-        "second_ms = self._frames.second_ms",
+        "second_ms = self._frames.second_ms or 0",
         "second_ms = self._frames.newest[0]",
         f"{_CLOCK}::test_two_different_frames_come_as_far_as_the_next_candle",
     ),
     Mutant(
         "two frames lead any way on",
         "exchange/clock.py",
-        "if second_ms is not None and self._accept_near(second_ms) "
-        "and self._answer_due is not None:",
-        "if second_ms is not None and self.now_ms is not None and self._accept(second_ms):",
+        "if is_later and self._accept_near(second_ms) and self._answer_due is not None:",
+        "if is_later and self.now_ms is not None and self._accept(second_ms):",
         f"{_CLOCK}::test_a_frame_that_is_ahead_is_doubted_and_refuted_by_the_endpoint",
     ),
     Mutant(
