@@ -106,7 +106,8 @@ def test_nurseries_have_three_homes() -> None:
         for module in MODULES
         if room(module) != "simulator" and "open_nursery(" in module.read_text(encoding="utf-8")
     }
-    commands = {"commands/record.py", "commands/doctor.py"}  # in the place of the supervisor
+    # In the place of the supervisor.
+    commands = {"commands/backfill.py", "commands/record.py", "commands/doctor.py"}
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
     # The monitor's jobs are beside the recorder's: none of them can end it. And a command's pipes.
     assert homes == recorder | commands | {"monitor/service.py", "monitor/alerts.py"}

@@ -25,7 +25,7 @@ _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "relo
 _COMMANDS += ["token"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
-_MODULES = {"backfill": "record", "tail": "record", "check_against": "verify"}
+_MODULES = {"tail": "record", "check_against": "verify"}
 _MODULES |= {"status_live": "live"}
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -22,10 +23,11 @@ from kline_trio.commands.examination import (
     connection_problems,
 )
 from kline_trio.commands.finding import Finding, Verdict, json_of, summary, text_of
-from kline_trio.commands.output import show_progress
+from kline_trio.commands.progress import Progress, open_progress
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.http import http_client
+from kline_trio.storage.step import OnStep, Step
 
 _TOTAL_SECONDS = 40.0
 _REST_SECONDS = 8.0
@@ -43,11 +45,10 @@ def doctor(options: argparse.Namespace) -> int:
         if options.json:
             _print_json([_unreadable(options.config, one) for one in error.problems])
         raise
-    show = _ignore if options.json else _line_printer()
-    try:
-        findings = trio.run(examine, config, options.config, Surroundings(), show, _show_waiting)
-    finally:
-        show_progress("")
+    with open_progress() as progress:
+        show = _ignore if options.json else _line_printer(progress)
+        show_waiting = partial(_show_waiting, progress.show)
+        findings = trio.run(examine, config, options.config, Surroundings(), show, show_waiting)
     if options.json:
         _print_json(findings)
     else:
@@ -69,24 +70,22 @@ def _ignore(_: Finding) -> None:
     pass
 
 
-def _line_printer() -> Callable[[Finding], None]:
+def _line_printer(progress: Progress) -> Callable[[Finding], None]:
     before = None
 
     def print_line(finding: Finding) -> None:
         nonlocal before
-        show_progress("")
-        print(text_of(finding, before), flush=True)
+        with progress.hidden():
+            print(text_of(finding, before), flush=True)
         before = finding
 
     return print_line
 
 
-def _show_waiting(checks: Sequence[Check]) -> None:
-    if not checks:
-        show_progress("")
-        return
-    more = f", and {len(checks) - 1} more" if len(checks) > 1 else ""
-    show_progress(f"waiting for {checks[0].name} {checks[0].subject}{more}")
+def _show_waiting(on_step: OnStep, checks: Sequence[Check]) -> None:
+    if checks:
+        more = f", and {len(checks) - 1} more" if len(checks) > 1 else ""
+        on_step(Step(f"waiting for {checks[0].name} {checks[0].subject}{more}"))
 
 
 async def examine(

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.commands.output import show_progress
+from kline_trio.commands.progress import Progress, open_progress
 from kline_trio.commands.store import store_of
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
@@ -21,6 +21,7 @@ from kline_trio.storage.arguments import a_market, a_symbol, an_interval
 from kline_trio.storage.disk import link, replace, sync_file, sync_folder
 from kline_trio.storage.export import StoredSeries, csv_of, header, stored_series
 from kline_trio.storage.simulated import simulated_store
+from kline_trio.storage.step import Step
 
 _STDOUT = "-"
 
@@ -80,23 +81,25 @@ def export(options: argparse.Namespace) -> None:
     if span.from_ms >= span.to_ms:
         raise ConfigError(["--end is not after --start: there is nothing to write"])
     if options.csv == _STDOUT:
-        _write(_found(store, wanted), span, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        # Candles and a bar in the same terminal would be unreadable.
+        with open_progress(may_draw=not sys.stdout.isatty()) as progress:
+            _write(_found(store, wanted, progress), span, sys.stdout.buffer, progress)
+            sys.stdout.buffer.flush()
         return
     path = Path(options.csv)
     _check_target(path, is_forced=options.force)
-    chosen = _found(store, wanted)
-    with _new_file(path, is_forced=options.force) as file:
-        rows = _write(chosen, span, file)
+    with open_progress() as progress:
+        chosen = _found(store, wanted, progress)
+        with _new_file(path, is_forced=options.force) as file:
+            rows = _write(chosen, span, file, progress)
     print(f"{path}: {len(chosen):,} series, {counted(rows, 'candle')}")
 
 
-def _found(store: Path, wanted: _Wanted) -> dict[Series, StoredSeries]:
-    show_progress(f"{store}: looking for its series")
+def _found(store: Path, wanted: _Wanted, progress: Progress) -> dict[Series, StoredSeries]:
+    progress.show(Step(f"{store}: looking for its series"))
     found = stored_series(store, lambda series: series in wanted, tuple(sorted(wanted.symbols)))
     missing = sorted(wanted.symbols - {series.symbol for series in found})
     hints = _nearest(missing, stored_series(store)) if missing else {}
-    show_progress("")
     if missing:
         raise ConfigError([f"no such candles of {one} in {store}{hints[one]}" for one in missing])
     if not found:
@@ -113,17 +116,19 @@ def _nearest(missing: list[str], stored: Iterable[Series]) -> dict[str, str]:
     return {one: f"; did you mean {names[0]}?" if names else "" for one, names in near.items()}
 
 
-def _write(chosen: dict[Series, StoredSeries], span: Span, out: BinaryIO) -> int:
+def _write(
+    chosen: dict[Series, StoredSeries], span: Span, out: BinaryIO, progress: Progress
+) -> int:
     """Write the CSV and return the number of candles."""
     rows = 0
     out.write(header())
-    for number, (series, stored) in enumerate(chosen.items(), 1):
+    for done, (series, stored) in enumerate(chosen.items()):
+        progress.show(Step(str(series), done, len(chosen), "series"))
         for table in stored.tables(span):
             out.write(csv_of(series, table))
             rows += table.num_rows
-            many = f"series {number:,} of {len(chosen):,}"
-            show_progress(f"{series} ({many}): {counted(rows, 'candle')} written")
-    show_progress("")
+            what = f"{series}: {counted(rows, 'candle')} written in all"
+            progress.show(Step(what, done, len(chosen), "series"))
     return rows
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from kline_trio.commands.control import answers, ask
 from kline_trio.commands.interrupts import raise_from_now_on
 from kline_trio.commands.log import log_lines
-from kline_trio.commands.output import show_progress
+from kline_trio.commands.progress import Progress, open_progress
 from kline_trio.counting import counted
 from kline_trio.errors import NoAnswerError, NotRunningError, StoreInUseError, UnavailableError
+from kline_trio.storage.step import Step
 
 logger = logging.getLogger("kline_trio.commands.backfill")
 
@@ -42,18 +43,35 @@ def fetch_beside_recorder(store: Path, options: argparse.Namespace, give_up_seco
             ask(store, request="statistics")
             raise StoreInUseError(_NO_UNTIL)
         # Asked before the log begins: without a recorder, the backfill has a log of its own.
-        first = next(lines, {})
+        with open_progress(may_draw=not options.quiet) as progress:
+            progress.show(Step("waiting for the running recorder to count what is absent"))
+            first = next(lines, {})
     except NotRunningError:
         return False
     raise_from_now_on()
-    with log_lines(debug=options.debug, quiet=options.quiet, log_format=options.log_format):
+    log_format = options.log_format
+    with log_lines(debug=options.debug, quiet=options.quiet, log_format=log_format) as screen:
         logger.info("the recorder that runs fetches; this shows how far it is")
-        _follow(first, lines, give_up_seconds)
+        _follow(first, lines, give_up_seconds, Progress(screen))
     return True
 
 
+def filling_step(text: str, filled: int, pending: int | None) -> Step:
+    """Return how far a backfill is, as a step.
+
+    Args:
+      text: the same for people, and what it waits for.
+      filled: how many candles were filled in.
+      pending: how many candles are still to be asked for; None: not known yet.
+    """
+    return Step(text, filled, None if pending is None else filled + pending, "candle")
+
+
 def _follow(
-    line: Mapping[str, Any], lines: Iterator[Mapping[str, Any]], give_up_seconds: float
+    line: Mapping[str, Any],
+    lines: Iterator[Mapping[str, Any]],
+    give_up_seconds: float,
+    progress: Progress,
 ) -> None:
     log_at = time.monotonic() + _LOG_SECONDS
     filled = 0
@@ -66,7 +84,7 @@ def _follow(
                     f"nothing could be asked for {minutes:.0f} minutes: {found['text']};"
                     " the recorder goes on, and --wait goes on waiting"
                 )
-            show_progress(found["text"])
+            progress.show(filling_step(found["text"], filled, found["pending"]))
             if time.monotonic() >= log_at:
                 log_at += _LOG_SECONDS
                 logger.info("backfill: %s", found["text"])
@@ -75,8 +93,6 @@ def _follow(
         so_far = counted(filled, "candle")
         logger.info("stopped waiting: %s filled in; the recorder goes on", so_far)
         raise
-    finally:
-        show_progress("")
     if "answer" not in line:
         raise NoAnswerError("the recorder ended; what it fetched stays. Start backfill again")
     logger.info("done: %s filled in", counted(line["answer"]["filled"], "candle"))

@@ -1,15 +1,9 @@
-"""Output for the user: progress and problems."""
+"""Output for the user: problems."""
 
 import sys
 from collections.abc import Collection
 
 from kline_trio.quoting import one_line
-
-
-def show_progress(text: str) -> None:
-    """If stderr is a terminal, replace its last line by a text."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def show_problems(problems: Collection[str]) -> int:

@@ -1,14 +1,12 @@
-"""The commands that record or fill gaps: record, backfill and tail."""
+"""The commands that receive candles: record and tail."""
 
 import argparse
 import logging
-import math
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -17,32 +15,24 @@ import attrs
 import trio
 
 from kline_trio.candle import ReceivedCandle
-from kline_trio.commands.fetch import fetch_beside_recorder
 from kline_trio.commands.screen import Screen
 from kline_trio.commands.signals import Requests, run
 from kline_trio.commands.simulated import exchange_of
-from kline_trio.config import Config, HistoryConfig
+from kline_trio.config import Config
 from kline_trio.config.difference import Change, differences
-from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, UnavailableError
-from kline_trio.exchange.rest import RestMarket, sync_clock
+from kline_trio.exchange.rest import sync_clock
 from kline_trio.interval import time_text
 from kline_trio.monitor.service import Monitor
 from kline_trio.monitor.systemd import Notifier, NotifySocket
 from kline_trio.monitor.watch import Watch
 from kline_trio.program import program_name
-from kline_trio.recorder.auditor import Auditor
-from kline_trio.recorder.backfill import filling_of, not_yet
 from kline_trio.recorder.candle_log import LogCandles
 from kline_trio.recorder.environment import Environment
-from kline_trio.recorder.gap_filler import GapFiller
-from kline_trio.recorder.housekeeping import Heartbeat
 from kline_trio.recorder.recording import unchangeable
 from kline_trio.recorder.resources import (
-    Pipeline,
     check_connection,
     open_http,
-    open_store,
     unwrap_lone_error,
 )
 from kline_trio.recorder.series_set import SeriesSet
@@ -57,21 +47,12 @@ from kline_trio.storage.simulated import mark_as_simulated, simulated_store
 from kline_trio.symbols import resolve
 
 logger = logging.getLogger("kline_trio.running")
-_backfill_logger = logging.getLogger("kline_trio.commands.backfill")
 
-_GIVE_UP_SECONDS = 600.0
-"""A backfill ends after this time without any answer, unless `--wait` is given."""
-_LOG_SECONDS = 60.0
-_CHECK_SECONDS = 5.0
 _SAVED_SECONDS = 2.0
 """A file that stays the same for so long was saved as a whole."""
 _ONLY_WHEN_ASKED = ("address", "token_file", "token_variable", "on_change")
 """Settings of `[monitor]` that a saved file does not change: whoever can write it could let others
 in, or run a command."""
-_FETCHES_ITSELF = (
-    "; it fetches the past itself: set `since` under [history] in its recorder.toml and start it"
-    " again"
-)
 
 
 def record(config: Config, options: argparse.Namespace) -> None:
@@ -257,173 +238,6 @@ class Reloader:
             "later": later,
             "applied": not is_dry_run,
         }
-
-
-def backfill(config: Config, options: argparse.Namespace) -> None:
-    """Fill gaps until none can be filled, or until SIGINT or SIGTERM.
-
-    If a recorder runs, let that one fetch.
-    """
-    store = simulated_store(options.config) if options.simulate else config.store.path
-    give_up_seconds = math.inf if options.wait else _GIVE_UP_SECONDS
-    if fetch_beside_recorder(store, options, give_up_seconds):
-        return
-    if options.since is not None:
-        since = datetime.fromtimestamp(options.since / 1_000, UTC)
-        config = attrs.evolve(config, history=HistoryConfig(since=since))
-
-    async def main(requests: Requests) -> None:
-        async with exchange_of(config, options) as redirect:
-            done = await fill(
-                redirect(config),
-                options.until,
-                stop_asked=requests.wait_for_stop,
-                give_up_seconds=give_up_seconds,
-            )
-            filled = f"{counted(done.filled, 'candle')} filled in"
-            if done.absent is None:
-                _backfill_logger.info("stopped early: %s; gaps are not known yet", filled)
-            elif done.absent:
-                absent = f"{done.absent:,} still absent"
-                _backfill_logger.info("stopped early: %s, %s", filled, absent)
-            else:
-                _backfill_logger.info("done: %s", filled)
-                requests.finish()
-
-    run(main, options)
-
-
-@attrs.frozen
-class Backfilled:
-    """The result of a backfill."""
-
-    filled: int
-    """How many candles were filled in."""
-    absent: int | None
-    """How many candles remain to be asked for, if it was stopped early; None: stopped before that
-    was known."""
-
-
-async def fill(
-    config: Config,
-    until_ms: int | None = None,
-    environment: Environment | None = None,
-    stop_asked: Callable[[], Awaitable[None]] = trio.sleep_forever,
-    give_up_seconds: float = _GIVE_UP_SECONDS,
-) -> Backfilled:
-    """Fill the gaps of the configured series, without recording.
-
-    If it is stopped or cancelled, fetched candles stay, and the next backfill fetches the rest. A
-    market whose list of symbols cannot be fetched does not delay other series: its error is raised
-    at the end.
-
-    Args:
-      config: as for the recorder; `history.since` is the first moment.
-      until_ms: fetch up to this moment, exclusive; None: up to now.
-      environment: network, disk and clocks.
-      stop_asked: returns when the backfill is to end early.
-      give_up_seconds: how long to go on without any answer.
-
-    Raises:
-      ConfigError: `history.since` is in the future of the exchange.
-      UnavailableError: there was no answer for `give_up_seconds`, or a list of symbols that
-        patterns need cannot be fetched.
-      StoreInUseError: a recorder holds the store. It can fetch the past itself.
-      DiskError: the store cannot be made, read or written.
-    """
-    environment, since_ms = environment or Environment(), config.history.since_ms
-    async with open_store(config, environment, _FETCHES_ITSELF, stop_asked) as storage:
-        pipeline = Pipeline(config, storage)
-        with unwrap_lone_error():
-            async with open_http(config, environment) as http, trio.open_nursery() as outer:
-                filler = pipeline.gap_filler(environment, http)
-                if until_ms is not None:
-                    filler.until_ms = until_ms
-                auditor = Auditor(
-                    storage, pipeline.series, http.clocks, since_ms, is_recorder=False
-                )
-                series, unlisted = await resolve(config.streams, config.patterns, http.markets)
-                no_list = "; ".join(map(": ".join, unlisted.items()))
-                if no_list and not series:
-                    raise UnavailableError(no_list)
-                pipeline.series.set_series(series, {})
-                outer.start_soon(pipeline.merger.run)
-                markets = {one.trade_type: http.markets[one.trade_type] for one in series}
-                await _Backfill(auditor, filler, markets, since_ms, give_up_seconds).run(stop_asked)
-                absent = await filler.pending() if auditor.is_stock_taken else None
-                # Candles that closed meanwhile become gaps too: the next recorder asks for them.
-                await auditor.keep()
-                pipeline.merger.finish(math.inf)
-            await Heartbeat(storage, http.clocks, environment.wall_clock).end()
-        if no_list and absent == 0:
-            raise UnavailableError(f"{no_list}; {counted(filler.filled, 'candle')} filled in")
-        return Backfilled(filler.filled, absent)
-
-
-@attrs.frozen(eq=False)
-class _Backfill:
-    """Finds gaps and fills them, with the clocks and the log that this needs."""
-
-    auditor: Auditor
-    filler: GapFiller
-    markets: Mapping[str, RestMarket]
-    """By trade type; the markets of the series."""
-    since_ms: int | None
-    give_up_seconds: float
-
-    async def run(self, stop_asked: Callable[[], Awaitable[None]]) -> None:
-        """Find the gaps and fill them, until that is done or a stop is asked for."""
-        async with trio.open_nursery() as network:
-
-            async def stop() -> None:
-                await stop_asked()
-                network.cancel_scope.cancel()
-
-            for _, market in sorted(self.markets.items()):
-                network.start_soon(sync_clock, market)
-            for job in (*self.filler.jobs(), stop, self._refuse_the_future, self._log_progress):
-                network.start_soon(job)
-            await self.auditor.take_stock()
-            await self.filler.until_done()
-            network.cancel_scope.cancel()
-
-    async def _refuse_the_future(self) -> None:
-        if self.since_ms is None:
-            return
-        for name, market in self.markets.items():
-            if self.since_ms >= (await market.clock.accepted_span(self.since_ms)).to_ms:
-                raise not_yet(self.since_ms, name)
-
-    async def _log_progress(self) -> None:
-        """Log the progress once a minute, until cancelled.
-
-        Raises:
-          UnavailableError: there was no answer for `give_up_seconds`.
-        """
-        filler = self.filler
-        log_at = trio.current_time() + _LOG_SECONDS
-        filled, filled_at = filler.filled, trio.current_time()
-        while True:
-            await trio.sleep(_CHECK_SECONDS)
-            now = trio.current_time()
-            if filler.filled != filled:
-                filled, filled_at = filler.filled, now
-            silent_seconds = now - max(filler.progress.answered_at, filled_at)
-            is_unanswered = filler.progress.problem is not None or not self.auditor.is_stock_taken
-            if is_unanswered and silent_seconds >= self.give_up_seconds:
-                problem = filler.progress.problem or "the exchange's time is not to be had"
-                minutes = counted(round(silent_seconds / 60), "minute")
-                raise UnavailableError(
-                    f"nothing could be asked for {minutes}: {problem};"
-                    " what was fetched stays, and --wait goes on"
-                )
-            if now >= log_at:
-                log_at = now + _LOG_SECONDS
-                _backfill_logger.info("backfill: %s", await self._progress())
-
-    async def _progress(self) -> str:
-        pending = await self.filler.pending() if self.auditor.is_stock_taken else None
-        return filling_of(self.filler, pending, self.filler.filled).text
 
 
 def tail(config: Config, options: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
 """Stderr as a log with a panel below it, if it is a terminal."""
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,18 +15,20 @@ if TYPE_CHECKING:
 _STDERR = 2
 _ERASE = "\r\x1b[J"
 """From the begin of this line to the end of the screen."""
-_UP = "\x1b[{}A\r"
+_UP = "\x1b[{}A"
 
 
 @attrs.define(eq=False)
 class Screen:
-    """Writes lines to stderr, and keeps a panel below them. One thread at a time may write."""
+    """Writes lines to stderr, and keeps a panel below them."""
 
     may_draw: bool
     """Whether a terminal gets a panel at all."""
     _panel: "Callable[[], RenderableType] | None" = attrs.field(init=False, default=None)
     _console: "Console | None" = attrs.field(init=False, default=None)
     _is_drawn: bool = attrs.field(init=False, default=False)
+    _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
+    """Held while one thread writes."""
 
     @property
     def is_terminal(self) -> bool:
@@ -36,7 +39,7 @@ class Screen:
         """Draw a panel from now on, whenever lines are written; if this is a terminal.
 
         Args:
-          panel: returns what to draw. It is called in the log's thread.
+          panel: returns what to draw. It is called in the thread that writes.
         """
         if self.is_terminal:
             self._panel = panel
@@ -44,18 +47,33 @@ class Screen:
     def write(self, lines: Sequence[str]) -> None:
         """Write lines above the panel, and draw the panel anew. Errors of stderr are ignored."""
         text = "".join(f"{line}\n" for line in lines)
-        if self._panel is not None:
-            below = self._drawn(self._panel)
-            # One line is left out of the count: the cursor stays in the panel's last line.
-            text = f"{_ERASE}{text}{below}" + _UP.format(below.count("\n")) * ("\n" in below)
-            self._is_drawn = True
-        if text:
-            _write(text)
+        with self._lock:
+            if self._panel is not None:
+                below = self._drawn(self._panel)
+                # The cursor waits at the panel's begin. A terminal that becomes narrower breaks
+                # the panel's lines, and only from the begin on all of them can be erased.
+                up = _UP.format(below.count("\n")) if "\n" in below else ""
+                text = f"{_ERASE}{text}{below}{up}\r"
+                self._is_drawn = True
+            if text:
+                _write(text)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Erase the panel while the body prints. The next `write` draws it below."""
+        with self._lock:
+            self._erase()
+            yield
 
     def close(self) -> None:
         """Erase the panel. Later lines have none."""
-        if self._is_drawn:
+        with self._lock:
             self._panel = None
+            self._erase()
+
+    def _erase(self) -> None:
+        if self._is_drawn:
+            self._is_drawn = False
             _write(_ERASE)
 
     def _drawn(self, panel: "Callable[[], RenderableType]") -> str:

@@ -6,7 +6,6 @@ started again. In the end the test compares the store with the trades of the exc
 """
 
 import argparse
-import math
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import attrs
 import trio
 
 from kline_trio.candle import TRADE_TYPES, Candle, Series
-from kline_trio.commands.output import show_progress
+from kline_trio.commands.progress import Progress, open_progress
 from kline_trio.commands.simulate import toml_of
 from kline_trio.config import Config
 from kline_trio.counting import counted
@@ -35,6 +34,7 @@ from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.check import check
 from kline_trio.storage.journal.ledger import Gap, Reason, State
 from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.step import Step
 from kline_trio.storage.table import candles_of
 
 _MINUTE_MS = 60_000
@@ -132,8 +132,10 @@ def selftest(options: argparse.Namespace) -> int:
         seconds = max(20.0, 60.0 * options.minutes)
         planned = _faults(options.seed, seconds)
         exchange = Exchange(seed=options.seed, speed=_SPEED, faults=planned)
-        runs = trio.run(_record, exchange, folder, seconds, Random(options.seed))  # noqa: S311
-        result = _compare(folder / "data", exchange, runs)
+        with open_progress() as progress:
+            random = Random(options.seed)  # noqa: S311 - a test
+            runs = trio.run(_record, exchange, folder, seconds, random, progress)
+            result = _compare(folder / "data", exchange, runs, progress)
         happened = Counter(one.fault for one in exchange.incidents)
         print(f"what went wrong: {_counts(happened, '')}, {len(runs) - 1:,} kill -9")
         result.show()
@@ -142,7 +144,9 @@ def selftest(options: argparse.Namespace) -> int:
     return 0 if result.is_good else 1
 
 
-async def _record(exchange: Exchange, folder: Path, seconds: float, random: Random) -> list[Span]:
+async def _record(
+    exchange: Exchange, folder: Path, seconds: float, random: Random, progress: Progress
+) -> list[Span]:
     """Start and kill the recorder until the time is over. Return its runs, in exchange time."""
     runs: list[Span] = []
     async with open_exchange(exchange) as endpoints:
@@ -154,12 +158,11 @@ async def _record(exchange: Exchange, folder: Path, seconds: float, random: Rand
             is_last = left < _RUN_SECONDS[1]
             run = max(left, _LAST_RUN_SECONDS) if is_last else random.uniform(*_RUN_SECONDS)
             number = signal.SIGINT if is_last else signal.SIGKILL
+            what = f"recording; killed {counted(len(runs), 'time')}"
+            progress.show(Step(what, max(0, round(seconds - left)), round(seconds), "second"))
             runs.append(await _run_recorder(exchange, folder, run, number))
             if not is_last:
-                left_seconds = math.ceil(end - trio.current_time())
-                show_progress(f"{left_seconds} s left, killed {counted(len(runs), 'time')}")
                 await trio.sleep(random.uniform(*_DOWN_SECONDS))
-    show_progress("")
     return runs
 
 
@@ -233,12 +236,14 @@ def _fault(random: Random, trade_type: str, at_ms: int) -> faults.Fault:
     )
 
 
-def _compare(store_path: Path, exchange: Exchange, runs: list[Span]) -> _Result:
+def _compare(store_path: Path, exchange: Exchange, runs: list[Span], progress: Progress) -> _Result:
     """Compare the store with the trades of the exchange."""
     result = _Result()
     with journal_view(store_path) as journal:
         accounts, gaps = journal.accounts(), tuple(journal.gaps())
-    for series, account in accounts.items():
+    for done, (series, account) in enumerate(accounts.items()):
+        step = Step(f"comparing {series} with the trades", done, len(accounts), "series")
+        progress.show(step)
         table = stored_table(store_path, series)
         stored = {} if table is None else {one.open_time_ms: one for one in candles_of(table)}
         interval = series.interval
@@ -258,7 +263,7 @@ def _compare(store_path: Path, exchange: Exchange, runs: list[Span]) -> _Result:
             result.reasons[str(one.reason)] += interval.count(one.span)
     missing = sorted(set(_SERIES) - accounts.keys())
     result.faults += [f"{series}: nothing was recorded" for series in missing]
-    for file in check(store_path):
+    for file in check(store_path, progress.show):
         for fault in file.faults:
             result.duplicated += "twice" in fault.what
             result.faults.append(f"{file.path}: {fault.what}")

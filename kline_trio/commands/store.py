@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
-from kline_trio.commands.output import show_problems, show_progress
+from kline_trio.candle import Series
+from kline_trio.commands.output import show_problems
+from kline_trio.commands.progress import Progress, open_progress
 from kline_trio.config import Config
 from kline_trio.config.toml import open_nonblocking
 from kline_trio.counting import counted
@@ -27,6 +29,7 @@ from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
 from kline_trio.storage.paths import INTERNAL, journal_path
 from kline_trio.storage.simulated import simulated_store
+from kline_trio.storage.step import Step
 from kline_trio.storage.store import Store
 
 _MOST_FAULTS_A_FILE = 20
@@ -61,17 +64,19 @@ def check(options: argparse.Namespace) -> int:
     sums: list[bytes] = []
     total: Counter[str] = Counter()
     if options.repair:
-        _repair(path, out)
-    for number, file in enumerate(check_files(path), 1):
-        _print_faults(file, out)
-        total.update(faults=len(file.faults), rows=file.rows, bytes=file.size_bytes)
-        if file.is_foreign:
-            total["foreign"] += 1
-        elif file.sha256 is not None:
-            total["files"] += 1
-            sums.append(_sum(file.sha256, file.path, path.absolute()))
-        show_progress(f"{counted(number, 'file')} checked")
-    show_progress("")
+        with open_progress() as progress:
+            _repair(path, out, progress)
+    with open_progress() as progress:
+        for file in check_files(path, progress.show):
+            if file.faults:
+                with progress.hidden():
+                    _print_faults(file, out)
+            total.update(faults=len(file.faults), rows=file.rows, bytes=file.size_bytes)
+            if file.is_foreign:
+                total["foreign"] += 1
+            elif file.sha256 is not None:
+                total["files"] += 1
+                sums.append(_sum(file.sha256, file.path, path.absolute()))
     if not (total["files"] or total["faults"] or path.is_file() or (path / INTERNAL).is_dir()):
         raise ConfigError([f"there is no store in {path}, and no candle file: nothing is checked"])
     if options.manifest is not None:
@@ -84,7 +89,7 @@ def check(options: argparse.Namespace) -> int:
     return 1 if total["faults"] else 0
 
 
-def _repair(path: Path, out: TextIO) -> None:
+def _repair(path: Path, out: TextIO, progress: Progress) -> None:
     """Write gaps to the ledger for candles that are neither stored nor in it.
 
     A recorder then asks for them. Each series is one transaction: after a kill, repair again.
@@ -93,25 +98,36 @@ def _repair(path: Path, out: TextIO) -> None:
         raise ConfigError([f"there is no store {path}, and --repair is for stores"])
 
     def report(_: Path, error: DamagedError) -> None:
-        print(one_line(f"{error}; what it held counts as absent"), file=out)
+        with progress.hidden():
+            print(one_line(f"{error}; what it held counts as absent"), file=out)
 
     named = filled = 0
+    progress.show(Step("checking the journal"))
     with closing(Store.open(path, None)) as store:
         with disk_errors(path):
-            every = holdings(store.path, report)
-        for one in every:
+            every = holdings(store.path, report, on_step=progress.show)
+        for done, one in enumerate(every):
+            progress.show(Step(f"repairing {one.series}", done, len(every), "series"))
             absent = store.journal.compare(one) or 0
             stored = one.count(one.stored_pending())
-            if absent:
-                gaps = counted(absent, "candle is a gap", "candles are gaps")
-                print(f"{one.series}: {gaps} of the ledger now", file=out)
-            if stored:
-                found = counted(stored, "pending candle was", "pending candles were")
-                print(f"{one.series}: {found} stored", file=out)
+            if absent or stored:
+                with progress.hidden():
+                    _print_repaired(one.series, absent, stored, out)
             named += absent
             filled += stored
     asked = "; a recorder will ask for the gaps" if named else ""
-    print(f"repaired: {counted(named, 'candle')} named, {filled:,} set to filled{asked}", file=out)
+    text = f"repaired: {counted(named, 'candle')} named, {filled:,} set to filled{asked}"
+    with progress.hidden():
+        print(text, file=out)
+
+
+def _print_repaired(series: Series, absent: int, stored: int, out: TextIO) -> None:
+    if absent:
+        gaps = counted(absent, "candle is a gap", "candles are gaps")
+        print(f"{series}: {gaps} of the ledger now", file=out)
+    if stored:
+        found = counted(stored, "pending candle was", "pending candles were")
+        print(f"{series}: {found} stored", file=out)
 
 
 def _sum(sha256: str, path: Path, checked: Path) -> bytes:
@@ -156,12 +172,8 @@ def _print_faults(file: CheckedFile, out: TextIO) -> None:
 def snapshot(options: argparse.Namespace) -> int:
     """Copy a store, which a recorder may hold. Return 1 if a file is damaged."""
     store, _ = store_of(options.store)
-    made = make_snapshot(
-        store,
-        options.into,
-        lambda done, every: show_progress(f"{done:,} of {counted(every, 'file')}"),
-    )
-    show_progress("")
+    with open_progress() as progress:
+        made = make_snapshot(store, options.into, progress.show)
     copied = f" ({made.copied:,} copied, not linked)" if made.copied else ""
     files, waiting = counted(made.files, "file"), counted(made.waiting, "candle")
     print(f"{options.into}: {files}{copied}, {waiting} in the journal")
@@ -170,10 +182,11 @@ def snapshot(options: argparse.Namespace) -> int:
 
 def merge(options: argparse.Namespace) -> int:
     """Merge two stores and print where they disagree. Return 1 if a file is damaged."""
-    for store in options.stores:
-        _check_store(store)
-    layout = _layout(options.layout) if options.layout else common_layout(options.stores)
-    disagreements, damaged = _unite(options, layout)
+    with open_progress() as progress:
+        for store in options.stores:
+            _check_store(store, progress)
+        layout = _layout(options.layout) if options.layout else common_layout(options.stores)
+        disagreements, damaged = _unite(options, layout, progress)
     print(
         f"the stores disagree on {counted(disagreements, 'candle')}; see docs/storage.md, Merging"
     )
@@ -184,21 +197,28 @@ def relayout(options: argparse.Namespace) -> int:
     """Copy a store in another layout. Return 1 if a file is damaged."""
     [store] = options.stores
     layout = _layout(options.layout)
-    _check_store(store)
-    # Hold the store: the copy would lack candles that a recorder accepted meanwhile.
-    with closing(Store.open(store, None)):
-        _, damaged = _unite(options, layout)
+    with open_progress() as progress:
+        _check_store(store, progress)
+        progress.show(Step("checking the journal"))
+        # Hold the store: the copy would lack candles that a recorder accepted meanwhile.
+        with closing(Store.open(store, None)):
+            _, damaged = _unite(options, layout, progress)
     print(f"now swap {store} and {options.into}, and set the layout in recorder.toml")
     return show_problems(damaged)
 
 
-def _check_store(path: Path) -> None:
+def _check_store(path: Path, progress: Progress) -> None:
     """Refuse a folder without a store. Candle files alone are a store."""
-    if not path.is_dir() or not ((path / INTERNAL).is_dir() or last_end_ms(path)):
+    is_store = path.is_dir() and (
+        (path / INTERNAL).is_dir() or last_end_ms(path, on_step=progress.show)
+    )
+    if not is_store:
         raise ConfigError([f"there is no store {path}"])
 
 
-def _unite(options: argparse.Namespace, layout: Layout) -> tuple[int, Collection[str]]:
+def _unite(
+    options: argparse.Namespace, layout: Layout, progress: Progress
+) -> tuple[int, Collection[str]]:
     """Write the new store. Return the number of disagreements, and a line for each damaged file."""
     rows = disagreements = series = 0
     damaged: dict[Path, str] = {}
@@ -206,15 +226,16 @@ def _unite(options: argparse.Namespace, layout: Layout) -> tuple[int, Collection
     def report(path: Path, error: DamagedError) -> None:
         damaged[path] = f"{error}; the new store lacks it"
 
-    for one in unite(options.stores, options.into, layout, report):
+    for one in unite(options.stores, options.into, layout, report, progress.show):
         series += 1
         rows += one.rows
-        for disagreement in one.disagreements[: max(0, _MOST_DISAGREEMENTS - disagreements)]:
-            print(_line(disagreement))
+        if shown := one.disagreements[: max(0, _MOST_DISAGREEMENTS - disagreements)]:
+            with progress.hidden():
+                for disagreement in shown:
+                    print(_line(disagreement))
         disagreements += len(one.disagreements)
-        show_progress(f"{one.series}: {counted(one.rows, 'row')}")
-    show_progress("")
-    print(f"{options.into}: {series:,} series, {counted(rows, 'candle')}")
+    with progress.hidden():
+        print(f"{options.into}: {series:,} series, {counted(rows, 'candle')}")
     return disagreements, damaged.values()
 
 

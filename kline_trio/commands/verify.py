@@ -13,6 +13,7 @@ import trio
 
 from kline_trio.candle import Candle, ReceivedCandle, Series, Source, within
 from kline_trio.commands.log import log_lines
+from kline_trio.commands.progress import Progress, open_progress
 from kline_trio.commands.simulated import exchange_of
 from kline_trio.commands.verify_report import Checked, NotCompared, Report
 from kline_trio.config import Config
@@ -36,6 +37,7 @@ from kline_trio.storage.archive_rows import read_csv, sifted
 from kline_trio.storage.catalog import last_end_ms, stored_table
 from kline_trio.storage.comparison import compare
 from kline_trio.storage.simulated import simulated_store
+from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import candles_of
 from kline_trio.symbols import resolve
 
@@ -118,26 +120,33 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
         config = attrs.evolve(config, store=attrs.evolve(config.store, path=path))
     if not config.store.path.is_dir():
         raise ConfigError([f"there is no store {config.store.path}"])
-    report = Report(config.store.path)
-    extent = Extent(options.since, options.sample)
-
-    async def main() -> list[Checked] | None:
-        async with exchange_of(config, options) as redirect:
-            return await verify(redirect(config), options.against, report.add, extent)
-
-    with log_lines(debug=options.debug):
-        found = trio.run(main)
+    with log_lines(debug=options.debug) as screen:
+        progress = Progress(screen)
+        report = Report(config.store.path, progress)
+        found = trio.run(_verify, config, options, report, progress.show)
     # A nursery swallowed a `Cancelled` that was not its own: see `signals.run`.
     if found is None:
         raise RuntimeError("it ended without having been asked to")
     is_repaired = options.repair and report.differing
-    report.add_sums()
+    with open_progress() as report.progress:
+        report.add_sums()
     if is_repaired:
-        written = trio.run(repair, config, found)
+        with open_progress() as progress:
+            progress.show(Step("writing the exchange's values"))
+            written = trio.run(repair, config, found)
         print(
             f"repaired: {counted(written, 'candle has', 'candles have')} the exchange's values now"
         )
     return 1 if report.differing or report.not_compared else 0
+
+
+async def _verify(
+    config: Config, options: argparse.Namespace, report: Report, on_step: OnStep
+) -> list[Checked] | None:
+    extent = Extent(options.since, options.sample)
+    async with exchange_of(config, options) as redirect:
+        config = redirect(config)
+        return await verify(config, options.against, report.add, extent, on_step=on_step)
 
 
 @attrs.frozen
@@ -156,6 +165,7 @@ async def verify(
     report: Callable[[Checked | NotCompared], None],
     extent: Extent = Extent(),
     environment: Environment | None = None,
+    on_step: OnStep = ignore_step,
 ) -> list[Checked]:
     """Compare the stored candles of the configured series with the exchange's.
 
@@ -169,6 +179,7 @@ async def verify(
         market whose list of symbols cannot be fetched.
       extent: how much of each series to compare.
       environment: network, disk and clocks.
+      on_step: called with each series, and with what is waited for.
 
     Returns:
       the result of each series.
@@ -178,19 +189,24 @@ async def verify(
     found: list[Checked] = []
     async with open_http(config, environment) as http:
         archive = Archive(http.client, config.archive) if against == "archive" else None
-        comparison = _StoreComparison(path, environment, http, archive, extent)
+        comparison = _StoreComparison(path, environment, http, archive, extent, on_step)
         stored: Iterable[Series] = ()
         if config.patterns:
+            on_step(Step("looking for the series of the store"))
             try:
                 stored = sorted(await environment.on_disk(last_end_ms, path))
             except DiskError as error:
                 problem = f"stored series whose symbols trade no more are left out: {error}"
                 report(NotCompared(str(path), None, problem))
+            on_step(Step("waiting for the exchange's lists of symbols"))
         meant, unlisted = await resolve(config.streams, config.patterns, http.markets, stored)
         for trade_type, why in unlisted.items():
             report(NotCompared(trade_type, None, why))
-        for series in meant:
-            checked = await comparison.check(series)
+        for done, series in enumerate(meant):
+            what = f"comparing {series} with {'REST' if archive is None else 'the archive'}"
+            step = Step(what, done, len(meant), "series")
+            on_step(step)
+            checked = await comparison.check(series, step)
             report(checked)
             found.append(checked)
     return found
@@ -206,13 +222,20 @@ class _StoreComparison:
     archive: Archive | None
     """Compare with the archive; None: with REST."""
     extent: Extent
+    on_step: OnStep
+    """Called with each request to the exchange."""
     _retries: defaultdict[str, _Retries] = attrs.field(
         init=False, factory=lambda: defaultdict(_Retries)
     )
     """By trade type, of REST; and of the archive."""
 
-    async def check(self, series: Series) -> Checked:
-        """Compare a series. Errors of the exchange and the disk become failures of the result."""
+    async def check(self, series: Series, step: Step) -> Checked:
+        """Compare a series. Errors of the exchange and the disk become failures of the result.
+
+        Args:
+          series: what to compare.
+          step: of the whole comparison.
+        """
         rest, retries = self.http.markets[series.trade_type], self._retries[series.trade_type]
         since_ms = self.extent.since_ms or 0
         try:
@@ -231,15 +254,25 @@ class _StoreComparison:
             retries = self._retries["archive"]
             stretches = _archive_stretches(self.archive, series, whole, now_ms)
         chosen = _sampled(stretches, series, self.extent.sample, self.environment.random)
-        return await _compare_stretches(series, ours, chosen, retries)
+
+        def on_stretch(number: int) -> None:
+            what = f"{step.what}: request {number:,} of {len(chosen):,}"
+            self.on_step(attrs.evolve(step, what=what))
+
+        return await _compare_stretches(series, ours, chosen, retries, on_stretch)
 
 
 async def _compare_stretches(
-    series: Series, ours: Sequence[Candle], stretches: Sequence[_Stretch], retries: _Retries
+    series: Series,
+    ours: Sequence[Candle],
+    stretches: Sequence[_Stretch],
+    retries: _Retries,
+    on_stretch: Callable[[int], None],
 ) -> Checked:
     """Compare stretch by stretch. A stretch without an answer is a failure, with the reason."""
     found, failures = [], []
     for n, (span, fetch) in enumerate(stretches):
+        on_stretch(n + 1)
         try:
             theirs = await retries.ask(fetch)
         except UnavailableError as error:

@@ -6,12 +6,14 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import Candle, Series
+from kline_trio.commands.progress import Progress
 from kline_trio.counting import counted
 from kline_trio.errors import DiskError
 from kline_trio.interval import INTERVALS, Span, time_text
 from kline_trio.quoting import one_line
 from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import Comparison, summed_mismatches
+from kline_trio.storage.step import Step
 
 _MOST_LINES = 20
 """For each series."""
@@ -45,6 +47,8 @@ class Report:
     """Prints each result at once, so that it is shown even if the comparison is interrupted."""
 
     store_path: Path
+    progress: Progress
+    """Hidden while a result is printed."""
     series: list[Series] = attrs.field(factory=list)
     """The series whose stored candles can be read."""
     differing: int = 0
@@ -52,13 +56,14 @@ class Report:
 
     def add(self, result: Checked | NotCompared) -> None:
         """Print the result of a series, or a failure of no single series."""
-        if isinstance(result, Checked):
-            self.series += [] if result.is_unread else [result.series]
-            self.differing += _print_checked(result)
-            self.not_compared += len(result.failures)
-        else:
-            _print_not_compared(result)
-            self.not_compared += 1
+        with self.progress.hidden():
+            if isinstance(result, Checked):
+                self.series += [] if result.is_unread else [result.series]
+                self.differing += _print_checked(result)
+                self.not_compared += len(result.failures)
+            else:
+                _print_not_compared(result)
+                self.not_compared += 1
 
     def add_sums(self) -> None:
         """Print where stored longer candles disagree with the shortest of the same symbol."""
@@ -69,10 +74,30 @@ class Report:
         for several in by_symbol.values():
             shortest, *longer = sorted(several, key=lambda one: order.index(one.time_interval))
             for series in longer:
+                self.progress.show(Step(f"comparing {series} with {shortest.time_interval}"))
                 try:
-                    self.differing += _print_sums(self.store_path, shortest, series)
+                    self.differing += self._add_sums_of(series, shortest)
                 except DiskError as error:
                     self.add(NotCompared(str(series), None, str(error)))
+
+    def _add_sums_of(self, series: Series, shortest: Series) -> int:
+        """Print where candles of a series disagree with shorter ones. Return how many do."""
+        short = stored_table(self.store_path, shortest)
+        table = stored_table(self.store_path, series)
+        if short is None or table is None:
+            return 0
+        wrong = list(summed_mismatches(short, shortest.interval, table, series))
+        with self.progress.hidden():
+            for one in wrong[:_MOST_LINES]:
+                print(
+                    f"{series} {time_text(one.open_time_ms)}: {one.column} {one.stored!r}, but"
+                    f" {shortest.time_interval} candles make {one.summed!r}"
+                )
+            print(
+                f"{series}: against {shortest.time_interval}, {counted(table.num_rows, 'candle')},"
+                f" {counted(len(wrong), 'disagreement')}"
+            )
+        return len(wrong)
 
 
 def _print_checked(checked: Checked) -> int:
@@ -117,21 +142,3 @@ def _differences(comparison: Comparison) -> list[str]:
     lines += [f"{time_text(one.open_time_ms)}: absent here" for one in comparison.absent_here]
     lines += [f"{time_text(one.open_time_ms)}: absent there" for one in comparison.absent_there]
     return lines
-
-
-def _print_sums(store_path: Path, shortest: Series, series: Series) -> int:
-    short = stored_table(store_path, shortest)
-    table = stored_table(store_path, series)
-    if short is None or table is None:
-        return 0
-    wrong = list(summed_mismatches(short, shortest.interval, table, series))
-    for one in wrong[:_MOST_LINES]:
-        print(
-            f"{series} {time_text(one.open_time_ms)}: {one.column} {one.stored!r}, but"
-            f" {shortest.time_interval} candles make {one.summed!r}"
-        )
-    print(
-        f"{series}: against {shortest.time_interval}, {counted(table.num_rows, 'candle')},"
-        f" {counted(len(wrong), 'disagreement')}"
-    )
-    return len(wrong)

@@ -36,6 +36,7 @@ from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import SUFFIXES, Layout
 from kline_trio.storage.names import folder_path, text_of
+from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN, END, empty_table, overlay, runs_of, schema, values_of
 
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
@@ -129,25 +130,31 @@ def series(path: str | os.PathLike[str]) -> list[Series]:
 
 
 def last_end_ms(
-    path: str | os.PathLike[str], on_damage: OnDamage = log_damage
+    path: str | os.PathLike[str],
+    on_damage: OnDamage = log_damage,
+    on_step: OnStep = ignore_step,
 ) -> dict[Series, int]:
     """Return the end of each stored series' newest candle; nothing if there is no store.
 
     Args:
       path: the store's folder.
       on_damage: called for each file that cannot be opened.
+      on_step: called with each file, and with what is waited for.
 
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
     store_path = folder_path(path)
+    on_step(Step("looking for series: reading the list of files"))
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
             ends = {
                 owner: owner.interval.end_time_ms(newest_ms)
                 for owner, newest_ms in journal.newest_ms().items()
             }
-        for _, owner, file in open_files(candle_files(store_path), on_damage):
+        paths = candle_files(store_path)
+        for done, (file_path, owner, file) in enumerate(open_files(paths, on_damage)):
+            on_step(Step(f"looking for series: {file_path.name}", done, len(paths), "file"))
             for group in range(file.metadata.num_row_groups):
                 _, end_ms = bounds_ms(file, group, END)
                 ends[owner] = max(end_ms, ends.get(owner, end_ms))

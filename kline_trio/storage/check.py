@@ -35,6 +35,7 @@ from kline_trio.storage.names import text_of
 from kline_trio.storage.parquet import rewrite_file
 from kline_trio.storage.paths import journal_path
 from kline_trio.storage.row_faults import Fault, row_faults
+from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN, schema, values_of
 
 _MOST_LOOKS = 5
@@ -85,7 +86,7 @@ class _Look:
     owner: Series | None = None
 
 
-def check(path: Path) -> Iterator[CheckedFile]:
+def check(path: Path, on_step: OnStep = ignore_step) -> Iterator[CheckedFile]:
     """Check a store, a folder of candle files, or one file. A recorder may run beside it.
 
     Check each file: its CRC in the journal, the footer's seal, every page's checksum, columns,
@@ -98,11 +99,16 @@ def check(path: Path) -> Iterator[CheckedFile]:
     file is in place and before it is listed. It is a fault if it is not byte for byte what a merge
     of its rows writes, or if it has fewer rows than listed and the ledger does not name them.
 
+    Args:
+      path: of the store, the folder or the file.
+      on_step: called with each file, counted in bytes, and with what is waited for.
+
     Raises:
       ConfigError: there is nothing at the path, or a newer kline_trio wrote it.
       DiskError: the disk refused the folder; what it refuses of a file is a fault of that file.
     """
     path = path.absolute()
+    on_step(Step("reading the list of files"))
     if path.is_file():
         files = [path]
     elif path.is_dir():
@@ -111,12 +117,26 @@ def check(path: Path) -> Iterator[CheckedFile]:
     else:
         raise ConfigError([f"there is no file or folder {path}"])
     store_path = _store_of(path)
+    sizes_bytes = [*map(_size_bytes, files)]
+    on_step(Step("reading the journal"))
     known = _known(store_path)
-    for file in files:
+    done, total = 0, sum(sizes_bytes)
+    for file, size_bytes in zip(files, sizes_bytes, strict=True):
+        on_step(Step(text_of(file.relative_to(store_path)), done, total, "byte"))
         yield _checked(file, store_path, known)
+        done += size_bytes
     if path == store_path and journal_path(store_path).exists():
+        on_step(Step("checking the journal"))
         yield _checked_journal(store_path, set(files))
-        yield from _checked_ledger(store_path)
+        yield from _checked_ledger(store_path, on_step)
+
+
+def _size_bytes(path: Path) -> int:
+    """Return the size of a file; 0 if it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _store_of(path: Path) -> Path:
@@ -176,22 +196,22 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
     return CheckedFile(path, tuple(faults))
 
 
-def _checked_ledger(store_path: Path) -> Iterator[CheckedFile]:
+def _checked_ledger(store_path: Path, on_step: OnStep) -> Iterator[CheckedFile]:
     """Give the holes of each series that has any, one fault a hole."""
     # Damaged files are reported already, and so is a journal that cannot be read.
     with contextlib.suppress(DiskError, *_NONSENSE):
-        if found := _holes(store_path):
+        if found := _holes(store_path, on_step):
             # While a recorder sets a damaged file aside, its rows vanish before the ledger names
             # them: only a hole that is found twice is one.
-            again = _holes(store_path)
+            again = _holes(store_path, on_step)
             for series in sorted(found.keys() & again.keys()):
                 if holes := list(common(found[series], again[series])):
                     faults = tuple(_hole_fault(series, hole) for hole in holes)
                     yield CheckedFile(store_path, faults, series=series)
 
 
-def _holes(store_path: Path) -> dict[Series, tuple[Span, ...]]:
-    every = holdings(store_path, lambda *_: None)
+def _holes(store_path: Path, on_step: OnStep) -> dict[Series, tuple[Span, ...]]:
+    every = holdings(store_path, lambda *_: None, on_step=on_step)
     return {one.series: holes for one in every if (holes := one.missing())}
 
 

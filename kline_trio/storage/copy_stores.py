@@ -41,8 +41,10 @@ from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
+from kline_trio.storage.names import text_of
 from kline_trio.storage.paths import INTERNAL, journal_path, universe_path
 from kline_trio.storage.simulated import mark_copy
+from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, empty_table, open_times_ms, overlay
 from kline_trio.storage.universe import UniverseFile, unite_universes
@@ -98,9 +100,7 @@ class UnitedSeries:
     disagreements: tuple[Disagreement, ...]
 
 
-def snapshot(
-    store_path: Path, into: Path, on_file: Callable[[int, int], None] = lambda *_: None
-) -> Snapshot:
+def snapshot(store_path: Path, into: Path, on_step: OnStep = ignore_step) -> Snapshot:
     """Make a store of hard links to all candle files and the universe, and a copy of the journal.
 
     On another disk, or one without hard links, files are copied. If it fails, nothing is left.
@@ -112,7 +112,7 @@ def snapshot(
     Args:
       store_path: the store's folder.
       into: the snapshot's.
-      on_file: called after each file with how many are done, and how many there are.
+      on_step: called with each file, and with what is waited for.
 
     Raises:
       ConfigError: there is no store, or the snapshot's place is taken, or inside the store.
@@ -123,27 +123,38 @@ def snapshot(
         raise ConfigError([f"there is no store in {store_path}"])
     if into.is_relative_to(store_path):
         raise ConfigError([f"{into} is inside the store: name a folder beside it"])
-    copied = 0
     with _new_store(into) as work:
         # The clock of the copy's disk need not be that of the store's.
         begun = min((work / INTERNAL).stat().st_mtime, time.time())
+        on_step(Step("copying the journal"))
         with journal_view(store_path) as journal:
             journal.copy_to(journal_path(work))
-        every = candle_files(store_path)
-        for done, path in enumerate(every, 1):
-            copied += not _link(path, work / path.relative_to(store_path))
-            on_file(done, len(every))
+        copied = _link_files(store_path, work, on_step)
         if universe_path(store_path).exists():
             _link(universe_path(store_path), universe_path(work))
         mark_copy([store_path], work)
+        on_step(Step("listing the files that were replaced meanwhile"))
         with contextlib.closing(Journal.open(journal_path(work))) as made:
             damaged = _list_young_files(made, work, begun - _MERGE_SECONDS)
             waiting = made.rows()
+        on_step(Step("writing the names of the files to the disk"))
         files = candle_files(work)
         for folder in sorted({work, work / INTERNAL, *(path.parent for path in files)}):
             sync_folder(folder)
     problems = tuple(text.replace(str(work), str(store_path)) for text in damaged)
     return Snapshot(len(files), waiting, copied, problems)
+
+
+def _link_files(store_path: Path, work: Path, on_step: OnStep) -> int:
+    """Link or copy all candle files into the snapshot. Return how many are copies."""
+    on_step(Step("reading the list of files"))
+    every = candle_files(store_path)
+    copied = 0
+    for done, path in enumerate(every):
+        place = path.relative_to(store_path)
+        on_step(Step(text_of(place), done, len(every), "file"))
+        copied += not _link(path, work / place)
+    return copied
 
 
 def _link(path: Path, new: Path) -> bool:
@@ -206,6 +217,7 @@ def unite(
     into: Path,
     layout: Layout,
     on_damage: Callable[[Path, DamagedError], None] = log_damage,
+    on_step: OnStep = ignore_step,
 ) -> Iterator[UnitedSeries]:
     """Write all candles of the stores into a new one, series by series, files and journals.
 
@@ -218,6 +230,7 @@ def unite(
       layout: how its files are named.
       on_damage: called with each file that cannot be opened and that no journal lists. The file is
         passed over, and may be named again.
+      on_step: called with each series, and with what is waited for.
 
     Raises:
       ConfigError: the new store's place is taken, or a store is none.
@@ -229,8 +242,11 @@ def unite(
             raise ConfigError([f"there is no store {path}"])
     with _new_store(into) as work, contextlib.closing(Store.open(work, layout)) as store:
         handlers = {path: foreign_only(path, on_damage) for path in stores}
-        for series in sorted({one for path in stores for one in last_end_ms(path, handlers[path])}):
+        found = {one for path in stores for one in last_end_ms(path, handlers[path], on_step)}
+        for done, series in enumerate(sorted(found)):
+            on_step(Step(str(series), done, len(found), "series"))
             yield _unite_series(series, handlers, store)
+        on_step(Step("finishing the new store"))
         unite_universes(stores, UniverseFile.open(work))
         mark_copy(stores, work)
 

@@ -22,6 +22,7 @@ from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.row_faults import is_on_grid
+from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN, runs_of
 
 logger = logging.getLogger("kline_trio.storage.ledger_comparison")
@@ -82,6 +83,7 @@ def holdings(
     among: Collection[Series] | None = None,
     unlisted: Mapping[Series, Collection[Path]] | None = None,
     near_pending: Layout | None = None,
+    on_step: OnStep = ignore_step,
 ) -> list[Holdings]:
     """Read rows and ledger of all series, or of some, from one snapshot.
 
@@ -96,10 +98,12 @@ def holdings(
       among: these series only, by the files in the manifest; None: all series and files.
       unlisted: with `among`, files that the list lacks.
       near_pending: with `among`, read only the files that this layout has pending candles in.
+      on_step: called with each file, and with what is waited for.
 
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
+    on_step(Step("comparing the ledger: reading the list of files"))
     with journal_view(store_path) as journal:
         found = _from_journal(journal, among)
     rows: dict[Series, list[Span]] = defaultdict(list)
@@ -111,7 +115,8 @@ def holdings(
             near = (file.path for file in one.listed if _may_hold(file.path, one, near_pending))
             chosen.update(store_path / path for path in near)
         paths = sorted(chosen)
-    for path, owner, file in open_files(paths, on_damage):
+    for done, (path, owner, file) in enumerate(open_files(paths, on_damage)):
+        on_step(Step(f"comparing the ledger: {path.name}", done, len(paths), "file"))
         if among is None or owner in found:
             rows[owner] += _rows_of(file, owner, path, on_damage)
     every = sorted({*found, *rows})

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from kline_trio.candle import Series
-from kline_trio.commands.record import fill
+from kline_trio.commands.backfill import fill
 from kline_trio.config import (
     CompletenessConfig,
     Config,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.probe import Reached, Target
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.server import Endpoints, open_exchange
+from kline_trio.storage.step import Step
 from tests.builders import SPOT, START_MS, USDT, patterns
 from tests.commands.examined import (
     FUTURE,
@@ -249,19 +249,15 @@ def test_the_help_says_what_each_status_means(capsys: pytest.CaptureFixture[str]
     assert "0 if nothing is worse than a warning, 1 if there is an error, 2 if" in words
 
 
-def test_progress_names_what_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_names_what_is_waited_for() -> None:
     checks = [Check("route", "wss://one", list), Check("rest", "https://two", list)]  # type: ignore[arg-type]
-    _show_waiting(checks)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    _show_waiting(checks)
-    _show_waiting(checks[:1])
-    _show_waiting([])
-    assert capsys.readouterr().err.split("\r\033[K") == [
-        "", "waiting for route wss://one, and 1 more", "waiting for route wss://one", "",
-    ]  # fmt: skip
+    steps: list[Step] = []
+    for waiting in (checks, checks[:1], []):
+        _show_waiting(steps.append, waiting)
+    assert steps == [
+        Step("waiting for route wss://one, and 1 more"),
+        Step("waiting for route wss://one"),
+    ]
 
 
 def test_it_loads_neither_pandas_nor_pyarrow(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 import csv
 import io
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 import kline_trio
 from kline_trio.commands import cli
+from kline_trio.commands.progress import Progress
 from tests.storage.support import (
     BTC,
     CHINESE,
@@ -150,10 +150,10 @@ def test_a_file_that_another_program_made_meanwhile_stays(
 ) -> None:
     path = tmp_path / "candles.csv"
 
-    def show(_: str) -> None:
+    def show(*_: object) -> None:
         path.write_text("theirs", encoding="utf-8")
 
-    monkeypatch.setattr("kline_trio.commands.export.show_progress", show)
+    monkeypatch.setattr(Progress, "show", show)
     monkeypatch.setattr("kline_trio.commands.export._check_target", lambda *_, **__: None)
     assert cli.main(["export", str(store), "--csv", str(path)]) == 2
     assert "was made meanwhile" in capsys.readouterr().err
@@ -172,13 +172,3 @@ def test_a_configuration_names_its_store_or_the_made_up_one_beside_it(
     assert cli.main(["export", str(config), "--csv", "-"]) == 2
     hint = f"there is no store {store}; made-up candles are in {tmp_path / 'data-simulated'}\n"
     assert capsys.readouterr().err == hint
-
-
-def test_progress_is_shown_on_a_terminal_only(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert cli.main(["export", str(store), "--csv", str(tmp_path / "candles.csv")]) == 0
-    said = capsys.readouterr().err
-    assert "coin_futures BTCUSD_PERP-3m (series 1 of 3): 1 candle written" in said
-    assert "(series 2 of 3): 6 candles written" in said

@@ -36,6 +36,27 @@ def test_lines_scroll_above_the_panel_and_the_cursor_waits_at_its_begin(terminal
     assert read(terminal) == "\r\x1b[Jone\ntwo\nthree\x1b[2A\r"
 
 
+def test_the_cursor_waits_at_the_begin_of_a_panel_of_one_line_too(terminal: int) -> None:
+    """Else a terminal that became narrower would keep the first half of the line."""
+    screen = Screen(may_draw=True)
+    screen.show(lambda: Text("one"))
+    screen.write([])
+    assert read(terminal) == "\r\x1b[Jone\r"
+
+
+def test_the_panel_is_hidden_while_others_print(terminal: int) -> None:
+    screen = Screen(may_draw=True)
+    screen.show(lambda: Text("one"))
+    with screen.hidden():
+        pass  # nothing is drawn yet, so nothing is erased
+    screen.write([])
+    assert read(terminal) == "\r\x1b[Jone\r"
+    with screen.hidden():
+        assert read(terminal) == "\r\x1b[J"
+    screen.write([])
+    assert read(terminal) == "\r\x1b[Jone\r"
+
+
 def test_at_the_end_the_panel_is_gone(terminal: int) -> None:
     screen = Screen(may_draw=True)
     screen.show(lambda: Text("one"))

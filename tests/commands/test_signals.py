@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from kline_trio.commands import cli, record, simulate
-from kline_trio.commands.record import Backfilled
+from kline_trio.commands import backfill, cli, record, simulate
+from kline_trio.commands.backfill import Backfilled
 from kline_trio.commands.signals import Requests, run
 from kline_trio.monitor.service import Monitor
 
@@ -88,7 +88,7 @@ def test_a_command_whose_nursery_swallows_a_lost_cancelled_ends_with_status_70(
     monkeypatch.setattr(record, "open_recorder", losing)
     monkeypatch.setattr(Monitor, "run", wait_for_ever)
     monkeypatch.setattr(record, "open_tail", losing)
-    monkeypatch.setattr(record, "fill", fill)
+    monkeypatch.setattr(backfill, "fill", fill)
     monkeypatch.setattr(simulate, "open_exchange", losing)
     monkeypatch.setattr(simulate, "toml_of", lambda _: "")
     words = [command] if command == "simulate" else [command, str(path)]
@@ -107,7 +107,7 @@ def test_a_backfill_may_end_by_itself_only_if_nothing_is_left(
 
     path = tmp_path / "recorder.toml"
     path.write_text('[streams.spot]\n1m = ["BTCUSDT"]\n', encoding="utf-8")
-    monkeypatch.setattr(record, "fill", fill)
+    monkeypatch.setattr(backfill, "fill", fill)
     assert cli.main(["backfill", str(path)]) == (0 if absent == 0 else 70)
 
 

@@ -16,6 +16,8 @@ import trio.testing
 
 import kline_trio
 from kline_trio.candle import Candle, Series
+from kline_trio.commands.progress import Progress
+from kline_trio.commands.screen import Screen
 from kline_trio.commands.verify import Extent, check_against, repair, verify
 from kline_trio.commands.verify_report import Checked, NotCompared, Report
 from kline_trio.config import Config, EndpointConfig, StoreConfig
@@ -25,11 +27,13 @@ from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import QuietStretch, RestFault, WrongRows
 from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import summed_mismatches
+from kline_trio.storage.step import Step
 from kline_trio.storage.table import candles_of
 from tests.builders import COIN, DAY_MS, ETH, MINUTE_MS, SPOT, START_MS, patterns, truth
 from tests.storage.support import merge_all, open_store, receive
 from tests.virtual import Transport, joined
 
+NOWHERE = Progress(Screen(may_draw=False))
 BEGIN_MS = START_MS - START_MS % DAY_MS - 5 * DAY_MS
 
 
@@ -477,11 +481,27 @@ def test_stored_candles_that_cannot_be_read_are_named_once(
     longer = Series("spot", "BTCUSDT", "5m")
     recorded(tmp_path, Exchange(start_ms=START_MS), SPOT, longer)
     (tmp_path / "data" / "spot_BTCUSDT_5m.pqt").write_bytes(b"PAR1, and nothing else")
-    report = Report(tmp_path / "data", [SPOT])
+    report = Report(tmp_path / "data", NOWHERE, [SPOT])
     report.add_sums()
     assert (report.differing, report.not_compared) == (0, 0)
     assert capsys.readouterr().out == ""
-    report = Report(tmp_path / "data", [SPOT, longer])
+    report = Report(tmp_path / "data", NOWHERE, [SPOT, longer])
     report.add_sums()
     assert (report.differing, report.not_compared) == (0, 1)
     assert "spot BTCUSDT-5m: not compared: " in capsys.readouterr().out
+
+
+async def test_each_request_of_a_comparison_is_a_step(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    exchange = Exchange(start_ms=START_MS)
+    config = recorded(tmp_path, exchange, SPOT, COIN)
+    steps: list[Step] = []
+    async with joined(exchange) as environment:
+        await verify(config, "rest", lambda _: None, environment=environment, on_step=steps.append)
+    comparing = f"comparing {SPOT} with REST"
+    assert steps[:2] == [
+        Step(comparing, 0, 2, "series"),
+        Step(f"{comparing}: request 1 of 3", 0, 2, "series"),
+    ]
+    assert Step(f"comparing {COIN} with REST", 1, 2, "series") in steps

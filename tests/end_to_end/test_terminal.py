@@ -1,5 +1,6 @@
 """The real program in a real terminal, tmux's: a log, a panel below, a clean screen at the end."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.harness import ROOT, wait_until
+from tests.storage.support import NAME, write_minutes
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
@@ -82,3 +84,66 @@ def test_the_panel_stays_below_the_log_and_leaves_a_clean_screen(
     wait_until(lambda: one.shows("status 0"), "the end")
     assert not one.shows("candles/min"), "the panel is gone"
     assert one.shows("stopped: ")
+
+
+@pytest.fixture
+def many_files(tmp_path: Path) -> Path:
+    """A folder of 3,000 candle files: seconds of work."""
+    write_minutes(tmp_path / "one", 3, 0).close()
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(3_000):
+        shutil.copyfile(tmp_path / "one" / NAME, folder / f"{n:04}_{NAME}")
+    return folder
+
+
+BAR = re.compile(r"━* +(\d+) % ([\d,.]+) of ([\d,.]+) \w+(, .+ left, .+ a second)?")
+
+
+def percent(terminal: Tmux) -> int:
+    """How far the bar is that is shown; -1 without one."""
+    shown = [match for line in terminal.screen() if (match := BAR.search(line))]
+    assert len(shown) <= 1, terminal.screen()
+    return int(shown[0][1]) if shown else -1
+
+
+LAYOUT = "{symbol}_{trade_type}_{time_interval}.pqt"
+RELAYOUT = f"relayout many --layout '{LAYOUT}' --into copy"
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "printed"),
+    [
+        ("check many", f"_{NAME}", "checked 3,000 files, 9,000 rows"),
+        (RELAYOUT, "looking for series: ", "copy: 1 series, 3 candles"),
+    ],
+    ids=["check", "relayout"],
+)
+@pytest.mark.usefixtures("many_files")
+def test_a_bar_moves_while_a_command_works_and_is_gone_at_its_end(
+    terminal: Callable[[int], Tmux], words: str, name: str, printed: str
+) -> None:
+    one = terminal(80)
+    one.type(f"clear; PYTHONPATH={ROOT} {sys.executable} -m kline_trio {words}; echo status $?")
+    wait_until(lambda: percent(one) >= 0, "the bar")
+    first = percent(one)
+    assert one.shows(name), "what is worked on"
+    wait_until(lambda: not 0 <= percent(one) <= first, "the bar to move")
+    one.run("resize-window", "-t", "test", "-x", "50", "-y", "20")
+    wait_until(lambda: one.shows("status 0"), "the end")
+    assert one.shows(printed)
+    assert percent(one) == -1
+    assert not any("━" in line or name in line for line in one.screen())
+
+
+@pytest.mark.usefixtures("many_files")
+def test_ctrl_c_leaves_no_bar(terminal: Callable[[int], Tmux]) -> None:
+    one = terminal(80)
+    program = f"{sys.executable} -m kline_trio check many"
+    one.type(f"clear; PYTHONPATH={ROOT} {program}; echo status $?")
+    wait_until(lambda: percent(one) >= 0, "the bar")
+    one.run("resize-window", "-t", "test", "-x", "40", "-y", "20")
+    one.run("send-keys", "-t", "test", "C-c")
+    wait_until(lambda: one.shows("status 130"), "the end")
+    lines = [line for line in one.screen() if "kline_trio" not in line and "status" not in line]
+    assert not any("━" in line or NAME in line for line in lines)

@@ -161,7 +161,7 @@ RECORDER = (
         "symbols.py",
         "if any(one.is_trading for one in listed.values()):",
         "if True:",
-        "commands/test_record.py::test_a_list_in_which_nothing_trades_is_asked_for_again",
+        "commands/test_backfill.py::test_a_list_in_which_nothing_trades_is_asked_for_again",
     ),
     Mutant(
         "the last series is removed without a word",

@@ -362,12 +362,8 @@ STORAGE = (
         "storage/copy_stores.py",
         "with journal_view(store_path) as journal:\n"
         "journal.copy_to(journal_path(work))\n"
-        "every = candle_files(store_path)\n"
-        "for done, path in enumerate(every, 1):\n"
-        "copied += not _link(path, work / path.relative_to(store_path))",
-        "every = candle_files(store_path)\n"
-        "for done, path in enumerate(every, 1):\n"
-        "    copied += not _link(path, work / path.relative_to(store_path))\n"
+        "copied = _link_files(store_path, work, on_step)",
+        "copied = _link_files(store_path, work, on_step)\n"
         "with journal_view(store_path) as journal:\n"
         "    journal.copy_to(journal_path(work))",
         f"{_COPIES}::test_what_is_merged_while_files_are_linked_is_in_the_copy_of_the_journal",

@@ -15,7 +15,7 @@ from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.journal.ledger import Reason, State
 from tests.builders import DAY_MS, HOUR_MS, SPOT, START_MS, minute
-from tests.commands.test_record import Dead
+from tests.commands.test_backfill import Dead
 from tests.faulty_exchange import FaultyExchange, OmitClose
 from tests.recorder.test_completing import ALL, assert_complete, config_in, ledger
 from tests.virtual import joined

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from kline_trio.candle import Candle, Series, Source
-from kline_trio.commands.record import fill
+from kline_trio.commands.backfill import fill
 from kline_trio.config import CompletenessConfig, Config, HistoryConfig, StoreConfig
 from kline_trio.exchange.protocol import stream_name
 from kline_trio.interval import Span
@@ -20,6 +20,7 @@ from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage.journal.ledger import Gap, Reason, State
 from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.step import Step
 from tests.builders import COIN, MINUTE_MS, SPOT, START_MS, USDT, minute, truth
 from tests.faulty_exchange import (
     ArchiveHole,
@@ -438,3 +439,23 @@ async def test_a_symbol_that_is_delisted_is_told_from_an_outage(
     assert [one.reason for one in closed] == [Reason.EXCHANGE_HAD_NONE, Reason.DELISTED]
     assert closed[1].span.from_ms == minute(30)
     assert_complete(tmp_path, exchange, SPOT, START_MS, minute(110))
+
+
+async def test_a_backfill_says_how_far_it_is_and_what_it_waits_for(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    since = minute(-60 * 24 * 3)
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
+    steps: list[Step] = []
+    async with joined(FaultyExchange(start_ms=START_MS)) as environment:
+        done = await fill(config, environment=environment, on_step=steps.append)
+    assert steps[0] == Step(
+        "waiting for the exchange's time, to find what is absent", unit="candle"
+    )
+    assert steps[-1] == Step("merging the candles of the journal")
+    counted = [one for one in steps if one.total is not None]
+    assert counted
+    assert [one.done for one in counted] == sorted(one.done for one in counted)
+    assert all(one.unit == "candle" and one.done <= (one.total or 0) for one in counted)
+    assert counted[-1].done <= done.filled

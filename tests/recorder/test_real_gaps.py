@@ -11,7 +11,7 @@ import trio.testing
 
 import kline_trio
 from kline_trio.candle import Series, Source
-from kline_trio.commands.record import fill
+from kline_trio.commands.backfill import fill
 from kline_trio.config import (
     CompletenessConfig,
     Config,

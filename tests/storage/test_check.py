@@ -20,6 +20,7 @@ from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.storage.check import check
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount
+from kline_trio.storage.step import Step
 from kline_trio.storage.table import END, table_of
 from tests.storage.support import (
     BTC,
@@ -59,6 +60,29 @@ def test_a_sound_store_has_no_faults(template: str, tmp_path: Path) -> None:
     assert [file.faults for file in found if file.faults] == []
     assert sum(file.rows for file in found) == 200
     store.close()
+
+
+def test_each_step_is_told_before_it_is_done(tmp_path: Path) -> None:
+    """Files are counted in bytes: some are a thousand times larger than others."""
+    store = write_minutes(tmp_path, 5_000, 2)
+    store.journal.accept(receive(MONTHLY, make_candle(nth_open_time_ms(MONTHLY, 0))))
+    merge_all(store)
+    store.close()
+    first, second = sorted(tmp_path.glob("*.pqt"))
+    total = first.stat().st_size + second.stat().st_size
+    steps: list[Step] = []
+    for file in check(tmp_path, steps.append):
+        assert steps[-1].what in (file.path.name, "checking the journal")
+    assert steps == [
+        Step("reading the list of files"),
+        Step("reading the journal"),
+        Step(first.name, 0, total, "byte"),
+        Step(second.name, first.stat().st_size, total, "byte"),
+        Step("checking the journal"),
+        Step("comparing the ledger: reading the list of files"),
+        Step(f"comparing the ledger: {first.name}", 0, 2, "file"),
+        Step(f"comparing the ledger: {second.name}", 1, 2, "file"),
+    ]
 
 
 @pytest.mark.parametrize(

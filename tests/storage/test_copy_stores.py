@@ -32,10 +32,12 @@ from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.paths import universe_path
 from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
+from kline_trio.storage.step import Step
 from kline_trio.storage.table import table_of
 from tests.storage.journal.test_ledger import candles, refill
 from tests.storage.support import (
     BTC,
+    COIN,
     LAYOUTS,
     START_MS,
     Rows,
@@ -560,15 +562,45 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
+def test_each_step_of_a_snapshot_is_told(tmp_path: Path) -> None:
+    write_minutes(tmp_path / "data", 5, 2).close()
+    steps: list[Step] = []
+    snapshot(tmp_path / "data", tmp_path / "copy", steps.append)
+    assert steps == [
+        Step("copying the journal"),
+        Step("reading the list of files"),
+        Step("spot_BTCUSDT_1m.pqt", 0, 1, "file"),
+        Step("listing the files that were replaced meanwhile"),
+        Step("writing the names of the files to the disk"),
+    ]
+
+
+def test_each_step_of_uniting_stores_is_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        store = write_minutes(tmp_path / name, 5, 2)
+        store.journal.accept(receive(COIN, make_candle(at(0, COIN))))
+        store.close()
+    steps: list[Step] = []
+    list(unite([tmp_path / "a", tmp_path / "b"], tmp_path / "c", Layout(), on_step=steps.append))
+    assert steps == [
+        *[
+            Step("looking for series: reading the list of files"),
+            Step("looking for series: spot_BTCUSDT_1m.pqt", 0, 1, "file"),
+        ]
+        * 2,
+        Step(str(COIN), 0, 2, "series"),
+        Step(str(BTC), 1, 2, "series"),
+        Step("finishing the new store"),
+    ]
+
+
 def test_to_another_disk_files_are_copied(
     tmp_path: Path, other_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_minutes(tmp_path / "data", 5, 2).close()
     universe_path(tmp_path / "data").write_bytes(b"what the symbols were")
-    told: list[tuple[int, int]] = []
-    made = snapshot(tmp_path / "data", other_disk / "copy", lambda *done: told.append(done))
+    made = snapshot(tmp_path / "data", other_disk / "copy")
     assert made == Snapshot(files=1, waiting=2, copied=1)
-    assert told == [(1, 1)]
     assert universe_path(other_disk / "copy").read_bytes() == b"what the symbols were"
     assert [file for file in check(other_disk / "copy") if file.faults] == []
     store = open_store(other_disk / "copy")
