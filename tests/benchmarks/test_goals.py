@@ -11,6 +11,8 @@ from benchmarks.contestants import OURS
 from benchmarks.machine import conclude
 from benchmarks.memory import Held
 from benchmarks.memory import goals_met as memory_goals
+from benchmarks.monitor import Cost as MonitorCost
+from benchmarks.monitor import goals_met as monitor_goals
 from benchmarks.paced import Paced
 from benchmarks.receive import goals_met
 from benchmarks.saturated import Row, Run
@@ -126,3 +128,14 @@ def test_a_series_is_what_the_line_through_all_processes_rises_by(
 def test_a_few_series_are_lost_in_what_a_process_takes() -> None:
     assert memory_goals([Held(10, 1, 120)]) == []
     assert memory_goals([Held(10, 1, 120), Held(40, 1, 125)]) == []
+
+
+@pytest.mark.parametrize(
+    ("watched", "scraped", "goals"),
+    [(1.02, 0.019, [True, True]), (1.03, 0.019, [False, True]), (0.9, 0.021, [True, False])],
+)
+def test_what_the_monitor_may_cost(watched: float, scraped: float, goals: list[bool]) -> None:
+    """Labels for each series are a choice of the user, and not judged."""
+    labelled = MonitorCost("labelled", 0.0, 0.5)
+    table = [MonitorCost("receive", 1.0, watched), MonitorCost("idle", 0.0, scraped), labelled]
+    assert monitor_goals(table) == goals
