@@ -132,7 +132,7 @@ def test_a_few_series_are_lost_in_what_a_process_takes() -> None:
 
 @pytest.mark.parametrize(
     ("watched", "scraped", "goals"),
-    [(1.02, 0.019, [True, True]), (1.03, 0.019, [False, True]), (0.9, 0.021, [True, False])],
+    [(1.019, 0.019, [True, True]), (1.03, 0.019, [False, True]), (0.9, 0.021, [True, False])],
 )
 def test_what_the_monitor_may_cost(watched: float, scraped: float, goals: list[bool]) -> None:
     """Labels for each series are a choice of the user, and not judged."""
