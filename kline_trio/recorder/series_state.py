@@ -234,14 +234,13 @@ class SeriesState:
     def received(self, open_time_ms: int) -> None:
         """Note that a candle is on its way to the disk.
 
-        A judged candle is durable, in the ledger or lost already, and may come once more. A second
-        copy of a durable candle may be dropped, and nothing is lost then.
+        A judged candle is durable, in the ledger or lost already, and may come once more.
         """
         if self.state in _FORGOTTEN:
             return
         candles = self._candles
         is_judged = self.account is not None and open_time_ms < candles.judged_ms
-        if not is_judged and not candles.durable.holds(open_time_ms):
+        if not is_judged:
             candles.in_flight.add(open_time_ms)
 
     def committed(self, open_time_ms: int, trade_num: int) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kline_trio.candle import Series
@@ -285,6 +285,7 @@ async def test_without_a_list_patterns_are_not_counted(
 
 
 @settings(deadline=None)
+@example(counts={"spot": 3_000}, redundancy=4, limit=80)
 @given(
     counts=st.dictionaries(st.sampled_from(list(MARKETS)), st.integers(1, 3_000), max_size=3),
     redundancy=st.integers(1, 4),

@@ -1,6 +1,7 @@
 """The REST interface: hosts in their order, and whatever may come instead of an answer."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 import attrs
 import httpx2
@@ -49,8 +50,17 @@ async def test_the_time_is_asked_at_the_markets_path() -> None:
 class Silent:
     """An exchange of which no frames come: its endpoint tells a time, and its candles another."""
 
-    def __init__(self, told_ms: int, newest_ms: int | None, *, lists: str = "BTCUSDT") -> None:
+    def __init__(
+        self,
+        told_ms: int,
+        newest_ms: int | None,
+        *,
+        lists: str = "BTCUSDT",
+        last_ms: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.told_ms, self.newest_ms, self.lists = told_ms, newest_ms, lists
+        self.last_ms = last_ms
+        """The last candles of symbols that are not traded any more."""
         self.asked: list[str] = []
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
@@ -61,7 +71,9 @@ class Silent:
         if what == "exchangeInfo":
             symbols = [{"symbol": self.lists, "status": "TRADING"}]
             return httpx2.Response(200, json={"symbols": symbols})
-        if request.url.params["symbol"] != self.lists:
+        if (symbol := request.url.params["symbol"]) in self.last_ms:
+            return httpx2.Response(200, json=[row(self.last_ms[symbol])])
+        if symbol != self.lists:
             return httpx2.Response(400, json={"code": -1121, "msg": "Invalid symbol."})
         rows = [] if self.newest_ms is None else [row(self.newest_ms)]
         return httpx2.Response(200, json=rows)
@@ -109,6 +121,15 @@ async def test_a_symbol_that_is_delisted_tells_no_time_but_the_busy_one_does() -
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(exchange)) as client:
         rest = rest_market(client, "spot")
         rest.clock.add_frame(FROM_MS - 10**9, Series("spot", "GONEUSDT", "1m"))
+        assert await rest.confirm_time() == FROM_MS
+        assert exchange.asked == ["time", "klines", "klines"]
+
+
+async def test_a_symbol_that_is_halted_tells_no_time_but_the_busy_one_does() -> None:
+    exchange = Silent(FROM_MS, FROM_MS, last_ms={"HALTEDUSDT": FROM_MS - 3_600_000})
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(exchange)) as client:
+        rest = rest_market(client, "spot")
+        rest.clock.add_frame(FROM_MS - 10**9, Series("spot", "HALTEDUSDT", "1m"))
         assert await rest.confirm_time() == FROM_MS
         assert exchange.asked == ["time", "klines", "klines"]
 

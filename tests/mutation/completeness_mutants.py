@@ -131,13 +131,6 @@ COMPLETENESS = (
         f"{_STATE}::test_an_end_that_is_dated_by_a_clock_that_is_behind_lies_after_the_trades_that_came",
     ),
     Mutant(
-        "a second copy that is dropped is a gap",
-        "recorder/series_state.py",
-        "if not is_judged and not candles.durable.holds(open_time_ms):",
-        "if not is_judged:",
-        f"{_STATE}::test_a_second_copy_of_what_is_durable_may_be_dropped",
-    ),
-    Mutant(
         "the end does not wait for one candle more",
         "recorder/series_state.py",
         "return self._end is not None and self.watermark_ms >= self._end.to_ms",

@@ -259,11 +259,11 @@ EXCHANGE = (
         f"{_REST}::test_a_leap_takes_the_newest_candle_and_beside_frames_nobody_asks_for_it",
     ),
     Mutant(
-        "a delisted symbol tells the time",
+        "a halted symbol tells the time",
         "exchange/rest.py",
         "if symbol is not None and time_ms >= (newest_ms or 0) + _MINUTE_MS:",
         "if symbol is not None and newest_ms is None:",
-        f"{_REST}::test_a_symbol_that_is_delisted_tells_no_time_but_the_busy_one_does",
+        f"{_REST}::test_a_symbol_that_is_halted_tells_no_time_but_the_busy_one_does",
     ),
     # Agreement of two witnesses
     Mutant(
