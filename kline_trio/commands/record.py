@@ -23,7 +23,6 @@ from kline_trio.config.difference import Change, differences
 from kline_trio.errors import ConfigError, UnavailableError
 from kline_trio.exchange.rest import sync_clock
 from kline_trio.interval import time_text
-from kline_trio.monitor.service import Monitor
 from kline_trio.monitor.systemd import Notifier, NotifySocket
 from kline_trio.monitor.watch import Watch
 from kline_trio.program import program_name
@@ -77,6 +76,9 @@ def record(config: Config, options: argparse.Namespace) -> None:
                 def reconfigure(new: Config) -> None:
                     recorder.reconfigure(redirect(new))
                     monitor.reconfigure(redirect(new))
+
+                # Imported here: meanwhile the first connections are made.
+                from kline_trio.monitor.service import Monitor
 
                 reloader = Reloader(options.config, config, options.monitor, reconfigure, notifier)
                 monitor = Monitor(

@@ -13,7 +13,6 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
@@ -172,6 +171,8 @@ def read_groups(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table
         # A merge is small; handing its columns to a pool of threads costs more than reading them.
         table = file.read_row_groups(groups, use_threads=len(groups) > 1)
     begins = table[BEGIN].combine_chunks()
+    import pyarrow.compute as pc  # here, as in storage/table.py
+
     if not pc.all(pc.less(begins[:-1], begins[1:]), min_count=0).as_py():
         raise DamagedError(f"{path} does not hold its candles in order, each once")
     return table

@@ -10,7 +10,6 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import ConfigError
@@ -187,6 +186,9 @@ def differing(older: pa.Table, newer: pa.Table) -> list[tuple[Candle, Candle]]:
         or newer[BEGIN][-1].value < older[BEGIN][0].value
     ):
         return []
+    # Imported here: it makes hundreds of functions, and no start of a recorder needs them.
+    import pyarrow.compute as pc
+
     at = pc.index_in(newer[BEGIN], value_set=older[BEGIN].combine_chunks())
     theirs = candles_of(newer.filter(pc.is_valid(at)))
     mine = candles_of(older.take(pc.drop_null(at)))
@@ -197,6 +199,8 @@ def without(rows: pa.Table, present: pa.Table) -> pa.Table:
     """Return the rows whose begin the other table lacks."""
     if not rows.num_rows or not present.num_rows:
         return rows
+    import pyarrow.compute as pc
+
     return rows.filter(pc.invert(pc.is_in(rows[BEGIN], value_set=present[BEGIN].combine_chunks())))
 
 
