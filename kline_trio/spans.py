@@ -63,8 +63,5 @@ class SpanSet:
 
     def holds(self, open_time_ms: int) -> bool:
         """Return whether the candle that opens at this time is in the set."""
-        spans = self._spans
-        if spans and spans[-1].from_ms <= open_time_ms:
-            return open_time_ms < spans[-1].to_ms  # the usual case
-        at = bisect_left(spans, open_time_ms, key=lambda one: one.to_ms - 1)
-        return at < len(spans) and spans[at].from_ms <= open_time_ms
+        at = bisect_left(self._spans, open_time_ms, key=lambda one: one.to_ms - 1)
+        return at < len(self._spans) and self._spans[at].from_ms <= open_time_ms

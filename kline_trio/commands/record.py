@@ -212,14 +212,14 @@ class Reloader:
     async def _read_or_log(self, *, is_asked: bool) -> Config:
         try:
             new = await self._read()
-            return new if is_asked else self._without_the_rest(new)
+            return new if is_asked else self._without_unasked_changes(new)
         except ConfigError as error:
             # The reason stands in the same line: equal lines of one minute are folded.
             for problem in error.problems:
                 logger.error("the configuration stays as it was: %s", problem)
             raise
 
-    def _without_the_rest(self, new: Config) -> Config:
+    def _without_unasked_changes(self, new: Config) -> Config:
         """Return the new configuration without changes that a person must ask for; log them."""
         old = {name: getattr(self.present.monitor, name) for name in _ONLY_WHEN_ASKED}
         changed = [name for name in old if getattr(new.monitor, name) != old[name]]
