@@ -9,6 +9,7 @@ from kline_trio.candle import Candle, Series
 from kline_trio.config import Config, HistoryConfig
 from kline_trio.selection import Selection
 from kline_trio.simulator.exchange import Exchange
+from kline_trio.simulator.frames import Kline
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -38,26 +39,28 @@ def patterns(streams: str) -> tuple[Selection, ...]:
     return Config.from_text(streams, name="", folder=Path()).patterns
 
 
+def candle_of(kline: Kline) -> Candle:
+    """Return a candle of the exchange as the recorder stores it."""
+    return Candle(
+        open_time_ms=kline.open_time_ms,
+        open=float(kline.open),
+        high=float(kline.high),
+        low=float(kline.low),
+        close=float(kline.close),
+        volume=float(kline.volume),
+        quote_volume=float(kline.quote_volume),
+        trade_num=kline.trade_num,
+        taker_buy_base_asset_volume=float(kline.taker_buy_volume),
+        taker_buy_quote_asset_volume=float(kline.taker_buy_quote_volume),
+    )
+
+
 def truth(exchange: Exchange, series: Series, first_ms: int, end_ms: int) -> list[Candle]:
     """Return the exchange's own candles of a series that open in this time."""
     candles = []
     open_time_ms = series.interval.open_time_ms(first_ms)
     while open_time_ms < end_ms:
         market = exchange.markets[series.trade_type]
-        kline = market.kline(series.symbol, series.time_interval, open_time_ms)
-        candles.append(
-            Candle(
-                open_time_ms=open_time_ms,
-                open=float(kline.open),
-                high=float(kline.high),
-                low=float(kline.low),
-                close=float(kline.close),
-                volume=float(kline.volume),
-                quote_volume=float(kline.quote_volume),
-                trade_num=kline.trade_num,
-                taker_buy_base_asset_volume=float(kline.taker_buy_volume),
-                taker_buy_quote_asset_volume=float(kline.taker_buy_quote_volume),
-            )
-        )
+        candles.append(candle_of(market.kline(series.symbol, series.time_interval, open_time_ms)))
         open_time_ms = series.interval.end_time_ms(open_time_ms)
     return candles

@@ -20,7 +20,7 @@ from kline_trio.simulator.session import Session
 from kline_trio.simulator.symbols import TRADE_TYPES
 
 from .counters import Connection, Counters, MarketStatistics
-from .faults import Lag, Refuse
+from .faults import Lag, Refuse, ReviseClose
 from .playback import FaultyReplayFeed, Marks, with_faults
 from .script import FaultyScript
 
@@ -146,6 +146,19 @@ class FaultyExchange(Exchange):
             KeyError: The symbol is not listed, or the interval is unknown.
         """
         return self.markets[trade_type].kline(symbol, interval, open_ms)
+
+    def last_sent(self, trade_type: str, stream: str, open_ms: int) -> Kline:
+        """Return the last closed state of a candle that any connection can have got.
+
+        A connection that is behind can end between a candle's close and its revision.
+        """
+        market = self.markets[trade_type]
+        series = market.series_of(stream)
+        assert series is not None
+        nth, dues_ms = 0, market.closes_ms(series, open_ms)
+        if isinstance(market.script.close_fault(series.stream, open_ms), ReviseClose):
+            nth = int(self._scripts[trade_type].was_sent(series.stream, dues_ms[-1]))
+        return market.closed(series, open_ms, nth)
 
     # -- HTTP -------------------------------------------------------------------------------
 

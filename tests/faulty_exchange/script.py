@@ -1,13 +1,22 @@
 """The script of a market in which everything may go wrong."""
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable
 
-from kline_trio.simulator.faults import CloseFault, Fault, OmitClose, RowsLie, Script
+from kline_trio.simulator.faults import (
+    CloseFault,
+    Fault,
+    OmitClose,
+    RowsLie,
+    Script,
+    Silence,
+    Stall,
+)
 from kline_trio.simulator.prices import continued_hash, mix, started_hash
 from kline_trio.simulator.symbols import Listing, SymbolTimeline
 
-from .faults import FAULTS, BadChecksum, ListingEvent, NewListing, WrongFirst
+from .faults import FAULTS, BadChecksum, ListingEvent, NewListing, ReviseClose, WrongFirst
 from .timeline import ScriptedTimeline
 
 __all__ = ["FaultyScript"]
@@ -45,6 +54,10 @@ class FaultyScript(Script):
             if isinstance(fault, ListingEvent):
                 self._events[fault.symbol].append(fault)
         self.new_symbols = tuple(one.symbol for one in mine if isinstance(one, NewListing))
+        self._sent_ms: dict[str, array[int]] = {
+            fault.stream: array("q") for fault in mine if isinstance(fault, ReviseClose)
+        }
+        """When events of the streams with revisions were due, of those that a connection got."""
 
     def check_symbols(self, listings: Iterable[str]) -> None:
         """Raise ValueError if something is scripted for a symbol that the market does not have."""
@@ -62,6 +75,18 @@ class FaultyScript(Script):
             if mix(continued_hash(key, open_ms, 1)) % _SHARE < self._omitted:
                 return OmitClose(trade_type=self.trade_type, stream=stream, open_ms=open_ms)
         return fault
+
+    def muted(
+        self, stream: str, at_ms: int, born_ms: int, subscribed_ms: int
+    ) -> Stall | Silence | None:
+        fault = super().muted(stream, at_ms, born_ms, subscribed_ms)
+        if fault is None and stream in self._sent_ms:
+            self._sent_ms[stream].append(at_ms)
+        return fault
+
+    def was_sent(self, stream: str, due_ms: int) -> bool:
+        """Return whether a connection got the event of a stream with revisions."""
+        return due_ms in self._sent_ms[stream]
 
     def rows_lie(self, now_ms: int, *, is_one: bool) -> RowsLie | None:
         wrong = super().rows_lie(now_ms, is_one=is_one)

@@ -106,6 +106,21 @@ def test_a_revised_close_ends_with_the_true_values() -> None:
     assert (second["c"], second["n"]) == true_values(exchange)
 
 
+def test_a_revision_that_no_connection_got_was_not_sent() -> None:
+    """Whoever listens on a connection that ends between the two frames knows the first state."""
+    revision = ReviseClose(**CLOSE)
+    series = plain_exchange().markets["spot"].series_of(STREAM)
+    assert series is not None
+    first_ms, _ = plain_exchange(revision).markets["spot"].closes_ms(series, OPEN_MS)
+    drop = Drop(trade_type="spot", at_ms=first_ms + 500)
+    for scripted, is_sent in (((revision,), True), ((revision, drop), False)):
+        exchange = plain_exchange(*scripted)
+        found = closes(Peer(exchange, "spot", f"/stream?streams={STREAM}").until(60))
+        sent = exchange.last_sent("spot", STREAM, OPEN_MS)
+        assert (sent.close, sent.trade_num) == (found[-1]["c"], found[-1]["n"])
+        assert ((sent.close, sent.trade_num) == true_values(exchange)) is is_sent
+
+
 def test_a_silent_stream_leaves_the_others_be() -> None:
     """One stream has a hole of its own, nothing is caught up, the other stream has none."""
     fault = Silence(
