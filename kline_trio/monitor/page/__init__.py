@@ -1,0 +1,1 @@
+"""The page of a recorder: its programming interface, its event stream and its files."""
