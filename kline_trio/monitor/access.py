@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import attrs
 
 from kline_trio.config.monitor import host_name, split_address
-from kline_trio.monitor.http_server import Request, Response
+from kline_trio.monitor.http_message import Request, Response
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", re.IGNORECASE)
 """An IPv6 address in brackets, or a name; perhaps a port."""

@@ -190,7 +190,7 @@ class Monitor:
         server = HttpServer(endpoints.handle, self.wall_clock, _most_connections())
         bound = listeners[0].socket.getsockname()[1]
         scheme, host = "http" if context is None else "https", settings.address.rpartition(":")[0]
-        logger.info("monitor: %s://%s:%d/metrics", scheme, host, bound)
+        logger.info("monitor: %s://%s:%d/", scheme, host, bound)
         if context is None:
             await trio.serve_listeners(server.serve, listeners)
         else:

@@ -10,7 +10,8 @@ import attrs
 import trio
 import trio.testing
 
-from kline_trio.monitor.http_server import Handler, HttpServer, Request, Response
+from kline_trio.monitor.http_message import Handler, Request, Response
+from kline_trio.monitor.http_server import HttpServer
 
 WALL_SECONDS = 1_790_000_000.0
 
@@ -62,13 +63,14 @@ class Client:
             name.lower(): value.strip()
             for name, _, value in (field.partition(":") for field in fields)
         }
-        length = int(headers["content-length"]) if has_body else 0
+        status = int(first.split(" ")[1])
+        length = int(headers["content-length"]) if has_body and status != 304 else 0
         while len(self._held) < length:
             part = await self.stream.receive_some(65_536)
             assert part, f"the connection ended after {self._held!r}"
             self._held += part
         body, self._held = self._held[:length], self._held[length:]
-        return Answer(int(first.split(" ")[1]), headers, body)
+        return Answer(status, headers, body)
 
     async def rest(self) -> bytes:
         """Read to the end; a reset is one."""

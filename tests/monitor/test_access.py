@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_trio.monitor.access import Access
-from kline_trio.monitor.http_server import Request
+from kline_trio.monitor.http_message import Request
 
 TOKEN = "0123456789abcdef-right"
 

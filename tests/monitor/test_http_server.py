@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kline_trio.monitor import http_server
-from kline_trio.monitor.http_server import MOST_CONNECTIONS, Request, Response
+from kline_trio.monitor.http_message import Request, Response
+from kline_trio.monitor.http_server import MOST_CONNECTIONS
 from tests.exchange.test_tls import serving
 from tests.monitor.http import Client, hello, joined, served, server_of, steps_timed, until
 
@@ -199,7 +200,7 @@ async def test_a_handshake_of_tls_has_the_deadline_of_a_head(
         # The head of a ClientHello of 512 bytes.
         await near.send_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
     assert trio.current_time() == pytest.approx(10)
-    assert server._connections == 0
+    assert server.connections == 0
 
 
 async def test_a_body_that_does_not_come_is_waited_for_as_long_as_a_head(
@@ -235,7 +236,7 @@ async def test_a_reader_that_never_reads_is_given_up_after_ten_seconds(
             nursery.start_soon(server.serve, far)
             await near.send_all((HEAD + "\r\n").encode())
     assert trio.current_time() - began == pytest.approx(10)
-    assert server._connections == 0
+    assert server.connections == 0
 
 
 async def test_a_reader_that_never_reads_a_large_answer_delays_nobody() -> None:
@@ -253,7 +254,7 @@ async def test_a_reader_that_never_reads_a_large_answer_delays_nobody() -> None:
                 with trio.fail_after(9):
                     for _ in range(3):
                         assert len((await Client(other).ask()).body) == 2_000_000
-                assert server._connections == 2
+                assert server.connections == 2
 
 
 @pytest.mark.parametrize("after", ["", "GET", HEAD, HEAD + "\r\n"])
@@ -271,7 +272,7 @@ async def test_a_client_that_resets_its_connection_is_only_gone(
             await client.stream.aclose()
         async with (await connect()).stream as other:
             assert (await Client(other).ask()).status == 200
-        await until(lambda: not server._connections)
+        await until(lambda: not server.connections)
     assert not caplog.records
 
 
@@ -385,7 +386,7 @@ async def test_a_response_that_cannot_be_sent_ends_only_its_connection(
             async with (await connect()).stream as stream:
                 await Client(stream).send(HEAD + "\r\n")
                 assert await Client(stream).rest() == b""
-    assert server._connections == 0
+    assert server.connections == 0
     assert [one.levelno for one in caplog.records] == [logging.ERROR] * 2
 
 

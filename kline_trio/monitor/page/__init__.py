@@ -1,1 +1,1 @@
-"""The page of a recorder: its programming interface, its event stream and its files."""
+"""The web page of a recorder or a store: its files, and the API that they use."""
