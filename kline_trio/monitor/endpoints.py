@@ -1,5 +1,6 @@
 """What readers get: the page with its API, /metrics, /healthz and /readyz."""
 
+import time
 from collections.abc import Callable
 
 import attrs
@@ -7,6 +8,7 @@ import trio
 
 from kline_trio.monitor.access import Access
 from kline_trio.monitor.http_message import Handler, Request, Response
+from kline_trio.monitor.login import Login
 from kline_trio.monitor.metrics import CONTENT_TYPE, metrics
 from kline_trio.monitor.page.assets import Assets
 from kline_trio.monitor.watch import Observation, Watch, json_line
@@ -15,6 +17,7 @@ from kline_trio.recorder.statistics import Statistics
 _JSON = "application/json"
 _SERIES_SECONDS = 5.0
 """The series are gathered no more often."""
+_UNAUTHORIZED = 401
 _API = "/api/"
 _PATHS = b"kline_trio: / for the page, /api/v1/, /metrics for Prometheus, /healthz, /readyz\n"
 
@@ -32,16 +35,28 @@ class Endpoints:
     api: Handler | None = None
     """Answers requests below /api/. The target of a request is without the root path."""
     assets: Assets = attrs.field(factory=Assets)
+    login: Login | None = None
+    """Lets browsers in; None: no token is wanted."""
+    wall_clock: Callable[[], float] = time.time
+    """Seconds since 1970, for the expiry of cookies."""
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _rendered: tuple[Observation, bytes] | None = attrs.field(init=False, default=None)
     _series: tuple[float, Statistics] | None = attrs.field(init=False, default=None)
 
     async def handle(self, request: Request) -> Response:
         """Return the answer to a request."""
-        refusal = self.access.refusal(request)
-        if refusal is not None:
-            return refusal
         path = request.path.removeprefix(self.root_path)
+        if self.login is not None:
+            answer = await self.login.answer(request, path)
+            if answer is not None:
+                return answer
+        refusal = self.access.refusal(request, self.wall_clock())
+        if refusal is not None:
+            return self._refused(request, path, refusal)
+        return await self._read(request, path)
+
+    async def _read(self, request: Request, path: str) -> Response:
+        """Return the answer to a reader who may read."""
         if self.watch is not None:
             match path:
                 case "/metrics":
@@ -59,6 +74,15 @@ class Endpoints:
         if not path and self.root_path:
             return self._moved(request)
         return await self._file(path or "/")
+
+    def _refused(self, request: Request, path: str, refusal: Response) -> Response:
+        """Return the refusal, or what leads the browser of a person to the login."""
+        is_browser = "text/html" in request.headers.get("accept", "")
+        if refusal.status != _UNAUTHORIZED or self.login is None or not is_browser:
+            return refusal
+        if not path and self.root_path:
+            return self._moved(request)
+        return self.login.page(request) if path in ("", "/") else refusal
 
     def _moved(self, request: Request) -> Response:
         # The page's relative URLs need the / at the end.

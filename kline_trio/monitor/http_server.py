@@ -6,13 +6,13 @@ It is h11 on Trio's streams: no reader, slow, dead or hostile, delays recording.
 import gzip
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 import attrs
 import h11
 import trio
 
 from kline_trio.monitor.http_message import Handler, Request, Response, is_unchanged, unchanged
+from kline_trio.monitor.http_stream import StreamSender
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ _HEAD_SECONDS = 10.0
 _IDLE_SECONDS = 30.0
 """Between two requests of a connection."""
 _WRITE_SECONDS = 10.0
-"""For an answer, or for a part of a stream."""
 _READ_BYTES = 16_384
 _INLINE_BYTES = 16_384
 """A longer body is compressed in a thread."""
@@ -103,7 +102,9 @@ class HttpServer:
                     if seconds == _IDLE_SECONDS:
                         self._idle[place] = waiting
                     try:
-                        request = await _receive(connection, stream)
+                        request = await _receive(
+                            connection, stream, lambda: self._idle.pop(place, None)
+                        )
                     finally:
                         self._idle.pop(place, None)
                 if request is None:
@@ -112,7 +113,7 @@ class HttpServer:
             except h11.RemoteProtocolError as error:
                 response = Response(status=error.error_status_hint, body=b"not a valid request\n")
             if request is not None and request.method != "HEAD" and response.stream is not None:
-                await self._send_stream(connection, stream, request, response)
+                await self._send_stream(connection, stream, response)
                 return
             with trio.move_on_after(_WRITE_SECONDS) as writing:
                 await stream.send_all(self._encoded(connection, request, response))
@@ -167,46 +168,13 @@ class HttpServer:
         return connection.send(h11.Response(status_code=response.status, headers=headers)) or b""
 
     async def _send_stream(
-        self,
-        connection: h11.Connection,
-        stream: trio.abc.Stream,
-        request: Request,
-        response: Response,
+        self, connection: h11.Connection, stream: trio.abc.Stream, response: Response
     ) -> None:
-        """Send a streamed answer until its end, or until the reader has gone or is too slow."""
         assert response.stream is not None
-        closing = response.with_headers(("connection", "close"))
         self._streams += 1
         try:
-            async with trio.open_nursery() as sending:
-
-                async def send(data: bytes) -> None:
-                    with trio.move_on_after(_WRITE_SECONDS), suppress(*_LOST):
-                        await stream.send_all(data)
-                        return
-                    sending.cancel_scope.cancel()
-                    await trio.lowlevel.checkpoint()
-
-                async def send_chunk(chunk: bytes) -> None:
-                    # HTTP ends a body by an empty chunk.
-                    if chunk:
-                        await send(connection.send(h11.Data(data=chunk)) or b"")
-
-                async def notice_end() -> None:
-                    # A reader of a stream sends nothing more, until it closes the connection.
-                    with suppress(*_LOST):
-                        await stream.receive_some(1)
-                    sending.cancel_scope.cancel()
-
-                sending.start_soon(notice_end)
-                await send(self._encoded_head(connection, closing))
-                try:
-                    await response.stream(send_chunk)
-                except Exception:
-                    logger.exception("%a: the stream ended by a bug", request.path[:100])
-                else:
-                    await send(connection.send(h11.EndOfMessage()) or b"")
-                sending.cancel_scope.cancel()
+            head = self._encoded_head(connection, response.with_headers(("connection", "close")))
+            await StreamSender(stream, connection).run(head, response.stream)
         finally:
             self._streams -= 1
 
@@ -215,8 +183,15 @@ def _gzipped(body: bytes) -> bytes:
     return gzip.compress(body, _GZIP_LEVEL, mtime=0)
 
 
-async def _receive(connection: h11.Connection, stream: trio.abc.Stream) -> Request | None:
+async def _receive(
+    connection: h11.Connection, stream: trio.abc.Stream, begin: Callable[[], object]
+) -> Request | None:
     """Receive a request; return None if the connection ended before it began.
+
+    Args:
+      connection: holds what has been received.
+      stream: is read if that is no whole request.
+      begin: called when bytes have come.
 
     Raises:
       h11.RemoteProtocolError: the bytes are no request, or its head is too long.
@@ -226,7 +201,9 @@ async def _receive(connection: h11.Connection, stream: trio.abc.Stream) -> Reque
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(bytes(await stream.receive_some(_READ_BYTES)))
+            received = bytes(await stream.receive_some(_READ_BYTES))
+            begin()
+            connection.receive_data(received)
         elif isinstance(event, h11.Request):
             found = _request_of(event)
         elif isinstance(event, h11.Data):
