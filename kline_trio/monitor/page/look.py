@@ -107,7 +107,8 @@ def look_at(
     else:
         everyone = [[place] for place in range(len(calendar.series))]
         counts = tuple(run.counts for [run] in calendar.rows(everyone, _ALL_TIME, present.due))
-        totals = Totals.of(counts, {str(one): n for one, n in calendar.lacking().items()})
+        lacking = calendar.lacking_by_reason(range(len(counts)), present.due)
+        totals = Totals.of(counts, {str(one): count for one, count in lacking.items()})
     return Look(
         calendar=calendar,
         due=present.due,
