@@ -71,8 +71,8 @@ class Look:
 
     @property
     def until_ms(self) -> int | None:
-        """Up to when candles count, of all markets; None: up to the watermarks."""
-        return max((one.until_ms for one in self.due.values()), default=None)
+        """Up to when the candles of all markets count; None: up to the watermarks."""
+        return min((one.until_ms for one in self.due.values()), default=None)
 
 
 def look_at(
@@ -107,7 +107,8 @@ def look_at(
     else:
         everyone = [[place] for place in range(len(calendar.series))]
         counts = tuple(run.counts for [run] in calendar.rows(everyone, _ALL_TIME, present.due))
-        totals = Totals.of(counts, {str(one): n for one, n in calendar.lacking().items()})
+        lacking = calendar.lacking_by_reason(range(len(counts)), present.due)
+        totals = Totals.of(counts, {str(one): count for one, count in lacking.items()})
     return Look(
         calendar=calendar,
         due=present.due,
