@@ -16,6 +16,7 @@ import trio
 import trio.testing
 import trustme
 
+from kline_trio.candle import Series
 from kline_trio.config import Config
 from kline_trio.monitor import service
 from kline_trio.monitor.alerts import ChangeCommand
@@ -44,6 +45,7 @@ class FakeRecorder:
 
     found: Statistics = attrs.field(factory=statistics)
     bug: Exception | None = None
+    series: tuple[Series, ...] = ()
 
     def statistics(self, *, series: bool = False) -> Statistics:
         if self.bug is not None:
