@@ -4,6 +4,7 @@ The rows of one row group, or of as many candles, are in memory at a time. Arrow
 and each is reduced where it lies.
 """
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -119,7 +120,8 @@ def _coarse(
     width = next(one for one in widths if one.count(first_ms, last_ms) <= most_points)
     # What comes meanwhile may not make one more.
     tables = _tables(files, series, Span(first_ms, last_ms + 1), waiting)
-    pieces = [_reduced(_columns(one, width)) for one in (_wanted(empty_table(series)), *tables)]
+    nothing = _wanted(empty_table(series))
+    pieces = [_reduced(_columns(one, width)) for one in itertools.chain([nothing], tables)]
     # The first candle of a piece may be the last one of the piece before.
     whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     columns: dict[str, Any] = _reduced(whole)
