@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.interval import Span
 from kline_trio.monitor.page.event_log import Healing
 from kline_trio.monitor.page.ledger_rows import LedgerRows
 from kline_trio.monitor.page.summary import Totals
@@ -41,8 +42,10 @@ class Look:
 
     calendar: Calendar
     due: Mapping[str, Due]
+    spans: tuple[Span | None, ...]
+    """From which to which candle those of each series are due; None: none is."""
     counts: tuple[Counts, ...]
-    """Of each series of the calendar, over all time."""
+    """Of each series, over all time."""
     totals: Totals
     heartbeat: Heartbeat
     rows: LedgerRows
@@ -104,8 +107,9 @@ def look_at(
     if known is None:
         healing = healing.after(rows.gaps, present.times_ms)
     if known is not None and known.due == present.due:
-        counts, totals = known.counts, known.totals
+        spans, counts, totals = known.spans, known.counts, known.totals
     else:
+        spans = tuple(calendar.spans(present.due))
         everyone = [[place] for place in range(len(calendar.series))]
         counts = tuple(run.counts for [run] in calendar.rows(everyone, _ALL_TIME, present.due))
         lacking = calendar.lacking_by_reason(range(len(counts)), present.due)
@@ -113,6 +117,7 @@ def look_at(
     return Look(
         calendar=calendar,
         due=present.due,
+        spans=spans,
         counts=counts,
         totals=totals,
         heartbeat=heartbeat,
