@@ -16,9 +16,17 @@ import numpy.typing as npt
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.storage.cells import Cells, Due, count_cells, count_reasons
 from kline_trio.storage.journal.ledger import Reason
-from kline_trio.storage.ledger_index import REASONS, LedgerIndex, ledger_version
+from kline_trio.storage.ledger_index import REASONS, LedgerIndex, ledger_stamp, ledger_version
 
-__all__ = ["Calendar", "CellState", "Counts", "Due", "Run", "ledger_version"]
+__all__ = [
+    "Calendar",
+    "CellState",
+    "Counts",
+    "Due",
+    "Run",
+    "ledger_stamp",
+    "ledger_version",
+]
 
 
 class CellState(enum.IntEnum):

@@ -2,7 +2,7 @@
 
 import array
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import bounds_ms, read_table, status_of
+from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until
@@ -109,7 +110,8 @@ class LedgerIndex:
                 with journal_view(store_path) as journal:
                     return _of_journal(journal)
             except _NONSENSE as error:
-                raise DamagedError(f"the ledger of {store_path} is damaged: {error}") from error
+                problem = f"it holds what kline_trio never writes: {error}"
+                raise DamagedError(f"the ledger of {store_path} is damaged: {problem}") from error
 
     @classmethod
     def of(
@@ -150,6 +152,20 @@ def ledger_version(store_path: Path) -> str:
             return _version_of_copy(store_path)
         with journal_view(store_path) as journal:
             return journal.ledger_version()
+
+
+def ledger_stamp(store_path: Path) -> Hashable:
+    """Return what the file system says of the ledger's files: as before, if nothing has changed.
+
+    A running recorder changes it each second, whether the ledger has changed or not.
+
+    Raises:
+      DiskError: the disk refuses.
+    """
+    with disk_errors(store_path):
+        database, log, *_ = journal_parts(journal_path(store_path))
+        found = map(status_of, (database, log, coverage_path(store_path)))
+        return tuple(one and (one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
 
 def _of_journal(journal: JournalView) -> LedgerIndex:
