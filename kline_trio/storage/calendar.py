@@ -22,10 +22,19 @@ from kline_trio.storage.ledger_index import (
     PENDING,
     REASONS,
     LedgerIndex,
+    ledger_stamp,
     ledger_version,
 )
 
-__all__ = ["Calendar", "CellState", "Counts", "Due", "Run", "ledger_version"]
+__all__ = [
+    "Calendar",
+    "CellState",
+    "Counts",
+    "Due",
+    "Run",
+    "ledger_stamp",
+    "ledger_version",
+]
 
 
 class CellState(enum.IntEnum):
