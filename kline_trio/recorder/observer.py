@@ -92,6 +92,8 @@ class Observer:
     _late_since: dict[Series, float] = attrs.field(init=False, factory=dict)
     """When a count first found each series late, by Trio's clock."""
     _loop_lags: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_LAGS))
+    _began_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    """By market, the exchange's time when it was first known. The clock forgets it after days."""
     _clocks: dict[str, _Since] = attrs.field(init=False, factory=dict)
     """By market: since when its exchange time stands."""
     _full: _Since = attrs.field(init=False, factory=_Since)
@@ -119,14 +121,9 @@ class Observer:
         """
         while True:
             began = trio.current_time()
-            began_ms = {
-                name: rest.clock.began_ms
-                for name, rest in self._rest_markets.items()
-                if rest.clock.began_ms is not None
-            }
             try:
                 self._census = await self.environment.on_disk(
-                    census, self.storage.store.path, began_ms
+                    census, self.storage.store.path, dict(self._began_ms)
                 )
                 self._counted_at = trio.current_time()
             except KlineTrioError as error:
@@ -168,6 +165,8 @@ class Observer:
     def _look(self) -> None:
         for name, rest in self._rest_markets.items():
             self._clocks.setdefault(name, _Since()).look(rest.clock.now_ms)
+            if name not in self._began_ms and rest.clock.began_ms is not None:
+                self._began_ms[name] = rest.clock.began_ms
         self._full.look(self._disk_problem() is not None)
 
     def _disk_problem(self) -> str | None:
@@ -179,6 +178,7 @@ class Observer:
         rest, market_listener = self._rest_markets[name], self.recording.listeners[name]
         listener = market_listener.statistics()
         tally, sums = self.tally.total(name), self._sums().get(name, _Sums())
+        closes = self.tally.closes(name)
         is_delivering = any(one.is_delivering for one in listener.connections)
         why = None if listener.last_end is None else listener.last_end.why
         reachability = rest.reachability
@@ -198,6 +198,10 @@ class Observer:
             absent=dict(sums.closed),
             pending=sums.pending,
             lags=self.tally.lags(name),
+            began_ms=self._began_ms.get(name),
+            recent_lags=closes.recent_lags(),
+            last_close_ms=closes.end_ms,
+            last_lag_seconds=closes.lag_seconds,
         )
 
     def _sums(self) -> "dict[str, _Sums]":

@@ -1,5 +1,6 @@
 """All mutants. One that survives asks for a test; one whose line has moved, for a new line."""
 
+from tests.mutation.calendar_mutants import CALENDAR
 from tests.mutation.completeness_mutants import COMPLETENESS
 from tests.mutation.doctor_mutants import DOCTOR
 from tests.mutation.exchange_mutants import EXCHANGE
@@ -8,6 +9,7 @@ from tests.mutation.mutant import Mutant
 from tests.mutation.recorder_mutants import RECORDER
 from tests.mutation.row_mutants import ROWS
 from tests.mutation.storage_mutants import STORAGE
+from tests.mutation.web_mutants import WEB
 
 __all__ = ["MUTANTS"]
 
@@ -19,4 +21,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *COMPLETENESS,
     *DOCTOR,
     *MONITOR,
+    *CALENDAR,
+    *WEB,
 )

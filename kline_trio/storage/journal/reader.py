@@ -1,6 +1,7 @@
 """Read the journal of a store in one transaction, beside a recorder, and change no byte of it."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -71,10 +72,24 @@ _LATE = f"""
 SELECT DISTINCT {_SERIES} FROM absence JOIN series ON id = series_id
 WHERE state = 'pending' AND trade_type = ? AND from_ms >= ?
 """  # noqa: S608 - ours
+_SOME_GAPS = f"""
+SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id WHERE {{}}
+ORDER BY {{}}, {_SERIES} LIMIT ?
+"""  # noqa: S608 - ours
 _REVISIONS = f"""
 SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {", ".join(REVISION_COLUMNS)}
-FROM revision JOIN series ON id = series_id ORDER BY {_SERIES}, open_time_ms, revision.rowid
+FROM revision JOIN series ON id = series_id
 """  # noqa: S608 - ours
+_ID_OF_SERIES = f"(SELECT id FROM series WHERE {_OF_SERIES})"  # noqa: S608 - ours
+_IDS = f"SELECT id, {_SERIES} FROM series"  # noqa: S608 - ours
+_COLUMNS_OF_GAPS = """
+SELECT series_id, from_ms, to_ms, reason, state, filled_by FROM absence
+ORDER BY series_id, from_ms
+"""
+_LEDGER_SUMS = """
+SELECT state, reason, filled_by, count(*), sum(series_id), sum(from_ms / 1000), sum(to_ms / 1000)
+FROM absence GROUP BY state, reason, filled_by ORDER BY state, reason, filled_by
+"""
 _NO_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
 _COPY_ATTEMPTS = 20
 _WAL_HEADER_BYTES = 32
@@ -145,18 +160,107 @@ class JournalView:
         """Yield all gaps as plain rows: the three names of the series, then `GAP_COLUMNS`."""
         return self._connection.execute(_GAPS.format("1"))
 
+    def series_by_id(self) -> dict[int, Series]:
+        """Return all series by their ids in this journal."""
+        return {series_id: Series(*names) for series_id, *names in self._rows(_IDS)}
+
+    def gap_columns(self) -> Iterator[tuple[Any, ...]]:
+        """Yield what a count of gaps needs, by series' id and time.
+
+        A row is the id of the series, the gap's span as two times, its reason, state and source.
+        """
+        return self._connection.execute(_COLUMNS_OF_GAPS)
+
+    def ledger_version(self) -> str:
+        """Return a short text that differs after each change of an account or of a gap.
+
+        How often a gap was asked for makes no difference. The cost is one pass over the gaps.
+        """
+        accounts = self._rows("SELECT id, first_ms, watermark_ms, retired_ms FROM series")
+        sums = repr((accounts, self._rows(_LEDGER_SUMS)))
+        return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
+
+    def gaps_between(
+        self,
+        series: Series | None,
+        from_ms: int,
+        to_ms: int,
+        limit: int,
+        *,
+        states: Collection[State] = tuple(State),
+        newest_first: bool = True,
+    ) -> list[Gap]:
+        """Return the gaps with a candle in `[from_ms, to_ms)`, by time.
+
+        Args:
+          series: of this series only; None: of all.
+          from_ms: the begin of the range.
+          to_ms: its end, exclusive.
+          limit: how many gaps at most.
+          states: gaps in these states only.
+          newest_first: begin with the latest gap rather than with the earliest.
+        """
+        order = "from_ms DESC" if newest_first else "from_ms"
+        range_ = ("from_ms < ?", "to_ms > ?")
+        return self._some_gaps(series, range_, (to_ms, from_ms), states, order, limit)
+
+    def newest_gaps(
+        self, limit: int, before_ms: int | None = None, series: Series | None = None
+    ) -> list[Gap]:
+        """Return the gaps that were found last, the newest first.
+
+        Args:
+          limit: how many gaps at most.
+          before_ms: found before this moment of the exchange's time; None: up to now.
+          series: of this series only; None: of all.
+        """
+        found = () if before_ms is None else ("first_seen_ms < ?",)
+        values = () if before_ms is None else (before_ms,)
+        return self._some_gaps(series, found, values, tuple(State), "first_seen_ms DESC", limit)
+
+    def _some_gaps(
+        self,
+        series: Series | None,
+        conditions: Collection[str],
+        values: Collection[int],
+        states: Collection[State],
+        order: str,
+        limit: int,
+    ) -> list[Gap]:
+        every = [*conditions, f"state IN ({', '.join('?' * len(states))})"]
+        names = () if series is None else attrs.astuple(series)
+        if series is not None:
+            every.append(f"series_id = {_ID_OF_SERIES}")
+        sql = _SOME_GAPS.format(" AND ".join(every), order)
+        rows = self._rows(sql, *values, *map(str, states), *names, limit)
+        return [gap_of(Series(*row[:3]), row[3:]) for row in rows]
+
     def revisions(self) -> tuple[Revision, ...]:
         """Return the candles with two values, by series and time, then in the order of arrival."""
-        return tuple(
-            Revision(
-                Series(*row[:3]),
-                Candle(row[5], *row[6 : 6 + len(VALUE_COLUMNS)]),
-                Candle(row[5], *row[6 + len(VALUE_COLUMNS) :]),
-                Source(row[3]),
-                bool(row[4]),
-            )
-            for row in self._rows(_REVISIONS)
-        )
+        order = f"ORDER BY {_SERIES}, open_time_ms, revision.rowid"
+        return tuple(map(_revision_of, self._rows(f"{_REVISIONS} {order}")))
+
+    def revisions_of(self, series: Series, limit: int) -> list[Revision]:
+        """Return the candles of a series with two values, the last that came first.
+
+        Args:
+          series: the series.
+          limit: how many revisions at most.
+        """
+        sql = f"{_REVISIONS} WHERE series_id = {_ID_OF_SERIES} ORDER BY revision.rowid DESC LIMIT ?"
+        return [_revision_of(row) for row in self._rows(sql, *attrs.astuple(series), limit)]
+
+    def newest_revisions(self, limit: int) -> list[Revision]:
+        """Return the candles of all series with two values, the last that came first."""
+        sql = f"{_REVISIONS} ORDER BY revision.rowid DESC LIMIT ?"
+        return [_revision_of(row) for row in self._rows(sql, limit)]
+
+    def revision_count(self, series: Series | None = None) -> int:
+        """Return how many revisions there are, of all series or of one."""
+        if series is None:
+            return int(self._rows("SELECT count(*) FROM revision")[0][0])
+        sql = f"SELECT count(*) FROM revision WHERE series_id = {_ID_OF_SERIES}"  # noqa: S608
+        return int(self._rows(sql, *attrs.astuple(series))[0][0])
 
     def accounts(self) -> dict[Series, SeriesAccount]:
         """Return the account of each series that has one."""
@@ -196,6 +300,13 @@ class JournalView:
 
     def _rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql, values).fetchall()
+
+
+def _revision_of(row: tuple[Any, ...]) -> Revision:
+    *names, origin, is_newer_kept, open_time_ms = row[:6]
+    older, newer = row[6 : 6 + len(VALUE_COLUMNS)], row[6 + len(VALUE_COLUMNS) :]
+    values = Candle(open_time_ms, *older), Candle(open_time_ms, *newer)
+    return Revision(Series(*names), *values, Source(origin), bool(is_newer_kept))
 
 
 @contextlib.contextmanager
