@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import resource
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -72,7 +71,8 @@ class Running:
         """The port of the server that was started as the n-th."""
 
         def ports() -> list[str]:
-            return re.findall(r"monitor: https?://\S+:(\d+)/metrics", "\n".join(self.log.messages))
+            lines = "\n".join(self.log.messages)
+            return re.findall(r"^monitor: https?://\S+:(\d+)/$", lines, re.MULTILINE)
 
         await until(lambda: len(ports()) >= nth)
         return int(ports()[nth - 1])
@@ -184,17 +184,6 @@ async def test_a_name_that_is_not_known_is_one_line(
         write(Path(ours.monitor.config.monitor.token_file), TOKEN)
         await ours.logged("no-such-host.invalid:1: ")
         assert not any(one.exc_info for one in ours.log.records)
-
-
-async def test_many_files_for_few_readers_are_left_to_recording(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for limit, most in ((1_024, 64), (256, 16), (20_000, 64), (8, 1)):
-        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        assert service._most_connections() == most
-    infinite = resource.RLIM_INFINITY
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (infinite, infinite))
-    assert service._most_connections() == 64
 
 
 # The token
@@ -316,7 +305,7 @@ async def test_with_a_certificate_it_is_served_over_tls_only(
     write_pair(tmp_path)
     async with run(TLS) as ours:
         port = await ours.port()
-        assert f"monitor: https://127.0.0.1:{port}/metrics" in ours.log.messages
+        assert f"monitor: https://127.0.0.1:{port}/" in ours.log.messages
         for _ in range(2):
             # Who speaks no TLS is only gone.
             with suppress(AssertionError, trio.BrokenResourceError):
@@ -404,7 +393,7 @@ async def test_the_same_table_changes_nothing_not_even_a_connection(
                 await trio.sleep(0.1)
                 assert (await client.ask()).status == 401
         assert await ours.port() == port
-        assert sum("/metrics" in line for line in ours.log.messages) == 1
+        assert sum("http://" in line for line in ours.log.messages) == 1
 
 
 async def test_another_table_starts_another_server_and_none_ends_it(
