@@ -1,7 +1,7 @@
 // Lag and throughput of the last hour, as lines (uPlot).
 
 import { get } from "./api.js";
-import { byId, cssValue, el, put } from "./dom.js";
+import { byId, cssValue, el, loadScript, loadStyle, put } from "./dom.js";
 import * as format from "./format.js";
 import { onTheme } from "./theme.js";
 
@@ -33,7 +33,8 @@ export class RatesView {
   async refresh() {
     this.#isAsked = true;
     try {
-      this.#history = columns(await get("history"));
+      const [history] = await Promise.all([get("history"), loadScript("vendor/uplot.js"), loadStyle("vendor/uplot.css")]);
+      this.#history = columns(history);
       this.#draw();
     } catch {
       // The header says that the recorder is gone; the lines stay as they were.

@@ -36,7 +36,8 @@ export class Hatch {
     const colour = { pending: cssValue("--state-pending"), filled: cssValue("--state-refilled"), closed: cssValue("--state-absent") };
     const line = cssValue("--hatch");
     const ink = cssValue("--ink-muted");
-    for (const gap of this.#gaps) {
+    let named = -Infinity; // The right end of the last name.
+    for (const gap of [...this.#gaps].reverse()) {
       const [from, to] = this.#place(gap);
       if (to < 0 || from > width) continue;
       const left = Math.max(-20, to - from < LEAST_WIDTH ? (from + to - LEAST_WIDTH) / 2 : from);
@@ -68,16 +69,17 @@ export class Hatch {
       pen.fillStyle = state;
       pen.fillRect(left, height - 3, right - left, 3);
       pen.restore();
-      this.#name(pen, gap, Math.max(0, left), Math.min(width, right), ink);
+      named = this.#name(pen, gap, Math.max(0, left), Math.min(width, right), { ink, named, width });
     }
   }
 
-  #name(pen, gap, left, right, ink) {
+  /** Write why the candles are absent, unless the gap is a hair or another name is in the way. */
+  #name(pen, gap, left, right, { ink, named, width }) {
     pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const lines = [gap.reason, `${format.counted(gap.candles, "candle")} ${gap.state === "pending" ? "pending" : "absent"}`];
     const wide = Math.max(...lines.map((text) => pen.measureText(text).width)) + 16;
-    if (right - left < wide + 4) return;
-    const x = (left + right) / 2;
+    const x = Math.min(Math.max((left + right) / 2, wide / 2 + 2), width - wide / 2 - 2);
+    if (right - left < 8 || x - wide / 2 < named + 6) return named;
     pen.fillStyle = cssValue("--paper");
     pen.globalAlpha = 0.85;
     pen.beginPath();
@@ -88,5 +90,6 @@ export class Hatch {
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     lines.forEach((text, index) => pen.fillText(text, x, 45 + index * 16));
+    return x + wide / 2;
   }
 }

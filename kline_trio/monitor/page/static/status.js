@@ -56,13 +56,21 @@ export class StatusView {
     this.#pulse();
     const overview = this.#overview;
     if (!overview || this.#goneSince !== null) return;
-    put(byId("sentence"), overview.sentence);
+    this.#say(overview.sentence);
     put(byId("store"), overview.store ?? "");
     byId("simulated").hidden = !overview.is_simulated;
     this.#showReasons(overview.reasons ?? []);
     this.#showFigures(overview);
     this.#speak(`${verdict}: ${overview.sentence}`, verdict);
     this.#foot(overview);
+  }
+
+  /** Set the sentence. A number stays with its unit where the line breaks. */
+  #say(text) {
+    const sentence = byId("sentence");
+    if (sentence.textContent === text) return;
+    const parts = text.split(/(\d[\d,.:]* (?:s|min|h|d|%)(?![\p{L}\d]))/u);
+    sentence.replaceChildren(...parts.map((part, index) => (index % 2 ? el("span", { class: "nowrap" }, part) : part)));
   }
 
   #title() {
@@ -93,12 +101,13 @@ export class StatusView {
   #tick() {
     const gone = byId("gone");
     if (this.#goneSince !== null) {
-      const seconds = Math.max(0, Math.round((Date.now() - this.#goneSince) / 1000));
-      const since = this.#overview?.now_ms ? `Shown is the state of ${format.clock(this.#now(0))} UTC. ` : "";
-      put(byId("sentence"), "The recorder does not answer.");
-      if (gone.hidden) put(gone, `The recorder does not answer. ${since}Trying again…`);
+      const seconds = Math.round((Date.now() - this.#goneSince) / 1000);
+      const who = this.#overview?.is_live === false ? "server" : "recorder";
+      const since = this.#overview?.now_ms ? ` The page shows the state of ${format.clock(this.#now(0))} UTC` : " The page waits";
+      this.#say(`The ${who} does not answer.`);
+      if (gone.hidden) put(gone, `No answer from the ${who}.${since}, and tries to reconnect.`);
       gone.hidden = false;
-      gone.dataset.seconds = seconds ? `${format.duration(seconds)}` : "";
+      gone.dataset.seconds = seconds >= 2 ? `for ${seconds < 10 ? `${seconds} s` : format.duration(seconds)}` : "";
       return;
     }
     gone.hidden = true;
