@@ -29,25 +29,40 @@ export class Hatch {
   }
 
   paneViews() {
-    return [{ zOrder: () => "bottom", renderer: () => ({ draw: (target) => target.useMediaCoordinateSpace(({ context, mediaSize }) => this.#draw(context, mediaSize)) }) }];
+    const view = (order, draw) => ({
+      zOrder: () => order,
+      renderer: () => ({ draw: (target) => target.useMediaCoordinateSpace(({ context, mediaSize }) => draw(context, mediaSize)) }),
+    });
+    return [view("bottom", (pen, size) => this.#drawHatches(pen, size)), view("top", (pen, size) => this.#drawNames(pen, size))];
   }
 
-  #draw(pen, { width, height }) {
+  /** Give each gap in view, oldest first, with its place and colour. */
+  *#inView(width) {
     const colour = { pending: cssValue("--state-pending"), filled: cssValue("--state-refilled"), closed: cssValue("--state-absent") };
-    const line = cssValue("--hatch");
-    const ink = cssValue("--ink-muted");
-    let named = -Infinity; // The right end of the last name.
     for (const gap of [...this.#gaps].reverse()) {
       const [from, to] = this.#place(gap);
       if (to < 0 || from > width) continue;
       const left = Math.max(-20, to - from < LEAST_WIDTH ? (from + to - LEAST_WIDTH) / 2 : from);
       const right = Math.min(width + 20, Math.max(to, left + LEAST_WIDTH));
-      const state = colour[gap.state] ?? colour.closed;
-      if (gap.state === "filled") {
-        pen.fillStyle = state;
-        pen.fillRect(left, height - 3, right - left, 3);
-        continue;
-      }
+      yield { gap, left, right, state: colour[gap.state] ?? colour.closed };
+    }
+  }
+
+  /** Below all: what became of each gap as a line in its colour; above the hatches their names. */
+  #drawNames(pen, { width, height }) {
+    const ink = cssValue("--ink-muted");
+    let named = -Infinity; // The right end of the last name.
+    for (const { gap, left, right, state } of this.#inView(width)) {
+      pen.fillStyle = state;
+      pen.fillRect(left, height - 3, right - left, 3);
+      if (gap.state !== "filled") named = this.#name(pen, gap, Math.max(0, left), Math.min(width, right), { ink, named, width });
+    }
+  }
+
+  #drawHatches(pen, { width, height }) {
+    const line = cssValue("--hatch");
+    for (const { gap, left, right, state } of this.#inView(width)) {
+      if (gap.state === "filled") continue;
       pen.save();
       pen.beginPath();
       pen.rect(left, 0, right - left, height);
@@ -65,11 +80,7 @@ export class Hatch {
         pen.lineTo(x + height, 0);
       }
       pen.stroke();
-      pen.globalAlpha = 1;
-      pen.fillStyle = state;
-      pen.fillRect(left, height - 3, right - left, 3);
       pen.restore();
-      named = this.#name(pen, gap, Math.max(0, left), Math.min(width, right), { ink, named, width });
     }
   }
 

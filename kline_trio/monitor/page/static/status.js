@@ -6,6 +6,7 @@ import * as format from "./format.js";
 const ICONS = { ok: "icon.svg", degraded: "icon-degraded.svg", bad: "icon-bad.svg", stopped: "icon-gone.svg", gone: "icon-gone.svg" };
 const SIGNS = { ok: "", degraded: "⚠ ", bad: "✕ ", stopped: "⏸ ", gone: "… " };
 const FEW_REASONS = 4;
+const FIGURES = ["complete", "series", "stored", "refilled", "pending", "absent", "unaccounted", "lag", "disk", "uptime"];
 
 export class StatusView {
   #overview = null;
@@ -168,7 +169,9 @@ export class StatusView {
       const box = el("div", { data: { key } }, el("dt", {}, name), el("dd", {}, number, small));
       held = { box, number, small };
       this.#figures.set(key, held);
-      byId("figures").append(box);
+      // The totals may come after the rest, and stand before it.
+      const later = FIGURES.slice(FIGURES.indexOf(key) + 1).find((one) => this.#figures.has(one));
+      byId("figures").insertBefore(box, later ? this.#figures.get(later).box : null);
     }
     put(held.number, value);
     put(held.small, unit);
