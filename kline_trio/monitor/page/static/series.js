@@ -12,7 +12,7 @@ import { fileTable, revisionTable } from "./series-tables.js";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-const SPANS = [["1 h", HOUR], ["6 h", 6 * HOUR], ["1 d", DAY], ["1 w", 7 * DAY], ["1 m", 30 * DAY], ["3 m", 91 * DAY], ["1 y", 365 * DAY]];
+const SPANS = [["1 h", HOUR], ["6 h", 6 * HOUR], ["1 d", DAY], ["1 w", 7 * DAY], ["1 M", 30 * DAY], ["3 M", 91 * DAY], ["1 y", 365 * DAY]];
 const MOST_GAPS = 200;
 
 export class SeriesView {
