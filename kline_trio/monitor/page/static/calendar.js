@@ -108,7 +108,7 @@ export class CalendarView {
       axis: el("div", { class: "axis", "aria-hidden": "true" }),
       column: el("div", { class: "axis-column" }),
       corner: el("div", { class: "corner" }),
-      empty: el("p", { class: "empty", hidden: true }),
+      empty: el("p", { class: "empty is-first" }, "Reading the calendar…"),
     };
     parts.ticks = el("div", { class: "ticks" });
     parts.axis.append(parts.ticks, parts.column);
@@ -176,6 +176,7 @@ export class CalendarView {
     const { zoom, q } = this.#view;
     this.#grid.zoom = zoom;
     this.#axis();
+    this.#parts.empty.classList.remove("is-first");
     this.#parts.empty.hidden = this.#rows.total > 0;
     put(this.#parts.empty, q ? `No series matches “${q}”.` : "Nothing is stored yet.");
     this.#grid.element.hidden = this.#rows.total === 0;
