@@ -12,7 +12,15 @@ import { fileTable, revisionTable } from "./series-tables.js";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-const SPANS = [["1 h", HOUR], ["6 h", 6 * HOUR], ["1 d", DAY], ["1 w", 7 * DAY], ["1 M", 30 * DAY], ["3 M", 91 * DAY], ["1 y", 365 * DAY]];
+const SPANS = [
+  ["1 h", HOUR],
+  ["6 h", 6 * HOUR],
+  ["1 d", DAY],
+  ["1 w", 7 * DAY],
+  ["1 M", 30 * DAY],
+  ["3 M", 91 * DAY],
+  ["1 y", 365 * DAY],
+];
 const MOST_GAPS = 200;
 
 export class SeriesView {
@@ -45,7 +53,14 @@ export class SeriesView {
       busy: (isBusy) => this.#parts.chart.classList.toggle("is-busy", isBusy),
     });
     addEventListener("keydown", (event) => {
-      if (this.#key === null || event.target.closest?.("input") || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (
+        this.#key === null ||
+        event.target.closest?.("input") ||
+        event.ctrlKey ||
+        event.metaKey ||
+        event.altKey
+      )
+        return;
       if (event.key === "[") this.#parts.previous.click();
       if (event.key === "]") this.#parts.next.click();
     });
@@ -79,7 +94,11 @@ export class SeriesView {
     } catch (error) {
       if (isAborted(error)) return;
       // A series that was listed just now is known a little later: `update` asks again.
-      this.#say(error.status === 404 ? "The store has no candle of this series yet." : `The series did not come: ${error.message}`);
+      this.#say(
+        error.status === 404
+          ? "The store has no candle of this series yet."
+          : `The series did not come: ${error.message}`,
+      );
       this.#parts.body.hidden = true;
       return;
     }
@@ -133,11 +152,24 @@ export class SeriesView {
     const parts = {
       name: el("h2", { class: "series-name", tabindex: -1 }),
       market: el("span", { class: "series-market" }),
-      back: el("a", { class: "text-button back", href: "./", data: { view: "" } }, glyph("glyph-left"), "All series"),
+      back: el(
+        "a",
+        { class: "text-button back", href: "./", data: { view: "" } },
+        glyph("glyph-left"),
+        "All series",
+      ),
       price: el("span", { class: "price" }),
       at: el("span", { class: "price-at" }),
-      previous: el("a", { class: "icon-button", data: { view: "" }, "aria-keyshortcuts": "[" }, glyph("glyph-left")),
-      next: el("a", { class: "icon-button", data: { view: "" }, "aria-keyshortcuts": "]" }, glyph("glyph-right")),
+      previous: el(
+        "a",
+        { class: "icon-button", data: { view: "" }, "aria-keyshortcuts": "[" },
+        glyph("glyph-left"),
+      ),
+      next: el(
+        "a",
+        { class: "icon-button", data: { view: "" }, "aria-keyshortcuts": "]" },
+        glyph("glyph-right"),
+      ),
       figures: el("dl", { class: "figures" }),
       spans: el("div", { class: "segments", role: "group", "aria-label": "Span in view" }),
       step: el("span", { class: "step" }),
@@ -155,16 +187,38 @@ export class SeriesView {
     this.#parts = parts;
     parts.body.append(
       parts.figures,
-      el("section", { class: "chart-section", "aria-label": "Candles" },
+      el(
+        "section",
+        { class: "chart-section", "aria-label": "Candles" },
         el("div", { class: "section-head" }, parts.spans, parts.step, parts.links),
         el("div", { class: "chart-room" }, parts.legend, parts.chart),
         parts.strip,
       ),
-      el("div", { class: "columns" }, el("div", {}, parts.gaps, parts.revisions), el("div", {}, parts.files, parts.events)),
+      el(
+        "div",
+        { class: "columns" },
+        el("div", {}, parts.gaps, parts.revisions),
+        el("div", {}, parts.files, parts.events),
+      ),
     );
     box.append(
-      el("nav", { class: "crumbs", "aria-label": "Series" }, parts.back, el("span", { class: "gap" }), parts.previous, parts.next),
-      el("header", { class: "series-head" }, parts.name, parts.market, el("span", { class: "gap" }), parts.price, parts.at),
+      el(
+        "nav",
+        { class: "crumbs", "aria-label": "Series" },
+        parts.back,
+        el("span", { class: "gap" }),
+        parts.previous,
+        parts.next,
+      ),
+      el(
+        "header",
+        { class: "series-head" },
+        parts.name,
+        parts.market,
+        el("span", { class: "gap" }),
+        parts.price,
+        parts.at,
+      ),
       parts.problem,
       parts.body,
     );
@@ -194,13 +248,22 @@ export class SeriesView {
       ["Refilled", format.whole(summary.refilled)],
       ["Pending", format.whole(summary.pending), "", "pending"],
       ["Absent", format.whole(summary.absent), "", "absent"],
-      ...(summary.unaccounted ? [["Unaccounted", format.whole(summary.unaccounted), "", "unaccounted"]] : []),
+      ...(summary.unaccounted
+        ? [["Unaccounted", format.whole(summary.unaccounted), "", "unaccounted"]]
+        : []),
       ["First due", bounds(summary).first ? format.day(bounds(summary).first) : format.NONE],
       ["Last due", bounds(summary).last ? format.moment(bounds(summary).last) : format.NONE],
     ];
-    this.#parts.figures.replaceChildren(...figures.map(([name, value, small, key]) =>
-      el("div", { class: key && summary[key] ? "is-marked" : null, data: key ? { key } : {} }, el("dt", {}, name), el("dd", {}, el("b", {}, value), small ? el("small", {}, small) : null)),
-    ));
+    this.#parts.figures.replaceChildren(
+      ...figures.map(([name, value, small, key]) =>
+        el(
+          "div",
+          { class: key && summary[key] ? "is-marked" : null, data: key ? { key } : {} },
+          el("dt", {}, name),
+          el("dd", {}, el("b", {}, value), small ? el("small", {}, small) : null),
+        ),
+      ),
+    );
   }
 
   #neighbour(link, key, text) {
@@ -237,12 +300,34 @@ export class SeriesView {
   #spans(step, first, last, from, to) {
     const fitting = SPANS.filter(([, span]) => span / step >= 12 && span < last - first);
     const all = [...fitting, ["All", null]];
-    this.#parts.spans.replaceChildren(...all.map(([name, span]) => {
-      const begin = span === null ? first : last - span;
-      const isShown = to === null && from !== null && Math.abs(from - begin) < Math.max(step, (last - from) * 0.02);
-      const target = span === null ? { from: first, to: null } : { from: begin, to: null };
-      return el("button", { type: "button", "aria-pressed": String(isShown), on: { click: () => go(changed(target)) } }, name);
-    }), el("button", { type: "button", "aria-pressed": String(from === null && to === null), on: { click: () => go(changed({ from: null, to: null })) } }, "Newest"));
+    this.#parts.spans.replaceChildren(
+      ...all.map(([name, span]) => {
+        const begin = span === null ? first : last - span;
+        const isShown =
+          to === null &&
+          from !== null &&
+          Math.abs(from - begin) < Math.max(step, (last - from) * 0.02);
+        const target = span === null ? { from: first, to: null } : { from: begin, to: null };
+        return el(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": String(isShown),
+            on: { click: () => go(changed(target)) },
+          },
+          name,
+        );
+      }),
+      el(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(from === null && to === null),
+          on: { click: () => go(changed({ from: null, to: null })) },
+        },
+        "Newest",
+      ),
+    );
   }
 
   #remember(from, to, isNewest) {
@@ -251,17 +336,38 @@ export class SeriesView {
     this.#span = `${query.get("from") ?? ""} ${query.get("to") ?? ""}`;
     go(query, { replace: true, quiet: true });
     const { first, last } = bounds(this.#summary);
-    this.#spans(format.intervalMs(format.seriesParts(this.#key).interval), first, last, from, isNewest ? null : to);
+    this.#spans(
+      format.intervalMs(format.seriesParts(this.#key).interval),
+      first,
+      last,
+      from,
+      isNewest ? null : to,
+    );
   }
 
   #loaded(window) {
     const { interval } = format.seriesParts(this.#key);
-    put(this.#parts.step, window.isCoarse ? `One candle here stands for ${format.stepName(window.step)} of ${interval}` : "");
+    put(
+      this.#parts.step,
+      window.isCoarse
+        ? `One candle here stands for ${format.stepName(window.step)} of ${interval}`
+        : "",
+    );
     const newest = window.bars.findLast((bar) => bar.open !== undefined);
-    if (newest && (this.#last === null || newest.ms + window.step >= this.#last)) this.#price(newest.close, newest.ms + window.step);
+    if (newest && (this.#last === null || newest.ms + window.step >= this.#last))
+      this.#price(newest.close, newest.ms + window.step);
     this.#legend(null, null);
-    const query = { series: this.#key, from_ms: Math.floor(window.from), to_ms: Math.ceil(window.to) };
-    this.#parts.links.replaceChildren("Candles in view: ", el("a", { href: address("candles", { ...query, format: "csv" }) }, "CSV"), " ", el("a", { href: address("candles", query) }, "JSON"));
+    const query = {
+      series: this.#key,
+      from_ms: Math.floor(window.from),
+      to_ms: Math.ceil(window.to),
+    };
+    this.#parts.links.replaceChildren(
+      "Candles in view: ",
+      el("a", { href: address("candles", { ...query, format: "csv" }) }, "CSV"),
+      " ",
+      el("a", { href: address("candles", query) }, "JSON"),
+    );
     this.#parts.chart.setAttribute("aria-label", this.#spoken(window, newest));
     this.#say(window.bars.length ? "" : "No candle is stored in this span.");
   }
@@ -286,15 +392,30 @@ export class SeriesView {
       const { name, state } = GAP_STATES[gap.state] ?? { name: gap.state, state: 3 };
       const asked = gap.asked ? `, asked ${format.counted(gap.asked, "time")}` : "";
       const by = gap.filled_by ? ` from ${gap.filled_by}` : "";
-      legend.replaceChildren(el("span", { class: "swatch", data: { state } }, `${name}${by}: ${format.counted(gap.candles, "candle")}, ${format.range(gap.from_ms, gap.to_ms)}; reason: ${gap.reason}${asked}`));
+      legend.replaceChildren(
+        el(
+          "span",
+          { class: "swatch", data: { state } },
+          `${name}${by}: ${format.counted(gap.candles, "candle")}, ${format.range(gap.from_ms, gap.to_ms)}; reason: ${gap.reason}${asked}`,
+        ),
+      );
       return;
     }
     if (!bar) {
       put(legend, "");
       return;
     }
-    const values = [["O", bar.open], ["H", bar.high], ["L", bar.low], ["C", bar.close]].map(([name, value]) => el("span", {}, el("i", {}, name), format.price(value)));
-    legend.replaceChildren(el("span", {}, format.moment(ms)), ...values, el("span", {}, el("i", {}, "V"), format.short(bar.volume)));
+    const values = [
+      ["O", bar.open],
+      ["H", bar.high],
+      ["L", bar.low],
+      ["C", bar.close],
+    ].map(([name, value]) => el("span", {}, el("i", {}, name), format.price(value)));
+    legend.replaceChildren(
+      el("span", {}, format.moment(ms)),
+      ...values,
+      el("span", {}, el("i", {}, "V"), format.short(bar.volume)),
+    );
   }
 
   #say(text) {
@@ -309,26 +430,66 @@ export class SeriesView {
     this.#strip.show(key, first, last);
     if (overview) this.#events.update(overview.events);
     const ask = (name, query) => get(name, { series: key, ...query }, signal);
-    const [gaps, revisions, files] = await Promise.allSettled([ask("gaps", { limit: MOST_GAPS }), ask("revisions", { limit: 100 }), ask("files", {})]);
+    const [gaps, revisions, files] = await Promise.allSettled([
+      ask("gaps", { limit: MOST_GAPS }),
+      ask("revisions", { limit: 100 }),
+      ask("files", {}),
+    ]);
     if (key !== this.#key) return;
-    this.#list(this.#parts.gaps, "Gaps", "gaps", gaps, (answer) => answer.gaps, (rows) => gapTable(rows), "No gap: every due candle is stored as the stream brought it.");
-    this.#list(this.#parts.revisions, "Revisions", "revisions", revisions, (answer) => answer.revisions, revisionTable, "No revision: no value came twice with a difference.");
-    this.#list(this.#parts.files, "Files", "files", files, (answer) => answer.files, fileTable, "No file yet: the candles are in the journal.");
+    this.#list(
+      this.#parts.gaps,
+      "Gaps",
+      "gaps",
+      gaps,
+      (answer) => answer.gaps,
+      (rows) => gapTable(rows),
+      "No gap: every due candle is stored as the stream brought it.",
+    );
+    this.#list(
+      this.#parts.revisions,
+      "Revisions",
+      "revisions",
+      revisions,
+      (answer) => answer.revisions,
+      revisionTable,
+      "No revision: no value came twice with a difference.",
+    );
+    this.#list(
+      this.#parts.files,
+      "Files",
+      "files",
+      files,
+      (answer) => answer.files,
+      fileTable,
+      "No file yet: the candles are in the journal.",
+    );
   }
 
   #list(box, title, name, result, rowsOf, tableOf, nothing) {
     if (result.status === "rejected") return;
     const rows = rowsOf(result.value);
     const query = { series: this.#key };
-    const count = rows.length ? `${format.whole(rows.length)}${result.value.truncated ? " newest" : ""}` : "";
-    const head = el("div", { class: "section-head" }, el("h2", {}, title, count ? el("span", { class: "count" }, count) : null), el("span", { class: "links" }, el("a", { href: address(name, { ...query, format: "csv" }) }, "CSV"), " ", el("a", { href: address(name, query) }, "JSON")));
+    const count = rows.length
+      ? `${format.whole(rows.length)}${result.value.truncated ? " newest" : ""}`
+      : "";
+    const head = el(
+      "div",
+      { class: "section-head" },
+      el("h2", {}, title, count ? el("span", { class: "count" }, count) : null),
+      el(
+        "span",
+        { class: "links" },
+        el("a", { href: address(name, { ...query, format: "csv" }) }, "CSV"),
+        " ",
+        el("a", { href: address(name, query) }, "JSON"),
+      ),
+    );
     const top = box.querySelector(".table-box")?.scrollTop ?? 0;
     box.replaceChildren(head, rows.length ? tableOf(rows) : el("p", { class: "empty" }, nothing));
     const table = box.querySelector(".table-box");
     if (table) table.scrollTop = top;
   }
 }
-
 
 /** Return the time from the first to the last candle, in milliseconds. */
 function bounds(summary) {
