@@ -126,9 +126,16 @@ export class SeriesChart {
     if (changed.length) this.#act.loaded(held);
   }
 
-  /** Fetch the gaps in the window again, and the candles that came into it. */
-  refresh() {
-    if (this.#window) this.#load();
+  /** Learn up to when there are candles; with `isOther` fetch candles and gaps in view again. */
+  refresh(last, isOther) {
+    if (!this.#series || !this.#visible) return;
+    const later = last - this.#series.last;
+    if (later > 0 && isOther && this.#visible.to >= this.#series.last) {
+      // Who looks at the newest candles goes on doing so.
+      this.#visible = { from: this.#visible.from + later, to: this.#visible.to + later };
+    }
+    this.#series.last = Math.max(this.#series.last, last);
+    if (isOther && this.#window) this.#load();
   }
 
   async #load() {
