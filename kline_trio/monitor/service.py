@@ -176,6 +176,7 @@ class Monitor:
     ) -> None:
         # Imported here: a recorder that serves nothing starts faster without it.
         from kline_trio.monitor.endpoints import Endpoints
+        from kline_trio.monitor.login import Login
 
         settings, context = self._settings, credentials.context
         assert settings.address is not None
@@ -186,11 +187,22 @@ class Monitor:
             logger.warning("monitor: %s: %s", credentials.exposed, what)
         access = Access.to(settings.address, settings.allowed_hosts, credentials.token)
         gather = partial(self.recorder.statistics, series=True) if settings.per_symbol else None
-        endpoints = Endpoints(watch, access, settings.root_path, gather)
+        login = None
+        if credentials.token is not None:
+            is_secure = context is not None
+            login = Login(access, settings.root_path, self.wall_clock, is_secure)
+        endpoints = Endpoints(
+            watch,
+            access,
+            settings.root_path,
+            gather,
+            login=login,
+            wall_clock=self.wall_clock,
+        )
         server = HttpServer(endpoints.handle, self.wall_clock, _most_connections())
         bound = listeners[0].socket.getsockname()[1]
         scheme, host = "http" if context is None else "https", settings.address.rpartition(":")[0]
-        logger.info("monitor: %s://%s:%d/metrics", scheme, host, bound)
+        logger.info("monitor: %s://%s:%d/", scheme, host, bound)
         if context is None:
             await trio.serve_listeners(server.serve, listeners)
         else:

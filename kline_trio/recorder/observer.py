@@ -88,6 +88,8 @@ class Observer:
         init=False, default=None
     )
     """What each market lacks, by the census and for the series for which it was summed up."""
+    _accounted: dict[str, frozenset[Series]] = attrs.field(init=False, factory=dict)
+    """By market, the recorded series for which all of the market's were found to have accounts."""
     _counted_at: float | None = attrs.field(init=False, default=None)
     _late_since: dict[Series, float] = attrs.field(init=False, factory=dict)
     """When a count first found each series late, by Trio's clock."""
@@ -179,6 +181,7 @@ class Observer:
         rest, market_listener = self._rest_markets[name], self.recording.listeners[name]
         listener = market_listener.statistics()
         tally, sums = self.tally.total(name), self._sums().get(name, _Sums())
+        closes = self.tally.closes(name)
         is_delivering = any(one.is_delivering for one in listener.connections)
         why = None if listener.last_end is None else listener.last_end.why
         reachability = rest.reachability
@@ -198,7 +201,18 @@ class Observer:
             absent=dict(sums.closed),
             pending=sums.pending,
             lags=self.tally.lags(name),
+            is_accounted=self._is_accounted(name),
+            recent_lags=closes.recent_lags(),
+            last_close_ms=closes.end_ms,
+            last_lag_seconds=closes.lag_seconds,
         )
+
+    def _is_accounted(self, name: str) -> bool:
+        """Return whether a market's series have accounts; once they have, they keep them."""
+        wanted = self.recording.tracked.wanted
+        if self._accounted.get(name) is not wanted and self.recording.tracked.is_accounted(name):
+            self._accounted[name] = wanted
+        return self._accounted.get(name) is wanted
 
     def _sums(self) -> "dict[str, _Sums]":
         """Return what each market lacks. Thousands of series are summed up once a census."""

@@ -11,6 +11,8 @@ from kline_trio.exchange.rate_limiter import RateLimiterUsage
 
 LAG_BOUNDS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 300, 3_600)
 """The upper bounds of the buckets of lags; one more bucket has no bound."""
+LAG_STEP_SECONDS = 10.0
+"""The lags of a market are counted by steps of so long, too."""
 
 
 @attrs.frozen
@@ -165,6 +167,16 @@ class MarketStatistics:
     pending: int
     lags: Mapping[str, Lags]
     """Since the start, by interval."""
+    recent_lags: tuple[tuple[int, Lags], ...]
+    """Of the last two steps of `LAG_STEP_SECONDS` with candles, each with its number: Trio's clock
+    divided by the length of a step."""
+    is_accounted: bool
+    """Whether the ledger accounts for the time before the start, of all series."""
+    last_close_ms: int | None
+    """The latest end of a durable candle of the stream, in exchange time; None before the first."""
+    last_lag_seconds: float | None
+    """How long after that end the last of its candles was durable; None: the exchange's time was
+    not known."""
 
 
 @attrs.frozen(kw_only=True)

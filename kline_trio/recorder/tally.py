@@ -8,11 +8,18 @@ import trio
 
 from kline_trio.candle import ReceivedCandle, Series, Source
 from kline_trio.recorder.broadcast import Filled
-from kline_trio.recorder.statistics import LAG_BOUNDS_SECONDS, Lags, lag_bucket
+from kline_trio.recorder.statistics import (
+    LAG_BOUNDS_SECONDS,
+    LAG_STEP_SECONDS,
+    Lags,
+    lag_bucket,
+)
 
 _SLICE_SECONDS = 600.0
 _SLICES = 6
 """Of an hour."""
+_STEPS = 2
+"""A reader that looks each second sees each step whole."""
 
 
 @attrs.define(eq=False)
@@ -65,6 +72,37 @@ class SeriesTally:
 
 
 @attrs.define(eq=False)
+class MarketCloses:
+    """The last close of a market, and the lags of its last seconds."""
+
+    end_ms: int | None = attrs.field(init=False, default=None)
+    """In exchange time."""
+    lag_seconds: float | None = attrs.field(init=False, default=None)
+    """Of the last candle of that end."""
+    _steps: deque[tuple[int, _LagCounts]] = attrs.field(
+        init=False, factory=lambda: deque(maxlen=_STEPS)
+    )
+
+    def add(self, end_ms: int, lag_seconds: float | None) -> None:
+        """Note a committed candle of the stream."""
+        if self.end_ms is None or end_ms > self.end_ms:
+            self.end_ms, self.lag_seconds = end_ms, lag_seconds
+        elif end_ms == self.end_ms:
+            # A batch is committed at one time, so the later batch has the longer lag.
+            self.lag_seconds = lag_seconds
+
+    def add_lag(self, lag_seconds: float, bucket: int, step: int) -> None:
+        """Note a lag in a step."""
+        if not self._steps or self._steps[-1][0] != step:
+            self._steps.append((step, _LagCounts()))
+        self._steps[-1][1].add(lag_seconds, bucket)
+
+    def recent_lags(self) -> tuple[tuple[int, Lags], ...]:
+        """Return the lags of the last two steps with candles, each with the step's number."""
+        return tuple((step, _lags([counts])) for step, counts in self._steps)
+
+
+@attrs.define(eq=False)
 class Tally:
     """The counts of all series."""
 
@@ -81,6 +119,10 @@ class Tally:
         init=False, factory=lambda: defaultdict(SeriesTally)
     )
     """By market, of the series that are recorded no more, too."""
+    _closes: defaultdict[str, MarketCloses] = attrs.field(
+        init=False, factory=lambda: defaultdict(MarketCloses)
+    )
+    """By market."""
 
     def committed(self, batch: Sequence[ReceivedCandle]) -> None:
         """Count candles that are durable now.
@@ -90,6 +132,7 @@ class Tally:
         lags are too short by that much.
         """
         now = trio.current_time()
+        step = int(now // LAG_STEP_SECONDS)
         for one in batch:
             series, candle = one.series, one.candle
             tally, total = self._series[series], self._totals[series.trade_type]
@@ -101,12 +144,14 @@ class Tally:
                 continue
             tally.received += 1
             total.received += 1
-            now_ms = self.clock_ms(series.trade_type)
-            if now_ms is not None:
-                end_ms = series.interval.end_time_ms(candle.open_time_ms)
-                lag_seconds = max(0, now_ms - end_ms) / 1_000
+            now_ms, closes = self.clock_ms(series.trade_type), self._closes[series.trade_type]
+            end_ms = series.interval.end_time_ms(candle.open_time_ms)
+            lag_seconds = None if now_ms is None else max(0, now_ms - end_ms) / 1_000
+            closes.add(end_ms, lag_seconds)
+            if lag_seconds is not None:
                 bucket = lag_bucket(lag_seconds)
                 tally.add_lag(lag_seconds, bucket, now)
+                closes.add_lag(lag_seconds, bucket, step)
                 self._lags[series.trade_type, series.time_interval].add(lag_seconds, bucket)
 
     def filled(self, filled: Filled) -> None:
@@ -122,6 +167,10 @@ class Tally:
     def total(self, trade_type: str) -> SeriesTally:
         """Return the counts of a market."""
         return self._totals.get(trade_type) or SeriesTally()
+
+    def closes(self, trade_type: str) -> MarketCloses:
+        """Return the last closes of a market."""
+        return self._closes.get(trade_type) or MarketCloses()
 
     def lags(self, trade_type: str) -> Mapping[str, Lags]:
         """Return the lags of a market since the start, by interval."""

@@ -122,6 +122,30 @@ class StoreStatus:
         return 100.0 * sum(one.stored for one in self.series) / due if due else None
 
 
+@attrs.frozen
+class Heartbeat:
+    """What the journal says of the recorder that wrote it last."""
+
+    pid: int | None
+    """Of the recorder that holds the store; None: no recorder runs."""
+    heard_ms: int | None
+    """The local time of the last heartbeat; None: there was none."""
+    times: Mapping[str, tuple[int, int]]
+    """By market, the exchange's last time, and the local time when it was new."""
+
+    @classmethod
+    def read(cls, store_path: Path) -> "Heartbeat":
+        """Read the last heartbeat of a store.
+
+        Raises:
+          KlineTrioError: the journal cannot be read, or the disk refuses.
+        """
+        with disk_errors(store_path), journal_view(store_path) as journal:
+            times, pid = journal.exchange_times(), journal.pid()
+        _, heard_ms = times.pop("", (0, None))
+        return cls(pid if _runs(store_path, pid) else None, heard_ms, times)
+
+
 def status(
     store_path: Path,
     local_ms: int = 0,
@@ -146,19 +170,16 @@ def status(
     damaged: list[str] = []
 
     with disk_errors(store_path):
-        with journal_view(store_path) as journal:
-            times, pid = journal.exchange_times(), journal.pid()
-        _, heard_ms = times.pop("", (0, None))
-        pid = pid if _runs(store_path, pid) else None
+        heard = Heartbeat.read(store_path)
         if clocks is None:
             clocks = {
-                name: _clock(*time, local_ms, grace_ms, is_running=pid is not None)
-                for name, time in times.items()
+                name: _clock(*time, local_ms, grace_ms, is_running=heard.pid is not None)
+                for name, time in heard.times.items()
             }
         found = holdings(store_path, lambda _, error: damaged.append(str(error)))
     return StoreStatus(
-        pid,
-        heard_ms,
+        heard.pid,
+        heard.heard_ms,
         dict(clocks),
         tuple(_status_of(one, clocks.get(one.series.trade_type)) for one in found),
         tuple(damaged),

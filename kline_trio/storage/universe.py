@@ -63,6 +63,20 @@ def changes(
     return tuple(Sighting(now_ms, trade_type, one) for _, one in sorted({**now, **gone}.items()))
 
 
+@attrs.frozen
+class StatusChange:
+    """A symbol of which a recorder saw another status than before."""
+
+    time_ms: int
+    """When it was seen, in the exchange's time."""
+    trade_type: str
+    symbol: str
+    was: str | None
+    """None: the symbol was new in the list, or in it again."""
+    status: str
+    """In the exchange's words; `GONE` if the symbol is not in the list any more."""
+
+
 @attrs.define(eq=False)
 class UniverseFile:
     """The file as the one recorder of a store keeps it. All rows are in memory, too."""
@@ -157,6 +171,30 @@ def read_universe(path: Path) -> pa.Table:
         return table.select(_SCHEMA.names).cast(_SCHEMA)
     except (KeyError, ValueError) as error:
         raise DamagedError(f"{path} has not the columns of a universe: {error}") from error
+
+
+def status_changes(store_path: Path) -> list[StatusChange]:
+    """Return the changes of status that recorders saw after the first list of each market, in the
+    order in which they were seen.
+
+    Raises:
+      DamagedError: the file cannot be read.
+      OSError: the disk refused.
+    """
+    known: dict[tuple[str, str], str] = {}
+    first_ms: dict[str, int] = {}
+    found = []
+    for time_ms, trade_type, symbol, status in _rows(
+        read_universe(universe_path(store_path)).select(_SCHEMA.names[:4])
+    ):
+        was = known.get((trade_type, symbol))
+        known[trade_type, symbol] = status
+        if time_ms > first_ms.setdefault(trade_type, time_ms) and was != status:
+            is_new = was in (None, GONE)
+            found.append(
+                StatusChange(time_ms, trade_type, symbol, None if is_new else was, status)
+            )
+    return found
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -1,6 +1,8 @@
 """A server on memory streams or sockets, and clients that speak or misbehave, for tests."""
 
 import gc
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -10,7 +12,8 @@ import attrs
 import trio
 import trio.testing
 
-from kline_trio.monitor.http_server import Handler, HttpServer, Request, Response
+from kline_trio.monitor.http_message import Handler, Request, Response
+from kline_trio.monitor.http_server import HttpServer
 
 WALL_SECONDS = 1_790_000_000.0
 
@@ -23,6 +26,11 @@ async def hello(request: Request) -> Response:
 
 def server_of(handle: Handler = hello, **more: int) -> HttpServer:
     return HttpServer(handle, lambda: WALL_SECONDS, **more)
+
+
+def head_of(method: str, target: str, *headers: str) -> str:
+    """The head of a request."""
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *headers, "", ""])
 
 
 @attrs.frozen
@@ -46,29 +54,61 @@ class Client:
 
     async def ask(self, method: str = "GET", target: str = "/", *headers: str) -> Answer:
         """Send a request, and read its answer."""
-        lines = [f"{method} {target} HTTP/1.1", "Host: localhost", *headers]
-        await self.send("\r\n".join([*lines, "", ""]))
+        await self.send(head_of(method, target, *headers))
         return await self.read(has_body=method != "HEAD")
+
+    async def post(self, target: str, body: bytes, *headers: str) -> Answer:
+        """Send a request with a body, and read its answer."""
+        length = f"Content-Length: {len(body)}"
+        await self.send(head_of("POST", target, length, *headers).encode() + body)
+        return await self.read()
 
     async def read(self, *, has_body: bool = True) -> Answer:
         """Read an answer by its Content-Length."""
-        while b"\r\n\r\n" not in self._held:
-            part = await self.stream.receive_some(65_536)
-            assert part, f"the connection ended after {self._held!r}"
-            self._held += part
-        head, _, self._held = self._held.partition(b"\r\n\r\n")
-        first, *fields = head.decode().split("\r\n")
+        answer = await self.head()
+        if not has_body or answer.status == 304:
+            return answer
+        return attrs.evolve(answer, body=await self._take(int(answer.headers["content-length"])))
+
+    async def head(self) -> Answer:
+        """Read status and headers."""
+        first, *fields = (await self._line(b"\r\n\r\n")).decode().split("\r\n")
         headers = {
             name.lower(): value.strip()
             for name, _, value in (field.partition(":") for field in fields)
         }
-        length = int(headers["content-length"]) if has_body else 0
+        return Answer(int(first.split(" ")[1]), headers, b"")
+
+    async def chunk(self) -> bytes:
+        """Read the next chunk of a streamed body; it is empty at the end."""
+        length = int(await self._line(b"\r\n"), 16)
+        body = await self._take(length)
+        assert await self._take(2) == b"\r\n"
+        return body
+
+    async def _line(self, end: bytes) -> bytes:
+        while end not in self._held:
+            await self._more()
+        line, _, self._held = self._held.partition(end)
+        return line
+
+    async def _take(self, length: int) -> bytes:
         while len(self._held) < length:
-            part = await self.stream.receive_some(65_536)
-            assert part, f"the connection ended after {self._held!r}"
-            self._held += part
-        body, self._held = self._held[:length], self._held[length:]
-        return Answer(int(first.split(" ")[1]), headers, body)
+            await self._more()
+        taken, self._held = self._held[:length], self._held[length:]
+        return taken
+
+    async def _more(self) -> None:
+        part = await self.stream.receive_some(65_536)
+        assert part, f"the connection ended after {self._held!r}"
+        self._held += part
+
+    async def reset(self) -> None:
+        """Close the connection as a program does that crashes."""
+        assert isinstance(self.stream, trio.SocketStream)
+        # To linger for no time means to reset.
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await self.stream.aclose()
 
     async def rest(self) -> bytes:
         """Read to the end; a reset is one."""

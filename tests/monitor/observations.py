@@ -73,6 +73,10 @@ def market(**changes: Any) -> MarketStatistics:  # noqa: ANN401
         absent={},
         pending=0,
         lags={"1m": NO_LAGS},
+        recent_lags=(),
+        is_accounted=True,
+        last_close_ms=START_MS,
+        last_lag_seconds=0.4,
     )
     return attrs.evolve(whole, **changes)
 

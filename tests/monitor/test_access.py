@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_trio.monitor.access import Access
-from kline_trio.monitor.http_server import Request
+from kline_trio.monitor.http_message import Request
+from tests.monitor.http import WALL_SECONDS
 
 TOKEN = "0123456789abcdef-right"
 
@@ -18,7 +19,7 @@ def request(host: str | None = "localhost", method: str = "GET", **headers: str)
 
 
 def status(access: Access, asked: Request) -> int:
-    refusal = access.refusal(asked)
+    refusal = access.refusal(asked, WALL_SECONDS)
     return 200 if refusal is None else refusal.status
 
 
@@ -33,7 +34,7 @@ def test_readers_may_get_and_head(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get", "PROPFIND", ""])
 def test_no_other_method_passes(method: str) -> None:
-    refusal = LOCAL.refusal(request("evil.test", method=method))
+    refusal = LOCAL.refusal(request("evil.test", method=method), WALL_SECONDS)
     assert refusal is not None
     assert refusal.status == 405
     assert dict(refusal.headers) == {"allow": "GET, HEAD"}
@@ -120,7 +121,7 @@ def test_the_right_token_passes(shown: str) -> None:
     ],
 )  # fmt: skip
 def test_any_other_token_is_refused_with_a_challenge(shown: str) -> None:
-    refusal = SECRET.refusal(request(authorization=shown))
+    refusal = SECRET.refusal(request(authorization=shown), WALL_SECONDS)
     assert refusal is not None
     assert refusal.status == 401
     assert dict(refusal.headers)["www-authenticate"].startswith("Bearer")

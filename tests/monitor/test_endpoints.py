@@ -1,6 +1,7 @@
 """What readers get, and how seldom it is made."""
 
 import json
+from typing import Any
 
 import attrs
 import pytest
@@ -10,7 +11,7 @@ import trio.testing
 from kline_trio.monitor.access import Access
 from kline_trio.monitor.endpoints import Endpoints
 from kline_trio.monitor.health import Thresholds
-from kline_trio.monitor.http_server import Request, Response
+from kline_trio.monitor.http_message import Request, Response
 from kline_trio.monitor.metrics import metrics
 from kline_trio.monitor.watch import Observation, Watch
 from kline_trio.recorder.statistics import Statistics
@@ -40,9 +41,22 @@ class Source:
         return attrs.evolve(self.found, series=(late(SPOT, pending=self.series_gathered),))
 
 
+@attrs.frozen
+class OnePage:
+    """The page's files, of which there is one."""
+
+    async def get(self, path: str) -> Response | None:
+        await trio.lowlevel.checkpoint()
+        return Response(body=b"the page") if path == "/" else None
+
+
+def watch_of(source: Source) -> Watch:
+    return Watch(source.statistics, Thresholds())
+
+
 def endpoints_of(source: Source, **more: object) -> Endpoints:
-    watch = Watch(source.statistics, Thresholds())
-    return Endpoints(watch, LOCAL, **more)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"watch": watch_of(source), "assets": OnePage(), **more}
+    return Endpoints(access=LOCAL, **given)
 
 
 def asked(target: str, method: str = "GET", host: str = "localhost") -> Request:
@@ -108,18 +122,50 @@ async def test_a_path_that_is_no_utf_8_does_not_break_the_json() -> None:
 async def test_unknown_paths_name_the_known_ones(target: str, status: int) -> None:
     response = await get(endpoints_of(Source()), target)
     assert response.status == status
-    if status == 404 or target == "/":
+    if status == 404:
         assert b"/metrics" in response.body
+    if target == "/":
+        assert response.body == b"the page"
 
 
-@pytest.mark.parametrize("path", ["", "/", "/metrics", "/healthz"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz"])
 async def test_under_a_root_path_all_is_found_with_and_without_it(path: str) -> None:
     """Some proxies take the prefix away, and some do not."""
     ours = endpoints_of(Source(), root_path="/recorder")
     assert (await get(ours, f"/recorder{path}")).status == 200
-    assert (await get(ours, path or "/")).status == 200
+    assert (await get(ours, path)).status == 200
     assert (await get(ours, f"/recorderx{path}")).status == 404
     assert (await get(ours, f"/recorder/recorder{path}")).status == 404
+
+
+async def test_the_root_path_itself_leads_to_the_page() -> None:
+    """The page's URLs are relative, so that they need the slash."""
+    ours = endpoints_of(Source(), root_path="/recorder")
+    response = await get(ours, "/recorder?series=spot%2FBTCUSDT%2F1m")
+    assert response.status == 308
+    assert dict(response.headers)["location"] == "/recorder/?series=spot%2FBTCUSDT%2F1m"
+
+
+async def test_the_api_is_asked_without_the_root_path() -> None:
+    asked_for = []
+
+    async def api(request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        asked_for.append((request.path, request.query))
+        return Response(body=b"{}")
+
+    ours = endpoints_of(Source(), root_path="/recorder", api=api)
+    for prefix in ("", "/recorder"):
+        assert (await get(ours, f"{prefix}/api/v1/gaps?limit=2")).body == b"{}"
+    assert (await get(ours, "/apix")).status == 404
+    assert asked_for == [("/api/v1/gaps", {"limit": ["2"]})] * 2
+
+
+async def test_without_a_recorder_there_are_no_metrics() -> None:
+    ours = endpoints_of(Source(), watch=None)
+    for path in ("/metrics", "/healthz", "/readyz"):
+        assert (await get(ours, path)).status == 404
+    assert (await get(ours, "/")).status == 200
 
 
 async def test_nothing_is_answered_to_whom_access_refuses() -> None:
@@ -144,7 +190,8 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
 
 async def test_many_readers_share_one_rendering(rendered: list[Observation]) -> None:
     source = Source()
-    ours = endpoints_of(source)
+    watch = watch_of(source)
+    ours = endpoints_of(source, watch=watch)
     bodies = []
 
     async def read() -> None:
@@ -157,7 +204,7 @@ async def test_many_readers_share_one_rendering(rendered: list[Observation]) -> 
     assert len(set(bodies)) == 1
     assert b"kline_trio_verdict 0.0" in bodies[0]
     source.found = SILENT
-    ours.watch.look()
+    watch.look()
     assert b"kline_trio_verdict 2.0" in (await get(ours, "/metrics")).body
     assert len(rendered) == 2
 
@@ -182,9 +229,10 @@ async def test_series_are_gathered_only_if_asked_for_and_each_five_seconds(
     source = Source()
     without = endpoints_of(source)
     assert b"symbol=" not in (await get(without, "/metrics")).body
-    ours = endpoints_of(source, all_series=source.all_series)
+    watch = watch_of(source)
+    ours = endpoints_of(source, watch=watch, all_series=source.all_series)
     for second in range(12):
-        ours.watch.look()
+        watch.look()
         body = (await get(ours, "/metrics")).body
         wanted = f'symbol="BTCUSDT"}} {second // 5 + 1}.0'.encode()
         assert wanted in body, second

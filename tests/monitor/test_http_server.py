@@ -1,9 +1,9 @@
 """The HTTP server against readers that are slow, dead, broken or hostile."""
 
+import gzip
 import logging
-import socket
-import struct
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import h11
 import pytest
@@ -13,9 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kline_trio.monitor import http_server
-from kline_trio.monitor.http_server import MOST_CONNECTIONS, Request, Response
+from kline_trio.monitor.http_message import Request, Response
+from kline_trio.monitor.http_server import MOST_BODY_BYTES, MOST_CONNECTIONS, HttpServer
 from tests.exchange.test_tls import serving
-from tests.monitor.http import Client, hello, joined, served, server_of, steps_timed, until
+from tests.monitor.http import Client, head_of, hello, joined, served, server_of, steps_timed, until
 
 HEAD = "GET / HTTP/1.1\r\nHost: localhost\r\n"
 MOST_STEP_SECONDS = 0.02
@@ -79,18 +80,218 @@ async def test_a_client_that_closes_its_sending_half_gets_its_answer() -> None:
     "body",
     ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"],
 )
-@pytest.mark.parametrize("method", ["POST", "GET"])
-async def test_a_body_is_not_read_and_ends_the_connection(method: str, body: str) -> None:
-    async def refuse_posts(request: Request) -> Response:
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+async def test_a_body_of_a_reader_is_not_read_and_ends_the_connection(
+    method: str, body: str
+) -> None:
+    async def refuse_puts(request: Request) -> Response:
         await trio.lowlevel.checkpoint()
-        return Response(status=405 if request.method == "POST" else 200)
+        assert request.has_unread_body
+        return Response(status=405 if request.method == "PUT" else 200)
 
-    async with joined(server_of(refuse_posts)) as client:
+    async with joined(server_of(refuse_puts)) as client:
         await client.send(f"{method} / HTTP/1.1\r\nHost: localhost\r\n{body}")
         answer = await client.read()
         # The handler's refusal says more than that of a body.
-        assert answer.status == (405 if method == "POST" else 413)
+        assert answer.status == (405 if method == "PUT" else 413)
         assert await client.rest() == b""
+
+
+async def echo(request: Request) -> Response:
+    """Answer with what was posted."""
+    await trio.lowlevel.checkpoint()
+    return Response(body=request.body)
+
+
+async def test_a_small_body_of_a_post_is_read_however_it_comes() -> None:
+    async with joined(server_of(echo)) as client:
+        assert (await client.post("/", b"token=x")).body == b"token=x"
+        assert (await client.post("/", b"y" * MOST_BODY_BYTES)).body == b"y" * MOST_BODY_BYTES
+        assert (await client.post("/", b"")).body == b""
+        await client.send(head_of("POST", "/", "Transfer-Encoding: chunked"))
+        for part in (b"2\r\nab\r\n", b"3\r\n", b"cde\r\n0\r\n", b"\r\n"):
+            await client.send(part)
+        assert (await client.read()).body == b"abcde"
+        assert (await client.ask()).body == b""
+
+
+@pytest.mark.parametrize("declared", ["Content-Length: 4097", "Transfer-Encoding: chunked"])
+async def test_a_longer_body_of_a_post_is_refused_before_it_has_come(declared: str) -> None:
+    async with joined(server_of(echo)) as client:
+        await client.send(head_of("POST", "/", declared))
+        if "chunked" in declared:
+            await client.send("1001\r\n")
+        await client.send(b"x" * (MOST_BODY_BYTES + 1))
+        assert (await client.read()).status == 413
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("target", "query"),
+    [
+        ("/", {}),
+        ("/?", {}),
+        ("/?a=1&b=&a=2&c", {"a": ["1", "2"], "b": [""], "c": [""]}),
+        ("/?series=spot%2F%E5%B8%81USDT%2F1m", {"series": ["spot/\u5e01USDT/1m"]}),
+        ("/?q=btc+usdt&x=%3Cscript%3E", {"q": ["btc usdt"], "x": ["<script>"]}),
+        ("/?a=1?b=2", {"a": ["1?b=2"]}),
+        ("/?a=1;b=2", {"a": ["1;b=2"]}),
+    ],
+)
+async def test_a_query_is_decoded(target: str, query: dict[str, list[str]]) -> None:
+    found = []
+
+    async def look(request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        found.append(request.query)
+        return Response()
+
+    async with joined(server_of(look)) as client:
+        assert (await client.ask("GET", target)).status == 200
+    assert found == [query]
+
+
+@pytest.mark.parametrize(
+    "query", ["a=%", "a=%2", "a=%zz", "%gg=1", "a=%ff", "a=%c3%28", "a=%ed%a0%80", "&a" * 2_001]
+)
+async def test_a_query_that_cannot_be_decoded_is_no_request(query: str) -> None:
+    async with joined(server_of()) as client:
+        assert (await client.ask("GET", f"/?{query}")).status == 400
+        assert await client.rest() == b""
+
+
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=40))
+def test_any_query_is_decoded_or_refused(query: str) -> None:
+    try:
+        found = Request(method="GET", target=f"/?{query}", headers={}).query
+    except ValueError:
+        assert "%" in query
+    else:
+        assert all(found.values())
+
+
+# Answers that readers have already, and compressed ones
+
+
+TEXT = b'{"series":[' + b"1," * 2_000 + b"1]}"
+
+
+def serving_text(**more: object) -> HttpServer:
+    async def answer(request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        given: dict[str, Any] = {"body": TEXT, "content_type": "application/json", **more}
+        return Response(**given)
+
+    return server_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_packed"),
+    [
+        ("gzip", True), ("br, gzip", True), ("GZIP", True), ("gzip;q=0.1", True),
+        ("gzip; q=1.0", True), ("deflate, gzip ;q=0.001", True),
+        ("", False), ("br", False), ("gzip;q=0", False), ("gzip; q=0.000", False),
+        ("identity", False), ("xgzip", False), ("gzip2", False),
+    ],
+)  # fmt: skip
+async def test_who_takes_gzip_gets_it(accepted: str, *, is_packed: bool) -> None:
+    async with joined(serving_text()) as client:
+        answer = await client.ask("GET", "/", f"Accept-Encoding: {accepted}")
+        assert answer.headers["vary"] == "accept-encoding"
+        assert answer.headers.get("content-encoding") == ("gzip" if is_packed else None)
+        assert (gzip.decompress(answer.body) if is_packed else answer.body) == TEXT
+        head = await client.ask("HEAD", "/", f"Accept-Encoding: {accepted}")
+        assert head.headers == answer.headers
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"body": b"x" * 1_024},
+        {"content_type": "image/png"},
+        {"headers": (("content-encoding", "br"),)},
+    ],
+)
+async def test_what_gzip_does_not_make_shorter_is_sent_as_it_is(more: dict[str, object]) -> None:
+    async with joined(serving_text(**more)) as client:
+        answer = await client.ask("GET", "/", "Accept-Encoding: gzip")
+        assert answer.headers.get("content-encoding") != "gzip"
+        assert answer.body == more.get("body", TEXT)
+
+
+async def test_large_bodies_are_compressed_one_at_a_time_beside_the_loop() -> None:
+    body = bytes(range(256)) * 20_000
+    with steps_timed() as timer:
+        async with served(serving_text(body=body)) as connect:
+
+            async def read() -> None:
+                async with (await connect()).stream as stream:
+                    answer = await Client(stream).ask("GET", "/", "Accept-Encoding: gzip")
+                    assert len(answer.body) < len(body) / 50
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(read)
+    assert timer.longest_seconds < MOST_STEP_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("shown", "status"),
+    [
+        ('W/"v1"', 304), ('"v1"', 304), ('"v0", W/"v1"', 304), ("*", 304), (' W/"v1" ', 304),
+        ('W/"v2"', 200), ("v1", 200), ("", 200), ('"v1', 200), ('"v1x"', 200),
+    ],
+)  # fmt: skip
+async def test_who_shows_the_etag_gets_only_that_nothing_has_changed(
+    shown: str, status: int
+) -> None:
+    async with joined(serving_text(etag="v1")) as client:
+        for method in ("GET", "HEAD"):
+            answer = await client.ask(method, "/", f"If-None-Match: {shown}")
+            assert answer.status == status
+            assert answer.headers["etag"] == 'W/"v1"'
+            assert answer.headers["cache-control"] == "no-cache"
+            assert ("content-length" in answer.headers) is (status == 200)
+        assert (await client.post("/", b"", f"If-None-Match: {shown}")).status == 200
+
+
+async def test_a_failure_is_never_unchanged() -> None:
+    async with joined(serving_text(etag="v1", status=503)) as client:
+        assert (await client.ask("GET", "/", 'If-None-Match: "v1"')).status == 503
+
+
+@pytest.mark.parametrize("etag", ['"quoted"', "", "a b", "a\r\nb: c", "\u00e9"])
+def test_an_etag_that_no_header_can_hold_is_a_bug(etag: str) -> None:
+    with pytest.raises(ValueError, match="etag"):
+        Response(etag=etag)
+
+
+async def test_every_answer_says_what_a_browser_may_do_with_it() -> None:
+    async def answer(request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        if request.path == "/bug":
+            raise ValueError("a bug")
+        return Response(status=404 if request.path == "/missing" else 200)
+
+    async with served(server_of(answer)) as connect:
+        for target in ("/", "/missing", "/bug", "/?a=%"):
+            async with (await connect()).stream as stream:
+                headers = (await Client(stream).ask("GET", target)).headers
+                assert headers["x-content-type-options"] == "nosniff"
+                assert headers["referrer-policy"] == "no-referrer"
+                assert headers["cross-origin-opener-policy"] == "same-origin"
+                assert headers["cross-origin-resource-policy"] == "same-origin"
+                assert headers["content-security-policy"].startswith("default-src 'none'; ")
+                assert headers["cache-control"] == "no-store"
+
+
+async def test_an_answers_own_header_replaces_the_one_that_all_have() -> None:
+    own = (("cache-control", "no-cache"), ("x-more", "1"))
+    async with joined(serving_text(headers=own)) as client:
+        await client.send(HEAD + "\r\n")
+        head = (await client.stream.receive_some(65_536)).partition(b"\r\n\r\n")[0].decode()
+    assert head.count("cache-control") == 1
+    assert "cache-control: no-cache\r\nx-more: 1" in head
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "CONNECT", "TRACE", "DELETE", "X-YZ"])
@@ -199,7 +400,7 @@ async def test_a_handshake_of_tls_has_the_deadline_of_a_head(
         # The head of a ClientHello of 512 bytes.
         await near.send_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
     assert trio.current_time() == pytest.approx(10)
-    assert server._connections == 0
+    assert server.connections == 0
 
 
 async def test_a_body_that_does_not_come_is_waited_for_as_long_as_a_head(
@@ -235,7 +436,7 @@ async def test_a_reader_that_never_reads_is_given_up_after_ten_seconds(
             nursery.start_soon(server.serve, far)
             await near.send_all((HEAD + "\r\n").encode())
     assert trio.current_time() - began == pytest.approx(10)
-    assert server._connections == 0
+    assert server.connections == 0
 
 
 async def test_a_reader_that_never_reads_a_large_answer_delays_nobody() -> None:
@@ -253,7 +454,7 @@ async def test_a_reader_that_never_reads_a_large_answer_delays_nobody() -> None:
                 with trio.fail_after(9):
                     for _ in range(3):
                         assert len((await Client(other).ask()).body) == 2_000_000
-                assert server._connections == 2
+                assert server.connections == 2
 
 
 @pytest.mark.parametrize("after", ["", "GET", HEAD, HEAD + "\r\n"])
@@ -265,13 +466,10 @@ async def test_a_client_that_resets_its_connection_is_only_gone(
         for _ in range(20):
             client = await connect()
             await client.send(after)
-            assert isinstance(client.stream, trio.SocketStream)
-            # To linger for no time means to reset.
-            client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            await client.stream.aclose()
+            await client.reset()
         async with (await connect()).stream as other:
             assert (await Client(other).ask()).status == 200
-        await until(lambda: not server._connections)
+        await until(lambda: not server.connections)
     assert not caplog.records
 
 
@@ -282,17 +480,45 @@ async def test_one_connection_more_than_the_most_is_closed_at_once(
     async with AsyncExitStack() as stack:
         kept = [await stack.enter_async_context(joined(server)) for _ in range(MOST_CONNECTIONS)]
         for client in kept:
-            assert (await client.ask()).status == 200
+            await client.send(HEAD)
+        await trio.testing.wait_all_tasks_blocked()
         for _ in range(3):
             async with joined(server) as excess:
                 began = trio.current_time()
                 assert await excess.rest() == b""
                 assert trio.current_time() == began
-        assert (await kept[0].ask()).status == 200
+        await kept[0].send("\r\n")
+        assert (await kept[0].read()).status == 200
         await kept[0].stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
         async with joined(server) as next_one:
             assert (await next_one.ask()).status == 200
+
+
+async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_longest(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Browsers keep six connections each; they must not lock Prometheus out."""
+    server = server_of()
+    async with AsyncExitStack() as stack:
+        kept = [await stack.enter_async_context(joined(server)) for _ in range(MOST_CONNECTIONS)]
+        for client in kept:
+            await client.ask()
+        await kept[0].ask()
+        await kept[1].send("GET / HTTP/1.1\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        more = [await stack.enter_async_context(joined(server)) for _ in range(5)]
+        for client in more:
+            assert (await client.ask()).status == 200
+        assert server.connections == MOST_CONNECTIONS
+        began = trio.current_time()
+        for client in kept[2:7]:
+            assert await client.rest() == b""
+        assert trio.current_time() == began
+        await kept[1].send("Host: localhost\r\n\r\n")
+        assert (await kept[1].read()).status == 200
+        for client in (kept[0], kept[7]):
+            assert (await client.ask()).status == 200
 
 
 async def test_a_thousand_idle_sockets_hold_sixty_four_places_until_their_deadline(
@@ -385,7 +611,7 @@ async def test_a_response_that_cannot_be_sent_ends_only_its_connection(
             async with (await connect()).stream as stream:
                 await Client(stream).send(HEAD + "\r\n")
                 assert await Client(stream).rest() == b""
-    assert server._connections == 0
+    assert server.connections == 0
     assert [one.levelno for one in caplog.records] == [logging.ERROR] * 2
 
 

@@ -241,6 +241,10 @@ def small(*, series: int = 0, late: int = 0) -> Observation:
             absent={"the exchange had none": 10},
             pending=11,
             lags={"1m": lag, "1h": lag},
+            recent_lags=((7, lag),),
+            is_accounted=True,
+            last_close_ms=1_790_000_000_000,
+            last_lag_seconds=0.5,
         )
         for name in MARKETS
     )

@@ -72,7 +72,8 @@ class Running:
         """The port of the server that was started as the n-th."""
 
         def ports() -> list[str]:
-            return re.findall(r"monitor: https?://\S+:(\d+)/metrics", "\n".join(self.log.messages))
+            lines = "\n".join(self.log.messages)
+            return re.findall(r"^monitor: https?://\S+:(\d+)/$", lines, re.MULTILINE)
 
         await until(lambda: len(ports()) >= nth)
         return int(ports()[nth - 1])
@@ -316,7 +317,7 @@ async def test_with_a_certificate_it_is_served_over_tls_only(
     write_pair(tmp_path)
     async with run(TLS) as ours:
         port = await ours.port()
-        assert f"monitor: https://127.0.0.1:{port}/metrics" in ours.log.messages
+        assert f"monitor: https://127.0.0.1:{port}/" in ours.log.messages
         for _ in range(2):
             # Who speaks no TLS is only gone.
             with suppress(AssertionError, trio.BrokenResourceError):
@@ -404,7 +405,7 @@ async def test_the_same_table_changes_nothing_not_even_a_connection(
                 await trio.sleep(0.1)
                 assert (await client.ask()).status == 401
         assert await ours.port() == port
-        assert sum("/metrics" in line for line in ours.log.messages) == 1
+        assert sum("http://" in line for line in ours.log.messages) == 1
 
 
 async def test_another_table_starts_another_server_and_none_ends_it(

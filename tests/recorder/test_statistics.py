@@ -54,6 +54,12 @@ async def test_a_snapshot_agrees_with_what_the_exchange_sent(
     assert connection.traffic.frames > 18
     assert connection.traffic.received_bytes > 300 * connection.traffic.frames / 2
     assert spot.lags["1m"].count == 18
+    assert spot.last_close_ms == START_MS + 18 * MINUTE_MS
+    assert spot.last_lag_seconds is not None
+    assert spot.last_lag_seconds <= spot.lags["1m"].max_seconds
+    steps = [step for step, _ in spot.recent_lags]
+    assert steps == [steps[0], steps[0] + 1]
+    assert sum(lags.count for _, lags in spot.recent_lags) == 18
     by_series = {one.series: one for one in found.series}
     assert by_series[SPOT].received == 18
     assert by_series[SPOT].last_open_ms == START_MS + 17 * MINUTE_MS

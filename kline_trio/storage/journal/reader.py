@@ -1,6 +1,7 @@
 """Read the journal of a store in one transaction, beside a recorder, and change no byte of it."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -75,6 +76,15 @@ _REVISIONS = f"""
 SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {", ".join(REVISION_COLUMNS)}
 FROM revision JOIN series ON id = series_id ORDER BY {_SERIES}, open_time_ms, revision.rowid
 """  # noqa: S608 - ours
+_IDS = f"SELECT id, {_SERIES} FROM series"  # noqa: S608 - ours
+_COLUMNS_OF_GAPS = """
+SELECT series_id, from_ms, to_ms, reason, state, filled_by FROM absence
+ORDER BY series_id, from_ms
+"""
+_LEDGER_SUMS = """
+SELECT state, reason, filled_by, count(*), sum(series_id), sum(from_ms / 1000), sum(to_ms / 1000)
+FROM absence GROUP BY state, reason, filled_by ORDER BY state, reason, filled_by
+"""
 _NO_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
 _COPY_ATTEMPTS = 20
 _WAL_HEADER_BYTES = 32
@@ -144,6 +154,26 @@ class JournalView:
     def gap_rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield all gaps as plain rows: the three names of the series, then `GAP_COLUMNS`."""
         return self._connection.execute(_GAPS.format("1"))
+
+    def series_by_id(self) -> dict[int, Series]:
+        """Return all series by their ids in this journal."""
+        return {series_id: Series(*names) for series_id, *names in self._rows(_IDS)}
+
+    def gap_columns(self) -> Iterator[tuple[Any, ...]]:
+        """Yield what a count of gaps needs, by series' id and time.
+
+        A row is the id of the series, the gap's span as two times, its reason, state and source.
+        """
+        return self._connection.execute(_COLUMNS_OF_GAPS)
+
+    def ledger_version(self) -> str:
+        """Return a short text that differs after each change of an account or of a gap.
+
+        How often a gap was asked for makes no difference. The cost is one pass over the gaps.
+        """
+        accounts = self._rows("SELECT id, first_ms, watermark_ms, retired_ms FROM series")
+        sums = repr((accounts, self._rows(_LEDGER_SUMS)))
+        return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
 
     def revisions(self) -> tuple[Revision, ...]:
         """Return the candles with two values, by series and time, then in the order of arrival."""

@@ -1,0 +1,1 @@
+export class SeriesView { show() {} update() {} add() {} leave() {} }

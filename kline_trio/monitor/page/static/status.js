@@ -1,0 +1,186 @@
+// The sentence that says whether all is well, its reasons, and the totals.
+
+import { byId, el, glyph, put } from "./dom.js";
+import * as format from "./format.js";
+
+const ICONS = { ok: "icon.svg", degraded: "icon-degraded.svg", bad: "icon-bad.svg", stopped: "icon-gone.svg", gone: "icon-gone.svg" };
+const SIGNS = { ok: "", degraded: "⚠ ", bad: "✕ ", stopped: "⏸ ", gone: "… " };
+const FEW_REASONS = 4;
+
+export class StatusView {
+  #overview = null;
+  #received = 0;
+  #goneSince = null;
+  #spoken = "";
+  #reasons = "";
+  #figures = new Map();
+  #name = "";
+
+  constructor() {
+    setInterval(() => this.#tick(), 1000);
+  }
+
+  /** Show the newest overview. */
+  update(overview) {
+    this.#overview = overview;
+    this.#received = performance.now();
+    this.#goneSince = null;
+    this.#show();
+  }
+
+  /** Say that the server does not answer. */
+  gone() {
+    this.#goneSince ??= Date.now();
+    this.#show();
+  }
+
+  /** Name the view for the window's title. */
+  name(text) {
+    this.#name = text;
+    this.#title();
+  }
+
+  #verdict() {
+    return this.#goneSince === null ? (this.#overview?.verdict ?? "gone") : "gone";
+  }
+
+  #show() {
+    const verdict = this.#verdict();
+    document.body.dataset.verdict = verdict;
+    document.body.classList.toggle("is-gone", this.#goneSince !== null);
+    byId("mark").setAttribute("href", `#mark-${verdict}`);
+    const icon = document.querySelector("link[rel=icon]");
+    if (icon.getAttribute("href") !== ICONS[verdict]) icon.setAttribute("href", ICONS[verdict]);
+    this.#title();
+    this.#tick();
+    this.#pulse();
+    const overview = this.#overview;
+    if (!overview || this.#goneSince !== null) return;
+    put(byId("sentence"), overview.sentence);
+    put(byId("store"), overview.store);
+    byId("simulated").hidden = !overview.is_simulated;
+    this.#showReasons(overview.reasons ?? []);
+    this.#showFigures(overview);
+    this.#speak(`${verdict}: ${overview.sentence}`, verdict);
+    this.#foot(overview);
+  }
+
+  #title() {
+    const sign = SIGNS[this.#verdict()] ?? "";
+    const name = this.#name || (this.#overview ? this.#overview.sentence : "");
+    const text = `${sign}${name ? `${name} – ` : ""}kline_trio`;
+    if (document.title !== text) document.title = text;
+  }
+
+  /** Speak only when the verdict changes: a sentence with a time would never fall silent. */
+  #speak(text, verdict) {
+    if (this.#spoken === verdict) return;
+    this.#spoken = verdict;
+    put(byId("spoken"), text);
+  }
+
+  #pulse() {
+    const isGone = this.#goneSince !== null;
+    const pulse = byId("pulse");
+    const text = isGone ? "Reconnecting" : this.#overview?.is_live ? "Live" : "Stored";
+    put(byId("pulse-text"), text);
+    if (isGone || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    pulse.firstElementChild.getAnimations().forEach((one) => one.cancel());
+    pulse.firstElementChild.animate([{ transform: "scale(1.7)" }, { transform: "scale(1)" }], { duration: 600, easing: "ease-out" });
+  }
+
+  #tick() {
+    const gone = byId("gone");
+    if (this.#goneSince !== null) {
+      const seconds = Math.max(0, Math.round((Date.now() - this.#goneSince) / 1000));
+      const since = this.#overview ? `Shown is the state of ${format.clock(this.#now(0))} UTC. ` : "";
+      put(byId("sentence"), "The recorder does not answer.");
+      if (gone.hidden) put(gone, `The recorder does not answer. ${since}Trying again…`);
+      gone.hidden = false;
+      gone.dataset.seconds = seconds ? `${format.duration(seconds)}` : "";
+      return;
+    }
+    gone.hidden = true;
+    if (!this.#overview) return;
+    const ms = this.#now(this.#overview.is_simulated ? 0 : performance.now() - this.#received);
+    const clock = byId("clock");
+    put(clock, `${format.clock(ms)} UTC`);
+    clock.dateTime = new Date(ms).toISOString();
+    clock.title = format.weekday(ms);
+  }
+
+  #now(elapsed) {
+    return this.#overview.now_ms + elapsed;
+  }
+
+  #showReasons(reasons) {
+    const text = JSON.stringify(reasons);
+    if (text === this.#reasons) return;
+    this.#reasons = text;
+    const list = byId("reasons");
+    list.hidden = reasons.length === 0;
+    const items = reasons.slice(0, FEW_REASONS).map((reason) =>
+      el("li", { data: { verdict: reason.verdict } }, glyph(`mark-${reason.verdict}`, "mark"), reason.text),
+    );
+    if (reasons.length > FEW_REASONS) {
+      const rest = reasons.slice(FEW_REASONS);
+      items.push(
+        el("li", { class: "more" },
+          el("details", {}, el("summary", {}, `${format.counted(rest.length, "more reason")}`), el("ul", {}, ...rest.map((reason) => el("li", {}, reason.text)))),
+        ),
+      );
+    }
+    list.replaceChildren(...items);
+  }
+
+  #showFigures({ totals, last_lag_seconds: lag, disk, is_live: isLive, process }) {
+    this.#figure("complete", "Complete", format.percent(totals.percent, 4), "%");
+    this.#figure("series", "Series complete", format.whole(totals.complete_series), `of ${format.whole(totals.series)}`);
+    this.#figure("stored", "Candles stored", format.short(totals.stored), "", format.whole(totals.stored));
+    this.#figure("refilled", "Refilled", format.short(totals.refilled), "", format.whole(totals.refilled));
+    this.#figure("pending", "Pending", format.short(totals.pending), "", format.whole(totals.pending), totals.pending > 0);
+    this.#figure("absent", "Absent", format.short(totals.absent), "", byReason(totals), totals.absent > 0);
+    if (totals.unaccounted || this.#figures.has("unaccounted")) this.#figure("unaccounted", "Unaccounted", format.short(totals.unaccounted), "", format.whole(totals.unaccounted), totals.unaccounted > 0);
+    if (isLive) this.#figure("lag", "Commit lag", lag === null || lag === undefined ? format.NONE : lag.toFixed(2), "s");
+    if (disk) this.#figure("disk", "On disk", format.bytes(disk.file_bytes), roomText(disk));
+    if (process) this.#figure("uptime", "Running for", format.duration(process.uptime_seconds), "");
+  }
+
+  #figure(key, name, value, unit, title = "", isMarked = false) {
+    let held = this.#figures.get(key);
+    if (!held) {
+      const number = el("b");
+      const small = el("small");
+      const box = el("div", { data: { key } }, el("dt", {}, name), el("dd", {}, number, small));
+      held = { box, number, small };
+      this.#figures.set(key, held);
+      byId("figures").append(box);
+    }
+    put(held.number, value);
+    put(held.small, unit);
+    held.box.classList.toggle("is-marked", isMarked);
+    if (title && held.box.title !== title) held.box.title = title;
+  }
+
+  #foot({ version, process }) {
+    const foot = byId("foot");
+    const text = `kline_trio ${version}${process ? `, process ${process.pid}, ${format.bytes(process.memory_bytes)} of memory` : ""}`;
+    if (foot.dataset.text === text) return;
+    foot.dataset.text = text;
+    foot.replaceChildren(
+      el("span", {}, text),
+      el("span", {}, "All times are UTC."),
+      el("span", {}, "Charts by ", el("a", { href: "https://www.tradingview.com/lightweight-charts/", rel: "noreferrer" }, "TradingView Lightweight Charts™"), " and ", el("a", { href: "https://github.com/leeoniya/uPlot", rel: "noreferrer" }, "uPlot"), "."),
+    );
+  }
+}
+
+function byReason(totals) {
+  const reasons = Object.entries(totals.by_reason ?? {}).map(([reason, count]) => `${reason}: ${format.whole(count)}`);
+  return [format.whole(totals.absent), ...reasons].join("\n");
+}
+
+function roomText(disk) {
+  if (disk.days_left === null || disk.days_left === undefined) return `${format.bytes(disk.free_bytes)} free`;
+  return disk.days_left > 3650 ? "room for years" : `room for ${format.counted(Math.floor(disk.days_left), "day")}`;
+}

@@ -1,0 +1,274 @@
+"""The ledger as columns in memory: what each series lacked and when, some 20 bytes a gap."""
+
+import array
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kline_trio.candle import MAX_TIME_MS, TRADE_TYPES, Series, Source
+from kline_trio.errors import DamagedError
+from kline_trio.interval import INTERVALS as _BY_NAME
+from kline_trio.storage.arguments import store_folder
+from kline_trio.storage.catalog import candle_files, log_damage, open_files
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.files import bounds_ms, read_table, status_of
+from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
+from kline_trio.storage.journal.reader import JournalView, journal_view
+from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until
+from kline_trio.storage.paths import coverage_path, journal_path
+from kline_trio.storage.table import BEGIN, END
+
+STORED, REFILLED, PENDING, ABSENT = range(4)
+"""What became of a gap. A gap that the stream filled late is stored like any candle."""
+REASONS = tuple(Reason)
+_REASONS = {reason: code for code, reason in enumerate(REASONS)}
+_KINDS = {
+    (state, source): {State.PENDING: PENDING, State.CLOSED: ABSENT}.get(
+        state, STORED if source is Source.STREAM else REFILLED
+    )
+    for state in State
+    for source in (None, *Source)
+}
+INTERVALS = tuple(_BY_NAME.values())
+_CODES = {name: code for code, name in enumerate(_BY_NAME)}
+_NO_ACCOUNT = SeriesAccount(MAX_TIME_MS, 0)
+_NO_CANDLE = 2**40
+"""More than the number of any candle."""
+_AT_ONCE = 10_000
+_NONSENSE = (KeyError, ValueError, TypeError, OverflowError)
+
+GapRow = tuple[Any, int, int, str, str, str | None]
+"""A key of the series, the gap's span as two times, its reason, state and source."""
+
+
+@attrs.frozen(eq=False)
+class Accounts:
+    """What is due of each series, in columns; candles are told by their numbers."""
+
+    interval: npt.NDArray[np.int8]
+    """Index into `INTERVALS`."""
+    market: npt.NDArray[np.int8]
+    """Index into `TRADE_TYPES`."""
+    first: Numbers
+    """The first due candle."""
+    mark: Numbers
+    """The candles before are stored or part of a gap."""
+    is_over: npt.NDArray[np.bool_]
+    """Whether nothing after `end` is due, however late it is."""
+    end: Numbers
+    """If the series is over: the first candle after the due ones. Else the same as `mark`."""
+
+
+@attrs.frozen(eq=False)
+class Gaps:
+    """The gaps of all series in columns, by series and time. None overlap."""
+
+    offset: Numbers
+    """Where the gaps of each series begin; and at last, how many gaps there are."""
+    begin: Numbers
+    """The number of the first candle."""
+    end: Numbers
+    """The number of the last candle, and one."""
+    kind: npt.NDArray[np.int8]
+    """`STORED`, `REFILLED`, `PENDING` or `ABSENT`."""
+    reason: npt.NDArray[np.int8]
+    """Index into `REASONS`."""
+
+
+@attrs.frozen(eq=False)
+class LedgerIndex:
+    """The accounts and the gaps of a store at one moment."""
+
+    series: tuple[Series, ...]
+    """All with an account or a gap, sorted."""
+    version: str
+    """The same ledger has the same text."""
+    accounts: Accounts
+    gaps: Gaps
+
+    @classmethod
+    def read(cls, store_path: Path) -> "LedgerIndex":
+        """Read the ledger from the journal.
+
+        A copy of the files without a journal has it in `coverage.parquet`; what is due begins and
+        ends there with what the footers of the files say that they hold.
+
+        Raises:
+          KlineTrioError: the journal, the coverage or the disk refuses.
+        """
+        with disk_errors(store_path):
+            try:
+                if not journal_path(store_folder(store_path)).exists():
+                    return _of_copy(store_path)
+                with journal_view(store_path) as journal:
+                    return _of_journal(journal)
+            except _NONSENSE as error:
+                raise DamagedError(f"the ledger of {store_path} is damaged: {error}") from error
+
+    @classmethod
+    def of(
+        cls,
+        version: str,
+        accounts: Mapping[Series, SeriesAccount],
+        rows: Iterable[GapRow],
+        series_of: Callable[[Any], Series],
+        *,
+        is_copy: bool = False,
+    ) -> "LedgerIndex":
+        """Return the index of accounts and gaps.
+
+        A series with gaps and no account begins with its first gap and ends with its last.
+
+        Args:
+          version: of the ledger.
+          accounts: of the series that have one.
+          rows: the gaps of all series.
+          series_of: returns the series of a row's key.
+          is_copy: whether the accounts are no accounts, but the bounds of what is stored.
+        """
+        columns = _Columns.of(rows)
+        owners = [series_of(key) for key in columns.keys]
+        series = sorted({*accounts, *owners})
+        gaps = columns.gaps(series, owners)
+        return cls(tuple(series), version, _accounts(series, accounts, gaps, is_copy=is_copy), gaps)
+
+
+def ledger_version(store_path: Path) -> str:
+    """Return the version that an index would have now. This is much cheaper than to read it.
+
+    Raises:
+      KlineTrioError: the journal or the disk refuses.
+    """
+    with disk_errors(store_path):
+        if not journal_path(store_folder(store_path)).exists():
+            return _version_of_copy(store_path)
+        with journal_view(store_path) as journal:
+            return journal.ledger_version()
+
+
+def _of_journal(journal: JournalView) -> LedgerIndex:
+    version, ids = journal.ledger_version(), journal.series_by_id()
+    return LedgerIndex.of(version, journal.accounts(), journal.gap_columns(), ids.__getitem__)
+
+
+def _of_copy(store_path: Path) -> LedgerIndex:
+    version, rows = _version_of_copy(store_path), _coverage_rows(store_path)
+    bounds: dict[Series, tuple[int, int]] = {}
+    for _, owner, file in open_files(candle_files(store_path), log_damage):
+        for group in range(file.num_row_groups):
+            if file.metadata.row_group(group).num_rows:
+                first_ms, _ = bounds_ms(file, group, BEGIN)
+                _, end_ms = bounds_ms(file, group, END)
+                known = bounds.get(owner, (first_ms, end_ms))
+                bounds[owner] = min(first_ms, known[0]), max(end_ms, known[1])
+    accounts = {one: SeriesAccount(*bounds[one]) for one in bounds}
+    return LedgerIndex.of(version, accounts, rows, lambda key: Series(*key), is_copy=True)
+
+
+def _coverage_rows(store_path: Path) -> list[GapRow]:
+    path = coverage_path(store_path)
+    if not path.exists():
+        return []
+    names = ["trade_type", "symbol", "time_interval", "from", "to", "reason", "state", "filled_by"]
+    columns = [
+        column.cast(pa.int64()).to_pylist() if name in ("from", "to") else column.to_pylist()
+        for name, column in zip(names, read_table(path).select(names).columns, strict=True)
+    ]
+    keys = zip(*columns[:3], strict=True)
+    return list(zip(keys, *columns[3:], strict=True))
+
+
+def _version_of_copy(store_path: Path) -> str:
+    status = status_of(coverage_path(store_path))
+    return "copy" if status is None else f"copy-{status.st_size:x}-{status.st_mtime_ns:x}"
+
+
+@attrs.define(eq=False)
+class _Columns:
+    """Gaps in columns, as they are read; their times are not yet numbers of candles."""
+
+    keys: dict[Any, int] = attrs.field(factory=dict)
+    """The keys of series, each with its code."""
+    _code: "array.array[int]" = attrs.field(factory=lambda: array.array("q"))
+    _from_ms: "array.array[int]" = attrs.field(factory=lambda: array.array("q"))
+    _to_ms: "array.array[int]" = attrs.field(factory=lambda: array.array("q"))
+    _kind: "array.array[int]" = attrs.field(factory=lambda: array.array("b"))
+    _reason: "array.array[int]" = attrs.field(factory=lambda: array.array("b"))
+
+    @classmethod
+    def of(cls, rows: Iterable[GapRow]) -> "_Columns":
+        """Return the rows as columns."""
+        found, rows = cls(), iter(rows)
+        while some := list(itertools.islice(rows, _AT_ONCE)):
+            keys, from_ms, to_ms, reasons, states, sources = zip(*some, strict=True)
+            code = found.keys.setdefault
+            found._code.extend([code(key, len(found.keys)) for key in keys])
+            found._from_ms.extend(from_ms)
+            found._to_ms.extend(to_ms)
+            found._kind.extend(map(_KINDS.__getitem__, zip(states, sources, strict=True)))
+            found._reason.extend(map(_REASONS.__getitem__, reasons))
+        return found
+
+    def gaps(self, series: Sequence[Series], owners: Sequence[Series]) -> Gaps:
+        """Return the gaps by their series' place in a sequence, and by time.
+
+        Args:
+          series: the sequence.
+          owners: the series of each key.
+        """
+        place = {one: at for at, one in enumerate(series)}
+        places = np.array([place[one] for one in owners], np.int64)
+        owner = places[np.frombuffer(self._code, np.int64)]
+        begin, end = np.empty_like(owner), np.empty_like(owner)
+        times_ms = [np.frombuffer(one, np.int64) for one in (self._from_ms, self._to_ms)]
+        interval = _interval_codes(series)[owner]
+        for code in np.unique(interval).tolist():
+            chosen = interval == code
+            for numbers, times in zip((begin, end), times_ms, strict=True):
+                numbers[chosen] = numbers_from(INTERVALS[code], times[chosen])
+        order = np.lexsort((begin, owner))
+        owner, begin, end = owner[order], begin[order], end[order]
+        # In a damaged journal gaps may overlap: the earlier one keeps the candles.
+        furthest = np.maximum.accumulate(owner * _NO_CANDLE + end) - owner * _NO_CANDLE
+        begin[1:] = np.maximum(begin[1:], np.where(owner[1:] == owner[:-1], furthest[:-1], 0))
+        kind, reason = (np.frombuffer(one, np.int8)[order] for one in (self._kind, self._reason))
+        offset = np.searchsorted(owner, np.arange(len(series) + 1))
+        return Gaps(offset, begin, np.maximum(begin, end), kind, reason)
+
+
+def _interval_codes(series: Sequence[Series]) -> npt.NDArray[np.int8]:
+    return np.array([_CODES[one.time_interval] for one in series], np.int8)
+
+
+def _accounts(
+    series: Sequence[Series],
+    known: Mapping[Series, SeriesAccount],
+    gaps: Gaps,
+    *,
+    is_copy: bool,
+) -> Accounts:
+    interval = _interval_codes(series)
+    accounts = [known.get(one) for one in series]
+    first, mark = np.empty(len(series), np.int64), np.empty(len(series), np.int64)
+    for code in np.unique(interval).tolist():
+        chosen = np.flatnonzero(interval == code)
+        some = [accounts[at] or _NO_ACCOUNT for at in chosen.tolist()]
+        first[chosen] = numbers_from(INTERVALS[code], [one.first_ms for one in some])
+        mark[chosen] = numbers_until(INTERVALS[code], [one.watermark_ms for one in some])
+    has_none = np.array([one is None for one in accounts], bool)
+    is_over = has_none | is_copy
+    is_over |= np.array([one is not None and one.retired_ms is not None for one in accounts], bool)
+    end = mark.copy()
+    # The gaps of these tell what was due.
+    wider = np.flatnonzero((has_none | is_copy) & (np.diff(gaps.offset) > 0))
+    first[wider] = np.minimum(first[wider], gaps.begin[gaps.offset[wider]])
+    end[wider] = np.maximum(end[wider], gaps.end[gaps.offset[wider + 1] - 1])
+    mark = np.where(is_copy, end, np.maximum(mark, first))
+    market = np.array([TRADE_TYPES.index(one.trade_type) for one in series], np.int8)
+    return Accounts(interval, market, first, mark, is_over, end)

@@ -1,0 +1,1 @@
+"""Tests of the web page, besides those in a browser."""
