@@ -22,7 +22,7 @@ from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
-_COMMANDS += ["token"]
+_COMMANDS += ["token", "serve"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
@@ -34,6 +34,8 @@ _AddParser = Callable[..., argparse.ArgumentParser]
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
 _MOST_SPEED = 1_000_000_000
 _MONITOR = "127.0.0.1:8787"
+_SERVE = "127.0.0.1:8788"
+"""Another port than the monitor's: a recorder may run here."""
 _UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -148,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_simulations,
         _add_check,
         _add_status,
+        _add_serve,
         _add_export,
         _add_copies,
     ):
@@ -273,6 +276,18 @@ def _add_status(add: _AddParser) -> None:
     reload.add_argument("--dry-run", **_FLAG, help="only print what would change")
 
 
+def _add_serve(add: _AddParser) -> None:
+    serve = add("serve", help="show a store on a web page, read only; no recorder has to run")
+    _add_store(serve)
+    what = f"where (default: {_SERVE})"
+    serve.add_argument("--address", type=_address, default=_SERVE, metavar="ADDRESS", help=what)
+    what = "a file with the token that readers must show; other machines than this one need it"
+    serve.add_argument("--token-file", type=_path, metavar="FILE", help=what)
+    serve.add_argument("--for", **_TIME, help="stop after this time")
+    serve.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
+    serve.set_defaults(run=_serve)
+
+
 def _add_export(add: _AddParser) -> None:
     export = add("export", help="write candles as CSV")
     what = "a store, or the recorder.toml of one"
@@ -356,6 +371,10 @@ def _check_period(since_ms: int | None, options: argparse.Namespace) -> None:
     if None not in (since_ms, options.until) and options.until <= since_ms:
         whose = "--since" if options.since is not None else "the since of [history]"
         raise ConfigError([f"--until is not after {whose}: there is nothing to fetch"])
+
+
+def _serve(options: argparse.Namespace) -> None:
+    _loaded("serve")(options)
 
 
 def _simulate(options: argparse.Namespace) -> None:

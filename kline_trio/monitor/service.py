@@ -1,7 +1,6 @@
 """The monitor of one recorder: its tasks, beside the recorder's own."""
 
 import logging
-import resource
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -12,12 +11,10 @@ from kline_trio.config import Config
 from kline_trio.config.monitor import MonitorConfig, split_address
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.http import http_transport
-from kline_trio.monitor.access import Access
 from kline_trio.monitor.alerts import ChangeCommand, HeartbeatUrl
 from kline_trio.monitor.control import ControlServer, Reload
 from kline_trio.monitor.credentials import Credentials, stamp_of
 from kline_trio.monitor.health import Thresholds, Verdict
-from kline_trio.monitor.http_server import MOST_CONNECTIONS, HttpServer
 from kline_trio.monitor.systemd import Notifier
 from kline_trio.monitor.watch import Watch
 from kline_trio.recorder.environment import RecurringEvent
@@ -26,8 +23,6 @@ from kline_trio.recorder.supervisor import Recorder
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 60.0
-_DESCRIPTOR_SHARE = 16
-"""Readers get at most this part of the files that the process may open; recording needs them."""
 
 
 @attrs.define(eq=False)
@@ -175,39 +170,20 @@ class Monitor:
         self, watch: Watch, credentials: Credentials, listeners: list[trio.SocketListener]
     ) -> None:
         # Imported here: a recorder that serves nothing starts faster without it.
-        from kline_trio.monitor.endpoints import Endpoints
-        from kline_trio.monitor.login import Login
+        from kline_trio.monitor.web_server import WebServer
 
-        settings, context = self._settings, credentials.context
-        assert settings.address is not None
-        if context is None and settings.is_public:
-            logger.warning("monitor: other machines read %s without TLS", settings.address)
-        if credentials.exposed is not None:
-            what = "every user of this machine can read it: chmod o= is wanted"
-            logger.warning("monitor: %s: %s", credentials.exposed, what)
-        access = Access.to(settings.address, settings.allowed_hosts, credentials.token)
+        settings = self._settings
         gather = partial(self.recorder.statistics, series=True) if settings.per_symbol else None
-        login = None
-        if credentials.token is not None:
-            is_secure = context is not None
-            login = Login(access, settings.root_path, self.wall_clock, is_secure)
-        endpoints = Endpoints(
-            watch,
-            access,
-            settings.root_path,
-            gather,
-            login=login,
+        server = WebServer(
+            settings=settings,
+            credentials=credentials,
             wall_clock=self.wall_clock,
+            watch=watch,
+            all_series=gather,
         )
-        server = HttpServer(endpoints.handle, self.wall_clock, _most_connections())
-        bound = listeners[0].socket.getsockname()[1]
-        scheme, host = "http" if context is None else "https", settings.address.rpartition(":")[0]
-        logger.info("monitor: %s://%s:%d/", scheme, host, bound)
-        if context is None:
-            await trio.serve_listeners(server.serve, listeners)
-        else:
-            secure = [trio.SSLListener(one, context, https_compatible=True) for one in listeners]
-            await trio.serve_listeners(server.serve, secure)
+        server.log_exposure()
+        logger.info("monitor: %s", server.url(listeners))
+        await server.serve(listeners)
 
     async def _send_heartbeats(self, url: str, watch: Watch) -> None:
         connection = self.config.connection
@@ -225,13 +201,6 @@ def _read_by_monitor(config: Config) -> tuple[object, ...]:
 def _limits(settings: MonitorConfig) -> Thresholds:
     names = [field.name for field in attrs.fields(Thresholds)]
     return Thresholds(**{name: getattr(settings, name) for name in names})
-
-
-def _most_connections() -> int:
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return max(1, min(MOST_CONNECTIONS, most // _DESCRIPTOR_SHARE))
 
 
 async def _guarded(name: str, job: Callable[[], Awaitable[None]]) -> None:

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import resource
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -185,17 +184,6 @@ async def test_a_name_that_is_not_known_is_one_line(
         write(Path(ours.monitor.config.monitor.token_file), TOKEN)
         await ours.logged("no-such-host.invalid:1: ")
         assert not any(one.exc_info for one in ours.log.records)
-
-
-async def test_many_files_for_few_readers_are_left_to_recording(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for limit, most in ((1_024, 64), (256, 16), (20_000, 64), (8, 1)):
-        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        assert service._most_connections() == most
-    infinite = resource.RLIM_INFINITY
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (infinite, infinite))
-    assert service._most_connections() == 64
 
 
 # The token
