@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -19,6 +20,9 @@ from kline_trio.monitor.systemd import Notifier
 from kline_trio.monitor.watch import Watch
 from kline_trio.recorder.environment import RecurringEvent
 from kline_trio.recorder.supervisor import Recorder
+
+if TYPE_CHECKING:
+    from kline_trio.monitor.page.api import Api
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,8 @@ class Monitor:
     _reloads: RecurringEvent = attrs.field(init=False, factory=RecurringEvent)
     _watch: Watch | None = attrs.field(init=False, default=None)
     _command: ChangeCommand | None = attrs.field(init=False, default=None)
+    _api: "Api | None" = attrs.field(init=False, default=None)
+    """Of the page; None: nothing was served yet."""
 
     @property
     def _settings(self) -> MonitorConfig:
@@ -111,13 +117,30 @@ class Monitor:
         self._watch.look()
         return self._watch
 
+    def _api_of(self, watch: Watch) -> "Api":
+        """Return the one interface of the page: its history outlives another configuration."""
+        # Imported here: a recorder that serves nothing starts faster without it.
+        from kline_trio.monitor.page.api import Api
+        from kline_trio.monitor.page.sources import LiveSource
+
+        if self._api is None:
+            grace_ms = round(self.config.completeness.grace_seconds * 1_000)
+            path = self.config.store.path
+            source = LiveSource(self.recorder, path, grace_ms, watch.latest)
+            watch.follower = source.look
+            self._api = Api(source)
+        return self._api
+
     async def _serve(self, address: str, watch: Watch) -> None:
         """Serve an address until cancelled, again and again with other credentials."""
+        api = self._api_of(watch)
         while True:
             credentials, listeners = await self._open(address)
             try:
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(self._serve_listeners, watch, credentials, listeners)
+                    for job in api.jobs():
+                        serving.start_soon(_guarded, "page", job)
+                    serving.start_soon(self._serve_listeners, api, watch, credentials, listeners)
                     await self._until_changed(credentials)
                     logger.info("monitor: %s: other credentials from now on", address)
                     serving.cancel_scope.cancel()
@@ -167,7 +190,11 @@ class Monitor:
                 logger.error("monitor: %s; the credentials stay as they were", error)
 
     async def _serve_listeners(
-        self, watch: Watch, credentials: Credentials, listeners: list[trio.SocketListener]
+        self,
+        api: "Api",
+        watch: Watch,
+        credentials: Credentials,
+        listeners: list[trio.SocketListener],
     ) -> None:
         # Imported here: a recorder that serves nothing starts faster without it.
         from kline_trio.monitor.web_server import WebServer
@@ -178,6 +205,7 @@ class Monitor:
             settings=settings,
             credentials=credentials,
             wall_clock=self.wall_clock,
+            api=api.handle,
             watch=watch,
             all_series=gather,
         )

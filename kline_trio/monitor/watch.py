@@ -51,6 +51,8 @@ class Watch:
     statistics: Callable[[], Statistics]
     limits: Thresholds
     is_simulated: bool = False
+    follower: Callable[[Observation], None] | None = None
+    """Called with each observation; None: nobody follows. It must not raise."""
     latest: Observation = attrs.field(init=False)
     _is_blind: bool = attrs.field(init=False, default=False)
 
@@ -76,6 +78,8 @@ class Watch:
             self._is_blind = True
             health = before.unobserved(self.limits, trio.current_time())
             self.latest = attrs.evolve(self.latest, health=health)
+        if self.follower is not None:
+            self.follower(self.latest)
 
     def _observe(self, before: Health) -> Observation:
         found = self.statistics()

@@ -16,7 +16,13 @@ import numpy.typing as npt
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.storage.cells import Cells, Due, count_cells
 from kline_trio.storage.journal.ledger import Reason
-from kline_trio.storage.ledger_index import REASONS, LedgerIndex, ledger_version
+from kline_trio.storage.ledger_index import (
+    ABSENT,
+    PENDING,
+    REASONS,
+    LedgerIndex,
+    ledger_version,
+)
 
 __all__ = ["Calendar", "CellState", "Counts", "Due", "Run", "ledger_version"]
 
@@ -123,6 +129,15 @@ class Calendar:
         """Return the counts of a group of series over all time; arguments as of `rows`."""
         [[run]] = self.rows([members], np.array([0, MAX_TIME_MS]), now)
         return run.counts
+
+    def lacking(self) -> dict[Reason, int]:
+        """Return how many pending and absent candles the ledger has, by reason."""
+        gaps = self._index.gaps
+        lacks = (gaps.kind == PENDING) | (gaps.kind == ABSENT)
+        sums = np.bincount(
+            gaps.reason[lacks], (gaps.end - gaps.begin)[lacks], minlength=len(REASONS)
+        )
+        return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
 
 
 def _runs(cells: Cells) -> list[list[Run]]:

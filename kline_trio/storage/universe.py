@@ -191,9 +191,7 @@ def status_changes(store_path: Path) -> list[StatusChange]:
         known[trade_type, symbol] = status
         if time_ms > first_ms.setdefault(trade_type, time_ms) and was != status:
             is_new = was in (None, GONE)
-            found.append(
-                StatusChange(time_ms, trade_type, symbol, None if is_new else was, status)
-            )
+            found.append(StatusChange(time_ms, trade_type, symbol, None if is_new else was, status))
     return found
 
 

@@ -105,9 +105,7 @@ class Chronicle:
         elif outage is not None and place.is_delivering:
             seconds = duration_text(now - outage.began_at)
             text = f"{name}: a connection delivers again, after {seconds}"
-            self._add(
-                Kind.CONNECTED, Tone.GOOD, text, trade_type=place.trade_type, subject=name
-            )
+            self._add(Kind.CONNECTED, Tone.GOOD, text, trade_type=place.trade_type, subject=name)
             del self._outages[name]
 
     def _add(

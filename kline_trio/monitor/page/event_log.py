@@ -1,4 +1,4 @@
-"""The log of events: what the ledger, the universe and a running recorder tell, newest first (pure).
+"""The log of events, of the ledger, the universe and a running recorder, newest first (pure).
 
 The ledger keeps when a gap was found, and not when it was filled. So a gap that was filled between
 two looks at the ledger has an event of that moment, and one that was filled before has one event,
@@ -15,11 +15,11 @@ import attrs
 from kline_trio.candle import Candle, Series
 from kline_trio.counting import counted
 from kline_trio.interval import Span, time_text
-from kline_trio.listing import TRADING
+from kline_trio.listing import GONE, TRADING
 from kline_trio.monitor.page.series_key import key_of
 from kline_trio.quoting import shown
 from kline_trio.storage.journal.ledger import Gap, Revision, State
-from kline_trio.storage.universe import GONE, StatusChange
+from kline_trio.storage.universe import StatusChange
 
 MOST_EVENTS = 1_000
 _MOST_ALONE = 3

@@ -117,10 +117,7 @@ class History:
         samples = self.samples()
         return {
             "step_seconds": int(STEP_SECONDS),
-            **{
-                name: [getattr(one, name) for one in samples]
-                for name in attrs.fields_dict(Sample)
-            },
+            **{name: [getattr(one, name) for one in samples] for name in attrs.fields_dict(Sample)},
         }
 
 

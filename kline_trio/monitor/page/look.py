@@ -1,34 +1,38 @@
-"""What a page needs of a store at one moment, read in a worker thread (one function, no state)."""
+"""What a page needs of a store at one moment; it is read in a worker thread."""
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import attrs
 import numpy as np
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.monitor.page.ledger_events import GapRows, LedgerRows
+from kline_trio.monitor.page.event_log import Healing
+from kline_trio.monitor.page.ledger_rows import LedgerRows
 from kline_trio.monitor.page.summary import Totals
 from kline_trio.storage.calendar import Calendar, Counts, Due
 from kline_trio.storage.census import Census, census
-from kline_trio.storage.journal.reader import journal_view
-from kline_trio.storage.status import running_pid
-from kline_trio.storage.universe import Sighting, read_sightings
+from kline_trio.storage.ledger_index import ledger_version
+from kline_trio.storage.status import Heartbeat
 
 _ALL_TIME = np.array([0, MAX_TIME_MS])
 
 
 @attrs.frozen
-class Heartbeat:
-    """What the journal says of the recorder that wrote it."""
+class Present:
+    """The present, by market."""
 
-    pid: int | None
-    """Of the recorder that runs now; None: none does."""
-    heard_ms: int | None
-    """When it was last heard, by the local clock."""
     times_ms: Mapping[str, int]
-    """The exchange's time then, by market."""
+    """The exchange's time, as far as it is known."""
+    due: Mapping[str, Due]
+    """What is due after the watermarks."""
+
+
+FindPresent = Callable[[Heartbeat], Present]
+"""Returns the present of a store. It is called before the ledger is read: what is due then is in
+the ledger, or stored."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,19 +41,81 @@ class Look:
 
     calendar: Calendar
     due: Mapping[str, Due]
-    version: str
-    """Of calendar and due: the same text, the same cells."""
     counts: tuple[Counts, ...]
     """Of each series of the calendar, over all time."""
     totals: Totals
     heartbeat: Heartbeat
-    ledger: LedgerRows
-    """The newest rows of ledger and universe."""
+    rows: LedgerRows
+    healing: Healing
     census: Census | None
     """What the disk holds; None: it was not asked for."""
     took_seconds: float
 
     @property
+    def version(self) -> str:
+        """A text that is another one when a cell of the calendar may be another one."""
+        moments = "-".join(
+            f"{one.until_ms // 60_000:x}{'l' if one.is_live else 's'}" for one in self.due.values()
+        )
+        return f"{self.calendar.version}-{moments}" if moments else self.calendar.version
+
+    @property
+    def events_version(self) -> str:
+        """A text that is another one when an event of the store may be another one."""
+        return f"{self.calendar.version}-{self.rows.version}"
+
+    @cached_property
     def places(self) -> Mapping[Series, int]:
         """The place of each series in the calendar."""
         return {one: place for place, one in enumerate(self.calendar.series)}
+
+    @property
+    def until_ms(self) -> int | None:
+        """Up to when candles count, of all markets; None: up to the watermarks."""
+        return max((one.until_ms for one in self.due.values()), default=None)
+
+
+def look_at(
+    store_path: Path, find_present: FindPresent, before: Look | None, *, with_census: bool
+) -> Look:
+    """Read a store, but for what the look before has already.
+
+    Args:
+      store_path: the store's folder.
+      find_present: what is due, and when.
+      before: the look before; None: there was none.
+      with_census: whether to count what the disk holds.
+
+    Raises:
+      KlineTrioError: the journal or the disk refuses.
+    """
+    began = time.monotonic()
+    heartbeat = Heartbeat.read(store_path)
+    present = find_present(heartbeat)
+    calendar = None if before is None else before.calendar
+    if calendar is None or ledger_version(store_path) != calendar.version:
+        calendar = Calendar.read(store_path)
+    known = before if before is not None and before.calendar is calendar else None
+    rows = LedgerRows.read(
+        store_path, None if before is None else before.rows, is_ledger_known=known is not None
+    )
+    healing = Healing() if before is None else before.healing
+    if known is None:
+        healing = healing.after(rows.gaps, present.times_ms)
+    if known is not None and known.due == present.due:
+        counts, totals = known.counts, known.totals
+    else:
+        everyone = [[place] for place in range(len(calendar.series))]
+        counts = tuple(run.counts for [run] in calendar.rows(everyone, _ALL_TIME, present.due))
+        totals = Totals.of(counts, {str(one): n for one, n in calendar.lacking().items()})
+    return Look(
+        calendar=calendar,
+        due=present.due,
+        counts=counts,
+        totals=totals,
+        heartbeat=heartbeat,
+        rows=rows,
+        healing=healing,
+        census=census(store_path, {}) if with_census else None,
+        took_seconds=time.monotonic() - began,
+    )

@@ -24,7 +24,7 @@ _DAY_MS = 86_400_000
 
 
 def percent_of(stored: int, due: int) -> float | None:
-    """Return a percentage, rounded down: 100 is said only if nothing lacks; None: nothing is due."""
+    """Return a percentage, rounded down, so that 100 means all; None: nothing is due."""
     return math.floor(100 * _DECIMALS * stored / due) / _DECIMALS if due else None
 
 

@@ -175,18 +175,54 @@ class JournalView:
         sums = repr((accounts, self._rows(_LEDGER_SUMS)))
         return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
 
+    def gaps_between(
+        self,
+        series: Series | None,
+        from_ms: int,
+        to_ms: int,
+        limit: int,
+        *,
+        newest_first: bool = True,
+        state: State | None = None,
+    ) -> list[Gap]:
+        """Return gaps that share a moment with a time, of one series or of all."""
+        conditions = ["from_ms < ? AND to_ms > ?"]
+        values: list[str | int] = [to_ms, from_ms]
+        if series is not None:
+            conditions.append(_OF_SERIES)
+            values += attrs.astuple(series)
+        if state is not None:
+            conditions.append("state = ?")
+            values.append(str(state))
+        order = "DESC" if newest_first else "ASC"
+        sql = (
+            f"SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id"  # noqa: S608
+            f" WHERE {' AND '.join(conditions)} ORDER BY from_ms {order} LIMIT ?"
+        )
+        return [gap_of(Series(*row[:3]), row[3:]) for row in self._rows(sql, *values, limit)]
+
+    def newest_gaps(self, limit: int) -> list[Gap]:
+        """Return the gaps that were found last."""
+        sql = (
+            f"SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id"  # noqa: S608
+            " ORDER BY first_seen_ms DESC LIMIT ?"
+        )
+        return [gap_of(Series(*row[:3]), row[3:]) for row in self._rows(sql, limit)]
+
     def revisions(self) -> tuple[Revision, ...]:
         """Return the candles with two values, by series and time, then in the order of arrival."""
-        return tuple(
-            Revision(
-                Series(*row[:3]),
-                Candle(row[5], *row[6 : 6 + len(VALUE_COLUMNS)]),
-                Candle(row[5], *row[6 + len(VALUE_COLUMNS) :]),
-                Source(row[3]),
-                bool(row[4]),
-            )
-            for row in self._rows(_REVISIONS)
+        return tuple(map(_revision_of, self._rows(_REVISIONS)))
+
+    def revisions_of(self, series: Series | None, limit: int) -> list[Revision]:
+        """Return the newest revisions of a series, or of all."""
+        condition = "1" if series is None else _OF_SERIES
+        values = () if series is None else attrs.astuple(series)
+        sql = (
+            f"SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {', '.join(REVISION_COLUMNS)}"  # noqa: S608
+            f" FROM revision JOIN series ON id = series_id WHERE {condition}"
+            " ORDER BY revision.rowid DESC LIMIT ?"
         )
+        return list(map(_revision_of, self._rows(sql, *values, limit)))
 
     def accounts(self) -> dict[Series, SeriesAccount]:
         """Return the account of each series that has one."""
@@ -226,6 +262,16 @@ class JournalView:
 
     def _rows(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql, values).fetchall()
+
+
+def _revision_of(row: tuple[Any, ...]) -> Revision:
+    return Revision(
+        Series(*row[:3]),
+        Candle(row[5], *row[6 : 6 + len(VALUE_COLUMNS)]),
+        Candle(row[5], *row[6 + len(VALUE_COLUMNS) :]),
+        Source(row[3]),
+        bool(row[4]),
+    )
 
 
 @contextlib.contextmanager

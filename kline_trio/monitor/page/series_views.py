@@ -1,0 +1,175 @@
+"""What a page shows of series: a list, one with its neighbours, its gaps, revisions and files.
+
+The functions that take a store's folder read it, in a worker thread.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from kline_trio.candle import Candle, Series
+from kline_trio.interval import Span
+from kline_trio.monitor.page.calendar_rows import Folding
+from kline_trio.monitor.page.look import Look
+from kline_trio.monitor.page.series_key import key_of
+from kline_trio.monitor.page.summary import percent_of
+from kline_trio.storage.calendar import Counts
+from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.files import bounds_ms, open_parquet
+from kline_trio.storage.journal.ledger import Gap, Revision
+from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.names import text_of
+from kline_trio.storage.table import BEGIN, END
+
+SERIES_COLUMNS = (
+    "series", "state", "first_ms", "last_ms", "percent", "due", "stored", "refilled", "pending",
+    "absent", "unaccounted",
+)  # fmt: skip
+GAP_COLUMNS = (
+    "series", "from_ms", "to_ms", "candles", "reason", "state", "asked", "filled_by",
+    "first_seen_ms",
+)  # fmt: skip
+REVISION_COLUMNS = ("series", "open_time_ms", "origin", "column", "older", "newer", "kept")
+FILE_COLUMNS = ("path", "rows", "size_bytes", "crc32")
+
+Row = dict[str, object]
+
+
+def series_rows(look: Look, folding: Folding) -> list[Row]:
+    """Return a row for each series that the words of a search match, in order."""
+    pairs = zip(look.calendar.series, look.counts, strict=True)
+    return [series_row(look, one, counts) for one, counts in pairs if folding.has(one)]
+
+
+def series_row(look: Look, series: Series, counts: Counts) -> Row:
+    """Return the row of a series, with the keys of `SERIES_COLUMNS`."""
+    account, due = look.rows.accounts.get(series), look.due.get(series.trade_type)
+    last_ms = None
+    if account is not None:
+        last_ms = account.watermark_ms
+        if account.retired_ms is None and due is not None:
+            last_ms = max(last_ms, due.until_ms)
+        last_ms = series.interval.open_time_ms(last_ms)
+    values = (
+        key_of(series),
+        counts.state.name.lower(),
+        None if account is None else account.first_ms,
+        last_ms,
+        percent_of(counts.stored, counts.due),
+        counts.due,
+        counts.stored,
+        counts.refilled,
+        counts.pending,
+        counts.absent,
+        counts.unaccounted,
+    )
+    return dict(zip(SERIES_COLUMNS, values, strict=True))
+
+
+def summary_of(look: Look, series: Series, store_path: Path) -> Row:
+    """Return what there is to know of a series, but for its candles.
+
+    Raises:
+      KlineTrioError: the journal or the disk refuses.
+    """
+    place, every = look.places[series], look.calendar.series
+    counts, account = look.counts[place], look.rows.accounts.get(series)
+    held = held_span(store_path, series)
+    with journal_view(store_path) as journal:
+        files = journal.files([series])
+    return {
+        **series_row(look, series, counts),
+        "trade_type": series.trade_type,
+        "symbol": series.symbol,
+        "interval": series.time_interval,
+        "interval_ms": series.interval.duration_ms,
+        "reasons": [str(one) for one in counts.reasons],
+        "account": None if account is None else attrs.asdict(account),
+        "files": len(files),
+        "file_rows": sum(one.rows for one in files),
+        "file_bytes": sum(one.size_bytes for one in files),
+        "candles_from_ms": None if held is None else held.from_ms,
+        "candles_to_ms": None if held is None else held.to_ms,
+        "previous": key_of(every[place - 1]) if place else None,
+        "next": key_of(every[place + 1]) if place + 1 < len(every) else None,
+    }
+
+
+def held_span(store_path: Path, series: Series) -> Span | None:
+    """Return the time from the first to the last stored candle; None if none is stored.
+
+    Two footers are read.
+
+    Raises:
+      KlineTrioError: the journal or the disk refuses.
+    """
+    with disk_errors(store_path):
+        with journal_view(store_path) as journal:
+            files, waiting = journal.files([series]), journal.waiting_ms(series)
+        bounds = [(ms, series.interval.end_time_ms(ms)) for ms in (*waiting[:1], *waiting[-1:])]
+        # Files of a series sort by time.
+        for path in {one.path for one in (*files[:1], *files[-1:])}:
+            # A merge or a change of layout may have moved it.
+            with contextlib.suppress(FileNotFoundError), open_parquet(store_path / path) as file:
+                for group in range(file.num_row_groups):
+                    first_ms, _ = bounds_ms(file, group, BEGIN)
+                    _, end_ms = bounds_ms(file, group, END)
+                    bounds.append((first_ms, end_ms))
+    if not bounds:
+        return None
+    return Span(min(first for first, _ in bounds), max(end for _, end in bounds))
+
+
+def gap_row(gap: Gap) -> Row:
+    """Return the row of a gap, with the keys of `GAP_COLUMNS`."""
+    values = (
+        key_of(gap.series),
+        gap.span.from_ms,
+        gap.span.to_ms,
+        gap.series.interval.count(gap.span),
+        str(gap.reason),
+        str(gap.state),
+        gap.asked,
+        None if gap.filled_by is None else str(gap.filled_by),
+        gap.first_seen_ms,
+    )
+    return dict(zip(GAP_COLUMNS, values, strict=True))
+
+
+def revision_rows(one: Revision) -> Iterator[Row]:
+    """Give a row for each column that differs, with the keys of `REVISION_COLUMNS`."""
+    kept = "newer" if one.is_newer_kept else "older"
+    for name in attrs.fields_dict(Candle):
+        older, newer = getattr(one.older, name), getattr(one.newer, name)
+        if older != newer:
+            values = (
+                key_of(one.series),
+                one.older.open_time_ms,
+                str(one.origin),
+                name,
+                older,
+                newer,
+                kept,
+            )
+            yield dict(zip(REVISION_COLUMNS, values, strict=True))
+
+
+def file_rows(store_path: Path, series: Series) -> list[Row]:
+    """Return the files of a series, by path, as the manifest lists them.
+
+    Raises:
+      KlineTrioError: the journal or the disk refuses.
+    """
+    with journal_view(store_path) as journal:
+        return [
+            dict(
+                zip(
+                    FILE_COLUMNS,
+                    (text_of(one.path), one.rows, one.size_bytes, f"{one.crc32:08x}"),
+                    strict=True,
+                )
+            )
+            for one in journal.files([series])
+        ]

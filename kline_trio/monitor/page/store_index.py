@@ -1,0 +1,84 @@
+"""The index of a store in memory, renewed in a worker thread while somebody looks."""
+
+import logging
+import math
+
+import attrs
+import trio
+
+from kline_trio.errors import KlineTrioError, UnavailableError
+from kline_trio.monitor.page.look import Look, look_at
+from kline_trio.monitor.page.sources import Source
+
+logger = logging.getLogger(__name__)
+
+_LEAST_SECONDS = 10.0
+"""Between two looks."""
+_MOST_SHARE = 0.01
+"""Of the time that looks may take."""
+_IDLE_SECONDS = 60.0
+"""If nobody has looked for so long, the index is dropped: it may have 30 MB."""
+_PATIENCE_SECONDS = 15.0
+
+
+@attrs.define(eq=False)
+class StoreIndex:
+    """The newest look at a store."""
+
+    source: Source
+    latest: Look | None = attrs.field(init=False, default=None)
+    """None: nobody has looked for a while, or the store cannot be read."""
+    _problem: str | None = attrs.field(init=False, default=None)
+    _wanted_at: float = attrs.field(init=False, default=-math.inf)
+    _wanted: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _tried: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def want(self) -> None:
+        """Note that somebody looks."""
+        self._wanted_at = trio.current_time()
+        self._wanted.set()
+
+    async def get(self) -> Look:
+        """Return the newest look; wait for the first.
+
+        Raises:
+          UnavailableError: the store cannot be read, or not in time.
+        """
+        self.want()
+        if self.latest is None:
+            with trio.move_on_after(_PATIENCE_SECONDS):
+                await self._tried.wait()
+        if self.latest is None:
+            raise UnavailableError(self._problem or "the store is not read yet: try again")
+        return self.latest
+
+    async def run(self) -> None:
+        """Look again and again while somebody wants it, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            took = await self._look()
+            await trio.sleep(max(_LEAST_SECONDS, took / _MOST_SHARE))
+            if trio.current_time() > self._wanted_at + _IDLE_SECONDS:
+                self.latest, self._problem = None, None
+                self._wanted, self._tried = trio.Event(), trio.Event()
+
+    async def _look(self) -> float:
+        """Look once; return the seconds that it took."""
+        source, began = self.source, trio.current_time()
+        find_present = source.present()
+
+        def job() -> Look:
+            return look_at(
+                source.store_path, find_present, self.latest, with_census=not source.has_census
+            )
+
+        try:
+            # Abandoned if cancelled: a dead disk must not hold up the recorder's stop.
+            self.latest = await trio.to_thread.run_sync(job, abandon_on_cancel=True)
+            self._problem = None
+        except KlineTrioError as error:
+            if self._problem is None:
+                logger.warning("page: the store cannot be read: %s", error)
+            self._problem = str(error)
+        self._tried.set()
+        return trio.current_time() - began
