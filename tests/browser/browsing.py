@@ -50,7 +50,8 @@ class Visitor:
 
     def __attrs_post_init__(self) -> None:
         self.page.set_default_timeout(_WAIT_MS)
-        self.page.on("console", self._hear)
+        # A lambda: Playwright keeps notes in the object that has a bound method, which has slots.
+        self.page.on("console", lambda message: self._hear(message))
         self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
 
     def _hear(self, message: ConsoleMessage) -> None:

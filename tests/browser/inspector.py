@@ -31,7 +31,9 @@ class Inspector:
     def of(cls, browser: Browser, page: Page) -> "Inspector":
         """Attach to a tab of a browser."""
         inspector = cls(page, page.context.new_cdp_session(page), browser.new_browser_cdp_session())
-        inspector._of_browser.on("Target.receivedMessageFromTarget", inspector._hear)
+        inspector._of_browser.on(
+            "Target.receivedMessageFromTarget", lambda event: inspector._hear(event)
+        )
         return inspector
 
     def first_paint_ms(self) -> float:

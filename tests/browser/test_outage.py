@@ -29,7 +29,7 @@ def test_an_outage_appears_is_explained_and_heals(chromium: Browser, tmp_path: P
         ]
         for view in views:
             view.expect_verdict("ok")
-            expect(view.sentence).to_contain_text("All 6 series complete")
+            expect(view.sentence).to_contain_text("All 6 series complete", timeout=20_000)
             expect(view.reasons).to_be_hidden()
 
         exchange.begin("Silence", stream="ethusdt@kline_1m")
