@@ -52,9 +52,11 @@ class Watch:
     limits: Thresholds
     is_simulated: bool = False
     follower: Callable[[Observation], None] | None = None
-    """Called with each observation; None: nobody follows. It must not raise."""
+    """Called with each observation; None: nobody follows. A bug in it is logged once."""
     latest: Observation = attrs.field(init=False)
     _is_blind: bool = attrs.field(init=False, default=False)
+    _is_lost: bool = attrs.field(init=False, default=False)
+    """Whether the last call of the follower failed."""
 
     def __attrs_post_init__(self) -> None:
         self.latest = self._observe(Health())
@@ -78,8 +80,19 @@ class Watch:
             self._is_blind = True
             health = before.unobserved(self.limits, trio.current_time())
             self.latest = attrs.evolve(self.latest, health=health)
-        if self.follower is not None:
+        self._lead()
+
+    def _lead(self) -> None:
+        if self.follower is None:
+            return
+        try:
             self.follower(self.latest)
+            self._is_lost = False
+        except Exception:
+            # It must not end the watch: health would stay as it is for ever.
+            if not self._is_lost:
+                logger.exception("monitor: the page cannot follow the recorder")
+            self._is_lost = True
 
     def _observe(self, before: Health) -> Observation:
         found = self.statistics()

@@ -17,7 +17,7 @@ export function drawAxis(axis, zoom, starts, pitch) {
     if (tick.cell === 0 && tick.level === 0 && follower && follower.cell * pitch < room) return false;
     if (x < next[tick.level]) return false;
     next[tick.level] = x + Math.max(LEAST_SPACE[tick.level], room);
-    return x + room / 2 < starts.length * pitch;
+    return x + room - 8 <= starts.length * pitch;
   });
   axis.replaceChildren(
     ...labels.map((tick) => {

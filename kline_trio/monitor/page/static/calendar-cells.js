@@ -87,7 +87,7 @@ function drawState(pen, state, x, y, width, height, space) {
   pen.fill();
 }
 
-/** A group's cell: from below the shares that are pending, absent, unaccounted and refilled. */
+/** A group's cell: from below the shares of what is wrong; what was refilled, if nothing is wrong. */
 function drawShares(pen, cell, x, y, width, height, space) {
   const [, due, refilled, pending, absent, unaccounted] = cell;
   const colour = palette();
@@ -97,7 +97,8 @@ function drawShares(pen, cell, x, y, width, height, space) {
   pen.fillStyle = colour[1];
   pen.fillRect(x, y, width, height);
   let base = y + height;
-  for (const [count, state] of [[pending, 5], [absent, 4], [unaccounted, 3], [refilled, 2]]) {
+  const wrong = [[pending, 5], [absent, 4], [unaccounted, 3]];
+  for (const [count, state] of pending + absent + unaccounted ? wrong : [[refilled, 2]]) {
     if (!count) continue;
     const tall = Math.max(LEAST_SHARE, (height * count) / Math.max(1, due));
     pen.fillStyle = colour[state];

@@ -8,9 +8,9 @@ import { onTheme } from "./theme.js";
 const HEIGHT = 132;
 const STEPS = 360;
 const PLOTS = [
-  { key: "lag", title: "Commit lag", note: "from a candle's close to the disk", unit: "s", series: [["lag_p50", "median", "--line-1"], ["lag_max", "worst", "--line-2"]] },
-  { key: "frames", title: "Frames a second", note: "what the connections bring", unit: "", series: [["frames", "", "--line-1"]] },
-  { key: "candles", title: "Candles", note: "committed in 10 s", unit: "", series: [["candles", "", "--line-1"]], bars: true },
+  { key: "lag", title: "Lag from close to disk", unit: "s", series: [["lag_p50", "median", "--line-1"], ["lag_max", "worst", "--line-2"]] },
+  { key: "frames", title: "Frames a second", unit: "", series: [["frames", "", "--line-1"]] },
+  { key: "candles", title: "Candles committed in 10 s", unit: "", series: [["candles", "", "--line-1"]], bars: true },
 ];
 
 export class RatesView {
@@ -66,7 +66,7 @@ export class RatesView {
     const value = el("output", { class: "plot-value" });
     const room = el("div", { class: "plot-room", role: "img" });
     const box = el("figure", { class: "plot", data: { key: plot.key } },
-      el("figcaption", {}, el("h2", {}, plot.title), el("span", { class: "plot-note" }, plot.note), value),
+      el("figcaption", {}, el("h2", {}, plot.title), value),
       room,
     );
     byId("rates").append(box);
@@ -108,15 +108,18 @@ export class RatesView {
   #describe(plot, held, index) {
     const history = this.#history;
     if (!history) return;
-    const text = plot.series.map(([name, label]) => {
+    const values = plot.series.map(([name, label]) => {
       const at = index ?? lastIndex(history[name]);
       const value = nearest(history[name], at);
       const shown = value === null ? format.NONE : plot.unit ? `${value.toFixed(2)} ${plot.unit}` : format.short(value);
-      return label ? `${label} ${shown}` : shown;
-    }).join("   ");
-    const when = index === null || index === undefined ? "" : `${format.clock(history.time[index] * 1000)}   `;
-    put(held.value, when + text);
-    if (!when) held.room.setAttribute("aria-label", `${plot.title}, ${plot.note}, last hour. Now: ${text}`);
+      return [label, shown];
+    });
+    const when = index === null || index === undefined ? null : format.clock(history.time[index] * 1000);
+    const lines = values.map(([label, shown], number) =>
+      el("span", label ? { data: { line: number + 1 } } : {}, label ? `${label} ` : "", el("b", {}, shown)),
+    );
+    held.value.replaceChildren(...(when ? [el("span", {}, when)] : []), ...lines);
+    if (!when) held.room.setAttribute("aria-label", `${plot.title}, the last hour. Now: ${values.flat().filter(Boolean).join(" ")}`);
   }
 
   #resize() {
