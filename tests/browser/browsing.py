@@ -18,7 +18,7 @@ document.addEventListener("securitypolicyviolation", (event) => console.error(
 ));
 """
 """Chromium logs violations too, but not those that a script of the page is told of first."""
-_UNREACHABLE = ("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING")
+_UNREACHABLE = ("net::ERR_CONNECTION_", "net::ERR_EMPTY_RESPONSE", "net::ERR_INCOMPLETE_CHUNKED")
 _WAIT_MS = 15_000.0
 
 
