@@ -78,9 +78,9 @@ function drawState(pen, state, x, y, width, height, space) {
     return;
   }
   if (state === 0) {
-    // A small mark only: nothing is due here.
-    const tall = Math.min(height, 2);
-    pen.fillRect(x, y + (height - tall) / 2, width, tall);
+    // A dot only: nothing is due here.
+    const dot = Math.min(width, 2);
+    pen.fillRect(x + (width - dot) / 2, y + (height - dot) / 2, dot, dot);
     return;
   }
   box(pen, x, y, width, height, radius);

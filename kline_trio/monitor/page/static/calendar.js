@@ -24,6 +24,7 @@ export class CalendarView {
   #window = { from: 0, to: 0, cells: 0 };
   #view = null; // What the address says.
   #asked = "";
+  #isYoung = false; // The store has only few days: hours say more.
 
   constructor() {
     this.#rows = new Rows(() => this.#came(), (error) => this.#failed(error));
@@ -44,9 +45,10 @@ export class CalendarView {
 
   /** Show what the address says. */
   show(query) {
-    const zoom = query.get("zoom") in ZOOMS ? query.get("zoom") : "day";
+    const isChosen = query.get("zoom") in ZOOMS;
+    const zoom = isChosen ? query.get("zoom") : this.#isYoung ? "hour" : "day";
     const end = Number(query.get("end")) || null;
-    this.#view = { zoom, end, q: query.get("q") ?? "", open: query.getAll("open"), closed: query.getAll("closed") };
+    this.#view = { zoom, isChosen, end, q: query.get("q") ?? "", open: query.getAll("open"), closed: query.getAll("closed") };
     for (const button of this.#parts.zooms) button.setAttribute("aria-pressed", String(button.dataset.zoom === zoom));
     if (this.#parts.search.value.trim() !== this.#view.q) this.#parts.search.value = this.#view.q;
     this.#ask();
@@ -55,7 +57,8 @@ export class CalendarView {
   /** Learn the time of the exchange and the version of the calendar. */
   update(overview) {
     const isNew = this.#version !== overview.calendar;
-    this.#now = overview.now_ms;
+    // Nothing may tell the exchange's time: then the calendar ends with the last due candle of all.
+    this.#now = overview.now_ms ?? overview.last_close_ms ?? overview.heard_ms ?? Date.now();
     this.#version = overview.calendar;
     this.#ask({ isStale: isNew });
   }
@@ -158,6 +161,7 @@ export class CalendarView {
   }
 
   #came() {
+    if (this.#turnsOutYoung()) return;
     const { zoom, q } = this.#view;
     this.#grid.zoom = zoom;
     this.#axis();
@@ -165,6 +169,19 @@ export class CalendarView {
     put(this.#parts.empty, q ? `No series matches “${q}”.` : "Nothing is stored yet.");
     this.#grid.element.hidden = this.#rows.total === 0;
     this.#grid.schedule();
+  }
+
+  /** If no zoom was chosen and all days but the last few are empty, show hours. */
+  #turnsOutYoung() {
+    const { isChosen, zoom, end } = this.#view;
+    if (isChosen || this.#isYoung || zoom !== "day" || end !== null || !this.#rows.total) return false;
+    for (let number = 0; number < Math.min(this.#rows.total, 50); number += 1) {
+      const runs = this.#rows.row(number)?.row.runs;
+      if (runs && (runs[0][0] !== 0 || runs[0][1] < this.#window.cells - 3)) return false;
+    }
+    this.#isYoung = true;
+    this.show(parameters());
+    return true;
   }
 
   #axis() {
@@ -193,7 +210,7 @@ export class CalendarView {
 
   #zoom(zoom) {
     // The end of the window stays where it is.
-    go(changed({ zoom: zoom === "day" ? null : zoom }));
+    go(changed({ zoom }));
   }
 
   #stride() {
@@ -227,7 +244,6 @@ export class CalendarView {
 
 /** Return the address of the calendar at a cell, one zoom finer; null if there is none. */
 export function finerAddress(from, to) {
-  const zoom = parameters().get("zoom") ?? "day";
-  const next = finer(zoom);
-  return next ? changed({ zoom: next === "day" ? null : next, end: to, day: null, until: null, of: null }) : null;
+  const next = finer(to - from > 8 * 86_400_000 ? "month" : to - from > 86_400_000 ? "week" : to - from > 3_600_000 ? "day" : "hour");
+  return next ? changed({ zoom: next, end: to, day: null, until: null, of: null }) : null;
 }

@@ -85,9 +85,9 @@ export class RatesView {
       height: HEIGHT,
       tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       legend: { show: false },
-      padding: [6, 2, 0, 0],
+      padding: [6, 16, 0, 0],
       cursor: { y: false, points: { size: 6 }, drag: { setScale: false, x: false, y: false }, sync: { key: "rates" } },
-      scales: { x: { time: true }, y: { range: (chart, least, most) => [0, most > 0 ? most * 1.12 : 1] } },
+      scales: { x: { time: true, range: (chart, least, most) => [most - (STEPS - 1) * 10, most] }, y: { range: (chart, least, most) => [0, most > 0 ? most * 1.12 : 1] } },
       axes: [
         { ...axis, size: 22, space: 70, grid: { show: false }, values: (chart, splits) => splits.map((one) => format.clock(one * 1000, false)) },
         { ...axis, size: 42, space: 34, grid: { stroke: line, width: 1 }, values: (chart, splits) => splits.map((one) => format.short(one)) },

@@ -17,7 +17,7 @@ const CONNECTION_COLUMNS = [
   ["Age", (one) => format.duration(one.age_seconds), "number"],
   ["Streams", (one) => format.whole(one.streams), "number"],
   ["Received", (one) => format.bytes(one.received_bytes), "number wide"],
-  ["Reconnects", (one) => format.whole(one.reconnects), "number"],
+  ["Reconnects", (one) => format.whole(one.reconnects), "number wide"],
   ["Last end", (one) => one.last_end ?? format.NONE, "text wide"],
 ];
 
@@ -57,7 +57,7 @@ function table(name, columns) {
     if (note) cell.title = note;
     return cell;
   });
-  const box = el("div", { class: "table-box" }, el("table", { "aria-label": name }, el("thead", {}, el("tr", {}, ...head)), body));
+  const box = el("div", { class: "table-box", tabindex: 0, role: "group", "aria-label": name }, el("table", { "aria-label": name }, el("thead", {}, el("tr", {}, ...head)), body));
   return { box, body };
 }
 

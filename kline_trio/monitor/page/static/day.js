@@ -7,7 +7,8 @@ import * as format from "./format.js";
 import { changed, go, href } from "./router.js";
 import { gapTable } from "./gaps.js";
 
-const MOST = 200;
+const MOST = 1000;
+const DAY = 86_400_000;
 
 export class DayView {
   #shown = "";
@@ -27,7 +28,7 @@ export class DayView {
     if (!text) return;
     const [tradeType, ...symbol] = of.split("/");
     const name = [symbol.join("/"), format.market(tradeType)].filter(Boolean).join(", ");
-    const title = el("h2", { id: "day-title", tabindex: -1 }, `${name}: ${to - from > 3_600_000 ? format.range(from, to).replaceAll(" 00:00", "") : format.range(from, to)}`);
+    const title = el("h2", { id: "day-title", tabindex: -1 }, `${name}, ${spanName(from, to)}`);
     const closer = finerAddress(from, to);
     const head = el("div", { class: "section-head" },
       title,
@@ -44,16 +45,22 @@ export class DayView {
     const stop = new AbortController();
     this.#stop = stop;
     try {
-      const { gaps, truncated } = await get("gaps", { from_ms, to_ms, of, limit: MOST }, stop.signal);
+      const { gaps, truncated } = await get("gaps", { from_ms, to_ms, limit: MOST }, stop.signal);
       const inside = gaps.filter((gap) => gap.series.startsWith(`${of}/`));
-      const csv = el("p", { class: "links" }, el("a", { href: address("gaps", { from_ms, to_ms, of, format: "csv" }) }, "CSV"), " ", el("a", { href: address("gaps", { from_ms, to_ms, of }) }, "JSON"));
-      if (!inside.length) panel.replaceChildren(head, el("p", { class: "empty" }, truncated ? "Too many gaps to show: choose smaller cells." : "No gap: every due candle is stored."));
+      const csv = el("p", { class: "links" }, "All gaps of this time: ", el("a", { href: address("gaps", { from_ms, to_ms, limit: 5000, format: "csv" }) }, "CSV"), " ", el("a", { href: address("gaps", { from_ms, to_ms, limit: 5000 }) }, "JSON"));
+      if (!inside.length) panel.replaceChildren(head, el("p", { class: "empty" }, truncated ? "Too many gaps to show: choose smaller cells." : "The ledger has no gap here."));
       else {
-        const more = truncated ? el("p", { class: "empty" }, `The newest ${format.counted(inside.length, "gap")} of more.`) : null;
-        panel.replaceChildren(head, gapTable(inside, { withSeries: true }), ...(more ? [more] : []), csv);
+        const more = truncated ? `${format.counted(inside.length, "gap")}, and there are more. ` : `${format.counted(inside.length, "gap")}. `;
+        csv.prepend(more);
+        panel.replaceChildren(head, gapTable(inside, { withSeries: true }), csv);
       }
     } catch (error) {
       if (!isAborted(error)) panel.replaceChildren(head, el("p", { class: "empty" }, `The gaps did not come: ${error.message}`));
     }
   }
+}
+
+function spanName(from, to) {
+  if (from % DAY || to % DAY) return format.range(from, to);
+  return to - from === DAY ? format.weekday(from) : `${format.day(from)} – ${format.day(to - 1)}`;
 }

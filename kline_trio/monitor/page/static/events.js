@@ -40,7 +40,7 @@ export class EventsView {
     this.#parts = { list, older, empty };
     const id = series ? null : "events-title";
     box.replaceChildren(
-      el("div", { class: "section-head" }, el("h2", { id }, "Events"), el("span", { class: "links" }, el("a", { href: address("events", { format: "csv", series }) }, "CSV"), " ", el("a", { href: address("events", { series }) }, "JSON"))),
+      el("div", { class: "section-head" }, el("h2", { id }, "Events"), el("span", { class: "links" }, el("a", { href: address("events", { series }) }, "JSON"))),
       list,
       empty,
     );
@@ -50,12 +50,12 @@ export class EventsView {
   async update(version) {
     if (version === this.#version) return;
     this.#version = version;
-    await this.#fetch({ limit: PAGE }, (fresh) => {
+    await this.#fetch({ limit: PAGE }, (fresh, isMore) => {
       const oldest = fresh.at(-1)?.time_ms ?? 0;
       const known = new Set(fresh.map((event) => event.id));
       const kept = this.#events.filter((event) => event.time_ms <= oldest && !known.has(event.id));
       this.#events = [...fresh, ...kept].slice(0, MOST);
-      if (!kept.length) this.#isEnd = fresh.length < PAGE;
+      if (!kept.length) this.#isEnd = !isMore;
     });
   }
 
@@ -64,11 +64,12 @@ export class EventsView {
   }
 
   async #older() {
-    const before = this.#events.at(-1)?.time_ms;
-    await this.#fetch({ limit: PAGE, before_ms: before }, (more) => {
+    // Other events of the same moment may not have come yet.
+    const before = this.#events.at(-1).time_ms + 1;
+    await this.#fetch({ limit: PAGE, before_ms: before }, (more, isMore) => {
       const known = new Set(this.#events.map((event) => event.id));
       const unseen = more.filter((event) => !known.has(event.id));
-      this.#isEnd = unseen.length === 0;
+      this.#isEnd = unseen.length === 0 || !isMore;
       this.#events = [...this.#events, ...unseen].slice(0, MOST);
     });
   }
@@ -78,8 +79,8 @@ export class EventsView {
     const stop = new AbortController();
     this.#stop = stop;
     try {
-      const { events } = await get("events", { ...query, series: this.#series }, stop.signal);
-      take(events);
+      const { events, truncated } = await get("events", { ...query, series: this.#series }, stop.signal);
+      take(events, truncated ?? events.length === query.limit);
       this.#show();
     } catch (error) {
       if (!isAborted(error)) this.#version = null; // Ask again at the next overview.
@@ -109,14 +110,29 @@ export class EventsView {
     const time = el("time", { datetime: new Date(event.time_ms).toISOString() }, format.clock(event.time_ms));
     const kind = el("span", { class: "kind" });
     put(kind, KINDS[event.kind] ?? event.kind);
-    return el("li", { class: "event", data: { verdict: event.verdict } }, time, kind, el("span", { class: "what" }, ...this.#subject(event), event.text));
+    return el("li", { class: "event", data: { verdict: event.verdict } }, time, kind, el("span", { class: "what" }, ...this.#subject(event), this.#text(event)));
   }
 
   #subject(event) {
     if (this.#series) return [];
-    if (!event.series) return event.trade_type ? [el("b", {}, format.market(event.trade_type)), " "] : [];
+    if (!event.series) return isOf(event.text, event.trade_type) ? [el("b", {}, format.market(event.trade_type)), " "] : [];
     const { tradeType, symbol, interval } = format.seriesParts(event.series);
     const link = el("a", { href: seriesAddress(event.series), data: { view: "" }, title: format.market(tradeType) }, `${symbol} ${interval}`);
     return [link, " "];
   }
+
+  /** Return the text without its subject, which stands before it as a link. */
+  #text({ text, series, trade_type: tradeType }) {
+    if (series) {
+      const { symbol, interval } = format.seriesParts(series);
+      for (const subject of [`${tradeType} ${symbol}-${interval}: `, `${tradeType} ${symbol}-${interval} `]) {
+        if (text.startsWith(subject)) return text.slice(subject.length);
+      }
+    }
+    return isOf(text, tradeType) ? text.slice(tradeType.length).replace(/^:? /, "") : text;
+  }
+}
+
+function isOf(text, tradeType) {
+  return Boolean(tradeType) && (text.startsWith(`${tradeType}: `) || text.startsWith(`${tradeType} `));
 }

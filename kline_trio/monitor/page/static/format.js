@@ -3,7 +3,7 @@
 const WHOLE = new Intl.NumberFormat("en-US");
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-const MARKETS = { spot: "Spot", usdt_futures: "USDT futures", coin_futures: "COIN futures" };
+const MARKETS = { spot: "Spot", usdt_futures: "USD-M futures", coin_futures: "COIN-M futures" };
 const two = (number) => String(number).padStart(2, "0");
 
 export const NONE = "–";

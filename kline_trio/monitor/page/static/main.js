@@ -20,7 +20,8 @@ const connections = new ConnectionsView();
 const events = new EventsView(byId("events"));
 let series = null; // The view of a series, loaded when one is first opened.
 let overview = null;
-let entered = "";
+let entered = null; // The series that is shown; "" for the overview.
+let focused = null; // What had the focus when the overview was left.
 
 function update(next) {
   overview = next;
@@ -37,12 +38,19 @@ function update(next) {
 async function enter(query) {
   const key = query.get("series");
   const view = key ?? "";
+  const isFirst = entered === null;
   const isOther = entered !== view;
+  if (isOther && entered === "") focused = document.activeElement;
   entered = view;
   document.body.classList.toggle("shows-series", key !== null);
   byId("overview").hidden = key !== null;
   byId("series").hidden = key === null;
   watchSeries(key === null ? [] : [key]);
+  if (isOther && !isFirst) {
+    // The link that was followed is hidden now: readers begin at the title, or where they were.
+    const back = key === null && focused?.isConnected && focused !== document.body ? focused : byId("title");
+    back.focus({ preventScroll: true });
+  }
   if (key === null) {
     series?.leave();
     status.name("");
@@ -56,7 +64,6 @@ async function enter(query) {
     series ??= new SeriesView(byId("series"), status);
     series.show(query, overview);
   }
-  if (isOther && document.activeElement?.isConnected !== true) byId("main").focus({ preventScroll: true });
 }
 
 async function refresh() {

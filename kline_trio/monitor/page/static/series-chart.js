@@ -27,11 +27,12 @@ export class SeriesChart {
   #loaded = null; // The span of the view that was loaded last.
   #stop = null;
   #isHeld = false;
+  #isTouched = false; // A person has moved the chart since a span was shown.
   #ready = null; // A window that waits until the chart is not held.
   #isQuiet = 0;
   #settleSoon = debounce(() => this.#settle(), 110);
 
-  /** `act` has hovered(bar, gap), moved(from, to, isNewest), loaded(window) and failed(error). */
+  /** `act` has hovered(bar, gap), moved(from, to, {isNewest, isTouched}), loaded(window) and failed(error). */
   constructor(room, act) {
     this.#room = room;
     this.#act = act;
@@ -46,6 +47,7 @@ export class SeriesChart {
     this.#chart.subscribeCrosshairMove((at) => this.#hovered(at));
     onTheme(() => this.#paint());
     room.addEventListener("pointerdown", () => (this.#isHeld = true));
+    for (const touch of ["pointerdown", "wheel", "keydown"]) room.addEventListener(touch, () => (this.#isTouched = true), { passive: true, capture: true });
     for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => this.#release());
     room.addEventListener("keydown", (event) => this.#key(event));
   }
@@ -72,15 +74,17 @@ export class SeriesChart {
   }
 
   /** Show a span. Without one, show the newest candles. */
-  show(from, to) {
-    const step = this.#series.step;
-    const end = to ?? this.#series.last;
+  show(asked, to) {
+    const { step, first, last } = this.#series;
+    const end = to ?? last;
     const room = Math.max(this.#room.clientWidth, 300);
-    const begin = from ?? end - step * Math.round(room / 7);
-    // A little air around a span that was asked for; at least 20 candles.
-    const least = Math.max(0, 20 * step - (end - begin)) / 2;
-    const air = (to === null ? 0 : (end - begin) * 0.15) + least;
+    const from = asked === null ? null : Math.max(asked, first);
+    // The newest candles, 7 pixels wide; if the series is younger, up to 24.
+    const begin = from ?? Math.min(Math.max(first, end - step * Math.round(room / 7)), end - step * Math.round(room / 24));
+    // At least 20 candles.
+    const air = Math.max(0, 20 * step - (end - begin)) / 2;
     this.#visible = { from: begin - air, to: to === null ? end + (end - begin) * 0.03 : end + air };
+    this.#isTouched = false;
     this.#load();
   }
 
@@ -182,7 +186,7 @@ export class SeriesChart {
     const shown = span / this.#window.step;
     const isOther = zoomed && (shown > wanted * 1.3 || (this.#window.isCoarse && shown < wanted / 2));
     if (isShort || isOther) this.#load();
-    this.#act.moved(Math.round(from), Math.round(to), to >= last);
+    this.#act.moved(Math.round(from), Math.round(to), { isNewest: to >= last, isTouched: this.#isTouched });
   }
 
   #release() {
@@ -253,6 +257,6 @@ function options() {
     crosshair: { mode: CrosshairMode.Normal, vertLine: cross, horzLine: cross },
     rightPriceScale: { borderVisible: false },
     timeScale: { borderColor: cssValue("--hairline"), rightOffset: 4, minBarSpacing: 0.4, timeVisible: true },
-    localization: { locale: "en-GB", timeFormatter: (seconds) => format.moment(seconds * 1000) },
+    localization: { locale: "en-GB", priceFormatter: (number) => format.price(number), timeFormatter: (seconds) => format.moment(seconds * 1000) },
   };
 }

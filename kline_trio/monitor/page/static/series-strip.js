@@ -8,7 +8,7 @@ import * as format from "./format.js";
 import { onTheme } from "./theme.js";
 import { hideNote, showNote } from "./tooltip.js";
 
-const LEAST_PITCH = 3.5;
+const LEAST_PITCH = 3;
 const HEIGHT = 20;
 
 export class SeriesStrip {
@@ -49,11 +49,12 @@ export class SeriesStrip {
     const most = Math.max(20, Math.floor((this.#room.clientWidth || 800) / LEAST_PITCH));
     const zoom = ["hour", "day", "week", "month"].find((one) => (last - first) / ZOOMS[one].ms <= Math.min(most, 1400)) ?? "month";
     const { tradeType, symbol, interval } = format.seriesParts(key);
-    const query = { zoom, from_ms: floor(zoom, first), to_ms: add(zoom, floor(zoom, last - 1), 1), q: `${tradeType} ${symbol} ${interval}`, series: key, open: `${tradeType}/${symbol}`, limit: 200 };
+    const query = { zoom, from_ms: floor(zoom, first), to_ms: add(zoom, floor(zoom, last - 1), 1), q: `${tradeType} ${symbol} ${interval}`, open: `${tradeType}/${symbol}`, limit: 200 };
     try {
       const answer = await get("calendar", query, stop.signal);
       const row = answer.rows.find((one) => one.series === key);
-      this.#held = row ? { row, answer, zoom, cells: cellsOf(row) } : null;
+      const isWorth = row && answer.starts_ms.length >= 8;
+      this.#held = isWorth ? { row, answer, zoom, cells: cellsOf(row) } : null;
       this.#begin.textContent = format.day(first);
       this.#draw();
     } catch (error) {

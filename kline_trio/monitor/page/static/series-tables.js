@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 import * as format from "./format.js";
 
 function table(name, heads, rows) {
-  return el("div", { class: "table-box", tabindex: 0, role: "region", "aria-label": name },
+  return el("div", { class: "table-box", tabindex: 0, role: "group", "aria-label": name },
     el("table", {}, el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind }, text)))), el("tbody", {}, ...rows)),
   );
 }
@@ -14,16 +14,19 @@ export function revisionTable(revisions) {
   const rows = revisions.map((one) =>
     el("tr", {},
       el("td", { class: "span" }, format.moment(one.open_time_ms)),
-      el("td", { class: "text" }, differences(one)),
-      el("td", { class: "text wide" }, one.source ?? one.refused_source ?? format.NONE),
+      el("td", {}, one.column.replaceAll("_", " ")),
+      value(one.older, one.kept === "older"),
+      value(one.newer, one.kept === "newer"),
+      el("td", { class: "wide" }, one.origin),
     ),
   );
-  return table("Revisions", [["Candle", "span"], ["Differs", "text"], ["By", "text wide"]], rows);
+  return table("Revisions", [["Candle", "span"], ["Column", "text"], ["Older", "number"], ["Newer", "number"], ["By", "wide"]], rows);
 }
 
-function differences(one) {
-  const names = one.columns ?? Object.keys(one.new ?? {});
-  return names.map((name) => `${name.replaceAll("_", " ")} ${one.old?.[name] ?? "?"} → ${one.new?.[name] ?? "?"}`).join(", ") || format.NONE;
+function value(number, isKept) {
+  const cell = el("td", { class: isKept ? "number" : "number is-refused" }, String(number));
+  cell.title = isKept ? "This value is kept" : "This value is in the ledger only";
+  return cell;
 }
 
 /** Return a table of files. */

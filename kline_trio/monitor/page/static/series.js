@@ -36,9 +36,9 @@ export class SeriesView {
     this.#parts.strip.replaceWith(this.#strip.element);
     this.#chart = new SeriesChart(this.#parts.chart, {
       hovered: (bar, gap, ms) => this.#legend(bar, gap, ms),
-      moved: (from, to, isNewest) => {
+      moved: (from, to, { isNewest, isTouched }) => {
         this.#strip.brush(from, to);
-        this.#address(from, to, isNewest);
+        if (isTouched) this.#address(from, to, isNewest);
       },
       loaded: (window) => this.#loaded(window),
       failed: (error) => this.#say(`The candles did not come: ${error.message}`),
@@ -171,14 +171,14 @@ export class SeriesView {
     this.#neighbour(this.#parts.next, summary.next, "Next series");
     const { due, stored } = summary;
     const figures = [
-      ["Complete", `${format.percent(summary.percent, 4)} %`],
+      ["Complete", summary.percent === null ? format.NONE : `${format.percent(summary.percent)} %`],
       ["Stored", format.whole(stored), due === undefined ? "" : `of ${format.whole(due)}`],
       ["Refilled", format.whole(summary.refilled)],
       ["Pending", format.whole(summary.pending), "", "pending"],
       ["Absent", format.whole(summary.absent), "", "absent"],
       ...(summary.unaccounted ? [["Unaccounted", format.whole(summary.unaccounted), "", "unaccounted"]] : []),
-      ["First candle", format.day(summary.first_ms)],
-      ["Last close", format.moment(summary.last_ms)],
+      ["First due", bounds(summary).first ? format.day(bounds(summary).first) : format.NONE],
+      ["Last due", bounds(summary).last ? format.moment(bounds(summary).last) : format.NONE],
     ];
     this.#parts.figures.replaceChildren(...figures.map(([name, value, small, key]) =>
       el("div", { class: key && summary[key] ? "is-marked" : null, data: key ? { key } : {} }, el("dt", {}, name), el("dd", {}, el("b", {}, value), small ? el("small", {}, small) : null)),
@@ -189,12 +189,16 @@ export class SeriesView {
     link.classList.toggle("is-off", !key);
     if (!key) {
       link.removeAttribute("href");
+      link.setAttribute("role", "link");
+      link.setAttribute("aria-disabled", "true");
       link.setAttribute("aria-label", `${text}: none`);
       link.removeAttribute("title");
       return;
     }
     const { symbol, interval } = format.seriesParts(key);
     link.href = seriesAddress(key);
+    link.removeAttribute("role");
+    link.removeAttribute("aria-disabled");
     link.setAttribute("aria-label", `${text}: ${symbol} ${interval}`);
     link.title = `${text}: ${symbol} ${interval}`;
   }
@@ -203,7 +207,7 @@ export class SeriesView {
     const from = Number(query.get("from")) || null;
     const to = Number(query.get("to")) || null;
     this.#span = `${query.get("from") ?? ""} ${query.get("to") ?? ""}`;
-    const { first_ms: first, last_ms: last } = this.#summary;
+    const { first, last } = bounds(this.#summary);
     const { interval } = format.seriesParts(this.#key);
     const step = format.intervalMs(interval);
     const series = { key: this.#key, step, first, last };
@@ -228,7 +232,7 @@ export class SeriesView {
     const query = changed({ from, to: isNewest ? null : to });
     this.#span = `${query.get("from") ?? ""} ${query.get("to") ?? ""}`;
     go(query, { replace: true, quiet: true });
-    const { first_ms: first, last_ms: last } = this.#summary;
+    const { first, last } = bounds(this.#summary);
     this.#spans(format.intervalMs(format.seriesParts(this.#key).interval), first, last, from, isNewest ? null : to);
   }
 
@@ -282,7 +286,7 @@ export class SeriesView {
 
   async #lists(overview) {
     const key = this.#key;
-    const { first_ms: first, last_ms: last } = this.#summary;
+    const { first, last } = bounds(this.#summary);
     const signal = this.#stop.signal;
     this.#strip.show(key, first, last);
     if (overview) this.#events.update(overview.events);
@@ -290,7 +294,7 @@ export class SeriesView {
     const [gaps, revisions, files] = await Promise.allSettled([ask("gaps", { limit: MOST_GAPS }), ask("revisions", { limit: 100 }), ask("files", {})]);
     if (key !== this.#key) return;
     this.#list(this.#parts.gaps, "Gaps", "gaps", gaps, (answer) => answer.gaps, (rows) => gapTable(rows), "No gap: every due candle is stored as the stream brought it.");
-    this.#list(this.#parts.revisions, "Revisions", "revisions", revisions, (answer) => answer.revisions, revisionTable, "No revision: no value has differed.");
+    this.#list(this.#parts.revisions, "Revisions", "revisions", revisions, (answer) => answer.revisions, revisionTable, "No revision: no value came twice with a difference.");
     this.#list(this.#parts.files, "Files", "files", files, (answer) => answer.files, fileTable, "No file yet: the candles are in the journal.");
   }
 
@@ -307,3 +311,10 @@ export class SeriesView {
   }
 }
 
+
+/** Return the time from the first to the last candle, in milliseconds. */
+function bounds(summary) {
+  const first = Math.min(summary.first_ms ?? Infinity, summary.candles_from_ms ?? Infinity);
+  const last = Math.max(summary.last_ms ?? 0, summary.candles_to_ms ?? 0);
+  return { first: first === Infinity ? 0 : first, last };
+}

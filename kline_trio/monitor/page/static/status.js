@@ -57,7 +57,7 @@ export class StatusView {
     const overview = this.#overview;
     if (!overview || this.#goneSince !== null) return;
     put(byId("sentence"), overview.sentence);
-    put(byId("store"), overview.store);
+    put(byId("store"), overview.store ?? "");
     byId("simulated").hidden = !overview.is_simulated;
     this.#showReasons(overview.reasons ?? []);
     this.#showFigures(overview);
@@ -66,8 +66,9 @@ export class StatusView {
   }
 
   #title() {
-    const sign = SIGNS[this.#verdict()] ?? "";
-    const name = this.#name || (this.#overview ? this.#overview.sentence : "");
+    const verdict = this.#verdict();
+    const sign = SIGNS[verdict] ?? "";
+    const name = verdict === "gone" && this.#goneSince !== null ? "No answer" : this.#name || (this.#overview ? this.#overview.sentence : "");
     const text = `${sign}${name ? `${name} – ` : ""}kline_trio`;
     if (document.title !== text) document.title = text;
   }
@@ -93,7 +94,7 @@ export class StatusView {
     const gone = byId("gone");
     if (this.#goneSince !== null) {
       const seconds = Math.max(0, Math.round((Date.now() - this.#goneSince) / 1000));
-      const since = this.#overview ? `Shown is the state of ${format.clock(this.#now(0))} UTC. ` : "";
+      const since = this.#overview?.now_ms ? `Shown is the state of ${format.clock(this.#now(0))} UTC. ` : "";
       put(byId("sentence"), "The recorder does not answer.");
       if (gone.hidden) put(gone, `The recorder does not answer. ${since}Trying again…`);
       gone.hidden = false;
@@ -101,7 +102,7 @@ export class StatusView {
       return;
     }
     gone.hidden = true;
-    if (!this.#overview) return;
+    if (!this.#overview || this.#overview.now_ms === null) return;
     const ms = this.#now(this.#overview.is_simulated ? 0 : performance.now() - this.#received);
     const clock = byId("clock");
     put(clock, `${format.clock(ms)} UTC`);
@@ -134,16 +135,20 @@ export class StatusView {
   }
 
   #showFigures({ totals, last_lag_seconds: lag, disk, is_live: isLive, process }) {
-    this.#figure("complete", "Complete", format.percent(totals.percent, 4), "%");
-    this.#figure("series", "Series complete", format.whole(totals.complete_series), `of ${format.whole(totals.series)}`);
-    this.#figure("stored", "Candles stored", format.short(totals.stored), "", format.whole(totals.stored));
-    this.#figure("refilled", "Refilled", format.short(totals.refilled), "", format.whole(totals.refilled));
-    this.#figure("pending", "Pending", format.short(totals.pending), "", format.whole(totals.pending), totals.pending > 0);
-    this.#figure("absent", "Absent", format.short(totals.absent), "", byReason(totals), totals.absent > 0);
-    if (totals.unaccounted || this.#figures.has("unaccounted")) this.#figure("unaccounted", "Unaccounted", format.short(totals.unaccounted), "", format.whole(totals.unaccounted), totals.unaccounted > 0);
+    if (totals) this.#showTotals(totals);
     if (isLive) this.#figure("lag", "Commit lag", lag === null || lag === undefined ? format.NONE : lag.toFixed(2), "s");
     if (disk) this.#figure("disk", "On disk", format.bytes(disk.file_bytes), roomText(disk));
     if (process) this.#figure("uptime", "Running for", format.duration(process.uptime_seconds), "");
+  }
+
+  #showTotals(totals) {
+    this.#figure("complete", "Complete", format.percent(totals.percent), totals.percent === null ? "" : "%");
+    this.#figure("series", "Series complete", format.whole(totals.complete_series), `of ${format.whole(totals.series)}`);
+    this.#figure("stored", "Candles stored", format.short(totals.stored), "", format.whole(totals.stored));
+    this.#figure("refilled", "Refilled", format.short(totals.refilled), "", format.whole(totals.refilled));
+    this.#figure("pending", "Pending", format.short(totals.pending), "", byReason(totals, totals.pending), totals.pending > 0);
+    this.#figure("absent", "Absent", format.short(totals.absent), "", byReason(totals, totals.absent), totals.absent > 0);
+    if (totals.unaccounted || this.#figures.has("unaccounted")) this.#figure("unaccounted", "Unaccounted", format.short(totals.unaccounted), "", format.whole(totals.unaccounted), totals.unaccounted > 0);
   }
 
   #figure(key, name, value, unit, title = "", isMarked = false) {
@@ -175,9 +180,9 @@ export class StatusView {
   }
 }
 
-function byReason(totals) {
+function byReason(totals, count) {
   const reasons = Object.entries(totals.by_reason ?? {}).map(([reason, count]) => `${reason}: ${format.whole(count)}`);
-  return [format.whole(totals.absent), ...reasons].join("\n");
+  return [format.whole(count), ...(count ? reasons : [])].join("\n");
 }
 
 function roomText(disk) {
