@@ -71,8 +71,8 @@ class Look:
 
     @property
     def until_ms(self) -> int | None:
-        """Up to when candles count, of all markets; None: up to the watermarks."""
-        return max((one.until_ms for one in self.due.values()), default=None)
+        """Up to when the candles of all markets count; None: up to the watermarks."""
+        return min((one.until_ms for one in self.due.values()), default=None)
 
 
 def look_at(

@@ -83,6 +83,7 @@ class LiveMoment:
             uncounted=uncounted,
             is_counted=self.found.store.counted_seconds is not None,
             pending=sum(one.pending for one in self.found.markets),
+            until_ms=None if look is None else look.until_ms,
             last_close=close,
             now_ms=self.now_ms,
         )

@@ -79,6 +79,9 @@ class StoreIndex:
         except KlineTrioError as error:
             if self._problem is None:
                 logger.warning("page: the store cannot be read: %s", error)
-            self._problem = str(error)
+            else:
+                # Nothing may look complete by what was read a while ago.
+                self.latest = None
+            self._problem = f"the store cannot be read: {error}"
         self._tried.set()
         return trio.current_time() - began

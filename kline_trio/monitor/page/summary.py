@@ -128,6 +128,8 @@ class LiveFacts:
     """Whether the recorder has counted its store since its start."""
     pending: int = 0
     """Candles that the recorder's own count found pending."""
+    until_ms: int | None = None
+    """The exchange time up to which candles were counted in all markets."""
     last_close: LastClose | None = None
     now_ms: int | None = None
     """Exchange time."""
@@ -161,21 +163,45 @@ def _completeness(facts: LiveFacts) -> str:
         return "No series is recorded."
     if facts.uncounted:
         new = counted(facts.uncounted, "series has", "series have")
-        return f"{new} no count yet; of the others {_lower(_found(totals, facts.pending))}"
-    return _found(totals, facts.pending)
+        if _is_whole(totals, facts.pending):
+            return f"{new} no count yet; the other {totals.series:,} lack nothing."
+        return f"{new} no count yet; {_found(totals, facts.pending, '')}"
+    # If something is wrong, what closed lately may be missing, and not be named yet.
+    then = ""
+    if facts.reasons:
+        until_ms = facts.until_ms
+        then = "" if until_ms is None else f" up to {_time_of_day(until_ms, facts.now_ms)}"
+        if not then:
+            return "What is missing is not known."
+    return _found(totals, facts.pending, then)
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _is_whole(totals: Totals, pending: int) -> bool:
+    return not (pending or totals.pending or totals.absent or totals.unaccounted)
 
 
-def _found(totals: Totals, pending: int) -> str:
-    """Return how complete the counted series are."""
-    pending = max(pending, totals.pending)
-    if not (pending or totals.absent or totals.unaccounted):
+def _found(totals: Totals, pending: int, then: str) -> str:
+    """Return how complete the counted series are.
+
+    Args:
+      totals: as they were counted.
+      pending: how many candles another count found pending.
+      then: words that say up to when.
+    """
+    if _is_whole(totals, pending):
         if not totals.due:
             return f"{counted(totals.series, 'series', 'series')}, no candle is due yet."
-        return f"{_all(totals.series)} complete."
+        return f"{_all(totals.series)} complete{then}."
+    lacks = _lacks(totals, max(pending, totals.pending))
+    if pending > totals.pending:
+        # The other count is newer, and these figures do not know of its candles.
+        return f"{lacks}."
+    whole = f"{totals.complete_series:,} of {counted(totals.series, 'series', 'series')} complete"
+    percent = "" if totals.percent is None else f", {totals.percent:.3f} % of all candles"
+    return f"{whole}{then}{percent}: {lacks}."
+
+
+def _lacks(totals: Totals, pending: int) -> str:
     parts = []
     if pending:
         parts.append(f"{counted(pending, 'candle is', 'candles are')} absent and asked for")
@@ -183,10 +209,7 @@ def _found(totals: Totals, pending: int) -> str:
         parts.append(f"{counted(totals.unaccounted, 'candle is', 'candles are')} not accounted for")
     if totals.absent:
         parts.append(f"{counted(totals.absent, 'candle is', 'candles are')} absent for good")
-    why = _why(totals.by_reason)
-    whole = f"{totals.complete_series:,} of {counted(totals.series, 'series', 'series')} complete"
-    percent = "" if totals.percent is None else f", {totals.percent:.3f} % of all candles"
-    return f"{whole}{percent}: {', '.join(parts)}{why}."
+    return f"{', '.join(parts)}{_why(totals.by_reason)}"
 
 
 def _all(series: int) -> str:
@@ -238,10 +261,10 @@ def _stopped(facts: StoppedFacts) -> str:
         return "The missing candles are not counted yet."
     if not totals.series:
         return "The store has no series."
-    then = "" if facts.until_ms is None else f" up to {time_text(facts.until_ms).partition('+')[0]}"
-    if totals.stored == totals.due and totals.due:
-        return f"{_all(totals.series)} complete{then}."
-    return f"{_found(totals, 0).removesuffix('.')}; counted{then}." if then else _found(totals, 0)
+    then = " up to its last account" if facts.pid is not None else ""
+    if facts.until_ms is not None:
+        then = f" up to {_time_of_day(facts.until_ms, None)}"
+    return _found(totals, 0, then)
 
 
 def reason_values(reasons: Iterable[Reason]) -> list[dict[str, str]]:

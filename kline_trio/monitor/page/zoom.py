@@ -75,7 +75,7 @@ class Window:
         for edge_ms in _ends(calendar, first_ms, last_ms):
             edges.append(edge_ms)
             if len(edges) > MOST_CELLS + 1:
-                text = f"there are more than {MOST_CELLS:,} cells of a {zoom} in this time"
+                text = f"there are more than {MOST_CELLS:,} cells of one {zoom} in this time"
                 raise ValueError(f"{text}: ask for less, or for longer cells")
         return cls(zoom, tuple(edges))
 
