@@ -88,12 +88,12 @@ class Observer:
         init=False, default=None
     )
     """What each market lacks, by the census and for the series for which it was summed up."""
-    _accounted: dict[str, frozenset[Series]] = attrs.field(init=False, factory=dict)
-    """By market, the recorded series for which all of the market's were found to have accounts."""
     _counted_at: float | None = attrs.field(init=False, default=None)
     _late_since: dict[Series, float] = attrs.field(init=False, factory=dict)
     """When a count first found each series late, by Trio's clock."""
     _loop_lags: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_LAGS))
+    _began_ms: dict[str, int] = attrs.field(init=False, factory=dict)
+    """By market, the exchange's time when it was first known. The clock forgets it after days."""
     _clocks: dict[str, _Since] = attrs.field(init=False, factory=dict)
     """By market: since when its exchange time stands."""
     _full: _Since = attrs.field(init=False, factory=_Since)
@@ -121,14 +121,9 @@ class Observer:
         """
         while True:
             began = trio.current_time()
-            began_ms = {
-                name: rest.clock.began_ms
-                for name, rest in self._rest_markets.items()
-                if rest.clock.began_ms is not None
-            }
             try:
                 self._census = await self.environment.on_disk(
-                    census, self.storage.store.path, began_ms
+                    census, self.storage.store.path, dict(self._began_ms)
                 )
                 self._counted_at = trio.current_time()
             except KlineTrioError as error:
@@ -170,6 +165,8 @@ class Observer:
     def _look(self) -> None:
         for name, rest in self._rest_markets.items():
             self._clocks.setdefault(name, _Since()).look(rest.clock.now_ms)
+            if name not in self._began_ms and rest.clock.began_ms is not None:
+                self._began_ms[name] = rest.clock.began_ms
         self._full.look(self._disk_problem() is not None)
 
     def _disk_problem(self) -> str | None:
@@ -201,18 +198,11 @@ class Observer:
             absent=dict(sums.closed),
             pending=sums.pending,
             lags=self.tally.lags(name),
-            is_accounted=self._is_accounted(name),
+            began_ms=self._began_ms.get(name),
             recent_lags=closes.recent_lags(),
             last_close_ms=closes.end_ms,
             last_lag_seconds=closes.lag_seconds,
         )
-
-    def _is_accounted(self, name: str) -> bool:
-        """Return whether a market's series have accounts; once they have, they keep them."""
-        wanted = self.recording.tracked.wanted
-        if self._accounted.get(name) is not wanted and self.recording.tracked.is_accounted(name):
-            self._accounted[name] = wanted
-        return self._accounted.get(name) is wanted
 
     def _sums(self) -> "dict[str, _Sums]":
         """Return what each market lacks. Thousands of series are summed up once a census."""

@@ -170,8 +170,8 @@ class MarketStatistics:
     recent_lags: tuple[tuple[int, Lags], ...]
     """Of the last two steps of `LAG_STEP_SECONDS` with candles, each with its number: Trio's clock
     divided by the length of a step."""
-    is_accounted: bool
-    """Whether the ledger accounts for the time before the start, of all series."""
+    began_ms: int | None
+    """The exchange's time when it was first known in this run; None: it is not known yet."""
     last_close_ms: int | None
     """The latest end of a durable candle of the stream, in exchange time; None before the first."""
     last_lag_seconds: float | None

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.storage.cells import Cells, Due, count_cells
+from kline_trio.storage.cells import Cells, Due, count_cells, count_reasons
 from kline_trio.storage.journal.ledger import Reason
 from kline_trio.storage.ledger_index import (
     ABSENT,
@@ -130,14 +130,15 @@ class Calendar:
         [[run]] = self.rows([members], np.array([0, MAX_TIME_MS]), now)
         return run.counts
 
-    def lacking(self) -> dict[Reason, int]:
-        """Return how many pending and absent candles the ledger has, by reason."""
-        gaps = self._index.gaps
-        lacks = (gaps.kind == PENDING) | (gaps.kind == ABSENT)
-        sums = np.bincount(
-            gaps.reason[lacks], (gaps.end - gaps.begin)[lacks], minlength=len(REASONS)
-        )
-        return {reason: int(count) for reason, count in zip(REASONS, sums, strict=True) if count}
+    def absent_by_reason(self, members: Sequence[int], now: Mapping[str, Due]) -> dict[Reason, int]:
+        """Return how many candles of a group are absent over all time, by reason, most first."""
+        return count_reasons(self._index, members, now, (ABSENT,))
+
+    def lacking_by_reason(
+        self, members: Sequence[int], now: Mapping[str, Due]
+    ) -> dict[Reason, int]:
+        """Return how many candles of a group are absent or pending, as `absent_by_reason`."""
+        return count_reasons(self._index, members, now, (ABSENT, PENDING))
 
 
 def _runs(cells: Cells) -> list[list[Run]]:
@@ -145,8 +146,10 @@ def _runs(cells: Cells) -> list[list[Run]]:
     columns = attrs.astuple(cells)
     due, *lacks, _ = columns
     is_complete = (due > 0) & ~np.any(lacks, axis=0)
-    alike = np.stack([np.where(is_complete, -1, due), *columns[1:]])
-    begins = np.any(np.diff(alike, axis=2, prepend=-2), axis=0)
+    begins = np.ones(due.shape, bool)
+    begins[:, 1:] = False
+    for column in (np.where(is_complete, -1, due), *columns[1:]):
+        begins[:, 1:] |= column[:, 1:] != column[:, :-1]
     group, cell = np.nonzero(begins)
     counts = map(_counts, *(one[group, cell].tolist() for one in columns))
     # The next run of the group begins where this one ends.

@@ -312,7 +312,7 @@ def stored(
     with journal_view(store_path) as journal:
         waiting = {one: journal.candles(one, start_ms, end_ms) for one in wanted}
     pieces: dict[Series, list[pa.Table]] = {one: [] for one in wanted}
-    paths = _candidates(store_path, wanted) if paths is None else paths
+    paths = files_named_after(store_path, wanted) if paths is None else paths
     for path, owner, file in open_files(paths, on_damage):
         if owner in pieces:
             pieces[owner].append(_rows(file, path, start_ms, end_ms).cast(schema(owner)))
@@ -331,7 +331,7 @@ def _stored(
     return Stored(filed, Changes.of(series, waiting))
 
 
-def _candidates(store_path: Path, wanted: Collection[Series]) -> list[Path]:
+def files_named_after(store_path: Path, wanted: Collection[Series]) -> list[Path]:
     """Return the files that may hold the series: each name of a series is in its files' paths."""
     kinds = {(one.trade_type, one.interval.file_name) for one in wanted}
     [symbol] = [one.symbol for one in wanted] if len(wanted) == 1 else [""]

@@ -160,8 +160,16 @@ def check_owner(file: pq.ParquetFile, path: Path, series: Series) -> None:
         )
 
 
-def read_groups(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table:
+def read_groups(
+    file: pq.ParquetFile, groups: list[int], path: Path, columns: list[str] | None = None
+) -> pa.Table:
     """Return the rows of these row groups, of which there is at least one.
+
+    Args:
+      file: the file.
+      groups: the numbers of the row groups.
+      path: of the file.
+      columns: only these, the begins among them; None: all.
 
     Raises:
       DamagedError: a page is damaged, or the rows are not in order, each once.
@@ -169,7 +177,7 @@ def read_groups(file: pq.ParquetFile, groups: list[int], path: Path) -> pa.Table
     """
     with damage(path):
         # A merge is small; handing its columns to a pool of threads costs more than reading them.
-        table = file.read_row_groups(groups, use_threads=len(groups) > 1)
+        table = file.read_row_groups(groups, columns=columns, use_threads=len(groups) > 1)
     begins = table[BEGIN].combine_chunks()
     import pyarrow.compute as pc  # here, as in storage/table.py
 

@@ -74,7 +74,7 @@ def market(**changes: Any) -> MarketStatistics:  # noqa: ANN401
         pending=0,
         lags={"1m": NO_LAGS},
         recent_lags=(),
-        is_accounted=True,
+        began_ms=START_MS - 500_000,
         last_close_ms=START_MS,
         last_lag_seconds=0.4,
     )

@@ -242,7 +242,7 @@ def small(*, series: int = 0, late: int = 0) -> Observation:
             pending=11,
             lags={"1m": lag, "1h": lag},
             recent_lags=((7, lag),),
-            is_accounted=True,
+            began_ms=1_790_000_000_000,
             last_close_ms=1_790_000_000_000,
             last_lag_seconds=0.5,
         )

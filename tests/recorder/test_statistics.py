@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import given
@@ -133,6 +134,21 @@ async def test_a_candle_that_rest_does_not_have_either_makes_its_series_late(
     assert spot.rest_problem is not None
     assert "500" in spot.rest_problem
     assert 80 < spot.rest_silent_seconds < 110
+
+
+async def test_the_begin_of_a_run_is_kept_after_the_clock_has_forgotten_it(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After four days no time of a frame is near enough, and the clock begins with now."""
+    async with joined_recorder(Exchange(start_ms=START_MS, speed=60), tmp_path, SPOT) as recorder:
+        await trio.sleep(5)
+        before = recorder.statistics().markets[0]
+        monkeypatch.setattr("kline_trio.exchange.clock._LONGEST_BAN_MS", 0)
+        await trio.sleep(5)
+        after = recorder.statistics().markets[0]
+    assert before.began_ms is not None
+    assert abs(before.began_ms - START_MS) < 2 * MINUTE_MS
+    assert after.began_ms == before.began_ms
 
 
 async def test_where_nothing_comes_the_silence_is_measured(

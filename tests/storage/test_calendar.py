@@ -2,13 +2,12 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
-import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kline_trio.candle import Series, Source
@@ -45,6 +44,29 @@ def calendar(accounts: Mapping[Series, SeriesAccount], *gaps: Gap) -> Calendar:
     return Calendar(LedgerIndex.of("", accounts, rows, lambda key: Series(*key)))
 
 
+def plain_bounds(
+    open_time_ms: Callable[[int], int],
+    account: SeriesAccount | None,
+    gaps: Sequence[Gap],
+    due: Due | None,
+) -> tuple[int, int, int]:
+    """The first due moment, that from which nobody has accounted for candles, and the end."""
+    if account is None:
+        # Only the candles that the ledger names are known.
+        return gaps[0].span.from_ms, gaps[0].span.from_ms, gaps[-1].span.to_ms
+    mark_ms = account.watermark_ms
+    if due is None or account.retired_ms is not None:
+        return account.first_ms, mark_ms, mark_ms
+    end_ms = max(mark_ms, due.until_ms)
+    if due.is_live:
+        # The watermark of a series that was scanned is at its last candle before the start.
+        is_seen = due.began_ms is None or mark_ms >= open_time_ms(due.began_ms - 60_000)
+        return account.first_ms, end_ms if is_seen else mark_ms, end_ms
+    if due.heard_ms is not None and mark_ms >= open_time_ms(due.heard_ms - 900_000):
+        mark_ms = max(mark_ms, due.heard_ms - 60_000)
+    return account.first_ms, mark_ms, end_ms
+
+
 def plain_counts(
     series: Series,
     account: SeriesAccount | None,
@@ -54,14 +76,7 @@ def plain_counts(
 ) -> Counts:
     """The counts of one cell of one series, candle by candle."""
     interval = series.interval
-    if account is None:
-        first_ms, mark_ms, end_ms = gaps[0].span.from_ms, gaps[0].span.from_ms, gaps[-1].span.to_ms
-        is_dark = True
-    else:
-        first_ms, mark_ms = account.first_ms, account.watermark_ms
-        until_ms = mark_ms if due is None else max(mark_ms, due.until_ms)
-        end_ms = mark_ms if account.retired_ms is not None else until_ms
-        is_dark = due is None or not due.is_live
+    first_ms, dark_ms, end_ms = plain_bounds(interval.open_time_ms, account, gaps, due)
     found: Counter[str] = Counter()
     reasons = set()
     moment_ms = interval.next_open_time_ms(cell.from_ms)
@@ -70,7 +85,7 @@ def plain_counts(
             found["due"] += 1
             here = next((one for one in gaps if moment_ms in one.span), None)
             if here is None:
-                found["unaccounted"] += is_dark and moment_ms >= mark_ms
+                found["unaccounted"] += interval.end_time_ms(moment_ms) > dark_ms
             elif here.state is not State.FILLED or here.filled_by is not Source.STREAM:
                 words = {State.PENDING: "pending", State.CLOSED: "absent", State.FILLED: "refilled"}
                 found[words[here.state]] += 1
@@ -106,7 +121,6 @@ def cells(runs: Sequence[Run]) -> list[Counts]:
 
 MOST = 30
 SOME_SERIES = st.sampled_from([*SERIES, *EVERY_INTERVAL])
-OFFSETS = st.sampled_from([-1, 0, 0, 1, 40_000])
 
 
 @st.composite
@@ -122,69 +136,86 @@ def gaps_of(draw: st.DrawFn, series: Series) -> list[Gap]:
 
 
 @st.composite
-def ledgers(draw: st.DrawFn) -> tuple[dict[Series, SeriesAccount | None], dict[Series, list[Gap]]]:
-    """Accounts, recorded or retired or none, and gaps, of some series."""
-    accounts: dict[Series, SeriesAccount | None] = {}
-    gaps: dict[Series, list[Gap]] = {}
-    for series in draw(st.sets(SOME_SERIES, min_size=1, max_size=5)):
-        gaps[series] = draw(gaps_of(series))
-        first = draw(st.integers(0, 10))
-        mark = first + draw(st.integers(0, 20))
-        retired_ms = draw(st.none() | st.just(at(mark, series)))
-        has_account = not gaps[series] or draw(st.integers(0, 4))
-        account = SeriesAccount(at(first, series), at(mark, series), retired_ms)
-        accounts[series] = account if has_account else None
-    return accounts, gaps
+def accounts_of(draw: st.DrawFn, series: Series, gaps: Sequence[Gap]) -> SeriesAccount | None:
+    """An account of a series that is recorded, or retired; or none, if there are gaps."""
+    if gaps and not draw(st.integers(0, 4)):
+        return None
+    first = draw(st.integers(0, 10))
+    mark = first + draw(st.integers(0, 20))
+    retired_ms = draw(st.sampled_from([None, None, at(mark, series)]))
+    return SeriesAccount(at(first, series), at(mark, series), retired_ms)
+
+
+def moments(series: Series) -> st.SearchStrategy[int]:
+    """Times near the series' candles, on its grid and off it."""
+    off = st.sampled_from([0, 0, 0, 1, -1, 40_000, 60_000, 60_001, 900_000, 900_001])
+    return st.builds(lambda n, ms: at(n, series) + ms, st.integers(0, MOST + 5), off)
 
 
 @st.composite
 def edges(draw: st.DrawFn, series: Series) -> list[int]:
-    """Moments near the series' candles, on its grid and off it."""
-    near = st.tuples(st.integers(0, MOST + 5), OFFSETS)
-    steps = draw(st.lists(near, min_size=2, max_size=8, unique=True))
-    found = sorted({at(n, series) + off for n, off in steps})
-    return found if len(found) > 1 else [*found, found[0] + 1]
+    """Increasing moments near the series' candles."""
+    return sorted(draw(st.sets(moments(series), min_size=2, max_size=8)))
+
+
+@st.composite
+def dues(draw: st.DrawFn, series: Series) -> dict[str, Due]:
+    """What may be due of a series' market; seldom nothing is known."""
+    some = moments(series)
+    due = Due(draw(some), draw(st.booleans()), draw(st.none() | some), draw(st.none() | some))
+    return {series.trade_type: due} if draw(st.integers(0, 5)) else {}
 
 
 @settings(max_examples=300, deadline=None)
-@given(data=st.data(), ledger=ledgers())
-def test_cells_are_those_of_a_plain_model(
-    data: st.DataObject,
-    ledger: tuple[dict[Series, SeriesAccount | None], dict[Series, list[Gap]]],
-) -> None:
-    accounts, gaps = ledger
-    known = {series: account for series, account in accounts.items() if account is not None}
-    found = calendar(known, *(one for some in gaps.values() for one in some))
-    assert list(found.series) == sorted(accounts)
-    moments = data.draw(edges(data.draw(st.sampled_from(found.series))))
-    # A small cell of one interval can have millions of candles of another.
-    near = [
-        n
-        for n, one in enumerate(found.series)
-        if (moments[-1] - moments[0]) / (one.interval.duration_ms or 2e9) < 1_000
+@given(data=st.data(), series=SOME_SERIES)
+def test_cells_are_those_of_a_plain_model(data: st.DataObject, series: Series) -> None:
+    gaps = data.draw(gaps_of(series))
+    account = data.draw(accounts_of(series, gaps))
+    bounds, now = data.draw(edges(series)), data.draw(dues(series))
+    found = calendar({} if account is None else {series: account}, *gaps)
+    [runs] = found.rows([[0]], bounds, now)
+    due = now.get(series.trade_type)
+    expected = [
+        plain_counts(series, account, gaps, Span(*cell), due) for cell in itertools.pairwise(bounds)
     ]
-    assume(near)
-    groups = data.draw(st.lists(st.lists(st.sampled_from(near), unique=True), max_size=4))
-    now = {}
-    for name in sorted({one.trade_type for one in found.series}):
-        if data.draw(st.integers(0, 3)):
-            now[name] = Due(data.draw(st.sampled_from(moments)), data.draw(st.booleans()))
-    rows = found.rows(groups, np.array(moments), now)
+    assert cells(runs) == cells([Run(1, one) for one in expected])
+    assert sum(run.cells for run in runs) == len(bounds) - 1
+    shown = cells([Run(1, run.counts) for run in runs])
+    assert all(one != other for one, other in itertools.pairwise(shown))
+    everything = Span(at(0, series), at(MOST + 6, series) + 900_001)
+    ever = plain_counts(series, account, gaps, everything, due)
+    assert found.totals([0], now) == ever
+    assert sum(found.absent_by_reason([0], now).values()) == ever.absent
+    assert sum(found.lacking_by_reason([0], now).values()) == ever.absent + ever.pending
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), chosen=st.sets(SOME_SERIES, min_size=1, max_size=5))
+def test_a_group_is_the_sum_of_its_members(data: st.DataObject, chosen: set[Series]) -> None:
+    accounts: dict[Series, SeriesAccount] = {}
+    gaps: list[Gap] = []
+    for series in sorted(chosen):
+        some = data.draw(gaps_of(series))
+        account = data.draw(accounts_of(series, some))
+        if account is not None:
+            accounts[series] = account
+        gaps += some
+    found = calendar(accounts, *gaps)
+    assert found.series == tuple(sorted(chosen))
+    one = data.draw(st.sampled_from(found.series))
+    bounds, now = data.draw(edges(one)), data.draw(dues(one))
+    group = st.lists(st.integers(0, len(chosen) - 1), max_size=7)
+    groups = data.draw(st.lists(group, max_size=4))
+    rows = found.rows(groups, bounds, now)
     assert len(rows) == len(groups)
     for runs, members in zip(rows, groups, strict=True):
-        expected = [
-            total(
-                [
-                    plain_counts(one, accounts[one], gaps[one], cell, now.get(one.trade_type))
-                    for one in (found.series[n] for n in members)
-                ]
-            )
-            for cell in itertools.starmap(Span, itertools.pairwise(moments))
+        # Cell by cell, since a run of complete cells tells how many are due of its first alone.
+        whole = [
+            total([row[0].counts for row in found.rows([[n] for n in members], cell, now)])
+            for cell in itertools.pairwise(bounds)
         ]
-        assert cells(runs) == cells([Run(1, one) for one in expected])
-        assert sum(run.cells for run in runs) == len(moments) - 1
-        shown = cells([Run(1, run.counts) for run in runs])
-        assert all(one != other for one, other in itertools.pairwise(shown))
+        assert cells(runs) == cells([Run(1, counts) for counts in whole])
+        assert found.totals(members, now) == total([found.totals([n], now) for n in members])
 
 
 def test_a_store_is_read_and_counted(tmp_path: Path) -> None:

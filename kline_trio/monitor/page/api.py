@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
 from functools import partial
 
 import attrs
 import trio
 
-from kline_trio.errors import KlineTrioError
+from kline_trio.errors import KlineTrioError, UnavailableError
 from kline_trio.monitor.http_message import Request, Response, SendChunk
 from kline_trio.monitor.page.answers import error_answer, json_answer, json_body_answer, json_of
 from kline_trio.monitor.page.event_stream import MOST_SERIES, EventStream
@@ -20,6 +21,7 @@ from kline_trio.monitor.page.store_index import StoreIndex
 
 _PREFIX = "/api/v1/"
 _OVERVIEW_SECONDS = 1.0
+_FIRST_SECONDS = 0.3
 _VERSION_SECONDS = 10.0
 """A page fetches the events again no more often."""
 
@@ -114,6 +116,11 @@ class Api:
         return self._events[1]
 
     async def _get_overview(self, _: Parameters) -> Response:
+        if self.index.latest is None:
+            # So a page seldom begins without totals, and never waits long.
+            with trio.move_on_after(_FIRST_SECONDS), suppress(UnavailableError):
+                await self.index.get()
+            self._overview = (-math.inf, b"")
         await trio.lowlevel.checkpoint()
         return json_body_answer(self.overview())
 

@@ -26,6 +26,8 @@ class LedgerRows:
     gaps: tuple[Gap, ...] = ()
     """The newest by the time when they were found."""
     revisions: tuple[Revision, ...] = ()
+    """The newest."""
+    revision_count: int = 0
     changes: tuple[StatusChange, ...] = ()
     """Of symbols; the newest."""
     accounts: Mapping[Series, SeriesAccount] = attrs.field(factory=dict)
@@ -35,7 +37,7 @@ class LedgerRows:
     @property
     def version(self) -> str:
         """A text that is another one when a revision or the universe is new."""
-        return f"{len(self.revisions)}-{self.universe_stamp}"
+        return f"{self.revision_count}-{self.universe_stamp}"
 
     @classmethod
     def read(
@@ -56,7 +58,11 @@ class LedgerRows:
                 gaps, accounts = before.gaps, before.accounts
             else:
                 gaps, accounts = tuple(journal.newest_gaps(MOST_GAPS)), journal.accounts()
-            revisions = tuple(journal.revisions_of(None, MOST_EVENTS))
+            count = journal.revision_count()
+            if before is not None and before.revision_count == count:
+                revisions = before.revisions
+            else:
+                revisions = tuple(journal.newest_revisions(MOST_EVENTS))
         path = universe_path(store_path)
         with disk_errors(path):
             status = status_of(path)
@@ -65,7 +71,7 @@ class LedgerRows:
                 changes = before.changes
             else:
                 changes = _newest_changes(store_path)
-        return cls(gaps, revisions, changes, accounts, stamp)
+        return cls(gaps, revisions, count, changes, accounts, stamp)
 
 
 def _newest_changes(store_path: Path) -> tuple[StatusChange, ...]:

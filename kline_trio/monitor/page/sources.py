@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
+import psutil
 import trio
 
 from kline_trio import __version__
@@ -23,13 +24,15 @@ from kline_trio.storage.calendar import Due
 from kline_trio.storage.simulated import is_simulated
 from kline_trio.storage.status import Heartbeat
 
-_LATE_MS = 50_000
+_LATE_MS = 60_000
 """A candle that closed so long ago, beyond the grace, is stored or in the ledger: the recorder
 names a missing candle at most 45 s later, and writes that at once."""
 _MINUTE_MS = 60_000
 _SETTLE_LOOKS = 3
 """A recorder of a fast exchange needs some seconds of the local clock, too."""
 _STUCK_SECONDS = 10.0
+_SCAN_SECONDS = 300.0
+"""A recorder looks at the stored candles of all series at its start; that takes less."""
 _WAITING_CANDLES = 10_000
 
 
@@ -119,7 +122,7 @@ def _present_of(lately: tuple[Observation, ...], grace_ms: int, _: Heartbeat) ->
     # A recorder that cannot write names no gaps.
     can_write = store.full_why is None and store.committing_seconds < _STUCK_SECONDS
     due = {
-        one.trade_type: Due(until_ms, is_live=can_write and one.is_accounted)
+        one.trade_type: Due(until_ms, can_write, one.began_ms)
         for one in newest.markets
         if (until_ms := _until_ms(before.get(one.trade_type), grace_ms)) is not None
     }
@@ -173,9 +176,20 @@ class StoredSource:
 
 
 def _present_by(heartbeat: Heartbeat) -> Present:
+    """Return the present of the last heartbeat: what came later nobody has told yet."""
     times: Mapping[str, int] = {name: ms for name, (ms, _) in heartbeat.times.items()}
-    if heartbeat.pid is not None:
-        # What that recorder has stored after its watermarks is not known here.
-        return Present(times, {})
-    due = {name: Due(_whole_minute(ms - _LATE_MS), is_live=False) for name, ms in times.items()}
+    # A recorder of another process that has just begun has not looked at the time before.
+    heard = heartbeat.pid is None or _runs_for(heartbeat.pid) > _SCAN_SECONDS
+    due = {
+        name: Due(_whole_minute(ms - _LATE_MS), is_live=False, heard_ms=ms if heard else None)
+        for name, ms in times.items()
+    }
     return Present(times, due)
+
+
+def _runs_for(pid: int) -> float:
+    """Return for how many seconds a process runs, by the local clock; 0 if it has ended."""
+    try:
+        return time.time() - psutil.Process(pid).create_time()
+    except psutil.Error:
+        return 0.0

@@ -194,7 +194,7 @@ class StoreAnswers:
                     from_ms or 0,
                     _MOST_MS if to_ms is None else to_ms,
                     limit=limit + 1,
-                    state=None if state is GapState.ANY else State(state.value),
+                    states=tuple(State) if state is GapState.ANY else (State(state.value),),
                 )
             rows = [views.gap_row(one) for one in found]
             return _table(form, "gaps", views.GAP_COLUMNS, rows[:limit], _more(rows, limit))

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 _LEAST_SECONDS = 10.0
 """Between two looks."""
 _MOST_SHARE = 0.01
-"""Of the time that looks may take."""
+"""Of one core, that looks may take."""
 _IDLE_SECONDS = 60.0
 """If nobody has looked for so long, the index is dropped: it may have 30 MB."""
 _PATIENCE_SECONDS = 15.0
@@ -63,8 +63,8 @@ class StoreIndex:
                 self._wanted, self._tried = trio.Event(), trio.Event()
 
     async def _look(self) -> float:
-        """Look once; return the seconds that it took."""
-        source, began = self.source, trio.current_time()
+        """Look once; return how many seconds of a core it took."""
+        source = self.source
         find_present = source.present()
 
         def job() -> Look:
@@ -84,4 +84,4 @@ class StoreIndex:
                 self.latest = None
             self._problem = f"the store cannot be read: {error}"
         self._tried.set()
-        return trio.current_time() - began
+        return 0.0 if self.latest is None else self.latest.took_seconds

@@ -232,6 +232,7 @@ class StoppedFacts:
     """What the sentence about a store without a recorder in this process is made of."""
 
     totals: Totals | None
+    """None: the store was not read yet."""
     until_ms: int | None
     """The exchange time up to which candles are counted; None: not known."""
     pid: int | None = None
@@ -242,7 +243,9 @@ class StoppedFacts:
 
 def stopped_sentence(facts: StoppedFacts) -> str:
     """Return who records, and how complete the store is, in some sentences."""
-    return f"{_who(facts)} {_stopped(facts)}"
+    if facts.totals is None:
+        return "The store is being read."
+    return f"{_who(facts)} {_stopped(facts.totals, facts.until_ms)}"
 
 
 def _who(facts: StoppedFacts) -> str:
@@ -255,15 +258,10 @@ def _who(facts: StoppedFacts) -> str:
     return f"No recorder runs. The last one was heard {heard} ago."
 
 
-def _stopped(facts: StoppedFacts) -> str:
-    totals = facts.totals
-    if totals is None:
-        return "The missing candles are not counted yet."
+def _stopped(totals: Totals, until_ms: int | None) -> str:
     if not totals.series:
         return "The store has no series."
-    then = " up to its last account" if facts.pid is not None else ""
-    if facts.until_ms is not None:
-        then = f" up to {_time_of_day(facts.until_ms, None)}"
+    then = "" if until_ms is None else f" up to {_time_of_day(until_ms, None)}"
     return _found(totals, 0, then)
 
 

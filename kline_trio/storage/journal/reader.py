@@ -72,10 +72,15 @@ _LATE = f"""
 SELECT DISTINCT {_SERIES} FROM absence JOIN series ON id = series_id
 WHERE state = 'pending' AND trade_type = ? AND from_ms >= ?
 """  # noqa: S608 - ours
+_SOME_GAPS = f"""
+SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id WHERE {{}}
+ORDER BY {{}}, {_SERIES} LIMIT ?
+"""  # noqa: S608 - ours
 _REVISIONS = f"""
 SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {", ".join(REVISION_COLUMNS)}
-FROM revision JOIN series ON id = series_id ORDER BY {_SERIES}, open_time_ms, revision.rowid
+FROM revision JOIN series ON id = series_id
 """  # noqa: S608 - ours
+_ID_OF_SERIES = f"(SELECT id FROM series WHERE {_OF_SERIES})"  # noqa: S608 - ours
 _IDS = f"SELECT id, {_SERIES} FROM series"  # noqa: S608 - ours
 _COLUMNS_OF_GAPS = """
 SELECT series_id, from_ms, to_ms, reason, state, filled_by FROM absence
@@ -182,47 +187,80 @@ class JournalView:
         to_ms: int,
         limit: int,
         *,
+        states: Collection[State] = tuple(State),
         newest_first: bool = True,
-        state: State | None = None,
     ) -> list[Gap]:
-        """Return gaps that share a moment with a time, of one series or of all."""
-        conditions = ["from_ms < ? AND to_ms > ?"]
-        values: list[str | int] = [to_ms, from_ms]
-        if series is not None:
-            conditions.append(_OF_SERIES)
-            values += attrs.astuple(series)
-        if state is not None:
-            conditions.append("state = ?")
-            values.append(str(state))
-        order = "DESC" if newest_first else "ASC"
-        sql = (
-            f"SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id"  # noqa: S608
-            f" WHERE {' AND '.join(conditions)} ORDER BY from_ms {order} LIMIT ?"
-        )
-        return [gap_of(Series(*row[:3]), row[3:]) for row in self._rows(sql, *values, limit)]
+        """Return the gaps with a candle in `[from_ms, to_ms)`, by time.
 
-    def newest_gaps(self, limit: int) -> list[Gap]:
-        """Return the gaps that were found last."""
-        sql = (
-            f"SELECT {_SERIES}, {GAP_COLUMNS} FROM absence JOIN series ON id = series_id"  # noqa: S608
-            " ORDER BY first_seen_ms DESC LIMIT ?"
-        )
-        return [gap_of(Series(*row[:3]), row[3:]) for row in self._rows(sql, limit)]
+        Args:
+          series: of this series only; None: of all.
+          from_ms: the begin of the range.
+          to_ms: its end, exclusive.
+          limit: how many gaps at most.
+          states: gaps in these states only.
+          newest_first: begin with the latest gap rather than with the earliest.
+        """
+        order = "from_ms DESC" if newest_first else "from_ms"
+        range_ = ("from_ms < ?", "to_ms > ?")
+        return self._some_gaps(series, range_, (to_ms, from_ms), states, order, limit)
+
+    def newest_gaps(
+        self, limit: int, before_ms: int | None = None, series: Series | None = None
+    ) -> list[Gap]:
+        """Return the gaps that were found last, the newest first.
+
+        Args:
+          limit: how many gaps at most.
+          before_ms: found before this moment of the exchange's time; None: up to now.
+          series: of this series only; None: of all.
+        """
+        found = () if before_ms is None else ("first_seen_ms < ?",)
+        values = () if before_ms is None else (before_ms,)
+        return self._some_gaps(series, found, values, tuple(State), "first_seen_ms DESC", limit)
+
+    def _some_gaps(
+        self,
+        series: Series | None,
+        conditions: Collection[str],
+        values: Collection[int],
+        states: Collection[State],
+        order: str,
+        limit: int,
+    ) -> list[Gap]:
+        every = [*conditions, f"state IN ({', '.join('?' * len(states))})"]
+        names = () if series is None else attrs.astuple(series)
+        if series is not None:
+            every.append(f"series_id = {_ID_OF_SERIES}")
+        sql = _SOME_GAPS.format(" AND ".join(every), order)
+        rows = self._rows(sql, *values, *map(str, states), *names, limit)
+        return [gap_of(Series(*row[:3]), row[3:]) for row in rows]
 
     def revisions(self) -> tuple[Revision, ...]:
         """Return the candles with two values, by series and time, then in the order of arrival."""
-        return tuple(map(_revision_of, self._rows(_REVISIONS)))
+        order = f"ORDER BY {_SERIES}, open_time_ms, revision.rowid"
+        return tuple(map(_revision_of, self._rows(f"{_REVISIONS} {order}")))
 
-    def revisions_of(self, series: Series | None, limit: int) -> list[Revision]:
-        """Return the newest revisions of a series, or of all."""
-        condition = "1" if series is None else _OF_SERIES
-        values = () if series is None else attrs.astuple(series)
-        sql = (
-            f"SELECT {_SERIES}, origin, is_newer_kept, open_time_ms, {', '.join(REVISION_COLUMNS)}"  # noqa: S608
-            f" FROM revision JOIN series ON id = series_id WHERE {condition}"
-            " ORDER BY revision.rowid DESC LIMIT ?"
-        )
-        return list(map(_revision_of, self._rows(sql, *values, limit)))
+    def revisions_of(self, series: Series, limit: int) -> list[Revision]:
+        """Return the candles of a series with two values, the last that came first.
+
+        Args:
+          series: the series.
+          limit: how many revisions at most.
+        """
+        sql = f"{_REVISIONS} WHERE series_id = {_ID_OF_SERIES} ORDER BY revision.rowid DESC LIMIT ?"
+        return [_revision_of(row) for row in self._rows(sql, *attrs.astuple(series), limit)]
+
+    def newest_revisions(self, limit: int) -> list[Revision]:
+        """Return the candles of all series with two values, the last that came first."""
+        sql = f"{_REVISIONS} ORDER BY revision.rowid DESC LIMIT ?"
+        return [_revision_of(row) for row in self._rows(sql, limit)]
+
+    def revision_count(self, series: Series | None = None) -> int:
+        """Return how many revisions there are, of all series or of one."""
+        if series is None:
+            return int(self._rows("SELECT count(*) FROM revision")[0][0])
+        sql = f"SELECT count(*) FROM revision WHERE series_id = {_ID_OF_SERIES}"  # noqa: S608
+        return int(self._rows(sql, *attrs.astuple(series))[0][0])
 
     def accounts(self) -> dict[Series, SeriesAccount]:
         """Return the account of each series that has one."""
@@ -265,13 +303,10 @@ class JournalView:
 
 
 def _revision_of(row: tuple[Any, ...]) -> Revision:
-    return Revision(
-        Series(*row[:3]),
-        Candle(row[5], *row[6 : 6 + len(VALUE_COLUMNS)]),
-        Candle(row[5], *row[6 + len(VALUE_COLUMNS) :]),
-        Source(row[3]),
-        bool(row[4]),
-    )
+    *names, origin, is_newer_kept, open_time_ms = row[:6]
+    older, newer = row[6 : 6 + len(VALUE_COLUMNS)], row[6 + len(VALUE_COLUMNS) :]
+    values = Candle(open_time_ms, *older), Candle(open_time_ms, *newer)
+    return Revision(Series(*names), *values, Source(origin), bool(is_newer_kept))
 
 
 @contextlib.contextmanager

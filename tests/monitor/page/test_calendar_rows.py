@@ -155,7 +155,7 @@ def test_only_the_rows_of_the_window_are_counted() -> None:
     reasons = values["reasons"]
     assert isinstance(reasons, list)
     assert reasons[0] == "not received"
-    [market] = calendar_values(found, {}, window, rows, 0, 1)["rows"]  # type: ignore[misc]
+    market = calendar_values(found, {}, window, rows, 0, 1)["rows"][0]  # type: ignore[index]
     assert market["runs"][1] == [5, 1, 2_880, 0, 3, 1, 0, [0, reasons.index("refused")]]
     assert market["members"] == 2
 

@@ -25,8 +25,8 @@ def snapshot(now: float, frames: int = 0, candles: int = 0, *steps: tuple[int, L
 
 def test_a_step_has_what_was_counted_in_it() -> None:
     history = History()
-    for second in range(31):
-        history.look(snapshot(second, 100 * second, second // 5), float(second))
+    for seconds in range(31):
+        history.look(snapshot(seconds, 100 * seconds, seconds // 5), float(seconds))
     first, second, third = history.samples()
     assert first == Sample(round(WALL * 1_000), 100.0, 1, None, None)
     assert second == Sample(round((WALL + 10) * 1_000), 100.0, 2, None, None)

@@ -126,9 +126,9 @@ def test_the_sentence_of_a_recorder(facts: dict[str, object], sentence: str) -> 
         (
             {"pid": 47, "heard_seconds": 20.0},
             ("A recorder (pid 47) writes here, heard 20 s ago."
-            " All 2,431 series complete up to its last account."),
+            " All 2,431 series complete."),
         ),
-        ({"totals": None}, "No recorder runs. The missing candles are not counted yet."),
+        ({"totals": None}, "The store is being read."),
         ({"totals": totals(series=0)}, "No recorder runs. The store has no series."),
     ],
 )  # fmt: skip
