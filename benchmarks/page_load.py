@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 from tests.browser.browsing import open_chromium, open_visitor
 from tests.browser.inspector import Inspector
 from tests.browser.recording import Recording, open_server
-from tests.browser.stores import DAYS, END_MS, store_of_many_series
+from tests.browser.stores import DAYS, END_MS, Ledger, many_series
 from tests.fault_proxy import FaultProxy
 
 __all__ = ["measure_load"]
@@ -28,7 +28,7 @@ def measure_load(chromium: str, *, quick: bool) -> Iterator[tuple[str, float, fl
     count, rounds = (500, 2) if quick else (2_500, 7)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "data"
-        store_of_many_series(store, count)
+        Ledger(series=many_series(count)).write(store)
         with open_server(store) as server:
             of = f"{count:,} series, two years"
             yield from _calendar(server, of, rounds)

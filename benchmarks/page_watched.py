@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 from tests.browser.browsing import open_chromium, open_visitor
 from tests.browser.inspector import Inspector
 from tests.browser.recording import OrderedExchange, Recording, open_exchange, open_recording
-from tests.browser.stores import END_MS, store_of_many_series
+from tests.browser.stores import END_MS, Ledger, many_series
 
 __all__ = ["measure_day", "measure_watching"]
 
@@ -49,7 +49,9 @@ def _recorder_of_many(count: int, speed: float) -> Iterator[Recording]:
     """Record so many series, whose ledger is two years long, until all is calm."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        series = store_of_many_series(folder / "data", count, pending=False)
+        series = many_series(count)
+        # REST would be asked for what is pending.
+        Ledger(series=series, has_pending=False).write(folder / "data")
         streams = [(one.trade_type, one.symbol, one.time_interval) for one in series]
         options = ("--start-ms", str(END_MS), "--speed", str(speed), "--symbols", str(count))
         # After their first candles, which are merged at once, nothing is merged.

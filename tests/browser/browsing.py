@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from typing import Literal
 
 import attrs
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 __all__ = ["SIZES", "Scheme", "Visitor", "chromium_path", "open_chromium", "open_visitor"]
 
@@ -30,6 +37,7 @@ def chromium_path() -> str | None:
 @contextmanager
 def open_chromium(path: str) -> Iterator[Browser]:
     """Run Chromium without a screen while the body runs."""
+    expect.set_options(timeout=_WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--hide-scrollbars"])
         try:

@@ -14,7 +14,8 @@ from tests.browser.recording import (
     open_recording,
     open_server,
 )
-from tests.browser.stores import store_of_candles, store_of_many_series
+from tests.browser.stores import Ledger, store_of_candles
+from tests.browser.stores import many_series as series_of_markets
 
 
 @pytest.fixture(scope="package")
@@ -66,6 +67,6 @@ def two_years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
 def many_series(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
     """`serve` of a stopped store: the ledger of 2,500 series over two years."""
     store = tmp_path_factory.mktemp("many") / "data"
-    store_of_many_series(store)
+    Ledger(series=series_of_markets(2_500)).write(store)
     with open_server(store) as server:
         yield server

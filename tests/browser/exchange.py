@@ -26,8 +26,9 @@ from kline_trio.simulator.symbols import TRADE_TYPES
 from tests.faulty_exchange import FaultyExchange, Refuse, plausible_symbols
 from tests.faulty_exchange.script import FaultyScript
 
-__all__ = ["HOSTILE", "ObedientExchange", "main"]
+__all__ = ["HOSTILE", "SEED", "ObedientExchange", "main"]
 
+SEED = 8
 HOSTILE = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>'
 """What REST says during a `RestFault`; the page must show it as text."""
 _KINDS: dict[str, type[SpanFault]] = {
@@ -59,7 +60,7 @@ class ObedientExchange(FaultyExchange):
         self._open: list[_OpenScript] = []
         listed = {name: plausible_symbols(name, symbols) for name in TRADE_TYPES if symbols}
         super().__init__(
-            seed=8, start_ms=start_ms, speed=speed, listed=listed or None, forming=forming
+            seed=SEED, start_ms=start_ms, speed=speed, listed=listed or None, forming=forming
         )
 
     def _script(self, trade_type: str, faults: Iterable[Fault]) -> FaultyScript:

@@ -13,6 +13,7 @@ from tests.end_to_end.harness import Program
 
 __all__ = [
     "ETH",
+    "QUICK",
     "STREAMS",
     "OrderedExchange",
     "Recording",
@@ -31,9 +32,8 @@ STREAMS: list[Key] = [
     ("usdt_futures", "ETHUSDT", "1m"),
     ("coin_futures", "BTCUSD_PERP", "3m"),
 ]
-_QUICK = """
+QUICK = """
 [connection]
-proxy = "direct"
 stall_seconds = 5
 
 [completeness]
@@ -41,7 +41,6 @@ attempts = 2
 attempt_seconds = 1
 
 [monitor]
-address = "127.0.0.1:{port}"
 silent_seconds = 6
 absent_seconds = 2
 recover_seconds = 2
@@ -114,7 +113,7 @@ def open_recording(
     streams: Sequence[Key] = STREAMS,
     *,
     port: int = 0,
-    tables: str = "",
+    tables: str = QUICK,
 ) -> Iterator[Recording]:
     """Record from the exchange while the body runs; what is left of the program is killed.
 
@@ -123,12 +122,13 @@ def open_recording(
       exchange: what to record from.
       streams: the series.
       port: of the monitor; 0: any that is free.
-      tables: more of recorder.toml.
+      tables: more of recorder.toml; by default, short deadlines.
     """
     folder.mkdir(exist_ok=True)
-    text = "\n".join([streams_toml(streams), exchange.endpoints, _QUICK.format(port=port), tables])
+    text = "\n".join([streams_toml(streams), exchange.endpoints, tables])
     (folder / "recorder.toml").write_text(text, encoding="utf-8")
-    with _serving(["-m", "kline_trio", "record", "recorder.toml"], folder) as recording:
+    command = ["-m", "kline_trio", "record", "recorder.toml"]
+    with _serving([*command, "--monitor", f"127.0.0.1:{port}"], folder) as recording:
         yield recording
 
 

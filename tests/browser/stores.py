@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pyarrow as pa
 
@@ -23,17 +24,17 @@ from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, END, schema
 from tests.faulty_exchange import plausible_symbols
 
-__all__ = ["BTC", "DAYS", "END_MS", "many_series", "store_of_candles", "store_of_many_series"]
+__all__ = ["BTC", "DAYS", "DAY_MS", "END_MS", "CommonGap", "Ledger", "many_series"]
+__all__ += ["store_of_candles"]
 
 MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 DAYS = 730
-END_MS = 1_790_000_000_000 // DAY_MS * DAY_MS + 14 * 3_600_000
-"""Up to where the stores are accounted for: 2026-09-21 14:00 UTC."""
-_BEGIN_MS = (END_MS // DAY_MS - DAYS) * DAY_MS
+END_MS = 1_790_000_000_000 // DAY_MS * DAY_MS + 14 * HOUR_MS
+"""Up to where stores are accounted for, if nothing else is said: 2026-09-21 14:00 UTC."""
 BTC = Series("spot", "BTCUSDT", "1m")
 
-_INCOMPLETE_SHARE = 0.05
 _MARKET_SHARES = {"spot": 0.62, "usdt_futures": 0.3, "coin_futures": 0.08}
 _FATES = (
     # Of a hundred gaps: how many, why, and what became of them.
@@ -55,99 +56,147 @@ def many_series(count: int) -> list[Series]:
     return found
 
 
-def store_of_many_series(path: Path, count: int = 2_500, *, pending: bool = True) -> list[Series]:
-    """Make a store whose ledger is two years long, without a file of candles.
+@attrs.frozen
+class CommonGap:
+    """Candles that all series of some markets lack, as after a maintenance or a stop."""
 
-    Of each series 5 % of the days, scattered, lack candles: from one to two hours of them.
+    trade_types: Sequence[str]
+    days_ago: int
+    hour: int
+    minutes: int
+    reason: Reason
+    """`RECORDER_DOWN` was filled by REST; others are closed."""
 
-    Args:
-      path: the folder.
-      count: how many series.
-      pending: whether some of the gaps are still to be filled.
-    """
-    Store.open(path, Layout(DEFAULT_LAYOUT)).close()
-    series = many_series(count)
-    chance = np.random.default_rng(11)
-    with closing(sqlite3.connect(journal_path(path), isolation_level=None)) as journal:
-        journal.execute("BEGIN IMMEDIATE")
+
+@attrs.frozen(kw_only=True)
+class Ledger:
+    """A journal of two years that only says what was absent; there is no file of candles."""
+
+    series: Sequence[Series]
+    share: float = 0.05
+    """Of the days of each series, scattered, so many lack candles: one minute of them to two hours,
+    in the first sixteen hours of a day."""
+    has_pending: bool = True
+    """Whether some gaps are still to be filled."""
+    end_ms: int = END_MS
+    common: Sequence["CommonGap"] = ()
+    """What many series lack at once."""
+
+    def write(self, path: Path) -> None:
+        """Make the store, or give an existing one this ledger besides its own."""
+        Store.open(path, Layout(DEFAULT_LAYOUT)).close()
+        chance = np.random.default_rng(11)
+        with closing(sqlite3.connect(journal_path(path), isolation_level=None)) as journal:
+            journal.execute("BEGIN IMMEDIATE")
+            for one in self.series:
+                self._write_series(journal, one, chance)
+            _beat(journal, self.end_ms)
+            journal.execute("COMMIT")
+            journal.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def _write_series(
+        self, journal: sqlite3.Connection, one: Series, chance: np.random.Generator
+    ) -> None:
         sql = (
             "INSERT INTO series (trade_type, symbol, time_interval, first_ms, watermark_ms,"
             " is_compared) VALUES (?, ?, ?, ?, ?, 1)"
         )
-        for one in series:
-            names = (one.trade_type, one.symbol, one.time_interval)
-            series_id = journal.execute(sql, (*names, _BEGIN_MS, END_MS)).lastrowid
-            assert series_id is not None
-            rows = _scattered(series_id, chance, pending=pending)
-            marks = ", ".join("?" * 8)
-            journal.executemany(f"INSERT INTO absence ({_COLUMNS}) VALUES ({marks})", rows)
-        _beat(journal)
-        journal.execute("COMMIT")
-        journal.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return series
+        names = (one.trade_type, one.symbol, one.time_interval)
+        series_id = journal.execute(sql, (*names, begin_of(self.end_ms), self.end_ms)).lastrowid
+        assert series_id is not None
+        marks = ", ".join("?" * 8)
+        journal.executemany(
+            f"INSERT INTO absence ({_COLUMNS}) VALUES ({marks})",
+            [*self._rows(series_id, chance), *self._common_rows(series_id, one.trade_type)],
+        )
+
+    def _common_rows(self, series_id: int, trade_type: str) -> Iterator[tuple[object, ...]]:
+        for one in self.common:
+            if trade_type in one.trade_types:
+                from_ms = begin_of(self.end_ms, one.days_ago) + one.hour * HOUR_MS
+                to_ms = from_ms + one.minutes * MINUTE_MS
+                is_filled = one.reason is Reason.RECORDER_DOWN
+                state, by = (State.FILLED, "rest") if is_filled else (State.CLOSED, None)
+                yield series_id, from_ms, to_ms, to_ms, str(one.reason), str(state), 2, by
+
+    def _rows(self, series_id: int, chance: np.random.Generator) -> Iterator[tuple[object, ...]]:
+        """Give the gaps of a series as rows, by time, one in each incomplete day."""
+        count = round(DAYS * self.share)
+        taken = [DAYS - one.days_ago for one in self.common]
+        days = np.sort(chance.choice(np.setdiff1d(np.arange(DAYS), taken), count, replace=False))
+        lengths = chance.integers(1, 121, count)
+        starts = chance.integers(0, 840, count)
+        shares = np.array([share for share, *_ in _FATES]) / 100
+        fates = chance.choice(len(_FATES), count, p=shares)
+        for day, start, length, fate in zip(days, starts, lengths, fates, strict=True):
+            is_kept = self.has_pending or fate < len(_FATES) - 1
+            _, reason, state, source = _FATES[fate if is_kept else 0]
+            from_ms = begin_of(self.end_ms) + int(day) * DAY_MS + int(start) * MINUTE_MS
+            to_ms = from_ms + int(length) * MINUTE_MS
+            by = None if source is None else str(source)
+            yield series_id, from_ms, to_ms, to_ms, str(reason), str(state), 1, by
 
 
-def _scattered(
-    series_id: int, chance: np.random.Generator, *, pending: bool
-) -> Iterator[tuple[object, ...]]:
-    """Give the gaps of a series as rows, by time, one in each incomplete day."""
-    count = round(DAYS * _INCOMPLETE_SHARE)
-    days = np.sort(chance.choice(DAYS, count, replace=False))
-    lengths = chance.integers(1, 121, count)
-    starts = chance.integers(0, 840, count)
-    shares = np.array([share for share, *_ in _FATES]) / 100
-    fates = chance.choice(len(_FATES), count, p=shares)
-    for day, start, length, fate in zip(days, starts, lengths, fates, strict=True):
-        _, reason, state, source = _FATES[fate if pending or fate < len(_FATES) - 1 else 0]
-        from_ms = _BEGIN_MS + int(day) * DAY_MS + int(start) * MINUTE_MS
-        to_ms = from_ms + int(length) * MINUTE_MS
-        by = None if source is None else str(source)
-        yield series_id, from_ms, to_ms, to_ms, str(reason), str(state), 1, by
+def begin_of(end_ms: int, days: int = DAYS) -> int:
+    """Return the midnight so many days before the one of a moment."""
+    return (end_ms // DAY_MS - days) * DAY_MS
 
 
-def _beat(journal: sqlite3.Connection) -> None:
+def _beat(journal: sqlite3.Connection, end_ms: int) -> None:
     """Write the last heartbeat of a recorder that has ended just now."""
     sql, now_ms = "INSERT OR REPLACE INTO exchange_time VALUES (?, ?, ?)", round(time.time() * 1e3)
     journal.execute(sql, ("", now_ms, now_ms))
     for name in _MARKET_SHARES:
-        journal.execute(sql, (name, END_MS, now_ms))
+        journal.execute(sql, (name, end_ms, now_ms))
 
 
-def store_of_candles(path: Path, days: int = DAYS) -> None:
-    """Make a store with the candles of one series of 1m, and with holes of every kind in it."""
+def store_of_candles(
+    path: Path, end_ms: int = END_MS, *, last_price: float = 60_000.0, has_pending: bool = True
+) -> None:
+    """Make a store with two years of candles of one series, 1m, and with holes of every kind in it.
+
+    Args:
+      path: the folder.
+      end_ms: where the candles end.
+      last_price: the last close.
+      has_pending: whether one of the holes is still to be filled.
+    """
+    midnight_ms = begin_of(end_ms, 0)
+    holes = [
+        # From when, how many minutes, and what became of it.
+        (midnight_ms - 400 * DAY_MS + 3 * HOUR_MS, 600, Reason.EXCHANGE_HAD_NONE, None),
+        (midnight_ms - 90 * DAY_MS + 8 * HOUR_MS, 45, Reason.ARCHIVE_LACKS, None),
+        (midnight_ms - 3 * HOUR_MS, 30, Reason.RECORDER_DOWN, Source.REST),
+        (end_ms - 8 * HOUR_MS, 95, Reason.EXCHANGE_HAD_NONE, None),
+    ]
+    gaps = []
+    for from_ms, minutes, reason, source in holes:
+        span = Span(from_ms, from_ms + minutes * MINUTE_MS)
+        state = State.CLOSED if source is None else State.FILLED
+        gaps.append(Gap(BTC, span, span.to_ms, reason, state, 2, source))
+    if has_pending:
+        span = Span(end_ms - HOUR_MS, end_ms - HOUR_MS + 20 * MINUTE_MS)
+        gaps.append(Gap(BTC, span, span.to_ms, Reason.NOT_RECEIVED))
+    lacking = [gap.span for gap in gaps if gap.state is not State.FILLED]
     store = Store.open(path, Layout(DEFAULT_LAYOUT))
     try:
-        begin_ms = (END_MS // DAY_MS - days) * DAY_MS
-        holes = [
-            # Days before the end, hour, minutes, and what became of it.
-            (min(days - 1, 400), 3, 600, Reason.EXCHANGE_HAD_NONE, State.CLOSED, None),
-            (min(days - 1, 90), 8, 45, Reason.ARCHIVE_LACKS, State.CLOSED, None),
-            (1, 21, 30, Reason.RECORDER_DOWN, State.FILLED, Source.REST),
-            (0, 6, 95, Reason.EXCHANGE_HAD_NONE, State.CLOSED, None),
-            (0, 13, 20, Reason.NOT_RECEIVED, State.PENDING, None),
-        ]
-        gaps = []
-        for before, hour, length, reason, state, source in holes:
-            from_ms = (END_MS // DAY_MS - before) * DAY_MS + hour * 3_600_000
-            span = Span(from_ms, from_ms + length * MINUTE_MS)
-            gaps.append(Gap(BTC, span, span.to_ms, reason, state, 2, source))
-        lacking = [gap.span for gap in gaps if gap.state is not State.FILLED]
-        files = store.fill_in(_walk(BTC, begin_ms, END_MS, lacking), BTC)
-        account = {BTC: SeriesAccount(begin_ms, END_MS)}
-        store.journal.settle(gaps, account)
+        table = _walk(BTC, Span(begin_of(end_ms), end_ms), lacking, last_price)
+        files = store.fill_in(table, BTC)
+        store.journal.settle(gaps, {BTC: SeriesAccount(begin_of(end_ms), end_ms)})
         store.journal.keep_filled(BTC, files, [], [])
         now_ms = round(time.time() * 1_000)
-        store.journal.beat(None, dict.fromkeys(_MARKET_SHARES, END_MS), now_ms)
+        store.journal.beat(None, dict.fromkeys(_MARKET_SHARES, end_ms), now_ms)
     finally:
         store.close()
 
 
-def _walk(series: Series, begin_ms: int, end_ms: int, lacking: Sequence[Span]) -> pa.Table:
+def _walk(series: Series, span: Span, lacking: Sequence[Span], last_price: float) -> pa.Table:
     """Return a random walk of prices, without the candles of some spans."""
-    begins = np.arange(begin_ms, end_ms, MINUTE_MS)
+    begins = np.arange(span.from_ms, span.to_ms, MINUTE_MS)
     count, chance = len(begins), np.random.default_rng(5)
-    closes = np.round(60_000 * np.exp(np.cumsum(chance.normal(0, 0.0004, count))), 2)
-    opens = np.concatenate([[60_000.0], closes[:-1]])
+    path = np.cumsum(chance.normal(0, 0.0004, count))
+    closes = np.round(last_price * np.exp(path - path[-1]), 2)
+    opens = np.concatenate([closes[:1], closes[:-1]])
     reach = np.abs(chance.normal(0, 0.0002, (2, count)))
     volumes = np.round(chance.gamma(2, 6, count), 5)
     values = {
@@ -164,8 +213,8 @@ def _walk(series: Series, begin_ms: int, end_ms: int, lacking: Sequence[Span]) -
         END: begins + MINUTE_MS,
     }
     kept = np.ones(count, dtype=bool)
-    for span in lacking:
-        kept &= (begins < span.from_ms) | (begins >= span.to_ms)
+    for one in lacking:
+        kept &= (begins < one.from_ms) | (begins >= one.to_ms)
     columns = [pa.array(values[field.name][kept]).cast(field.type) for field in schema(series)]
     return pa.Table.from_arrays(columns, schema=schema(series))
 
@@ -177,7 +226,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--series", type=int, help="a ledger alone; without it, one with candles")
     options = parser.parse_args(arguments)
     if options.series:
-        store_of_many_series(options.folder, options.series)
+        Ledger(series=many_series(options.series)).write(options.folder)
     else:
         store_of_candles(options.folder)
 
