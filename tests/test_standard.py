@@ -107,10 +107,13 @@ def test_nurseries_have_three_homes() -> None:
         if room(module) != "simulator" and "open_nursery(" in module.read_text(encoding="utf-8")
     }
     # In the place of the supervisor.
-    commands = {"commands/backfill.py", "commands/record.py", "commands/doctor.py"}
+    names = ("backfill", "doctor", "record", "serve")
+    commands = {f"commands/{name}.py" for name in names}
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
-    # The monitor's jobs are beside the recorder's: none of them can end it. And a command's pipes.
-    assert homes == recorder | commands | {"monitor/service.py", "monitor/alerts.py"}
+    # The monitor's jobs are beside the recorder's: none of them can end it. And a command's pipes,
+    # and the reader of a stream, whose end is noticed while nothing is sent.
+    monitor = {"monitor/service.py", "monitor/alerts.py", "monitor/http_stream.py"}
+    assert homes == recorder | commands | monitor
 
 
 def test_the_names_of_the_package() -> None:

@@ -168,7 +168,7 @@ def _add_recording(add: _AddParser) -> None:
         command.add_argument("config", type=_config_path, metavar="recorder.toml")
         command.set_defaults(run=_run_with_config)
     record.add_argument("--check", **_FLAG, help="check the file, and stop")
-    what = "serve metrics and health (default address: 127.0.0.1:8787)"
+    what = "serve the page, metrics and health (default address: 127.0.0.1:8787)"
     address: Any = {"nargs": "?", "const": _MONITOR, "metavar": "ADDRESS", "type": _address}
     record.add_argument("--monitor", **address, help=what)
     backfill.add_argument("--since", **_DATE, help="fetch from this time on, ISO 8601, UTC")

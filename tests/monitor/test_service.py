@@ -16,6 +16,7 @@ import trio
 import trio.testing
 import trustme
 
+from kline_trio.candle import Series
 from kline_trio.config import Config
 from kline_trio.monitor import service
 from kline_trio.monitor.alerts import ChangeCommand
@@ -28,7 +29,7 @@ from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.simulator.exchange import Exchange
 from tests.builders import START_MS
 from tests.exchange.test_tls import AUTHORITY
-from tests.monitor.http import WALL_SECONDS, Answer, Client, until
+from tests.monitor.http import WALL_SECONDS, Answer, Client, head_of, until
 from tests.monitor.observations import market, statistics
 from tests.proxies import FakeProxy, listening
 from tests.virtual import joined
@@ -44,6 +45,7 @@ class FakeRecorder:
 
     found: Statistics = attrs.field(factory=statistics)
     bug: Exception | None = None
+    series: tuple[Series, ...] = ()
 
     def statistics(self, *, series: bool = False) -> Statistics:
         if self.bug is not None:
@@ -483,6 +485,47 @@ async def test_a_token_that_has_changed_is_read_at_a_reload(
             assert (await get(port, "/readyz", f"Authorization: Bearer {other}")).status == 200
 
 
+async def test_another_token_ends_streams_and_logins(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    path = write(tmp_path / "token", TOKEN)
+    settings = 'address = "127.0.0.1:0"\ntoken_file = "token"'
+    async with run(settings) as ours:
+        port = await ours.port()
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            client = Client(stream)
+            answer = await client.post("/login", f"token={TOKEN}".encode())
+            assert answer.status == 303
+            cookie = f"Cookie: {answer.headers['set-cookie'].partition(';')[0]}"
+            assert (await get(port, "/metrics", cookie)).status == 200
+            await client.send(head_of("GET", "/api/v1/stream", cookie))
+            assert (await client.head()).status == 200
+            await client.chunk()
+            # The same credentials end nothing.
+            ours.monitor.reconfigure(config_of(tmp_path, settings))
+            await client.chunk()
+            write(path, TOKEN[::-1])
+            ours.monitor.reconfigure(config_of(tmp_path, settings))
+            with trio.fail_after(10):
+                await client.rest()
+        port = await ours.port(2)
+        assert (await get(port, "/metrics", cookie)).status == 401
+    assert TOKEN not in ours.log.text
+
+
+async def test_streams_do_not_hold_up_the_stop(tmp_path: Path, run: Callable[..., Any]) -> None:
+    async with run('address = "127.0.0.1:0"') as ours:
+        port = await ours.port()
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        client = Client(stream)
+        await client.send(head_of("GET", "/api/v1/stream"))
+        assert (await client.head()).status == 200
+        began = trio.current_time()
+    assert trio.current_time() < began + 2
+    async with stream:
+        await client.rest()
+
+
 async def test_a_renewed_certificate_is_served_after_a_reload(
     tmp_path: Path, run: Callable[..., Any]
 ) -> None:
@@ -551,6 +594,23 @@ async def test_a_bug_in_the_first_look_ends_only_the_monitor(
         caplog.set_level(logging.INFO, "kline_trio")
         assert (await get(await Running(monitor, recorder, caplog).port())).status == 200
         nursery.cancel_scope.cancel()
+
+
+async def test_a_page_that_cannot_follow_leaves_health_as_it_is(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run('address = "127.0.0.1:0"') as ours:
+        port = await ours.port()
+
+        def fail(_: object) -> None:
+            raise ZeroDivisionError("in the page")
+
+        ours.monitor._watch.follower = fail
+        ours.recorder.found = statistics(markets=(market(silent_seconds=60.0),))
+        await ours.logged("monitor: the page cannot follow the recorder")
+        assert (await get(port)).status == 503
+        await trio.sleep(2.2)
+        assert sum(bool(one.exc_info) for one in ours.log.records) == 1, "logged once"
 
 
 @pytest.mark.parametrize("other", [ValueError("a bug"), ExceptionGroup("bugs", [OSError("one")])])

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { ticks } from "./calendar-time.js";
 
-const LEAST_SPACE = [46, 22]; // Pixels between labels of the upper and of the lower line.
+const LEAST_SPACE = [34, 26]; // Pixels between labels of the upper and of the lower line.
 
 /** Show the labels of these cells. */
 export function drawAxis(axis, zoom, starts, pitch) {

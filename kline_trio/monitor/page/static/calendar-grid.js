@@ -47,7 +47,7 @@ export class Grid {
       this.#activate({ isSeen: this.#body.matches(":focus-visible") });
     });
     this.#body.addEventListener("blur", () => {
-      hideNote();
+      this.#leave();
       this.#mark.remove();
     });
     this.#space.addEventListener("pointermove", (event) => this.#point(event));
@@ -272,6 +272,7 @@ export class Grid {
     this.#mark.id = `cell-${this.#active.row}-${cell}`;
     if (this.#mark.parentElement !== element.parts.cells) element.parts.cells.append(this.#mark);
     this.#body.setAttribute("aria-activedescendant", this.#mark.id);
+    this.#act.hovered(document.activeElement === this.#body ? cell : null);
     if (isSeen && isMoved) this.#note(found.row, found.reasons, cell, element.parts.canvas.getBoundingClientRect());
   }
 }

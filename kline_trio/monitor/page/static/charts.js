@@ -1,12 +1,13 @@
 // Lag and throughput of the last hour, as lines (uPlot).
 
 import { get } from "./api.js";
-import { byId, cssValue, el, put } from "./dom.js";
+import { byId, cssValue, el, loadScript, loadStyle, put } from "./dom.js";
 import * as format from "./format.js";
 import { onTheme } from "./theme.js";
 
 const HEIGHT = 132;
 const STEPS = 360;
+const LEAST_SECONDS = 600; // A recorder that has just begun does not fill the lines.
 const PLOTS = [
   { key: "lag", title: "Lag from close to disk", unit: "s", series: [["lag_p50", "median", "--line-1"], ["lag_max", "worst", "--line-2"]] },
   { key: "frames", title: "Frames a second", unit: "", series: [["frames", "", "--line-1"]] },
@@ -33,7 +34,8 @@ export class RatesView {
   async refresh() {
     this.#isAsked = true;
     try {
-      this.#history = columns(await get("history"));
+      const [history] = await Promise.all([get("history"), loadScript("vendor/uplot.js"), loadStyle("vendor/uplot.css")]);
+      this.#history = columns(history);
       this.#draw();
     } catch {
       // The header says that the recorder is gone; the lines stay as they were.
@@ -87,7 +89,7 @@ export class RatesView {
       legend: { show: false },
       padding: [6, 16, 0, 0],
       cursor: { y: false, points: { size: 6 }, drag: { setScale: false, x: false, y: false }, sync: { key: "rates" } },
-      scales: { x: { time: true, range: (chart, least, most) => [most - (STEPS - 1) * 10, most] }, y: { range: (chart, least, most) => [0, most > 0 ? most * 1.12 : 1] } },
+      scales: { x: { time: true, range: (chart, least, most) => [Math.min(least, most - LEAST_SECONDS), most] }, y: { range: (chart, least, most) => [0, most > 0 ? most * 1.12 : 1] } },
       axes: [
         { ...axis, size: 22, space: 70, grid: { show: false }, values: (chart, splits) => splits.map((one) => format.clock(one * 1000, false)) },
         { ...axis, size: 42, space: 34, grid: { stroke: line, width: 1 }, values: (chart, splits) => splits.map((one) => format.short(one)) },

@@ -45,6 +45,34 @@ export function debounce(run, milliseconds) {
   };
 }
 
+/** Load a style sheet, once; the promise ends when it holds. */
+export function loadStyle(path) {
+  return load(path, () => el("link", { rel: "stylesheet", href: path }));
+}
+
+/** Load a classic script, once. */
+export function loadScript(path) {
+  return load(path, () => el("script", { src: path }));
+}
+
+const loaded = new Map();
+
+function load(path, make) {
+  if (!loaded.has(path)) {
+    loaded.set(path, new Promise((done, failed) => {
+      const element = make();
+      element.addEventListener("load", done);
+      element.addEventListener("error", () => {
+        loaded.delete(path);
+        element.remove();
+        failed(new Error(`${path} did not come`));
+      });
+      document.head.append(element);
+    }));
+  }
+  return loaded.get(path);
+}
+
 /** Return the value of a CSS custom property, for canvases. */
 export function cssValue(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();

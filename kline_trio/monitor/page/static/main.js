@@ -5,9 +5,9 @@ import { CalendarView } from "./calendar.js";
 import { RatesView } from "./charts.js";
 import { ConnectionsView } from "./connections.js";
 import { DayView } from "./day.js";
-import { byId, put } from "./dom.js";
+import { byId, loadStyle, put } from "./dom.js";
 import { EventsView } from "./events.js";
-import { onView, startRouter } from "./router.js";
+import { href, onView, startRouter } from "./router.js";
 import { StatusView } from "./status.js";
 import { onStream, startStream, watchSeries } from "./stream.js";
 import { startTheme } from "./theme.js";
@@ -21,6 +21,7 @@ const events = new EventsView(byId("events"));
 let series = null; // The view of a series, loaded when one is first opened.
 let overview = null;
 let entered = null; // The series that is shown; "" for the overview.
+let home = "./"; // The overview as it was when it was left.
 let focused = null; // What had the focus when the overview was left.
 
 function update(next) {
@@ -52,6 +53,7 @@ async function enter(query) {
     back.focus({ preventScroll: true });
   }
   if (key === null) {
+    home = href(query);
     series?.leave();
     status.name("");
     put(byId("title"), "kline_trio: what is recorded");
@@ -59,9 +61,10 @@ async function enter(query) {
     day.show(query);
     if (overview) update(overview);
   } else {
-    const { SeriesView } = await import("./series.js");
+    const [{ SeriesView }] = await Promise.all([import("./series.js"), loadStyle("series.css")]);
     if (entered !== view) return;
     series ??= new SeriesView(byId("series"), status);
+    series.backTo(home);
     series.show(query, overview);
   }
 }

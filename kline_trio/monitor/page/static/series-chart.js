@@ -40,7 +40,7 @@ export class SeriesChart {
     this.#candles = this.#chart.addSeries(CandlestickSeries, candleOptions());
     this.#volume = this.#chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, color: cssValue("--volume"), lastValueVisible: false, priceLineVisible: false });
     this.#chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
-    this.#candles.priceScale().applyOptions({ scaleMargins: { top: 0.1, bottom: 0.2 } });
+    this.#candles.priceScale().applyOptions({ scaleMargins: { top: 0.17, bottom: 0.2 } });
     this.#hatch = new Hatch((gap) => this.#place(gap));
     this.#candles.attachPrimitive(this.#hatch);
     this.#chart.timeScale().subscribeVisibleLogicalRangeChange(() => this.#moved());
@@ -149,6 +149,8 @@ export class SeriesChart {
       this.#isQuiet -= 1;
     }
     this.#hatch.gaps = gaps;
+    const isNewest = next.to >= this.#series.last;
+    this.#candles.applyOptions({ priceLineVisible: isNewest, lastValueVisible: isNewest });
     this.#act.loaded(next);
   }
 

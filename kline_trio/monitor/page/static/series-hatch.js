@@ -29,24 +29,40 @@ export class Hatch {
   }
 
   paneViews() {
-    return [{ zOrder: () => "bottom", renderer: () => ({ draw: (target) => target.useMediaCoordinateSpace(({ context, mediaSize }) => this.#draw(context, mediaSize)) }) }];
+    const view = (order, draw) => ({
+      zOrder: () => order,
+      renderer: () => ({ draw: (target) => target.useMediaCoordinateSpace(({ context, mediaSize }) => draw(context, mediaSize)) }),
+    });
+    return [view("bottom", (pen, size) => this.#drawHatches(pen, size)), view("top", (pen, size) => this.#drawNames(pen, size))];
   }
 
-  #draw(pen, { width, height }) {
+  /** Give each gap in view, oldest first, with its place and colour. */
+  *#inView(width) {
     const colour = { pending: cssValue("--state-pending"), filled: cssValue("--state-refilled"), closed: cssValue("--state-absent") };
-    const line = cssValue("--hatch");
-    const ink = cssValue("--ink-muted");
-    for (const gap of this.#gaps) {
+    for (const gap of [...this.#gaps].reverse()) {
       const [from, to] = this.#place(gap);
       if (to < 0 || from > width) continue;
       const left = Math.max(-20, to - from < LEAST_WIDTH ? (from + to - LEAST_WIDTH) / 2 : from);
       const right = Math.min(width + 20, Math.max(to, left + LEAST_WIDTH));
-      const state = colour[gap.state] ?? colour.closed;
-      if (gap.state === "filled") {
-        pen.fillStyle = state;
-        pen.fillRect(left, height - 3, right - left, 3);
-        continue;
-      }
+      yield { gap, left, right, state: colour[gap.state] ?? colour.closed };
+    }
+  }
+
+  /** Below all: what became of each gap as a line in its colour; above the hatches their names. */
+  #drawNames(pen, { width, height }) {
+    const ink = cssValue("--ink-muted");
+    let named = -Infinity; // The right end of the last name.
+    for (const { gap, left, right, state } of this.#inView(width)) {
+      pen.fillStyle = state;
+      pen.fillRect(left, height - 3, right - left, 3);
+      if (gap.state !== "filled") named = this.#name(pen, gap, Math.max(0, left), Math.min(width, right), { ink, named, width });
+    }
+  }
+
+  #drawHatches(pen, { width, height }) {
+    const line = cssValue("--hatch");
+    for (const { gap, left, right, state } of this.#inView(width)) {
+      if (gap.state === "filled") continue;
       pen.save();
       pen.beginPath();
       pen.rect(left, 0, right - left, height);
@@ -64,20 +80,17 @@ export class Hatch {
         pen.lineTo(x + height, 0);
       }
       pen.stroke();
-      pen.globalAlpha = 1;
-      pen.fillStyle = state;
-      pen.fillRect(left, height - 3, right - left, 3);
       pen.restore();
-      this.#name(pen, gap, Math.max(0, left), Math.min(width, right), ink);
     }
   }
 
-  #name(pen, gap, left, right, ink) {
+  /** Write why the candles are absent, unless the gap is a hair or another name is in the way. */
+  #name(pen, gap, left, right, { ink, named, width }) {
     pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const lines = [gap.reason, `${format.counted(gap.candles, "candle")} ${gap.state === "pending" ? "pending" : "absent"}`];
     const wide = Math.max(...lines.map((text) => pen.measureText(text).width)) + 16;
-    if (right - left < wide + 4) return;
-    const x = (left + right) / 2;
+    const x = Math.min(Math.max((left + right) / 2, wide / 2 + 2), width - wide / 2 - 2);
+    if (right - left < 8 || x - wide / 2 < named + 6) return named;
     pen.fillStyle = cssValue("--paper");
     pen.globalAlpha = 0.85;
     pen.beginPath();
@@ -88,5 +101,6 @@ export class Hatch {
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     lines.forEach((text, index) => pen.fillText(text, x, 45 + index * 16));
+    return x + wide / 2;
   }
 }

@@ -103,6 +103,11 @@ export class SeriesView {
     this.#price(candle.close, candle.open_time_ms);
   }
 
+  /** Let the link to all series lead to the overview as it was. */
+  backTo(address) {
+    this.#parts.back.href = address;
+  }
+
   leave() {
     this.#key = null;
     this.#span = "";
@@ -116,6 +121,7 @@ export class SeriesView {
     const parts = {
       name: el("h2", { class: "series-name", tabindex: -1 }),
       market: el("span", { class: "series-market" }),
+      back: el("a", { class: "text-button back", href: "./", data: { view: "" } }, glyph("glyph-left"), "All series"),
       price: el("span", { class: "price" }),
       at: el("span", { class: "price-at" }),
       previous: el("a", { class: "icon-button", data: { view: "" }, "aria-keyshortcuts": "[" }, glyph("glyph-left")),
@@ -145,7 +151,7 @@ export class SeriesView {
       el("div", { class: "columns" }, el("div", {}, parts.gaps, parts.revisions), el("div", {}, parts.files, parts.events)),
     );
     box.append(
-      el("nav", { class: "crumbs", "aria-label": "Series" }, el("a", { class: "text-button back", href: "./", data: { view: "" } }, glyph("glyph-left"), "All series"), el("span", { class: "gap" }), parts.previous, parts.next),
+      el("nav", { class: "crumbs", "aria-label": "Series" }, parts.back, el("span", { class: "gap" }), parts.previous, parts.next),
       el("header", { class: "series-head" }, parts.name, parts.market, el("span", { class: "gap" }), parts.price, parts.at),
       parts.problem,
       parts.body,
@@ -268,7 +274,7 @@ export class SeriesView {
       const { name, state } = GAP_STATES[gap.state] ?? { name: gap.state, state: 3 };
       const asked = gap.asked ? `, asked ${format.counted(gap.asked, "time")}` : "";
       const by = gap.filled_by ? ` from ${gap.filled_by}` : "";
-      legend.replaceChildren(el("span", { class: "swatch", data: { state } }, `${name}${by}: ${format.counted(gap.candles, "candle")}, ${format.range(gap.from_ms, gap.to_ms)}. ${gap.reason}${asked}`));
+      legend.replaceChildren(el("span", { class: "swatch", data: { state } }, `${name}${by}: ${format.counted(gap.candles, "candle")}, ${format.range(gap.from_ms, gap.to_ms)}; reason: ${gap.reason}${asked}`));
       return;
     }
     if (!bar) {

@@ -6,6 +6,7 @@ import * as format from "./format.js";
 const ICONS = { ok: "icon.svg", degraded: "icon-degraded.svg", bad: "icon-bad.svg", stopped: "icon-gone.svg", gone: "icon-gone.svg" };
 const SIGNS = { ok: "", degraded: "⚠ ", bad: "✕ ", stopped: "⏸ ", gone: "… " };
 const FEW_REASONS = 4;
+const FIGURES = ["complete", "series", "stored", "refilled", "pending", "absent", "unaccounted", "lag", "disk", "uptime"];
 
 export class StatusView {
   #overview = null;
@@ -56,13 +57,21 @@ export class StatusView {
     this.#pulse();
     const overview = this.#overview;
     if (!overview || this.#goneSince !== null) return;
-    put(byId("sentence"), overview.sentence);
+    this.#say(overview.sentence);
     put(byId("store"), overview.store ?? "");
     byId("simulated").hidden = !overview.is_simulated;
     this.#showReasons(overview.reasons ?? []);
     this.#showFigures(overview);
     this.#speak(`${verdict}: ${overview.sentence}`, verdict);
     this.#foot(overview);
+  }
+
+  /** Set the sentence. A number stays with its unit where the line breaks. */
+  #say(text) {
+    const sentence = byId("sentence");
+    if (sentence.textContent === text) return;
+    const parts = text.split(/(\d[\d,.:]* (?:s|min|h|d|%)(?![\p{L}\d]))/u);
+    sentence.replaceChildren(...parts.map((part, index) => (index % 2 ? el("span", { class: "nowrap" }, part) : part)));
   }
 
   #title() {
@@ -93,12 +102,13 @@ export class StatusView {
   #tick() {
     const gone = byId("gone");
     if (this.#goneSince !== null) {
-      const seconds = Math.max(0, Math.round((Date.now() - this.#goneSince) / 1000));
-      const since = this.#overview?.now_ms ? `Shown is the state of ${format.clock(this.#now(0))} UTC. ` : "";
-      put(byId("sentence"), "The recorder does not answer.");
-      if (gone.hidden) put(gone, `The recorder does not answer. ${since}Trying again…`);
+      const seconds = Math.round((Date.now() - this.#goneSince) / 1000);
+      const who = this.#overview?.is_live === false ? "server" : "recorder";
+      const since = this.#overview?.now_ms ? ` The page shows the state of ${format.clock(this.#now(0))} UTC` : " The page waits";
+      this.#say(`The ${who} does not answer.`);
+      if (gone.hidden) put(gone, `No answer from the ${who}.${since}, and tries to reconnect.`);
       gone.hidden = false;
-      gone.dataset.seconds = seconds ? `${format.duration(seconds)}` : "";
+      gone.dataset.seconds = seconds >= 2 ? `for ${seconds < 10 ? `${seconds} s` : format.duration(seconds)}` : "";
       return;
     }
     gone.hidden = true;
@@ -159,7 +169,9 @@ export class StatusView {
       const box = el("div", { data: { key } }, el("dt", {}, name), el("dd", {}, number, small));
       held = { box, number, small };
       this.#figures.set(key, held);
-      byId("figures").append(box);
+      // The totals may come after the rest, and stand before it.
+      const later = FIGURES.slice(FIGURES.indexOf(key) + 1).find((one) => this.#figures.has(one));
+      byId("figures").insertBefore(box, later ? this.#figures.get(later).box : null);
     }
     put(held.number, value);
     put(held.small, unit);
