@@ -14,17 +14,27 @@ import numpy as np
 import numpy.typing as npt
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.storage.cells import Cells, Due, count_cells, count_reasons
+from kline_trio.interval import Span
+from kline_trio.storage.cells import Cells, Due, count_cells, count_reasons, due_spans
 from kline_trio.storage.journal.ledger import Reason
 from kline_trio.storage.ledger_index import (
     ABSENT,
     PENDING,
     REASONS,
     LedgerIndex,
+    ledger_stamp,
     ledger_version,
 )
 
-__all__ = ["Calendar", "CellState", "Counts", "Due", "Run", "ledger_version"]
+__all__ = [
+    "Calendar",
+    "CellState",
+    "Counts",
+    "Due",
+    "Run",
+    "ledger_stamp",
+    "ledger_version",
+]
 
 
 class CellState(enum.IntEnum):
@@ -129,6 +139,10 @@ class Calendar:
         """Return the counts of a group of series over all time; arguments as of `rows`."""
         [[run]] = self.rows([members], np.array([0, MAX_TIME_MS]), now)
         return run.counts
+
+    def spans(self, now: Mapping[str, Due]) -> list[Span | None]:
+        """Return from which to which candle those of each series are due; None: none is."""
+        return due_spans(self._index, now)
 
     def absent_by_reason(self, members: Sequence[int], now: Mapping[str, Due]) -> dict[Reason, int]:
         """Return how many candles of a group are absent over all time, by reason, most first."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kline_trio.candle import MAX_TIME_MS, TRADE_TYPES
-from kline_trio.interval import Interval
+from kline_trio.interval import Interval, Span
 from kline_trio.storage.journal.ledger import Reason
 from kline_trio.storage.ledger_index import (
     ABSENT,
@@ -20,7 +20,7 @@ from kline_trio.storage.ledger_index import (
     REFILLED,
     LedgerIndex,
 )
-from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until
+from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until, open_times_ms
 
 _KINDS = 4
 """Of gaps, in `ledger_index`."""
@@ -126,6 +126,17 @@ def count_reasons(
             found[code] += (pieces.end - pieces.begin)[here].sum()
     counts = zip(REASONS, found.tolist(), strict=True)
     return dict(sorted(((one, count) for one, count in counts if count), key=lambda two: -two[1]))
+
+
+def due_spans(index: LedgerIndex, now: Mapping[str, Due]) -> list[Span | None]:
+    """Return from which to which candle those of each series are due; None: none is."""
+    found: list[Span | None] = [None] * len(index.series)
+    everyone = range(len(found))
+    for interval, some in _by_interval(index, [everyone], now):
+        begins, ends = (open_times_ms(interval, one) for one in (some.first, some.end))
+        for at, begin, end in zip(some.at.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            found[at] = Span(begin, end) if begin < end else None
+    return found
 
 
 def _by_interval(

@@ -2,7 +2,8 @@
 
 import array
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import bounds_ms, read_table, status_of
+from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until
@@ -109,7 +111,8 @@ class LedgerIndex:
                 with journal_view(store_path) as journal:
                     return _of_journal(journal)
             except _NONSENSE as error:
-                raise DamagedError(f"the ledger of {store_path} is damaged: {error}") from error
+                problem = f"it holds what kline_trio never writes: {error}"
+                raise DamagedError(f"the ledger of {store_path} is damaged: {problem}") from error
 
     @classmethod
     def of(
@@ -152,6 +155,20 @@ def ledger_version(store_path: Path) -> str:
             return journal.ledger_version()
 
 
+def ledger_stamp(store_path: Path) -> Hashable:
+    """Return what the file system says of the ledger's files: as before, if nothing has changed.
+
+    A running recorder changes it each second, whether the ledger has changed or not.
+
+    Raises:
+      DiskError: the disk refuses.
+    """
+    with disk_errors(store_path):
+        database, log, *_ = journal_parts(journal_path(store_path))
+        found = map(status_of, (database, log, coverage_path(store_path)))
+        return tuple(one and (one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+
+
 def _of_journal(journal: JournalView) -> LedgerIndex:
     version, ids = journal.ledger_version(), journal.series_by_id()
     return LedgerIndex.of(version, journal.accounts(), journal.gap_columns(), ids.__getitem__)
@@ -160,15 +177,30 @@ def _of_journal(journal: JournalView) -> LedgerIndex:
 def _of_copy(store_path: Path) -> LedgerIndex:
     version, rows = _version_of_copy(store_path), _coverage_rows(store_path)
     bounds: dict[Series, tuple[int, int]] = {}
+    held: Counter[Series] = Counter()
     for _, owner, file in open_files(candle_files(store_path), log_damage):
         for group in range(file.num_row_groups):
-            if file.metadata.row_group(group).num_rows:
+            if rows_of_group := file.metadata.row_group(group).num_rows:
+                held[owner] += rows_of_group
                 first_ms, _ = bounds_ms(file, group, BEGIN)
                 _, end_ms = bounds_ms(file, group, END)
                 known = bounds.get(owner, (first_ms, end_ms))
                 bounds[owner] = min(first_ms, known[0]), max(end_ms, known[1])
     accounts = {one: SeriesAccount(*bounds[one]) for one in bounds}
-    return LedgerIndex.of(version, accounts, rows, lambda key: Series(*key), is_copy=True)
+    index = LedgerIndex.of(version, accounts, rows, lambda key: Series(*key), is_copy=True)
+    return attrs.evolve(index, accounts=_proven(index, held))
+
+
+def _proven(index: LedgerIndex, held: Mapping[Series, int]) -> Accounts:
+    """Return the accounts of a copy: if rows and gaps are fewer than due candles, nobody has
+    accounted for the candles of the series, since it is not known which of them lack.
+    """
+    gaps, accounts = index.gaps, index.accounts
+    lacks = np.where((gaps.kind == PENDING) | (gaps.kind == ABSENT), gaps.end - gaps.begin, 0)
+    sums = np.concatenate([[0], np.cumsum(lacks)])[gaps.offset]
+    rows = np.array([held.get(one, 0) for one in index.series], np.int64)
+    is_proven = rows + np.diff(sums) >= accounts.end - accounts.first
+    return attrs.evolve(accounts, mark=np.where(is_proven, accounts.mark, accounts.first))
 
 
 def _coverage_rows(store_path: Path) -> list[GapRow]:

@@ -29,6 +29,13 @@ def numbers_until(interval: Interval, times_ms: npt.ArrayLike) -> Numbers:
     return _floors(interval, times_ms, is_up=False)
 
 
+def open_times_ms(interval: Interval, numbers: Numbers) -> Numbers:
+    """Return the open times of the candles of some numbers."""
+    if interval.duration_ms is not None:
+        return numbers * interval.duration_ms + interval.phase_ms
+    return numbers.astype("datetime64[M]").astype("datetime64[ms]").astype(np.int64)
+
+
 def _floors(interval: Interval, times_ms: npt.ArrayLike, *, is_up: bool) -> Numbers:
     """Return the times in candles, rounded down; or, negated, rounded up."""
     times = np.clip(np.asarray(times_ms, np.int64), 0, MAX_TIME_MS)

@@ -185,6 +185,8 @@ def test_cells_are_those_of_a_plain_model(data: st.DataObject, series: Series) -
     everything = Span(at(0, series), at(MOST + 6, series) + 900_001)
     ever = plain_counts(series, account, gaps, everything, due)
     assert found.totals([0], now) == ever
+    [due_span] = found.spans(now)
+    assert (0 if due_span is None else series.interval.count(due_span)) == ever.due
     assert sum(found.absent_by_reason([0], now).values()) == ever.absent
     assert sum(found.lacking_by_reason([0], now).values()) == ever.absent + ever.pending
 

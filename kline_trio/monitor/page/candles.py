@@ -3,16 +3,15 @@
 from pathlib import Path
 
 import attrs
-import numpy as np
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.interval import DAY_MS
 from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page.answers import csv_answer, json_answer
 from kline_trio.monitor.page.parameters import BadRequestError
 from kline_trio.monitor.page.series_key import key_of
-from kline_trio.monitor.page.series_views import held_span
-from kline_trio.storage.catalog import stored_table
-from kline_trio.storage.table import BEGIN, values_of
+from kline_trio.monitor.page.series_rows import held_span
+from kline_trio.storage.coarse import coarse_candles
 
 MOST_POINTS = 5_000
 CANDLE_COLUMNS = (
@@ -27,45 +26,40 @@ class CandleQuery:
 
     series: Series
     from_ms: int | None
-    """Open time, inclusive; None: so many candles before the end."""
+    """The first open time; None: so many candles before the end."""
     to_ms: int | None
-    """Open time, exclusive; None: the end of the newest candle."""
+    """Exclusive; None: the end of the newest candle."""
     points: int
+    """How many candles at most."""
 
     def span(self, store_path: Path) -> tuple[int, int]:
-        """Return the open times that are asked for.
+        """Return the open times that are asked for, the end exclusive.
 
         Raises:
-          BadRequestError: they are none.
+          BadRequestError: there are none.
           KlineTrioError: the journal or the disk refuses.
         """
-        to_ms, interval = self.to_ms, self.series.interval
+        to_ms = self.to_ms
         if to_ms is None:
             held = held_span(store_path, self.series)
             to_ms = MAX_TIME_MS if held is None else held.to_ms
-        length_ms = interval.duration_ms or 31 * 86_400_000
+        length_ms = self.series.interval.duration_ms or 31 * DAY_MS
         from_ms = max(0, to_ms - self.points * length_ms) if self.from_ms is None else self.from_ms
         if self.to_ms is not None and from_ms >= to_ms:
             raise BadRequestError("to_ms must be after from_ms")
-        return from_ms, to_ms
+        return from_ms, max(from_ms, to_ms)
 
 
 def candles_answer(store_path: Path, query: CandleQuery, *, is_csv: bool) -> Response:
     """Return the candles that are asked for.
 
     Raises:
-      BadRequestError: the span is none.
+      BadRequestError: the time is none.
       KlineTrioError: a file or the journal cannot be read.
     """
     from_ms, to_ms = query.span(store_path)
-    table = stored_table(store_path, query.series, from_ms, to_ms)
-    step_ms = query.series.interval.duration_ms
-    columns: dict[str, list[object]] = {name: [] for name in CANDLE_COLUMNS}
-    if table is not None:
-        columns["open_time_ms"] = values_of(table[BEGIN]).tolist()
-        for name in CANDLE_COLUMNS[1:-1]:
-            columns[name] = table[name].to_pylist()
-        columns["candles"] = np.ones(table.num_rows, int).tolist()
+    found = coarse_candles(store_path, query.series, from_ms, to_ms, query.points)
+    columns = {name: getattr(found, name).tolist() for name in CANDLE_COLUMNS}
     if is_csv:
         return csv_answer("candles", CANDLE_COLUMNS, zip(*columns.values(), strict=True))
     return json_answer(
@@ -74,8 +68,9 @@ def candles_answer(store_path: Path, query: CandleQuery, *, is_csv: bool) -> Res
             "interval": query.series.time_interval,
             "from_ms": from_ms,
             "to_ms": to_ms,
-            "step_ms": step_ms,
-            "is_coarse": False,
+            "step": found.width.name,
+            "step_ms": found.step_ms,
+            "is_coarse": found.is_coarse,
             **columns,
         }
     )

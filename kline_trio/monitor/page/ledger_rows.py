@@ -8,6 +8,7 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.monitor.page.event_log import MOST_EVENTS
+from kline_trio.monitor.page.stored_gaps import gaps_found_last
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import status_of
 from kline_trio.storage.journal.ledger import Gap, Revision, SeriesAccount
@@ -57,7 +58,8 @@ class LedgerRows:
             if before is not None and is_ledger_known:
                 gaps, accounts = before.gaps, before.accounts
             else:
-                gaps, accounts = tuple(journal.newest_gaps(MOST_GAPS)), journal.accounts()
+                gaps = tuple(gaps_found_last(store_path, MOST_GAPS))
+                accounts = journal.accounts()
             count = journal.revision_count()
             if before is not None and before.revision_count == count:
                 revisions = before.revisions

@@ -1,7 +1,7 @@
 """What a page needs of a store at one moment; it is read in a worker thread."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -9,12 +9,18 @@ import attrs
 import numpy as np
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.interval import Span
 from kline_trio.monitor.page.event_log import Healing
 from kline_trio.monitor.page.ledger_rows import LedgerRows
 from kline_trio.monitor.page.summary import Totals
-from kline_trio.storage.calendar import Calendar, Counts, Due
+from kline_trio.storage.calendar import (
+    Calendar,
+    Counts,
+    Due,
+    ledger_stamp,
+    ledger_version,
+)
 from kline_trio.storage.census import Census, census
-from kline_trio.storage.ledger_index import ledger_version
 from kline_trio.storage.status import Heartbeat
 
 _ALL_TIME = np.array([0, MAX_TIME_MS])
@@ -40,9 +46,13 @@ class Look:
     """A store at one moment."""
 
     calendar: Calendar
+    stamp: Hashable
+    """Of the ledger's files, when they were read."""
     due: Mapping[str, Due]
+    spans: tuple[Span | None, ...]
+    """From which to which candle those of each series are due; None: none is."""
     counts: tuple[Counts, ...]
-    """Of each series of the calendar, over all time."""
+    """Of each series, over all time."""
     totals: Totals
     heartbeat: Heartbeat
     rows: LedgerRows
@@ -93,8 +103,10 @@ def look_at(
     began = time.thread_time()
     heartbeat = Heartbeat.read(store_path)
     present = find_present(heartbeat)
+    stamp = ledger_stamp(store_path)
     calendar = None if before is None else before.calendar
-    if calendar is None or ledger_version(store_path) != calendar.version:
+    is_same = before is not None and stamp == before.stamp
+    if calendar is None or not (is_same or ledger_version(store_path) == calendar.version):
         calendar = Calendar.read(store_path)
     known = before if before is not None and before.calendar is calendar else None
     rows = LedgerRows.read(
@@ -104,15 +116,18 @@ def look_at(
     if known is None:
         healing = healing.after(rows.gaps, present.times_ms)
     if known is not None and known.due == present.due:
-        counts, totals = known.counts, known.totals
+        spans, counts, totals = known.spans, known.counts, known.totals
     else:
+        spans = tuple(calendar.spans(present.due))
         everyone = [[place] for place in range(len(calendar.series))]
         counts = tuple(run.counts for [run] in calendar.rows(everyone, _ALL_TIME, present.due))
         lacking = calendar.lacking_by_reason(range(len(counts)), present.due)
         totals = Totals.of(counts, {str(one): count for one, count in lacking.items()})
     return Look(
         calendar=calendar,
+        stamp=stamp,
         due=present.due,
+        spans=spans,
         counts=counts,
         totals=totals,
         heartbeat=heartbeat,

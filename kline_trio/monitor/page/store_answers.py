@@ -8,8 +8,9 @@ import attrs
 import trio
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.interval import Span
 from kline_trio.monitor.http_message import Response
-from kline_trio.monitor.page import series_views as views
+from kline_trio.monitor.page import series_rows as tables
 from kline_trio.monitor.page.answers import csv_answer, json_answer
 from kline_trio.monitor.page.calendar_rows import (
     MOST_ROWS,
@@ -39,6 +40,7 @@ from kline_trio.monitor.page.series_key import key_of
 from kline_trio.monitor.page.shared_answers import SharedAnswers
 from kline_trio.monitor.page.sources import Source
 from kline_trio.monitor.page.store_index import StoreIndex
+from kline_trio.monitor.page.stored_gaps import stored_gaps
 from kline_trio.monitor.page.zoom import Window, Zoom
 from kline_trio.storage.journal.ledger import State
 from kline_trio.storage.journal.reader import journal_view
@@ -92,9 +94,8 @@ class StoreAnswers:
         now_ms = self.source.moment(look).now_ms
         if now_ms is not None:
             return now_ms
-        # Nothing tells the exchange's time: show the time up to which something is known.
-        ends = (one.watermark_ms for one in look.rows.accounts.values())
-        return max(ends, default=0)
+        # Nothing tells the exchange's time: show up to the newest candle of a copy.
+        return max((one.to_ms - 1 for one in look.spans if one is not None), default=0)
 
     async def events(self, parameters: Parameters) -> Response:
         """Return the newest events, of all or of a series."""
@@ -123,8 +124,9 @@ class StoreAnswers:
     def _series_events(
         self, look: Look, series: Series, before_ms: int | None, limit: int
     ) -> Response:
-        with journal_view(self.source.store_path) as journal:
-            gaps = journal.gaps_between(series, 0, _MOST_MS, limit=MOST_EVENTS)
+        path = self.source.store_path
+        gaps = stored_gaps(path, series, Span(0, _MOST_MS), tuple(State), MOST_EVENTS)
+        with journal_view(path) as journal:
             revisions = journal.revisions_of(series, MOST_EVENTS)
         changes = [
             one
@@ -147,11 +149,11 @@ class StoreAnswers:
         look = await self.index.get()
 
         def render() -> Response:
-            rows = views.series_rows(look, folding)
+            rows = tables.series_rows(look, folding)
             shown = rows[offset : offset + limit]
             is_truncated = len(rows) > offset + limit
             more = {"total": len(rows), "offset": offset, "truncated": is_truncated}
-            return _table(form, "series", views.SERIES_COLUMNS, shown, more)
+            return _table(form, "series", tables.SERIES_COLUMNS, shown, more)
 
         question = ("series", folding.words, limit, offset, form)
         return await self.shared.get(question, look.version, render)
@@ -162,7 +164,7 @@ class StoreAnswers:
         look = await self.index.get()
         self._check_known(look, series)
         path = self.source.store_path
-        return await self._on_disk(lambda: json_answer(views.summary_of(look, series, path)))
+        return await self._on_disk(lambda: json_answer(tables.summary_of(look, series, path)))
 
     async def candles(self, parameters: Parameters) -> Response:
         """Return the candles of a series, coarser ones if they are too many."""
@@ -184,20 +186,21 @@ class StoreAnswers:
         state = parameters.word("state", GapState.ANY)
         limit = parameters.number("limit", _USUAL_ROWS, 1, MOST_TABLE_ROWS)
         form = parameters.word("format", Format.JSON)
+        if to_ms is not None and to_ms <= (from_ms or 0):
+            raise BadRequestError("to_ms must be after from_ms")
         if series is not None:
             self._check_known(await self.index.get(), series)
 
         def render() -> Response:
-            with journal_view(self.source.store_path) as journal:
-                found = journal.gaps_between(
-                    series,
-                    from_ms or 0,
-                    _MOST_MS if to_ms is None else to_ms,
-                    limit=limit + 1,
-                    states=tuple(State) if state is GapState.ANY else (State(state.value),),
-                )
-            rows = [views.gap_row(one) for one in found]
-            return _table(form, "gaps", views.GAP_COLUMNS, rows[:limit], _more(rows, limit))
+            found = stored_gaps(
+                self.source.store_path,
+                series,
+                Span(from_ms or 0, _MOST_MS if to_ms is None else to_ms),
+                tuple(State) if state is GapState.ANY else (State(state.value),),
+                limit + 1,
+            )
+            rows = [tables.gap_row(one) for one in found]
+            return _table(form, "gaps", tables.GAP_COLUMNS, rows[:limit], _more(rows, limit))
 
         return await self._on_disk(render)
 
@@ -211,9 +214,9 @@ class StoreAnswers:
         def render() -> Response:
             with journal_view(self.source.store_path) as journal:
                 found = journal.revisions_of(series, limit + 1)
-            rows = [row for one in found[:limit] for row in views.revision_rows(one)]
+            rows = [row for one in found[:limit] for row in tables.revision_rows(one)]
             more = {"truncated": len(found) > limit}
-            return _table(form, "revisions", views.REVISION_COLUMNS, rows, more)
+            return _table(form, "revisions", tables.REVISION_COLUMNS, rows, more)
 
         return await self._on_disk(render)
 
@@ -224,9 +227,9 @@ class StoreAnswers:
         self._check_known(await self.index.get(), series)
 
         def render() -> Response:
-            rows = views.file_rows(self.source.store_path, series)
+            rows = tables.file_rows(self.source.store_path, series)
             more = _more(rows, MOST_TABLE_ROWS)
-            return _table(form, "files", views.FILE_COLUMNS, rows[:MOST_TABLE_ROWS], more)
+            return _table(form, "files", tables.FILE_COLUMNS, rows[:MOST_TABLE_ROWS], more)
 
         return await self._on_disk(render)
 

@@ -1,9 +1,8 @@
-"""What a page shows of series: a list, one with its neighbours, its gaps, revisions and files.
+"""Rows about series: a list, one with its neighbours, its gaps, revisions and files.
 
 The functions that take a store's folder read it, in a worker thread.
 """
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from kline_trio.interval import Span
 from kline_trio.monitor.page.calendar_rows import Folding
 from kline_trio.monitor.page.look import Look
 from kline_trio.monitor.page.series_key import key_of
+from kline_trio.monitor.page.stored_gaps import has_journal
 from kline_trio.monitor.page.summary import percent_of
-from kline_trio.storage.calendar import Counts
+from kline_trio.storage.catalog import files_named_after, log_damage, open_files
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import bounds_ms, open_parquet
+from kline_trio.storage.files import bounds_ms
 from kline_trio.storage.journal.ledger import Gap, Revision
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.names import text_of
@@ -39,24 +39,18 @@ Row = dict[str, object]
 
 def series_rows(look: Look, folding: Folding) -> list[Row]:
     """Return a row for each series that the words of a search match, in order."""
-    pairs = zip(look.calendar.series, look.counts, strict=True)
-    return [series_row(look, one, counts) for one, counts in pairs if folding.has(one)]
+    series = look.calendar.series
+    return [series_row(look, place) for place, one in enumerate(series) if folding.has(one)]
 
 
-def series_row(look: Look, series: Series, counts: Counts) -> Row:
-    """Return the row of a series, with the keys of `SERIES_COLUMNS`."""
-    account, due = look.rows.accounts.get(series), look.due.get(series.trade_type)
-    last_ms = None
-    if account is not None:
-        last_ms = account.watermark_ms
-        if account.retired_ms is None and due is not None:
-            last_ms = max(last_ms, due.until_ms)
-        last_ms = series.interval.open_time_ms(last_ms)
+def series_row(look: Look, place: int) -> Row:
+    """Return the row of a series of the calendar, with the keys of `SERIES_COLUMNS`."""
+    series, counts, span = look.calendar.series[place], look.counts[place], look.spans[place]
     values = (
         key_of(series),
         counts.state.name.lower(),
-        None if account is None else account.first_ms,
-        last_ms,
+        None if span is None else span.from_ms,
+        None if span is None else span.to_ms,
         percent_of(counts.stored, counts.due),
         counts.due,
         counts.stored,
@@ -77,10 +71,9 @@ def summary_of(look: Look, series: Series, store_path: Path) -> Row:
     place, every = look.places[series], look.calendar.series
     counts, account = look.counts[place], look.rows.accounts.get(series)
     held = held_span(store_path, series)
-    with journal_view(store_path) as journal:
-        files = journal.files([series])
+    files = _files(store_path, series)
     return {
-        **series_row(look, series, counts),
+        **series_row(look, place),
         "trade_type": series.trade_type,
         "symbol": series.symbol,
         "interval": series.time_interval,
@@ -88,8 +81,8 @@ def summary_of(look: Look, series: Series, store_path: Path) -> Row:
         "reasons": [str(one) for one in counts.reasons],
         "account": None if account is None else attrs.asdict(account),
         "files": len(files),
-        "file_rows": sum(one.rows for one in files),
-        "file_bytes": sum(one.size_bytes for one in files),
+        "file_rows": sum(rows for _, rows, _, _ in files),
+        "file_bytes": sum(size for _, _, size, _ in files),
         "candles_from_ms": None if held is None else held.from_ms,
         "candles_to_ms": None if held is None else held.to_ms,
         "previous": key_of(every[place - 1]) if place else None,
@@ -100,19 +93,18 @@ def summary_of(look: Look, series: Series, store_path: Path) -> Row:
 def held_span(store_path: Path, series: Series) -> Span | None:
     """Return the time from the first to the last stored candle; None if none is stored.
 
-    Two footers are read.
-
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
-            files, waiting = journal.files([series]), journal.waiting_ms(series)
+            listed, waiting = journal.files([series]), journal.waiting_ms(series)
         bounds = [(ms, series.interval.end_time_ms(ms)) for ms in (*waiting[:1], *waiting[-1:])]
-        # Files of a series sort by time.
-        for path in {one.path for one in (*files[:1], *files[-1:])}:
-            # A merge or a change of layout may have moved it.
-            with contextlib.suppress(FileNotFoundError), open_parquet(store_path / path) as file:
+        # Files of a series sort by time. A copy may have no journal that lists them.
+        ends = {one.path: one for one in (*listed[:1], *listed[-1:])}
+        paths = [store_path / path for path in ends] or files_named_after(store_path, [series])
+        for _, owner, file in open_files(paths, log_damage):
+            if owner == series:
                 for group in range(file.num_row_groups):
                     first_ms, _ = bounds_ms(file, group, BEGIN)
                     _, end_ms = bounds_ms(file, group, END)
@@ -157,19 +149,26 @@ def revision_rows(one: Revision) -> Iterator[Row]:
 
 
 def file_rows(store_path: Path, series: Series) -> list[Row]:
-    """Return the files of a series, by path, as the manifest lists them.
+    """Return the files of a series, by path, with the keys of `FILE_COLUMNS`.
 
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
-    with journal_view(store_path) as journal:
+    return [dict(zip(FILE_COLUMNS, row, strict=True)) for row in _files(store_path, series)]
+
+
+def _files(store_path: Path, series: Series) -> list[tuple[str, int, int, str | None]]:
+    """Return the files as the manifest lists them, or as a copy without a journal has them."""
+    with disk_errors(store_path):
+        if has_journal(store_path):
+            with journal_view(store_path) as journal:
+                return [
+                    (text_of(one.path), one.rows, one.size_bytes, f"{one.crc32:08x}")
+                    for one in journal.files([series])
+                ]
+        found = open_files(files_named_after(store_path, [series]), log_damage)
         return [
-            dict(
-                zip(
-                    FILE_COLUMNS,
-                    (text_of(one.path), one.rows, one.size_bytes, f"{one.crc32:08x}"),
-                    strict=True,
-                )
-            )
-            for one in journal.files([series])
+            (text_of(path.relative_to(store_path)), file.metadata.num_rows, size, None)
+            for path, owner, file in found
+            if owner == series and (size := path.stat().st_size)
         ]
