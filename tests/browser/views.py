@@ -45,7 +45,7 @@ class Overview:
         """What says in words what the cells of a row hold."""
         return self.row(name).locator("[aria-label*='of all time']")
 
-    def expect_verdict(self, verdict: str, seconds: float = 30) -> None:
+    def expect_verdict(self, verdict: str, seconds: float = 60) -> None:
         """Wait until the page has come to a verdict."""
         body = self.page.locator("body")
         expect(body).to_have_attribute("data-verdict", verdict, timeout=seconds * 1e3)
