@@ -64,7 +64,8 @@ def _chosen(options: argparse.Namespace) -> tuple[Path, MonitorConfig]:
     settings = attrs.evolve(settings, address=options.address)
     if options.token_file is not None:
         settings = attrs.evolve(settings, token_file=options.token_file, token_variable=None)
-    if settings.is_public and settings.token_file is None and settings.token_variable is None:
+    has_token = settings.token_file is not None or settings.token_variable is not None
+    if settings.is_public and not has_token:
         reached = f"other machines can reach {options.address}"
         advice = f"add --token-file FILE, which `{program_name()} token FILE` writes"
         raise ConfigError([f"--address: {reached}: {advice}"])

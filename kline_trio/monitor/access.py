@@ -84,7 +84,9 @@ class Access:
 
     def is_token(self, shown: str) -> bool:
         """Return whether a text is the token, in a time that does not depend on the text."""
-        return hmac.compare_digest(shown.encode(), (self.token or "").encode()) and bool(self.token)
+        token = self.token or ""
+        is_same = hmac.compare_digest(shown.encode(), token.encode())
+        return is_same and bool(token)
 
     @property
     def cookie_name(self) -> str:

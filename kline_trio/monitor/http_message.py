@@ -14,7 +14,7 @@ _ETAG = re.compile(r"[!#-~]+", re.ASCII)
 _LEAST_COMPRESSED = 1_024
 """A shorter body is sent as it is: most of it is in the first packet anyway."""
 _TEXTS = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
-_UNCHANGED = 304
+_GOOD, _UNCHANGED = 200, 304
 
 SendChunk = Callable[[bytes], Awaitable[None]]
 """Sends a part of a streamed body. If the reader has gone, or reads too slowly, it is cancelled."""
@@ -136,7 +136,8 @@ class Response:
 
 def is_unchanged(request: Request, response: Response) -> bool:
     """Return whether the reader shows that it has this answer already."""
-    if response.etag is None or response.status != 200 or request.method not in ("GET", "HEAD"):
+    is_read = request.method in ("GET", "HEAD")
+    if response.etag is None or response.status != _GOOD or not is_read:
         return False
     shown = request.headers.get("if-none-match", "")
     tags = [one.strip().removeprefix("W/") for one in shown.split(",")]

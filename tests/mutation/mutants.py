@@ -8,6 +8,7 @@ from tests.mutation.mutant import Mutant
 from tests.mutation.recorder_mutants import RECORDER
 from tests.mutation.row_mutants import ROWS
 from tests.mutation.storage_mutants import STORAGE
+from tests.mutation.web_mutants import WEB
 
 __all__ = ["MUTANTS"]
 
@@ -19,4 +20,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *COMPLETENESS,
     *DOCTOR,
     *MONITOR,
+    *WEB,
 )

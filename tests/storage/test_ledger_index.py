@@ -34,6 +34,7 @@ from tests.storage.support import (
     START_MS,
     absent,
     at,
+    merge_all,
     minutes,
     open_accounted,
     open_store,
@@ -288,6 +289,22 @@ def test_a_copy_without_a_journal_has_the_ledger_in_its_coverage(
     bare = Calendar.read(tmp_path)
     assert (bare.series, bare.totals([0], LIVE)) == ((BTC,), Counts(80))
     assert bare.version == ledger_version(tmp_path) != found.version
+
+
+def test_a_copy_with_a_hole_that_its_ledger_does_not_explain_is_not_complete(
+    tmp_path: Path,
+) -> None:
+    store = write_minutes(tmp_path, 30, 0)
+    store.journal.settle([absent(30, 50)], {BTC: SeriesAccount(at(0), at(50))})
+    store.journal.accept(minutes(50, 60))
+    merge_all(store)
+    write_coverage(tmp_path)
+    store.close()
+    journal_path(tmp_path).unlink()
+    assert counts(tmp_path, LIVE) == Counts(60, pending=20, reasons=NOT_RECEIVED)
+    coverage_path(tmp_path).unlink()
+    bare = counts(tmp_path, LIVE)
+    assert (bare, bare.state) == (Counts(60, unaccounted=60), CellState.UNACCOUNTED)
 
 
 def test_a_damaged_file_of_a_copy_is_left_out(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ class EventStream:
                 del self._by_series[one]
         if not self._readers:
             self._has_readers = trio.Event()
-        if not self._by_series:
+        # A reader without series must not replace the event that `follow_candles` waits for.
+        if not self._by_series and self._has_series.is_set():
             self._has_series = trio.Event()
 
     async def tick(self) -> None:

@@ -14,6 +14,7 @@ export const STATES = [
 ];
 const LEAST_SHARE = 2.5; // Pixels: a single bad series of thousands must be seen.
 let colours = null;
+let holeColour = "";
 
 /** Forget the colours: the theme has changed. */
 export function forgetColours() {
@@ -21,7 +22,10 @@ export function forgetColours() {
 }
 
 function palette() {
-  colours ??= STATES.map((state) => cssValue(`--state-${state.key}`));
+  if (!colours) {
+    colours = STATES.map((state) => cssValue(`--state-${state.key}`));
+    holeColour = cssValue("--paper");
+  }
   return colours;
 }
 
@@ -71,7 +75,7 @@ function drawState(pen, state, x, y, width, height, space) {
   const radius = space ? Math.min(2.5, width / 4) : 0;
   pen.fillStyle = pen.strokeStyle = palette()[state];
   if (state === 3 && width >= 5) {
-    // Hollow: the one state that also differs in form.
+    // Hollow.
     pen.lineWidth = 1.75;
     box(pen, x + 0.875, y + 0.875, width - 1.75, height - 1.75, radius);
     pen.stroke();
@@ -85,6 +89,13 @@ function drawState(pen, state, x, y, width, height, space) {
   }
   box(pen, x, y, width, height, radius);
   pen.fill();
+  if (state === 4 && width >= 6) {
+    // A hole: forms help where colours look alike.
+    pen.fillStyle = holeColour;
+    pen.beginPath();
+    pen.arc(x + width / 2, y + height / 2, 1.75, 0, 2 * Math.PI);
+    pen.fill();
+  }
 }
 
 /** A group's cell: from below the shares of what is wrong; what was refilled, if nothing is wrong. */

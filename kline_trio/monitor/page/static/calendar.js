@@ -6,7 +6,7 @@ import { Grid } from "./calendar-grid.js";
 import { Rows } from "./calendar-rows.js";
 import { add, finer, floor, windowName, windowOf, ZOOMS } from "./calendar-time.js";
 import { byId, debounce, el, glyph, put } from "./dom.js";
-import { address } from "./api.js";
+import { address, get } from "./api.js";
 import * as format from "./format.js";
 import { changed, go, parameters, seriesAddress } from "./router.js";
 import { onTheme } from "./theme.js";
@@ -57,10 +57,21 @@ export class CalendarView {
   /** Learn the time of the exchange and the version of the calendar. */
   update(overview) {
     const isNew = this.#version !== overview.calendar;
-    // Nothing may tell the exchange's time: then the calendar ends with the last due candle of all.
-    this.#now = overview.now_ms ?? overview.last_close_ms ?? overview.heard_ms ?? Date.now();
     this.#version = overview.calendar;
+    if (overview.now_ms !== null) this.#now = overview.now_ms;
+    else if (isNew && overview.calendar !== null) this.#learnNow();
     this.#ask({ isStale: isNew });
+  }
+
+  /** Nothing tells the exchange's time: the calendar ends with the newest due candle, as the server does by default. */
+  async #learnNow() {
+    try {
+      const { starts_ms: starts } = await get("calendar", { limit: 1 });
+      this.#now = starts.at(-1) + 1;
+      this.#ask();
+    } catch (error) {
+      this.#failed(error);
+    }
   }
 
   /** Fetch again what is in view. */
@@ -97,7 +108,7 @@ export class CalendarView {
       axis: el("div", { class: "axis", "aria-hidden": "true" }),
       column: el("div", { class: "axis-column" }),
       corner: el("div", { class: "corner" }),
-      empty: el("p", { class: "empty", hidden: true }),
+      empty: el("p", { class: "empty is-first" }, "Reading the calendar…"),
     };
     parts.ticks = el("div", { class: "ticks" });
     parts.axis.append(parts.ticks, parts.column);
@@ -165,6 +176,7 @@ export class CalendarView {
     const { zoom, q } = this.#view;
     this.#grid.zoom = zoom;
     this.#axis();
+    this.#parts.empty.classList.remove("is-first");
     this.#parts.empty.hidden = this.#rows.total > 0;
     put(this.#parts.empty, q ? `No series matches “${q}”.` : "Nothing is stored yet.");
     this.#grid.element.hidden = this.#rows.total === 0;
@@ -175,10 +187,14 @@ export class CalendarView {
   #turnsOutYoung() {
     const { isChosen, zoom, end } = this.#view;
     if (isChosen || this.#isYoung || zoom !== "day" || end !== null || !this.#rows.total) return false;
+    let isEmpty = true;
     for (let number = 0; number < Math.min(this.#rows.total, 50); number += 1) {
       const runs = this.#rows.row(number)?.row.runs;
-      if (runs && (runs[0][0] !== 0 || runs[0][1] < this.#window.cells - 3)) return false;
+      if (!runs) continue;
+      if (runs[0][0] !== 0 || runs[0][1] < this.#window.cells - 3) return false;
+      isEmpty &&= runs[0][1] >= this.#window.cells;
     }
+    if (isEmpty) return false;
     this.#isYoung = true;
     this.show(parameters());
     return true;

@@ -53,6 +53,7 @@ export class DayView {
         const more = truncated ? `${format.counted(inside.length, "gap")}, and there are more. ` : `${format.counted(inside.length, "gap")}. `;
         csv.prepend(more);
         panel.replaceChildren(head, gapTable(inside, { withSeries: true }), csv);
+        panel.scrollIntoView({ block: "nearest" });
       }
     } catch (error) {
       if (!isAborted(error)) panel.replaceChildren(head, el("p", { class: "empty" }, `The gaps did not come: ${error.message}`));

@@ -115,7 +115,7 @@ export class EventsView {
 
   #subject(event) {
     if (this.#series) return [];
-    if (!event.series) return isOf(event.text, event.trade_type) ? [el("b", {}, format.market(event.trade_type)), " "] : [];
+    if (!event.series) return event.trade_type && !event.text.includes(event.trade_type, 1) ? [el("b", {}, format.market(event.trade_type)), " "] : [];
     const { tradeType, symbol, interval } = format.seriesParts(event.series);
     const link = el("a", { href: seriesAddress(event.series), data: { view: "" }, title: format.market(tradeType) }, `${symbol} ${interval}`);
     return [link, " "];

@@ -5,14 +5,14 @@ import { debounce, el, glyph, put } from "./dom.js";
 import { EventsView } from "./events.js";
 import * as format from "./format.js";
 import { gapTable, GAP_STATES } from "./gaps.js";
-import { changed, go, seriesAddress } from "./router.js";
+import { changed, go, parameters, seriesAddress } from "./router.js";
 import { SeriesChart } from "./series-chart.js";
 import { SeriesStrip } from "./series-strip.js";
 import { fileTable, revisionTable } from "./series-tables.js";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-const SPANS = [["1 h", HOUR], ["6 h", 6 * HOUR], ["1 d", DAY], ["1 w", 7 * DAY], ["1 m", 30 * DAY], ["3 m", 91 * DAY], ["1 y", 365 * DAY]];
+const SPANS = [["1 h", HOUR], ["6 h", 6 * HOUR], ["1 d", DAY], ["1 w", 7 * DAY], ["1 M", 30 * DAY], ["3 M", 91 * DAY], ["1 y", 365 * DAY]];
 const MOST_GAPS = 200;
 
 export class SeriesView {
@@ -60,30 +60,42 @@ export class SeriesView {
       return;
     }
     this.#key = key;
-    this.#summary = null;
-    this.#version = overview?.calendar ?? null;
     this.#name();
-    this.#stop?.abort();
-    this.#stop = new AbortController();
     this.#events?.stop();
     this.#events = new EventsView(this.#parts.events, key);
     this.#strip.clear();
     this.#say("");
+    await this.#enter(query, overview);
+  }
+
+  async #enter(query, overview) {
+    const key = this.#key;
+    this.#summary = null;
+    this.#version = overview?.calendar ?? null;
+    this.#stop?.abort();
+    this.#stop = new AbortController();
     try {
       this.#take(await get("series/summary", { series: key }, this.#stop.signal));
     } catch (error) {
-      if (!isAborted(error)) this.#say(error.status === 404 ? "The store does not know this series." : `The series did not come: ${error.message}`);
-      this.#parts.body.hidden = !isAborted(error) || this.#parts.body.hidden;
+      if (isAborted(error)) return;
+      // A series that was listed just now is known a little later: `update` asks again.
+      this.#say(error.status === 404 ? "The store has no candle of this series yet." : `The series did not come: ${error.message}`);
+      this.#parts.body.hidden = true;
       return;
     }
     this.#parts.body.hidden = false;
+    this.#say("");
     this.#open(query);
     this.#lists(overview);
   }
 
   /** Look whether the calendar has changed, and fetch what may have changed with it. */
   async update(overview) {
-    if (this.#key === null || !this.#summary) return;
+    if (this.#key === null) return;
+    if (!this.#summary) {
+      if (overview.calendar !== this.#version) await this.#enter(parameters(), overview);
+      return;
+    }
     this.#events.update(overview.events);
     if (overview.calendar === this.#version) return;
     this.#version = overview.calendar;

@@ -60,7 +60,7 @@ export class StatusView {
     this.#say(overview.sentence);
     put(byId("store"), overview.store ?? "");
     byId("simulated").hidden = !overview.is_simulated;
-    this.#showReasons(overview.reasons ?? []);
+    this.#showReasons((overview.reasons ?? []).filter((reason) => !overview.sentence.includes(reason.text)));
     this.#showFigures(overview);
     this.#speak(`${verdict}: ${overview.sentence}`, verdict);
     this.#foot(overview);
@@ -70,8 +70,12 @@ export class StatusView {
   #say(text) {
     const sentence = byId("sentence");
     if (sentence.textContent === text) return;
-    const parts = text.split(/(\d[\d,.:]* (?:s|min|h|d|%)(?![\p{L}\d]))/u);
-    sentence.replaceChildren(...parts.map((part, index) => (index % 2 ? el("span", { class: "nowrap" }, part) : part)));
+    const isLong = text.length > 130;
+    sentence.classList.toggle("is-long", isLong);
+    // Of a long text the first sentence leads.
+    const cut = isLong ? text.search(/(?<=\.) (?=[\dA-Z])/) : -1;
+    const [lead, rest] = cut < 0 ? [text, ""] : [text.slice(0, cut), text.slice(cut)];
+    sentence.replaceChildren(...unbroken(lead), ...(rest ? [el("span", { class: "rest" }, ...unbroken(rest))] : []));
   }
 
   #title() {
@@ -190,6 +194,12 @@ export class StatusView {
       el("span", {}, "Charts by ", el("a", { href: "https://www.tradingview.com/lightweight-charts/", rel: "noreferrer" }, "TradingView Lightweight Charts™"), " and ", el("a", { href: "https://github.com/leeoniya/uPlot", rel: "noreferrer" }, "uPlot"), "."),
     );
   }
+}
+
+/** Return a text whose numbers stay with their units where a line breaks. */
+function unbroken(text) {
+  const parts = text.split(/(\d[\d,.:]* (?:s|min|h|d|%)(?![\p{L}\d]))/u);
+  return parts.map((part, index) => (index % 2 ? el("span", { class: "nowrap" }, part) : part));
 }
 
 function byReason(totals, count) {

@@ -1,0 +1,281 @@
+"""Each endpoint, asked about a small store without a recorder."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from kline_trio.monitor.page.api import Api
+from kline_trio.monitor.page.sources import StoredSource
+from kline_trio.storage.store import Store
+from tests.monitor.page.pages import BTC_KEY, CHINESE_KEY, HOUR, ask, get, running, write_store
+from tests.storage.support import DEFAULT_LAYOUT, START_MS, at
+
+__all__ = ["DEFAULT_LAYOUT"]
+HEARD_MS = 1_790_000_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store whose last recorder was heard some seconds after the last due candle."""
+    store = write_store(tmp_path)
+    store.journal.beat(None, {"spot": at(HOUR) + 65_000}, HEARD_MS)
+    store.close()
+    return store
+
+
+@pytest.fixture
+async def api(store: Store) -> AsyncIterator[Api]:
+    source = StoredSource(store.path, lambda: HEARD_MS / 1_000 + 7_200)
+    async with running(source) as api:
+        yield api
+
+
+async def test_the_overview_of_a_stopped_store(api: Api, store: Store) -> None:
+    await api.index.get()
+    found = await get(api, "overview")
+    assert found["sentence"] == (
+        "No recorder runs. The last one was heard 2 h ago. 1 of 2 series complete up to"
+        " 2024-01-31 01:00:00, 91.803 % of all candles: 3 candles are absent and asked for,"
+        " 2 candles are absent for good (not received 3, the exchange had none 2)."
+    )
+    assert (found["api"], found["is_live"], found["verdict"]) == (1, False, "stopped")
+    assert found["store"] == str(store.path)
+    assert found["totals"] == {
+        "series": 2, "complete_series": 1, "due": 61, "stored": 56, "refilled": 5, "pending": 3,
+        "absent": 2, "unaccounted": 0, "percent": 91.803,
+        "by_reason": {"not received": 3, "the exchange had none": 2},
+    }  # fmt: skip
+    assert (found["heard_ms"], found["now_ms"]) == (HEARD_MS, at(HOUR) + 65_000)
+    assert found["connections"] == found["reasons"] == []
+    assert [one["trade_type"] for one in found["markets"]] == ["spot", "usdt_futures"]
+    assert found["markets"][0]["pending"] == 3
+    assert found["disk"]["files"] == 1
+    assert found["disk"]["journal_rows"] == 16
+    assert found["calendar"] == (await get(api, "calendar"))["version"]
+    assert found["events"]
+
+
+async def test_the_first_overview_has_totals_if_the_store_is_read_soon(api: Api) -> None:
+    with trio.fail_after(5):
+        while (await get(api, "overview"))["totals"] is None:
+            pass
+
+
+async def test_the_calendar(api: Api) -> None:
+    found = await get(api, "calendar", zoom="hour", from_ms=at(0), to_ms=at(120))
+    assert found["starts_ms"] == [at(0), at(60)]
+    assert found["end_ms"] == at(120)
+    assert (found["total_rows"], found["offset"], found["zoom"]) == (4, 0, "hour")
+    names = found["reasons"]
+    indexes = [names.index(one) for one in ("not received", "recorder was down",
+                                            "the exchange had none")]  # fmt: skip
+    spot, btc, *_ = found["rows"]
+    assert spot["runs"] == btc["runs"] == [[5, 1, 60, 5, 3, 2, 0, indexes], [0, 1]]
+    assert (btc["key"], btc["series"], btc["label"]) == (BTC_KEY, BTC_KEY, "BTCUSDT 1m")
+    assert [one["percent"] for one in found["rows"]] == [91.666, 91.666, 100.0, 100.0]
+    page = await get(api, "calendar", offset=3, limit=1)
+    assert [one["key"] for one in page["rows"]] == [CHINESE_KEY]
+    assert len(page["starts_ms"]) == 90
+    assert page["end_ms"] == START_MS + 24 * 3_600_000, "the last cell is that of now"
+    closed = await get(api, "calendar", closed=["spot", "usdt_futures"])
+    assert [one["is_open"] for one in closed["rows"]] == [False, False]
+    searched = await get(api, "calendar", q="人生")
+    assert [one["key"] for one in searched["rows"]] == ["usdt_futures", CHINESE_KEY]
+
+
+async def test_events_of_all_and_of_a_series(api: Api) -> None:
+    found = await get(api, "events")
+    assert [(one["kind"], one["time_ms"]) for one in found["events"]] == [
+        ("gap_filled", at(35)), ("gap_closed", at(22)), ("gap_found", at(13)), ("revised", at(6)),
+    ]  # fmt: skip
+    filled, closed, pending, revised = (one["text"] for one in found["events"])
+    assert filled == (
+        "spot BTCUSDT-1m: 5 candles, 2024-01-31 00:30:00 to 00:35:00: filled by rest;"
+        " reason: recorder was down"
+    )
+    assert closed.endswith("absent for good; reason: the exchange had none")
+    assert pending.endswith("3 candles, 2024-01-31 00:10:00 to 00:13:00: absent;"
+                            " reason: not received")  # fmt: skip
+    assert revised == (
+        "spot BTCUSDT-1m: 2024-01-31 00:05:00 came with another volume, trade num by rest;"
+        " the older value is kept"
+    )
+    assert found["truncated"] is False
+    short = await get(api, "events", limit=1, before_ms=at(35))
+    assert ([one["kind"] for one in short["events"]], short["truncated"]) == (["gap_closed"], True)
+    assert (await get(api, "events", series=BTC_KEY))["events"] == found["events"]
+    assert (await get(api, "events", series=CHINESE_KEY))["events"] == []
+
+
+async def test_the_list_of_series(api: Api) -> None:
+    found = await get(api, "series")
+    assert found["total"] == 2
+    assert found["series"][0] == {
+        "series": BTC_KEY, "state": "pending", "first_ms": at(0), "last_ms": at(HOUR),
+        "percent": 91.666, "due": 60, "stored": 55, "refilled": 5, "pending": 3, "absent": 2,
+        "unaccounted": 0,
+    }  # fmt: skip
+    page = await get(api, "series", offset=1, limit=1)
+    assert [one["series"] for one in page["series"]] == [CHINESE_KEY]
+    assert page["truncated"] is False
+    assert (await get(api, "series", limit=1))["truncated"] is True
+    assert [one["series"] for one in (await get(api, "series", q="btc"))["series"]] == [BTC_KEY]
+
+
+async def test_one_series_with_its_neighbours(api: Api) -> None:
+    found = await get(api, "series/summary", series=BTC_KEY)
+    assert (found["previous"], found["next"]) == (None, CHINESE_KEY)
+    assert (found["candles_from_ms"], found["candles_to_ms"]) == (at(0), at(HOUR))
+    assert found["account"] == {
+        "first_ms": at(0), "watermark_ms": at(HOUR), "retired_ms": None
+    }  # fmt: skip
+    assert (found["files"], found["file_rows"], found["interval_ms"]) == (1, 40, 60_000)
+    assert found["reasons"] == ["not received", "recorder was down", "the exchange had none"]
+    found = await get(api, "series/summary", series=CHINESE_KEY)
+    assert (found["previous"], found["next"]) == (BTC_KEY, None)
+    assert found["symbol"] == "币安人生USDT"
+
+
+async def test_candles_are_coarse_if_they_are_many(api: Api) -> None:
+    found = await get(api, "candles", series=BTC_KEY)
+    assert (found["step_ms"], found["is_coarse"], found["interval"]) == (60_000, False, "1m")
+    assert len(found["open_time_ms"]) == 55
+    assert found["open_time_ms"][9:11] == [at(9), at(13)], "nothing is made up for a gap"
+    assert set(found["candles"]) == {1}
+    coarse = await get(api, "candles", series=BTC_KEY, from_ms=at(0), to_ms=at(60), points=12)
+    assert (coarse["step_ms"], coarse["is_coarse"], coarse["step"]) == (300_000, True, "5m")
+    assert coarse["candles"] == [5, 5, 2, 5, 3, 5, 5, 5, 5, 5, 5, 5]
+    newest = await get(api, "candles", series=BTC_KEY, points=3)
+    assert newest["open_time_ms"] == [at(57), at(58), at(59)]
+    columns = ("open", "high", "low", "close", "volume", "quote_volume", "trade_num")
+    assert all(len(newest[name]) == 3 for name in columns)
+    none = await get(api, "candles", series=BTC_KEY, from_ms=at(100), to_ms=at(200))
+    assert none["open_time_ms"] == []
+
+
+async def test_gaps(api: Api) -> None:
+    found = await get(api, "gaps", series=BTC_KEY)
+    assert [(one["from_ms"], one["candles"], one["state"]) for one in found["gaps"]] == [
+        (at(30), 5, "filled"), (at(20), 2, "closed"), (at(10), 3, "pending"),
+    ]  # fmt: skip
+    assert found["gaps"][0] == {
+        "series": BTC_KEY, "from_ms": at(30), "to_ms": at(35), "candles": 5,
+        "reason": "recorder was down", "state": "filled", "asked": 0, "filled_by": "rest",
+        "first_seen_ms": at(35),
+    }  # fmt: skip
+    assert (await get(api, "gaps"))["gaps"] == found["gaps"]
+    [pending] = (await get(api, "gaps", state="pending"))["gaps"]
+    assert pending["filled_by"] is None
+    [closed] = (await get(api, "gaps", from_ms=at(21), to_ms=at(30)))["gaps"]
+    assert closed["state"] == "closed"
+    short = await get(api, "gaps", limit=2)
+    assert (len(short["gaps"]), short["truncated"]) == (2, True)
+
+
+async def test_revisions_and_files(api: Api) -> None:
+    found = await get(api, "revisions", series=BTC_KEY)
+    assert found == {
+        "revisions": [
+            {"series": BTC_KEY, "open_time_ms": at(5), "origin": "rest", "column": "volume",
+             "older": 1.0, "newer": 9.0, "kept": "older"},
+            {"series": BTC_KEY, "open_time_ms": at(5), "origin": "rest", "column": "trade_num",
+             "older": 7, "newer": 8, "kept": "older"},
+        ],
+        "truncated": False,
+    }  # fmt: skip
+    [file] = (await get(api, "files", series=BTC_KEY))["files"]
+    assert (file["path"], file["rows"]) == ("spot_BTCUSDT_1m.pqt", 40)
+    assert len(file["crc32"]) == 8
+    assert (await get(api, "files", series=CHINESE_KEY))["files"] == []
+
+
+async def test_the_history_of_a_stopped_store_is_empty(api: Api) -> None:
+    assert (await get(api, "history"))["time_ms"] == []
+
+
+TABLES = {
+    "series": {},
+    "candles": {"series": BTC_KEY},
+    "gaps": {},
+    "revisions": {"series": BTC_KEY},
+    "files": {"series": BTC_KEY},
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), TABLES.items())
+async def test_a_table_is_csv_too(api: Api, name: str, parameters: dict[str, str]) -> None:
+    response = await ask(api, name, format="csv", **parameters)
+    assert response.content_type == "text/csv; charset=utf-8"
+    assert ("content-disposition", f'attachment; filename="{name}.csv"') in response.headers
+    rows = list(csv.DictReader(io.StringIO(response.body.decode())))
+    as_json = await get(api, name, **parameters)
+    if name == "candles":
+        assert [int(one["open_time_ms"]) for one in rows] == as_json["open_time_ms"]
+    else:
+        assert [set(one) for one in rows] == [set(one) for one in as_json[name]]
+        assert len(rows) == len(as_json[name]) > 0
+
+
+async def test_an_answer_has_another_tag_only_if_it_is_another(api: Api) -> None:
+    for name, parameters in TABLES.items():
+        first, again = [await ask(api, name, **parameters) for _ in range(2)]
+        assert first.etag == again.etag is not None
+    one, other = await ask(api, "gaps"), await ask(api, "gaps", limit=1)
+    assert one.etag != other.etag
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "status", "text"),
+    [
+        ("nothing", {}, 404, "there is nothing here"),
+        ("series/", {}, 404, "there is nothing here"),
+        ("gaps", {"form": "csv"}, 400, "there is no parameter form; one of format, from_ms"),
+        ("gaps", {"limit": "many"}, 400, "limit: a whole number is wanted, not many"),
+        ("gaps", {"limit": "0"}, 400, "limit: 1 to 5,000 are taken, not 0"),
+        ("gaps", {"limit": "9" * 30}, 400, "limit: this number is too large"),
+        ("gaps", {"limit": "٣"}, 400, "limit: a whole number is wanted"),
+        ("gaps", {"limit": ["1", "2"]}, 400, "limit: one value is wanted"),
+        ("gaps", {"from_ms": "-1"}, 400, "from_ms: a time in ms since 1970 is wanted"),
+        ("gaps", {"from_ms": "5", "to_ms": "5"}, 400, "to_ms must be after from_ms"),
+        ("gaps", {"state": "open"}, 400, "state: one of any, pending, filled, closed, not open"),
+        ("gaps", {"series": "spot/<script>/1m"}, 400, "series: spot/<script>/1m: a symbol holds"),
+        ("gaps", {"series": "spot/BTCUSDT"}, 400, "a series is market/symbol/interval"),
+        ("gaps", {"series": "spot/ETHUSDT/1m"}, 404, "the store has no series spot/ETHUSDT/1m"),
+        ("events", {"series": "spot/ETHUSDT/1m"}, 404, "the store has no series"),
+        ("revisions", {}, 400, "series: the key of a series is wanted"),
+        ("files", {"series": "spot/ETHUSDT/1m"}, 404, "the store has no series"),
+        ("series/summary", {"series": "spot/ETHUSDT/1m"}, 404, "the store has no series"),
+        ("candles", {"series": BTC_KEY, "points": "5001"}, 400, "points: 1 to 5,000 are taken"),
+        ("candles", {"series": BTC_KEY, "from_ms": 5, "to_ms": 4}, 400, "to_ms must be after"),
+        ("calendar", {"zoom": "year"}, 400, "zoom: one of hour, day, week, month, not year"),
+        ("calendar", {"zoom": "hour", "from_ms": 0}, 400, "more than 1,500 cells of one hour"),
+        ("calendar", {"limit": 201}, 400, "limit: 1 to 200 are taken, not 201"),
+        ("calendar", {"q": "x" * 201}, 400, "q: at most 200 letters are taken"),
+        ("calendar", {"open": ["x"] * 501}, 400, "open: at most 500 values are taken"),
+        ("stream", {"series": [BTC_KEY] * 51}, 400, "series: at most 50 are taken"),
+        ("stream", {"series": "x"}, 400, "series: x: a series is market/symbol/interval"),
+    ],
+)
+async def test_a_wrong_question_is_refused_in_words(
+    api: Api, name: str, parameters: dict[str, object], status: int, text: str
+) -> None:
+    response = await ask(api, name, **parameters)
+    assert response.status == status
+    assert response.content_type == "application/json"
+    assert text in response.body.decode()
+    assert response.body.startswith(b'{"error":"')
+
+
+async def test_a_store_that_cannot_be_read_is_said(api: Api, store: Store) -> None:
+    journal = store.path / ".kline_trio" / "journal.sqlite"
+    journal.write_bytes(b"nonsense" * 1_000)
+    response = await ask(api, "calendar")
+    assert response.status == 503
+    assert b"the store cannot be read" in response.body
+    found = await get(api, "overview")
+    assert found["totals"] is None
+    assert found["sentence"] == "The store is being read."
