@@ -1,0 +1,64 @@
+"""The directive `command`: what a command does, and its options, from the parser itself."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from kline_trio.commands import cli
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+_BAR = r"\|"
+"""A bar inside a cell of a table."""
+
+
+def commands() -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Return the parser of each command, with the line that says what the command does."""
+    for action in cli._parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            lines = {one.dest: one.help or "" for one in action._choices_actions}
+            return {name: (lines[name], parser) for name, parser in action.choices.items()}
+    raise AssertionError("the parser has no commands")
+
+
+def described(name: str) -> str:
+    """Return the Markdown that describes a command."""
+    line, parser = commands()[name]
+    usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
+    shown = usage[usage.index(f" {name}") + 1 :].replace("[-h] ", "")
+    text = [f"{line[0].upper()}{line[1:]}.", "", "```text", f"kline-trio {shown}", "```", ""]
+    rows = [_row(one) for one in parser._actions if not isinstance(one, argparse._HelpAction)]
+    if rows:
+        text += ["| argument | meaning |", "|---|---|", *rows, ""]
+    if parser.epilog:
+        text += [parser.epilog, ""]
+    return "\n".join(text)
+
+
+def _row(action: argparse.Action) -> str:
+    names = list(action.option_strings) or [str(action.metavar or action.dest)]
+    if action.option_strings and action.nargs != 0:
+        value = action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper()
+        names = [f"{name} {value}" for name in names]
+    cells = [", ".join(f"`{name}`" for name in names), action.help or ""]
+    return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
+
+
+class CommandDirective(SphinxDirective):
+    """Describe the command that is named."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the description."""
+        self.env.note_dependency(str(cli.__file__))
+        return self.parse_text_to_nodes(described(self.arguments[0]))
+
+
+def setup(app: "Sphinx") -> dict[str, Any]:
+    """Register the directive."""
+    app.add_directive("command", CommandDirective)
+    return {"parallel_read_safe": True}
