@@ -20,7 +20,7 @@ extensions = [
     "keys_of_the_configuration",
     "words_of_the_command_line",
 ]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "_static"]
 highlight_language = "text"
 
 myst_enable_extensions = ["colon_fence", "html_image"]
@@ -30,6 +30,7 @@ myst_heading_anchors = 4
 # Docstrings write `names` between single backticks, as Markdown does.
 default_role = "code"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -38,3 +39,5 @@ html_theme = "furo"
 html_title = f"kline_trio {release}"
 html_show_copyright = False
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]

@@ -30,7 +30,8 @@ _HTML_IMAGE = re.compile(rf'(<img src="){_ELSEWHERE}([^"]+)')
 def with_links_from_docs(text: str, home: Path) -> str:
     """Return the text of a file with its relative links as a page in `docs/` has to write them.
 
-    A link to a file that is no page becomes a download. A link to a folder becomes plain text.
+    A link to a file that is no page becomes a download. A link to a folder becomes plain text. A
+    picture that is not there yet is left out: the browser test makes them.
 
     Args:
       text: Markdown.
@@ -44,6 +45,8 @@ def with_links_from_docs(text: str, home: Path) -> str:
     def rewritten(match: re.Match[str]) -> str:
         mark, label, link, fragment = match.groups(default="")
         path = path_from_docs(link)
+        if mark and not (DOCS / path).exists():
+            return ""
         if mark or path.parts[0] != "..":
             return f"{mark}[{label}]({path}{fragment})"
         return label if (DOCS / path).is_dir() else f"[{label}](<path:{path}>)"

@@ -38,7 +38,8 @@ class Key:
     def as_markdown(self) -> str:
         """Return the description of the key, to which other pages can link."""
         head = f"::::{{confval}} {self.name}\n:type: {self.allowed}\n:default: {self.default}\n\n"
-        return f"{head}{self.meaning}\n::::\n"
+        # The docstring is about the field of a class.
+        return f"{head}{self.meaning.replace('; None:', '; not set:')}\n::::\n"
 
 
 def tables() -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The directive `command`: what a command does, and its options, from the parser itself."""
 
 import argparse
+import re
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 _BAR = r"\|"
 """A bar inside a cell of a table."""
+_BRACKETS = re.compile(r"\[[^][]*(?:\[[^][]*\][^][]*)*\]")
+_HARD_BLANK = "\N{NO-BREAK SPACE}"
+_WIDTH = 76
 
 
 def commands() -> dict[str, tuple[str, argparse.ArgumentParser]]:
@@ -27,15 +32,22 @@ def commands() -> dict[str, tuple[str, argparse.ArgumentParser]]:
 def described(name: str) -> str:
     """Return the Markdown that describes a command."""
     line, parser = commands()[name]
-    usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
-    shown = usage[usage.index(f" {name}") + 1 :].replace("[-h] ", "")
-    text = [f"{line[0].upper()}{line[1:]}.", "", "```text", f"kline-trio {shown}", "```", ""]
+    text = [f"{line[0].upper()}{line[1:]}.", "", "```text", *_usage(name, parser), "```", ""]
     rows = [_row(one) for one in parser._actions if not isinstance(one, argparse._HelpAction)]
     if rows:
         text += ["| argument | meaning |", "|---|---|", *rows, ""]
     if parser.epilog:
         text += [parser.epilog, ""]
     return "\n".join(text)
+
+
+def _usage(name: str, parser: argparse.ArgumentParser) -> list[str]:
+    """Return the lines of the usage, which break between arguments only."""
+    words = " ".join(parser.format_usage().split())
+    shown = words[words.index(f" {name} ") :].replace(" [-h]", "")
+    whole = _BRACKETS.sub(lambda match: match[0].replace(" ", _HARD_BLANK), f"kline-trio{shown}")
+    lines = wrap(whole, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    return [line.replace(_HARD_BLANK, " ") for line in lines]
 
 
 def _row(action: argparse.Action) -> str:

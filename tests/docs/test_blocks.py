@@ -36,7 +36,7 @@ PAGES_THAT_RUN = sorted({block.page for block in RUN})
 OPTIONS_OF_OTHERS = {
     # pytest, promtool, docker, podman, and the project's own tools.
     "--build-arg", "--cov-branch", "--days", "--format", "--health-cmd", "--quick", "--seeds",
-    "--cov", "--only", "--streams", "--count", "--every", "--inputs",
+    "--cov", "--log-opt", "--archive", "--only", "--streams", "--count", "--every", "--inputs",
 }  # fmt: skip
 
 
