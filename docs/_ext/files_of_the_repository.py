@@ -24,14 +24,14 @@ _STANDS_FOR = {path: DOCS / f"{name}.md" for name, path in PAGES.items()}
 _STANDS_FOR[ROOT / "README.md"] = DOCS / "index.md"
 _ELSEWHERE = r"(?!https?:|mailto:|#)"
 _LINK = re.compile(rf"(!?)\[([^\]]*)\]\({_ELSEWHERE}([^)#\s]+)(#[^)\s]*)?\)")
-_HTML_IMAGE = re.compile(rf'(<img src="){_ELSEWHERE}([^"]+)')
+_IMAGE = re.compile(rf'<img src="{_ELSEWHERE}([^"]+)"([^>]*)>')
 
 
 def with_links_from_docs(text: str, home: Path) -> str:
     """Return the text of a file with its relative links as a page in `docs/` has to write them.
 
     A link to a file that is no page becomes a download. A link to a folder becomes plain text. A
-    picture that is not there yet is left out: the browser test makes them.
+    picture that is not there is left out: the browser test makes some.
 
     Args:
       text: Markdown.
@@ -45,14 +45,15 @@ def with_links_from_docs(text: str, home: Path) -> str:
     def rewritten(match: re.Match[str]) -> str:
         mark, label, link, fragment = match.groups(default="")
         path = path_from_docs(link)
-        if mark and not (DOCS / path).exists():
-            return ""
         if mark or path.parts[0] != "..":
             return f"{mark}[{label}]({path}{fragment})"
         return label if (DOCS / path).is_dir() else f"[{label}](<path:{path}>)"
 
-    text = _HTML_IMAGE.sub(lambda match: f"{match[1]}{path_from_docs(match[2])}", text)
-    return _LINK.sub(rewritten, text)
+    def shown(match: re.Match[str]) -> str:
+        path = path_from_docs(match[1])
+        return f'<img src="{path}"{match[2]}>' if (DOCS / path).exists() else ""
+
+    return _LINK.sub(rewritten, _IMAGE.sub(shown, text))
 
 
 def read_page(app: "Sphinx", name: str, source: list[str]) -> None:

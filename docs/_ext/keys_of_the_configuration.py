@@ -8,14 +8,13 @@ import ast
 import inspect
 import json
 from pathlib import Path
-from textwrap import dedent, indent
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from kline_trio.config.model import Config, EndpointConfig
+from kline_trio.config.model import Config
 from kline_trio.storage.layout import Layout
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Key:
 
 def tables() -> dict[str, Any]:
     """Return the tables of recorder.toml that have a class, each with its defaults."""
-    config = attrs.fields_dict(Config)
+    config: dict[str, Any] = attrs.fields_dict(Config)
     found = {
         name: field.default
         for name, field in config.items()
@@ -130,7 +129,7 @@ class ConfigurationDirective(SphinxDirective):
 
     required_arguments = 1
 
-    def run(self) -> list[nodes.Node]:
+    def run(self) -> list[Any]:
         """Return the description of the table and of its keys."""
         table = self.arguments[0]
         for module in {inspect.getsourcefile(type(one)) for one in tables().values()}:

@@ -1,11 +1,10 @@
-"""The directive `command`: what a command does, and its options, from the parser itself."""
+"""The directive `commands`: what each command does, and its options, from the parser itself."""
 
 import argparse
 import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from kline_trio.commands import cli
@@ -59,18 +58,17 @@ def _row(action: argparse.Action) -> str:
     return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
 
 
-class CommandDirective(SphinxDirective):
-    """Describe the command that is named."""
+class CommandsDirective(SphinxDirective):
+    """Describe each command, in a section of its own."""
 
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Return the description."""
+    def run(self) -> list[Any]:
+        """Return the sections."""
         self.env.note_dependency(str(cli.__file__))
-        return self.parse_text_to_nodes(described(self.arguments[0]))
+        text = "\n".join(f"### {name}\n\n{described(name)}" for name in commands())
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 def setup(app: "Sphinx") -> dict[str, Any]:
     """Register the directive."""
-    app.add_directive("command", CommandDirective)
+    app.add_directive("commands", CommandsDirective)
     return {"parallel_read_safe": True}

@@ -26,7 +26,9 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 _FENCE = re.compile(r"^(`{3,}|~{3,}|:{3,})\s*(.*)$")
-_NOTE = re.compile(r"<!-- (cannot run here|before|beside a recorder|within a recorder)(?:: (.+?))? -->")
+_NOTE = re.compile(
+    r"<!-- (cannot run here|before|beside a recorder|within a recorder)(?:: (.+?))? -->"
+)
 _ENDS_A_COMMAND = {"&&", "||", "|", ";", "&", "(", ")"}
 _PROGRAM = re.compile(r"(?:\S*/)?python3?(?: -P)? -m kline_trio\b|(?:\S*/)?kline-trio(?![\w./-])")
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import attrs
 import pytest
@@ -49,10 +50,11 @@ def test_every_page_of_docs_is_in_the_site(site: Path) -> None:
 def test_every_key_of_the_configuration_is_described(site: Path) -> None:
     text = (site / "configuration.html").read_text(encoding="utf-8")
     expected = {"endpoints.archive"}
-    for name, field in attrs.fields_dict(Config).items():
+    fields: dict[str, Any] = attrs.fields_dict(Config)
+    for name, field in fields.items():
         if attrs.has(type(field.default)) and name not in ("streams", "patterns", "endpoints"):
             expected |= {f"{name}.{one.name}" for one in attrs.fields(type(field.default))}
-    for market in attrs.fields_dict(Config)["endpoints"].default.factory():
+    for market in fields["endpoints"].default.factory():
         expected |= {f"endpoints.{market}.{key}" for key in ("websocket", "rest")}
     assert expected == set(re.findall(r'id="confval-([\w.]+)"', text))
 
