@@ -304,7 +304,7 @@ def test_without_installed_packages_one_line_says_how_to_install(
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--version"])
-    assert capsys.readouterr().out == "kline_trio 0.1.0\n"
+    assert capsys.readouterr().out == "kline_trio 0.2.0\n"
 
 
 @pytest.mark.parametrize(
