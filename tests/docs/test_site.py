@@ -112,3 +112,15 @@ def test_a_test_that_a_guarantee_names_is_there() -> None:
     assert len(named) > 10
     for path in named:
         assert (DOCS.parent / path).exists(), path
+
+
+def test_figures_of_other_tools_are_those_of_the_benchmarks() -> None:
+    text = (DOCS / "comparison.md").read_text(encoding="utf-8")
+    measured = text.partition("## Measured")[2].partition("## Limits")[0]
+    table = "\n".join(line for line in measured.splitlines() if line.startswith("|"))
+    figures = re.findall(r"\b[\d,.]*\d(?= [mµ]s\b)|\b\d{2,3},\d{3}\b", table)
+    assert len(figures) > 20
+    benchmarks = (DOCS.parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"[\d,.]*\d", benchmarks))
+    for figure in figures:
+        assert figure in known, figure
