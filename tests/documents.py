@@ -176,12 +176,15 @@ class Shell:
         self._kill()
         self._bash.communicate()
 
-    def run(self, command: Command, meanwhile: Callable[[], None] | None = None) -> Ran:
+    def run(
+        self, command: Command, meanwhile: Callable[[Callable[[], str]], None] | None = None
+    ) -> Ran:
         """Run a command to its end.
 
         Args:
           command: a line. If it is endless, it is interrupted, as by Ctrl-C.
-          meanwhile: called while an endless command runs; the interrupt follows its return.
+          meanwhile: called while an endless command runs, with a function that returns what it
+            has written so far. The interrupt follows the return.
 
         Raises:
           AssertionError: the command did not end in time, or ended the shell.
@@ -197,15 +200,18 @@ class Shell:
         try:
             if command.is_endless:
                 assert meanwhile is not None
-                meanwhile()
+                meanwhile(self._written)
                 [process] = psutil.Process(self._bash.pid).children()
                 process.send_signal(signal.SIGINT)
             status = self._bash.stdout.readline()
         finally:
             watch.cancel()
-        output = self._output.read_text(encoding="utf-8", errors="replace")
+        output = self._written()
         assert status, f"{command.line}: no end within {_SECONDS} s, or of the shell too: {output}"
         return Ran(int(status), output)
+
+    def _written(self) -> str:
+        return self._output.read_text(encoding="utf-8", errors="replace")
 
     def _kill(self) -> None:
         if self._bash.poll() is None:

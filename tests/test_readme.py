@@ -2,11 +2,13 @@
 
 import doctest
 import json
+import re
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -24,7 +26,7 @@ from tests.documents import (
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGE = ("127.0.0.1", 8787)
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
 TYPED = """
 import json, pathlib
 names = {}
@@ -60,25 +62,25 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, timeout=60)
 
 
-def wait_for_the_page() -> None:
-    """Wait until the page is served."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urlopen("http://127.0.0.1:8787/", timeout=10) as answer:
-                assert answer.status == 200
-                assert b"<html" in answer.read()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, "nothing is served at 127.0.0.1:8787"
-            time.sleep(0.1)
+def look_at_the_page(written: Callable[[], str]) -> None:
+    """Wait until a program names the address of its page, and ask for the page there."""
+    deadline = time.monotonic() + 90
+    while not (found := ADDRESS.search(written())):
+        assert time.monotonic() < deadline, f"no page is served: {written()}"
+        time.sleep(0.1)
+    assert f"<{found[0]}>" in README.read_text(encoding="utf-8")
+    with urlopen(found[0], timeout=60) as answer:
+        assert answer.status == 200
+        assert b"<html" in answer.read()
 
 
-def is_free(address: tuple[str, int]) -> bool:
+def is_free(url: str) -> bool:
+    """Return whether nothing listens at an address."""
+    address = urlsplit(url)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(address)
+            probe.bind((address.hostname, address.port))
         except OSError:
             return False
     return True
@@ -87,7 +89,7 @@ def is_free(address: tuple[str, int]) -> bool:
 def run_block(shell: Shell, block: Block) -> Iterator[str]:
     """Run the commands of a block, and give the output of each."""
     for command in commands_of(block):
-        done = shell.run(command, wait_for_the_page)
+        done = shell.run(command, look_at_the_page)
         assert done.status == command.status, f"{block}: {command.line}\n{done.output}"
         yield done.output
 
@@ -113,8 +115,9 @@ def run_examples(shell: Shell, block: Block, folder: Path) -> None:
 @pytest.mark.slow
 def test_each_line_of_the_readme_works_as_typed(clone: Path, tmp_path: Path) -> None:
     """It takes about two minutes, most of them waiting, and downloads nothing."""
-    if not is_free(PAGE):
-        pytest.skip("the README serves the page at 127.0.0.1:8787, where something else listens")
+    for url in set(ADDRESS.findall(README.read_text(encoding="utf-8"))):
+        if not is_free(url):
+            pytest.skip(f"the README serves the page at {url}, where something else listens")
     output = ""
     environment = newcomers_environment(tmp_path / "newcomer")
     with Shell(clone, environment, tmp_path / "output") as shell:
