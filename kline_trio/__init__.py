@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kline_trio.storage.reports import revisions as revisions
     from kline_trio.storage.reports import universe as universe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     name: home

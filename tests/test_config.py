@@ -279,7 +279,7 @@ def test_a_file_is_read_with_its_folder(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
         Config.from_toml(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory; name a recorder"):
         Config.from_toml(tmp_path)
     (tmp_path / "bad.toml").write_bytes(b"# \xff\n")
     with pytest.raises(ConfigError, match=r"bad\.toml: not UTF-8 text \(byte 2\)"):

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] not in _COMMANDS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "record")
     try:
+        if not words:
+            raise ConfigError([f"name a file or a command: {_first_words()}"])
         options = _parser().parse_args(words)
         status: int | None = options.run(options)
         # The interpreter's flush at its end would print a traceback on failure.
@@ -53,6 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the end
         return exit_status(error, debug="--debug" in words)
     return status or 0
+
+
+def _first_words() -> str:
+    """Return what a user may want who has typed the program's name alone."""
+    name = program_name()
+    is_there = Path("recorder.toml").is_file()
+    first = f"{name} recorder.toml records" if is_there else f"{name} init writes a recorder.toml"
+    return f"{first}; {name} --help lists all"
 
 
 def _path(text: str) -> Path:
@@ -445,7 +455,10 @@ def _init(options: argparse.Namespace) -> None:
         with options.config.open("xb") as file:
             file.write(text)
     except FileExistsError:
-        raise ConfigError([f"{options.config} is there already; it stays as it is"]) from None
+        now = f"now: {program_name()} {options.config}"
+        raise ConfigError(
+            [f"{options.config} is there already; it stays as it is; {now}"]
+        ) from None
     except OSError as error:
         raise ConfigError([f"{options.config}: cannot be written: {error.strerror}"]) from None
     print(f"wrote {options.config}; now: {program_name()} {options.config}")

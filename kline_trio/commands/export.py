@@ -20,7 +20,7 @@ from kline_trio.interval import Span
 from kline_trio.storage.arguments import a_market, a_symbol, an_interval
 from kline_trio.storage.disk import link, replace, sync_file, sync_folder
 from kline_trio.storage.export import StoredSeries, csv_of, header, stored_series
-from kline_trio.storage.simulated import simulated_store
+from kline_trio.storage.simulated import simulated_hint, simulated_store
 from kline_trio.storage.step import Step
 
 _STDOUT = "-"
@@ -74,7 +74,7 @@ def export(options: argparse.Namespace) -> None:
     if not store.is_dir():
         made_up = simulated_store(options.store)
         is_simulated = config is not None and made_up.is_dir()
-        hint = f"; made-up candles are in {made_up}" if is_simulated else ""
+        hint = f"; made-up candles are in {made_up}" if is_simulated else simulated_hint(store)
         raise ConfigError([f"there is no store {store}{hint}"])
     wanted = _Wanted.from_options(options)
     span = Span(0 if options.start is None else options.start, options.end or MAX_TIME_MS)

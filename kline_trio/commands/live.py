@@ -29,7 +29,7 @@ from kline_trio.duration import duration_text
 from kline_trio.errors import ConfigError, NoAnswerError, NotRunningError
 from kline_trio.quoting import one_line
 from kline_trio.storage.names import disk_name, folder_path
-from kline_trio.storage.simulated import simulated_store
+from kline_trio.storage.simulated import simulated_hint, simulated_store
 
 MOST_SERIES = 20
 """More are shown by --all."""
@@ -122,7 +122,7 @@ def named_store(path: Path) -> Path:
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
     if text is None or not isinstance(name, str):
-        raise ConfigError([f"there is no store {path}"])
+        raise ConfigError([f"there is no store {path}{simulated_hint(path)}"])
     return existing_store(path.absolute().parent / folder_path(disk_name(name)), path)
 
 

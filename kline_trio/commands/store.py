@@ -28,7 +28,7 @@ from kline_trio.storage.holdings import holdings
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import text_of
 from kline_trio.storage.paths import INTERNAL, journal_path
-from kline_trio.storage.simulated import simulated_store
+from kline_trio.storage.simulated import simulated_hint, simulated_store
 from kline_trio.storage.step import Step
 from kline_trio.storage.store import Store
 
@@ -46,7 +46,7 @@ def store_of(path: Path) -> tuple[Path, Config | None]:
         config = Config.from_toml(path)
         return config.store.path, config
     if not path.is_dir():
-        raise ConfigError([f"there is no store {path}"])
+        raise ConfigError([f"there is no store {path}{simulated_hint(path)}"])
     return path, None
 
 
@@ -213,7 +213,7 @@ def _check_store(path: Path, progress: Progress) -> None:
         (path / INTERNAL).is_dir() or last_end_ms(path, on_step=progress.show)
     )
     if not is_store:
-        raise ConfigError([f"there is no store {path}"])
+        raise ConfigError([f"there is no store {path}{simulated_hint(path)}"])
 
 
 def _unite(

@@ -36,7 +36,7 @@ from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv, sifted
 from kline_trio.storage.catalog import last_end_ms, stored_table
 from kline_trio.storage.comparison import compare
-from kline_trio.storage.simulated import simulated_store
+from kline_trio.storage.simulated import simulated_hint, simulated_store
 from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import candles_of
 from kline_trio.symbols import resolve
@@ -119,7 +119,8 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
         path = simulated_store(options.config)
         config = attrs.evolve(config, store=attrs.evolve(config.store, path=path))
     if not config.store.path.is_dir():
-        raise ConfigError([f"there is no store {config.store.path}"])
+        hint = "" if options.simulate else simulated_hint(config.store.path)
+        raise ConfigError([f"there is no store {config.store.path}{hint}"])
     with log_lines(debug=options.debug) as screen:
         progress = Progress(screen)
         report = Report(config.store.path, progress)

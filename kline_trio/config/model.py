@@ -1,6 +1,7 @@
 """The configuration as frozen values. The validator of a field also reads it from TOML."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,19 @@ from kline_trio.config.toml import FORMER_KEY, Document, text_of_file
 from kline_trio.config.values import Setting, instance_of, tuple_of
 from kline_trio.errors import ConfigError
 from kline_trio.exchange.markets import MARKETS
+from kline_trio.program import program_name
 from kline_trio.selection import Selection
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import folder_path
+
+
+def _hint(path: Path) -> str:
+    """Return what to do about a recorder.toml that cannot be read; nothing if unknown."""
+    if path.is_dir():
+        return "; name a recorder.toml, as that of the store"
+    if not path.exists():
+        return f"; {program_name()} init {shlex.quote(str(path))} writes one"
+    return ""
 
 
 def _as_path(path: Any) -> Any:  # noqa: ANN401 - of any type: the validator checks it
@@ -221,7 +232,11 @@ class Config:
           ConfigError: the file cannot be read, or values in it cannot be used; all are named.
         """
         path = folder_path(path)
-        text = text_of_file(path)
+        try:
+            text = text_of_file(path)
+        except ConfigError as error:
+            [problem] = error.problems
+            raise ConfigError([f"{problem}{_hint(path)}"]) from None
         return cls.from_text(text, name=str(path), folder=path.absolute().parent)
 
     @classmethod

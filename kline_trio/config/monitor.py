@@ -176,7 +176,9 @@ class MonitorConfig:
     root_path: str = attrs.field(default="", validator=_ROOT_PATH)
     """The path under which a proxy serves it."""
     tls_cert: Path | None = attrs.field(default=None, validator=values.OPTIONAL_PATH)
+    """The certificate of this server, in PEM, with its chain. It needs `tls_key`."""
     tls_key: Path | None = attrs.field(default=None, validator=values.OPTIONAL_PATH)
+    """The key of `tls_cert`, in PEM, without a password."""
     insecure_http: bool = attrs.field(default=False, validator=_SWITCH)
     """Serve other machines without TLS, as in a network of containers."""
     per_symbol: bool = attrs.field(default=False, validator=_SWITCH)

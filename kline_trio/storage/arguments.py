@@ -11,6 +11,7 @@ from kline_trio.errors import ConfigError, KlineTrioError
 from kline_trio.interval import Interval
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.names import folder_path
+from kline_trio.storage.simulated import simulated_hint
 
 
 def store_folder(path: str | os.PathLike[str]) -> Path:
@@ -22,7 +23,7 @@ def store_folder(path: str | os.PathLike[str]) -> Path:
     folder = folder_path(path)
     with disk_errors(folder):
         if not folder.is_dir():
-            raise KlineTrioError(f"there is no folder {folder}")
+            raise KlineTrioError(f"there is no folder {folder}{simulated_hint(folder)}")
     return folder
 
 

@@ -35,6 +35,7 @@ from kline_trio.storage.names import text_of
 from kline_trio.storage.parquet import rewrite_file
 from kline_trio.storage.paths import journal_path
 from kline_trio.storage.row_faults import Fault, row_faults
+from kline_trio.storage.simulated import simulated_hint
 from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN, schema, values_of
 
@@ -115,7 +116,7 @@ def check(path: Path, on_step: OnStep = ignore_step) -> Iterator[CheckedFile]:
         with disk_errors(path):
             files = candle_files(path)
     else:
-        raise ConfigError([f"there is no file or folder {path}"])
+        raise ConfigError([f"there is no file or folder {path}{simulated_hint(path)}"])
     store_path = _store_of(path)
     sizes_bytes = [*map(_size_bytes, files)]
     on_step(Step("reading the journal"))

@@ -23,6 +23,16 @@ def simulated_store(config_path: Path) -> Path:
     return config_path.absolute().parent / folder
 
 
+def simulated_hint(store_path: Path) -> str:
+    """Return words for a message that there is no such store: where the made-up candles are.
+
+    Nothing if there are none beside it, where `--simulate` puts them.
+    """
+    made_up = store_path.absolute().parent / _NAME
+    is_there = not store_path.is_dir() and made_up.is_dir()
+    return f"; made-up candles are in {made_up}" if is_there else ""
+
+
 def mark_as_simulated(store_path: Path) -> None:
     """Mark a store as one of made-up candles.
 

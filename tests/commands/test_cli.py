@@ -304,7 +304,7 @@ def test_without_installed_packages_one_line_says_how_to_install(
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--version"])
-    assert capsys.readouterr().out == "kline_trio 0.1.0\n"
+    assert capsys.readouterr().out == "kline_trio 0.2.0\n"
 
 
 @pytest.mark.parametrize(
@@ -594,3 +594,35 @@ def test_a_manifest_waits_for_no_reader_of_a_pipe(
     assert cli.main(words) == 0
     assert b"spot_BTCUSDT_1m.pqt" in os.read(reader, 1_000)
     os.close(reader)
+
+
+def test_the_name_alone_says_what_to_type_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([]) == 2
+    assert " init writes a recorder.toml; " in capsys.readouterr().err
+    (tmp_path / "recorder.toml").touch()
+    assert cli.main([]) == 2
+    assert " recorder.toml records; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status"], ["gaps"], ["check"], ["export", "--csv", "-"], ["snapshot"], ["relayout"]],
+)
+def test_a_store_that_is_not_there_is_not_the_made_up_one(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made_up, store = tmp_path / "data-simulated", str(tmp_path / "data")
+    rest = {
+        "snapshot": [str(tmp_path / "copy")],
+        "relayout": ["--layout", LAYOUTS[1], "--into", str(tmp_path / "copy")],
+    }.get(words[0], [])
+    for is_there in (False, True):
+        assert cli.main([words[0], store, *words[1:], *rest]) == 2
+        hint = f"{store}; made-up candles are in {made_up}\n"
+        assert capsys.readouterr().err.endswith(hint if is_there else f"{store}\n")
+        made_up.mkdir(exist_ok=True)

@@ -122,7 +122,8 @@ def test_a_bad_configuration_creates_nothing(tmp_path: Path) -> None:
 
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
     status, _, told = ended(tmp_path, "none.toml")
-    assert (status, told) == (2, "none.toml: cannot be read: No such file or directory")
+    hint = "python -m kline_trio init none.toml writes one"
+    assert (status, told) == (2, f"none.toml: cannot be read: No such file or directory; {hint}")
 
 
 def test_a_store_that_cannot_be_made_is_told_before_any_connection(tmp_path: Path) -> None:
@@ -165,7 +166,8 @@ def test_a_new_configuration_is_good_and_no_old_one_is_overwritten(tmp_path: Pat
     assert (status, said) == (0, "recorder.toml: good, 6 series")
     before = (tmp_path / "recorder.toml").read_bytes()
     status, _, told = ended(tmp_path, "init")
-    assert (status, told) == (2, "recorder.toml is there already; it stays as it is")
+    now = "now: python -m kline_trio recorder.toml"
+    assert (status, told) == (2, f"recorder.toml is there already; it stays as it is; {now}")
     assert (tmp_path / "recorder.toml").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["recorder.toml"]
 

@@ -1,0 +1,1 @@
+"""The documentation does what it says: each block runs, each option is there, the site builds."""
