@@ -26,6 +26,7 @@ NAMES = (
     "start",
     "memory",
     "monitor",
+    "calendar",
 )
 
 

@@ -46,7 +46,8 @@ class Due:
     is_live: bool
     """Whether a recorder runs."""
     began_ms: int | None = None
-    """When it began, if that is known: it has not yet looked at series with older watermarks."""
+    """When it began, less its grace, if that is known: it has not yet looked at series with older
+    watermarks."""
     heard_ms: int | None = None
     """If none runs: the last heartbeat of the last one; None: count on none."""
 

@@ -1,5 +1,6 @@
 """What a benchmark may call met, not met, or not judged."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from benchmarks.all import verdict_in
 from benchmarks.append import goals_met as append_goals
 from benchmarks.appending import Cost
+from benchmarks.calendar import Answer
+from benchmarks.calendar import goals_met as calendar_goals
 from benchmarks.contestants import OURS
 from benchmarks.machine import conclude
 from benchmarks.memory import Held
@@ -139,3 +142,10 @@ def test_what_the_monitor_may_cost(watched: float, scraped: float, goals: list[b
     labelled = MonitorCost("labelled", 0.0, 0.5)
     table = [MonitorCost("receive", 1.0, watched), MonitorCost("idle", 0.0, scraped), labelled]
     assert monitor_goals(table) == goals
+
+
+def test_what_an_answer_to_the_page_may_cost() -> None:
+    """What only some systems tell is not judged on the others."""
+    costs = [(20.0, 20), (20.1, 20), (math.nan, 50), (900.0, None)]
+    table = [Answer("rows", cost, "ms", most) for cost, most in costs]
+    assert calendar_goals(table) == [True, False]

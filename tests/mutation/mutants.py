@@ -1,5 +1,6 @@
 """All mutants. One that survives asks for a test; one whose line has moved, for a new line."""
 
+from tests.mutation.calendar_mutants import CALENDAR
 from tests.mutation.completeness_mutants import COMPLETENESS
 from tests.mutation.doctor_mutants import DOCTOR
 from tests.mutation.exchange_mutants import EXCHANGE
@@ -20,5 +21,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *COMPLETENESS,
     *DOCTOR,
     *MONITOR,
+    *CALENDAR,
     *WEB,
 )

@@ -16,7 +16,19 @@ from kline_trio.interval import INTERVALS, Span
 from kline_trio.storage.calendar import Calendar, CellState, Counts, Due, Run, ledger_version
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.ledger_index import LedgerIndex
-from tests.storage.support import BTC, COIN, SERIES, START_MS, at, open_store, span
+from kline_trio.storage.status import Clock, status
+from tests.storage.support import (
+    BTC,
+    COIN,
+    SERIES,
+    START_MS,
+    at,
+    make_candle,
+    merge_all,
+    open_store,
+    receive,
+    span,
+)
 
 EVERY_INTERVAL = [Series("spot", "BTCUSDT", name) for name in INTERVALS]
 
@@ -249,3 +261,61 @@ def test_an_empty_store_has_no_series(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KlineTrioError):
         Calendar.read(tmp_path / "nowhere")
+
+
+def test_the_worst_decides_the_state_of_a_cell() -> None:
+    worse = [
+        Counts(0),
+        Counts(1),
+        Counts(1, refilled=1),
+        Counts(1, refilled=1, unaccounted=1),
+        Counts(1, refilled=1, unaccounted=1, absent=1),
+        Counts(1, refilled=1, unaccounted=1, absent=1, pending=1),
+    ]
+    assert [one.state for one in worse] == sorted(CellState)
+
+
+@pytest.mark.parametrize("groups", [[], [[]], [[0], [0, 0]]])
+def test_there_may_be_no_cells_and_no_groups(groups: list[list[int]]) -> None:
+    found = calendar({BTC: SeriesAccount(at(0), at(5))})
+    assert found.rows(groups, [at(3)], {}) == [[] for _ in groups]
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data(), series=st.sampled_from(SERIES))
+def test_status_which_looks_into_the_files_counts_the_same(
+    data: st.DataObject, series: Series, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """If each candle is stored that the ledger does not name, as a recorder leaves it."""
+    path = tmp_path_factory.mktemp("store")
+    gaps = data.draw(gaps_of(series))
+    first = data.draw(st.integers(0, 10))
+    mark, until = sorted(first + n for n in data.draw(st.tuples(*[st.integers(0, 25)] * 2)))
+    by_state = {
+        state: {
+            ms
+            for one in gaps
+            for ms in series.interval.open_times_ms(one.span)
+            if (one.state is State.FILLED) == (state is State.FILLED)
+        }
+        for state in (State.FILLED, State.CLOSED)
+    }
+    is_live = data.draw(st.booleans())
+    account = SeriesAccount(at(first, series), at(mark, series))
+    store = open_store(path)
+    came = {at(n, series) for n in range(first, until if is_live else mark)}
+    stored = (came | by_state[State.FILLED]) - by_state[State.CLOSED]
+    candles = [make_candle(ms) for ms in sorted(stored)]
+    store.journal.accept(receive(series, *candles))
+    if data.draw(st.booleans()):
+        merge_all(store)
+    store.journal.settle(gaps, {series: account})
+    clocks = {series.trade_type: Clock(at(until, series), "", 0)}
+    [one] = [some for some in status(path, clocks=clocks).series if some.series == series]
+    now = {series.trade_type: Due(at(until, series), is_live)}
+    found = Calendar.read(path).totals([0], now)
+    store.close()
+    assert (found.due, found.stored) == (one.due, one.stored)
+    assert (found.pending, found.unaccounted) == (one.absent.pop("pending", 0), one.unaccounted)
+    assert found.absent == sum(one.absent.values())
+    assert one.holes == 0

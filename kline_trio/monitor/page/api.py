@@ -100,7 +100,7 @@ class Api:
         self.index.want()
         if now >= self._overview[0] + _OVERVIEW_SECONDS:
             values = {
-                **self.source.moment(look).values(look),
+                **self.source.moment(look).values(look, self.index.problem),
                 "calendar": None if look is None else look.version,
                 "events": self._events_version(look),
             }

@@ -42,11 +42,12 @@ class LiveMoment:
         """The exchange's time; None: it is not known."""
         return exchange_now_ms(self.found)
 
-    def values(self, look: Look | None) -> dict[str, object]:
+    def values(self, look: Look | None, problem: str | None) -> dict[str, object]:
         """Return the overview.
 
         Args:
           look: the store as it was read last; None: it was not read yet.
+          problem: why it cannot be read; None: it can, as far as is known.
         """
         found, close = self.found, _last_close(self.found)
         return {
@@ -56,7 +57,7 @@ class LiveMoment:
             "is_simulated": self.is_simulated,
             "store": found.store.path,
             "verdict": str(self.health.verdict),
-            "sentence": live_sentence(self._facts(look, close)),
+            "sentence": live_sentence(self._facts(look, problem, close)),
             "reasons": reason_values(self.health.reasons),
             "now_ms": self.now_ms,
             "last_close_ms": None if close is None else close.end_ms,
@@ -73,7 +74,7 @@ class LiveMoment:
             },
         }
 
-    def _facts(self, look: Look | None, close: LastClose | None) -> LiveFacts:
+    def _facts(self, look: Look | None, problem: str | None, close: LastClose | None) -> LiveFacts:
         uncounted = 0 if look is None else sum(one not in look.places for one in self.recorded)
         return LiveFacts(
             verdict=self.health.verdict,
@@ -81,6 +82,7 @@ class LiveMoment:
             recorded=len(self.recorded),
             totals=None if look is None else look.totals,
             uncounted=uncounted,
+            problem=problem,
             is_counted=self.found.store.counted_seconds is not None,
             pending=sum(one.pending for one in self.found.markets),
             until_ms=None if look is None else look.until_ms,
@@ -188,7 +190,7 @@ class StoredMoment:
         times = () if self.heartbeat is None else self.heartbeat.times.values()
         return max((exchange_ms for exchange_ms, _ in times), default=None)
 
-    def values(self, look: Look | None) -> dict[str, object]:
+    def values(self, look: Look | None, problem: str | None) -> dict[str, object]:
         """Return the overview, as `LiveMoment.values`."""
         heard, pid = None, None
         if self.heartbeat is not None:
@@ -196,6 +198,7 @@ class StoredMoment:
         facts = StoppedFacts(
             totals=None if look is None else look.totals,
             until_ms=None if look is None else look.until_ms,
+            problem=problem,
             pid=pid,
             heard_seconds=None if heard is None else max(0, self.wall_ms - heard) / 1_000,
         )

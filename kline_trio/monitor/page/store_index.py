@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -26,9 +27,11 @@ class StoreIndex:
     """The newest look at a store."""
 
     source: Source
+    read: Callable[..., Look] = look_at
     latest: Look | None = attrs.field(init=False, default=None)
     """None: nobody has looked for a while, or the store cannot be read."""
-    _problem: str | None = attrs.field(init=False, default=None)
+    problem: str | None = attrs.field(init=False, default=None)
+    """Why the store cannot be read; None: it can, as far as is known."""
     _wanted_at: float = attrs.field(init=False, default=-math.inf)
     _wanted: trio.Event = attrs.field(init=False, factory=trio.Event)
     _tried: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -49,7 +52,7 @@ class StoreIndex:
             with trio.move_on_after(_PATIENCE_SECONDS):
                 await self._tried.wait()
         if self.latest is None:
-            raise UnavailableError(self._problem or "the store is not read yet: try again")
+            raise UnavailableError(self.problem or "the store is not read yet: try again")
         return self.latest
 
     async def run(self) -> None:
@@ -59,7 +62,7 @@ class StoreIndex:
             took = await self._look()
             await trio.sleep(max(_LEAST_SECONDS, took / _MOST_SHARE))
             if trio.current_time() > self._wanted_at + _IDLE_SECONDS:
-                self.latest, self._problem = None, None
+                self.latest, self.problem = None, None
                 self._wanted, self._tried = trio.Event(), trio.Event()
 
     async def _look(self) -> float:
@@ -68,20 +71,20 @@ class StoreIndex:
         find_present = source.present()
 
         def job() -> Look:
-            return look_at(
+            return self.read(
                 source.store_path, find_present, self.latest, with_census=not source.has_census
             )
 
         try:
             # Abandoned if cancelled: a dead disk must not hold up the recorder's stop.
             self.latest = await trio.to_thread.run_sync(job, abandon_on_cancel=True)
-            self._problem = None
+            self.problem = None
         except KlineTrioError as error:
-            if self._problem is None:
+            if self.problem is None:
                 logger.warning("page: the store cannot be read: %s", error)
             else:
                 # Nothing may look complete by what was read a while ago.
                 self.latest = None
-            self._problem = f"the store cannot be read: {error}"
+            self.problem = f"the store cannot be read: {error}"
         self._tried.set()
         return 0.0 if self.latest is None else self.latest.took_seconds

@@ -124,6 +124,8 @@ class LiveFacts:
     """None: the ledger was not read yet."""
     uncounted: int = 0
     """Recorded series of which the ledger has no account yet."""
+    problem: str | None = None
+    """Why the ledger cannot be read."""
     is_counted: bool = True
     """Whether the recorder has counted its store since its start."""
     pending: int = 0
@@ -156,6 +158,8 @@ def _causes(facts: LiveFacts) -> str:
 
 def _completeness(facts: LiveFacts) -> str:
     totals = facts.totals
+    if facts.problem is not None:
+        return f"What is missing is not known: {facts.problem}."
     if totals is None or not facts.is_counted:
         recorded = counted(facts.recorded, "series is", "series are")
         return f"{recorded} recorded; the missing candles are not counted yet."
@@ -235,6 +239,8 @@ class StoppedFacts:
     """None: the store was not read yet."""
     until_ms: int | None
     """The exchange time up to which candles are counted; None: not known."""
+    problem: str | None = None
+    """Why the ledger cannot be read."""
     pid: int | None = None
     """Of a recorder of another process that writes the store."""
     heard_seconds: float | None = None
@@ -243,6 +249,8 @@ class StoppedFacts:
 
 def stopped_sentence(facts: StoppedFacts) -> str:
     """Return who records, and how complete the store is, in some sentences."""
+    if facts.problem is not None:
+        return f"What is missing is not known: {facts.problem}."
     if facts.totals is None:
         return "The store is being read."
     return f"{_who(facts)} {_stopped(facts.totals, facts.until_ms)}"

@@ -12,9 +12,8 @@ from kline_trio.monitor.page.api import Api
 from kline_trio.monitor.page.sources import StoredSource
 from kline_trio.storage.store import Store
 from tests.monitor.page.pages import BTC_KEY, CHINESE_KEY, HOUR, ask, get, running, write_store
-from tests.storage.support import DEFAULT_LAYOUT, START_MS, at
+from tests.storage.support import START_MS, at
 
-__all__ = ["DEFAULT_LAYOUT"]
 HEARD_MS = 1_790_000_000_000
 
 
@@ -278,4 +277,4 @@ async def test_a_store_that_cannot_be_read_is_said(api: Api, store: Store) -> No
     assert b"the store cannot be read" in response.body
     found = await get(api, "overview")
     assert found["totals"] is None
-    assert found["sentence"] == "The store is being read."
+    assert found["sentence"].startswith("What is missing is not known: the store cannot be read: ")

@@ -96,6 +96,11 @@ def totals(**changes: object) -> Totals:
             " Last close 15:00:00, committed 0.4 s later."),
         ),
         (
+            {"problem": "the store cannot be read: data: Input/output error"},
+            ("What is missing is not known: the store cannot be read: data: Input/output error."
+            " Last close 15:00:00, committed 0.4 s later."),
+        ),
+        (
             {"totals": totals(due=0), "last_close": LastClose(end_ms=0, lag_seconds=None)},
             "2,431 series, no candle is due yet. Last close 1970-01-01 00:00:00.",
         ),

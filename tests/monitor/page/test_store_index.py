@@ -1,0 +1,143 @@
+"""The index is read while somebody looks, and seldom."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from kline_trio.errors import DiskError, UnavailableError
+from kline_trio.monitor.page.look import Look
+from kline_trio.monitor.page.sources import StoredSource
+from kline_trio.monitor.page.store_index import StoreIndex
+
+SPEED = 50.0
+
+
+@attrs.frozen
+class FakeLook:
+    """A look that took some time."""
+
+    number: int
+    took_seconds: float
+
+
+@attrs.define
+class FakeStore:
+    """Is read in the place of a real one."""
+
+    looks: int = 0
+    took_seconds: float = 0.0
+    error: DiskError | None = None
+
+    def read(self, *_: object, with_census: bool) -> Look:
+        assert with_census
+        self.looks += 1
+        if self.error is not None:
+            raise self.error
+        return cast("Look", FakeLook(self.looks, self.took_seconds))
+
+
+Watched = Callable[[FakeStore], AbstractAsyncContextManager[StoreIndex]]
+
+
+@pytest.fixture
+def mock_clock() -> trio.testing.MockClock:
+    """Runs fast: looks are made in threads, for which a clock that jumps would not wait."""
+    return trio.testing.MockClock(rate=SPEED)
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    @asynccontextmanager
+    async def watched(store: FakeStore) -> AsyncIterator[StoreIndex]:
+        index = StoreIndex(StoredSource(tmp_path), store.read)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(index.run)
+            yield index
+            nursery.cancel_scope.cancel()
+
+    return watched
+
+
+async def test_nothing_is_read_before_somebody_looks(
+    watched: Watched, mock_clock: trio.testing.MockClock
+) -> None:
+    store = FakeStore()
+    async with watched(store) as index:
+        await trio.sleep(50)
+        assert store.looks == 0
+        found = await index.get()
+        assert found is index.latest
+        assert store.looks == 1
+
+
+async def test_all_that_look_share_one_look_in_ten_seconds(
+    watched: Watched, mock_clock: trio.testing.MockClock
+) -> None:
+    store = FakeStore()
+    async with watched(store) as index, trio.open_nursery() as readers:
+
+        async def read() -> None:
+            for _ in range(20):
+                await index.get()
+                await trio.sleep(1.5)
+
+        for _ in range(10):
+            readers.start_soon(read)
+        await trio.sleep(29)
+        assert 2 <= store.looks <= 3
+
+
+async def test_a_large_store_is_read_for_one_percent_of_the_time(
+    watched: Watched, mock_clock: trio.testing.MockClock
+) -> None:
+    store = FakeStore(took_seconds=0.5)
+    async with watched(store) as index:
+        for _ in range(10):
+            await index.get()
+            await trio.sleep(12)
+        assert 2 <= store.looks <= 3
+
+
+async def test_when_nobody_looks_the_index_is_dropped(
+    watched: Watched, mock_clock: trio.testing.MockClock
+) -> None:
+    store = FakeStore()
+    async with watched(store) as index:
+        first = await index.get()
+        await trio.sleep(100)
+        assert index.latest is None
+        looks = store.looks
+        assert looks < 9
+        await trio.sleep(50)
+        assert store.looks == looks
+        assert await index.get() is not first
+
+
+async def test_a_store_that_cannot_be_read_is_tried_again(
+    watched: Watched, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FakeStore(error=DiskError("data: Input/output error"))
+    async with watched(store) as index:
+        with pytest.raises(UnavailableError, match="the store cannot be read: data: Input/output"):
+            await index.get()
+        store.error = None
+        await trio.sleep(15)
+        assert await index.get()
+        assert index.problem is None
+        # One failure may be that of a moment; after two, what was read is no longer true.
+        store.error = DiskError("data: Input/output error")
+        index.want()
+        await trio.sleep(25)
+        assert store.looks >= 3
+        index.want()
+        await trio.sleep(15)
+        assert index.latest is None
+        with pytest.raises(UnavailableError):
+            await index.get()
+    assert sum("page: the store cannot be read" in line for line in caplog.messages) == 2
