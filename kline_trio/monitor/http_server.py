@@ -21,6 +21,8 @@ MOST_STREAMS = 32
 """At most this many connections, and half of all, are streams."""
 MOST_BODY_BYTES = 4_096
 """Of a POST."""
+_KEPT_SHARE = 8
+"""This part of all connections is for readers that have sent a request before."""
 _HEAD_BYTES = 16_384
 _HEAD_SECONDS = 10.0
 _IDLE_SECONDS = 30.0
@@ -45,9 +47,11 @@ class HttpServer:
     wall_clock: Callable[[], float]
     """Seconds since 1970, for the header `Date`."""
     most_connections: int = MOST_CONNECTIONS
-    """If all are in use, one more is closed at once. Idle ones are closed first."""
+    """If all are in use, one that sends no request makes room for one more."""
     _held: set[object] = attrs.field(init=False, factory=set)
     """A place for each connection."""
+    _new: dict[object, trio.CancelScope] = attrs.field(init=False, factory=dict)
+    """The places of connections that have not sent a request yet, the oldest first."""
     _idle: dict[object, trio.CancelScope] = attrs.field(init=False, factory=dict)
     """The places of connections that wait for another request, the longest wait first."""
     _streams: int = attrs.field(init=False, default=0)
@@ -82,31 +86,37 @@ class HttpServer:
             await trio.aclose_forcefully(stream)
 
     def _may_hold(self, place: object) -> bool:
-        """Give a connection its place, if need be that of the one that has been idle longest."""
-        if len(self._held) >= self.most_connections:
-            if not self._idle:
+        """Give a connection its place, if need be that of one that sends no request.
+
+        Sockets that are only opened must not take the places of readers such as Prometheus, who
+        keep a connection: so they have a limit of their own, and the oldest makes room first.
+        """
+        most_new = self.most_connections - self.most_connections // _KEPT_SHARE
+        is_full = len(self._held) >= self.most_connections
+        if is_full or len(self._new) >= most_new:
+            others = self._idle if len(self._new) < most_new and self._idle else self._new
+            if not others:
                 return False
-            longest = next(iter(self._idle))
+            longest = next(iter(others))
             self._held.discard(longest)
-            self._idle.pop(longest).cancel()
+            others.pop(longest).cancel()
         self._held.add(place)
         return True
 
     async def _converse(self, stream: trio.abc.Stream, place: object) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
-        seconds = _HEAD_SECONDS
+        seconds, waits = _HEAD_SECONDS, self._new
         while True:
             request: Request | None = None
             try:
                 with trio.move_on_after(seconds) as waiting:
-                    if seconds == _IDLE_SECONDS:
-                        self._idle[place] = waiting
+                    waits[place] = waiting
                     try:
                         request = await _receive(
                             connection, stream, lambda: self._idle.pop(place, None)
                         )
                     finally:
-                        self._idle.pop(place, None)
+                        waits.pop(place, None)
                 if request is None:
                     return  # it was idle, its head did not end, or the reader has gone
                 response = await self._answer(request)
@@ -120,7 +130,7 @@ class HttpServer:
             if writing.cancelled_caught or connection.states != _BOTH_DONE:
                 return
             connection.start_next_cycle()
-            seconds = _IDLE_SECONDS
+            seconds, waits = _IDLE_SECONDS, self._idle
 
     async def _answer(self, request: Request) -> Response:
         try:

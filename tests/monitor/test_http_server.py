@@ -476,23 +476,70 @@ async def test_a_client_that_resets_its_connection_is_only_gone(
 async def test_one_connection_more_than_the_most_is_closed_at_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    server = server_of()
+    go_on = trio.Event()
+
+    async def wait(request: Request) -> Response:
+        await go_on.wait()
+        return await hello(request)
+
+    server = server_of(wait)
     async with AsyncExitStack() as stack:
-        kept = [await stack.enter_async_context(joined(server)) for _ in range(MOST_CONNECTIONS)]
-        for client in kept:
-            await client.send(HEAD)
-        await trio.testing.wait_all_tasks_blocked()
+        kept = []
+        for _ in range(MOST_CONNECTIONS):
+            kept.append(await stack.enter_async_context(joined(server)))
+            await kept[-1].send(HEAD + "\r\n")
+            await trio.testing.wait_all_tasks_blocked()
         for _ in range(3):
             async with joined(server) as excess:
                 began = trio.current_time()
                 assert await excess.rest() == b""
                 assert trio.current_time() == began
-        await kept[0].send("\r\n")
-        assert (await kept[0].read()).status == 200
+        assert server.connections == MOST_CONNECTIONS
+        go_on.set()
+        for client in kept:
+            assert (await client.read()).status == 200
         await kept[0].stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
+        assert server.connections == MOST_CONNECTIONS - 1
         async with joined(server) as next_one:
             assert (await next_one.ask()).status == 200
+
+
+async def test_sockets_that_ask_nothing_make_room_and_leave_kept_connections_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    server = server_of()
+    async with AsyncExitStack() as stack:
+        prometheus = await stack.enter_async_context(joined(server))
+        assert (await prometheus.ask()).status == 200
+        opened = []
+        for _ in range(200):
+            opened.append(await stack.enter_async_context(joined(server)))
+            # Some begin a request, and never end it.
+            await opened[-1].send(HEAD if len(opened) % 2 else "")
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.connections < MOST_CONNECTIONS
+        began = trio.current_time()
+        assert (await prometheus.ask()).status == 200
+        newest = await stack.enter_async_context(joined(server))
+        assert (await newest.ask()).status == 200
+        for client in opened[: 200 - MOST_CONNECTIONS]:
+            assert await client.rest() == b""
+        assert trio.current_time() == began
+
+
+async def test_the_only_connection_can_be_used_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    server = server_of(most_connections=1)
+    async with joined(server) as one:
+        await trio.testing.wait_all_tasks_blocked()
+        async with joined(server) as other:
+            assert (await other.ask()).status == 200
+            assert await one.rest() == b""
+            async with joined(server) as third:
+                assert (await third.ask()).status == 200
+                assert await other.rest() == b""
 
 
 async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_longest(
@@ -501,9 +548,10 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_longest(
     """Browsers keep six connections each; they must not lock Prometheus out."""
     server = server_of()
     async with AsyncExitStack() as stack:
-        kept = [await stack.enter_async_context(joined(server)) for _ in range(MOST_CONNECTIONS)]
-        for client in kept:
-            await client.ask()
+        kept = []
+        for _ in range(MOST_CONNECTIONS):
+            kept.append(await stack.enter_async_context(joined(server)))
+            await kept[-1].ask()
         await kept[0].ask()
         await kept[1].send("GET / HTTP/1.1\r\n")
         await trio.testing.wait_all_tasks_blocked()

@@ -98,8 +98,8 @@ WEB = (
     Mutant(
         "connections have no limit",
         "monitor/http_server.py",
-        "if len(self._held) >= self.most_connections:",
-        "if False:",
+        "is_full = len(self._held) >= self.most_connections",
+        "is_full = False",
         f"{_SERVER}::test_one_connection_more_than_the_most_is_closed_at_once",
     ),
     Mutant(
@@ -112,9 +112,16 @@ WEB = (
     Mutant(
         "idle connections lock others out",
         "monitor/http_server.py",
-        "if not self._idle:",
-        "if True:",
+        "others = self._idle if len(self._new) < most_new and self._idle else self._new",
+        "others = self._new",
         f"{_SERVER}::test_a_new_connection_takes_the_place_of_the_one_that_is_idle_longest",
+    ),
+    Mutant(
+        "sockets that ask nothing end kept connections",
+        "monitor/http_server.py",
+        "most_new = self.most_connections - self.most_connections // _KEPT_SHARE",
+        "most_new = self.most_connections + 1",
+        f"{_SERVER}::test_sockets_that_ask_nothing_make_room_and_leave_kept_connections_alone",
     ),
     Mutant(
         "a connection in the middle of a request is taken for idle",
@@ -126,8 +133,8 @@ WEB = (
     Mutant(
         "a head has no deadline",
         "monitor/http_server.py",
-        "seconds = _HEAD_SECONDS",
-        'seconds = float("inf")',
+        "seconds, waits = _HEAD_SECONDS, self._new",
+        'seconds, waits = float("inf"), self._new',
         f"{_SERVER}::test_a_header_byte_each_second_is_cut_off_after_ten",
     ),
     Mutant(

@@ -122,9 +122,9 @@ class EventStream:
             self._by_series[one].discard(reader)
             if not self._by_series[one]:
                 del self._by_series[one]
-        if not self._readers:
+        # An event that is not set stays: a job may wait for it.
+        if not self._readers and self._has_readers.is_set():
             self._has_readers = trio.Event()
-        # A reader without series must not replace the event that `follow_candles` waits for.
         if not self._by_series and self._has_series.is_set():
             self._has_series = trio.Event()
 
@@ -152,19 +152,26 @@ class EventStream:
 
     async def follow_candles(self) -> None:
         """While a reader wants candles, pass them on, until cancelled or the recorder stops."""
-        while True:
+        is_over = False
+        while not is_over:
             await self._has_series.wait()
-            candles = self.source.candles()
-            if candles is None:
-                return
-            async for received in candles:
-                if not self._by_series:
-                    break
-                readers = self._by_series.get(received.series)
-                if readers:
-                    event = candle_event(received)
-                    for reader in readers:
-                        reader.others.append(event)
-                        reader.ring()
-            else:
-                return
+            is_over = await self._pass_on()
+
+    async def _pass_on(self) -> bool:
+        """Pass candles on until no reader wants them; return whether there will be no more.
+
+        On return the recorder copies no candles any more: nothing holds the copies' reader.
+        """
+        candles = self.source.candles()
+        if candles is None:
+            return True
+        async for received in candles:
+            if not self._by_series:
+                return False
+            readers = self._by_series.get(received.series)
+            if readers:
+                event = candle_event(received)
+                for reader in readers:
+                    reader.others.append(event)
+                    reader.ring()
+        return True

@@ -159,7 +159,7 @@ class StoredSource:
 
     def present(self) -> Callable[[Heartbeat], Present]:
         """Return the present by the last heartbeat in the journal."""
-        return _present_by
+        return partial(_present_by, self.wall_clock)
 
     def moment(self, look: Look | None) -> StoredMoment:
         """Return what there is to show now."""
@@ -175,11 +175,11 @@ class StoredSource:
         """Return None: what another process records is seen in the store."""
 
 
-def _present_by(heartbeat: Heartbeat) -> Present:
+def _present_by(wall_clock: Callable[[], float], heartbeat: Heartbeat) -> Present:
     """Return the present of the last heartbeat: what came later nobody has told yet."""
     times: Mapping[str, int] = {name: ms for name, (ms, _) in heartbeat.times.items()}
     # A recorder of another process that has just begun has not looked at the time before.
-    heard = heartbeat.pid is None or _runs_for(heartbeat.pid) > _SCAN_SECONDS
+    heard = heartbeat.pid is None or _runs_for(heartbeat.pid, wall_clock()) > _SCAN_SECONDS
     due = {
         name: Due(_whole_minute(ms - _LATE_MS), is_live=False, heard_ms=ms if heard else None)
         for name, ms in times.items()
@@ -187,9 +187,9 @@ def _present_by(heartbeat: Heartbeat) -> Present:
     return Present(times, due)
 
 
-def _runs_for(pid: int) -> float:
+def _runs_for(pid: int, now: float) -> float:
     """Return for how many seconds a process runs, by the local clock; 0 if it has ended."""
     try:
-        return time.time() - psutil.Process(pid).create_time()
+        return now - psutil.Process(pid).create_time()
     except psutil.Error:
         return 0.0

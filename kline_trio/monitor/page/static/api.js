@@ -15,7 +15,8 @@ export function address(name, parameters = {}) {
   const url = new URL(name, BASE);
   for (const [key, value] of Object.entries(parameters)) {
     for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== null && one !== undefined && one !== "") url.searchParams.append(key, String(one));
+      if (one !== null && one !== undefined && one !== "")
+        url.searchParams.append(key, String(one));
     }
   }
   return url.href;

@@ -14,7 +14,8 @@ export function drawAxis(axis, zoom, starts, pitch) {
     // A label that the next one of its line would touch gives way, if it only stands for the cut at the left.
     const follower = all.slice(index + 1).find((one) => one.level === tick.level);
     const room = textWidth(tick);
-    if (tick.cell === 0 && tick.level === 0 && follower && follower.cell * pitch < room) return false;
+    if (tick.cell === 0 && tick.level === 0 && follower && follower.cell * pitch < room)
+      return false;
     if (x < next[tick.level]) return false;
     next[tick.level] = x + Math.max(LEAST_SPACE[tick.level], room);
     return x + room - 8 <= starts.length * pitch;

@@ -108,7 +108,11 @@ function drawShares(pen, cell, x, y, width, height, space) {
   pen.fillStyle = colour[1];
   pen.fillRect(x, y, width, height);
   let base = y + height;
-  const wrong = [[pending, 5], [absent, 4], [unaccounted, 3]];
+  const wrong = [
+    [pending, 5],
+    [absent, 4],
+    [unaccounted, 3],
+  ];
   for (const [count, state] of pending + absent + unaccounted ? wrong : [[refilled, 2]]) {
     if (!count) continue;
     const tall = Math.max(LEAST_SHARE, (height * count) / Math.max(1, due));
@@ -122,11 +126,17 @@ function drawShares(pen, cell, x, y, width, height, space) {
 /** Return what a cell holds as lines: {state, text}. */
 export function cellLines(cell, reasons) {
   const [state, due, refilled, pending, absent, unaccounted, why] = cell;
-  if (due === undefined) return [{ state, text: state === 0 ? "Nothing is due" : "Complete: every due candle is stored" }];
+  if (due === undefined)
+    return [
+      { state, text: state === 0 ? "Nothing is due" : "Complete: every due candle is stored" },
+    ];
   const because = why?.length ? why.map((one) => reasons[one]).join(", ") : "";
   const lines = [];
   const stored = due - pending - absent - unaccounted;
-  lines.push({ state: stored === due && !refilled ? 1 : null, text: `${format.whole(stored)} of ${format.counted(due, "candle")} stored` });
+  lines.push({
+    state: stored === due && !refilled ? 1 : null,
+    text: `${format.whole(stored)} of ${format.counted(due, "candle")} stored`,
+  });
   if (pending) lines.push({ state: 5, text: `${format.whole(pending)} pending` });
   if (absent) lines.push({ state: 4, text: `${format.whole(absent)} absent` });
   if (unaccounted) lines.push({ state: 3, text: `${format.whole(unaccounted)} unaccounted for` });
@@ -139,7 +149,10 @@ export function cellLines(cell, reasons) {
 export function rowText(row, reasons, zoom) {
   const cells = cellsOf(row);
   const noun = zoom;
-  const parts = STATES.map((state, number) => [cells.filter((cell) => cell[0] === number).length, state])
+  const parts = STATES.map((state, number) => [
+    cells.filter((cell) => cell[0] === number).length,
+    state,
+  ])
     .filter(([count, state]) => count && state.key !== "not-due")
     .map(([count, state]) => `${format.counted(count, noun)} ${state.name.toLowerCase()}`);
   const why = new Set(row.runs.flatMap((run) => run[7] ?? []).map((one) => reasons[one]));

@@ -33,14 +33,24 @@ export class Grid {
     this.#space = el("div", { class: "grid-space", role: "rowgroup" });
     this.#body = el(
       "div",
-      { class: "grid", role: "treegrid", tabindex: 0, "aria-label": "Completeness of each series. Arrow keys move, Enter opens, Space folds.", "aria-readonly": "true" },
+      {
+        class: "grid",
+        role: "treegrid",
+        tabindex: 0,
+        "aria-label": "Completeness of each series. Arrow keys move, Enter opens, Space folds.",
+        "aria-readonly": "true",
+      },
       this.#space,
     );
     this.#mark = el("div", { class: "cell-mark", role: "gridcell" });
-    this.#body.addEventListener("scroll", () => {
-      hideNote();
-      this.schedule();
-    }, { passive: true });
+    this.#body.addEventListener(
+      "scroll",
+      () => {
+        hideNote();
+        this.schedule();
+      },
+      { passive: true },
+    );
     this.#body.addEventListener("keydown", (event) => this.#key(event));
     this.#body.addEventListener("focus", () => {
       if (this.#active.cell === null) this.#active.cell = this.#rows.starts.length - 1;
@@ -66,7 +76,9 @@ export class Grid {
 
   /** Return the first row in view, or null. */
   get topRow() {
-    return this.#rows.row(Math.max(0, Math.floor(this.#body.scrollTop / this.rowHeight)))?.row ?? null;
+    return (
+      this.#rows.row(Math.max(0, Math.floor(this.#body.scrollTop / this.rowHeight)))?.row ?? null
+    );
   }
 
   /** Draw all cells again: the width, the zoom or the theme has changed. */
@@ -93,7 +105,10 @@ export class Grid {
     this.#space.style.height = `${total * height}px`;
     this.#body.setAttribute("aria-rowcount", String(total));
     const first = Math.max(0, Math.floor(this.#body.scrollTop / height) - OVERSCAN);
-    const last = Math.min(total - 1, Math.ceil((this.#body.scrollTop + (this.#body.clientHeight || 500)) / height) + OVERSCAN);
+    const last = Math.min(
+      total - 1,
+      Math.ceil((this.#body.scrollTop + (this.#body.clientHeight || 500)) / height) + OVERSCAN,
+    );
     for (const [number, element] of this.#shown) {
       if (number < first || number > last) {
         this.#shown.delete(number);
@@ -130,7 +145,11 @@ export class Grid {
     }
     if (element.shown?.row === found.row && element.shown.drawing === this.#drawing) return;
     fill(element, found.row);
-    draw(element.parts.canvas, cellsOf(found.row), { pitch: this.pitch, height: NARROW.matches ? 20 : 20, isGroup: found.row.kind !== "series" });
+    draw(element.parts.canvas, cellsOf(found.row), {
+      pitch: this.pitch,
+      height: NARROW.matches ? 20 : 20,
+      isGroup: found.row.kind !== "series",
+    });
     element.parts.cells.setAttribute("aria-label", rowText(found.row, found.reasons, this.zoom));
     element.shown = { row: found.row, drawing: this.#drawing };
   }
@@ -141,8 +160,15 @@ export class Grid {
     if (!found) return null;
     const box = element.parts.canvas.getBoundingClientRect();
     const cell = Math.floor((event.clientX - box.left) / this.pitch);
-    const isCell = event.target.closest(".cells") !== null && cell >= 0 && cell < this.#rows.starts.length;
-    return { ...found, element, number: Number(element.dataset.number), cell: isCell ? cell : LABEL, box };
+    const isCell =
+      event.target.closest(".cells") !== null && cell >= 0 && cell < this.#rows.starts.length;
+    return {
+      ...found,
+      element,
+      number: Number(element.dataset.number),
+      cell: isCell ? cell : LABEL,
+      box,
+    };
   }
 
   #point(event) {
@@ -189,7 +215,12 @@ export class Grid {
     const lines = cellLines(held, reasons);
     if (hint) lines.push({ state: null, text: hint });
     const name = cellName(this.zoom, starts[cell], starts[cell + 1] ?? this.#rows.end);
-    const beside = { left: box.left + cell * this.pitch, width: this.pitch, top: box.top, bottom: box.bottom };
+    const beside = {
+      left: box.left + cell * this.pitch,
+      width: this.pitch,
+      top: box.top,
+      bottom: box.bottom,
+    };
     showNote(name, rowName(row), lines, beside);
   }
 
@@ -237,7 +268,8 @@ export class Grid {
     const top = this.#active.row * height;
     const { scrollTop, clientHeight } = this.#body;
     if (top < scrollTop) this.#body.scrollTop = top;
-    else if (top + height > scrollTop + clientHeight) this.#body.scrollTop = top + height - clientHeight;
+    else if (top + height > scrollTop + clientHeight)
+      this.#body.scrollTop = top + height - clientHeight;
     this.#show();
     this.#activate({ isSeen: true });
   }
@@ -256,7 +288,8 @@ export class Grid {
     this.#mark.style.left = `${cell === LABEL ? 0 : cell * this.pitch}px`;
     this.#mark.style.width = `${cell === LABEL ? 0 : this.pitch}px`;
     element.classList.toggle("is-label-active", cell === LABEL);
-    for (const other of this.#shown.values()) if (other !== element) other.classList.remove("is-label-active");
+    for (const other of this.#shown.values())
+      if (other !== element) other.classList.remove("is-label-active");
     if (cell === LABEL) {
       this.#mark.remove();
       element.parts.label.id = "active-cell";
@@ -266,14 +299,20 @@ export class Grid {
     byId("active-cell")?.removeAttribute("id");
     const held = cellsOf(found.row)[cell] ?? [0];
     const { starts, end } = this.#rows;
-    const text = cellLines(held, found.reasons).map((line) => line.text).join(", ");
-    this.#mark.setAttribute("aria-label", `${rowName(found.row)}, ${cellName(this.zoom, starts[cell], starts[cell + 1] ?? end)}: ${text}`);
+    const text = cellLines(held, found.reasons)
+      .map((line) => line.text)
+      .join(", ");
+    this.#mark.setAttribute(
+      "aria-label",
+      `${rowName(found.row)}, ${cellName(this.zoom, starts[cell], starts[cell + 1] ?? end)}: ${text}`,
+    );
     // Another id for another cell: a screen reader then reads it.
     this.#mark.id = `cell-${this.#active.row}-${cell}`;
     if (this.#mark.parentElement !== element.parts.cells) element.parts.cells.append(this.#mark);
     this.#body.setAttribute("aria-activedescendant", this.#mark.id);
     this.#act.hovered(document.activeElement === this.#body ? cell : null);
-    if (isSeen && isMoved) this.#note(found.row, found.reasons, cell, element.parts.canvas.getBoundingClientRect());
+    if (isSeen && isMoved)
+      this.#note(found.row, found.reasons, cell, element.parts.canvas.getBoundingClientRect());
   }
 }
 
@@ -307,13 +346,20 @@ function fill(element, row) {
   }
   const { symbol, interval } = format.seriesParts(row.series);
   const isAlone = row.depth < 2;
-  const link = el("a", { class: "name", href: seriesAddress(row.series), tabindex: -1, data: { view: "" } }, isAlone ? symbol : interval);
+  const link = el(
+    "a",
+    { class: "name", href: seriesAddress(row.series), tabindex: -1, data: { view: "" } },
+    isAlone ? symbol : interval,
+  );
   link.title = rowName(row);
   label.replaceChildren(link, ...(isAlone ? [el("span", { class: "members" }, interval)] : []));
 }
 
 function rowName(row) {
-  if (!row.series) return row.kind === "market" ? `${row.label}, ${format.counted(row.members, "series", "series")}` : `${row.label}, ${format.market(row.key.split("/")[0])}`;
+  if (!row.series)
+    return row.kind === "market"
+      ? `${row.label}, ${format.counted(row.members, "series", "series")}`
+      : `${row.label}, ${format.market(row.key.split("/")[0])}`;
   const { tradeType, symbol, interval } = format.seriesParts(row.series);
   return `${symbol} ${interval}, ${format.market(tradeType)}`;
 }

@@ -39,7 +39,8 @@ export function windowOf(zoom, end, cells) {
 
 /** Return the name of a cell for people. */
 export function cellName(zoom, begin, end) {
-  if (zoom === "hour") return `${format.weekday(begin)}, ${format.clock(begin, false)} – ${format.clock(end, false)}`;
+  if (zoom === "hour")
+    return `${format.weekday(begin)}, ${format.clock(begin, false)} – ${format.clock(end, false)}`;
   if (zoom === "day") return format.weekday(begin);
   if (zoom === "week") return `Week of ${format.weekday(begin)}`;
   return `${format.month(begin)} ${format.year(begin)}`;
@@ -47,7 +48,8 @@ export function cellName(zoom, begin, end) {
 
 /** Return the name of the span of all cells. */
 export function windowName(zoom, from, to) {
-  if (zoom === "month") return `${format.month(from)} ${format.year(from)} – ${format.month(to - 1)} ${format.year(to - 1)}`;
+  if (zoom === "month")
+    return `${format.month(from)} ${format.year(from)} – ${format.month(to - 1)} ${format.year(to - 1)}`;
   return `${format.day(from)} – ${format.day(to - 1)}`;
 }
 
@@ -59,21 +61,29 @@ export function ticks(zoom, starts) {
     const before = cell ? new Date(starts[cell - 1]) : null;
     const isNew = (part) => before === null || part(before) !== part(at);
     if (zoom === "hour") {
-      if (isNew((one) => one.getUTCDate())) found.push({ cell, level: 0, text: format.weekday(ms).slice(0, -5) });
+      if (isNew((one) => one.getUTCDate()))
+        found.push({ cell, level: 0, text: format.weekday(ms).slice(0, -5) });
       if (at.getUTCHours() % 6 === 0) found.push({ cell, level: 1, text: format.clock(ms, false) });
       return;
     }
     if (zoom === "month") {
-      if (isNew((one) => one.getUTCFullYear())) found.push({ cell, level: 0, text: format.year(ms) });
+      if (isNew((one) => one.getUTCFullYear()))
+        found.push({ cell, level: 0, text: format.year(ms) });
       found.push({ cell, level: 1, text: format.month(ms) });
       return;
     }
     if (isNew((one) => one.getUTCMonth())) {
       const isYear = isNew((one) => one.getUTCFullYear());
-      found.push({ cell, level: 0, text: isYear ? `${format.month(ms)} ${format.year(ms)}` : format.month(ms) });
+      found.push({
+        cell,
+        level: 0,
+        text: isYear ? `${format.month(ms)} ${format.year(ms)}` : format.month(ms),
+      });
     }
-    if (zoom === "day" && at.getUTCDay() === 1) found.push({ cell, level: 1, text: String(at.getUTCDate()) });
-    if (zoom === "week" && cell % 2 === 0) found.push({ cell, level: 1, text: String(at.getUTCDate()) });
+    if (zoom === "day" && at.getUTCDay() === 1)
+      found.push({ cell, level: 1, text: String(at.getUTCDate()) });
+    if (zoom === "week" && cell % 2 === 0)
+      found.push({ cell, level: 1, text: String(at.getUTCDate()) });
   });
   return found;
 }

@@ -27,7 +27,10 @@ export class CalendarView {
   #isYoung = false; // The store has only few days: hours say more.
 
   constructor() {
-    this.#rows = new Rows(() => this.#came(), (error) => this.#failed(error));
+    this.#rows = new Rows(
+      () => this.#came(),
+      (error) => this.#failed(error),
+    );
     this.#grid = new Grid(this.#rows, {
       open: (row, cell) => this.#open(row, cell),
       toggle: (row) => this.#toggle(row),
@@ -48,8 +51,16 @@ export class CalendarView {
     const isChosen = query.get("zoom") in ZOOMS;
     const zoom = isChosen ? query.get("zoom") : this.#isYoung ? "hour" : "day";
     const end = Number(query.get("end")) || null;
-    this.#view = { zoom, isChosen, end, q: query.get("q") ?? "", open: query.getAll("open"), closed: query.getAll("closed") };
-    for (const button of this.#parts.zooms) button.setAttribute("aria-pressed", String(button.dataset.zoom === zoom));
+    this.#view = {
+      zoom,
+      isChosen,
+      end,
+      q: query.get("q") ?? "",
+      open: query.getAll("open"),
+      closed: query.getAll("closed"),
+    };
+    for (const button of this.#parts.zooms)
+      button.setAttribute("aria-pressed", String(button.dataset.zoom === zoom));
     if (this.#parts.search.value.trim() !== this.#view.q) this.#parts.search.value = this.#view.q;
     this.#ask();
   }
@@ -81,9 +92,26 @@ export class CalendarView {
 
   #build() {
     const zooms = Object.entries(ZOOMS).map(([zoom, { name }]) =>
-      el("button", { type: "button", data: { zoom }, "aria-pressed": "false", on: { click: () => this.#zoom(zoom) } }, name),
+      el(
+        "button",
+        {
+          type: "button",
+          data: { zoom },
+          "aria-pressed": "false",
+          on: { click: () => this.#zoom(zoom) },
+        },
+        name,
+      ),
     );
-    const search = el("input", { type: "search", placeholder: "Search", "aria-label": "Search series: words of market, symbol and interval", autocomplete: "off", spellcheck: "false", enterkeyhint: "search", "aria-keyshortcuts": "/" });
+    const search = el("input", {
+      type: "search",
+      placeholder: "Search series",
+      "aria-label": "Search series: words of market, symbol and interval",
+      autocomplete: "off",
+      spellcheck: "false",
+      enterkeyhint: "search",
+      "aria-keyshortcuts": "/",
+    });
     const type = debounce(() => go(changed({ q: search.value.trim() }), { replace: true }), 180);
     search.addEventListener("input", type);
     search.addEventListener("keydown", (event) => {
@@ -94,16 +122,45 @@ export class CalendarView {
     });
     addEventListener("keydown", (event) => {
       const isTyping = event.target.closest?.("input, select, textarea");
-      if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || byId("overview").hidden) return;
+      if (
+        event.key !== "/" ||
+        isTyping ||
+        event.ctrlKey ||
+        event.metaKey ||
+        byId("overview").hidden
+      )
+        return;
       event.preventDefault();
       search.focus();
     });
     const parts = {
       zooms,
       search,
-      back: el("button", { type: "button", class: "icon-button", "aria-label": "Earlier", on: { click: () => this.#shift(-this.#stride()) } }, glyph("glyph-left")),
-      forth: el("button", { type: "button", class: "icon-button", "aria-label": "Later", on: { click: () => this.#shift(this.#stride()) } }, glyph("glyph-right")),
-      now: el("button", { type: "button", class: "text-button", on: { click: () => go(changed({ end: null })) } }, "Now"),
+      back: el(
+        "button",
+        {
+          type: "button",
+          class: "icon-button",
+          "aria-label": "Earlier",
+          on: { click: () => this.#shift(-this.#stride()) },
+        },
+        glyph("glyph-left"),
+      ),
+      forth: el(
+        "button",
+        {
+          type: "button",
+          class: "icon-button",
+          "aria-label": "Later",
+          on: { click: () => this.#shift(this.#stride()) },
+        },
+        glyph("glyph-right"),
+      ),
+      now: el(
+        "button",
+        { type: "button", class: "text-button", on: { click: () => go(changed({ end: null })) } },
+        "Now",
+      ),
       span: el("span", { class: "span" }),
       axis: el("div", { class: "axis", "aria-hidden": "true" }),
       column: el("div", { class: "axis-column" }),
@@ -113,22 +170,63 @@ export class CalendarView {
     parts.ticks = el("div", { class: "ticks" });
     parts.axis.append(parts.ticks, parts.column);
     this.#parts = parts;
-    const legend = el("ul", { class: "legend", "aria-label": "Legend" }, ...LEGEND.map((state) => {
-      const item = el("li", { data: { state } }, STATES[state].name);
-      item.title = `${STATES[state].name}: ${STATES[state].text}`;
-      return item;
-    }));
+    const legend = el(
+      "ul",
+      { class: "legend", "aria-label": "Legend" },
+      ...LEGEND.map((state) => {
+        const item = el("li", { data: { state } }, STATES[state].name);
+        item.title = `${STATES[state].name}: ${STATES[state].text}`;
+        return item;
+      }),
+    );
     byId("calendar").append(
-      el("div", { class: "section-head" },
+      el(
+        "div",
+        { class: "section-head" },
         el("h2", { id: "calendar-title" }, "Completeness"),
-        el("div", { class: "segments", role: "group", "aria-label": "What a cell stands for" }, ...zooms),
-        el("div", { class: "pager", role: "group", "aria-label": "Time in view" }, parts.back, parts.span, parts.forth, parts.now),
-        el("label", { class: "search" }, glyph("glyph-search"), search),
+        el(
+          "div",
+          { class: "segments", role: "group", "aria-label": "What a cell stands for" },
+          ...zooms,
+        ),
+        el(
+          "div",
+          { class: "pager", role: "group", "aria-label": "Time in view" },
+          parts.back,
+          parts.span,
+          parts.forth,
+          parts.now,
+        ),
+        el(
+          "label",
+          { class: "search" },
+          glyph("glyph-search"),
+          search,
+          el("kbd", { "aria-hidden": "true" }, "/"),
+        ),
       ),
-      el("div", { class: "grid-head" }, parts.corner, parts.axis, el("div", { class: "percent-head" }, "%")),
+      el(
+        "div",
+        { class: "grid-head" },
+        parts.corner,
+        parts.axis,
+        el("div", { class: "percent-head" }, "%"),
+      ),
       this.#grid.element,
       parts.empty,
-      el("div", { class: "section-foot" }, legend, el("span", { class: "links" }, "All series: ", el("a", { href: address("series", { format: "csv" }) }, "CSV"), " ", el("a", { href: address("series") }, "JSON"))),
+      el(
+        "div",
+        { class: "section-foot" },
+        legend,
+        el(
+          "span",
+          { class: "links" },
+          "All series: ",
+          el("a", { href: address("series", { format: "csv" }) }, "CSV"),
+          " ",
+          el("a", { href: address("series") }, "JSON"),
+        ),
+      ),
     );
   }
 
@@ -186,7 +284,8 @@ export class CalendarView {
   /** If no zoom was chosen and all days but the last few are empty, show hours. */
   #turnsOutYoung() {
     const { isChosen, zoom, end } = this.#view;
-    if (isChosen || this.#isYoung || zoom !== "day" || end !== null || !this.#rows.total) return false;
+    if (isChosen || this.#isYoung || zoom !== "day" || end !== null || !this.#rows.total)
+      return false;
     let isEmpty = true;
     for (let number = 0; number < Math.min(this.#rows.total, 50); number += 1) {
       const runs = this.#rows.row(number)?.row.runs;
@@ -241,8 +340,11 @@ export class CalendarView {
   }
 
   #toggle(row) {
-    const [name, list] = row.kind === "market" ? ["closed", this.#view.closed] : ["open", this.#view.open];
-    const next = list.includes(row.key) ? list.filter((key) => key !== row.key) : [...list, row.key];
+    const [name, list] =
+      row.kind === "market" ? ["closed", this.#view.closed] : ["open", this.#view.open];
+    const next = list.includes(row.key)
+      ? list.filter((key) => key !== row.key)
+      : [...list, row.key];
     go(changed({ [name]: next }), { replace: true });
   }
 
@@ -260,6 +362,14 @@ export class CalendarView {
 
 /** Return the address of the calendar at a cell, one zoom finer; null if there is none. */
 export function finerAddress(from, to) {
-  const next = finer(to - from > 8 * 86_400_000 ? "month" : to - from > 86_400_000 ? "week" : to - from > 3_600_000 ? "day" : "hour");
+  const next = finer(
+    to - from > 8 * 86_400_000
+      ? "month"
+      : to - from > 86_400_000
+        ? "week"
+        : to - from > 3_600_000
+          ? "day"
+          : "hour",
+  );
   return next ? changed({ zoom: next, end: to, day: null, until: null, of: null }) : null;
 }

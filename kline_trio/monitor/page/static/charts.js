@@ -9,9 +9,23 @@ const HEIGHT = 132;
 const STEPS = 360;
 const LEAST_SECONDS = 600; // A recorder that has just begun does not fill the lines.
 const PLOTS = [
-  { key: "lag", title: "Lag from close to disk", unit: "s", series: [["lag_p50", "median", "--line-1"], ["lag_max", "worst", "--line-2"]] },
+  {
+    key: "lag",
+    title: "Lag from close to disk",
+    unit: "s",
+    series: [
+      ["lag_p50", "median", "--line-1"],
+      ["lag_max", "worst", "--line-2"],
+    ],
+  },
   { key: "frames", title: "Frames a second", unit: "", series: [["frames", "", "--line-1"]] },
-  { key: "candles", title: "Candles committed in 10 s", unit: "", series: [["candles", "", "--line-1"]], bars: true },
+  {
+    key: "candles",
+    title: "Candles committed in 10 s",
+    unit: "",
+    series: [["candles", "", "--line-1"]],
+    bars: true,
+  },
 ];
 
 export class RatesView {
@@ -34,7 +48,11 @@ export class RatesView {
   async refresh() {
     this.#isAsked = true;
     try {
-      const [history] = await Promise.all([get("history"), loadScript("vendor/uplot.js"), loadStyle("vendor/uplot.css")]);
+      const [history] = await Promise.all([
+        get("history"),
+        loadScript("vendor/uplot.js"),
+        loadStyle("vendor/uplot.css"),
+      ]);
       this.#history = columns(history);
       this.#draw();
     } catch {
@@ -49,7 +67,8 @@ export class RatesView {
     const held = this.#history;
     if (!held || sample.time_ms / 1000 <= held.time.at(-1)) return;
     held.time.push(sample.time_ms / 1000);
-    for (const name of ["frames", "candles", "lag_p50", "lag_max"]) held[name].push(sample[name] ?? null);
+    for (const name of ["frames", "candles", "lag_p50", "lag_max"])
+      held[name].push(sample[name] ?? null);
     if (held.time.length > STEPS) for (const column of Object.values(held)) column.shift();
     this.#draw();
   }
@@ -67,7 +86,9 @@ export class RatesView {
   #build(plot) {
     const value = el("output", { class: "plot-value" });
     const room = el("div", { class: "plot-room", role: "img" });
-    const box = el("figure", { class: "plot", data: { key: plot.key } },
+    const box = el(
+      "figure",
+      { class: "plot", data: { key: plot.key } },
       el("figcaption", {}, el("h2", {}, plot.title), value),
       room,
     );
@@ -82,29 +103,59 @@ export class RatesView {
     const line = cssValue("--hairline");
     const font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const axis = { stroke: muted, font, ticks: { show: false }, gap: 4 };
-    return new window.uPlot({
-      width: Math.max(160, held.room.clientWidth),
-      height: HEIGHT,
-      tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      legend: { show: false },
-      padding: [6, 16, 0, 0],
-      cursor: { y: false, points: { size: 6 }, drag: { setScale: false, x: false, y: false }, sync: { key: "rates" } },
-      scales: { x: { time: true, range: (chart, least, most) => [Math.min(least, most - LEAST_SECONDS), most] }, y: { range: (chart, least, most) => [0, most > 0 ? most * 1.12 : 1] } },
-      axes: [
-        { ...axis, size: 22, space: 70, grid: { show: false }, values: (chart, splits) => splits.map((one) => format.clock(one * 1000, false)) },
-        { ...axis, size: 42, space: 34, grid: { stroke: line, width: 1 }, values: (chart, splits) => splits.map((one) => format.short(one)) },
-      ],
-      series: [{}, ...plot.series.map(([, label, colour], index) => ({
-        label,
-        stroke: cssValue(colour),
-        fill: plot.series.length === 1 ? `${cssValue(colour)}22` : undefined,
-        width: index ? 1.25 : 1.5,
-        spanGaps: true,
-        points: { show: false },
-        paths: plot.bars ? window.uPlot.paths.bars({ size: [0.7, 8, 1] }) : undefined,
-      }))],
-      hooks: { setCursor: [(chart) => this.#describe(plot, held, chart.cursor.idx)] },
-    }, [[], ...plot.series.map(() => [])], held.room);
+    return new window.uPlot(
+      {
+        width: Math.max(160, held.room.clientWidth),
+        height: HEIGHT,
+        tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+        legend: { show: false },
+        padding: [6, 16, 0, 0],
+        cursor: {
+          y: false,
+          points: { size: 6 },
+          drag: { setScale: false, x: false, y: false },
+          sync: { key: "rates" },
+        },
+        scales: {
+          x: {
+            time: true,
+            range: (chart, least, most) => [Math.min(least, most - LEAST_SECONDS), most],
+          },
+          y: { range: (chart, least, most) => [0, most > 0 ? most * 1.12 : 1] },
+        },
+        axes: [
+          {
+            ...axis,
+            size: 22,
+            space: 70,
+            grid: { show: false },
+            values: (chart, splits) => splits.map((one) => format.clock(one * 1000, false)),
+          },
+          {
+            ...axis,
+            size: 42,
+            space: 34,
+            grid: { stroke: line, width: 1 },
+            values: (chart, splits) => splits.map((one) => format.short(one)),
+          },
+        ],
+        series: [
+          {},
+          ...plot.series.map(([, label, colour], index) => ({
+            label,
+            stroke: cssValue(colour),
+            fill: plot.series.length === 1 ? `${cssValue(colour)}22` : undefined,
+            width: index ? 1.25 : 1.5,
+            spanGaps: true,
+            points: { show: false },
+            paths: plot.bars ? window.uPlot.paths.bars({ size: [0.7, 8, 1] }) : undefined,
+          })),
+        ],
+        hooks: { setCursor: [(chart) => this.#describe(plot, held, chart.cursor.idx)] },
+      },
+      [[], ...plot.series.map(() => [])],
+      held.room,
+    );
   }
 
   #describe(plot, held, index) {
@@ -113,21 +164,37 @@ export class RatesView {
     const values = plot.series.map(([name, label]) => {
       const at = index ?? lastIndex(history[name]);
       const value = nearest(history[name], at);
-      const shown = value === null ? format.NONE : plot.unit ? `${value.toFixed(2)} ${plot.unit}` : format.short(value);
+      const shown =
+        value === null
+          ? format.NONE
+          : plot.unit
+            ? `${value.toFixed(2)} ${plot.unit}`
+            : format.short(value);
       return [label, shown];
     });
-    const when = index === null || index === undefined ? null : format.clock(history.time[index] * 1000);
+    const when =
+      index === null || index === undefined ? null : format.clock(history.time[index] * 1000);
     const lines = values.map(([label, shown], number) =>
-      el("span", label ? { data: { line: number + 1 } } : {}, label ? `${label} ` : "", el("b", {}, shown)),
+      el(
+        "span",
+        label ? { data: { line: number + 1 } } : {},
+        label ? `${label} ` : "",
+        el("b", {}, shown),
+      ),
     );
     held.value.replaceChildren(...(when ? [el("span", {}, when)] : []), ...lines);
-    if (!when) held.room.setAttribute("aria-label", `${plot.title}, the last hour. Now: ${values.flat().filter(Boolean).join(" ")}`);
+    if (!when)
+      held.room.setAttribute(
+        "aria-label",
+        `${plot.title}, the last hour. Now: ${values.flat().filter(Boolean).join(" ")}`,
+      );
   }
 
   #resize() {
     for (const held of this.#plots.values()) {
       const width = held.room.clientWidth;
-      if (width && Math.abs(width - held.chart.width) >= 1) held.chart.setSize({ width, height: HEIGHT });
+      if (width && Math.abs(width - held.chart.width) >= 1)
+        held.chart.setSize({ width, height: HEIGHT });
     }
   }
 
@@ -143,7 +210,13 @@ export class RatesView {
 }
 
 function columns({ time_ms: times, frames, candles, lag_p50, lag_max }) {
-  return { time: times.map((ms) => ms / 1000), frames: [...frames], candles: [...candles], lag_p50: [...lag_p50], lag_max: [...lag_max] };
+  return {
+    time: times.map((ms) => ms / 1000),
+    frames: [...frames],
+    candles: [...candles],
+    lag_p50: [...lag_p50],
+    lag_max: [...lag_max],
+  };
 }
 
 function lastIndex(values) {

@@ -6,14 +6,28 @@ import * as format from "./format.js";
 const MARKET_COLUMNS = [
   ["Market", (one) => format.market(one.trade_type), "name"],
   ["Series", (one) => format.whole(one.series), "number"],
-  ["Lag", (one) => seconds(one.lag_p50_seconds), "number", "Median from a candle's close to the disk"],
-  ["99 %", (one) => seconds(one.lag_p99_seconds), "number wide", "99 % of the candles are on the disk after this time"],
+  [
+    "Lag",
+    (one) => seconds(one.lag_p50_seconds),
+    "number",
+    "Median from a candle's close to the disk",
+  ],
+  [
+    "99 %",
+    (one) => seconds(one.lag_p99_seconds),
+    "number wide",
+    "99 % of the candles are on the disk after this time",
+  ],
   ["Pending", (one) => format.whole(one.pending), "number"],
   ["REST", (one) => rest(one), "number", "Request weight that is used of what the exchange allows"],
 ];
 const CONNECTION_COLUMNS = [
   ["Connection", (one) => one.name, "name"],
-  ["State", (one) => (one.is_delivering ? "delivers" : `silent for ${format.duration(one.silent_seconds)}`), "state"],
+  [
+    "State",
+    (one) => (one.is_delivering ? "delivers" : `silent for ${format.duration(one.silent_seconds)}`),
+    "state",
+  ],
   ["Age", (one) => format.duration(one.age_seconds), "number"],
   ["Streams", (one) => format.whole(one.streams), "number"],
   ["Received", (one) => format.bytes(one.received_bytes), "number wide"],
@@ -33,10 +47,26 @@ export class ConnectionsView {
     if (!this.#markets) {
       this.#markets = table("Markets", MARKET_COLUMNS);
       this.#connections = table("Connections", CONNECTION_COLUMNS);
-      panel.append(el("h2", { id: "connections-title" }, "Connections"), this.#markets.box, this.#connections.box);
+      panel.append(
+        el("h2", { id: "connections-title" }, "Connections"),
+        this.#markets.box,
+        this.#connections.box,
+      );
     }
-    fillTable(this.#markets, MARKET_COLUMNS, markets, (one) => (one.rest_problem || one.lag_p50_seconds === null ? "warning" : "fine"), (one) => one.rest_problem);
-    fillTable(this.#connections, CONNECTION_COLUMNS, connections, (one) => (one.is_delivering ? "fine" : "bad"), (one) => one.address);
+    fillTable(
+      this.#markets,
+      MARKET_COLUMNS,
+      markets,
+      (one) => (one.rest_problem || one.lag_p50_seconds === null ? "warning" : "fine"),
+      (one) => one.rest_problem,
+    );
+    fillTable(
+      this.#connections,
+      CONNECTION_COLUMNS,
+      connections,
+      (one) => (one.is_delivering ? "fine" : "bad"),
+      (one) => one.address,
+    );
   }
 }
 
@@ -57,7 +87,11 @@ function table(name, columns) {
     if (note) cell.title = note;
     return cell;
   });
-  const box = el("div", { class: "table-box", tabindex: 0, role: "group", "aria-label": name }, el("table", { "aria-label": name }, el("thead", {}, el("tr", {}, ...head)), body));
+  const box = el(
+    "div",
+    { class: "table-box", tabindex: 0, role: "group", "aria-label": name },
+    el("table", { "aria-label": name }, el("thead", {}, el("tr", {}, ...head)), body),
+  );
   return { box, body };
 }
 
@@ -65,7 +99,15 @@ function table(name, columns) {
 function fillTable({ body }, columns, values, stateOf, titleOf) {
   while (body.rows.length > values.length) body.lastElementChild.remove();
   while (body.rows.length < values.length) {
-    body.append(el("tr", {}, ...columns.map(([, , kind], index) => el(index ? "td" : "th", { class: kind, scope: index ? null : "row" }))));
+    body.append(
+      el(
+        "tr",
+        {},
+        ...columns.map(([, , kind], index) =>
+          el(index ? "td" : "th", { class: kind, scope: index ? null : "row" }),
+        ),
+      ),
+    );
   }
   values.forEach((value, number) => {
     const row = body.rows[number];

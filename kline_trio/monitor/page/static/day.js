@@ -30,13 +30,32 @@ export class DayView {
     const name = [symbol.join("/"), format.market(tradeType)].filter(Boolean).join(", ");
     const title = el("h2", { id: "day-title", tabindex: -1 }, `${name}, ${spanName(from, to)}`);
     const closer = finerAddress(from, to);
-    const head = el("div", { class: "section-head" },
+    const head = el(
+      "div",
+      { class: "section-head" },
       title,
-      closer ? el("a", { class: "text-button", href: href(closer), data: { view: "" } }, "Show in smaller cells") : null,
-      el("button", { type: "button", class: "text-button", on: { click: () => go(changed({ day: null, until: null, of: null })) } }, "Close"),
+      closer
+        ? el(
+            "a",
+            { class: "text-button", href: href(closer), data: { view: "" } },
+            "Show in smaller cells",
+          )
+        : null,
+      el(
+        "button",
+        {
+          type: "button",
+          class: "text-button",
+          on: { click: () => go(changed({ day: null, until: null, of: null })) },
+        },
+        "Close",
+      ),
     );
     panel.replaceChildren(head, el("p", { class: "empty" }, "Loading…"));
-    panel.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    panel.scrollIntoView({
+      block: "nearest",
+      behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
+    });
     title.focus({ preventScroll: true });
     await this.#fetch(panel, head, { from_ms: from, to_ms: to, of });
   }
@@ -47,16 +66,39 @@ export class DayView {
     try {
       const { gaps, truncated } = await get("gaps", { from_ms, to_ms, limit: MOST }, stop.signal);
       const inside = gaps.filter((gap) => gap.series.startsWith(`${of}/`));
-      const csv = el("p", { class: "links" }, "All gaps of this time: ", el("a", { href: address("gaps", { from_ms, to_ms, limit: 5000, format: "csv" }) }, "CSV"), " ", el("a", { href: address("gaps", { from_ms, to_ms, limit: 5000 }) }, "JSON"));
-      if (!inside.length) panel.replaceChildren(head, el("p", { class: "empty" }, truncated ? "Too many gaps to show: choose smaller cells." : "The ledger has no gap here."));
+      const csv = el(
+        "p",
+        { class: "links" },
+        "All gaps of this time: ",
+        el("a", { href: address("gaps", { from_ms, to_ms, limit: 5000, format: "csv" }) }, "CSV"),
+        " ",
+        el("a", { href: address("gaps", { from_ms, to_ms, limit: 5000 }) }, "JSON"),
+      );
+      if (!inside.length)
+        panel.replaceChildren(
+          head,
+          el(
+            "p",
+            { class: "empty" },
+            truncated
+              ? "Too many gaps to show: choose smaller cells."
+              : "The ledger has no gap here.",
+          ),
+        );
       else {
-        const more = truncated ? `${format.counted(inside.length, "gap")}, and there are more. ` : `${format.counted(inside.length, "gap")}. `;
+        const more = truncated
+          ? `${format.counted(inside.length, "gap")}, and there are more. `
+          : `${format.counted(inside.length, "gap")}. `;
         csv.prepend(more);
         panel.replaceChildren(head, gapTable(inside, { withSeries: true }), csv);
         panel.scrollIntoView({ block: "nearest" });
       }
     } catch (error) {
-      if (!isAborted(error)) panel.replaceChildren(head, el("p", { class: "empty" }, `The gaps did not come: ${error.message}`));
+      if (!isAborted(error))
+        panel.replaceChildren(
+          head,
+          el("p", { class: "empty" }, `The gaps did not come: ${error.message}`),
+        );
     }
   }
 }

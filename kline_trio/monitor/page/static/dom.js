@@ -7,7 +7,8 @@ export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name === "on") for (const [event, run] of Object.entries(value)) made.addEventListener(event, run);
+    if (name === "on")
+      for (const [event, run] of Object.entries(value)) made.addEventListener(event, run);
     else if (name === "data") Object.assign(made.dataset, value);
     else made.setAttribute(name, value === true ? "" : String(value));
   }
@@ -59,16 +60,19 @@ const loaded = new Map();
 
 function load(path, make) {
   if (!loaded.has(path)) {
-    loaded.set(path, new Promise((done, failed) => {
-      const element = make();
-      element.addEventListener("load", done);
-      element.addEventListener("error", () => {
-        loaded.delete(path);
-        element.remove();
-        failed(new Error(`${path} did not come`));
-      });
-      document.head.append(element);
-    }));
+    loaded.set(
+      path,
+      new Promise((done, failed) => {
+        const element = make();
+        element.addEventListener("load", done);
+        element.addEventListener("error", () => {
+          loaded.delete(path);
+          element.remove();
+          failed(new Error(`${path} did not come`));
+        });
+        document.head.append(element);
+      }),
+    );
   }
   return loaded.get(path);
 }

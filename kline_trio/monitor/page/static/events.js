@@ -35,12 +35,21 @@ export class EventsView {
     this.#box = box;
     this.#series = series;
     const list = el("ol", { class: "events", tabindex: 0, "aria-label": "Events, newest first" });
-    const older = el("button", { type: "button", class: "text-button", on: { click: () => this.#older() } }, "Older events");
+    const older = el(
+      "button",
+      { type: "button", class: "text-button", on: { click: () => this.#older() } },
+      "Older events",
+    );
     const empty = el("p", { class: "empty", hidden: true }, "Nothing has happened yet.");
     this.#parts = { list, older, empty };
     const id = series ? null : "events-title";
     box.replaceChildren(
-      el("div", { class: "section-head" }, el("h2", { id }, "Events"), el("span", { class: "links" }, el("a", { href: address("events", { series }) }, "JSON"))),
+      el(
+        "div",
+        { class: "section-head" },
+        el("h2", { id }, "Events"),
+        el("span", { class: "links" }, el("a", { href: address("events", { series }) }, "JSON")),
+      ),
       list,
       empty,
     );
@@ -79,7 +88,11 @@ export class EventsView {
     const stop = new AbortController();
     this.#stop = stop;
     try {
-      const { events, truncated } = await get("events", { ...query, series: this.#series }, stop.signal);
+      const { events, truncated } = await get(
+        "events",
+        { ...query, series: this.#series },
+        stop.signal,
+      );
       take(events, truncated ?? events.length === query.limit);
       this.#show();
     } catch (error) {
@@ -99,7 +112,8 @@ export class EventsView {
     }
     const top = list.scrollTop;
     list.replaceChildren(...items);
-    if (this.#events.length >= PAGE && !this.#isEnd && this.#events.length < MOST) list.append(el("li", { class: "event-more" }, older));
+    if (this.#events.length >= PAGE && !this.#isEnd && this.#events.length < MOST)
+      list.append(el("li", { class: "event-more" }, older));
     list.scrollTop = top;
     list.hidden = this.#events.length === 0;
     empty.hidden = this.#events.length > 0;
@@ -107,17 +121,34 @@ export class EventsView {
   }
 
   #item(event) {
-    const time = el("time", { datetime: new Date(event.time_ms).toISOString() }, format.clock(event.time_ms));
+    const time = el(
+      "time",
+      { datetime: new Date(event.time_ms).toISOString() },
+      format.clock(event.time_ms),
+    );
     const kind = el("span", { class: "kind" });
     put(kind, KINDS[event.kind] ?? event.kind);
-    return el("li", { class: "event", data: { verdict: event.verdict } }, time, kind, el("span", { class: "what" }, ...this.#subject(event), this.#text(event)));
+    return el(
+      "li",
+      { class: "event", data: { verdict: event.verdict } },
+      time,
+      kind,
+      el("span", { class: "what" }, ...this.#subject(event), this.#text(event)),
+    );
   }
 
   #subject(event) {
     if (this.#series) return [];
-    if (!event.series) return event.trade_type && !event.text.includes(event.trade_type, 1) ? [el("b", {}, format.market(event.trade_type)), " "] : [];
+    if (!event.series)
+      return event.trade_type && !event.text.includes(event.trade_type, 1)
+        ? [el("b", {}, format.market(event.trade_type)), " "]
+        : [];
     const { tradeType, symbol, interval } = format.seriesParts(event.series);
-    const link = el("a", { href: seriesAddress(event.series), data: { view: "" }, title: format.market(tradeType) }, `${symbol} ${interval}`);
+    const link = el(
+      "a",
+      { href: seriesAddress(event.series), data: { view: "" }, title: format.market(tradeType) },
+      `${symbol} ${interval}`,
+    );
     return [link, " "];
   }
 
@@ -125,7 +156,10 @@ export class EventsView {
   #text({ text, series, trade_type: tradeType }) {
     if (series) {
       const { symbol, interval } = format.seriesParts(series);
-      for (const subject of [`${tradeType} ${symbol}-${interval}: `, `${tradeType} ${symbol}-${interval} `]) {
+      for (const subject of [
+        `${tradeType} ${symbol}-${interval}: `,
+        `${tradeType} ${symbol}-${interval} `,
+      ]) {
         if (text.startsWith(subject)) return text.slice(subject.length);
       }
     }
@@ -134,5 +168,7 @@ export class EventsView {
 }
 
 function isOf(text, tradeType) {
-  return Boolean(tradeType) && (text.startsWith(`${tradeType}: `) || text.startsWith(`${tradeType} `));
+  return (
+    Boolean(tradeType) && (text.startsWith(`${tradeType}: `) || text.startsWith(`${tradeType} `))
+  );
 }

@@ -22,7 +22,12 @@ export function counted(number, noun, plural = `${noun}s`) {
 export function short(number) {
   if (number === null || number === undefined) return NONE;
   if (Math.abs(number) < 10_000) return whole(number);
-  for (const [size, unit] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [size, unit] of [
+    [1e12, "T"],
+    [1e9, "B"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (Math.abs(number) >= size) return `${(number / size).toPrecision(3)} ${unit}`;
   }
   return whole(number);
@@ -38,7 +43,12 @@ export function percent(number, digits = 3) {
 
 export function bytes(number) {
   if (number === null || number === undefined) return NONE;
-  for (const [size, unit] of [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"]]) {
+  for (const [size, unit] of [
+    [1e12, "TB"],
+    [1e9, "GB"],
+    [1e6, "MB"],
+    [1e3, "kB"],
+  ]) {
     if (number >= size) return `${(number / size).toPrecision(3)} ${unit}`;
   }
   return `${number} B`;
@@ -51,7 +61,12 @@ export function duration(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   let rest = Math.round(seconds);
   const parts = [];
-  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]]) {
+  for (const [size, unit] of [
+    [86400, "d"],
+    [3600, "h"],
+    [60, "min"],
+    [1, "s"],
+  ]) {
     const times = Math.floor(rest / size);
     rest -= times * size;
     if (times) parts.push(`${whole(times)} ${unit}`);
@@ -108,7 +123,11 @@ export function market(tradeType) {
 export function seriesParts(key) {
   const first = key.indexOf("/");
   const last = key.lastIndexOf("/");
-  return { tradeType: key.slice(0, first), symbol: key.slice(first + 1, last), interval: key.slice(last + 1) };
+  return {
+    tradeType: key.slice(0, first),
+    symbol: key.slice(first + 1, last),
+    interval: key.slice(last + 1),
+  };
 }
 
 const UNITS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000, M: 2_629_746_000 };
@@ -121,7 +140,12 @@ export function intervalMs(interval) {
 
 /** 14400000 -> "4 h". */
 export function stepName(ms) {
-  for (const [size, unit] of [[86_400_000, "d"], [3_600_000, "h"], [60_000, "min"], [1000, "s"]]) {
+  for (const [size, unit] of [
+    [86_400_000, "d"],
+    [3_600_000, "h"],
+    [60_000, "min"],
+    [1000, "s"],
+  ]) {
     if (ms >= size && ms % size === 0) return `${ms / size} ${unit}`;
   }
   return duration(ms / 1000);
@@ -130,7 +154,10 @@ export function stepName(ms) {
 /** A price with as many digits as its size asks for. */
 export function price(number, digits = priceDigits(number)) {
   if (number === null || number === undefined) return NONE;
-  return number.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return number.toLocaleString("en-US", {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
 }
 
 export function priceDigits(number) {

@@ -49,7 +49,8 @@ async function enter(query) {
   watchSeries(key === null ? [] : [key]);
   if (isOther && !isFirst) {
     // The link that was followed is hidden now: readers begin at the title, or where they were.
-    const back = key === null && focused?.isConnected && focused !== document.body ? focused : byId("title");
+    const back =
+      key === null && focused?.isConnected && focused !== document.body ? focused : byId("title");
     back.focus({ preventScroll: true });
   }
   if (key === null) {

@@ -52,7 +52,15 @@ export function startRouter() {
   history.scrollRestoration = "manual";
   addEventListener("popstate", () => tell(history.state?.top ?? 0));
   document.addEventListener("click", (event) => {
-    if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    if (
+      event.defaultPrevented ||
+      event.button ||
+      event.metaKey ||
+      event.ctrlKey ||
+      event.shiftKey ||
+      event.altKey
+    )
+      return;
     const link = event.target.closest?.("a[data-view]");
     if (!link) return;
     event.preventDefault();

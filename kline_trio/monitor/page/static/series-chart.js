@@ -1,6 +1,11 @@
 // The candlestick chart of one series: loads what is in view, as fine as the screen can show.
 
-import { CandlestickSeries, createChart, CrosshairMode, HistogramSeries } from "./vendor/lightweight-charts.js";
+import {
+  CandlestickSeries,
+  createChart,
+  CrosshairMode,
+  HistogramSeries,
+} from "./vendor/lightweight-charts.js";
 import { get, isAborted } from "./api.js";
 import { cssValue, debounce } from "./dom.js";
 import * as format from "./format.js";
@@ -38,7 +43,13 @@ export class SeriesChart {
     this.#act = act;
     this.#chart = createChart(room, { autoSize: true, ...options() });
     this.#candles = this.#chart.addSeries(CandlestickSeries, candleOptions());
-    this.#volume = this.#chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, color: cssValue("--volume"), lastValueVisible: false, priceLineVisible: false });
+    this.#volume = this.#chart.addSeries(HistogramSeries, {
+      priceScaleId: "volume",
+      priceFormat: { type: "volume" },
+      color: cssValue("--volume"),
+      lastValueVisible: false,
+      priceLineVisible: false,
+    });
     this.#chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
     this.#candles.priceScale().applyOptions({ scaleMargins: { top: 0.17, bottom: 0.2 } });
     this.#hatch = new Hatch((gap) => this.#place(gap));
@@ -47,7 +58,11 @@ export class SeriesChart {
     this.#chart.subscribeCrosshairMove((at) => this.#hovered(at));
     onTheme(() => this.#paint());
     room.addEventListener("pointerdown", () => (this.#isHeld = true));
-    for (const touch of ["pointerdown", "wheel", "keydown"]) room.addEventListener(touch, () => (this.#isTouched = true), { passive: true, capture: true });
+    for (const touch of ["pointerdown", "wheel", "keydown"])
+      room.addEventListener(touch, () => (this.#isTouched = true), {
+        passive: true,
+        capture: true,
+      });
     for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => this.#release());
     room.addEventListener("keydown", (event) => this.#key(event));
   }
@@ -80,7 +95,12 @@ export class SeriesChart {
     const room = Math.max(this.#room.clientWidth, 300);
     const from = asked === null ? null : Math.max(asked, first);
     // The newest candles, 7 pixels wide; if the series is younger, up to 24.
-    const begin = from ?? Math.min(Math.max(first, end - step * Math.round(room / 7)), end - step * Math.round(room / 24));
+    const begin =
+      from ??
+      Math.min(
+        Math.max(first, end - step * Math.round(room / 7)),
+        end - step * Math.round(room / 24),
+      );
     // At least 20 candles.
     const air = Math.max(0, 20 * step - (end - begin)) / 2;
     this.#visible = { from: begin - air, to: to === null ? end + (end - begin) * 0.03 : end + air };
@@ -106,9 +126,16 @@ export class SeriesChart {
     if (changed.length) this.#act.loaded(held);
   }
 
-  /** Fetch the gaps in the window again, and the candles that came into it. */
-  refresh() {
-    if (this.#window) this.#load();
+  /** Learn up to when there are candles; with `isOther` fetch candles and gaps in view again. */
+  refresh(last, isOther) {
+    if (!this.#series || !this.#visible) return;
+    const later = last - this.#series.last;
+    if (later > 0 && isOther && this.#visible.to >= this.#series.last) {
+      // Who looks at the newest candles goes on doing so.
+      this.#visible = { from: this.#visible.from + later, to: this.#visible.to + later };
+    }
+    this.#series.last = Math.max(this.#series.last, last);
+    if (isOther && this.#window) this.#load();
   }
 
   async #load() {
@@ -122,12 +149,28 @@ export class SeriesChart {
     this.#stop = stop;
     this.#loaded = { from, to };
     const bars = Math.max(60, Math.round(this.#room.clientWidth / BAR));
-    const points = Math.min(3000, Math.max(100, Math.ceil((bars * Math.max(end - begin, step)) / span)));
+    const points = Math.min(
+      3000,
+      Math.max(100, Math.ceil((bars * Math.max(end - begin, step)) / span)),
+    );
     const query = { series: key, from_ms: begin, to_ms: Math.max(end, begin + step) };
     this.#act.busy?.(true);
     try {
-      const [answer, { gaps }] = await Promise.all([get("candles", { ...query, points }, stop.signal), get("gaps", { ...query, limit: MOST_GAPS }, stop.signal)]);
-      this.#ready = { window: new Window({ step: answer.step_ms, isCoarse: answer.is_coarse, from: begin, to: end, times: answer.open_time_ms, columns: answer }), gaps };
+      const [answer, { gaps }] = await Promise.all([
+        get("candles", { ...query, points }, stop.signal),
+        get("gaps", { ...query, limit: MOST_GAPS }, stop.signal),
+      ]);
+      this.#ready = {
+        window: new Window({
+          step: answer.step_ms,
+          isCoarse: answer.is_coarse,
+          from: begin,
+          to: end,
+          times: answer.open_time_ms,
+          columns: answer,
+        }),
+        gaps,
+      };
       if (!this.#isHeld) this.#apply();
     } catch (error) {
       if (!isAborted(error)) this.#act.failed(error);
@@ -145,7 +188,9 @@ export class SeriesChart {
     const { from, to } = this.#visible;
     if (next.bars.length) {
       this.#isQuiet += 1;
-      this.#chart.timeScale().setVisibleLogicalRange({ from: next.logicalAt(from), to: next.logicalAt(to) });
+      this.#chart
+        .timeScale()
+        .setVisibleLogicalRange({ from: next.logicalAt(from), to: next.logicalAt(to) });
       this.#isQuiet -= 1;
     }
     this.#hatch.gaps = gaps;
@@ -159,9 +204,16 @@ export class SeriesChart {
     const sample = bars.findLast?.((bar) => bar.close !== undefined);
     if (sample) {
       const precision = format.priceDigits(sample.close);
-      this.#candles.applyOptions({ priceFormat: { type: "price", precision, minMove: 10 ** -precision } });
+      this.#candles.applyOptions({
+        priceFormat: { type: "price", precision, minMove: 10 ** -precision },
+      });
     }
-    this.#chart.applyOptions({ timeScale: { timeVisible: (this.#window?.step ?? 0) < DAY, secondsVisible: (this.#window?.step ?? 0) < 60_000 } });
+    this.#chart.applyOptions({
+      timeScale: {
+        timeVisible: (this.#window?.step ?? 0) < DAY,
+        secondsVisible: (this.#window?.step ?? 0) < 60_000,
+      },
+    });
     this.#candles.setData(bars.map(point));
     this.#volume.setData(bars.map(volumePoint));
     this.#isQuiet -= 1;
@@ -182,18 +234,25 @@ export class SeriesChart {
     const { first, last } = this.#series;
     const span = to - from;
     const near = span * 0.3;
-    const isShort = (from - near < this.#window.from && this.#window.from > first) || (to + near > this.#window.to && this.#window.to < last);
+    const isShort =
+      (from - near < this.#window.from && this.#window.from > first) ||
+      (to + near > this.#window.to && this.#window.to < last);
     const zoomed = Math.abs(Math.log2(span / (this.#loaded.to - this.#loaded.from))) > 0.45;
     const wanted = this.#room.clientWidth / BAR;
     const shown = span / this.#window.step;
-    const isOther = zoomed && (shown > wanted * 1.3 || (this.#window.isCoarse && shown < wanted / 2));
+    const isOther =
+      zoomed && (shown > wanted * 1.3 || (this.#window.isCoarse && shown < wanted / 2));
     if (isShort || isOther) this.#load();
-    this.#act.moved(Math.round(from), Math.round(to), { isNewest: to >= last, isTouched: this.#isTouched });
+    this.#act.moved(Math.round(from), Math.round(to), {
+      isNewest: to >= last,
+      isTouched: this.#isTouched,
+    });
   }
 
   #release() {
     this.#isHeld = false;
-    if (this.#ready && this.#series) setTimeout(() => this.#ready && !this.#isHeld && this.#apply(), 60);
+    if (this.#ready && this.#series)
+      setTimeout(() => this.#ready && !this.#isHeld && this.#apply(), 60);
   }
 
   #place(gap) {
@@ -212,7 +271,10 @@ export class SeriesChart {
     }
     const ms = this.#window.msAt(Math.round(at.logical));
     const bar = this.#window.bars[Math.round(at.logical)];
-    const gap = this.#gaps.find((one) => one.state !== "filled" && one.from_ms < ms + this.#window.step && one.to_ms > ms) ?? this.#gaps.find((one) => one.from_ms < ms + this.#window.step && one.to_ms > ms);
+    const gap =
+      this.#gaps.find(
+        (one) => one.state !== "filled" && one.from_ms < ms + this.#window.step && one.to_ms > ms,
+      ) ?? this.#gaps.find((one) => one.from_ms < ms + this.#window.step && one.to_ms > ms);
     this.#act.hovered(bar?.open === undefined ? null : bar, gap ?? null, ms);
   }
 
@@ -222,7 +284,15 @@ export class SeriesChart {
     const span = range.to - range.from;
     const shift = (part) => ({ from: range.from + span * part, to: range.to + span * part });
     const scale = (part) => ({ from: range.to - span * part, to: range.to });
-    const next = { ArrowLeft: () => shift(-0.15), ArrowRight: () => shift(0.15), PageUp: () => shift(-0.9), PageDown: () => shift(0.9), "+": () => scale(0.7), "=": () => scale(0.7), "-": () => scale(1 / 0.7) }[event.key];
+    const next = {
+      ArrowLeft: () => shift(-0.15),
+      ArrowRight: () => shift(0.15),
+      PageUp: () => shift(-0.9),
+      PageDown: () => shift(0.9),
+      "+": () => scale(0.7),
+      "=": () => scale(0.7),
+      "-": () => scale(1 / 0.7),
+    }[event.key];
     if (!next) return;
     event.preventDefault();
     this.#chart.timeScale().setVisibleLogicalRange(next());
@@ -247,18 +317,41 @@ function volumePoint({ ms, volume, open }) {
 
 function candleOptions() {
   const [up, down] = [cssValue("--candle-up"), cssValue("--candle-down")];
-  return { upColor: up, downColor: down, wickUpColor: up, wickDownColor: down, borderVisible: false, priceLineWidth: 1, priceLineColor: cssValue("--ink-muted") };
+  return {
+    upColor: up,
+    downColor: down,
+    wickUpColor: up,
+    wickDownColor: down,
+    borderVisible: false,
+    priceLineWidth: 1,
+    priceLineColor: cssValue("--ink-muted"),
+  };
 }
 
 function options() {
   const line = { color: cssValue("--hairline") };
   const cross = { color: cssValue("--ink-muted"), labelBackgroundColor: cssValue("--ink-soft") };
   return {
-    layout: { background: { color: "transparent" }, textColor: cssValue("--ink-muted"), fontSize: 11, fontFamily: getComputedStyle(document.body).fontFamily, attributionLogo: false },
+    layout: {
+      background: { color: "transparent" },
+      textColor: cssValue("--ink-muted"),
+      fontSize: 11,
+      fontFamily: getComputedStyle(document.body).fontFamily,
+      attributionLogo: false,
+    },
     grid: { vertLines: { visible: false }, horzLines: line },
     crosshair: { mode: CrosshairMode.Normal, vertLine: cross, horzLine: cross },
     rightPriceScale: { borderVisible: false },
-    timeScale: { borderColor: cssValue("--hairline"), rightOffset: 4, minBarSpacing: 0.4, timeVisible: true },
-    localization: { locale: "en-GB", priceFormatter: (number) => format.price(number), timeFormatter: (seconds) => format.moment(seconds * 1000) },
+    timeScale: {
+      borderColor: cssValue("--hairline"),
+      rightOffset: 4,
+      minBarSpacing: 0.4,
+      timeVisible: true,
+    },
+    localization: {
+      locale: "en-GB",
+      priceFormatter: (number) => format.price(number),
+      timeFormatter: (seconds) => format.moment(seconds * 1000),
+    },
   };
 }

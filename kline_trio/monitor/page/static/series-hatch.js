@@ -31,14 +31,24 @@ export class Hatch {
   paneViews() {
     const view = (order, draw) => ({
       zOrder: () => order,
-      renderer: () => ({ draw: (target) => target.useMediaCoordinateSpace(({ context, mediaSize }) => draw(context, mediaSize)) }),
+      renderer: () => ({
+        draw: (target) =>
+          target.useMediaCoordinateSpace(({ context, mediaSize }) => draw(context, mediaSize)),
+      }),
     });
-    return [view("bottom", (pen, size) => this.#drawHatches(pen, size)), view("top", (pen, size) => this.#drawNames(pen, size))];
+    return [
+      view("bottom", (pen, size) => this.#drawHatches(pen, size)),
+      view("top", (pen, size) => this.#drawNames(pen, size)),
+    ];
   }
 
   /** Give each gap in view, oldest first, with its place and colour. */
   *#inView(width) {
-    const colour = { pending: cssValue("--state-pending"), filled: cssValue("--state-refilled"), closed: cssValue("--state-absent") };
+    const colour = {
+      pending: cssValue("--state-pending"),
+      filled: cssValue("--state-refilled"),
+      closed: cssValue("--state-absent"),
+    };
     for (const gap of [...this.#gaps].reverse()) {
       const [from, to] = this.#place(gap);
       if (to < 0 || from > width) continue;
@@ -55,7 +65,12 @@ export class Hatch {
     for (const { gap, left, right, state } of this.#inView(width)) {
       pen.fillStyle = state;
       pen.fillRect(left, height - 3, right - left, 3);
-      if (gap.state !== "filled") named = this.#name(pen, gap, Math.max(0, left), Math.min(width, right), { ink, named, width });
+      if (gap.state !== "filled")
+        named = this.#name(pen, gap, Math.max(0, left), Math.min(width, right), {
+          ink,
+          named,
+          width,
+        });
     }
   }
 
@@ -75,7 +90,11 @@ export class Hatch {
       pen.lineWidth = 1;
       pen.beginPath();
       // Lines of one lattice, so that the pattern stands still while the chart moves under it.
-      for (let x = Math.floor((left - height) / LINE_SPACE) * LINE_SPACE; x < right; x += LINE_SPACE) {
+      for (
+        let x = Math.floor((left - height) / LINE_SPACE) * LINE_SPACE;
+        x < right;
+        x += LINE_SPACE
+      ) {
         pen.moveTo(x, height);
         pen.lineTo(x + height, 0);
       }
@@ -87,7 +106,10 @@ export class Hatch {
   /** Write why the candles are absent, unless the gap is a hair or another name is in the way. */
   #name(pen, gap, left, right, { ink, named, width }) {
     pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
-    const lines = [gap.reason, `${format.counted(gap.candles, "candle")} ${gap.state === "pending" ? "pending" : "absent"}`];
+    const lines = [
+      gap.reason,
+      `${format.counted(gap.candles, "candle")} ${gap.state === "pending" ? "pending" : "absent"}`,
+    ];
     const wide = Math.max(...lines.map((text) => pen.measureText(text).width)) + 16;
     const x = Math.min(Math.max((left + right) / 2, wide / 2 + 2), width - wide / 2 - 2);
     if (right - left < 8 || x - wide / 2 < named + 6) return named;

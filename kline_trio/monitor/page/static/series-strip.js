@@ -26,7 +26,12 @@ export class SeriesStrip {
   constructor(open) {
     this.#open = open;
     this.#room = el("div", { class: "strip-cells", role: "img" }, this.#canvas, this.#brush);
-    this.#box = el("div", { class: "strip" }, this.#room, el("div", { class: "strip-foot" }, this.#begin, el("span", {}, "now")));
+    this.#box = el(
+      "div",
+      { class: "strip" },
+      this.#room,
+      el("div", { class: "strip-foot" }, this.#begin, el("span", {}, "now")),
+    );
     this.#room.addEventListener("pointermove", (event) => this.#point(event));
     this.#room.addEventListener("pointerleave", hideNote);
     this.#room.addEventListener("click", (event) => {
@@ -47,9 +52,19 @@ export class SeriesStrip {
     const stop = new AbortController();
     this.#stop = stop;
     const most = Math.max(20, Math.floor((this.#room.clientWidth || 800) / LEAST_PITCH));
-    const zoom = ["hour", "day", "week", "month"].find((one) => (last - first) / ZOOMS[one].ms <= Math.min(most, 1400)) ?? "month";
+    const zoom =
+      ["hour", "day", "week", "month"].find(
+        (one) => (last - first) / ZOOMS[one].ms <= Math.min(most, 1400),
+      ) ?? "month";
     const { tradeType, symbol, interval } = format.seriesParts(key);
-    const query = { zoom, from_ms: floor(zoom, first), to_ms: add(zoom, floor(zoom, last - 1), 1), q: `${tradeType} ${symbol} ${interval}`, open: `${tradeType}/${symbol}`, limit: 200 };
+    const query = {
+      zoom,
+      from_ms: floor(zoom, first),
+      to_ms: add(zoom, floor(zoom, last - 1), 1),
+      q: `${tradeType} ${symbol} ${interval}`,
+      open: `${tradeType}/${symbol}`,
+      limit: 200,
+    };
     try {
       const answer = await get("calendar", query, stop.signal);
       const row = answer.rows.find((one) => one.series === key);
@@ -86,7 +101,10 @@ export class SeriesStrip {
     this.#box.classList.toggle("is-empty", !this.#held);
     if (!this.#held || !this.#room.clientWidth) return;
     draw(this.#canvas, this.#held.cells, { pitch: this.#pitch, height: HEIGHT, isGroup: false });
-    this.#room.setAttribute("aria-label", `Completeness since ${this.#begin.textContent}: ${rowText(this.#held.row, this.#held.answer.reasons, this.#held.zoom)}`);
+    this.#room.setAttribute(
+      "aria-label",
+      `Completeness since ${this.#begin.textContent}: ${rowText(this.#held.row, this.#held.answer.reasons, this.#held.zoom)}`,
+    );
     if (this.#span) this.brush(this.#span.from, this.#span.to);
   }
 
@@ -103,7 +121,17 @@ export class SeriesStrip {
     const cell = this.#cellAt(event);
     if (!cell) return;
     const { zoom, answer, cells } = this.#held;
-    const beside = { left: cell.box.left + cell.number * this.#pitch, width: this.#pitch, top: cell.box.top, bottom: cell.box.bottom };
-    showNote(cellName(zoom, cell.from, cell.to), null, cellLines(cells[cell.number], answer.reasons), beside);
+    const beside = {
+      left: cell.box.left + cell.number * this.#pitch,
+      width: this.#pitch,
+      top: cell.box.top,
+      bottom: cell.box.bottom,
+    };
+    showNote(
+      cellName(zoom, cell.from, cell.to),
+      null,
+      cellLines(cells[cell.number], answer.reasons),
+      beside,
+    );
   }
 }

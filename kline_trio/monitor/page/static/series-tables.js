@@ -4,15 +4,28 @@ import { el } from "./dom.js";
 import * as format from "./format.js";
 
 function table(name, heads, rows) {
-  return el("div", { class: "table-box", tabindex: 0, role: "group", "aria-label": name },
-    el("table", {}, el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind }, text)))), el("tbody", {}, ...rows)),
+  return el(
+    "div",
+    { class: "table-box", tabindex: 0, role: "group", "aria-label": name },
+    el(
+      "table",
+      {},
+      el(
+        "thead",
+        {},
+        el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind }, text))),
+      ),
+      el("tbody", {}, ...rows),
+    ),
   );
 }
 
 /** Return a table of revisions: two values for one candle. */
 export function revisionTable(revisions) {
   const rows = revisions.map((one) =>
-    el("tr", {},
+    el(
+      "tr",
+      {},
       el("td", { class: "span" }, format.moment(one.open_time_ms)),
       el("td", {}, one.column.replaceAll("_", " ")),
       value(one.older, one.kept === "older"),
@@ -20,7 +33,17 @@ export function revisionTable(revisions) {
       el("td", { class: "wide" }, one.origin),
     ),
   );
-  return table("Revisions", [["Candle", "span"], ["Column", "text"], ["Older", "number"], ["Newer", "number"], ["By", "wide"]], rows);
+  return table(
+    "Revisions",
+    [
+      ["Candle", "span"],
+      ["Column", "text"],
+      ["Older", "number"],
+      ["Newer", "number"],
+      ["By", "wide"],
+    ],
+    rows,
+  );
 }
 
 function value(number, isKept) {
@@ -32,11 +55,21 @@ function value(number, isKept) {
 /** Return a table of files. */
 export function fileTable(files) {
   const rows = files.map((file) =>
-    el("tr", {},
+    el(
+      "tr",
+      {},
       el("th", { scope: "row", class: "path" }, file.path),
       el("td", { class: "number" }, format.whole(file.rows)),
       el("td", { class: "number" }, format.bytes(file.size_bytes)),
     ),
   );
-  return table("Files", [["Path", "path"], ["Rows", "number"], ["Size", "number"]], rows);
+  return table(
+    "Files",
+    [
+      ["Path", "path"],
+      ["Rows", "number"],
+      ["Size", "number"],
+    ],
+    rows,
+  );
 }

@@ -69,8 +69,11 @@ export class Window {
       return [this.bars[end]];
     }
     const added = [];
-    for (let next = last.ms + this.step; next + this.step <= ms; next += this.step) added.push({ ms: next });
-    added.push(merged({ ms: Math.floor((ms - last.ms) / this.step) * this.step + last.ms }, candle));
+    for (let next = last.ms + this.step; next + this.step <= ms; next += this.step)
+      added.push({ ms: next });
+    added.push(
+      merged({ ms: Math.floor((ms - last.ms) / this.step) * this.step + last.ms }, candle),
+    );
     if (added.length > 2000) return null;
     for (const bar of added) {
       this.bars.push(bar);
@@ -104,8 +107,16 @@ function grid(times, { open, high, low, close, volume }, step) {
   // Months are uneven: their empty ones are left out.
   const isEven = step < 28 * 86_400_000;
   times.forEach((ms, index) => {
-    if (isEven && index) for (let empty = times[index - 1] + step; empty < ms; empty += step) bars.push({ ms: empty });
-    bars.push({ ms, open: open[index], high: high[index], low: low[index], close: close[index], volume: volume[index] });
+    if (isEven && index)
+      for (let empty = times[index - 1] + step; empty < ms; empty += step) bars.push({ ms: empty });
+    bars.push({
+      ms,
+      open: open[index],
+      high: high[index],
+      low: low[index],
+      close: close[index],
+      volume: volume[index],
+    });
   });
   return bars;
 }

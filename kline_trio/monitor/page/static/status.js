@@ -3,10 +3,27 @@
 import { byId, el, glyph, put } from "./dom.js";
 import * as format from "./format.js";
 
-const ICONS = { ok: "icon.svg", degraded: "icon-degraded.svg", bad: "icon-bad.svg", stopped: "icon-gone.svg", gone: "icon-gone.svg" };
+const ICONS = {
+  ok: "icon.svg",
+  degraded: "icon-degraded.svg",
+  bad: "icon-bad.svg",
+  stopped: "icon-gone.svg",
+  gone: "icon-gone.svg",
+};
 const SIGNS = { ok: "", degraded: "⚠ ", bad: "✕ ", stopped: "⏸ ", gone: "… " };
 const FEW_REASONS = 4;
-const FIGURES = ["complete", "series", "stored", "refilled", "pending", "absent", "unaccounted", "lag", "disk", "uptime"];
+const FIGURES = [
+  "complete",
+  "series",
+  "stored",
+  "refilled",
+  "pending",
+  "absent",
+  "unaccounted",
+  "lag",
+  "disk",
+  "uptime",
+];
 
 export class StatusView {
   #overview = null;
@@ -60,7 +77,9 @@ export class StatusView {
     this.#say(overview.sentence);
     put(byId("store"), overview.store ?? "");
     byId("simulated").hidden = !overview.is_simulated;
-    this.#showReasons((overview.reasons ?? []).filter((reason) => !overview.sentence.includes(reason.text)));
+    this.#showReasons(
+      (overview.reasons ?? []).filter((reason) => !overview.sentence.includes(reason.text)),
+    );
     this.#showFigures(overview);
     this.#speak(`${verdict}: ${overview.sentence}`, verdict);
     this.#foot(overview);
@@ -75,13 +94,19 @@ export class StatusView {
     // Of a long text the first sentence leads.
     const cut = isLong ? text.search(/(?<=\.) (?=[\dA-Z])/) : -1;
     const [lead, rest] = cut < 0 ? [text, ""] : [text.slice(0, cut), text.slice(cut)];
-    sentence.replaceChildren(...unbroken(lead), ...(rest ? [el("span", { class: "rest" }, ...unbroken(rest))] : []));
+    sentence.replaceChildren(
+      ...unbroken(lead),
+      ...(rest ? [el("span", { class: "rest" }, ...unbroken(rest))] : []),
+    );
   }
 
   #title() {
     const verdict = this.#verdict();
     const sign = SIGNS[verdict] ?? "";
-    const name = verdict === "gone" && this.#goneSince !== null ? "No answer" : this.#name || (this.#overview ? this.#overview.sentence : "");
+    const name =
+      verdict === "gone" && this.#goneSince !== null
+        ? "No answer"
+        : this.#name || (this.#overview ? this.#overview.sentence : "");
     const text = `${sign}${name ? `${name} – ` : ""}kline_trio`;
     if (document.title !== text) document.title = text;
   }
@@ -100,7 +125,10 @@ export class StatusView {
     put(byId("pulse-text"), text);
     if (isGone || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     pulse.firstElementChild.getAnimations().forEach((one) => one.cancel());
-    pulse.firstElementChild.animate([{ transform: "scale(1.7)" }, { transform: "scale(1)" }], { duration: 600, easing: "ease-out" });
+    pulse.firstElementChild.animate([{ transform: "scale(1.7)" }, { transform: "scale(1)" }], {
+      duration: 600,
+      easing: "ease-out",
+    });
   }
 
   #tick() {
@@ -108,11 +136,14 @@ export class StatusView {
     if (this.#goneSince !== null) {
       const seconds = Math.round((Date.now() - this.#goneSince) / 1000);
       const who = this.#overview?.is_live === false ? "server" : "recorder";
-      const since = this.#overview?.now_ms ? ` The page shows the state of ${format.clock(this.#now(0))} UTC` : " The page waits";
+      const since = this.#overview?.now_ms
+        ? ` The page shows the state of ${format.clock(this.#now(0))} UTC`
+        : " The page waits";
       this.#say(`The ${who} does not answer.`);
       if (gone.hidden) put(gone, `No answer from the ${who}.${since}, and tries to reconnect.`);
       gone.hidden = false;
-      gone.dataset.seconds = seconds >= 2 ? `for ${seconds < 10 ? `${seconds} s` : format.duration(seconds)}` : "";
+      gone.dataset.seconds =
+        seconds >= 2 ? `for ${seconds < 10 ? `${seconds} s` : format.duration(seconds)}` : "";
       return;
     }
     gone.hidden = true;
@@ -134,14 +165,28 @@ export class StatusView {
     this.#reasons = text;
     const list = byId("reasons");
     list.hidden = reasons.length === 0;
-    const items = reasons.slice(0, FEW_REASONS).map((reason) =>
-      el("li", { data: { verdict: reason.verdict } }, glyph(`mark-${reason.verdict}`, "mark"), reason.text),
-    );
+    const items = reasons
+      .slice(0, FEW_REASONS)
+      .map((reason) =>
+        el(
+          "li",
+          { data: { verdict: reason.verdict } },
+          glyph(`mark-${reason.verdict}`, "mark"),
+          reason.text,
+        ),
+      );
     if (reasons.length > FEW_REASONS) {
       const rest = reasons.slice(FEW_REASONS);
       items.push(
-        el("li", { class: "more" },
-          el("details", {}, el("summary", {}, `${format.counted(rest.length, "more reason")}`), el("ul", {}, ...rest.map((reason) => el("li", {}, reason.text)))),
+        el(
+          "li",
+          { class: "more" },
+          el(
+            "details",
+            {},
+            el("summary", {}, `${format.counted(rest.length, "more reason")}`),
+            el("ul", {}, ...rest.map((reason) => el("li", {}, reason.text))),
+          ),
         ),
       );
     }
@@ -150,19 +195,69 @@ export class StatusView {
 
   #showFigures({ totals, last_lag_seconds: lag, disk, is_live: isLive, process }) {
     if (totals) this.#showTotals(totals);
-    if (isLive) this.#figure("lag", "Commit lag", lag === null || lag === undefined ? format.NONE : lag.toFixed(2), "s");
+    if (isLive)
+      this.#figure(
+        "lag",
+        "Commit lag",
+        lag === null || lag === undefined ? format.NONE : lag.toFixed(2),
+        "s",
+      );
     if (disk) this.#figure("disk", "On disk", format.bytes(disk.file_bytes), roomText(disk));
     if (process) this.#figure("uptime", "Running for", format.duration(process.uptime_seconds), "");
   }
 
   #showTotals(totals) {
-    this.#figure("complete", "Complete", format.percent(totals.percent), totals.percent === null ? "" : "%");
-    this.#figure("series", "Series complete", format.whole(totals.complete_series), `of ${format.whole(totals.series)}`);
-    this.#figure("stored", "Candles stored", format.short(totals.stored), "", format.whole(totals.stored));
-    this.#figure("refilled", "Refilled", format.short(totals.refilled), "", format.whole(totals.refilled));
-    this.#figure("pending", "Pending", format.short(totals.pending), "", byReason(totals, totals.pending), totals.pending > 0);
-    this.#figure("absent", "Absent", format.short(totals.absent), "", byReason(totals, totals.absent), totals.absent > 0);
-    if (totals.unaccounted || this.#figures.has("unaccounted")) this.#figure("unaccounted", "Unaccounted", format.short(totals.unaccounted), "", format.whole(totals.unaccounted), totals.unaccounted > 0);
+    this.#figure(
+      "complete",
+      "Complete",
+      format.percent(totals.percent),
+      totals.percent === null ? "" : "%",
+    );
+    this.#figure(
+      "series",
+      "Series complete",
+      format.whole(totals.complete_series),
+      `of ${format.whole(totals.series)}`,
+    );
+    this.#figure(
+      "stored",
+      "Candles stored",
+      format.short(totals.stored),
+      "",
+      format.whole(totals.stored),
+    );
+    this.#figure(
+      "refilled",
+      "Refilled",
+      format.short(totals.refilled),
+      "",
+      format.whole(totals.refilled),
+    );
+    this.#figure(
+      "pending",
+      "Pending",
+      format.short(totals.pending),
+      "",
+      byReason(totals, totals.pending),
+      totals.pending > 0,
+    );
+    this.#figure(
+      "absent",
+      "Absent",
+      format.short(totals.absent),
+      "",
+      byReason(totals, totals.absent),
+      totals.absent > 0,
+    );
+    if (totals.unaccounted || this.#figures.has("unaccounted"))
+      this.#figure(
+        "unaccounted",
+        "Unaccounted",
+        format.short(totals.unaccounted),
+        "",
+        format.whole(totals.unaccounted),
+        totals.unaccounted > 0,
+      );
   }
 
   #figure(key, name, value, unit, title = "", isMarked = false) {
@@ -191,7 +286,19 @@ export class StatusView {
     foot.replaceChildren(
       el("span", {}, text),
       el("span", {}, "All times are UTC."),
-      el("span", {}, "Charts by ", el("a", { href: "https://www.tradingview.com/lightweight-charts/", rel: "noreferrer" }, "TradingView Lightweight Charts™"), " and ", el("a", { href: "https://github.com/leeoniya/uPlot", rel: "noreferrer" }, "uPlot"), "."),
+      el(
+        "span",
+        {},
+        "Charts by ",
+        el(
+          "a",
+          { href: "https://www.tradingview.com/lightweight-charts/", rel: "noreferrer" },
+          "TradingView Lightweight Charts™",
+        ),
+        " and ",
+        el("a", { href: "https://github.com/leeoniya/uPlot", rel: "noreferrer" }, "uPlot"),
+        ".",
+      ),
     );
   }
 }
@@ -203,11 +310,16 @@ function unbroken(text) {
 }
 
 function byReason(totals, count) {
-  const reasons = Object.entries(totals.by_reason ?? {}).map(([reason, count]) => `${reason}: ${format.whole(count)}`);
+  const reasons = Object.entries(totals.by_reason ?? {}).map(
+    ([reason, count]) => `${reason}: ${format.whole(count)}`,
+  );
   return [format.whole(count), ...(count ? reasons : [])].join("\n");
 }
 
 function roomText(disk) {
-  if (disk.days_left === null || disk.days_left === undefined) return `${format.bytes(disk.free_bytes)} free`;
-  return disk.days_left > 3650 ? "room for years" : `room for ${format.counted(Math.floor(disk.days_left), "day")}`;
+  if (disk.days_left === null || disk.days_left === undefined)
+    return `${format.bytes(disk.free_bytes)} free`;
+  return disk.days_left > 3650
+    ? "room for years"
+    : `room for ${format.counted(Math.floor(disk.days_left), "day")}`;
 }

@@ -40,11 +40,15 @@ function isVisible() {
 function byWorker() {
   let worker;
   try {
-    worker = new SharedWorker(new URL("stream-worker.js", import.meta.url), { type: "module", name: "kline_trio" });
+    worker = new SharedWorker(new URL("stream-worker.js", import.meta.url), {
+      type: "module",
+      name: "kline_trio",
+    });
   } catch {
     return null;
   }
-  const post = () => worker.port.postMessage({ kind: "tab", base: BASE, isVisible: isVisible(), series });
+  const post = () =>
+    worker.port.postMessage({ kind: "tab", base: BASE, isVisible: isVisible(), series });
   worker.port.onmessage = (event) => receive(event.data);
   worker.onerror = () => {
     // The worker could not be loaded: this tab listens for itself.

@@ -1,4 +1,4 @@
-// Dark and light: the system's choice, until a person chooses.
+// Dark and light: the system's choice, until a person chooses. theme-first.js has set the first one.
 
 import { byId } from "./dom.js";
 
@@ -6,48 +6,46 @@ const KEY = "kline_trio.theme";
 const ORDER = ["auto", "light", "dark"];
 const NAMES = { auto: "the system's", light: "light", dark: "dark" };
 const system = matchMedia("(prefers-color-scheme: dark)");
+const root = document.documentElement;
 const listeners = new Set();
 
 /** Run a function whenever colours change: canvases have to be drawn again. */
 export function onTheme(run) {
   listeners.add(run);
-  return () => listeners.delete(run);
-}
-
-export function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : system.matches;
 }
 
 /** Let the button of the header go through system, light and dark. */
 export function startTheme() {
   const button = byId("theme");
-  const chosen = () => document.documentElement.dataset.theme ?? "auto";
   const name = () => {
-    const text = `Theme: ${NAMES[chosen()]}. Change`;
+    const text = `Theme: ${NAMES[root.dataset.chosen]}. Change`;
     button.setAttribute("aria-label", text);
     button.title = text;
   };
   button.addEventListener("click", () => {
-    set(ORDER[(ORDER.indexOf(chosen()) + 1) % ORDER.length]);
+    const next = ORDER[(ORDER.indexOf(root.dataset.chosen) + 1) % ORDER.length];
+    root.dataset.chosen = next;
+    remember(next);
+    apply();
     name();
   });
-  system.addEventListener("change", announce);
+  system.addEventListener("change", apply);
   name();
 }
 
-function set(theme) {
-  if (theme === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
+function apply() {
+  const { chosen } = root.dataset;
+  const theme = chosen === "auto" ? (system.matches ? "dark" : "light") : chosen;
+  if (theme === root.dataset.theme) return;
+  root.dataset.theme = theme;
+  for (const run of listeners) run();
+}
+
+function remember(chosen) {
   try {
-    if (theme === "auto") localStorage.removeItem(KEY);
-    else localStorage.setItem(KEY, theme);
+    if (chosen === "auto") localStorage.removeItem(KEY);
+    else localStorage.setItem(KEY, chosen);
   } catch {
     // Storage may be forbidden: the choice holds until the page is closed.
   }
-  announce();
-}
-
-function announce() {
-  for (const run of listeners) run();
 }

@@ -9,11 +9,18 @@ export function showNote(title, subtitle, lines, beside) {
   note ??= document.body.appendChild(el("div", { class: "note", "aria-hidden": "true" }));
   note.replaceChildren(
     el("p", { class: "note-title" }, title, subtitle ? el("span", {}, subtitle) : null),
-    el("ul", {}, ...lines.map((line) => el("li", { data: { state: line.state ?? "none" } }, line.text))),
+    el(
+      "ul",
+      {},
+      ...lines.map((line) => el("li", { data: { state: line.state ?? "none" } }, line.text)),
+    ),
   );
   note.hidden = false;
   const { width, height } = note.getBoundingClientRect();
-  const left = Math.min(Math.max(8, beside.left + beside.width / 2 - width / 2), innerWidth - width - 8);
+  const left = Math.min(
+    Math.max(8, beside.left + beside.width / 2 - width / 2),
+    innerWidth - width - 8,
+  );
   const above = beside.top - height - 8;
   note.style.left = `${Math.round(left)}px`;
   note.style.top = `${Math.round(above >= 8 ? above : beside.bottom + 8)}px`;
