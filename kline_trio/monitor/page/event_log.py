@@ -133,21 +133,38 @@ class _GapEvent:
     time_ms: int
 
 
-def gap_events(gaps: Iterable[Gap], healing: Healing, *, is_grouped: bool = True) -> list[Event]:
-    """Return the events of gaps; many of one market and minute are one event.
+def gap_events(
+    gaps: Iterable[Gap],
+    healing: Healing,
+    before_ms: int | None = None,
+    most: int = MOST_EVENTS,
+    *,
+    is_grouped: bool = True,
+) -> list[Event]:
+    """Return the newest events of gaps; many of one market and minute are one event.
 
     Args:
       gaps: in any order.
       healing: when they were seen to be filled or closed.
+      before_ms: only earlier events; None: all.
+      most: enough events; some more may be returned.
       is_grouped: False: each gap has events of its own.
     """
     groups: dict[tuple[object, ...], list[_GapEvent]] = defaultdict(list)
     for gap in gaps:
         for one in _life(gap, healing):
-            minute = one.time_ms // _MINUTE_MS
-            groups[one.kind, gap.series.trade_type, gap.reason, minute].append(one)
-    found = []
-    for members in groups.values():
+            if before_ms is None or one.time_ms < before_ms:
+                minute = one.time_ms // _MINUTE_MS
+                groups[one.kind, gap.series.trade_type, gap.reason, minute].append(one)
+    # The words of thousands of events would take a tenth of a second.
+    newest = sorted(groups.values(), key=lambda some: some[0].time_ms // _MINUTE_MS, reverse=True)
+    found: list[Event] = []
+    last_minute = None
+    for members in newest:
+        minute = members[0].time_ms // _MINUTE_MS
+        if len(found) >= most and minute != last_minute:
+            break
+        last_minute = minute
         if is_grouped and len(members) > _MOST_ALONE:
             found.append(_group_event(members))
         else:

@@ -1,7 +1,7 @@
 """What a page needs of a store at one moment; it is read in a worker thread."""
 
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -54,6 +54,8 @@ class Look:
     counts: tuple[Counts, ...]
     """Of each series, over all time."""
     totals: Totals
+    markets: Mapping[str, Totals]
+    """Of each market; without reasons."""
     heartbeat: Heartbeat
     rows: LedgerRows
     healing: Healing
@@ -116,13 +118,14 @@ def look_at(
     if known is None:
         healing = healing.after(rows.gaps, present.times_ms)
     if known is not None and known.due == present.due:
-        spans, counts, totals = known.spans, known.counts, known.totals
+        spans, counts, totals, markets = known.spans, known.counts, known.totals, known.markets
     else:
         spans = tuple(calendar.spans(present.due))
         everyone = [[place] for place in range(len(calendar.series))]
         counts = tuple(run.counts for [run] in calendar.rows(everyone, _ALL_TIME, present.due))
         lacking = calendar.lacking_by_reason(range(len(counts)), present.due)
         totals = Totals.of(counts, {str(one): count for one, count in lacking.items()})
+        markets = _by_market(calendar.series, counts)
     return Look(
         calendar=calendar,
         stamp=stamp,
@@ -130,9 +133,17 @@ def look_at(
         spans=spans,
         counts=counts,
         totals=totals,
+        markets=markets,
         heartbeat=heartbeat,
         rows=rows,
         healing=healing,
         census=census(store_path, {}) if with_census else None,
         took_seconds=time.thread_time() - began,
     )
+
+
+def _by_market(series: Sequence[Series], counts: Sequence[Counts]) -> dict[str, Totals]:
+    by_market: dict[str, list[Counts]] = {}
+    for one, of_series in zip(series, counts, strict=True):
+        by_market.setdefault(one.trade_type, []).append(of_series)
+    return {name: Totals.of(some, {}) for name, some in by_market.items()}

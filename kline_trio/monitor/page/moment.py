@@ -225,33 +225,21 @@ class StoredMoment:
 
 def _stored_markets(look: Look) -> list[dict[str, object]]:
     """Return the markets of a store, with the keys of `_market_values`."""
-    found: dict[str, dict[str, object]] = {}
-    for series, counts in zip(look.calendar.series, look.counts, strict=True):
-        name = series.trade_type
-        time_ms, _ = look.heartbeat.times.get(name, (None, 0))
-        one = found.setdefault(
-            name,
-            {
-                "trade_type": name,
-                "series": 0,
-                "exchange_ms": time_ms,
-                "received": None,
-                "refilled": 0,
-                "pending": 0,
-                "absent": 0,
-                **dict.fromkeys(("lag_p50_seconds", "lag_p99_seconds", "lag_max_seconds")),
-                **dict.fromkeys(("rest_problem", "rest_used", "rest_limit")),
-                "is_halted": False,
-            },
-        )
-        for key, more in (
-            ("series", 1),
-            ("refilled", counts.refilled),
-            ("pending", counts.pending),
-            ("absent", counts.absent),
-        ):
-            one[key] += more  # type: ignore[operator]
-    return list(found.values())
+    return [
+        {
+            "trade_type": name,
+            "series": totals.series,
+            "exchange_ms": look.heartbeat.times.get(name, (None, 0))[0],
+            "received": None,
+            "refilled": totals.refilled,
+            "pending": totals.pending,
+            "absent": totals.absent,
+            **dict.fromkeys(("lag_p50_seconds", "lag_p99_seconds", "lag_max_seconds")),
+            **dict.fromkeys(("rest_problem", "rest_used", "rest_limit")),
+            "is_halted": False,
+        }
+        for name, totals in look.markets.items()
+    ]
 
 
 def _stored_disk(look: Look) -> dict[str, object] | None:

@@ -111,7 +111,7 @@ class StoreAnswers:
         def render() -> Response:
             rows = look.rows
             parts = (
-                gap_events(rows.gaps, look.healing),
+                gap_events(rows.gaps, look.healing, before_ms, limit + 1),
                 status_events(rows.changes),
                 map(revision_event, rows.revisions),
                 lived,

@@ -96,6 +96,14 @@ def test_an_outage_of_many_series_is_one_event() -> None:
     assert len(gap_events(many(9), Healing(), is_grouped=False)) == 9
 
 
+def test_only_the_newest_gaps_need_words() -> None:
+    gaps = [gap(n, n + 1, seen=n + 2) for n in range(0, 40, 2)]
+    times = [at(n + 2) for n in range(0, 40, 2)]
+    assert [one.time_ms for one in gap_events(gaps, Healing(), most=3)] == times[:-4:-1]
+    before = gap_events(gaps, Healing(), at(10), 3)
+    assert [one.time_ms for one in before] == [at(8), at(6), at(4)]
+
+
 def test_an_event_keeps_its_id() -> None:
     gaps = [*many(5), gap(8, 9), gap(20, 21, State.CLOSED)]
     events = gap_events(gaps, Healing())
