@@ -51,6 +51,7 @@ export class CalendarView {
     const isChosen = query.get("zoom") in ZOOMS;
     const zoom = isChosen ? query.get("zoom") : this.#isYoung ? "hour" : "day";
     const end = Number(query.get("end")) || null;
+    if (this.#view && this.#view.q !== (query.get("q") ?? "")) this.#grid.scrollToTop();
     this.#view = {
       zoom,
       isChosen,
@@ -78,7 +79,9 @@ export class CalendarView {
   async #learnNow() {
     try {
       const { starts_ms: starts } = await get("calendar", { limit: 1 });
-      this.#now = starts.at(-1) + 1;
+      const newest = starts.at(-1) ?? 0;
+      if (newest <= 0) return; // Nothing is due yet.
+      this.#now = newest + 1;
       this.#ask();
     } catch (error) {
       this.#failed(error);
@@ -222,9 +225,9 @@ export class CalendarView {
           "span",
           { class: "links" },
           "All series: ",
-          el("a", { href: address("series", { format: "csv" }) }, "CSV"),
+          el("a", { href: address("series", { limit: 5000, format: "csv" }) }, "CSV"),
           " ",
-          el("a", { href: address("series") }, "JSON"),
+          el("a", { href: address("series", { limit: 5000 }) }, "JSON"),
         ),
       ),
     );
@@ -246,7 +249,7 @@ export class CalendarView {
     const { zoom, end, q, open, closed } = this.#view;
     const { from, to } = windowOf(zoom, end ?? this.#now, fit.cells);
     this.#window = { from, to, cells: fit.cells };
-    const query = { zoom, from_ms: from, to_ms: to, q, open, closed };
+    const query = { zoom, from_ms: Math.max(0, from), to_ms: to, q, open, closed };
     const text = JSON.stringify(query);
     const isSame = text === this.#asked;
     if (this.#grid.pitch !== fit.pitch) {
