@@ -77,6 +77,10 @@ class LiveMoment:
 
     def _facts(self, look: Look | None, problem: str | None, close: LastClose | None) -> LiveFacts:
         uncounted = 0 if look is None else sum(one not in look.places for one in self.recorded)
+        # Before the exchange's time is known, the time since the last run is in no ledger.
+        has_times = look is not None and all(
+            one.trade_type in look.due for one in self.found.markets
+        )
         return LiveFacts(
             verdict=self.health.verdict,
             reasons=self.health.reasons,
@@ -84,7 +88,7 @@ class LiveMoment:
             totals=None if look is None else look.totals,
             uncounted=uncounted,
             problem=problem,
-            is_counted=self.found.store.counted_seconds is not None,
+            is_counted=has_times and self.found.store.counted_seconds is not None,
             pending=sum(one.pending for one in self.found.markets),
             until_ms=None if look is None else look.until_ms,
             last_close=close,

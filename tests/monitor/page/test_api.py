@@ -21,7 +21,8 @@ HEARD_MS = 1_790_000_000_000
 def store(tmp_path: Path) -> Store:
     """A store whose last recorder was heard some seconds after the last due candle."""
     store = write_store(tmp_path)
-    store.journal.beat(None, {"spot": at(HOUR) + 65_000}, HEARD_MS)
+    times = dict.fromkeys(("spot", "usdt_futures"), at(HOUR) + 65_000)
+    store.journal.beat(None, times, HEARD_MS)
     store.close()
     return store
 
