@@ -11,7 +11,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import attrs
 import trio
@@ -103,7 +103,7 @@ class FaultProxy:
     @contextmanager
     def running(
         cls, target_port: int, *, seed: int = 1, life_seconds: float = 300.0
-    ) -> Iterator["FaultProxy"]:
+    ) -> Iterator[Self]:
         """A proxy before a port of this machine, while the body runs, and no longer than that."""
         proxy, listening = cls(target_port, seed), threading.Event()
         thread = threading.Thread(target=trio.run, args=(proxy._run, listening, life_seconds))

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.all import NAMES
 from benchmarks.archives import DATA
 from benchmarks.machine import footer
+from tests.browser.browsing import chromium_path
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -36,6 +37,8 @@ def test_a_benchmark_prints_its_table_and_writes_it_down(tmp_path: Path, name: s
     """How fast anything is on a busy machine is not asked: 1 is a goal that was missed."""
     if name == "encoding" and not DATA.exists():
         pytest.skip("REAL DATA ABSENT")
+    if name == "page" and chromium_path() is None:
+        pytest.skip("CHROMIUM ABSENT: apt-get install chromium")
     file = tmp_path / "result.json"
     done = run(name, "--quick", "--json", file, *TINY.get(name, ()))
     assert done.returncode in (0, 1), done.stderr

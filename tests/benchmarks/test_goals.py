@@ -17,6 +17,8 @@ from benchmarks.memory import goals_met as memory_goals
 from benchmarks.monitor import Cost as MonitorCost
 from benchmarks.monitor import goals_met as monitor_goals
 from benchmarks.paced import Paced
+from benchmarks.page import Figure
+from benchmarks.page import goals_met as page_goals
 from benchmarks.receive import goals_met
 from benchmarks.saturated import Row, Run
 
@@ -149,3 +151,15 @@ def test_what_an_answer_to_the_page_may_cost() -> None:
     costs = [(20.0, 20), (20.1, 20), (math.nan, 50), (900.0, None)]
     table = [Answer("rows", cost, "ms", most) for cost, most in costs]
     assert calendar_goals(table) == [True, False]
+
+
+def test_the_page_stays_below_its_limits_and_what_may_not_grow_at_all_does_not() -> None:
+    """Numbers without a limit are only shown."""
+    table = [
+        Figure("first paint", 999.9, 1_000.0, "ms"),
+        Figure("on the wire", 400.0, 400.0, "kB"),
+        Figure("slowest", 5_000.0, None, "ms"),
+        Figure("tasks", 0, 0.0, "more"),
+        Figure("descriptors", 1, 0.0, "more"),
+    ]
+    assert page_goals(table) == [True, False, True, False]

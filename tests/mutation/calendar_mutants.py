@@ -160,6 +160,6 @@ CALENDAR = (
         "if is_coarser and (width.months"
         " or (own_ms is not None and not width.duration_ms % own_ms)):",
         "if is_coarser:",
-        f"{_WIDTHS}::test_each_candle_is_in_one_wider_one_which_covers_it",
+        f"{_WIDTHS}::test_each_width_is_a_multiple_of_its_interval",
     ),
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kline_trio.candle import MAX_TIME_MS
-from kline_trio.interval import INTERVALS, Interval
+from kline_trio.interval import DAY_MS, INTERVALS, Interval
 from kline_trio.storage.widths import Width, widths_of
 
 EVERY = [(interval, width) for interval in INTERVALS.values() for width in widths_of(interval)]
@@ -33,6 +33,17 @@ def test_a_minute_has_the_widths_that_a_chart_wants() -> None:
     assert [width.name for width in widths_of(INTERVALS["1w"])][:3] == ["1w", "14d", "28d"]
     assert [width.name for width in widths_of(INTERVALS["8h"])][:3] == ["8h", "1d", "2d"]
     assert [width.name for width in widths_of(INTERVALS["1M"])][:3] == ["1M", "3M", "1y"]
+
+
+@pytest.mark.parametrize(("interval", "width"), EVERY, ids=lambda one: one.name)
+def test_each_width_is_a_multiple_of_its_interval(interval: Interval, width: Width) -> None:
+    if interval.duration_ms is None:
+        assert width.months
+    elif width.months:
+        assert DAY_MS % interval.duration_ms == 0
+    else:
+        assert width.duration_ms % interval.duration_ms == 0
+        assert (width.phase_ms - interval.phase_ms) % interval.duration_ms == 0
 
 
 @given(

@@ -84,7 +84,9 @@ class Look:
 
     @property
     def until_ms(self) -> int | None:
-        """Up to when the candles of all markets count; None: up to the watermarks."""
+        """Up to when the candles of all markets count; None: some count up to the watermarks."""
+        if self.markets.keys() - self.due.keys():
+            return None
         return min((one.until_ms for one in self.due.values()), default=None)
 
 

@@ -8,6 +8,7 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.monitor.health import Health
+from kline_trio.monitor.page.calendar_rows import market_order
 from kline_trio.monitor.page.chronicle import exchange_now_ms
 from kline_trio.monitor.page.history import median, together
 from kline_trio.monitor.page.look import Look
@@ -76,6 +77,10 @@ class LiveMoment:
 
     def _facts(self, look: Look | None, problem: str | None, close: LastClose | None) -> LiveFacts:
         uncounted = 0 if look is None else sum(one not in look.places for one in self.recorded)
+        # Before the exchange's time is known, the time since the last run is in no ledger.
+        has_times = look is not None and all(
+            one.trade_type in look.due for one in self.found.markets
+        )
         return LiveFacts(
             verdict=self.health.verdict,
             reasons=self.health.reasons,
@@ -83,7 +88,7 @@ class LiveMoment:
             totals=None if look is None else look.totals,
             uncounted=uncounted,
             problem=problem,
-            is_counted=self.found.store.counted_seconds is not None,
+            is_counted=has_times and self.found.store.counted_seconds is not None,
             pending=sum(one.pending for one in self.found.markets),
             until_ms=None if look is None else look.until_ms,
             last_close=close,
@@ -238,7 +243,7 @@ def _stored_markets(look: Look) -> list[dict[str, object]]:
             **dict.fromkeys(("rest_problem", "rest_used", "rest_limit")),
             "is_halted": False,
         }
-        for name, totals in look.markets.items()
+        for name, totals in sorted(look.markets.items(), key=lambda pair: market_order(pair[0]))
     ]
 
 

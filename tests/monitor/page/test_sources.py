@@ -16,12 +16,13 @@ from kline_trio.monitor.page.sources import LiveSource, StoredSource
 from kline_trio.monitor.watch import Observation, Watch
 from kline_trio.recorder.statistics import Statistics
 from kline_trio.storage.calendar import Due
+from kline_trio.storage.journal.ledger import SeriesAccount
 from kline_trio.storage.paths import lock_path
 from kline_trio.storage.status import Heartbeat
 from tests.builders import MINUTE_MS, SPOT, START_MS
 from tests.monitor.observations import market, statistics, store
 from tests.monitor.page.pages import write_store
-from tests.storage.support import at
+from tests.storage.support import BTC, absent, at, open_accounted
 
 if TYPE_CHECKING:
     from kline_trio.recorder.supervisor import Recorder
@@ -120,13 +121,40 @@ async def test_the_overview_of_a_recorder_by_its_store(tmp_path: Path) -> None:
     written.close()
     values = source.moment(look).values(look, None)
     assert values["sentence"] == (
-        "1 of 2 series complete, 91.803 % of all candles: 3 candles are absent and asked for,"
-        " 2 candles are absent for good (not received 3, the exchange had none 2)."
-        " Last close 01:00:00, committed 0.4 s later."
+        "3 candles are missing and not fetched yet. Last close 01:00:00, committed 0.4 s later."
     )
     source.recorder = cast("Recorder", FakeRecorder(series=(SPOT, Series("spot", "AUSDT", "1m"))))
     sentence = source.moment(look).values(look, None)["sentence"]
-    assert str(sentence).startswith("1 series has no count yet; 1 of 2 series complete")
+    assert str(sentence).startswith("1 series has no count yet. 3 candles are missing")
+
+
+async def test_nothing_is_complete_before_the_exchanges_time_is_known(tmp_path: Path) -> None:
+    """After a day without a recorder the ledger of the day before looks whole."""
+    written = open_accounted(tmp_path, 60)
+    found = statistics(markets=(market(exchange_ms=None, began_ms=None, last_close_ms=None),))
+    source = live(found)
+    look = look_at(tmp_path, source.present(), None, with_census=False)
+    written.close()
+    assert look.totals.percent == 100.0
+    assert source.moment(look).values(look, None)["sentence"] == (
+        "1 series is recorded; the missing candles are not counted yet. No candle has closed yet."
+    )
+    assert look.until_ms is None
+
+
+async def test_the_time_since_the_last_run_is_not_accounted_for_until_it_was_looked_at(
+    tmp_path: Path,
+) -> None:
+    written = open_accounted(tmp_path, 60)
+    moment = market(exchange_ms=at(600) + 65_000, began_ms=at(599), last_close_ms=at(600))
+    source = live(statistics(markets=(moment,)))
+    look = look_at(tmp_path, source.present(), None, with_census=False)
+    assert (look.totals.due, look.totals.unaccounted) == (600, 540)
+    assert "540 candles are not accounted for" in str(source.moment(look).values(look, None))
+    written.journal.settle([absent(60, 599)], {BTC: SeriesAccount(at(0), at(599))})
+    look = look_at(tmp_path, source.present(), look, with_census=False)
+    written.close()
+    assert (look.totals.unaccounted, look.totals.pending) == (0, 539)
 
 
 async def test_a_second_look_reads_only_what_has_changed(tmp_path: Path) -> None:
@@ -177,4 +205,4 @@ async def test_a_recorder_of_another_process_is_named(tmp_path: Path) -> None:
     written.close()
     assert lock_path(tmp_path).exists()
     assert sentence.startswith(f"A recorder (pid {os.getpid()}) writes here, heard 60 s ago."
-                               " 1 of 2 series complete")  # fmt: skip
+                               " 3 candles are missing")  # fmt: skip
