@@ -3,7 +3,7 @@
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import attrs
 import psutil
 from playwright.sync_api import Browser
 
-from tests.browser.browsing import open_chromium, open_visitor
+from tests.browser.browsing import open_chromium, open_context, open_visitor
 from tests.browser.inspector import Inspector
 from tests.browser.recording import OrderedExchange, Recording, open_exchange, open_recording
 from tests.browser.stores import END_MS, Ledger, many_series
+from tests.browser.views import open_overview
 
 __all__ = ["measure_day", "measure_watching"]
 
@@ -75,8 +76,7 @@ def _pages(browser: Browser, recording: Recording) -> Iterator[None]:
     with ExitStack() as tabs:
         for _ in range(_PAGES):
             visitor = tabs.enter_context(open_visitor(browser))
-            visitor.page.goto(recording.url)
-            visitor.page.locator("[role=grid] [role=gridcell]").first.wait_for()
+            open_overview(visitor.page, recording)
         yield
 
 
@@ -99,24 +99,26 @@ class _Held:
 
 
 def measure_day(chromium: str, *, quick: bool) -> Iterator[tuple[str, float, float | None, str]]:
-    """Give by how much a page and its recorder grow between hours 2 and 24 of a simulated day."""
+    """Give by how much two tabs, one for each view, and their recorder grow from hour 2 to 24."""
     speed = 3_600.0 if quick else 600.0
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         exchange = running.enter_context(
             open_exchange(folder, "--speed", str(speed), "--closes-only")
         )
-        began_ms = exchange.now_ms()
         recording = running.enter_context(open_recording(folder, exchange))
         browser = running.enter_context(open_chromium(chromium))
-        visitor = running.enter_context(open_visitor(browser))
-        visitor.page.goto(recording.url)
-        visitor.page.locator("[role=grid] [role=gridcell]").first.wait_for()
-        inspector = Inspector.of(browser, visitor.page)
-        # The hours begin with the page.
+        context = open_context(browser, "desktop", "dark")
+        pages = [
+            running.enter_context(open_visitor(browser, context=context)).page for _ in range(2)
+        ]
+        open_overview(pages[0], recording)
+        pages[1].goto(f"{recording.url}?series=spot/BTCUSDT/1m")
+        inspectors = [Inspector.of(browser, page) for page in pages]
+        # The hours begin with the pages.
         began_ms = exchange.now_ms()
-        early = _held_after(began_ms + 2 * _HOUR_MS, inspector, exchange, recording)
-        late = _held_after(began_ms + 24 * _HOUR_MS, inspector, exchange, recording)
+        early = _held_after(began_ms + 2 * _HOUR_MS, inspectors, exchange, recording)
+        late = _held_after(began_ms + 24 * _HOUR_MS, inspectors, exchange, recording)
     yield "heap of the browser at hour 2", early.heap_bytes / 1e6, None, "MB"
     yield (
         "heap of the browser, hours 2 to 24",
@@ -131,18 +133,24 @@ def measure_day(chromium: str, *, quick: bool) -> Iterator[tuple[str, float, flo
 
 
 def _held_after(
-    moment_ms: int, inspector: Inspector, exchange: OrderedExchange, recording: Recording
+    moment_ms: int,
+    inspectors: Sequence[Inspector],
+    exchange: OrderedExchange,
+    recording: Recording,
 ) -> _Held:
+    page = inspectors[0].page
     while exchange.now_ms() < moment_ms:
-        inspector.page.wait_for_timeout(200)
+        page.wait_for_timeout(200)
     recorder = psutil.Process(recording.program.process.pid)
     tasks, descriptors = [], []
     # A request of its own, a merge or a job on the disk comes and goes: the least counts.
     for _ in range(_QUIET_SAMPLES):
         tasks.append(_tasks(recording))
         descriptors.append(recorder.num_fds())
-        inspector.page.wait_for_timeout(150)
-    return _Held(inspector.heap_bytes(), inspector.nodes(), min(tasks), min(descriptors))
+        page.wait_for_timeout(150)
+    heap = sum(one.heap_bytes() for one in inspectors) + inspectors[0].worker_heap_bytes()
+    nodes = sum(one.nodes() for one in inspectors)
+    return _Held(heap, nodes, min(tasks), min(descriptors))
 
 
 def _tasks(recording: Recording) -> int:

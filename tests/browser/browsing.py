@@ -26,7 +26,7 @@ document.addEventListener("securitypolicyviolation", (event) => console.error(
 """
 """Chromium logs violations too, but not those that a script of the page is told of first."""
 _UNREACHABLE = ("net::ERR_CONNECTION_", "net::ERR_EMPTY_RESPONSE", "net::ERR_INCOMPLETE_CHUNKED")
-_WAIT_MS = 15_000.0
+_WAIT_MS = 30_000.0
 
 
 def chromium_path() -> str | None:

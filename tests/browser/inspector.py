@@ -13,6 +13,8 @@ _PAINTED = """
   for (const entry of list.getEntriesByName("first-contentful-paint")) resolve(entry.startTime);
 }).observe({ type: "paint", buffered: true }))
 """
+_COLLECTIONS = 3
+"""What a finalizer frees is garbage of the next collection."""
 _WAIT_MS = 20.0
 _MOST_WAITS = 500
 
@@ -42,13 +44,16 @@ class Inspector:
         return moment
 
     def heap_bytes(self) -> int:
-        """Collect all garbage of the tab and of the shared workers; return what is left."""
-        for _ in range(3):  # what a finalizer frees is garbage of the next collection
+        """Collect all garbage of the tab; return what is left."""
+        for _ in range(_COLLECTIONS):
             self._of_page.send("HeapProfiler.collectGarbage")
-        found = int(self._of_page.send("Runtime.getHeapUsage")["usedSize"])
+        return int(self._of_page.send("Runtime.getHeapUsage")["usedSize"])
+
+    def worker_heap_bytes(self) -> int:
+        """Collect all garbage of the browser's shared workers; return what is left."""
         targets = self._of_browser.send("Target.getTargets")["targetInfos"]
-        return found + sum(
-            self._worker_heap_bytes(one["targetId"])
+        return sum(
+            self._heap_bytes_of(one["targetId"])
             for one in targets
             if one["type"] == "shared_worker"
         )
@@ -57,13 +62,13 @@ class Inspector:
         """Return how many nodes of documents the tab holds, those that are out of sight too."""
         return int(self._of_page.send("Memory.getDOMCounters")["nodes"])
 
-    def _worker_heap_bytes(self, target: str) -> int:
+    def _heap_bytes_of(self, target: str) -> int:
         # Playwright gives no session of a shared worker, so messages are wrapped by hand.
         session = self._of_browser.send(
             "Target.attachToTarget", {"targetId": target, "flatten": False}
         )["sessionId"]
         try:
-            for _ in range(3):
+            for _ in range(_COLLECTIONS):
                 self._ask(session, "HeapProfiler.collectGarbage")
             return int(self._ask(session, "Runtime.getHeapUsage")["usedSize"])
         finally:

@@ -90,6 +90,10 @@ class Recording:
         """Where it listens."""
         return int(self.url.rpartition(":")[2].strip("/"))
 
+    def through(self, port: int) -> "Recording":
+        """Return the same program, as a proxy at a port shows it."""
+        return Recording(self.program, f"http://127.0.0.1:{port}/", self.store)
+
     def stop(self) -> None:
         """End it as a service manager does."""
         assert self.program.end(signal.SIGTERM) == 0, self.program.story()

@@ -30,14 +30,13 @@ def test_ten_tabs_of_a_browser_share_a_stream_and_close_it_when_all_are_hidden(
     chromium: Browser, recording: Recording
 ) -> None:
     with CountingProxy.running(recording.port) as proxy, ExitStack() as tabs:
-        through = Recording(recording.program, f"http://127.0.0.1:{proxy.port}/", recording.store)
         context = open_context(chromium, "desktop", "dark")
         tabs.callback(context.close)
         pages = [
             tabs.enter_context(open_visitor(chromium, context=context)).page for _ in range(TABS)
         ]
         for page in pages:
-            open_overview(page, through).expect_verdict("ok")
+            open_overview(page, recording.through(proxy.port)).expect_verdict("ok")
         assert proxy.streams == 1
         for page in pages[1:]:
             page.evaluate(HIDE, True)
@@ -58,12 +57,11 @@ def _after(page: Page, proxy: CountingProxy) -> int:
 
 def test_ten_browsers_have_a_stream_each(chromium: Browser, recording: Recording) -> None:
     with CountingProxy.running(recording.port) as proxy, ExitStack() as browsers:
-        through = Recording(recording.program, f"http://127.0.0.1:{proxy.port}/", recording.store)
         views = []
         for number in range(TABS):
             size = "phone" if number % 2 else "desktop"
             visitor = browsers.enter_context(open_visitor(chromium, size))
-            views.append(open_overview(visitor.page, through))
+            views.append(open_overview(visitor.page, recording.through(proxy.port)))
         for view in views:
             view.expect_verdict("ok")
             before = view.page.locator("#clock").text_content()
@@ -95,8 +93,7 @@ def test_a_connection_that_is_silent_counts_as_gone(
     visitor = visit("phone", "dark")
     visitor.may_lose_the_server = True
     with CountingProxy.running(recording.port) as proxy:
-        through = Recording(recording.program, f"http://127.0.0.1:{proxy.port}/", recording.store)
-        view = open_overview(visitor.page, through)
+        view = open_overview(visitor.page, recording.through(proxy.port))
         view.expect_verdict("ok")
         proxy.silence()
         _says_that_it_is_gone(view, seconds=20)

@@ -80,5 +80,5 @@ def open_overview(page: Page, recording: Recording) -> Overview:
     """Open the page, and wait for the calendar."""
     page.goto(recording.url)
     overview = Overview(page)
-    overview.grid.get_by_role("row").first.wait_for()
+    overview.grid.get_by_role("row").first.wait_for(timeout=60_000)
     return overview

@@ -138,7 +138,7 @@ def ask_for_everything(page: Page, program: Program) -> None:
     assert overview["process"]["pid"] == program.process.pid
     [connection] = overview["connections"]
     assert connection["is_delivering"] is True
-    assert overview["markets"][0]["received"] > 3
+    assert overview["markets"][0]["received"] > 0
     assert page.get("series?q=btc")["total"] == 1
     summary = page.get(f"series/summary?series={KEY}")
     assert (summary["state"], summary["previous"], summary["next"]) == ("refilled", None, None)

@@ -27,6 +27,12 @@ MARKET_LABELS = {
     "usdt_futures": "USD-M futures",
     "coin_futures": "COIN-M futures",
 }
+_MARKET_ORDER = {name: number for number, name in enumerate(MARKET_LABELS)}
+
+
+def market_order(trade_type: str) -> int:
+    """Return the place of a market among all."""
+    return _MARKET_ORDER.get(trade_type, len(_MARKET_ORDER))
 
 
 @attrs.frozen
@@ -71,8 +77,9 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def visible_rows(every: Sequence[Series], folding: Folding) -> list[Row]:
-    """Return all visible rows, in order. The series come sorted."""
+    """Return all visible rows, markets in their usual order. The series come sorted."""
     matching = [(number, one) for number, one in enumerate(every) if folding.has(one)]
+    matching.sort(key=lambda pair: market_order(pair[1].trade_type))
     rows: list[Row] = []
     for trade_type, of_market in groupby(matching, key=lambda pair: pair[1].trade_type):
         members = list(of_market)

@@ -8,6 +8,7 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.monitor.health import Health
+from kline_trio.monitor.page.calendar_rows import market_order
 from kline_trio.monitor.page.chronicle import exchange_now_ms
 from kline_trio.monitor.page.history import median, together
 from kline_trio.monitor.page.look import Look
@@ -242,7 +243,7 @@ def _stored_markets(look: Look) -> list[dict[str, object]]:
             **dict.fromkeys(("rest_problem", "rest_used", "rest_limit")),
             "is_halted": False,
         }
-        for name, totals in look.markets.items()
+        for name, totals in sorted(look.markets.items(), key=lambda pair: market_order(pair[0]))
     ]
 
 

@@ -13,8 +13,10 @@ from kline_trio.monitor.page.sources import Source
 
 logger = logging.getLogger(__name__)
 
-_LEAST_SECONDS = 10.0
-"""Between two looks."""
+_LEAST_SECONDS = 2.0
+"""Between two looks: a person sees an outage when it begins."""
+_YOUNG_SECONDS = 0.5
+"""Between two looks at a store that has no series yet."""
 _MOST_SHARE = 0.01
 """Of one core, that looks may take."""
 _IDLE_SECONDS = 60.0
@@ -60,7 +62,9 @@ class StoreIndex:
         while True:
             await self._wanted.wait()
             took = await self._look()
-            await trio.sleep(max(_LEAST_SECONDS, took / _MOST_SHARE))
+            is_young = self.latest is not None and not self.latest.places
+            least = _YOUNG_SECONDS if is_young else _LEAST_SECONDS
+            await trio.sleep(max(least, took / _MOST_SHARE))
             if trio.current_time() > self._wanted_at + _IDLE_SECONDS:
                 self.latest, self.problem = None, None
                 self._wanted, self._tried = trio.Event(), trio.Event()

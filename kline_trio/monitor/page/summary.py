@@ -4,7 +4,6 @@ The sentence never says that all is complete while something is pending, unaccou
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -13,12 +12,9 @@ import attrs
 from kline_trio.counting import counted, noun
 from kline_trio.duration import duration_text
 from kline_trio.interval import time_text
-from kline_trio.monitor.health import Reason, Verdict
+from kline_trio.monitor.health import Code, Reason, Verdict
 from kline_trio.storage.calendar import CellState, Counts
 
-_MOST_CAUSES = 2
-"""The others are counted."""
-_MOST_REASONS = 3
 _DECIMALS = 1_000
 _DAY_MS = 86_400_000
 
@@ -138,22 +134,26 @@ class LiveFacts:
 
 
 def live_sentence(facts: LiveFacts) -> str:
-    """Return what a running recorder does, and whether all is well, in one or two sentences."""
+    """Return what a running recorder does, and whether all is well, in one or two sentences.
+
+    Figures, calendar and list of reasons tell the rest.
+    """
     close = None if facts.last_close is None else facts.last_close.sentence(facts.now_ms)
     parts = [_causes(facts), _completeness(facts), close or "No candle has closed yet."]
     return " ".join(part for part in parts if part)
 
 
 def _causes(facts: LiveFacts) -> str:
-    """Return the first causes, if health is not well."""
+    """Return the first cause, if health is not well."""
     if not facts.reasons:
         return ""
-    shown = [one.text for one in facts.reasons[:_MOST_CAUSES]]
-    rest = len(facts.reasons) - len(shown)
-    if rest:
-        shown.append(f"{rest:,} more {noun(rest, 'cause')}")
     lead = "Trouble" if facts.verdict is Verdict.BAD else "Attention"
-    return f"{lead}: {'; '.join(shown)}."
+    if facts.pending and all(one.code is Code.ABSENT for one in facts.reasons):
+        # What is missing stands in the next sentence.
+        return f"{lead}:"
+    first, *others = facts.reasons
+    more = f"; {len(others):,} more {noun(len(others), 'cause')}" if others else ""
+    return f"{lead}: {first.text}{more}."
 
 
 def _completeness(facts: LiveFacts) -> str:
@@ -167,12 +167,14 @@ def _completeness(facts: LiveFacts) -> str:
         return "No series is recorded."
     if facts.uncounted:
         new = counted(facts.uncounted, "series has", "series have")
+        if not totals.series:
+            return f"{new} no count yet."
         if _is_whole(totals, facts.pending):
             return f"{new} no count yet; the other {totals.series:,} lack nothing."
-        return f"{new} no count yet; {_found(totals, facts.pending, '')}"
+        return f"{new} no count yet. {_found(totals, facts.pending, '')}"
     # If something is wrong, what closed lately may be missing, and not be named yet.
     then = ""
-    if facts.reasons:
+    if facts.reasons and not facts.pending:
         until_ms = facts.until_ms
         then = "" if until_ms is None else f" up to {_time_of_day(until_ms, facts.now_ms)}"
         if not then:
@@ -197,38 +199,24 @@ def _found(totals: Totals, pending: int, then: str) -> str:
             return f"{counted(totals.series, 'series', 'series')}, no candle is due yet."
         return f"{_all(totals.series)} complete{then}."
     lacks = _lacks(totals, max(pending, totals.pending))
-    if pending > totals.pending:
-        # The other count is newer, and these figures do not know of its candles.
-        return f"{lacks}."
-    whole = f"{totals.complete_series:,} of {counted(totals.series, 'series', 'series')} complete"
-    percent = "" if totals.percent is None else f", {totals.percent:.3f} % of all candles"
-    return f"{whole}{then}{percent}: {lacks}."
+    if lacks:
+        return f"{lacks}{f', counted{then}' if then else ''}."
+    of = counted(totals.series, "series", "series")
+    return f"All that can be had is stored{then}: {totals.percent:.3f} % of {of}."
 
 
 def _lacks(totals: Totals, pending: int) -> str:
+    """Return what is missing and may still come, or should be explained."""
     parts = []
     if pending:
-        parts.append(f"{counted(pending, 'candle is', 'candles are')} absent and asked for")
+        parts.append(f"{counted(pending, 'candle is', 'candles are')} missing and not fetched yet")
     if totals.unaccounted:
         parts.append(f"{counted(totals.unaccounted, 'candle is', 'candles are')} not accounted for")
-    if totals.absent:
-        parts.append(f"{counted(totals.absent, 'candle is', 'candles are')} absent for good")
-    return f"{', '.join(parts)}{_why(totals.by_reason)}"
+    return ", ".join(parts)
 
 
 def _all(series: int) -> str:
     return "The one series is" if series == 1 else f"All {series:,} series"
-
-
-def _why(by_reason: Mapping[str, int]) -> str:
-    """Return the most frequent reasons, in brackets."""
-    if not by_reason:
-        return ""
-    common = Counter(by_reason).most_common()
-    parts = [f"{reason} {count:,}" for reason, count in common[:_MOST_REASONS]]
-    if len(common) > _MOST_REASONS:
-        parts.append(f"other reasons {sum(count for _, count in common[_MOST_REASONS:]):,}")
-    return f" ({', '.join(parts)})"
 
 
 @attrs.frozen(kw_only=True)

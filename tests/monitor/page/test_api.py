@@ -38,9 +38,8 @@ async def test_the_overview_of_a_stopped_store(api: Api, store: Store) -> None:
     await api.index.get()
     found = await get(api, "overview")
     assert found["sentence"] == (
-        "No recorder runs. The last one was heard 2 h ago. 1 of 2 series complete up to"
-        " 2024-01-31 01:00:00, 91.803 % of all candles: 3 candles are absent and asked for,"
-        " 2 candles are absent for good (not received 3, the exchange had none 2)."
+        "No recorder runs. The last one was heard 2 h ago. 3 candles are missing and not fetched"
+        " yet, counted up to 2024-01-31 01:00:00."
     )
     assert (found["api"], found["is_live"], found["verdict"]) == (1, False, "stopped")
     assert found["store"] == str(store.path)

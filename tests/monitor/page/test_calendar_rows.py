@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import Series
 from kline_trio.interval import DAY_MS
 from kline_trio.monitor.page.calendar_rows import (
+    MARKET_LABELS,
     Folding,
     Row,
     calendar_values,
@@ -113,7 +114,9 @@ def test_each_matching_series_counts_once_at_each_depth(
     assert len({one.key for one in rows}) == len(rows)
     matching = [number for number, one in enumerate(series) if folding.has(one)]
     markets = [number for one in rows if one.kind == "market" for number in one.members]
-    assert markets == matching
+    assert sorted(markets) == matching
+    names = [one.key for one in rows if one.kind == "market"]
+    assert names == [one for one in MARKET_LABELS if one in names], "the usual order"
     for place, row in enumerate(rows):
         below = []
         for other in rows[place + 1 :]:

@@ -121,13 +121,11 @@ async def test_the_overview_of_a_recorder_by_its_store(tmp_path: Path) -> None:
     written.close()
     values = source.moment(look).values(look, None)
     assert values["sentence"] == (
-        "1 of 2 series complete, 91.803 % of all candles: 3 candles are absent and asked for,"
-        " 2 candles are absent for good (not received 3, the exchange had none 2)."
-        " Last close 01:00:00, committed 0.4 s later."
+        "3 candles are missing and not fetched yet. Last close 01:00:00, committed 0.4 s later."
     )
     source.recorder = cast("Recorder", FakeRecorder(series=(SPOT, Series("spot", "AUSDT", "1m"))))
     sentence = source.moment(look).values(look, None)["sentence"]
-    assert str(sentence).startswith("1 series has no count yet; 1 of 2 series complete")
+    assert str(sentence).startswith("1 series has no count yet. 3 candles are missing")
 
 
 async def test_nothing_is_complete_before_the_exchanges_time_is_known(tmp_path: Path) -> None:
@@ -207,4 +205,4 @@ async def test_a_recorder_of_another_process_is_named(tmp_path: Path) -> None:
     written.close()
     assert lock_path(tmp_path).exists()
     assert sentence.startswith(f"A recorder (pid {os.getpid()}) writes here, heard 60 s ago."
-                               " 1 of 2 series complete")  # fmt: skip
+                               " 3 candles are missing")  # fmt: skip

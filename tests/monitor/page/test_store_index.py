@@ -1,6 +1,6 @@
 """The index is read while somebody looks, and seldom."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -10,10 +10,12 @@ import pytest
 import trio
 import trio.testing
 
+from kline_trio.candle import Series
 from kline_trio.errors import DiskError, UnavailableError
 from kline_trio.monitor.page.look import Look
 from kline_trio.monitor.page.sources import StoredSource
 from kline_trio.monitor.page.store_index import StoreIndex
+from tests.builders import SPOT
 
 SPEED = 50.0
 
@@ -24,6 +26,7 @@ class FakeLook:
 
     number: int
     took_seconds: float
+    places: Mapping[Series, int]
 
 
 @attrs.define
@@ -32,6 +35,7 @@ class FakeStore:
 
     looks: int = 0
     took_seconds: float = 0.0
+    places: Mapping[Series, int] = attrs.field(factory=lambda: {SPOT: 0})
     error: DiskError | None = None
 
     def read(self, *_: object, with_census: bool) -> Look:
@@ -39,7 +43,7 @@ class FakeStore:
         self.looks += 1
         if self.error is not None:
             raise self.error
-        return cast("Look", FakeLook(self.looks, self.took_seconds))
+        return cast("Look", FakeLook(self.looks, self.took_seconds, self.places))
 
 
 Watched = Callable[[FakeStore], AbstractAsyncContextManager[StoreIndex]]
@@ -76,7 +80,7 @@ async def test_nothing_is_read_before_somebody_looks(
         assert store.looks == 1
 
 
-async def test_all_that_look_share_one_look_in_ten_seconds(
+async def test_all_that_look_share_one_look_in_two_seconds(
     watched: Watched, mock_clock: trio.testing.MockClock
 ) -> None:
     store = FakeStore()
@@ -90,7 +94,18 @@ async def test_all_that_look_share_one_look_in_ten_seconds(
         for _ in range(10):
             readers.start_soon(read)
         await trio.sleep(29)
-        assert 2 <= store.looks <= 3
+        assert 10 <= store.looks <= 15
+
+
+async def test_a_store_without_series_is_read_more_often(
+    watched: Watched, mock_clock: trio.testing.MockClock
+) -> None:
+    """A page that is opened together with a recorder is not empty for long."""
+    store = FakeStore(places={})
+    async with watched(store) as index:
+        await index.get()
+        await trio.sleep(10)
+        assert 12 <= store.looks <= 21
 
 
 async def test_a_large_store_is_read_for_one_percent_of_the_time(
@@ -113,7 +128,7 @@ async def test_when_nobody_looks_the_index_is_dropped(
         await trio.sleep(100)
         assert index.latest is None
         looks = store.looks
-        assert looks < 9
+        assert looks < 35
         await trio.sleep(50)
         assert store.looks == looks
         assert await index.get() is not first

@@ -35,6 +35,9 @@ GOOD = LiveFacts(
 SILENT = Reason(
     code=Code.NO_DATA, verdict=Verdict.BAD, subject="spot", text="spot: no data for 50 s"
 )
+LATE = Reason(
+    code=Code.ABSENT, verdict=Verdict.BAD, subject="spot A-1m", text="spot A-1m: 3 candles absent"
+)
 FULL = Reason(
     code=Code.DISK_SPACE, verdict=Verdict.DEGRADED, subject="store", text="store: 8.0 GB free"
 )
@@ -69,13 +72,17 @@ def totals(**changes: object) -> Totals:
                     by_reason={"not received": 12, "the exchange had none": 3, "refused": 1},
                 )
             },
-            ("2,428 of 2,431 series complete, 99.998 % of all candles: 12 candles are absent and"
-            " asked for, 4 candles are absent for good (not received 12, the exchange had none 3,"
-            " refused 1). Last close 15:00:00, committed 0.4 s later."),
+            ("12 candles are missing and not fetched yet."
+            " Last close 15:00:00, committed 0.4 s later."),
+        ),
+        (
+            {"totals": totals(absent=4, complete_series=2_430, by_reason={"refused": 4})},
+            ("All that can be had is stored: 99.999 % of 2,431 series."
+            " Last close 15:00:00, committed 0.4 s later."),
         ),
         (
             {"pending": 1},
-            "1 candle is absent and asked for. Last close 15:00:00, committed 0.4 s later.",
+            "1 candle is missing and not fetched yet. Last close 15:00:00, committed 0.4 s later.",
         ),
         (
             {"uncounted": 3},
@@ -84,12 +91,20 @@ def totals(**changes: object) -> Totals:
         ),
         (
             {"totals": totals(unaccounted=5, complete_series=2_430)},
-            ("2,430 of 2,431 series complete, 99.999 % of all candles: 5 candles are not accounted"
-            " for. Last close 15:00:00, committed 0.4 s later."),
+            ("5 candles are not accounted for. Last close 15:00:00, committed 0.4 s later."),
+        ),
+        (
+            {"uncounted": 6, "totals": totals(series=0, due=0)},
+            "6 series have no count yet. Last close 15:00:00, committed 0.4 s later.",
+        ),
+        (
+            {"verdict": Verdict.BAD, "reasons": (LATE, LATE), "pending": 3, "until_ms": START_MS},
+            ("Trouble: 3 candles are missing and not fetched yet."
+            " Last close 15:00:00, committed 0.4 s later."),
         ),
         (
             {"verdict": Verdict.BAD, "reasons": (SILENT, FULL, FULL, FULL), "until_ms": START_MS},
-            ("Trouble: spot: no data for 50 s; store: 8.0 GB free; 2 more causes."
+            ("Trouble: spot: no data for 50 s; 3 more causes."
             " All 2,431 series complete up to 15:00:00."
             " Last close 15:00:00, committed 0.4 s later."),
         ),
@@ -128,8 +143,13 @@ def test_the_sentence_of_a_recorder(facts: dict[str, object], sentence: str) -> 
         (
             {"totals": totals(absent=20, complete_series=2_430, by_reason={"refused": 20}),
              "until_ms": START_MS},
-            ("No recorder runs. 2,430 of 2,431 series complete up to 2024-06-30 15:00:00,"
-            " 99.998 % of all candles: 20 candles are absent for good (refused 20)."),
+            ("No recorder runs. All that can be had is stored up to 2024-06-30 15:00:00:"
+            " 99.998 % of 2,431 series."),
+        ),
+        (
+            {"totals": totals(pending=20, unaccounted=1), "until_ms": START_MS},
+            ("No recorder runs. 20 candles are missing and not fetched yet, 1 candle is not"
+            " accounted for, counted up to 2024-06-30 15:00:00."),
         ),
         (
             {"pid": 47, "heard_seconds": 20.0},

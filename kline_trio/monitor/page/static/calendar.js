@@ -24,6 +24,7 @@ export class CalendarView {
   #window = { from: 0, to: 0, cells: 0 };
   #view = null; // What the address says.
   #asked = "";
+  #isLearning = false;
   #isYoung = false; // The store has only few days: hours say more.
 
   constructor() {
@@ -51,6 +52,7 @@ export class CalendarView {
     const isChosen = query.get("zoom") in ZOOMS;
     const zoom = isChosen ? query.get("zoom") : this.#isYoung ? "hour" : "day";
     const end = Number(query.get("end")) || null;
+    if (this.#view && this.#view.q !== (query.get("q") ?? "")) this.#grid.scrollToTop();
     this.#view = {
       zoom,
       isChosen,
@@ -70,15 +72,18 @@ export class CalendarView {
     const isNew = this.#version !== overview.calendar;
     this.#version = overview.calendar;
     if (overview.now_ms !== null) this.#now = overview.now_ms;
-    else if (isNew && overview.calendar !== null) this.#learnNow();
+    else if (isNew || !this.#isLearning) this.#learnNow();
     this.#ask({ isStale: isNew });
   }
 
   /** Nothing tells the exchange's time: the calendar ends with the newest due candle, as the server does by default. */
   async #learnNow() {
+    this.#isLearning = true;
     try {
       const { starts_ms: starts } = await get("calendar", { limit: 1 });
-      this.#now = starts.at(-1) + 1;
+      const newest = starts.at(-1) ?? 0;
+      if (newest <= 0) return; // Nothing is due yet.
+      this.#now = newest + 1;
       this.#ask();
     } catch (error) {
       this.#failed(error);
@@ -222,9 +227,9 @@ export class CalendarView {
           "span",
           { class: "links" },
           "All series: ",
-          el("a", { href: address("series", { format: "csv" }) }, "CSV"),
+          el("a", { href: address("series", { limit: 5000, format: "csv" }) }, "CSV"),
           " ",
-          el("a", { href: address("series") }, "JSON"),
+          el("a", { href: address("series", { limit: 5000 }) }, "JSON"),
         ),
       ),
     );
@@ -246,7 +251,7 @@ export class CalendarView {
     const { zoom, end, q, open, closed } = this.#view;
     const { from, to } = windowOf(zoom, end ?? this.#now, fit.cells);
     this.#window = { from, to, cells: fit.cells };
-    const query = { zoom, from_ms: from, to_ms: to, q, open, closed };
+    const query = { zoom, from_ms: Math.max(0, from), to_ms: to, q, open, closed };
     const text = JSON.stringify(query);
     const isSame = text === this.#asked;
     if (this.#grid.pitch !== fit.pitch) {

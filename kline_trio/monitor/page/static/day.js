@@ -7,7 +7,9 @@ import * as format from "./format.js";
 import { changed, go, href } from "./router.js";
 import { gapTable } from "./gaps.js";
 
-const MOST = 1000;
+const MOST = 5000; // The API gives no more.
+const MOST_SHOWN = 300;
+const WEIGHTS = ["pending", "closed", "filled"];
 const DAY = 86_400_000;
 
 export class DayView {
@@ -63,44 +65,41 @@ export class DayView {
   async #fetch(panel, head, { from_ms, to_ms, of }) {
     const stop = new AbortController();
     this.#stop = stop;
+    const query = { from_ms, to_ms, limit: MOST };
+    const say = (text) => panel.replaceChildren(head, el("p", { class: "empty" }, text));
     try {
-      const { gaps, truncated } = await get("gaps", { from_ms, to_ms, limit: MOST }, stop.signal);
-      const inside = gaps.filter((gap) => gap.series.startsWith(`${of}/`));
-      const csv = el(
-        "p",
-        { class: "links" },
-        "All gaps of this time: ",
-        el("a", { href: address("gaps", { from_ms, to_ms, limit: 5000, format: "csv" }) }, "CSV"),
-        " ",
-        el("a", { href: address("gaps", { from_ms, to_ms, limit: 5000 }) }, "JSON"),
-      );
-      if (!inside.length)
-        panel.replaceChildren(
-          head,
-          el(
-            "p",
-            { class: "empty" },
-            truncated
-              ? "Too many gaps to show: choose smaller cells."
-              : "The ledger has no gap here.",
-          ),
-        );
+      const { gaps, truncated } = await get("gaps", query, stop.signal);
+      const inside = gaps.filter((gap) => gap.series.startsWith(`${of}/`)).sort(byWeight);
+      if (!inside.length && truncated)
+        say("There are too many gaps to show: choose smaller cells.");
+      else if (!inside.length) say("The ledger has no gap here.");
       else {
-        const more = truncated
-          ? `${format.counted(inside.length, "gap")}, and there are more. `
-          : `${format.counted(inside.length, "gap")}. `;
-        csv.prepend(more);
-        panel.replaceChildren(head, gapTable(inside, { withSeries: true }), csv);
+        const table = gapTable(inside.slice(0, MOST_SHOWN), { withSeries: true });
+        panel.replaceChildren(head, table, foot(inside.length, truncated, query));
         panel.scrollIntoView({ block: "nearest" });
       }
     } catch (error) {
-      if (!isAborted(error))
-        panel.replaceChildren(
-          head,
-          el("p", { class: "empty" }, `The gaps did not come: ${error.message}`),
-        );
+      if (!isAborted(error)) say(`The gaps did not come: ${error.message}`);
     }
   }
+}
+
+/** What is still wrong comes first, and the longest of it. */
+function byWeight(one, other) {
+  return WEIGHTS.indexOf(one.state) - WEIGHTS.indexOf(other.state) || other.candles - one.candles;
+}
+
+function foot(count, isTruncated, query) {
+  const shown = count > MOST_SHOWN ? `, ${MOST_SHOWN} are shown` : "";
+  const more = isTruncated ? " or more" : "";
+  return el(
+    "p",
+    { class: "links" },
+    `${format.counted(count, "gap")}${more}${shown}. All gaps of this time: `,
+    el("a", { href: address("gaps", { ...query, format: "csv" }) }, "CSV"),
+    " ",
+    el("a", { href: address("gaps", query) }, "JSON"),
+  );
 }
 
 function spanName(from, to) {

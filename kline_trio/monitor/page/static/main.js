@@ -25,6 +25,8 @@ let home = "./"; // The overview as it was when it was left.
 let focused = null; // What had the focus when the overview was left.
 
 function update(next) {
+  // Another version serves another page: a screen that nobody touches gets it, too.
+  if (overview && overview.version !== next.version) location.reload();
   overview = next;
   status.update(next);
   rates.show(next.is_live);

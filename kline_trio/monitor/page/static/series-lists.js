@@ -41,8 +41,9 @@ export async function showLists(parts, key, signal) {
   });
 }
 
-function show(box, { name, title, table, nothing }, key, answer) {
+function show(box, { name, title, limit, table, nothing }, key, answer) {
   const rows = answer[name];
+  const all = { series: key, limit: limit === null ? null : 5000 };
   const count = `${format.whole(rows.length)}${answer.truncated ? " newest" : ""}`;
   const head = el(
     "div",
@@ -51,9 +52,9 @@ function show(box, { name, title, table, nothing }, key, answer) {
     el(
       "span",
       { class: "links" },
-      el("a", { href: address(name, { series: key, format: "csv" }) }, "CSV"),
+      el("a", { href: address(name, { ...all, format: "csv" }) }, "CSV"),
       " ",
-      el("a", { href: address(name, { series: key }) }, "JSON"),
+      el("a", { href: address(name, all) }, "JSON"),
     ),
   );
   const top = box.querySelector(".table-box")?.scrollTop ?? 0;

@@ -193,7 +193,7 @@ export class SeriesView {
     const choices = [
       ...fitting.map(([name, span]) => [name, last - span]),
       ["All", first],
-      ["Newest", null],
+      ["Now", null],
     ];
     const isAt = (begin) => {
       if (to !== null) return false;
@@ -232,6 +232,7 @@ export class SeriesView {
       series: this.#key,
       from_ms: Math.floor(window.from),
       to_ms: Math.ceil(window.to),
+      points: 5000,
     };
     this.#parts.links.replaceChildren(
       "Candles in view: ",
