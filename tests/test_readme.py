@@ -72,7 +72,8 @@ def look_at_the_page(written: Callable[[], str]) -> None:
                 assert answer.status == 200
                 assert b"<html" in answer.read()
         except (OSError, ValueError) as error:
-            assert time.monotonic() < deadline, f"no page is served: {error}: {written()}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no page is served: {written()}") from error
             time.sleep(0.1)
         else:
             assert f"<{url}>" in README.read_text(encoding="utf-8")
