@@ -85,8 +85,8 @@ def judge_connection(reached: Reached) -> tuple[Finding, ...]:
         return (Finding("proxy", subject, Verdict.ERROR, reached.problem, advice),)
     if reached.failed is Stage.CONNECT:
         advice = (
-            "look whether a firewall blocks the port, and compare host and port with the defaults"
-            " in the README"
+            "look whether a firewall blocks the port, and compare host and port with the defaults,"
+            " which the command init writes"
         )
         return (Finding("connect", subject, Verdict.ERROR, reached.problem, advice),)
     if reached.failed is Stage.TLS:
