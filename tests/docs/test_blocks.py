@@ -77,6 +77,11 @@ def test_a_block_is_well_formed(block: Block) -> None:
             tomli.loads(block.text)  # tests/test_standard.py makes a configuration of it
         case "json":
             json.loads(block.text)
+        case "js":
+            node = shutil.which("node")
+            if node is None:
+                pytest.skip("there is no Node.js to check it")
+            subprocess.run([node, "--check", "-"], input=block.text.encode(), check=True)
         case "" | "text":
             shown = re.findall(r"^\$ (.*)$", block.text, re.MULTILINE)
             for words in commands_in("\n".join(shown)):
