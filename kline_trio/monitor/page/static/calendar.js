@@ -24,6 +24,7 @@ export class CalendarView {
   #window = { from: 0, to: 0, cells: 0 };
   #view = null; // What the address says.
   #asked = "";
+  #isLearning = false;
   #isYoung = false; // The store has only few days: hours say more.
 
   constructor() {
@@ -71,12 +72,13 @@ export class CalendarView {
     const isNew = this.#version !== overview.calendar;
     this.#version = overview.calendar;
     if (overview.now_ms !== null) this.#now = overview.now_ms;
-    else if (isNew && overview.calendar !== null) this.#learnNow();
+    else if (isNew || !this.#isLearning) this.#learnNow();
     this.#ask({ isStale: isNew });
   }
 
   /** Nothing tells the exchange's time: the calendar ends with the newest due candle, as the server does by default. */
   async #learnNow() {
+    this.#isLearning = true;
     try {
       const { starts_ms: starts } = await get("calendar", { limit: 1 });
       const newest = starts.at(-1) ?? 0;

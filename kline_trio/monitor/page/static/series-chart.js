@@ -36,6 +36,7 @@ export class SeriesChart {
   #ready = null; // A window that waits until the chart is not held.
   #isQuiet = 0;
   #settleSoon = debounce(() => this.#settle(), 110);
+  #mend = debounce(() => this.#window && this.#load(), 1500);
 
   /** `act` has hovered(bar, gap), moved(from, to, {isNewest, isTouched}), loaded(window) and failed(error). */
   constructor(room, act) {
@@ -124,6 +125,8 @@ export class SeriesChart {
       this.#volume.update(volumePoint(bar));
     }
     if (changed.length) this.#act.loaded(held);
+    // A hole before the new candle: the one between may have come before the stream was open.
+    if (changed.length > 1) this.#mend();
   }
 
   /** Learn up to when there are candles; with `isOther` fetch candles and gaps in view again. */

@@ -193,7 +193,7 @@ export class SeriesView {
     const choices = [
       ...fitting.map(([name, span]) => [name, last - span]),
       ["All", first],
-      ["Newest", null],
+      ["Now", null],
     ];
     const isAt = (begin) => {
       if (to !== null) return false;
