@@ -5,7 +5,6 @@ from tests.mutation.mutant import Mutant
 __all__ = ["CALENDAR"]
 
 _CALENDAR = "storage/test_calendar.py"
-_MODEL = f"{_CALENDAR}::test_cells_are_those_of_a_plain_model"
 _COARSE = "storage/test_coarse.py"
 _INDEX = "storage/test_ledger_index.py"
 _QUERIES = "storage/journal/test_queries.py"
@@ -17,7 +16,7 @@ CALENDAR = (
         "storage/cells.py",
         "place = np.tile(row, 2) * len(edges) + np.searchsorted(edges, moment)",
         'place = np.tile(row, 2) * len(edges) + np.searchsorted(edges, moment, "right")',
-        _MODEL,
+        f"{_INDEX}::test_each_interval_is_counted_by_its_own_calendar",
     ),
     Mutant(
         "gaps before the first due candle count",
@@ -38,7 +37,7 @@ CALENDAR = (
         "storage/cells.py",
         "chosen = (gaps.reason == code) & (gaps.kind > 0)",
         "chosen = gaps.reason == code",
-        _MODEL,
+        f"{_INDEX}::test_what_the_stream_filled_late_has_no_reason_beside_a_gap_that_has_the_same",
     ),
     Mutant(
         "a gap after the watermark is unaccounted for",
@@ -89,7 +88,7 @@ CALENDAR = (
         "storage/calendar.py",
         "for column in (np.where(is_complete, -1, due), *columns[1:]):",
         "for column in (np.where(is_complete, -1, due), *lacks):",
-        _MODEL,
+        f"{_CALENDAR}::test_cells_with_other_reasons_are_other_runs",
     ),
     Mutant(
         "candles of gaps that overlap count twice",
@@ -124,7 +123,7 @@ CALENDAR = (
         "storage/journal/reader.py",
         'range_ = ("from_ms < ?", "to_ms > ?")',
         'range_ = ("from_ms < ?", "to_ms >= ?")',
-        f"{_QUERIES}::test_some_gaps_are_those_of_a_plain_list",
+        f"{_QUERIES}::test_a_gap_that_only_touches_a_range_is_not_in_it",
     ),
     Mutant(
         "a coarse candle ends with a piece that was read",
@@ -138,7 +137,7 @@ CALENDAR = (
         "storage/coarse.py",
         '"open": columns["open"][firsts],',
         '"open": columns["open"][lasts],',
-        f"{_COARSE}::test_coarse_candles_are_those_of_a_plain_model",
+        f"{_COARSE}::test_a_coarse_candle_has_the_first_open_the_last_close_and_the_sums",
     ),
     Mutant(
         "REST wins over a file in a chart",

@@ -6,6 +6,7 @@ from tests.mutation.doctor_mutants import DOCTOR
 from tests.mutation.exchange_mutants import EXCHANGE
 from tests.mutation.monitor_mutants import MONITOR
 from tests.mutation.mutant import Mutant
+from tests.mutation.page_mutants import PAGE
 from tests.mutation.recorder_mutants import RECORDER
 from tests.mutation.row_mutants import ROWS
 from tests.mutation.storage_mutants import STORAGE
@@ -23,4 +24,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *MONITOR,
     *CALENDAR,
     *WEB,
+    *PAGE,
 )

@@ -178,7 +178,7 @@ def dues(draw: st.DrawFn, series: Series) -> dict[str, Due]:
     return {series.trade_type: due} if draw(st.integers(0, 5)) else {}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data(), series=SOME_SERIES)
 def test_cells_are_those_of_a_plain_model(data: st.DataObject, series: Series) -> None:
     gaps = data.draw(gaps_of(series))
@@ -273,6 +273,19 @@ def test_the_worst_decides_the_state_of_a_cell() -> None:
         Counts(1, refilled=1, unaccounted=1, absent=1, pending=1),
     ]
     assert [one.state for one in worse] == sorted(CellState)
+
+
+def test_cells_with_other_reasons_are_other_runs() -> None:
+    states = [(0, Reason.REFUSED), (1, Reason.REFUSED), (2, Reason.NOT_LISTED)]
+    gaps = [gap(BTC, n, n + 1, State.CLOSED, reason=reason) for n, reason in states]
+    found = calendar({BTC: SeriesAccount(at(0), at(3))}, *gaps)
+    [runs] = found.rows([[0]], [at(n) for n in range(4)], {})
+    one, other = ((reason,) for reason in (Reason.REFUSED, Reason.NOT_LISTED))
+    assert runs == [
+        Run(2, Counts(1, absent=1, reasons=one)),
+        Run(1, Counts(1, absent=1, reasons=other)),
+    ]
+    assert found.absent_by_reason([0], {}) == {Reason.REFUSED: 2, Reason.NOT_LISTED: 1}
 
 
 @pytest.mark.parametrize("groups", [[], [[]], [[0], [0, 0]]])

@@ -132,6 +132,16 @@ def test_the_interval_itself_is_given_if_it_fits(tmp_path: Path) -> None:
     assert coarse_candles(tmp_path, BTC, at(0), at(10), 10).step_ms == 60_000
 
 
+def test_a_coarse_candle_has_the_first_open_the_last_close_and_the_sums(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    values = [(3.0, 9.0, 2.0, 4.0), (4.0, 5.0, 1.0, 2.0), (2.0, 2.0, 2.0, 2.0)]
+    candles = [Candle(at(n), *prices, 2.0, 8.0, n, 0.0, 0.0) for n, prices in enumerate(values)]
+    store.journal.accept(receive(BTC, *candles))
+    store.close()
+    [row] = rows_of(coarse_candles(tmp_path, BTC, 0, 2**60, 1))
+    assert row == (at(0), 3.0, 9.0, 1.0, 2.0, 6.0, 24.0, 3, 3)
+
+
 def test_an_empty_bucket_is_left_out(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.journal.accept([*minutes(0, 10), *minutes(600, 610)])

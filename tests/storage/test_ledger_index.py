@@ -79,6 +79,16 @@ def test_a_gap_that_the_stream_filled_late_is_complete_and_others_are_refilled(
     assert found.stored == 100
 
 
+def test_what_the_stream_filled_late_has_no_reason_beside_a_gap_that_has_the_same(
+    tmp_path: Path,
+) -> None:
+    late = attrs.evolve(absent(3, 7, State.FILLED), filled_by=Source.STREAM)
+    settle(tmp_path, late, absent(60, 61))
+    [runs] = Calendar.read(tmp_path).rows([[0]], [at(0), at(50), at(100)], {})
+    lacks = Counts(50, pending=1, reasons=NOT_RECEIVED)
+    assert [run.counts for run in runs] == [Counts(50), lacks]
+
+
 def test_candles_after_the_watermark_are_stored_while_a_recorder_runs(tmp_path: Path) -> None:
     settle(tmp_path)
     assert counts(tmp_path, {}) == Counts(100)

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -20,8 +19,20 @@ def json_of(value: object) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        # A path that is no UTF-8 has lone surrogates. Their backslash escape is JSON's, too.
-        return json.dumps(msgspec.to_builtins(value)).encode()
+        # A path that is no UTF-8 has lone surrogates, which UTF-8 cannot hold.
+        return msgspec.json.encode(_shown(msgspec.to_builtins(value)))
+
+
+def _shown(value: object) -> object:
+    """Return values of JSON with each lone surrogate as a visible escape."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_shown(key): _shown(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_shown(one) for one in value]
+    return value
 
 
 def tag_of(body: bytes) -> str:

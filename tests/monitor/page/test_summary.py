@@ -1,6 +1,9 @@
 """The sentence is true: it never says complete while something is pending or unknown."""
 
+import itertools
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import attrs
 import pytest
@@ -162,47 +165,46 @@ def test_the_sentence_of_a_store(facts: dict[str, object], sentence: str) -> Non
     assert stopped_sentence(attrs.evolve(whole, **facts)) == sentence  # type: ignore[arg-type]
 
 
-FEW = st.integers(0, 3)
+LACKS = ("pending", "absent", "unaccounted")
+KNOWN = ("is_counted", "is_read")
 
 
-@given(
-    pending=FEW, absent=FEW, unaccounted=FEW, uncounted=FEW, counted_pending=FEW,
-    is_counted=st.booleans(), is_read=st.booleans(), reasons=st.sampled_from([(), (SILENT,)]),
-    until_ms=st.sampled_from([None, START_MS - MINUTE_MS]),
-)  # fmt: skip
-def test_complete_is_said_only_if_nothing_lacks(
-    *,
-    pending: int,
-    absent: int,
-    unaccounted: int,
-    uncounted: int,
-    counted_pending: int,
-    is_counted: bool,
-    is_read: bool,
-    reasons: tuple[Reason, ...],
-    until_ms: int | None,
-) -> None:
-    found = totals(pending=pending, absent=absent, unaccounted=unaccounted)
-    facts = attrs.evolve(
-        GOOD,
-        totals=found if is_read else None,
-        uncounted=uncounted,
-        pending=counted_pending,
-        is_counted=is_counted,
-        reasons=reasons,
-        verdict=Verdict.BAD if reasons else Verdict.OK,
-        until_ms=until_ms,
-    )
-    sentence = live_sentence(facts)
-    lacks = pending or absent or unaccounted or counted_pending
-    is_known = is_read and is_counted and not uncounted
-    is_whole = is_known and not lacks and not (reasons and until_ms is None)
-    assert bool(SAYS_COMPLETE.search(sentence)) is is_whole
-    if reasons:
-        assert sentence.startswith("Trouble: spot: no data for 50 s.")
-        assert not is_whole or "complete up to 14:59:00" in sentence
-    stopped = stopped_sentence(StoppedFacts(totals=found, until_ms=until_ms))
-    assert bool(SAYS_COMPLETE.search(stopped)) is not bool(pending or absent or unaccounted)
+def every_case() -> Iterator[dict[str, Any]]:
+    """Each combination of what may be missing, and of what may be unknown."""
+    choices = {
+        **dict.fromkeys((*LACKS, "uncounted", "counted_pending"), (0, 2)),
+        **dict.fromkeys(KNOWN, (True, False)),
+        "reasons": ((), (SILENT,)),
+        "until_ms": (None, START_MS - MINUTE_MS),
+    }
+    for values in itertools.product(*choices.values()):
+        yield dict(zip(choices, values, strict=True))
+
+
+def test_complete_is_said_only_if_nothing_lacks() -> None:
+    for case in every_case():
+        found = totals(**{name: case[name] for name in LACKS})
+        facts = attrs.evolve(
+            GOOD,
+            totals=found if case["is_read"] else None,
+            uncounted=case["uncounted"],
+            pending=case["counted_pending"],
+            is_counted=case["is_counted"],
+            reasons=case["reasons"],
+            verdict=Verdict.BAD if case["reasons"] else Verdict.OK,
+            until_ms=case["until_ms"],
+        )
+        sentence = live_sentence(facts)
+        lacks = any(case[name] for name in LACKS)
+        is_known = case["is_read"] and case["is_counted"] and not case["uncounted"]
+        is_whole = is_known and not lacks and not case["counted_pending"]
+        if case["reasons"]:
+            assert sentence.startswith("Trouble: spot: no data for 50 s.")
+            is_whole = is_whole and case["until_ms"] is not None
+            assert not is_whole or "complete up to 14:59:00" in sentence
+        assert bool(SAYS_COMPLETE.search(sentence)) is is_whole, case
+        stopped = stopped_sentence(StoppedFacts(totals=found, until_ms=case["until_ms"]))
+        assert bool(SAYS_COMPLETE.search(stopped)) is not lacks, case
 
 
 @pytest.mark.parametrize(

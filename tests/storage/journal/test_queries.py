@@ -11,7 +11,16 @@ from kline_trio.candle import Series, Source
 from kline_trio.interval import Span
 from kline_trio.storage.journal.ledger import Gap, Reason, Revision, State
 from kline_trio.storage.journal.reader import journal_view
-from tests.storage.support import BTC, COIN, START_MS, at, make_candle, nth_open_time_ms, open_store
+from tests.storage.support import (
+    BTC,
+    COIN,
+    START_MS,
+    absent,
+    at,
+    make_candle,
+    nth_open_time_ms,
+    open_store,
+)
 
 STATES = st.sets(st.sampled_from(State))
 
@@ -61,6 +70,15 @@ def test_some_gaps_are_those_of_a_plain_list(
     seen.sort(key=lambda gap: -gap.first_seen_ms)
     assert [gap.first_seen_ms for gap in newest] == [gap.first_seen_ms for gap in seen[:limit]]
     assert set(newest) <= set(seen)
+
+
+def test_a_gap_that_only_touches_a_range_is_not_in_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.journal.settle([absent(3, 5), absent(6, 7), absent(8, 9)], {})
+    with journal_view(tmp_path) as journal:
+        [found] = journal.gaps_between(BTC, at(5), at(8), 10)
+    assert found == absent(6, 7)
+    store.close()
 
 
 def revision(series: Series, minute: int, value: float) -> Revision:
