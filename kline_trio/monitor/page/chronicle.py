@@ -126,6 +126,7 @@ class Chronicle:
             tone=tone,
             trade_type=trade_type,
             text=text,
+            nth=self.version,
         )
         self._events.append(event)
         return event

@@ -68,6 +68,8 @@ class Event:
     series: str | None = None
     """The key of the series, if the event is of one alone."""
     text: str
+    nth: int = 0
+    """The order of events of one time."""
 
     def values(self) -> dict[str, object]:
         """Return the event as values of JSON."""
@@ -332,5 +334,5 @@ def newest_first(
         for one in part
         if (before_ms is None or one.time_ms < before_ms) and is_wanted(one)
     ]
-    every.sort(key=lambda one: (one.time_ms, one.id), reverse=True)
+    every.sort(key=lambda one: (one.time_ms, one.nth, one.id), reverse=True)
     return every[:limit], len(every) > limit

@@ -4,7 +4,7 @@ from typing import Any
 
 from kline_trio.monitor.health import Health, Thresholds
 from kline_trio.monitor.page.chronicle import Chronicle
-from kline_trio.monitor.page.event_log import MOST_EVENTS, Event, Kind, Tone
+from kline_trio.monitor.page.event_log import MOST_EVENTS, Event, Kind, Tone, newest_first
 from kline_trio.recorder.statistics import Statistics
 from tests.builders import START_MS
 from tests.monitor.observations import connection, listener, market, process, statistics, store
@@ -108,6 +108,17 @@ def test_a_storm_does_not_fill_memory() -> None:
         life.connections(connection(reconnects=number))
     assert len(life.chronicle.events) == MOST_EVENTS
     assert life.chronicle.version == 2 * MOST_EVENTS
+
+
+def test_events_of_one_time_stay_in_their_order() -> None:
+    """While an exchange is silent, its time stands."""
+    life = Life()
+    for number in range(30):
+        life.connections(connection(reconnects=number))
+    found, _ = newest_first([life.chronicle.events], 100)
+    numbers = [int(one.id.rpartition(":")[2]) for one in found]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(numbers) == 30
 
 
 def test_time_never_goes_back() -> None:

@@ -59,6 +59,7 @@ export class Grid {
     this.#body.addEventListener("blur", () => {
       this.#leave();
       this.#mark.remove();
+      this.#body.removeAttribute("aria-activedescendant");
     });
     this.#space.addEventListener("pointermove", (event) => this.#point(event));
     this.#space.addEventListener("pointerleave", () => this.#leave());
