@@ -5,13 +5,13 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.interval import DAY_MS
 from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page.answers import csv_answer, json_answer
 from kline_trio.monitor.page.parameters import BadRequestError
 from kline_trio.monitor.page.series_key import key_of
 from kline_trio.monitor.page.series_rows import held_span
 from kline_trio.storage.coarse import coarse_candles
+from kline_trio.storage.numbering import numbers_from, open_times_ms
 
 MOST_POINTS = 5_000
 CANDLE_COLUMNS = (
@@ -43,11 +43,16 @@ class CandleQuery:
         if to_ms is None:
             held = held_span(store_path, self.series)
             to_ms = MAX_TIME_MS if held is None else held.to_ms
-        length_ms = self.series.interval.duration_ms or 31 * DAY_MS
-        from_ms = max(0, to_ms - self.points * length_ms) if self.from_ms is None else self.from_ms
+        from_ms = self._newest_from_ms(to_ms) if self.from_ms is None else self.from_ms
         if self.to_ms is not None and from_ms >= to_ms:
             raise BadRequestError("to_ms must be after from_ms")
         return from_ms, max(from_ms, to_ms)
+
+    def _newest_from_ms(self, to_ms: int) -> int:
+        """Return the open time from which `points` candles open before a time."""
+        interval = self.series.interval
+        first = numbers_from(interval, [to_ms]) - self.points
+        return max(0, int(open_times_ms(interval, first)[0]))
 
 
 def candles_answer(store_path: Path, query: CandleQuery, *, is_csv: bool) -> Response:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from kline_trio.candle import Series
+from kline_trio.interval import DAY_MS, Span
 from kline_trio.monitor.page.api import Api
+from kline_trio.monitor.page.candles import CandleQuery
 from kline_trio.monitor.page.sources import StoredSource
 from kline_trio.storage.store import Store
 from tests.monitor.page.pages import BTC_KEY, CHINESE_KEY, HOUR, ask, get, running, write_store
@@ -154,6 +157,16 @@ async def test_candles_are_coarse_if_they_are_many(api: Api) -> None:
     assert all(len(newest[name]) == 3 for name in columns)
     none = await get(api, "candles", series=BTC_KEY, from_ms=at(100), to_ms=at(200))
     assert none["open_time_ms"] == []
+
+
+@pytest.mark.parametrize("interval", ["1m", "3d", "1w", "1M"])
+def test_the_newest_candles_are_as_many_as_the_points(tmp_path: Path, interval: str) -> None:
+    series = Series("spot", "BTCUSDT", interval)
+    for to_ms in (START_MS, START_MS + 1, START_MS + 45 * DAY_MS):
+        from_ms, _ = CandleQuery(series, None, to_ms, 50).span(tmp_path)
+        first_ms = series.interval.next_open_time_ms(from_ms)
+        assert len(list(series.interval.open_times_ms(Span(first_ms, to_ms)))) == 50
+    assert CandleQuery(series, None, 1, 5_000).span(tmp_path)[0] >= 0
 
 
 async def test_gaps(api: Api) -> None:
