@@ -1,6 +1,5 @@
 """What a page needs of a store at one moment; it is read in a worker thread."""
 
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -61,8 +60,6 @@ class Look:
     healing: Healing
     census: Census | None
     """What the disk holds; None: it was not asked for."""
-    took_seconds: float
-    """Of the processor's time."""
 
     @property
     def version(self) -> str:
@@ -104,7 +101,6 @@ def look_at(
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
-    began = time.thread_time()
     heartbeat = Heartbeat.read(store_path)
     present = find_present(heartbeat)
     stamp = ledger_stamp(store_path)
@@ -140,7 +136,6 @@ def look_at(
         rows=rows,
         healing=healing,
         census=census(store_path, {}) if with_census else None,
-        took_seconds=time.thread_time() - began,
     )
 
 
