@@ -9,6 +9,7 @@ import numpy as np
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.interval import Span
+from kline_trio.monitor.page.answers import tag_of
 from kline_trio.monitor.page.event_log import Healing
 from kline_trio.monitor.page.ledger_rows import LedgerRows
 from kline_trio.monitor.page.summary import Totals
@@ -64,10 +65,10 @@ class Look:
     @property
     def version(self) -> str:
         """A text that is another one when a cell of the calendar may be another one."""
-        moments = "-".join(
-            f"{one.until_ms // 60_000:x}{'l' if one.is_live else 's'}" for one in self.due.values()
-        )
-        return f"{self.calendar.version}-{moments}" if moments else self.calendar.version
+        if not self.due:
+            return self.calendar.version
+        moments = sorted((name, *attrs.astuple(one)) for name, one in self.due.items())
+        return f"{self.calendar.version}-{tag_of(repr(moments).encode())}"
 
     @property
     def events_version(self) -> str:

@@ -181,7 +181,11 @@ def _present_by(wall_clock: Callable[[], float], heartbeat: Heartbeat) -> Presen
     # A recorder of another process that has just begun has not looked at the time before.
     heard = heartbeat.pid is None or _runs_for(heartbeat.pid, wall_clock()) > _SCAN_SECONDS
     due = {
-        name: Due(_whole_minute(ms - _LATE_MS), is_live=False, heard_ms=ms if heard else None)
+        name: Due(
+            _whole_minute(ms - _LATE_MS),
+            is_live=False,
+            heard_ms=_whole_minute(ms) if heard else None,
+        )
         for name, ms in times.items()
     }
     return Present(times, due)
