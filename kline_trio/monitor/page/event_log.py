@@ -7,7 +7,7 @@ at the time when it was found.
 
 import enum
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 
 import attrs
@@ -318,7 +318,6 @@ def newest_first(
     parts: Iterable[Iterable[Event]],
     limit: int,
     before_ms: int | None = None,
-    is_wanted: Callable[[Event], bool] = lambda _: True,
 ) -> tuple[list[Event], bool]:
     """Return the newest events of several logs, and whether there are more.
 
@@ -326,13 +325,7 @@ def newest_first(
       parts: the logs, each in any order.
       limit: how many events at most.
       before_ms: only earlier ones; None: all.
-      is_wanted: returns whether to return an event.
     """
-    every = [
-        one
-        for part in parts
-        for one in part
-        if (before_ms is None or one.time_ms < before_ms) and is_wanted(one)
-    ]
+    every = [one for part in parts for one in part if before_ms is None or one.time_ms < before_ms]
     every.sort(key=lambda one: (one.time_ms, one.nth, one.id), reverse=True)
     return every[:limit], len(every) > limit
