@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.errors import UnavailableError
 from kline_trio.interval import Span
 from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page import series_rows as tables
@@ -50,6 +51,7 @@ MOST_TABLE_ROWS = 5_000
 _USUAL_ROWS = 200
 _USUAL_CALENDAR_ROWS = 40
 _USUAL_POINTS = 1_500
+_DISK_SECONDS = 30.0
 _MOST_MS = MAX_TIME_MS
 _T = TypeVar("_T")
 
@@ -238,8 +240,11 @@ class StoreAnswers:
             raise NotFoundError(f"the store has no series {key_of(series)}")
 
     async def _on_disk(self, job: Callable[[], _T]) -> _T:
-        # Abandoned if cancelled: a dead disk must not hold up the recorder's stop.
-        return await trio.to_thread.run_sync(job, abandon_on_cancel=True, limiter=self._disk)
+        # Abandoned if cancelled: a dead disk must not hold up the recorder's stop. Without a limit
+        # requests would wait for it until they hold all connections, those of `/metrics` too.
+        with trio.move_on_after(_DISK_SECONDS):
+            return await trio.to_thread.run_sync(job, abandon_on_cancel=True, limiter=self._disk)
+        raise UnavailableError(f"the disk has not answered for {_DISK_SECONDS:.0f} s: try again")
 
 
 def _events_answer(events: Sequence[Event], is_truncated: bool) -> Response:  # noqa: FBT001

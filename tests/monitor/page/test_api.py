@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from kline_trio.candle import Series
+from kline_trio.errors import UnavailableError
 from kline_trio.interval import DAY_MS, Span
 from kline_trio.monitor.page.api import Api
 from kline_trio.monitor.page.candles import CandleQuery
+from kline_trio.monitor.page.parameters import Parameters
+from kline_trio.monitor.page.shared_answers import SharedAnswers
 from kline_trio.monitor.page.sources import StoredSource
+from kline_trio.monitor.page.store_answers import StoreAnswers
 from kline_trio.storage.store import Store
 from tests.monitor.page.pages import BTC_KEY, CHINESE_KEY, HOUR, ask, get, running, write_store
 from tests.storage.support import START_MS, at
@@ -291,3 +296,17 @@ async def test_a_store_that_cannot_be_read_is_said(api: Api, store: Store) -> No
     found = await get(api, "overview")
     assert found["totals"] is None
     assert found["sentence"].startswith("What is missing is not known: the store cannot be read: ")
+
+
+@pytest.fixture
+def fast_clock() -> trio.testing.MockClock:
+    return trio.testing.MockClock(rate=50.0)
+
+
+async def test_a_disk_that_does_not_answer_keeps_nobody_waiting(
+    api: Api, fast_clock: trio.testing.MockClock
+) -> None:
+    answers = StoreAnswers(api.source, api.index, SharedAnswers())
+    answers._disk.acquire_on_behalf_of_nowait("a thread that the disk does not answer")
+    with trio.fail_after(60), pytest.raises(UnavailableError, match="not answered for 30 s"):
+        await answers.gaps(Parameters({}))
