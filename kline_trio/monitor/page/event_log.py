@@ -22,6 +22,7 @@ from kline_trio.storage.journal.ledger import Gap, Revision, State
 from kline_trio.storage.universe import StatusChange
 
 MOST_EVENTS = 1_000
+EVENT_COLUMNS = ("id", "time_ms", "kind", "verdict", "trade_type", "series", "text")
 _MOST_ALONE = 3
 """More gaps or symbols of a market in the same minute are one event."""
 _MINUTE_MS = 60_000
@@ -72,16 +73,17 @@ class Event:
     """The order of events of one time."""
 
     def values(self) -> dict[str, object]:
-        """Return the event as values of JSON."""
-        return {
-            "id": self.id,
-            "time_ms": self.time_ms,
-            "kind": str(self.kind),
-            "verdict": str(self.tone),
-            "trade_type": self.trade_type,
-            "series": self.series,
-            "text": self.text,
-        }
+        """Return the event as values of JSON, with the keys of `EVENT_COLUMNS`."""
+        values = (
+            self.id,
+            self.time_ms,
+            str(self.kind),
+            str(self.tone),
+            self.trade_type,
+            self.series,
+            self.text,
+        )
+        return dict(zip(EVENT_COLUMNS, values, strict=True))
 
 
 _TONES = {Kind.GAP_FOUND: Tone.WARNING, Kind.GAP_FILLED: Tone.GOOD, Kind.GAP_CLOSED: Tone.BAD}

@@ -1,7 +1,6 @@
 """Answers from the store: calendar, events, series, candles, gaps, revisions and files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -22,6 +21,7 @@ from kline_trio.monitor.page.calendar_rows import (
 )
 from kline_trio.monitor.page.candles import MOST_POINTS, CandleQuery, candles_answer
 from kline_trio.monitor.page.event_log import (
+    EVENT_COLUMNS,
     MOST_EVENTS,
     Event,
     gap_events,
@@ -104,10 +104,13 @@ class StoreAnswers:
         limit = parameters.number("limit", _USUAL_ROWS, 1, MOST_EVENTS)
         before_ms = parameters.moment("before_ms")
         series = parameters.optional_series()
+        form = parameters.word("format", Format.JSON)
         look = await self.index.get()
         if series is not None:
             self._check_known(look, series)
-            return await self._on_disk(partial(self._series_events, look, series, before_ms, limit))
+            return await self._on_disk(
+                lambda: _events_answer(form, *self._series_events(look, series, before_ms, limit))
+            )
         lived = self.source.chronicle.events
 
         def render() -> Response:
@@ -118,14 +121,14 @@ class StoreAnswers:
                 map(revision_event, rows.revisions),
                 lived,
             )
-            return _events_answer(*newest_first(parts, limit, before_ms))
+            return _events_answer(form, *newest_first(parts, limit, before_ms))
 
         version = (look.events_version, self.source.chronicle.version)
-        return await self.shared.get(("events", limit, before_ms), version, render)
+        return await self.shared.get(("events", limit, before_ms, form), version, render)
 
     def _series_events(
         self, look: Look, series: Series, before_ms: int | None, limit: int
-    ) -> Response:
+    ) -> tuple[list[Event], bool]:
         path = self.source.store_path
         gaps = stored_gaps(path, series, Span(0, _MOST_MS), tuple(State), MOST_EVENTS)
         with journal_view(path) as journal:
@@ -140,7 +143,7 @@ class StoreAnswers:
             status_events(changes),
             map(revision_event, revisions),
         )
-        return _events_answer(*newest_first(parts, limit, before_ms))
+        return newest_first(parts, limit, before_ms)
 
     async def series(self, parameters: Parameters) -> Response:
         """Return the list of series, or of those that the words of a search match."""
@@ -247,9 +250,9 @@ class StoreAnswers:
         raise UnavailableError(f"the disk has not answered for {_DISK_SECONDS:.0f} s: try again")
 
 
-def _events_answer(events: Sequence[Event], is_truncated: bool) -> Response:  # noqa: FBT001
-    values = [one.values() for one in events]
-    return json_answer({"events": values, "truncated": is_truncated})
+def _events_answer(form: Format, events: Sequence[Event], is_truncated: bool) -> Response:  # noqa: FBT001
+    rows = [one.values() for one in events]
+    return _table(form, "events", EVENT_COLUMNS, rows, {"truncated": is_truncated})
 
 
 def _more(rows: Sequence[object], limit: int) -> dict[str, object]:

@@ -211,10 +211,12 @@ async def test_revisions_and_files(api: Api) -> None:
 
 
 async def test_the_history_of_a_stopped_store_is_empty(api: Api) -> None:
-    assert (await get(api, "history"))["time_ms"] == []
+    found = await get(api, "history")
+    assert (found["step_seconds"], found["time_ms"]) == (10, [])
 
 
-TABLES = {
+TABLES: dict[str, dict[str, str]] = {
+    "events": {},
     "series": {},
     "candles": {"series": BTC_KEY},
     "gaps": {},
@@ -235,6 +237,11 @@ async def test_a_table_is_csv_too(api: Api, name: str, parameters: dict[str, str
     else:
         assert [set(one) for one in rows] == [set(one) for one in as_json[name]]
         assert len(rows) == len(as_json[name]) > 0
+
+
+async def test_the_history_is_csv_too(api: Api) -> None:
+    response = await ask(api, "history", format="csv")
+    assert response.body == b"time_ms,frames,candles,lag_p50,lag_max\n"
 
 
 async def test_an_answer_has_another_tag_only_if_it_is_another(api: Api) -> None:
