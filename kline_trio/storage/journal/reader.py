@@ -199,7 +199,11 @@ class JournalView:
           states: gaps in these states only.
         """
         names = () if series is None else attrs.astuple(series)
-        conditions = ["from_ms < ?", "to_ms > ?", f"state IN ({', '.join('?' * len(states))})"]
+        conditions = [
+            "from_ms < ?",
+            "to_ms > ?",
+            f"state IN ({', '.join('?' * len(states))})",
+        ]
         if series is not None:
             conditions.append(f"series_id = {_ID_OF_SERIES}")
         sql = _SOME_GAPS.format(" AND ".join(conditions), "from_ms DESC")
