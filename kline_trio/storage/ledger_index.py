@@ -15,16 +15,16 @@ import pyarrow as pa
 from kline_trio.candle import MAX_TIME_MS, TRADE_TYPES, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import INTERVALS as _BY_NAME
+from kline_trio.interval import Span
 from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import bounds_ms, read_table, status_of
+from kline_trio.storage.files import read_table, span_of, status_of
 from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until
 from kline_trio.storage.paths import coverage_path, journal_path
-from kline_trio.storage.table import BEGIN, END
 
 STORED, REFILLED, PENDING, ABSENT = range(4)
 """What became of a gap. A gap that the stream filled late is stored like any candle."""
@@ -176,17 +176,14 @@ def _of_journal(journal: JournalView) -> LedgerIndex:
 
 def _of_copy(store_path: Path) -> LedgerIndex:
     version, rows = _version_of_copy(store_path), _coverage_rows(store_path)
-    bounds: dict[Series, tuple[int, int]] = {}
+    bounds: dict[Series, Span] = {}
     held: Counter[Series] = Counter()
     for _, owner, file in open_files(candle_files(store_path), log_damage):
-        for group in range(file.num_row_groups):
-            if rows_of_group := file.metadata.row_group(group).num_rows:
-                held[owner] += rows_of_group
-                first_ms, _ = bounds_ms(file, group, BEGIN)
-                _, end_ms = bounds_ms(file, group, END)
-                known = bounds.get(owner, (first_ms, end_ms))
-                bounds[owner] = min(first_ms, known[0]), max(end_ms, known[1])
-    accounts = {one: SeriesAccount(*bounds[one]) for one in bounds}
+        held[owner] += file.metadata.num_rows
+        if (span := span_of(file)) is not None:
+            known = bounds.get(owner, span)
+            bounds[owner] = Span(min(span.from_ms, known.from_ms), max(span.to_ms, known.to_ms))
+    accounts = {one: SeriesAccount(span.from_ms, span.to_ms) for one, span in bounds.items()}
     index = LedgerIndex.of(version, accounts, rows, lambda key: Series(*key), is_copy=True)
     return attrs.evolve(index, accounts=_proven(index, held))
 

@@ -17,11 +17,10 @@ from kline_trio.monitor.page.stored_gaps import has_journal
 from kline_trio.monitor.page.summary import percent_of
 from kline_trio.storage.catalog import files_named_after, log_damage, open_files
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import bounds_ms
+from kline_trio.storage.files import span_of
 from kline_trio.storage.journal.ledger import Gap, Revision
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.names import text_of
-from kline_trio.storage.table import BEGIN, END
 
 SERIES_COLUMNS = (
     "series", "state", "first_ms", "last_ms", "percent", "due", "stored", "refilled", "pending",
@@ -99,19 +98,16 @@ def held_span(store_path: Path, series: Series) -> Span | None:
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
             listed, waiting = journal.files([series]), journal.waiting_ms(series)
-        bounds = [(ms, series.interval.end_time_ms(ms)) for ms in (*waiting[:1], *waiting[-1:])]
+        spans = [Span(ms, series.interval.end_time_ms(ms)) for ms in (*waiting[:1], *waiting[-1:])]
         # Files of a series sort by time. A copy may have no journal that lists them.
         ends = {one.path: one for one in (*listed[:1], *listed[-1:])}
         paths = [store_path / path for path in ends] or files_named_after(store_path, [series])
         for _, owner, file in open_files(paths, log_damage):
-            if owner == series:
-                for group in range(file.num_row_groups):
-                    first_ms, _ = bounds_ms(file, group, BEGIN)
-                    _, end_ms = bounds_ms(file, group, END)
-                    bounds.append((first_ms, end_ms))
-    if not bounds:
+            if owner == series and (span := span_of(file)) is not None:
+                spans.append(span)
+    if not spans:
         return None
-    return Span(min(first for first, _ in bounds), max(end for _, end in bounds))
+    return Span(min(one.from_ms for one in spans), max(one.to_ms for one in spans))
 
 
 def gap_row(gap: Gap) -> Row:

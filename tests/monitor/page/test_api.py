@@ -5,6 +5,7 @@ import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import trio
 import trio.testing
@@ -19,8 +20,9 @@ from kline_trio.monitor.page.shared_answers import SharedAnswers
 from kline_trio.monitor.page.sources import StoredSource
 from kline_trio.monitor.page.store_answers import StoreAnswers
 from kline_trio.storage.store import Store
+from kline_trio.storage.table import table_of
 from tests.monitor.page.pages import BTC_KEY, CHINESE_KEY, HOUR, ask, get, running, write_store
-from tests.storage.support import START_MS, at
+from tests.storage.support import BTC, START_MS, at, make_candle
 
 HEARD_MS = 1_790_000_000_000
 
@@ -191,6 +193,20 @@ async def test_gaps(api: Api) -> None:
     assert closed["state"] == "closed"
     short = await get(api, "gaps", limit=2)
     assert (len(short["gaps"]), short["truncated"]) == (2, True)
+
+
+async def test_a_file_without_candles_is_passed_over(tmp_path: Path) -> None:
+    """Another program left it, with one row group of no rows."""
+    for name, rows in (("a", 0), ("b", 3)):
+        table = table_of(BTC, [make_candle(at(n)) for n in range(rows)])
+        metadata = {**table.schema.metadata, b"kline_trio_format": b"1"}
+        table = table.replace_schema_metadata(metadata)
+        pq.write_table(table, tmp_path / f"spot_BTCUSDT_1m_{name}.pqt")
+    async with running(StoredSource(tmp_path)) as api:
+        found = await get(api, "series/summary", series=BTC_KEY)
+        assert (found["candles_from_ms"], found["candles_to_ms"]) == (at(0), at(3))
+        newest = await get(api, "candles", series=BTC_KEY)
+        assert newest["open_time_ms"] == [at(0), at(1), at(2)]
 
 
 async def test_revisions_and_files(api: Api) -> None:
