@@ -7,8 +7,7 @@ import attrs
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page.answers import csv_answer, json_answer
-from kline_trio.monitor.page.parameters import BadRequestError
-from kline_trio.monitor.page.series_key import key_of
+from kline_trio.monitor.page.parameters import BadRequestError, key_of
 from kline_trio.monitor.page.series_rows import held_span
 from kline_trio.storage.coarse import coarse_candles
 from kline_trio.storage.numbering import numbers_from, open_times_ms

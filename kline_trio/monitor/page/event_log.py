@@ -16,7 +16,7 @@ from kline_trio.candle import Candle, Series
 from kline_trio.counting import counted
 from kline_trio.interval import Span, time_text
 from kline_trio.listing import GONE, TRADING
-from kline_trio.monitor.page.series_key import key_of
+from kline_trio.monitor.page.parameters import key_of
 from kline_trio.quoting import shown
 from kline_trio.storage.journal.ledger import Gap, Revision, State
 from kline_trio.storage.universe import StatusChange

@@ -12,7 +12,7 @@ from kline_trio.candle import Candle, Series
 from kline_trio.interval import Span
 from kline_trio.monitor.page.calendar_rows import Folding
 from kline_trio.monitor.page.look import Look
-from kline_trio.monitor.page.series_key import key_of
+from kline_trio.monitor.page.parameters import key_of
 from kline_trio.monitor.page.stored_gaps import has_journal
 from kline_trio.monitor.page.summary import percent_of
 from kline_trio.storage.catalog import files_named_after, log_damage, open_files

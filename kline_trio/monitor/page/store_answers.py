@@ -36,8 +36,8 @@ from kline_trio.monitor.page.parameters import (
     GapState,
     NotFoundError,
     Parameters,
+    key_of,
 )
-from kline_trio.monitor.page.series_key import key_of
 from kline_trio.monitor.page.shared_answers import SharedAnswers
 from kline_trio.monitor.page.sources import Source
 from kline_trio.monitor.page.store_index import StoreIndex
