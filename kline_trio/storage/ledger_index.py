@@ -133,7 +133,7 @@ class LedgerIndex:
           accounts: of the series that have one.
           rows: the gaps of all series.
           series_of: returns the series of a row's key.
-          is_copy: whether the accounts are no accounts, but the bounds of what is stored.
+          is_copy: whether each account is only the span from the first to the last stored candle.
         """
         columns = _Columns.of(rows)
         owners = [series_of(key) for key in columns.keys]
@@ -189,8 +189,10 @@ def _of_copy(store_path: Path) -> LedgerIndex:
 
 
 def _proven(index: LedgerIndex, held: Mapping[Series, int]) -> Accounts:
-    """Return the accounts of a copy: if rows and gaps are fewer than due candles, nobody has
-    accounted for the candles of the series, since it is not known which of them lack.
+    """Return the accounts of a copy, by the number of stored rows of each series.
+
+    If rows and gaps are fewer than the due candles, it is not known which candles lack: then none
+    of the series is accounted for.
     """
     gaps, accounts = index.gaps, index.accounts
     lacks = np.where((gaps.kind == PENDING) | (gaps.kind == ABSENT), gaps.end - gaps.begin, 0)

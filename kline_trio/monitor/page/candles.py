@@ -1,4 +1,4 @@
-"""The candles of a series for a chart: at most so many points, coarser if they are more."""
+"""Candles of a series for a chart: if they are more than the points, coarser ones."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class CandleQuery:
         """Return the open times that are asked for, the end exclusive.
 
         Raises:
-          BadRequestError: there are none.
+          BadRequestError: the range ends before it begins.
           KlineTrioError: the journal or the disk refuses.
         """
         to_ms = self.to_ms
@@ -58,7 +58,7 @@ def candles_answer(store_path: Path, query: CandleQuery, *, is_csv: bool) -> Res
     """Return the candles that are asked for.
 
     Raises:
-      BadRequestError: the time is none.
+      BadRequestError: the range ends before it begins.
       KlineTrioError: a file or the journal cannot be read.
     """
     from_ms, to_ms = query.span(store_path)

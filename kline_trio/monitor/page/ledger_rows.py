@@ -33,11 +33,11 @@ class LedgerRows:
     """Of symbols; the newest."""
     accounts: Mapping[Series, SeriesAccount] = attrs.field(factory=dict)
     universe_stamp: str = ""
-    """Another one when the universe's file is another one."""
+    """Changes with the universe's file."""
 
     @property
     def version(self) -> str:
-        """A text that is another one when a revision or the universe is new."""
+        """Changes when a revision or the universe is new."""
         return f"{self.revision_count}-{self.universe_stamp}"
 
     @classmethod

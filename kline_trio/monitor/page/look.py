@@ -28,17 +28,17 @@ _ALL_TIME = np.array([0, MAX_TIME_MS])
 
 @attrs.frozen
 class Present:
-    """The present, by market."""
+    """The exchange's time, and what is due by then."""
 
     times_ms: Mapping[str, int]
-    """The exchange's time, as far as it is known."""
+    """The exchange's time by market; a market without one is left out."""
     due: Mapping[str, Due]
-    """What is due after the watermarks."""
+    """What is due after the watermarks, by market."""
 
 
 FindPresent = Callable[[Heartbeat], Present]
-"""Returns the present of a store. It is called before the ledger is read: what is due then is in
-the ledger, or stored."""
+"""Returns the present of a store. Call it before the ledger is read: then what is due is in the
+ledger, or stored."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +64,7 @@ class Look:
 
     @property
     def version(self) -> str:
-        """A text that is another one when a cell of the calendar may be another one."""
+        """Changes when a cell of the calendar may have changed."""
         if not self.due:
             return self.calendar.version
         moments = sorted((name, *attrs.astuple(one)) for name, one in self.due.items())
@@ -72,7 +72,7 @@ class Look:
 
     @property
     def events_version(self) -> str:
-        """A text that is another one when an event of the store may be another one."""
+        """Changes when an event of the store may have changed."""
         return f"{self.calendar.version}-{self.rows.version}"
 
     @cached_property

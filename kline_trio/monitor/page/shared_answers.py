@@ -26,12 +26,12 @@ class SharedAnswers:
     async def get(
         self, question: Hashable, version: Hashable, render: Callable[[], Response]
     ) -> Response:
-        """Return the answer to a question, by the lock one at a time.
+        """Return the kept answer to a question, or render it: one answer at a time, in a thread.
 
         Args:
           question: equal questions have equal answers, as long as the version is the same.
           version: of what is asked.
-          render: makes the answer, in a thread.
+          render: makes the answer.
         """
         async with self._lock:
             known = self._kept.get(question)

@@ -176,7 +176,7 @@ class StoredSource:
 
 
 def _present_by(wall_clock: Callable[[], float], heartbeat: Heartbeat) -> Present:
-    """Return the present of the last heartbeat: what came later nobody has told yet."""
+    """Return the present as the last heartbeat tells it. Later candles do not count as due."""
     times: Mapping[str, int] = {name: ms for name, (ms, _) in heartbeat.times.items()}
     # A recorder of another process that has just begun has not looked at the time before.
     heard = heartbeat.pid is None or _runs_for(heartbeat.pid, wall_clock()) > _SCAN_SECONDS
