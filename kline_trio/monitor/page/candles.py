@@ -8,7 +8,7 @@ from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page.answers import csv_answer, json_answer
 from kline_trio.monitor.page.parameters import BadRequestError, key_of
-from kline_trio.monitor.page.series_rows import held_span
+from kline_trio.storage.catalog import stored_span
 from kline_trio.storage.coarse import coarse_candles
 from kline_trio.storage.numbering import numbers_from, open_times_ms
 
@@ -40,7 +40,7 @@ class CandleQuery:
         """
         to_ms = self.to_ms
         if to_ms is None:
-            held = held_span(store_path, self.series)
+            held = stored_span(store_path, self.series)
             to_ms = MAX_TIME_MS if held is None else held.to_ms
         from_ms = self._newest_from_ms(to_ms) if self.from_ms is None else self.from_ms
         if self.to_ms is not None and from_ms >= to_ms:

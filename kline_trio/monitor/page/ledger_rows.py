@@ -8,9 +8,9 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.monitor.page.event_log import MOST_EVENTS
-from kline_trio.monitor.page.stored_gaps import gaps_found_last
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import status_of
+from kline_trio.storage.gaps import gaps_found_last
 from kline_trio.storage.journal.ledger import Gap, Revision, SeriesAccount
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import universe_path

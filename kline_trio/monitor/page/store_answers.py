@@ -41,8 +41,8 @@ from kline_trio.monitor.page.parameters import (
 from kline_trio.monitor.page.shared_answers import SharedAnswers
 from kline_trio.monitor.page.sources import Source
 from kline_trio.monitor.page.store_index import StoreIndex
-from kline_trio.monitor.page.stored_gaps import stored_gaps
 from kline_trio.monitor.page.zoom import Window, Zoom
+from kline_trio.storage.gaps import stored_gaps
 from kline_trio.storage.journal.ledger import State
 from kline_trio.storage.journal.reader import journal_view
 
