@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from kline_trio.candle import MAX_TIME_MS, TRADE_TYPES, Series, Source
 from kline_trio.errors import DamagedError
@@ -19,7 +18,8 @@ from kline_trio.interval import Span
 from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import read_table, span_of, status_of
+from kline_trio.storage.files import span_of, status_of
+from kline_trio.storage.gaps import coverage_columns, has_journal
 from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
 from kline_trio.storage.journal.reader import JournalView, journal_view
@@ -106,7 +106,7 @@ class LedgerIndex:
         """
         with disk_errors(store_path):
             try:
-                if not journal_path(store_folder(store_path)).exists():
+                if not has_journal(store_folder(store_path)):
                     return _of_copy(store_path)
                 with journal_view(store_path) as journal:
                     return _of_journal(journal)
@@ -149,7 +149,7 @@ def ledger_version(store_path: Path) -> str:
       KlineTrioError: the journal or the disk refuses.
     """
     with disk_errors(store_path):
-        if not journal_path(store_folder(store_path)).exists():
+        if not has_journal(store_folder(store_path)):
             return _version_of_copy(store_path)
         with journal_view(store_path) as journal:
             return journal.ledger_version()
@@ -203,14 +203,8 @@ def _proven(index: LedgerIndex, held: Mapping[Series, int]) -> Accounts:
 
 
 def _coverage_rows(store_path: Path) -> list[GapRow]:
-    path = coverage_path(store_path)
-    if not path.exists():
-        return []
     names = ["trade_type", "symbol", "time_interval", "from", "to", "reason", "state", "filled_by"]
-    columns = [
-        column.cast(pa.int64()).to_pylist() if name in ("from", "to") else column.to_pylist()
-        for name, column in zip(names, read_table(path).select(names).columns, strict=True)
-    ]
+    columns = coverage_columns(store_path, names)
     keys = zip(*columns[:3], strict=True)
     return list(zip(keys, *columns[3:], strict=True))
 
