@@ -158,4 +158,6 @@ class Api:
         async def send(send_chunk: SendChunk) -> None:
             await self.stream.send(series, send_chunk)
 
-        return Response(content_type="text/event-stream", stream=send)
+        # Else nginx keeps events until they are some kilobytes.
+        headers = (("x-accel-buffering", "no"),)
+        return Response(content_type="text/event-stream", headers=headers, stream=send)

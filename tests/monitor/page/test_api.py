@@ -255,6 +255,13 @@ async def test_a_table_is_csv_too(api: Api, name: str, parameters: dict[str, str
         assert len(rows) == len(as_json[name]) > 0
 
 
+async def test_a_proxy_is_asked_to_pass_the_stream_on_at_once(api: Api) -> None:
+    """By default nginx keeps an answer until it has some kilobytes: a page would hear nothing."""
+    response = await ask(api, "stream")
+    assert response.stream is not None
+    assert ("x-accel-buffering", "no") in response.headers
+
+
 async def test_the_history_is_csv_too(api: Api) -> None:
     response = await ask(api, "history", format="csv")
     assert response.body == b"time_ms,frames,candles,lag_p50,lag_max\n"
