@@ -133,6 +133,13 @@ CALENDAR = (
         f"{_COARSE}::test_row_groups_are_read_one_at_a_time",
     ),
     Mutant(
+        "the candle that covers the begin of a chart counts as a point",
+        "storage/coarse.py",
+        "from_ms = series.interval.next_open_time_ms(from_ms)",
+        "pass",
+        f"{_COARSE}::test_a_range_that_begins_within_a_candle_is_no_coarser",
+    ),
+    Mutant(
         "a coarse candle opens with its last candle",
         "storage/coarse.py",
         '"open": columns["open"][firsts],',

@@ -235,6 +235,20 @@ PAGE = (
         "pass",
         f"{_INDEX}::test_a_store_that_cannot_be_read_is_tried_again",
     ),
+    Mutant(
+        "a bug ends the index",
+        "monitor/page/store_index.py",
+        'self._fail(f"{error}; see the log")',
+        "raise",
+        f"{_INDEX}::test_a_bug_ends_no_index",
+    ),
+    Mutant(
+        "a calendar stays as it was when a recorder is killed",
+        "monitor/page/look.py",
+        "moments = sorted((name, *attrs.astuple(one)) for name, one in self.due.items())",
+        "moments = sorted((name, one.until_ms) for name, one in self.due.items())",
+        f"{_SOURCES}::test_the_version_is_another_one_if_other_candles_are_accounted_for",
+    ),
     # Answers
     Mutant(
         "a misspelled parameter is ignored",
