@@ -286,6 +286,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Config.from_toml(tmp_path / "bad.toml")
 
 
+def test_a_name_that_is_too_long_is_a_problem_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name too long"):
+        Config.from_toml(tmp_path / f"{'x' * 300}.toml")
+
+
 def rules(text: str) -> list[str]:
     """The rules of the one selection that a list under spot 1m makes, as they are shown."""
     found = config(f"[streams.spot]\n1m = {text}\n")

@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,11 @@ from kline_trio.storage.names import folder_path
 
 def _hint(path: Path) -> str:
     """Return what to do about a recorder.toml that cannot be read; nothing if unknown."""
-    if path.is_dir():
-        return "; name a recorder.toml, as that of the store"
-    if not path.exists():
-        return f"; {program_name()} init {shlex.quote(str(path))} writes one"
+    with suppress(OSError):  # its name may be too long, or its folder closed to us
+        if path.is_dir():
+            return "; name a recorder.toml, as that of the store"
+        if not path.exists():
+            return f"; {program_name()} init {shlex.quote(str(path))} writes one"
     return ""
 
 

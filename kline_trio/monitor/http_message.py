@@ -93,8 +93,8 @@ class Response:
     etag: str | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.matches_re(_ETAG))
     )
-    """A text without quotes that is another one when the body is another one. A reader that shows
-    it gets status 304."""
+    """Changes with the body; it has no quotes. A request with it in `If-None-Match` gets status
+    304."""
     gzipped: bytes | None = attrs.field(default=None, repr=False)
     """The body as gzip, if it was compressed before; else the server compresses it if it helps."""
     stream: Stream | None = None

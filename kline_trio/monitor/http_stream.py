@@ -1,4 +1,4 @@
-"""A streamed answer: chunks that are sent as they come, to a reader who is there and reads."""
+"""Send a streamed answer chunk by chunk, as long as the reader is there and reads."""
 
 import socket
 from contextlib import suppress

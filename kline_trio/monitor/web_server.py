@@ -57,7 +57,7 @@ class WebServer:
         return f"{scheme}://{host}:{listeners[0].socket.getsockname()[1]}/"
 
     def log_exposure(self) -> None:
-        """Log what lets more people read than is wanted, as far as it can be seen."""
+        """Warn if other machines read without TLS, or other users can read the token."""
         if self.credentials.context is None and self.settings.is_public:
             logger.warning("monitor: other machines read %s without TLS", self.settings.address)
         if self.credentials.exposed is not None:

@@ -144,14 +144,13 @@ class Calendar:
         """Return from which to which candle those of each series are due; None: none is."""
         return due_spans(self._index, now)
 
-    def absent_by_reason(self, members: Sequence[int], now: Mapping[str, Due]) -> dict[Reason, int]:
-        """Return how many candles of a group are absent over all time, by reason, most first."""
-        return count_reasons(self._index, members, now, (ABSENT,))
-
     def lacking_by_reason(
         self, members: Sequence[int], now: Mapping[str, Due]
     ) -> dict[Reason, int]:
-        """Return how many candles of a group are absent or pending, as `absent_by_reason`."""
+        """Return how many candles of a group are absent or pending over all time, by reason.
+
+        The reason of the most candles comes first.
+        """
         return count_reasons(self._index, members, now, (ABSENT, PENDING))
 
 

@@ -30,6 +30,7 @@ from kline_trio.storage.files import (
     open_parquet,
     owner_of,
     read_groups,
+    span_of,
 )
 from kline_trio.storage.journal.ledger import Revision
 from kline_trio.storage.journal.manifest import FileEntry
@@ -239,6 +240,27 @@ def _begins_within(file: pq.ParquetFile, path: Path, within: Span) -> Iterator[i
             begins = begins_ms(file, group, path)
             inside = begins[(begins >= within.from_ms) & (begins < within.to_ms)]
             yield from inside[:1].tolist()
+
+
+def stored_span(store_path: Path, series: Series) -> Span | None:
+    """Return the time from the first to the last stored candle; None if none is stored.
+
+    Raises:
+      KlineTrioError: the journal or the disk refuses.
+    """
+    with disk_errors(store_path):
+        with journal_view(store_path) as journal:
+            listed, waiting = journal.files([series]), journal.waiting_ms(series)
+        spans = [Span(ms, series.interval.end_time_ms(ms)) for ms in (*waiting[:1], *waiting[-1:])]
+        # Files of a series sort by time. A copy may have no journal that lists them.
+        ends = {one.path: one for one in (*listed[:1], *listed[-1:])}
+        paths = [store_path / path for path in ends] or files_named_after(store_path, [series])
+        for _, owner, file in open_files(paths, log_damage):
+            if owner == series and (span := span_of(file)) is not None:
+                spans.append(span)
+    if not spans:
+        return None
+    return Span(min(one.from_ms for one in spans), max(one.to_ms for one in spans))
 
 
 def held_spans(path: Path, owner: Series) -> tuple[Span, ...]:

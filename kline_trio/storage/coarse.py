@@ -112,6 +112,8 @@ def _coarse(
         waiting = journal.candles(series, from_ms, to_ms)
         paths = _listed_paths(store_path, series, from_ms, to_ms, journal)
     paths = files_named_after(store_path, [series]) if paths is None else paths
+    # A candle that only covers `from_ms` opens earlier: it must not count as one more point.
+    from_ms = series.interval.next_open_time_ms(from_ms)
     files = list(_bounds(paths, series, from_ms, to_ms))
     times = [candle.open_time_ms for candle, _ in waiting]
     first_ms = min([file.first_ms for file in files] + times[:1], default=0)

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
+from kline_trio.interval import Span
 from kline_trio.storage.footer import is_sealed
 from kline_trio.storage.memory import arrow_errors
-from kline_trio.storage.table import BEGIN, format_version, schema, series_of, values_of
+from kline_trio.storage.table import BEGIN, END, format_version, schema, series_of, values_of
 
 _SEALED_SINCE = 2
 """The first format whose files have a seal, so that their rows are in order, no time twice."""
@@ -219,6 +220,18 @@ def begins_ms(file: pq.ParquetFile, group: int, path: Path) -> npt.NDArray[np.in
     with damage(path):
         column = file.read_row_group(group, columns=[BEGIN], use_threads=False)[BEGIN]
     return values_of(column.cast(pa.int64()).drop_null())
+
+
+def span_of(file: pq.ParquetFile) -> Span | None:
+    """Return the time from the first to the last candle of an open file; None if it has none."""
+    metadata = file.metadata
+    groups = [n for n in range(file.num_row_groups) if metadata.row_group(n).num_rows]
+    if not groups:
+        return None
+    return Span(
+        min(bounds_ms(file, n, BEGIN)[0] for n in groups),
+        max(bounds_ms(file, n, END)[1] for n in groups),
+    )
 
 
 def bounds_ms(file: pq.ParquetFile, group: int, column: str) -> tuple[int, int]:

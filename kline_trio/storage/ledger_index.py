@@ -10,21 +10,21 @@ from typing import Any
 import attrs
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from kline_trio.candle import MAX_TIME_MS, TRADE_TYPES, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import INTERVALS as _BY_NAME
+from kline_trio.interval import Span
 from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import bounds_ms, read_table, status_of
+from kline_trio.storage.files import span_of, status_of
+from kline_trio.storage.gaps import coverage_columns, has_journal
 from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import Reason, SeriesAccount, State
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until
 from kline_trio.storage.paths import coverage_path, journal_path
-from kline_trio.storage.table import BEGIN, END
 
 STORED, REFILLED, PENDING, ABSENT = range(4)
 """What became of a gap. A gap that the stream filled late is stored like any candle."""
@@ -106,7 +106,7 @@ class LedgerIndex:
         """
         with disk_errors(store_path):
             try:
-                if not journal_path(store_folder(store_path)).exists():
+                if not has_journal(store_folder(store_path)):
                     return _of_copy(store_path)
                 with journal_view(store_path) as journal:
                     return _of_journal(journal)
@@ -133,7 +133,7 @@ class LedgerIndex:
           accounts: of the series that have one.
           rows: the gaps of all series.
           series_of: returns the series of a row's key.
-          is_copy: whether the accounts are no accounts, but the bounds of what is stored.
+          is_copy: whether each account is only the span from the first to the last stored candle.
         """
         columns = _Columns.of(rows)
         owners = [series_of(key) for key in columns.keys]
@@ -149,7 +149,7 @@ def ledger_version(store_path: Path) -> str:
       KlineTrioError: the journal or the disk refuses.
     """
     with disk_errors(store_path):
-        if not journal_path(store_folder(store_path)).exists():
+        if not has_journal(store_folder(store_path)):
             return _version_of_copy(store_path)
         with journal_view(store_path) as journal:
             return journal.ledger_version()
@@ -176,24 +176,23 @@ def _of_journal(journal: JournalView) -> LedgerIndex:
 
 def _of_copy(store_path: Path) -> LedgerIndex:
     version, rows = _version_of_copy(store_path), _coverage_rows(store_path)
-    bounds: dict[Series, tuple[int, int]] = {}
+    bounds: dict[Series, Span] = {}
     held: Counter[Series] = Counter()
     for _, owner, file in open_files(candle_files(store_path), log_damage):
-        for group in range(file.num_row_groups):
-            if rows_of_group := file.metadata.row_group(group).num_rows:
-                held[owner] += rows_of_group
-                first_ms, _ = bounds_ms(file, group, BEGIN)
-                _, end_ms = bounds_ms(file, group, END)
-                known = bounds.get(owner, (first_ms, end_ms))
-                bounds[owner] = min(first_ms, known[0]), max(end_ms, known[1])
-    accounts = {one: SeriesAccount(*bounds[one]) for one in bounds}
+        held[owner] += file.metadata.num_rows
+        if (span := span_of(file)) is not None:
+            known = bounds.get(owner, span)
+            bounds[owner] = Span(min(span.from_ms, known.from_ms), max(span.to_ms, known.to_ms))
+    accounts = {one: SeriesAccount(span.from_ms, span.to_ms) for one, span in bounds.items()}
     index = LedgerIndex.of(version, accounts, rows, lambda key: Series(*key), is_copy=True)
     return attrs.evolve(index, accounts=_proven(index, held))
 
 
 def _proven(index: LedgerIndex, held: Mapping[Series, int]) -> Accounts:
-    """Return the accounts of a copy: if rows and gaps are fewer than due candles, nobody has
-    accounted for the candles of the series, since it is not known which of them lack.
+    """Return the accounts of a copy, by the number of stored rows of each series.
+
+    If rows and gaps are fewer than the due candles, it is not known which candles lack: then none
+    of the series is accounted for.
     """
     gaps, accounts = index.gaps, index.accounts
     lacks = np.where((gaps.kind == PENDING) | (gaps.kind == ABSENT), gaps.end - gaps.begin, 0)
@@ -204,14 +203,8 @@ def _proven(index: LedgerIndex, held: Mapping[Series, int]) -> Accounts:
 
 
 def _coverage_rows(store_path: Path) -> list[GapRow]:
-    path = coverage_path(store_path)
-    if not path.exists():
-        return []
     names = ["trade_type", "symbol", "time_interval", "from", "to", "reason", "state", "filled_by"]
-    columns = [
-        column.cast(pa.int64()).to_pylist() if name in ("from", "to") else column.to_pylist()
-        for name, column in zip(names, read_table(path).select(names).columns, strict=True)
-    ]
+    columns = coverage_columns(store_path, names)
     keys = zip(*columns[:3], strict=True)
     return list(zip(keys, *columns[3:], strict=True))
 

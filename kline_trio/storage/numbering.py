@@ -1,7 +1,7 @@
 """Number the candles of an interval, so that a count of candles is a difference of numbers.
 
-Candle 0 opens at the interval's phase; for months it is that of January 1970. Arrays of times take
-microseconds a thousand, also for months.
+Candle 0 opens at the interval's phase; for months it is that of January 1970. To number a thousand
+times takes microseconds, for months too.
 """
 
 import numpy as np

@@ -65,7 +65,7 @@ def changes(
 
 @attrs.frozen
 class StatusChange:
-    """A symbol of which a recorder saw another status than before."""
+    """A change of a symbol's status, as a recorder saw it."""
 
     time_ms: int
     """When it was seen, in the exchange's time."""
@@ -174,8 +174,7 @@ def read_universe(path: Path) -> pa.Table:
 
 
 def status_changes(store_path: Path) -> list[StatusChange]:
-    """Return the changes of status that recorders saw after the first list of each market, in the
-    order in which they were seen.
+    """Return the changes of status after the first list of each market, in the order of sight.
 
     Raises:
       DamagedError: the file cannot be read.

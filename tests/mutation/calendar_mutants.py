@@ -121,8 +121,8 @@ CALENDAR = (
     Mutant(
         "a gap that ends where a range begins is in it",
         "storage/journal/reader.py",
-        'range_ = ("from_ms < ?", "to_ms > ?")',
-        'range_ = ("from_ms < ?", "to_ms >= ?")',
+        '"to_ms > ?",',
+        '"to_ms >= ?",',
         f"{_QUERIES}::test_a_gap_that_only_touches_a_range_is_not_in_it",
     ),
     Mutant(

@@ -217,7 +217,7 @@ PAGE = (
     Mutant(
         "a large ledger is read all the time",
         "monitor/page/store_index.py",
-        "await trio.sleep(max(least, took / _MOST_SHARE))",
+        "await trio.sleep(max(least, took_seconds / _MOST_SHARE))",
         "await trio.sleep(least)",
         f"{_INDEX}::test_a_large_store_is_read_for_one_percent_of_the_time",
     ),

@@ -199,7 +199,6 @@ def test_cells_are_those_of_a_plain_model(data: st.DataObject, series: Series) -
     assert found.totals([0], now) == ever
     [due_span] = found.spans(now)
     assert (0 if due_span is None else series.interval.count(due_span)) == ever.due
-    assert sum(found.absent_by_reason([0], now).values()) == ever.absent
     assert sum(found.lacking_by_reason([0], now).values()) == ever.absent + ever.pending
 
 
@@ -285,7 +284,7 @@ def test_cells_with_other_reasons_are_other_runs() -> None:
         Run(2, Counts(1, absent=1, reasons=one)),
         Run(1, Counts(1, absent=1, reasons=other)),
     ]
-    assert found.absent_by_reason([0], {}) == {Reason.REFUSED: 2, Reason.NOT_LISTED: 1}
+    assert found.lacking_by_reason([0], {}) == {Reason.REFUSED: 2, Reason.NOT_LISTED: 1}
 
 
 @pytest.mark.parametrize("groups", [[], [[]], [[0], [0, 0]]])

@@ -142,6 +142,14 @@ def test_a_coarse_candle_has_the_first_open_the_last_close_and_the_sums(tmp_path
     assert row == (at(0), 3.0, 9.0, 1.0, 2.0, 6.0, 24.0, 3, 3)
 
 
+def test_a_range_that_begins_within_a_candle_is_no_coarser(tmp_path: Path) -> None:
+    """The candle that covers its begin opens before it, and is not asked for."""
+    write_minutes(tmp_path, 60, 0).close()
+    found = coarse_candles(tmp_path, BTC, at(10) + 1, at(20) + 1, 10)
+    assert not found.is_coarse
+    assert found.open_time_ms.tolist() == [at(n) for n in range(11, 21)]
+
+
 def test_an_empty_bucket_is_left_out(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.journal.accept([*minutes(0, 10), *minutes(600, 610)])

@@ -36,7 +36,7 @@ def _shown(value: object) -> object:
 
 
 def tag_of(body: bytes) -> str:
-    """Return a text that is another one when the body is another one."""
+    """Return a digest of a body, for its ETag."""
     return hashlib.blake2b(body, digest_size=_TAG_BYTES).hexdigest()
 
 

@@ -3,17 +3,28 @@
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
-from functools import partial
 
 import attrs
 import trio
 
 from kline_trio.errors import KlineTrioError, UnavailableError
 from kline_trio.monitor.http_message import Request, Response, SendChunk
-from kline_trio.monitor.page.answers import error_answer, json_answer, json_body_answer, json_of
+from kline_trio.monitor.page.answers import (
+    csv_answer,
+    error_answer,
+    json_answer,
+    json_body_answer,
+    json_of,
+)
 from kline_trio.monitor.page.event_stream import MOST_SERIES, EventStream
+from kline_trio.monitor.page.history import STEP_SECONDS
 from kline_trio.monitor.page.look import Look
-from kline_trio.monitor.page.parameters import BadRequestError, NotFoundError, Parameters
+from kline_trio.monitor.page.parameters import (
+    BadRequestError,
+    Format,
+    NotFoundError,
+    Parameters,
+)
 from kline_trio.monitor.page.shared_answers import SharedAnswers
 from kline_trio.monitor.page.sources import Source
 from kline_trio.monitor.page.store_answers import StoreAnswers
@@ -58,8 +69,8 @@ class Api:
         tree = ("zoom", "from_ms", "to_ms", "q", "open", "closed", "offset", "limit")
         self._routes = {
             "overview": _Route(self._get_overview),
-            "history": _Route(self._get_history),
-            "events": _Route(stored.events, ("limit", "before_ms", "series")),
+            "history": _Route(self._get_history, ("format",)),
+            "events": _Route(stored.events, ("limit", "before_ms", "series", "format")),
             "calendar": _Route(stored.calendar, tree),
             "series": _Route(stored.series, ("q", "offset", "limit", "format")),
             "series/summary": _Route(stored.summary, ("series",)),
@@ -124,12 +135,19 @@ class Api:
         await trio.lowlevel.checkpoint()
         return json_body_answer(self.overview())
 
-    async def _get_history(self, _: Parameters) -> Response:
+    async def _get_history(self, parameters: Parameters) -> Response:
+        form = parameters.word("format", Format.JSON)
         history = self.source.history
         version = None if history.newest is None else history.newest.time_ms
         # The columns are made here: the watch changes the history.
         columns = history.columns()
-        return await self._shared.get("history", version, partial(json_answer, columns))
+
+        def render() -> Response:
+            if form is Format.CSV:
+                return csv_answer("history", tuple(columns), zip(*columns.values(), strict=True))
+            return json_answer({"step_seconds": int(STEP_SECONDS), **columns})
+
+        return await self._shared.get(("history", form), version, render)
 
     async def _get_stream(self, parameters: Parameters) -> Response:
         await trio.lowlevel.checkpoint()
@@ -140,4 +158,6 @@ class Api:
         async def send(send_chunk: SendChunk) -> None:
             await self.stream.send(series, send_chunk)
 
-        return Response(content_type="text/event-stream", stream=send)
+        # Else nginx keeps events until they are some kilobytes.
+        headers = (("x-accel-buffering", "no"),)
+        return Response(content_type="text/event-stream", headers=headers, stream=send)

@@ -11,7 +11,7 @@ import numpy as np
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.interval import INTERVALS
-from kline_trio.monitor.page.series_key import key_of
+from kline_trio.monitor.page.parameters import key_of
 from kline_trio.monitor.page.summary import percent_of
 from kline_trio.monitor.page.zoom import Window
 from kline_trio.storage.calendar import Calendar, CellState, Counts, Due, Run

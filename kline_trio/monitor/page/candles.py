@@ -1,17 +1,16 @@
-"""The candles of a series for a chart: at most so many points, coarser if they are more."""
+"""Candles of a series for a chart: if they are more than the points, coarser ones."""
 
 from pathlib import Path
 
 import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series
-from kline_trio.interval import DAY_MS
 from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page.answers import csv_answer, json_answer
-from kline_trio.monitor.page.parameters import BadRequestError
-from kline_trio.monitor.page.series_key import key_of
-from kline_trio.monitor.page.series_rows import held_span
+from kline_trio.monitor.page.parameters import BadRequestError, key_of
+from kline_trio.storage.catalog import stored_span
 from kline_trio.storage.coarse import coarse_candles
+from kline_trio.storage.numbering import numbers_from, open_times_ms
 
 MOST_POINTS = 5_000
 CANDLE_COLUMNS = (
@@ -36,25 +35,30 @@ class CandleQuery:
         """Return the open times that are asked for, the end exclusive.
 
         Raises:
-          BadRequestError: there are none.
+          BadRequestError: the range ends before it begins.
           KlineTrioError: the journal or the disk refuses.
         """
         to_ms = self.to_ms
         if to_ms is None:
-            held = held_span(store_path, self.series)
+            held = stored_span(store_path, self.series)
             to_ms = MAX_TIME_MS if held is None else held.to_ms
-        length_ms = self.series.interval.duration_ms or 31 * DAY_MS
-        from_ms = max(0, to_ms - self.points * length_ms) if self.from_ms is None else self.from_ms
+        from_ms = self._newest_from_ms(to_ms) if self.from_ms is None else self.from_ms
         if self.to_ms is not None and from_ms >= to_ms:
             raise BadRequestError("to_ms must be after from_ms")
         return from_ms, max(from_ms, to_ms)
+
+    def _newest_from_ms(self, to_ms: int) -> int:
+        """Return the open time from which `points` candles open before a time."""
+        interval = self.series.interval
+        first = numbers_from(interval, [to_ms]) - self.points
+        return max(0, int(open_times_ms(interval, first)[0]))
 
 
 def candles_answer(store_path: Path, query: CandleQuery, *, is_csv: bool) -> Response:
     """Return the candles that are asked for.
 
     Raises:
-      BadRequestError: the time is none.
+      BadRequestError: the range ends before it begins.
       KlineTrioError: a file or the journal cannot be read.
     """
     from_ms, to_ms = query.span(store_path)

@@ -7,7 +7,7 @@ at the time when it was found.
 
 import enum
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 
 import attrs
@@ -16,12 +16,13 @@ from kline_trio.candle import Candle, Series
 from kline_trio.counting import counted
 from kline_trio.interval import Span, time_text
 from kline_trio.listing import GONE, TRADING
-from kline_trio.monitor.page.series_key import key_of
+from kline_trio.monitor.page.parameters import key_of
 from kline_trio.quoting import shown
 from kline_trio.storage.journal.ledger import Gap, Revision, State
 from kline_trio.storage.universe import StatusChange
 
 MOST_EVENTS = 1_000
+EVENT_COLUMNS = ("id", "time_ms", "kind", "verdict", "trade_type", "series", "text")
 _MOST_ALONE = 3
 """More gaps or symbols of a market in the same minute are one event."""
 _MINUTE_MS = 60_000
@@ -72,16 +73,17 @@ class Event:
     """The order of events of one time."""
 
     def values(self) -> dict[str, object]:
-        """Return the event as values of JSON."""
-        return {
-            "id": self.id,
-            "time_ms": self.time_ms,
-            "kind": str(self.kind),
-            "verdict": str(self.tone),
-            "trade_type": self.trade_type,
-            "series": self.series,
-            "text": self.text,
-        }
+        """Return the event as values of JSON, with the keys of `EVENT_COLUMNS`."""
+        values = (
+            self.id,
+            self.time_ms,
+            str(self.kind),
+            str(self.tone),
+            self.trade_type,
+            self.series,
+            self.text,
+        )
+        return dict(zip(EVENT_COLUMNS, values, strict=True))
 
 
 _TONES = {Kind.GAP_FOUND: Tone.WARNING, Kind.GAP_FILLED: Tone.GOOD, Kind.GAP_CLOSED: Tone.BAD}
@@ -318,7 +320,6 @@ def newest_first(
     parts: Iterable[Iterable[Event]],
     limit: int,
     before_ms: int | None = None,
-    is_wanted: Callable[[Event], bool] = lambda _: True,
 ) -> tuple[list[Event], bool]:
     """Return the newest events of several logs, and whether there are more.
 
@@ -326,13 +327,7 @@ def newest_first(
       parts: the logs, each in any order.
       limit: how many events at most.
       before_ms: only earlier ones; None: all.
-      is_wanted: returns whether to return an event.
     """
-    every = [
-        one
-        for part in parts
-        for one in part
-        if (before_ms is None or one.time_ms < before_ms) and is_wanted(one)
-    ]
+    every = [one for part in parts for one in part if before_ms is None or one.time_ms < before_ms]
     every.sort(key=lambda one: (one.time_ms, one.nth, one.id), reverse=True)
     return every[:limit], len(every) > limit

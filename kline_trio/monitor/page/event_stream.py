@@ -13,7 +13,7 @@ import trio
 from kline_trio.candle import ReceivedCandle, Series
 from kline_trio.monitor.http_message import SendChunk
 from kline_trio.monitor.page.answers import json_of
-from kline_trio.monitor.page.series_key import key_of
+from kline_trio.monitor.page.parameters import key_of
 from kline_trio.monitor.page.sources import Source
 
 MOST_SERIES = 50

@@ -112,13 +112,10 @@ class History:
         """Return the steps that are over, in order; a step in which nobody looked has none."""
         return [_sample(one) for one in list(self._steps)[:-1]]
 
-    def columns(self) -> dict[str, object]:
-        """Return the steps that are over as columns of JSON."""
+    def columns(self) -> dict[str, list[object]]:
+        """Return the steps that are over as columns."""
         samples = self.samples()
-        return {
-            "step_seconds": int(STEP_SECONDS),
-            **{name: [getattr(one, name) for one in samples] for name in attrs.fields_dict(Sample)},
-        }
+        return {name: [getattr(one, name) for one in samples] for name in attrs.fields_dict(Sample)}
 
 
 def _growth(before: Mapping[str, int], now: Mapping[str, int]) -> int:

@@ -8,9 +8,9 @@ import attrs
 from kline_trio.candle import Series
 from kline_trio.errors import DamagedError
 from kline_trio.monitor.page.event_log import MOST_EVENTS
-from kline_trio.monitor.page.stored_gaps import gaps_found_last
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import status_of
+from kline_trio.storage.gaps import gaps_found_last
 from kline_trio.storage.journal.ledger import Gap, Revision, SeriesAccount
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import universe_path
@@ -33,11 +33,11 @@ class LedgerRows:
     """Of symbols; the newest."""
     accounts: Mapping[Series, SeriesAccount] = attrs.field(factory=dict)
     universe_stamp: str = ""
-    """Another one when the universe's file is another one."""
+    """Changes with the universe's file."""
 
     @property
     def version(self) -> str:
-        """A text that is another one when a revision or the universe is new."""
+        """Changes when a revision or the universe is new."""
         return f"{self.revision_count}-{self.universe_stamp}"
 
     @classmethod

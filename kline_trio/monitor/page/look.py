@@ -1,6 +1,5 @@
 """What a page needs of a store at one moment; it is read in a worker thread."""
 
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.interval import Span
+from kline_trio.monitor.page.answers import tag_of
 from kline_trio.monitor.page.event_log import Healing
 from kline_trio.monitor.page.ledger_rows import LedgerRows
 from kline_trio.monitor.page.summary import Totals
@@ -28,17 +28,17 @@ _ALL_TIME = np.array([0, MAX_TIME_MS])
 
 @attrs.frozen
 class Present:
-    """The present, by market."""
+    """The exchange's time, and what is due by then."""
 
     times_ms: Mapping[str, int]
-    """The exchange's time, as far as it is known."""
+    """The exchange's time by market; a market without one is left out."""
     due: Mapping[str, Due]
-    """What is due after the watermarks."""
+    """What is due after the watermarks, by market."""
 
 
 FindPresent = Callable[[Heartbeat], Present]
-"""Returns the present of a store. It is called before the ledger is read: what is due then is in
-the ledger, or stored."""
+"""Returns the present of a store. Call it before the ledger is read: then what is due is in the
+ledger, or stored."""
 
 
 @attrs.frozen(kw_only=True)
@@ -61,20 +61,18 @@ class Look:
     healing: Healing
     census: Census | None
     """What the disk holds; None: it was not asked for."""
-    took_seconds: float
-    """Of the processor's time."""
 
     @property
     def version(self) -> str:
-        """A text that is another one when a cell of the calendar may be another one."""
-        moments = "-".join(
-            f"{one.until_ms // 60_000:x}{'l' if one.is_live else 's'}" for one in self.due.values()
-        )
-        return f"{self.calendar.version}-{moments}" if moments else self.calendar.version
+        """Changes when a cell of the calendar may have changed."""
+        if not self.due:
+            return self.calendar.version
+        moments = sorted((name, *attrs.astuple(one)) for name, one in self.due.items())
+        return f"{self.calendar.version}-{tag_of(repr(moments).encode())}"
 
     @property
     def events_version(self) -> str:
-        """A text that is another one when an event of the store may be another one."""
+        """Changes when an event of the store may have changed."""
         return f"{self.calendar.version}-{self.rows.version}"
 
     @cached_property
@@ -104,7 +102,6 @@ def look_at(
     Raises:
       KlineTrioError: the journal or the disk refuses.
     """
-    began = time.thread_time()
     heartbeat = Heartbeat.read(store_path)
     present = find_present(heartbeat)
     stamp = ledger_stamp(store_path)
@@ -140,7 +137,6 @@ def look_at(
         rows=rows,
         healing=healing,
         census=census(store_path, {}) if with_census else None,
-        took_seconds=time.thread_time() - began,
     )
 
 

@@ -1,4 +1,4 @@
-"""The parameters of a request, checked (pure)."""
+"""Check the parameters of a request, such as the key of a series, `spot/BTCUSDT/1m` (pure)."""
 
 import enum
 from collections.abc import Collection, Mapping
@@ -8,7 +8,6 @@ import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series
 from kline_trio.errors import KlineTrioError
-from kline_trio.monitor.page.series_key import series_of_key
 from kline_trio.quoting import shown
 
 _MOST_VALUES = 500
@@ -164,3 +163,20 @@ def _series(name: str, key: str) -> Series:
         return series_of_key(key)
     except ValueError as error:
         raise BadRequestError(f"{name}: {shown(key, 60)}: {shown(str(error))}") from None
+
+
+def key_of(series: Series) -> str:
+    """Return the key of a series, as addresses and answers have it."""
+    return f"{series.trade_type}/{series.symbol}/{series.time_interval}"
+
+
+def series_of_key(key: str) -> Series:
+    """Return the series of a key.
+
+    Raises:
+      ValueError: it is no key of a series.
+    """
+    parts = key.split("/")
+    if len(parts) != 3:
+        raise ValueError("a series is market/symbol/interval, as spot/BTCUSDT/1m")
+    return Series(*parts)

@@ -9,19 +9,16 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import Candle, Series
-from kline_trio.interval import Span
 from kline_trio.monitor.page.calendar_rows import Folding
 from kline_trio.monitor.page.look import Look
-from kline_trio.monitor.page.series_key import key_of
-from kline_trio.monitor.page.stored_gaps import has_journal
+from kline_trio.monitor.page.parameters import key_of
 from kline_trio.monitor.page.summary import percent_of
-from kline_trio.storage.catalog import files_named_after, log_damage, open_files
+from kline_trio.storage.catalog import files_named_after, log_damage, open_files, stored_span
 from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.files import bounds_ms
+from kline_trio.storage.gaps import has_journal
 from kline_trio.storage.journal.ledger import Gap, Revision
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.names import text_of
-from kline_trio.storage.table import BEGIN, END
 
 SERIES_COLUMNS = (
     "series", "state", "first_ms", "last_ms", "percent", "due", "stored", "refilled", "pending",
@@ -70,7 +67,7 @@ def summary_of(look: Look, series: Series, store_path: Path) -> Row:
     """
     place, every = look.places[series], look.calendar.series
     counts, account = look.counts[place], look.rows.accounts.get(series)
-    held = held_span(store_path, series)
+    held = stored_span(store_path, series)
     files = _files(store_path, series)
     return {
         **series_row(look, place),
@@ -88,30 +85,6 @@ def summary_of(look: Look, series: Series, store_path: Path) -> Row:
         "previous": key_of(every[place - 1]) if place else None,
         "next": key_of(every[place + 1]) if place + 1 < len(every) else None,
     }
-
-
-def held_span(store_path: Path, series: Series) -> Span | None:
-    """Return the time from the first to the last stored candle; None if none is stored.
-
-    Raises:
-      KlineTrioError: the journal or the disk refuses.
-    """
-    with disk_errors(store_path):
-        with journal_view(store_path) as journal:
-            listed, waiting = journal.files([series]), journal.waiting_ms(series)
-        bounds = [(ms, series.interval.end_time_ms(ms)) for ms in (*waiting[:1], *waiting[-1:])]
-        # Files of a series sort by time. A copy may have no journal that lists them.
-        ends = {one.path: one for one in (*listed[:1], *listed[-1:])}
-        paths = [store_path / path for path in ends] or files_named_after(store_path, [series])
-        for _, owner, file in open_files(paths, log_damage):
-            if owner == series:
-                for group in range(file.num_row_groups):
-                    first_ms, _ = bounds_ms(file, group, BEGIN)
-                    _, end_ms = bounds_ms(file, group, END)
-                    bounds.append((first_ms, end_ms))
-    if not bounds:
-        return None
-    return Span(min(first for first, _ in bounds), max(end for _, end in bounds))
 
 
 def gap_row(gap: Gap) -> Row:

@@ -9,7 +9,8 @@ import trio
 from kline_trio.monitor.http_message import Response
 
 _MOST_KEPT = 32
-"""Some have 100 kB."""
+_MOST_KEPT_BYTES = 8_000_000
+"""Most have less than 100 kB. A calendar of many rows and cells in trouble has some megabytes."""
 
 
 @attrs.define(eq=False)
@@ -25,12 +26,12 @@ class SharedAnswers:
     async def get(
         self, question: Hashable, version: Hashable, render: Callable[[], Response]
     ) -> Response:
-        """Return the answer to a question, by the lock one at a time.
+        """Return the kept answer to a question, or render it: one answer at a time, in a thread.
 
         Args:
           question: equal questions have equal answers, as long as the version is the same.
           version: of what is asked.
-          render: makes the answer, in a thread.
+          render: makes the answer.
         """
         async with self._lock:
             known = self._kept.get(question)
@@ -40,6 +41,12 @@ class SharedAnswers:
             response = await trio.to_thread.run_sync(render, abandon_on_cancel=True)
             self._kept[question] = (version, response)
             self._kept.move_to_end(question)
-            while len(self._kept) > _MOST_KEPT:
-                self._kept.popitem(last=False)
+            self._forget()
             return response
+
+    def _forget(self) -> None:
+        """Forget the answers that were asked for the longest time ago; the last one stays."""
+        size = sum(len(response.body) for _, response in self._kept.values())
+        while len(self._kept) > _MOST_KEPT or (size > _MOST_KEPT_BYTES and len(self._kept) > 1):
+            _, (_, oldest) = self._kept.popitem(last=False)
+            size -= len(oldest.body)

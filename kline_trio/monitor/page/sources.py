@@ -176,12 +176,16 @@ class StoredSource:
 
 
 def _present_by(wall_clock: Callable[[], float], heartbeat: Heartbeat) -> Present:
-    """Return the present of the last heartbeat: what came later nobody has told yet."""
+    """Return the present as the last heartbeat tells it. Later candles do not count as due."""
     times: Mapping[str, int] = {name: ms for name, (ms, _) in heartbeat.times.items()}
     # A recorder of another process that has just begun has not looked at the time before.
     heard = heartbeat.pid is None or _runs_for(heartbeat.pid, wall_clock()) > _SCAN_SECONDS
     due = {
-        name: Due(_whole_minute(ms - _LATE_MS), is_live=False, heard_ms=ms if heard else None)
+        name: Due(
+            _whole_minute(ms - _LATE_MS),
+            is_live=False,
+            heard_ms=_whole_minute(ms) if heard else None,
+        )
         for name, ms in times.items()
     }
     return Present(times, due)

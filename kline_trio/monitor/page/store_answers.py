@@ -1,13 +1,13 @@
 """Answers from the store: calendar, events, series, candles, gaps, revisions and files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TypeVar
 
 import attrs
 import trio
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.errors import UnavailableError
 from kline_trio.interval import Span
 from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page import series_rows as tables
@@ -21,6 +21,7 @@ from kline_trio.monitor.page.calendar_rows import (
 )
 from kline_trio.monitor.page.candles import MOST_POINTS, CandleQuery, candles_answer
 from kline_trio.monitor.page.event_log import (
+    EVENT_COLUMNS,
     MOST_EVENTS,
     Event,
     gap_events,
@@ -35,13 +36,13 @@ from kline_trio.monitor.page.parameters import (
     GapState,
     NotFoundError,
     Parameters,
+    key_of,
 )
-from kline_trio.monitor.page.series_key import key_of
 from kline_trio.monitor.page.shared_answers import SharedAnswers
 from kline_trio.monitor.page.sources import Source
 from kline_trio.monitor.page.store_index import StoreIndex
-from kline_trio.monitor.page.stored_gaps import stored_gaps
 from kline_trio.monitor.page.zoom import Window, Zoom
+from kline_trio.storage.gaps import stored_gaps
 from kline_trio.storage.journal.ledger import State
 from kline_trio.storage.journal.reader import journal_view
 
@@ -50,6 +51,7 @@ MOST_TABLE_ROWS = 5_000
 _USUAL_ROWS = 200
 _USUAL_CALENDAR_ROWS = 40
 _USUAL_POINTS = 1_500
+_DISK_SECONDS = 30.0
 _MOST_MS = MAX_TIME_MS
 _T = TypeVar("_T")
 
@@ -102,10 +104,13 @@ class StoreAnswers:
         limit = parameters.number("limit", _USUAL_ROWS, 1, MOST_EVENTS)
         before_ms = parameters.moment("before_ms")
         series = parameters.optional_series()
+        form = parameters.word("format", Format.JSON)
         look = await self.index.get()
         if series is not None:
             self._check_known(look, series)
-            return await self._on_disk(partial(self._series_events, look, series, before_ms, limit))
+            return await self._on_disk(
+                lambda: _events_answer(form, *self._series_events(look, series, before_ms, limit))
+            )
         lived = self.source.chronicle.events
 
         def render() -> Response:
@@ -116,14 +121,14 @@ class StoreAnswers:
                 map(revision_event, rows.revisions),
                 lived,
             )
-            return _events_answer(*newest_first(parts, limit, before_ms))
+            return _events_answer(form, *newest_first(parts, limit, before_ms))
 
         version = (look.events_version, self.source.chronicle.version)
-        return await self.shared.get(("events", limit, before_ms), version, render)
+        return await self.shared.get(("events", limit, before_ms, form), version, render)
 
     def _series_events(
         self, look: Look, series: Series, before_ms: int | None, limit: int
-    ) -> Response:
+    ) -> tuple[list[Event], bool]:
         path = self.source.store_path
         gaps = stored_gaps(path, series, Span(0, _MOST_MS), tuple(State), MOST_EVENTS)
         with journal_view(path) as journal:
@@ -138,7 +143,7 @@ class StoreAnswers:
             status_events(changes),
             map(revision_event, revisions),
         )
-        return _events_answer(*newest_first(parts, limit, before_ms))
+        return newest_first(parts, limit, before_ms)
 
     async def series(self, parameters: Parameters) -> Response:
         """Return the list of series, or of those that the words of a search match."""
@@ -238,13 +243,16 @@ class StoreAnswers:
             raise NotFoundError(f"the store has no series {key_of(series)}")
 
     async def _on_disk(self, job: Callable[[], _T]) -> _T:
-        # Abandoned if cancelled: a dead disk must not hold up the recorder's stop.
-        return await trio.to_thread.run_sync(job, abandon_on_cancel=True, limiter=self._disk)
+        # Abandoned if cancelled: a dead disk must not hold up the recorder's stop. Without a limit
+        # requests would wait for it until they hold all connections, those of `/metrics` too.
+        with trio.move_on_after(_DISK_SECONDS):
+            return await trio.to_thread.run_sync(job, abandon_on_cancel=True, limiter=self._disk)
+        raise UnavailableError(f"the disk has not answered for {_DISK_SECONDS:.0f} s: try again")
 
 
-def _events_answer(events: Sequence[Event], is_truncated: bool) -> Response:  # noqa: FBT001
-    values = [one.values() for one in events]
-    return json_answer({"events": values, "truncated": is_truncated})
+def _events_answer(form: Format, events: Sequence[Event], is_truncated: bool) -> Response:  # noqa: FBT001
+    rows = [one.values() for one in events]
+    return _table(form, "events", EVENT_COLUMNS, rows, {"truncated": is_truncated})
 
 
 def _more(rows: Sequence[object], limit: int) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable
 
 import attrs
@@ -30,6 +31,8 @@ class StoreIndex:
 
     source: Source
     read: Callable[..., Look] = look_at
+    processor_clock: Callable[[], float] = time.thread_time
+    """Seconds of a core that the calling thread has used."""
     latest: Look | None = attrs.field(init=False, default=None)
     """None: nobody has looked for a while, or the store cannot be read."""
     problem: str | None = attrs.field(init=False, default=None)
@@ -61,23 +64,28 @@ class StoreIndex:
         """Look again and again while somebody wants it, until cancelled."""
         while True:
             await self._wanted.wait()
-            took = await self._look()
+            took_seconds = await self._look()
             is_young = self.latest is not None and not self.latest.places
             least = _YOUNG_SECONDS if is_young else _LEAST_SECONDS
-            await trio.sleep(max(least, took / _MOST_SHARE))
+            await trio.sleep(max(least, took_seconds / _MOST_SHARE))
             if trio.current_time() > self._wanted_at + _IDLE_SECONDS:
                 self.latest, self.problem = None, None
                 self._wanted, self._tried = trio.Event(), trio.Event()
 
     async def _look(self) -> float:
-        """Look once; return how many seconds of a core it took."""
-        source = self.source
+        """Look once; return how many seconds of a core it took, whether it failed or not."""
+        source, took_seconds = self.source, 0.0
         find_present = source.present()
 
         def job() -> Look:
-            return self.read(
-                source.store_path, find_present, self.latest, with_census=not source.has_census
-            )
+            nonlocal took_seconds
+            began = self.processor_clock()
+            try:
+                return self.read(
+                    source.store_path, find_present, self.latest, with_census=not source.has_census
+                )
+            finally:
+                took_seconds = self.processor_clock() - began
 
         try:
             # Abandoned if cancelled: a dead disk must not hold up the recorder's stop.
@@ -86,9 +94,17 @@ class StoreIndex:
         except KlineTrioError as error:
             if self.problem is None:
                 logger.warning("page: the store cannot be read: %s", error)
-            else:
-                # Nothing may look complete by what was read a while ago.
-                self.latest = None
-            self.problem = f"the store cannot be read: {error}"
+            self._fail(str(error))
+        except Exception as error:
+            # If the looks ended, the last one would say for ever that all is well.
+            if self.problem is None:
+                logger.exception("page: the store cannot be read")
+            self._fail(f"{error}; see the log")
         self._tried.set()
-        return 0.0 if self.latest is None else self.latest.took_seconds
+        return took_seconds
+
+    def _fail(self, why: str) -> None:
+        if self.problem is not None:
+            # Nothing may look complete by what was read a while ago.
+            self.latest = None
+        self.problem = f"the store cannot be read: {why}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import attrs
 
 from kline_trio.candle import MAX_TIME_MS
-from kline_trio.interval import INTERVALS, Interval, Span
+from kline_trio.interval import INTERVALS, Interval
 
 MOST_CELLS = 1_500
 
@@ -87,8 +87,3 @@ def _ends(calendar: Interval, first_ms: int, last_ms: int) -> Iterator[int]:
         if end_ms > last_ms or end_ms >= MAX_TIME_MS:
             return
         end_ms = calendar.end_time_ms(end_ms)
-
-
-def whole(window: Window) -> Span:
-    """Return the time of all cells."""
-    return Span(window.edges_ms[0], window.end_ms)

@@ -188,9 +188,8 @@ class JournalView:
         limit: int,
         *,
         states: Collection[State] = tuple(State),
-        newest_first: bool = True,
     ) -> list[Gap]:
-        """Return the gaps with a candle in `[from_ms, to_ms)`, by time.
+        """Return the gaps with a candle in `[from_ms, to_ms)`, the latest first.
 
         Args:
           series: of this series only; None: of all.
@@ -198,42 +197,24 @@ class JournalView:
           to_ms: its end, exclusive.
           limit: how many gaps at most.
           states: gaps in these states only.
-          newest_first: begin with the latest gap rather than with the earliest.
         """
-        order = "from_ms DESC" if newest_first else "from_ms"
-        range_ = ("from_ms < ?", "to_ms > ?")
-        return self._some_gaps(series, range_, (to_ms, from_ms), states, order, limit)
-
-    def newest_gaps(
-        self, limit: int, before_ms: int | None = None, series: Series | None = None
-    ) -> list[Gap]:
-        """Return the gaps that were found last, the newest first.
-
-        Args:
-          limit: how many gaps at most.
-          before_ms: found before this moment of the exchange's time; None: up to now.
-          series: of this series only; None: of all.
-        """
-        found = () if before_ms is None else ("first_seen_ms < ?",)
-        values = () if before_ms is None else (before_ms,)
-        return self._some_gaps(series, found, values, tuple(State), "first_seen_ms DESC", limit)
-
-    def _some_gaps(
-        self,
-        series: Series | None,
-        conditions: Collection[str],
-        values: Collection[int],
-        states: Collection[State],
-        order: str,
-        limit: int,
-    ) -> list[Gap]:
-        every = [*conditions, f"state IN ({', '.join('?' * len(states))})"]
         names = () if series is None else attrs.astuple(series)
+        conditions = [
+            "from_ms < ?",
+            "to_ms > ?",
+            f"state IN ({', '.join('?' * len(states))})",
+        ]
         if series is not None:
-            every.append(f"series_id = {_ID_OF_SERIES}")
-        sql = _SOME_GAPS.format(" AND ".join(every), order)
-        rows = self._rows(sql, *values, *map(str, states), *names, limit)
-        return [gap_of(Series(*row[:3]), row[3:]) for row in rows]
+            conditions.append(f"series_id = {_ID_OF_SERIES}")
+        sql = _SOME_GAPS.format(" AND ".join(conditions), "from_ms DESC")
+        return self._some_gaps(sql, to_ms, from_ms, *map(str, states), *names, limit)
+
+    def newest_gaps(self, limit: int) -> list[Gap]:
+        """Return the gaps that were found last, the newest first; at most `limit`."""
+        return self._some_gaps(_SOME_GAPS.format("1", "first_seen_ms DESC"), limit)
+
+    def _some_gaps(self, sql: str, *values: str | int) -> list[Gap]:
+        return [gap_of(Series(*row[:3]), row[3:]) for row in self._rows(sql, *values)]
 
     def revisions(self) -> tuple[Revision, ...]:
         """Return the candles with two values, by series and time, then in the order of arrival."""
@@ -255,12 +236,9 @@ class JournalView:
         sql = f"{_REVISIONS} ORDER BY revision.rowid DESC LIMIT ?"
         return [_revision_of(row) for row in self._rows(sql, limit)]
 
-    def revision_count(self, series: Series | None = None) -> int:
-        """Return how many revisions there are, of all series or of one."""
-        if series is None:
-            return int(self._rows("SELECT count(*) FROM revision")[0][0])
-        sql = f"SELECT count(*) FROM revision WHERE series_id = {_ID_OF_SERIES}"  # noqa: S608
-        return int(self._rows(sql, *attrs.astuple(series))[0][0])
+    def revision_count(self) -> int:
+        """Return how many revisions there are."""
+        return int(self._rows("SELECT count(*) FROM revision")[0][0])
 
     def accounts(self) -> dict[Series, SeriesAccount]:
         """Return the account of each series that has one."""

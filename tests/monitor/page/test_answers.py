@@ -76,3 +76,12 @@ async def test_only_the_last_answers_are_kept() -> None:
         await shared.get(0, 1, render)
     assert len(rendered) == 100
     assert len(shared._kept) < 40
+
+
+async def test_long_answers_are_kept_only_while_they_are_few() -> None:
+    shared = SharedAnswers()
+    for question in range(20):
+        await shared.get(question, 1, lambda: Response(body=bytes(1_000_000)))
+    assert sorted(map(str, shared._kept)) == sorted(map(str, range(12, 20)))
+    await shared.get("long", 1, lambda: Response(body=bytes(20_000_000)))
+    assert list(shared._kept) == ["long"]

@@ -5,14 +5,24 @@ import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import trio
+import trio.testing
 
+from kline_trio.candle import Series
+from kline_trio.errors import UnavailableError
+from kline_trio.interval import DAY_MS, Span
 from kline_trio.monitor.page.api import Api
+from kline_trio.monitor.page.candles import CandleQuery
+from kline_trio.monitor.page.parameters import Parameters
+from kline_trio.monitor.page.shared_answers import SharedAnswers
 from kline_trio.monitor.page.sources import StoredSource
+from kline_trio.monitor.page.store_answers import StoreAnswers
 from kline_trio.storage.store import Store
+from kline_trio.storage.table import table_of
 from tests.monitor.page.pages import BTC_KEY, CHINESE_KEY, HOUR, ask, get, running, write_store
-from tests.storage.support import START_MS, at
+from tests.storage.support import BTC, START_MS, at, make_candle
 
 HEARD_MS = 1_790_000_000_000
 
@@ -156,6 +166,16 @@ async def test_candles_are_coarse_if_they_are_many(api: Api) -> None:
     assert none["open_time_ms"] == []
 
 
+@pytest.mark.parametrize("interval", ["1m", "3d", "1w", "1M"])
+def test_the_newest_candles_are_as_many_as_the_points(tmp_path: Path, interval: str) -> None:
+    series = Series("spot", "BTCUSDT", interval)
+    for to_ms in (START_MS, START_MS + 1, START_MS + 45 * DAY_MS):
+        from_ms, _ = CandleQuery(series, None, to_ms, 50).span(tmp_path)
+        first_ms = series.interval.next_open_time_ms(from_ms)
+        assert len(list(series.interval.open_times_ms(Span(first_ms, to_ms)))) == 50
+    assert CandleQuery(series, None, 1, 5_000).span(tmp_path)[0] >= 0
+
+
 async def test_gaps(api: Api) -> None:
     found = await get(api, "gaps", series=BTC_KEY)
     assert [(one["from_ms"], one["candles"], one["state"]) for one in found["gaps"]] == [
@@ -173,6 +193,20 @@ async def test_gaps(api: Api) -> None:
     assert closed["state"] == "closed"
     short = await get(api, "gaps", limit=2)
     assert (len(short["gaps"]), short["truncated"]) == (2, True)
+
+
+async def test_a_file_without_candles_is_passed_over(tmp_path: Path) -> None:
+    """Another program left it, with one row group of no rows."""
+    for name, rows in (("a", 0), ("b", 3)):
+        table = table_of(BTC, [make_candle(at(n)) for n in range(rows)])
+        metadata = {**table.schema.metadata, b"kline_trio_format": b"1"}
+        table = table.replace_schema_metadata(metadata)
+        pq.write_table(table, tmp_path / f"spot_BTCUSDT_1m_{name}.pqt")
+    async with running(StoredSource(tmp_path)) as api:
+        found = await get(api, "series/summary", series=BTC_KEY)
+        assert (found["candles_from_ms"], found["candles_to_ms"]) == (at(0), at(3))
+        newest = await get(api, "candles", series=BTC_KEY)
+        assert newest["open_time_ms"] == [at(0), at(1), at(2)]
 
 
 async def test_revisions_and_files(api: Api) -> None:
@@ -193,10 +227,12 @@ async def test_revisions_and_files(api: Api) -> None:
 
 
 async def test_the_history_of_a_stopped_store_is_empty(api: Api) -> None:
-    assert (await get(api, "history"))["time_ms"] == []
+    found = await get(api, "history")
+    assert (found["step_seconds"], found["time_ms"]) == (10, [])
 
 
-TABLES = {
+TABLES: dict[str, dict[str, str]] = {
+    "events": {},
     "series": {},
     "candles": {"series": BTC_KEY},
     "gaps": {},
@@ -217,6 +253,18 @@ async def test_a_table_is_csv_too(api: Api, name: str, parameters: dict[str, str
     else:
         assert [set(one) for one in rows] == [set(one) for one in as_json[name]]
         assert len(rows) == len(as_json[name]) > 0
+
+
+async def test_a_proxy_is_asked_to_pass_the_stream_on_at_once(api: Api) -> None:
+    """By default nginx keeps an answer until it has some kilobytes: a page would hear nothing."""
+    response = await ask(api, "stream")
+    assert response.stream is not None
+    assert ("x-accel-buffering", "no") in response.headers
+
+
+async def test_the_history_is_csv_too(api: Api) -> None:
+    response = await ask(api, "history", format="csv")
+    assert response.body == b"time_ms,frames,candles,lag_p50,lag_max\n"
 
 
 async def test_an_answer_has_another_tag_only_if_it_is_another(api: Api) -> None:
@@ -278,3 +326,17 @@ async def test_a_store_that_cannot_be_read_is_said(api: Api, store: Store) -> No
     found = await get(api, "overview")
     assert found["totals"] is None
     assert found["sentence"].startswith("What is missing is not known: the store cannot be read: ")
+
+
+@pytest.fixture
+def fast_clock() -> trio.testing.MockClock:
+    return trio.testing.MockClock(rate=50.0)
+
+
+async def test_a_disk_that_does_not_answer_keeps_nobody_waiting(
+    api: Api, fast_clock: trio.testing.MockClock
+) -> None:
+    answers = StoreAnswers(api.source, api.index, SharedAnswers())
+    answers._disk.acquire_on_behalf_of_nowait("a thread that the disk does not answer")
+    with trio.fail_after(60), pytest.raises(UnavailableError, match="not answered for 30 s"):
+        await answers.gaps(Parameters({}))

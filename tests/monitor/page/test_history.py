@@ -62,12 +62,10 @@ def test_only_an_hour_is_kept() -> None:
     for step in range(STEPS + 50):
         history.look(snapshot(10.0 * step), 10.0 * step)
     columns = history.columns()
-    assert columns["step_seconds"] == 10
     times = columns["time_ms"]
-    assert isinstance(times, list)
     assert len(times) == STEPS
     assert times[-1] == round((WALL + 10 * (STEPS + 48)) * 1_000)
-    assert set(columns) == {"step_seconds", *attrs.fields_dict(Sample)}
+    assert set(columns) == set(attrs.fields_dict(Sample))
 
 
 def test_a_market_that_is_recorded_again_counts_from_anew() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import attrs
+import psutil
 import pytest
 import trio
 import trio.testing
@@ -174,6 +175,21 @@ async def test_a_second_look_reads_only_what_has_changed(tmp_path: Path) -> None
     assert len(fourth.calendar.series) == 3
     assert fourth.version != first.version
     assert fourth.events_version != first.events_version
+
+
+async def test_the_version_is_another_one_if_other_candles_are_accounted_for(
+    tmp_path: Path,
+) -> None:
+    """A recorder of another process that was killed is counted on from then, as one that ran."""
+    written = open_accounted(tmp_path, 60)
+    written.journal.beat(os.getpid(), {"spot": at(70)}, 940_000)
+    source = StoredSource(tmp_path, lambda: psutil.Process().create_time() + 10)
+    running = look_at(tmp_path, source.present(), None, with_census=True)
+    written.journal.beat(None, {"spot": at(70)}, 940_000)
+    killed = look_at(tmp_path, source.present(), running, with_census=True)
+    written.close()
+    assert (running.totals.unaccounted, killed.totals.unaccounted) == (9, 0)
+    assert running.version != killed.version
 
 
 def stopped(tmp_path: Path) -> StoredSource:

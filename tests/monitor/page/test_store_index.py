@@ -22,10 +22,9 @@ SPEED = 50.0
 
 @attrs.frozen
 class FakeLook:
-    """A look that took some time."""
+    """One look."""
 
     number: int
-    took_seconds: float
     places: Mapping[Series, int]
 
 
@@ -36,14 +35,17 @@ class FakeStore:
     looks: int = 0
     took_seconds: float = 0.0
     places: Mapping[Series, int] = attrs.field(factory=lambda: {SPOT: 0})
-    error: DiskError | None = None
+    error: Exception | None = None
+    used_seconds: float = 0.0
+    """Of the processor."""
 
     def read(self, *_: object, with_census: bool) -> Look:
         assert with_census
         self.looks += 1
+        self.used_seconds += self.took_seconds
         if self.error is not None:
             raise self.error
-        return cast("Look", FakeLook(self.looks, self.took_seconds, self.places))
+        return cast("Look", FakeLook(self.looks, self.places))
 
 
 Watched = Callable[[FakeStore], AbstractAsyncContextManager[StoreIndex]]
@@ -59,7 +61,7 @@ def mock_clock() -> trio.testing.MockClock:
 def watched(tmp_path: Path) -> Watched:
     @asynccontextmanager
     async def watched(store: FakeStore) -> AsyncIterator[StoreIndex]:
-        index = StoreIndex(StoredSource(tmp_path), store.read)
+        index = StoreIndex(StoredSource(tmp_path), store.read, lambda: store.used_seconds)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(index.run)
             yield index
@@ -104,17 +106,22 @@ async def test_a_store_without_series_is_read_more_often(
     store = FakeStore(places={})
     async with watched(store) as index:
         await index.get()
-        await trio.sleep(10)
-        assert 12 <= store.looks <= 21
+        await trio.sleep(40)
+        # In two seconds each, they would be 21.
+        assert 24 <= store.looks <= 81
 
 
+@pytest.mark.parametrize("error", [None, DiskError("data: Input/output error")])
 async def test_a_large_store_is_read_for_one_percent_of_the_time(
-    watched: Watched, mock_clock: trio.testing.MockClock
+    watched: Watched, mock_clock: trio.testing.MockClock, error: DiskError | None
 ) -> None:
+    """Also if it can be read no more, for what is read last."""
     store = FakeStore(took_seconds=0.5)
     async with watched(store) as index:
+        await index.get()
+        store.error = error
         for _ in range(10):
-            await index.get()
+            index.want()
             await trio.sleep(12)
         assert 2 <= store.looks <= 3
 
@@ -156,3 +163,22 @@ async def test_a_store_that_cannot_be_read_is_tried_again(
         with pytest.raises(UnavailableError):
             await index.get()
     assert sum("page: the store cannot be read" in line for line in caplog.messages) == 2
+
+
+async def test_a_bug_ends_no_index(
+    watched: Watched, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else what was read last would be shown for ever, and may say that all is complete."""
+    store = FakeStore()
+    async with watched(store) as index:
+        await index.get()
+        store.error = ZeroDivisionError("a bug")
+        await trio.sleep(30)
+        assert index.latest is None
+        assert index.problem == "the store cannot be read: a bug; see the log"
+        assert caplog.text.count("ZeroDivisionError: a bug") == 1
+        store.error = None
+        index.want()
+        await trio.sleep(30)
+        assert await index.get()
+        assert index.problem is None

@@ -345,8 +345,10 @@ export class CalendarView {
   }
 
   #toggle(row) {
-    const [name, list] =
-      row.kind === "market" ? ["closed", this.#view.closed] : ["open", this.#view.open];
+    // While there is a search, symbols are open unless they were closed, as markets are.
+    const { q, open, closed } = this.#view;
+    const isUsuallyOpen = row.kind === "market" || q.trim() !== "";
+    const [name, list] = isUsuallyOpen ? ["closed", closed] : ["open", open];
     const next = list.includes(row.key)
       ? list.filter((key) => key !== row.key)
       : [...list, row.key];

@@ -1,7 +1,8 @@
 """Gaps of a store: from its journal, or from the coverage of a copy that has none."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -74,18 +75,32 @@ def gaps_found_last(store_path: Path, limit: int) -> list[Gap]:
     return found[:limit]
 
 
-def _gaps_of_copy(store_path: Path) -> Iterator[Gap]:
+def coverage_columns(store_path: Path, names: Sequence[str]) -> list[list[Any]]:
+    """Return columns of `coverage.parquet`, times in ms; empty ones if a store has no such file.
+
+    Raises:
+      DamagedError: the file has not these columns.
+      DiskError: it cannot be read.
+    """
     path = coverage_path(store_path)
     with disk_errors(path):
         if not path.exists():
-            return
+            return [[] for _ in names]
         table = read_table(path)
     try:
-        columns = [
+        return [
             (one.cast(pa.int64()) if one.type == TIME else one).to_pylist()
-            for one in table.select(_COLUMNS).columns
+            for one in table.select(list(names)).columns
         ]
+    except KeyError as error:
+        raise DamagedError(f"{path} has not the columns of a coverage: {error}") from error
+
+
+def _gaps_of_copy(store_path: Path) -> Iterator[Gap]:
+    columns = coverage_columns(store_path, _COLUMNS)
+    try:
         for *names, begin, end, seen, reason, state, asked, by in zip(*columns, strict=True):
             yield gap_of(Series(*names), (begin, end, seen, reason, state, asked, by))
-    except (KeyError, ValueError, TypeError) as error:
-        raise DamagedError(f"{path} has not the columns of a coverage: {error}") from error
+    except (ValueError, TypeError) as error:
+        problem = f"it holds what kline_trio never writes: {error}"
+        raise DamagedError(f"{coverage_path(store_path)} is damaged: {problem}") from error
