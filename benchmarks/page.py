@@ -56,7 +56,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _print(one: Figure) -> None:
-    limit = "" if one.limit is None else f"under {one.limit:g}: {verdict([one.is_met])}"
+    bound = f"under {one.limit:g}" if one.limit else "none"
+    limit = "" if one.limit is None else f"{bound}: {verdict([one.is_met])}"
     print(f"{one.what:<58} {one.measured:>9,.2f} {one.unit:<10} {limit}", flush=True)
 
 

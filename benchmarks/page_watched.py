@@ -29,7 +29,7 @@ def measure_watching(
     chromium: str, *, quick: bool
 ) -> Iterator[tuple[str, float, float | None, str]]:
     """Give the share of a core that ten pages, each of a browser of its own, cost a recorder."""
-    count, speed, rounds = (100, 12.0, 1) if quick else (2_500, 1.0, 3)
+    count, speed, rounds = (60, 20.0, 1) if quick else (2_500, 1.0, 3)
     with _recorder_of_many(count, speed) as recording:
         recorder = psutil.Process(recording.program.process.pid)
         # A minute of the exchange: as many candles close in each span.
@@ -100,7 +100,7 @@ class _Held:
 
 def measure_day(chromium: str, *, quick: bool) -> Iterator[tuple[str, float, float | None, str]]:
     """Give by how much two tabs, one for each view, and their recorder grow from hour 2 to 24."""
-    speed = 3_600.0 if quick else 600.0
+    speed = 7_200.0 if quick else 600.0
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         exchange = running.enter_context(

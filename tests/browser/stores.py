@@ -44,6 +44,8 @@ _FATES = (
     (3, Reason.ARCHIVE_LACKS, State.CLOSED, None),
     (2, Reason.NOT_RECEIVED, State.PENDING, None),
 )
+_Fate = tuple[Span, Reason, State, str | None]
+"""What is lacking, why, what became of it, and what filled it."""
 _COLUMNS = "series_id, from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by"
 
 
@@ -102,25 +104,28 @@ class Ledger:
             " is_compared) VALUES (?, ?, ?, ?, ?, 1)"
         )
         names = (one.trade_type, one.symbol, one.time_interval)
-        series_id = journal.execute(sql, (*names, begin_of(self.end_ms), self.end_ms)).lastrowid
+        account = (begin_of(self.end_ms), one.interval.open_time_ms(self.end_ms))
+        series_id = journal.execute(sql, (*names, *account)).lastrowid
         assert series_id is not None
         marks = ", ".join("?" * 8)
         journal.executemany(
             f"INSERT INTO absence ({_COLUMNS}) VALUES ({marks})",
-            [*self._rows(series_id, chance), *self._common_rows(series_id, one.trade_type)],
+            [
+                (series_id, span.from_ms, span.to_ms, span.to_ms, str(reason), str(state), 2, by)
+                for span, reason, state, by in (*self._scattered(one, chance), *self._shared(one))
+            ],
         )
 
-    def _common_rows(self, series_id: int, trade_type: str) -> Iterator[tuple[object, ...]]:
+    def _shared(self, series: Series) -> Iterator[_Fate]:
         for one in self.common:
-            if trade_type in one.trade_types:
+            if series.trade_type in one.trade_types:
                 from_ms = begin_of(self.end_ms, one.days_ago) + one.hour * HOUR_MS
-                to_ms = from_ms + one.minutes * MINUTE_MS
                 is_filled = one.reason is Reason.RECORDER_DOWN
                 state, by = (State.FILLED, "rest") if is_filled else (State.CLOSED, None)
-                yield series_id, from_ms, to_ms, to_ms, str(one.reason), str(state), 2, by
+                yield _span(series, from_ms, one.minutes), one.reason, state, by
 
-    def _rows(self, series_id: int, chance: np.random.Generator) -> Iterator[tuple[object, ...]]:
-        """Give the gaps of a series as rows, by time, one in each incomplete day."""
+    def _scattered(self, series: Series, chance: np.random.Generator) -> Iterator[_Fate]:
+        """Give the gaps of a series, one in each incomplete day."""
         count = round(DAYS * self.share)
         taken = [DAYS - one.days_ago for one in self.common]
         days = np.sort(chance.choice(np.setdiff1d(np.arange(DAYS), taken), count, replace=False))
@@ -132,9 +137,14 @@ class Ledger:
             is_kept = self.has_pending or fate < len(_FATES) - 1
             _, reason, state, source = _FATES[fate if is_kept else 0]
             from_ms = begin_of(self.end_ms) + int(day) * DAY_MS + int(start) * MINUTE_MS
-            to_ms = from_ms + int(length) * MINUTE_MS
             by = None if source is None else str(source)
-            yield series_id, from_ms, to_ms, to_ms, str(reason), str(state), 1, by
+            yield _span(series, from_ms, int(length)), reason, state, by
+
+
+def _span(series: Series, from_ms: int, minutes: int) -> Span:
+    """Return the candles of a series that lie in so many minutes, if only in part."""
+    last_ms = series.interval.open_time_ms(from_ms + minutes * MINUTE_MS - 1)
+    return Span(series.interval.open_time_ms(from_ms), series.interval.end_time_ms(last_ms))
 
 
 def begin_of(end_ms: int, days: int = DAYS) -> int:

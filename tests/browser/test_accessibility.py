@@ -3,26 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
+from tests.browser.accessibility import grave_findings
 from tests.browser.browsing import SIZES, Visitor
 from tests.browser.recording import Recording
 from tests.browser.views import open_overview
-
-GRAVE = ("serious", "critical")
-
-
-def grave_findings(page: Page) -> list[str]:
-    """Return what axe-core calls serious or critical, in the dark and in the light."""
-    found = []
-    for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)
-        for one in Axe().run(page).response["violations"]:
-            if one["impact"] in GRAVE:
-                nodes = [node["html"][:200] for node in one["nodes"][:3]]
-                found.append(f"{scheme}: {one['impact']} {one['id']}: {one['help']}: {nodes}")
-    return found
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Route, expect
 
 from tests.browser.browsing import Visitor
@@ -46,3 +47,22 @@ def test_markup_in_the_address_is_text(two_years: Recording, visit: Callable[...
     assert page.locator("img[src=x]").count() == 0
     # That the server does not know the series is an error in the console too.
     visitor.problems = [one for one in visitor.problems if "status of 40" not in one]
+
+
+@pytest.mark.parametrize("kind", ["script", "style"])
+def test_inline_code_is_refused_and_noted(
+    kind: str, two_years: Recording, visit: Callable[..., Visitor]
+) -> None:
+    """Each test of this folder fails if a library adds some."""
+    visitor = visit("desktop", "dark")
+    open_overview(visitor.page, two_years)
+    assert not visitor.problems
+    visitor.page.evaluate(
+        "(kind) => document.head.append("
+        "Object.assign(document.createElement(kind), {textContent: 'window.hurt=1'}))",
+        kind,
+    )
+    visitor.page.wait_for_timeout(100)
+    assert any("CSP: " in one for one in visitor.problems)
+    assert visitor.page.evaluate("window.hurt") is None
+    visitor.problems.clear()
