@@ -29,8 +29,9 @@ _IDLE_SECONDS = 30.0
 """Between two requests of a connection."""
 _WRITE_SECONDS = 10.0
 _READ_BYTES = 16_384
+_WRITE_BYTES = 65_536
 _INLINE_BYTES = 16_384
-"""A longer body is compressed in a thread."""
+"""A longer body is compressed in a thread, and sent in pieces."""
 _GZIP_LEVEL = 5
 _REFUSED = 400
 """This status and those above it."""
@@ -53,7 +54,7 @@ class HttpServer:
     _new: dict[object, trio.CancelScope] = attrs.field(init=False, factory=dict)
     """The places of connections that have not sent a request yet, the oldest first."""
     _idle: dict[object, trio.CancelScope] = attrs.field(init=False, factory=dict)
-    """The places of connections that wait for another request, the longest wait first."""
+    """The places of connections whose next request is not whole, the longest wait first."""
     _streams: int = attrs.field(init=False, default=0)
     _compressing: trio.CapacityLimiter = attrs.field(
         init=False, factory=lambda: trio.CapacityLimiter(1)
@@ -103,6 +104,11 @@ class HttpServer:
         self._held.add(place)
         return True
 
+    def _last_to_go(self, place: object) -> None:
+        """Let a connection that has begun another request make room after all that are silent."""
+        if (waiting := self._idle.pop(place, None)) is not None:
+            self._idle[place] = waiting
+
     async def _converse(self, stream: trio.abc.Stream, place: object) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
         seconds, waits = _HEAD_SECONDS, self._new
@@ -113,7 +119,7 @@ class HttpServer:
                     waits[place] = waiting
                     try:
                         request = await _receive(
-                            connection, stream, lambda: self._idle.pop(place, None)
+                            connection, stream, lambda: self._last_to_go(place)
                         )
                     finally:
                         waits.pop(place, None)
@@ -125,8 +131,10 @@ class HttpServer:
             if request is not None and request.method != "HEAD" and response.stream is not None:
                 await self._send_stream(connection, stream, response)
                 return
+            parts = self._encoded(connection, request, response)
             with trio.move_on_after(_WRITE_SECONDS) as writing:
-                await stream.send_all(self._encoded(connection, request, response))
+                for part in parts:
+                    await stream.send_all(part)
             if writing.cancelled_caught or connection.states != _BOTH_DONE:
                 return
             connection.start_next_cycle()
@@ -166,12 +174,20 @@ class HttpServer:
 
     def _encoded(
         self, connection: h11.Connection, request: Request | None, response: Response
-    ) -> bytes:
+    ) -> list[bytes | memoryview]:
+        """Return the parts to send. A long body is not copied: many slow readers may share it."""
         parts = [self._encoded_head(connection, response)]
         if response.body and (request is None or request.method != "HEAD"):
-            parts.append(connection.send(h11.Data(data=response.body)) or b"")
+            parts += connection.send_with_data_passthrough(h11.Data(data=response.body)) or []
         parts.append(connection.send(h11.EndOfMessage()) or b"")
-        return b"".join(parts)
+        if len(response.body) <= _INLINE_BYTES:
+            return [b"".join(parts)]
+        # In pieces, since TLS copies each.
+        return [
+            memoryview(part)[at : at + _WRITE_BYTES]
+            for part in parts
+            for at in range(0, len(part), _WRITE_BYTES)
+        ]
 
     def _encoded_head(self, connection: h11.Connection, response: Response) -> bytes:
         headers = response.all_headers(self.wall_clock())

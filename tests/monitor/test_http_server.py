@@ -5,6 +5,7 @@ import logging
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import attrs
 import h11
 import pytest
 import trio
@@ -670,3 +671,56 @@ async def test_a_cancelled_server_closes_its_connections() -> None:
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert await Client(near).rest() == b""
+
+
+@attrs.frozen
+class PickyStream(trio.abc.HalfCloseableStream):
+    """A stream that looks at what it is given to send."""
+
+    request: bytes
+    sent: list[bytes | bytearray | memoryview] = attrs.field(factory=list)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self.sent.append(data)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return b"" if self.sent else self.request
+
+    async def wait_send_all_might_not_block(self) -> None: ...
+    async def send_eof(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+async def test_a_long_answer_is_not_copied_for_each_reader() -> None:
+    """Sixty slow readers of a large calendar would hold hundreds of megabytes."""
+    body = bytes(1_000_000)
+
+    async def large(_: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        return Response(body=body, content_type="application/octet-stream")
+
+    stream = PickyStream(head_of("GET", "/").encode())
+    await server_of(large).serve(stream)
+    assert b"".join(stream.sent).endswith(b"\r\n\r\n" + body)
+    assert max(map(len, stream.sent)) < 100_000
+    assert sum(isinstance(one, memoryview) and one.obj is body for one in stream.sent) > 9
+
+
+async def test_halves_of_later_requests_do_not_keep_others_out() -> None:
+    """Whoever was answered once, be it by 401, could fill all places for half a minute."""
+    async with served(server_of(most_connections=8)) as connect, AsyncExitStack() as closing:
+
+        async def opened() -> Client:
+            client = await connect()
+            await closing.enter_async_context(client.stream)
+            return client
+
+        for _ in range(8):
+            half = await opened()
+            await half.ask()
+            await half.send("GET / HTT")
+        await trio.sleep(0.2)
+        with trio.fail_after(5):
+            assert (await (await opened()).ask()).status == 200
