@@ -257,6 +257,15 @@ def test_the_version_tells_each_change_of_the_ledger(tmp_path: Path) -> None:
     store.close()
 
 
+def test_another_store_in_the_place_of_one_has_another_version(tmp_path: Path) -> None:
+    """Both begin and end at the same time, as two that were started and stopped together."""
+    for name, one in (("btc", BTC), ("eth", attrs.evolve(BTC, symbol="ETHUSDT"))):
+        store = open_store(tmp_path / name)
+        store.journal.settle([], {one: SeriesAccount(at(0), at(60))})
+        store.close()
+    assert ledger_version(tmp_path / "btc") != ledger_version(tmp_path / "eth")
+
+
 def test_the_stamp_stays_while_nothing_is_written(tmp_path: Path) -> None:
     store = open_accounted(tmp_path, 50)
     before = ledger_stamp(tmp_path)

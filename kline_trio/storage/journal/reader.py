@@ -82,6 +82,7 @@ FROM revision JOIN series ON id = series_id
 """  # noqa: S608 - ours
 _ID_OF_SERIES = f"(SELECT id FROM series WHERE {_OF_SERIES})"  # noqa: S608 - ours
 _IDS = f"SELECT id, {_SERIES} FROM series"  # noqa: S608 - ours
+_ACCOUNTS = f"SELECT id, {_SERIES}, first_ms, watermark_ms, retired_ms FROM series"  # noqa: S608
 _COLUMNS_OF_GAPS = """
 SELECT series_id, from_ms, to_ms, reason, state, filled_by FROM absence
 ORDER BY series_id, from_ms
@@ -176,7 +177,7 @@ class JournalView:
 
         How often a gap was asked for makes no difference. The cost is one pass over the gaps.
         """
-        accounts = self._rows("SELECT id, first_ms, watermark_ms, retired_ms FROM series")
+        accounts = self._rows(_ACCOUNTS)
         sums = repr((accounts, self._rows(_LEDGER_SUMS)))
         return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
 
