@@ -255,12 +255,20 @@ def stored_span(store_path: Path, series: Series) -> Span | None:
         # Files of a series sort by time. A copy may have no journal that lists them.
         ends = {one.path: one for one in (*listed[:1], *listed[-1:])}
         paths = [store_path / path for path in ends] or files_named_after(store_path, [series])
-        for _, owner, file in open_files(paths, log_damage):
-            if owner == series and (span := span_of(file)) is not None:
-                spans.append(span)
+        found = list(_spans_of_files(paths, series))
+        if len(found) < len(ends):
+            # One is damaged or gone: some other file is the first or the last.
+            found = list(_spans_of_files([store_path / one.path for one in listed], series))
+        spans += found
     if not spans:
         return None
     return Span(min(one.from_ms for one in spans), max(one.to_ms for one in spans))
+
+
+def _spans_of_files(paths: list[Path], series: Series) -> Iterator[Span]:
+    for _, owner, file in open_files(paths, log_damage):
+        if owner == series and (span := span_of(file)) is not None:
+            yield span
 
 
 def held_spans(path: Path, owner: Series) -> tuple[Span, ...]:

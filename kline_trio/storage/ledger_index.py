@@ -1,8 +1,9 @@
 """The ledger as columns in memory: what each series lacked and when, some 20 bytes a gap."""
 
 import array
+import hashlib
 import itertools
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,9 @@ def ledger_stamp(store_path: Path) -> Hashable:
     """
     with disk_errors(store_path):
         database, log, *_ = journal_parts(journal_path(store_path))
-        found = map(status_of, (database, log, coverage_path(store_path)))
+        found = [*map(status_of, (database, log, coverage_path(store_path)))]
+        if found[0] is None:
+            return _version_of_copy(store_path)
         return tuple(one and (one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
 
@@ -176,16 +179,30 @@ def _of_journal(journal: JournalView) -> LedgerIndex:
 
 def _of_copy(store_path: Path) -> LedgerIndex:
     version, rows = _version_of_copy(store_path), _coverage_rows(store_path)
-    bounds: dict[Series, Span] = {}
-    held: Counter[Series] = Counter()
+    held: dict[Series, list[tuple[Span, int]]] = defaultdict(list)
     for _, owner, file in open_files(candle_files(store_path), log_damage):
-        held[owner] += file.metadata.num_rows
         if (span := span_of(file)) is not None:
-            known = bounds.get(owner, span)
-            bounds[owner] = Span(min(span.from_ms, known.from_ms), max(span.to_ms, known.to_ms))
-    accounts = {one: SeriesAccount(span.from_ms, span.to_ms) for one, span in bounds.items()}
+            held[owner].append((span, file.metadata.num_rows))
+    accounts = {
+        one: SeriesAccount(
+            min(span.from_ms for span, _ in files), max(span.to_ms for span, _ in files)
+        )
+        for one, files in held.items()
+    }
     index = LedgerIndex.of(version, accounts, rows, lambda key: Series(*key), is_copy=True)
-    return attrs.evolve(index, accounts=_proven(index, held))
+    return attrs.evolve(
+        index, accounts=_proven(index, {one: _sure_rows(files) for one, files in held.items()})
+    )
+
+
+def _sure_rows(files: list[tuple[Span, int]]) -> int:
+    """Return how many candles files hold, by the span and the rows of each.
+
+    Return 0 if some overlap, as after a move that was cut off: both may hold the same candles.
+    """
+    spans = sorted(span for span, _ in files)
+    is_apart = all(one.to_ms <= other.from_ms for one, other in itertools.pairwise(spans))
+    return sum(rows for _, rows in files) if is_apart else 0
 
 
 def _proven(index: LedgerIndex, held: Mapping[Series, int]) -> Accounts:
@@ -210,8 +227,12 @@ def _coverage_rows(store_path: Path) -> list[GapRow]:
 
 
 def _version_of_copy(store_path: Path) -> str:
-    status = status_of(coverage_path(store_path))
-    return "copy" if status is None else f"copy-{status.st_size:x}-{status.st_mtime_ns:x}"
+    """Return a text that is another one when the coverage or a candle file is another one."""
+    found = hashlib.blake2b(digest_size=8)
+    for path in (coverage_path(store_path), *candle_files(store_path)):
+        if (status := status_of(path)) is not None:
+            found.update(repr((str(path), status.st_size, status.st_mtime_ns)).encode())
+    return f"copy-{found.hexdigest()}"
 
 
 @attrs.define(eq=False)

@@ -1,8 +1,11 @@
 """How the ledger gets into memory: from a journal of any version, a damaged one, or a copy."""
 
 import contextlib
+import os
+import shutil
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -274,7 +277,7 @@ def test_the_stamp_stays_while_nothing_is_written(tmp_path: Path) -> None:
     store.journal.settle([absent(3, 5)], {})
     assert ledger_stamp(tmp_path) != before
     store.close()
-    assert ledger_stamp(tmp_path / "nowhere") == (None, None, None)
+    assert ledger_stamp(tmp_path / "nowhere") != before
 
 
 def test_a_recorder_may_write_meanwhile(tmp_path: Path) -> None:
@@ -310,6 +313,20 @@ def test_a_copy_without_a_journal_has_the_ledger_in_its_coverage(
     assert bare.version == ledger_version(tmp_path) != found.version
 
 
+def test_a_copy_is_another_one_when_a_file_of_it_is(tmp_path: Path) -> None:
+    """One that is still being copied, or loses a file, is not shown as it was before."""
+    write_minutes(tmp_path, 80, 0).close()
+    journal_path(tmp_path).unlink()
+    versions, stamps = [ledger_version(tmp_path)], [ledger_stamp(tmp_path)]
+    assert (versions, stamps) == ([Calendar.read(tmp_path).version], [ledger_stamp(tmp_path)])
+    [file] = tmp_path.glob("*.pqt")
+    for change in (partial(os.utime, file, (1, 1)), file.unlink):
+        change()
+        versions.append(ledger_version(tmp_path))
+        stamps.append(ledger_stamp(tmp_path))
+    assert len(set(versions)) == len(set(stamps)) == 3
+
+
 def test_a_copy_with_a_hole_that_its_ledger_does_not_explain_is_not_complete(
     tmp_path: Path,
 ) -> None:
@@ -324,6 +341,17 @@ def test_a_copy_with_a_hole_that_its_ledger_does_not_explain_is_not_complete(
     coverage_path(tmp_path).unlink()
     bare = counts(tmp_path, LIVE)
     assert (bare, bare.state) == (Counts(60, unaccounted=60), CellState.UNACCOUNTED)
+
+
+def test_candles_that_two_files_of_a_copy_have_do_not_hide_a_hole(tmp_path: Path) -> None:
+    store = write_minutes(tmp_path, 10, 0)
+    store.journal.accept(minutes(20, 30))
+    merge_all(store)
+    store.close()
+    journal_path(tmp_path).unlink()
+    [file] = tmp_path.glob("*.pqt")
+    shutil.copyfile(file, tmp_path / "older.parquet")
+    assert counts(tmp_path, LIVE) == Counts(30, unaccounted=30)
 
 
 def test_a_damaged_file_of_a_copy_is_left_out(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The programming interface, version 1: its routes and errors. `docs/api.md` describes it."""
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
+from functools import partial
 
 import attrs
 import trio
@@ -30,11 +32,16 @@ from kline_trio.monitor.page.sources import Source
 from kline_trio.monitor.page.store_answers import StoreAnswers
 from kline_trio.monitor.page.store_index import StoreIndex
 
+logger = logging.getLogger(__name__)
+
 _PREFIX = "/api/v1/"
 _OVERVIEW_SECONDS = 1.0
 _FIRST_SECONDS = 0.3
 _VERSION_SECONDS = 10.0
 """A page fetches the events again no more often."""
+
+_AGAIN_SECONDS = 10.0
+"""After a bug has ended a job."""
 
 _Handler = Callable[[Parameters], Awaitable[Response]]
 
@@ -84,8 +91,8 @@ class Api:
     def jobs(self) -> Iterator[Callable[[], Awaitable[None]]]:
         """Return what must run, until cancelled, while requests are answered."""
         yield self.index.run
-        yield self.stream.tick
-        yield self.stream.follow_candles
+        for job in (self.stream.tick, self.stream.follow_candles):
+            yield partial(_kept_up, job)
 
     async def handle(self, request: Request) -> Response:
         """Return the answer to a request. Its target is without the root path."""
@@ -161,3 +168,14 @@ class Api:
         # Else nginx keeps events until they are some kilobytes.
         headers = (("x-accel-buffering", "no"),)
         return Response(content_type="text/event-stream", headers=headers, stream=send)
+
+
+async def _kept_up(job: Callable[[], Awaitable[None]]) -> None:
+    """Run a job; after a bug, run it again: else all pages would show old figures in silence."""
+    while True:
+        try:
+            return await job()
+        except Exception:
+            again = f"it begins again in {_AGAIN_SECONDS:.0f} s"
+            logger.exception("page: a job ended by a bug; %s", again)
+        await trio.sleep(_AGAIN_SECONDS)

@@ -22,9 +22,19 @@ from kline_trio.monitor.page.store_answers import StoreAnswers
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import table_of
 from tests.monitor.page.pages import BTC_KEY, CHINESE_KEY, HOUR, ask, get, running, write_store
-from tests.storage.support import BTC, START_MS, at, make_candle
+from tests.storage.support import (
+    BTC,
+    LAYOUTS,
+    START_MS,
+    at,
+    make_candle,
+    merge_all,
+    minutes,
+    open_accounted,
+)
 
 HEARD_MS = 1_790_000_000_000
+DAY = 1_440
 
 
 @pytest.fixture
@@ -340,3 +350,54 @@ async def test_a_disk_that_does_not_answer_keeps_nobody_waiting(
     answers._disk.acquire_on_behalf_of_nowait("a thread that the disk does not answer")
     with trio.fail_after(60), pytest.raises(UnavailableError, match="not answered for 30 s"):
         await answers.gaps(Parameters({}))
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A store with a file for each of four days, the last of which a power cut has damaged."""
+    store = open_accounted(tmp_path, 4 * DAY, LAYOUTS[2])
+    store.journal.accept(minutes(0, 4 * DAY))
+    merge_all(store)
+    store.close()
+    newest = max(tmp_path.rglob("2024-*.parquet"))
+    newest.write_bytes(newest.read_bytes()[:-40])
+    return tmp_path
+
+
+async def test_the_oldest_file_is_not_the_newest_if_that_is_damaged(damaged: Path) -> None:
+    async with running(StoredSource(damaged)) as api:
+        candles = await get(api, "candles", series=BTC_KEY, points=5)
+        assert candles["open_time_ms"][-1] == at(3 * DAY - 1)
+        summary = await get(api, "series/summary", series=BTC_KEY)
+        assert summary["candles_to_ms"] == at(3 * DAY)
+
+
+async def test_a_bug_of_a_job_is_logged_and_the_job_begins_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Else the streams of all pages would be silent until the recorder starts anew."""
+    api = Api(StoredSource(tmp_path))
+    real, calls = api.stream.overview, 0
+
+    def overview() -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise ValueError("a bug")
+        return real()
+
+    api.stream.overview = overview
+    heard: list[bytes] = []
+
+    async def take(chunk: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        heard.append(chunk)
+
+    async with trio.open_nursery() as nursery:
+        for job in api.jobs():
+            nursery.start_soon(job)
+        nursery.start_soon(api.stream.send, [], take)
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+    assert sum(b"event: overview" in one for one in heard) > 3
+    assert "page: a job ended by a bug" in caplog.text
