@@ -41,6 +41,8 @@ def test_an_outage_appears_is_explained_and_heals(chromium: Browser, tmp_path: P
             expect(view.cells("ETHUSDT").first).to_have_attribute("aria-label", PENDING)
         _opens_the_day_by_keyboard(views[-1])
         for view in views:
+            said = view.page.locator("#connections [title*='window.hurt']")
+            expect(said.first).to_be_attached()
             assert view.page.evaluate("window.hurt") is None, HOSTILE
 
         exchange.end("Silence")
