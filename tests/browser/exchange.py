@@ -30,7 +30,7 @@ __all__ = ["HOSTILE", "SEED", "ObedientExchange", "main"]
 
 SEED = 8
 HOSTILE = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>'
-"""What REST says during a `RestFault`; the page must show it as text."""
+"""What REST says during a `RestFault`, if it is hostile; the page must show it as text."""
 _KINDS: dict[str, type[SpanFault]] = {
     one.__name__: one for one in (Outage, Refuse, RestFault, Silence, Stall)
 }
@@ -53,9 +53,13 @@ class ObedientExchange(FaultyExchange):
         speed: Exchange seconds in one local second.
         symbols: How many symbols each market lists; 0: the built-in ones.
         forming: Whether candles are sent while they form.
+        is_hostile: Whether REST sends markup when it is at fault.
     """
 
-    def __init__(self, *, start_ms: int, speed: float, symbols: int, forming: bool) -> None:
+    def __init__(
+        self, *, start_ms: int, speed: float, symbols: int, forming: bool, is_hostile: bool = False
+    ) -> None:
+        self._is_hostile = is_hostile
         self._struck: list[SpanFault] = []
         self._open: list[_OpenScript] = []
         listed = {name: plausible_symbols(name, symbols) for name in TRADE_TYPES if symbols}
@@ -90,10 +94,14 @@ class ObedientExchange(FaultyExchange):
         return attrs.evolve(fault, until_ms=now_ms) if is_meant else fault
 
     def answer(self, request: Request) -> Response:
-        """Answer an HTTP request; while REST is at fault, with markup in the message."""
+        """Answer an HTTP request; while REST is at fault, perhaps with markup in the message."""
         answer = super().answer(request)
         script = self._scripts[request.trade_type]
-        if answer.status < 500 or script.in_force(RestFault, request.now_ms) is None:
+        if (
+            not self._is_hostile
+            or answer.status < 500
+            or script.in_force(RestFault, request.now_ms) is None
+        ):
             return answer
         return attrs.evolve(answer, body=json.dumps({"code": -1001, "msg": HOSTILE}).encode())
 
@@ -105,12 +113,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--speed", type=float, default=60.0)
     parser.add_argument("--symbols", type=int, default=0)
     parser.add_argument("--closes-only", action="store_true", help="nothing while candles form")
+    parser.add_argument("--hostile", action="store_true", help="markup, when REST is at fault")
     options = parser.parse_args(arguments)
     exchange = ObedientExchange(
         start_ms=options.start_ms,
         speed=options.speed,
         symbols=options.symbols,
         forming=not options.closes_only,
+        is_hostile=options.hostile,
     )
     trio.run(_serve, exchange)
 

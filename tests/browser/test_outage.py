@@ -21,7 +21,7 @@ def test_an_outage_appears_is_explained_and_heals(chromium: Browser, tmp_path: P
     """One outage, which three people watch: it takes half a minute."""
     with ExitStack() as running:
         enter = running.enter_context
-        exchange = enter(open_exchange(tmp_path, "--speed", "60"))
+        exchange = enter(open_exchange(tmp_path, "--speed", "60", "--hostile"))
         recording = enter(open_recording(tmp_path / "recorder", exchange))
         views = [
             open_overview(enter(open_visitor(chromium, size, scheme)).page, recording)
@@ -41,7 +41,8 @@ def test_an_outage_appears_is_explained_and_heals(chromium: Browser, tmp_path: P
             expect(view.cells("ETHUSDT").first).to_have_attribute("aria-label", PENDING)
         _opens_the_day_by_keyboard(views[-1])
         for view in views:
-            # What REST says holds markup.
+            said = view.page.locator("#connections [title*='window.hurt']")
+            expect(said.first).to_be_attached()
             assert view.page.evaluate("window.hurt") is None, HOSTILE
 
         exchange.end("Silence")
