@@ -1,5 +1,6 @@
 """The monitor of one recorder: its tasks, beside the recorder's own."""
 
+import importlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -119,7 +120,6 @@ class Monitor:
 
     def _api_of(self, watch: Watch) -> "Api":
         """Return the one interface of the page: its history outlives another configuration."""
-        # Imported here: a recorder that serves nothing starts faster without it.
         from kline_trio.monitor.page.api import Api
         from kline_trio.monitor.page.sources import LiveSource
 
@@ -133,6 +133,8 @@ class Monitor:
 
     async def _serve(self, address: str, watch: Watch) -> None:
         """Serve an address until cancelled, again and again with other credentials."""
+        # On the loop, the imports would hold up all connections for a seventh of a second.
+        await trio.to_thread.run_sync(_import_page)
         api = self._api_of(watch)
         while True:
             credentials, listeners = await self._open(address)
@@ -196,7 +198,6 @@ class Monitor:
         credentials: Credentials,
         listeners: list[trio.SocketListener],
     ) -> None:
-        # Imported here: a recorder that serves nothing starts faster without it.
         from kline_trio.monitor.web_server import WebServer
 
         settings = self._settings
@@ -220,6 +221,12 @@ class Monitor:
         )
         async with transport:
             await HeartbeatUrl(url, transport, watch).run()
+
+
+def _import_page() -> None:
+    """Import what only a recorder needs that serves something: the others start faster."""
+    importlib.import_module("kline_trio.monitor.page.api")
+    importlib.import_module("kline_trio.monitor.web_server")
 
 
 def _read_by_monitor(config: Config) -> tuple[object, ...]:
