@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,7 +72,8 @@ def test_an_outage_is_seen_and_heals_and_each_endpoint_answers(
     with ours.running() as program:
         program.wait_for("Recorded spot BTCUSDT-1m", times=3)
         assert program.end(signal.SIGTERM) == 0
-    # Minutes of the exchange pass, in which no recorder runs.
+    # Minutes of the exchange, in which no recorder runs.
+    time.sleep(150 / SPEED)
     with ours.running("--monitor", "127.0.0.1:0") as program:
         page = Page(port_of(program))
         follow_the_stream(page)

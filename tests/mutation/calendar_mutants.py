@@ -114,8 +114,9 @@ CALENDAR = (
     Mutant(
         "a change of a watermark leaves the version of the ledger",
         "storage/journal/reader.py",
-        "{_SERIES}, first_ms, watermark_ms, retired_ms FROM series",
-        "{_SERIES}, first_ms, retired_ms FROM series",
+        '_ACCOUNTS = f"SELECT id, {_SERIES}, first_ms, watermark_ms, retired_ms FROM series"'
+        "  # noqa: S608",
+        '_ACCOUNTS = f"SELECT id, {_SERIES}, first_ms, retired_ms FROM series"',
         f"{_INDEX}::test_the_version_tells_each_change_of_the_ledger",
     ),
     Mutant(
