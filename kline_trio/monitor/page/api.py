@@ -73,7 +73,7 @@ class Api:
         self.stream = EventStream(self.source, self.overview)
         stored = StoreAnswers(self.source, self.index, self._shared)
         span = ("series", "from_ms", "to_ms")
-        tree = ("zoom", "from_ms", "to_ms", "q", "open", "closed", "offset", "limit")
+        tree = ("zoom", "from_ms", "to_ms", "q", "open", "closed", "offset", "limit", "format")
         self._routes = {
             "overview": _Route(self._get_overview),
             "history": _Route(self._get_history, ("format",)),

@@ -3,7 +3,7 @@
 Only the rows of a window are counted; how many rows there are is known without counting.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import attrs
@@ -22,6 +22,11 @@ REASONS = tuple(Reason)
 _REASONS = {reason: number for number, reason in enumerate(REASONS)}
 _ORDER = {name: number for number, name in enumerate(INTERVALS)}
 _ALL_TIME = np.array([0, MAX_TIME_MS])
+CALENDAR_COLUMNS = (
+    *("key", "from_ms", "to_ms", "cells", "state"),
+    *("refilled", "pending", "absent", "unaccounted", "reasons"),
+)
+"""Of the calendar as a table: a row for each run of cells; the counts are of each cell."""
 MARKET_LABELS = {
     "spot": "Spot",
     "usdt_futures": "USD-M futures",
@@ -148,6 +153,33 @@ def calendar_values(
             for row, runs, [total] in zip(shown, cells, totals, strict=True)
         ],
     }
+
+
+def calendar_table(
+    calendar: Calendar,
+    due: Mapping[str, Due],
+    window: Window,
+    rows: Sequence[Row],
+) -> Iterator[tuple[object, ...]]:
+    """Give the runs of some rows, with the columns of `CALENDAR_COLUMNS`.
+
+    Args:
+      calendar: what each series lacked.
+      due: what is due, by market.
+      window: the cells.
+      rows: markets, symbols and series.
+    """
+    cells = calendar.rows([one.members for one in rows], np.array(window.edges_ms), due)
+    for row, runs in zip(rows, cells, strict=True):
+        at = 0
+        for run in runs:
+            counts, begins_ms = run.counts, window.edges_ms[at]
+            at += run.cells
+            why = "; ".join(counts.reasons)
+            yield (
+                *(row.key, begins_ms, window.edges_ms[at], run.cells, counts.state.name.lower()),
+                *(counts.refilled, counts.pending, counts.absent, counts.unaccounted, why),
+            )
 
 
 def _row_values(row: Row, runs: Sequence[Run], total: Run) -> dict[str, object]:

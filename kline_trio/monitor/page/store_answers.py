@@ -13,8 +13,10 @@ from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page import series_rows as tables
 from kline_trio.monitor.page.answers import csv_answer, json_answer
 from kline_trio.monitor.page.calendar_rows import (
+    CALENDAR_COLUMNS,
     MOST_ROWS,
     Folding,
+    calendar_table,
     calendar_values,
     visible_rows,
     words_of,
@@ -77,6 +79,7 @@ class StoreAnswers:
         offset = parameters.number("offset", 0, 0, 1_000_000)
         limit = parameters.number("limit", _USUAL_CALENDAR_ROWS, 1, MOST_ROWS)
         from_ms, to_ms = parameters.moment("from_ms"), parameters.moment("to_ms")
+        form = parameters.word("format", Format.JSON)
         look = await self.index.get()
         try:
             window = Window.of(zoom, from_ms, to_ms, self._now_ms(look))
@@ -85,11 +88,15 @@ class StoreAnswers:
 
         def render() -> Response:
             rows = visible_rows(look.calendar.series, folding)
+            if form is Format.CSV:
+                shown = rows[offset : offset + limit]
+                table = calendar_table(look.calendar, look.due, window, shown)
+                return csv_answer("calendar", CALENDAR_COLUMNS, table)
             values = calendar_values(look.calendar, look.due, window, rows, offset, limit)
             return json_answer({"version": look.version, **values})
 
         bounds = (window.edges_ms[0], window.end_ms)
-        question = ("calendar", zoom, bounds, folding, offset, limit)
+        question = ("calendar", zoom, bounds, folding, offset, limit, form)
         return await self.shared.get(question, look.version, render)
 
     def _now_ms(self, look: Look) -> int:

@@ -96,6 +96,14 @@ async def test_the_calendar(api: Api) -> None:
     assert spot["runs"] == btc["runs"] == [[5, 1, 60, 5, 3, 2, 0, indexes], [0, 1]]
     assert (btc["key"], btc["series"], btc["label"]) == (BTC_KEY, BTC_KEY, "BTCUSDT 1m")
     assert [one["percent"] for one in found["rows"]] == [91.666, 91.666, 100.0, 100.0]
+    table = await ask(
+        api, "calendar", zoom="hour", from_ms=at(0), to_ms=at(120), limit=1, format="csv"
+    )
+    assert table.body.decode().splitlines() == [
+        "key,from_ms,to_ms,cells,state,refilled,pending,absent,unaccounted,reasons",
+        f"spot,{at(0)},{at(60)},1,pending,5,3,2,0,{'; '.join(names[one] for one in indexes)}",
+        f"spot,{at(60)},{at(120)},1,not_due,0,0,0,0,",
+    ]
     page = await get(api, "calendar", offset=3, limit=1)
     assert [one["key"] for one in page["rows"]] == [CHINESE_KEY]
     assert len(page["starts_ms"]) == 90

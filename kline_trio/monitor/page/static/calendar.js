@@ -13,6 +13,7 @@ import { onTheme } from "./theme.js";
 
 const LEAST_PITCH = { hour: 11, day: 11, week: 11, month: 24 };
 const LEAST_PITCH_NARROW = { hour: 9, day: 9, week: 9, month: 20 };
+const MOST_ROWS = 200; // Of an answer.
 const LEGEND = [1, 2, 5, 4, 3, 0];
 
 export class CalendarView {
@@ -141,6 +142,8 @@ export class CalendarView {
     const parts = {
       zooms,
       search,
+      csv: el("a", {}, "CSV"),
+      json: el("a", {}, "JSON"),
       back: el(
         "button",
         {
@@ -226,7 +229,11 @@ export class CalendarView {
         el(
           "span",
           { class: "links" },
-          "All series: ",
+          "Cells in view: ",
+          parts.csv,
+          " ",
+          parts.json,
+          " · All series: ",
           el("a", { href: address("series", { limit: 5000, format: "csv" }) }, "CSV"),
           " ",
           el("a", { href: address("series", { limit: 5000 }) }, "JSON"),
@@ -264,6 +271,9 @@ export class CalendarView {
     this.#parts.forth.disabled = end === null;
     if (isSame && !isStale) return;
     this.#asked = text;
+    const whole = { ...query, limit: MOST_ROWS };
+    this.#parts.csv.href = address("calendar", { ...whole, format: "csv" });
+    this.#parts.json.href = address("calendar", whole);
     this.#rows.ask(query, { keep: true });
     this.#rows.need(...this.#inView());
   }

@@ -1,6 +1,6 @@
 // Lag and throughput of the last hour, as lines (uPlot).
 
-import { get } from "./api.js";
+import { address, get } from "./api.js";
 import { byId, cssValue, el, loadScript, loadStyle, put } from "./dom.js";
 import * as format from "./format.js";
 import { onTheme } from "./theme.js";
@@ -75,8 +75,11 @@ export class RatesView {
 
   #draw() {
     if (byId("rates").hidden || !this.#history) return;
+    if (!this.#plots.size) {
+      PLOTS.forEach((plot) => this.#build(plot));
+      this.#link();
+    }
     for (const plot of PLOTS) {
-      if (!this.#plots.has(plot.key)) this.#build(plot);
       const held = this.#plots.get(plot.key);
       held.chart.setData([this.#history.time, ...plot.series.map(([name]) => this.#history[name])]);
       this.#describe(plot, held, null);
@@ -96,6 +99,18 @@ export class RatesView {
     const held = { box, room, value, chart: null };
     this.#plots.set(plot.key, held);
     held.chart = this.#chart(plot, held);
+  }
+
+  #link() {
+    const links = el(
+      "span",
+      { class: "links" },
+      "The last hour: ",
+      el("a", { href: address("history", { format: "csv" }) }, "CSV"),
+      " ",
+      el("a", { href: address("history") }, "JSON"),
+    );
+    byId("rates").append(links);
   }
 
   #chart(plot, held) {
