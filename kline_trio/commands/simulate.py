@@ -59,8 +59,11 @@ async def built_in_exchange(
     start_ms = options.start
     if start_ms is None:
         ends_ms = await trio.to_thread.run_sync(last_end_ms, path)
-        # The earliest end: candles that are sent again are the same, those left out are lost.
-        start_ms = min((ends_ms[one] for one in config.streams if one in ends_ms), default=None)
+        ends = [ends_ms[one] for one in config.streams if one in ends_ms]
+        # A comparison needs all stored candles to have closed. Else the earliest end: candles that
+        # are sent again are the same, those left out are lost.
+        is_compared = getattr(options, "against", None) is not None
+        start_ms = (max if is_compared else min)(ends, default=None)
     async with open_exchange(_exchange(config.streams, options, start_ms)) as endpoints:
         hosts = {
             trade_type: EndpointConfig(websocket=(websocket,), rest=(endpoints.rest[trade_type],))
