@@ -1,7 +1,7 @@
 """The command `simulate` and the option `--simulate`: serve the built-in exchange."""
 
 import argparse
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -46,11 +46,17 @@ def toml_of(endpoints: Endpoints) -> str:
 
 @asynccontextmanager
 async def built_in_exchange(
-    config: Config, options: argparse.Namespace
+    config: Config, options: argparse.Namespace, begin: Callable[[Iterable[int]], int] = min
 ) -> AsyncIterator[Callable[[Config], Config]]:
     """Serve the built-in exchange while the body runs. Give what points a configuration to it.
 
     The function also replaces the path of the store by that of `simulated_store`.
+
+    Args:
+      config: of the recorder.
+      options: those of `--simulate`.
+      begin: chooses from the ends of the stored series when the exchange begins, without `--start`.
+        The earliest: candles that are sent again are the same, those left out are lost.
 
     Raises:
       ConfigError: the options describe no exchange.
@@ -60,10 +66,7 @@ async def built_in_exchange(
     if start_ms is None:
         ends_ms = await trio.to_thread.run_sync(last_end_ms, path)
         ends = [ends_ms[one] for one in config.streams if one in ends_ms]
-        # A comparison needs all stored candles to have closed. Else the earliest end: candles that
-        # are sent again are the same, those left out are lost.
-        is_compared = getattr(options, "against", None) is not None
-        start_ms = (max if is_compared else min)(ends, default=None)
+        start_ms = begin(ends) if ends else None
     async with open_exchange(_exchange(config.streams, options, start_ms)) as endpoints:
         hosts = {
             trade_type: EndpointConfig(websocket=(websocket,), rest=(endpoints.rest[trade_type],))

@@ -145,7 +145,8 @@ async def _verify(
     config: Config, options: argparse.Namespace, report: Report, on_step: OnStep
 ) -> list[Checked] | None:
     extent = Extent(options.since, options.sample)
-    async with exchange_of(config, options) as redirect:
+    # It begins at the latest end: each stored candle has closed by then.
+    async with exchange_of(config, options, max) as redirect:
         config = redirect(config)
         return await verify(config, options.against, report.add, extent, on_step=on_step)
 
