@@ -39,7 +39,6 @@ _OVERVIEW_SECONDS = 1.0
 _FIRST_SECONDS = 0.3
 _VERSION_SECONDS = 10.0
 """A page fetches the events again no more often."""
-
 _AGAIN_SECONDS = 10.0
 """After a bug has ended a job."""
 

@@ -54,7 +54,6 @@ _USUAL_ROWS = 200
 _USUAL_CALENDAR_ROWS = 40
 _USUAL_POINTS = 1_500
 _DISK_SECONDS = 30.0
-_MOST_MS = MAX_TIME_MS
 _T = TypeVar("_T")
 
 
@@ -137,7 +136,7 @@ class StoreAnswers:
         self, look: Look, series: Series, before_ms: int | None, limit: int
     ) -> tuple[list[Event], bool]:
         path = self.source.store_path
-        gaps = stored_gaps(path, series, Span(0, _MOST_MS), tuple(State), MOST_EVENTS)
+        gaps = stored_gaps(path, series, Span(0, MAX_TIME_MS), tuple(State), MOST_EVENTS)
         with journal_view(path) as journal:
             revisions = journal.revisions_of(series, MOST_EVENTS)
         changes = [
@@ -207,7 +206,7 @@ class StoreAnswers:
             found = stored_gaps(
                 self.source.store_path,
                 series,
-                Span(from_ms or 0, _MOST_MS if to_ms is None else to_ms),
+                Span(from_ms or 0, MAX_TIME_MS if to_ms is None else to_ms),
                 tuple(State) if state is GapState.ANY else (State(state.value),),
                 limit + 1,
             )

@@ -81,3 +81,21 @@ function load(path, make) {
 export function cssValue(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
+
+/** Return a named table that scrolls by itself; a head is its text and the class of its column. */
+export function table(name, heads, rows) {
+  return el(
+    "div",
+    { class: "table-box", tabindex: 0, role: "group", "aria-label": name },
+    el(
+      "table",
+      {},
+      el(
+        "thead",
+        {},
+        el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind }, text))),
+      ),
+      el("tbody", {}, ...rows),
+    ),
+  );
+}

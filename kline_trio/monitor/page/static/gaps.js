@@ -1,6 +1,6 @@
 // Gaps as a table.
 
-import { el } from "./dom.js";
+import { el, table } from "./dom.js";
 import * as format from "./format.js";
 import { seriesAddress } from "./router.js";
 
@@ -63,18 +63,5 @@ export function gapTable(gaps, { withSeries = false } = {}) {
       el("td", { class: "number wide" }, gap.asked ? `${format.whole(gap.asked)} ×` : format.NONE),
     );
   });
-  return el(
-    "div",
-    { class: "table-box", tabindex: 0, role: "group", "aria-label": "Gaps" },
-    el(
-      "table",
-      {},
-      el(
-        "thead",
-        {},
-        el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind }, text))),
-      ),
-      el("tbody", {}, ...rows),
-    ),
-  );
+  return table("Gaps", heads, rows);
 }

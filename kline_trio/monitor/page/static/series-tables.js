@@ -1,24 +1,7 @@
 // Revisions and files of a series, as tables.
 
-import { el } from "./dom.js";
+import { el, table } from "./dom.js";
 import * as format from "./format.js";
-
-function table(name, heads, rows) {
-  return el(
-    "div",
-    { class: "table-box", tabindex: 0, role: "group", "aria-label": name },
-    el(
-      "table",
-      {},
-      el(
-        "thead",
-        {},
-        el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind }, text))),
-      ),
-      el("tbody", {}, ...rows),
-    ),
-  );
-}
 
 /** Return a table of revisions: two values for one candle. */
 export function revisionTable(revisions) {
