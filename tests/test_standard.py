@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 VOCABULARY = {
     "candle", "counting", "duration", "errors", "interval", "listing", "program", "quoting",
-    "selection", "spans",
+    "selection", "sharding", "spans",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "candle": {"errors", "interval"},
@@ -32,16 +32,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "program": set(),
     "quoting": set(),
     "selection": {"candle", "interval", "listing"},
+    "sharding": set(),
     "spans": {"interval"},
     "exchange": VOCABULARY,
     "storage": VOCABULARY,
     "simulator": set(),
     "config": {*VOCABULARY, "exchange", "storage"},
+    "lake": {*VOCABULARY, "config", "storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},
     "monitor": {*VOCABULARY, "config", "exchange", "recorder", "storage"},
     "commands": {
-        *VOCABULARY, "config", "exchange", "monitor", "recorder", "simulator", "storage", "symbols",
+        *VOCABULARY, "config", "exchange", "lake", "monitor", "recorder", "simulator", "storage",
+        "symbols",
     },
     "__main__": {"commands"},
     "__init__": {*VOCABULARY, "config", "recorder", "storage"},

@@ -44,7 +44,8 @@ _GAP_COLUMNS: dict[str, pa.DataType] = {
     "asked": pa.int64(),
     "filled_by": pa.string(),
 }
-_COVERAGE = pa.schema(_GAP_COLUMNS)
+COVERAGE = pa.schema(_GAP_COLUMNS)
+"""The columns of the ledger as a table, of which `JournalView.gap_rows` has the rows."""
 _REVISION_COLUMNS: dict[str, pa.DataType] = {
     **_SERIES,
     "candle_begin_time": TIME,
@@ -104,7 +105,7 @@ def _ledger(store_path: Path) -> pa.Table:
             # A copy of the files alone, with the ledger as it was when they were copied.
             return read_table(coverage_path(store_path))
         with journal_view(store_path) as journal:
-            return as_table(journal.gap_rows(), _COVERAGE)
+            return as_table(journal.gap_rows(), COVERAGE)
 
 
 def _check_known(store_path: Path, wanted: Mapping[str, str]) -> None:
@@ -131,8 +132,8 @@ def write_coverage(store_path: Path) -> int:
             move_to_quarantine(target, store_path)
         with journal_view(store_path) as journal:
             return write_sidecar(
-                lambda: as_tables(journal.gap_rows(), _COVERAGE),
-                _COVERAGE,
+                lambda: as_tables(journal.gap_rows(), COVERAGE),
+                COVERAGE,
                 target,
                 scratch(store_path),
             )
