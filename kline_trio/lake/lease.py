@@ -32,7 +32,8 @@ class LeaseLostError(LakeError):
     """The lease expired while its holder was paused, and another program may hold it now."""
 
 
-def _boot_clock() -> float:
+def boot_clock() -> float:
+    """Return seconds that pass while the machine is suspended, too."""
     # CLOCK_MONOTONIC stands still while the machine is suspended; a lease goes on expiring.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
@@ -140,7 +141,7 @@ def take(
     objects: Objects,
     holder: str,
     seconds: float = LEASE_SECONDS,
-    clock: Callable[[], float] = _boot_clock,
+    clock: Callable[[], float] = boot_clock,
 ) -> Lease | FolderLease | None:
     """Take the lease of a lake; None: another program holds it.
 

@@ -24,7 +24,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from kline_trio.lake.compaction_plan import TARGET_BYTES, DataFile, Job, Partition, jobs_of
 from kline_trio.lake.errors import ConflictError, ForeignLakeError, LakeError, lake_errors
-from kline_trio.lake.lease import FolderLease, Lease, lease
+from kline_trio.lake.lease import FolderLease, Lease, boot_clock, lease
 from kline_trio.lake.location import Location
 from kline_trio.lake.objects import Objects
 from kline_trio.lake.proof import require_conditions
@@ -40,6 +40,9 @@ _WHOLE_BYTES = 32 << 20
 """A file up to this size is read by one request."""
 _BATCH_ROWS = 65_536
 _TABLE = "candles"
+_MOST_SECONDS = 6 * 3_600
+"""Between the first new file and the commit: `vacuum` removes files that no version has, after a
+day."""
 
 Pause = Callable[[int], None]
 """Waits before the n-th retry of a commit."""
@@ -177,7 +180,7 @@ class _Run:
 
     def replaced(self, most_rows: int, target_bytes: int) -> Compacted:
         """Replace the files of the job; return what was done."""
-        job, added = self.job, list[AddAction]()
+        job, added, began = self.job, list[AddAction](), boot_clock()
         rows = SortedRows(self._pieces, job.rows, self.folder, most_rows)
         written = 0
         for one in write_sorted(rows, self.folder, target_bytes):
@@ -190,7 +193,7 @@ class _Run:
                 f"{self.location.table_url(_TABLE)}: {job.partition}: its files have {rows.read:,}"
                 f" rows, and the log says {job.rows:,}: left as it is"
             )
-        if not self._commit(added):
+        if not self._commit(added, began + _MOST_SECONDS):
             return Compacted(given_up=1)
         size = sum(one.size for one in added)
         return Compacted(
@@ -221,8 +224,8 @@ class _Run:
         file.path.unlink()
         return AddAction(path, size, partition, _now_ms(), True, file.stats)  # noqa: FBT003
 
-    def _commit(self, added: Sequence[AddAction]) -> bool:
-        """Replace the files in one commit. Return whether they were replaced, now or before.
+    def _commit(self, added: Sequence[AddAction], deadline: float) -> bool:
+        """Replace the files in one commit. Return whether they were replaced.
 
         After the first try the new files are never deleted here, even if it failed: a request
         whose answer was lost may still arrive.
@@ -239,6 +242,8 @@ class _Run:
             if not {one.path for one in self.job.files} <= present:
                 return False
             self.lease.keep()
+            if boot_clock() > deadline:
+                return False  # this program was paused
             try:
                 with lake_errors(f"{url}: cannot be written"):
                     table.delta.create_write_transaction(
