@@ -135,6 +135,8 @@ def _is_worth(group: Sequence[DataFile]) -> bool:
         return len(group) > 1
     rows = sum(one.rows for one in unsorted)
     is_cheap = sum(one.size for one in group) <= SMALL_BYTES
-    return is_cheap or len(unsorted) >= _FEW_FILES or rows >= _FEW_ROWS * sum(
-        one.rows for one in group
+    return (
+        is_cheap
+        or len(unsorted) >= _FEW_FILES
+        or rows >= _FEW_ROWS * sum(one.rows for one in group)
     )

@@ -66,12 +66,9 @@ def vacuum(
     """
     if retention_seconds < LEAST_RETENTION_SECONDS:
         least = duration_text(LEAST_RETENTION_SECONDS)
-        raise ConfigError(
-            [
-                f"a retention of {duration_text(retention_seconds)}: readers may work with a version"
-                f" for {least}, so {least} are the least"
-            ]
-        )
+        given = duration_text(retention_seconds)
+        problem = f"a retention of {given}: readers may work with a version for {least}"
+        raise ConfigError([f"{problem}, so {least} are the least"])
     on_step(Step("looking at the lake"))
     opened = {name: open_table(location, name) for name in TABLES}
     if opened["candles"] is None:
