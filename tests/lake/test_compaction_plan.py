@@ -41,14 +41,18 @@ def file(
     return DataFile(path, size, rows, first, final, at(last))
 
 
-def made(number: int, symbols: str, last: str = "2026-11-01T00:59", size: int = 100 * MB) -> DataFile:
+def made(
+    number: int, symbols: str, last: str = "2026-11-01T00:59", size: int = 100 * MB
+) -> DataFile:
     return file(f"{SORTED}{number}", last, symbols, size, 1_000_000)
 
 
 def groups(*files: DataFile, now: float) -> list[set[str]]:
     jobs = jobs_of(NOVEMBER, files, now)
     assert all(job.partition == NOVEMBER for job in jobs)
-    return [{one.path.rsplit("/")[-1].removesuffix(".parquet") for one in job.files} for job in jobs]
+    return [
+        {one.path.rsplit("/")[-1].removesuffix(".parquet") for one in job.files} for job in jobs
+    ]
 
 
 def test_the_end_of_a_month() -> None:
@@ -124,7 +128,9 @@ def test_a_job_counts_its_files() -> None:
 def partitions(draw: st.DrawFn) -> list[DataFile]:
     files = []
     for n in range(draw(st.integers(0, 12))):
-        first, last = sorted(draw(st.tuples(st.sampled_from("ABCDEFGH"), st.sampled_from("ABCDEFGH"))))
+        first, last = sorted(
+            draw(st.tuples(st.sampled_from("ABCDEFGH"), st.sampled_from("ABCDEFGH")))
+        )
         name = draw(st.sampled_from([f"part-{n}", f"{SORTED}{n}"]))
         day = draw(st.integers(1, 30))
         size = draw(st.integers(1, 200 * MB))

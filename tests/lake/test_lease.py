@@ -199,9 +199,7 @@ def test_the_lease_of_a_folder_ends_with_its_process(
     assert take(objects, "me") is not None
 
 
-@given(
-    st.floats(0, 2e9), st.floats(0, 2e9), st.floats(1, 1e5), st.one_of(st.none(), st.just("a"))
-)
+@given(st.floats(0, 2e9), st.floats(0, 2e9), st.floats(1, 1e5), st.one_of(st.none(), st.just("a")))
 def test_nobody_holds_a_lease_longer_than_it_is_valid(
     now: float, modified: float, seconds: float, holder: str | None
 ) -> None:

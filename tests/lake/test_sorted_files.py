@@ -33,7 +33,9 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_groups")
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=8), st.integers(1, 900))
-def test_row_groups_hold_whole_symbols_unless_one_is_too_large(counts: list[int], size: int) -> None:
+def test_row_groups_hold_whole_symbols_unless_one_is_too_large(
+    counts: list[int], size: int
+) -> None:
     table = pa.concat_tables(
         minutes([f"S{n}"], START, count) for n, count in enumerate(counts)
     ).select(COLUMNS.names)
@@ -58,8 +60,11 @@ def test_a_file_ends_at_the_first_symbol_after_its_size(tmp_path: Path) -> None:
     assert len(seen) > 2
     ends = [(one["symbol"][0].as_py(), one["symbol"][-1].as_py()) for one in seen]
     assert all(before[1] < after[0] for before, after in zip(ends, ends[1:], strict=False))
-    assert pa.concat_tables(seen).select(COLUMNS.names).cast(COLUMNS).equals(
-        table.select(COLUMNS.names)
+    assert (
+        pa.concat_tables(seen)
+        .select(COLUMNS.names)
+        .cast(COLUMNS)
+        .equals(table.select(COLUMNS.names))
     )
 
 
