@@ -138,9 +138,10 @@ def _vacuum(
                 hours, dry_run=dry_run, enforce_retention_duration=False, full=full
             )
 
-    # The first list is of the files that are there, the second of those that the log knows.
-    there, known = (set(run(full=full, dry_run=True)) for full in (True, False))
-    replaced, others = sorted(there & known), sorted(there - known)
+    replaced, every = (set(run(full=full, dry_run=True)) for full in (False, True))
+    others = sorted(every - replaced)
+    # The log knows the files for a while after they were removed. Nothing to do is no commit.
+    replaced &= {one.path.removeprefix(f"{table.name}/") for one in objects.list(table.name)}
     left = [one for one in others if _OURS.fullmatch(PurePosixPath(one).name)]
     foreign = [one for one in others if one not in set(left)]
     if not dry_run:
@@ -148,6 +149,6 @@ def _vacuum(
             run(full=False, dry_run=False)
         objects.delete(f"{table.name}/{one}" for one in left)
     return (
-        [f"{table.name}/{one}" for one in (*replaced, *left)],
+        [f"{table.name}/{one}" for one in (*sorted(replaced), *left)],
         [f"{table.name}/{one}" for one in foreign],
     )

@@ -1,5 +1,6 @@
 """Compacted files: cut at symbols, with row groups of whole symbols and true statistics."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_a_file_ends_at_the_first_symbol_after_its_size(tmp_path: Path) -> None:
         one.path.unlink()
     assert len(seen) > 2
     ends = [(one["symbol"][0].as_py(), one["symbol"][-1].as_py()) for one in seen]
-    assert all(before[1] < after[0] for before, after in zip(ends, ends[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
     assert (
         pa.concat_tables(seen)
         .select(COLUMNS.names)
@@ -103,6 +104,7 @@ def test_the_row_groups_of_a_symbol_are_found_by_statistics_and_pages(tmp_path: 
         assert parquet.num_row_groups == len(SYMBOLS)
         for n, name in enumerate(SYMBOLS):
             column = parquet.metadata.row_group(n).column(symbol)
+            assert column.statistics is not None
             assert (column.statistics.min, column.statistics.max) == (name, name)
             assert column.has_offset_index
             assert column.compression == "ZSTD"

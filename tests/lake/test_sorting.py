@@ -23,7 +23,7 @@ def sorted_by_hand(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]
         key = (one["symbol"], one[BEGIN])
         if key not in best or rank(one) > rank(best[key]):
             best[key] = one
-    return [best[key] for key in sorted(best)]  # type: ignore[type-var]
+    return [best[key] for key in sorted(best)]
 
 
 def pieces_of(table: pa.Table, size: int) -> "Pieces":
