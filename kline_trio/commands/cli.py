@@ -22,11 +22,12 @@ from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
-_COMMANDS += ["token", "serve"]
+_COMMANDS += ["token", "serve", "compact", "vacuum"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
 _MODULES |= {"status_live": "live"}
+_MODULES |= dict.fromkeys(("compact", "vacuum", "lake_status"), "lake")
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""
 _AddParser = Callable[..., argparse.ArgumentParser]
@@ -82,6 +83,11 @@ def _path(text: str) -> Path:
     else:
         return path
     raise argparse.ArgumentTypeError(f"{text}: {problem}")
+
+
+def _place(text: str) -> Path | str:
+    """Return a path, or the address of a lake as it stands: a path has no `//`."""
+    return text if text.startswith("s3://") else _path(text)
 
 
 def _config_path(text: str) -> Path:
@@ -163,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_serve,
         _add_export,
         _add_copies,
+        _add_lake,
     ):
         add(commands.add_parser)
     _add_service(commands.add_parser)
@@ -260,7 +267,9 @@ def _add_check(add: _AddParser) -> None:
 
 def _add_status(add: _AddParser) -> None:
     status = add("status", help="print how a recorder does, and how complete each series is")
-    _add_store(status)
+    what = "a store, the recorder.toml of one (default: recorder.toml), or a lake"
+    place: Any = {"type": _place, "nargs": "?", "default": Path("recorder.toml")}
+    status.add_argument("store", **place, help=what)
     status.add_argument("--all", **_FLAG, help="print all series, and not the worst 20 alone")
     status.add_argument("--watch", **_FLAG, help="print it again each few seconds, until Ctrl-C")
     what = "ask the running recorder only, in a tenth of a second: exit 0 if it is healthy, else 1"
@@ -327,6 +336,18 @@ def _add_copies(add: _AddParser) -> None:
     relayout.add_argument("--layout", required=True)
     for command in (merge, relayout):
         command.add_argument("--into", type=_path, required=True, metavar="DIR")
+
+
+def _add_lake(add: _AddParser) -> None:
+    compact = add("compact", help="rewrite a lake's candles into few files, sorted by symbol and time")
+    vacuum = add("vacuum", help="remove the files that no version of a lake needs any more")
+    for command in (compact, vacuum):
+        what = "s3://bucket/klines, a folder, or a recorder.toml with [lake]"
+        command.add_argument("lake", type=_place, metavar="LAKE", help=what)
+        command.add_argument("--debug", **_FLAG, help="show whole tracebacks")
+    what = "keep what was replaced for this time, of 24h at least (default: 7d)"
+    vacuum.add_argument("--retention", type=_duration, metavar="7d", help=what)
+    vacuum.add_argument("--dry-run", **_FLAG, help="only print what would be removed")
 
 
 def _add_service(add: _AddParser) -> None:
@@ -411,6 +432,14 @@ def _check(options: argparse.Namespace) -> int | None:
 
 
 def _status(options: argparse.Namespace) -> int | None:
+    from kline_trio.commands.lake_place import is_lake
+
+    if is_lake(options.store):
+        for name in ("all", "watch", "live", "max_age", "min_complete"):
+            if getattr(options, name) not in (None, False):
+                option = name.replace("_", "-")
+                raise ConfigError([f"--{option} is about a store, and {options.store} is a lake"])
+        return _loaded("lake_status")(options)
     for name in ("max_age", "min_complete"):
         if options.live and getattr(options, name) is not None:
             option = name.replace("_", "-")
