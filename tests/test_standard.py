@@ -110,7 +110,7 @@ def test_nurseries_have_three_homes() -> None:
         if room(module) != "simulator" and "open_nursery(" in module.read_text(encoding="utf-8")
     }
     # In the place of the supervisor.
-    names = ("backfill", "doctor", "record", "serve")
+    names = ("backfill", "doctor", "publish", "record", "serve")
     commands = {f"commands/{name}.py" for name in names}
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
     # The monitor's jobs are beside the recorder's: none of them can end it. And a command's pipes,
