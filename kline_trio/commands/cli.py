@@ -22,7 +22,7 @@ from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
-_COMMANDS += ["token", "serve", "compact", "vacuum"]
+_COMMANDS += ["token", "serve", "publish", "compact", "vacuum"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
@@ -267,9 +267,7 @@ def _add_check(add: _AddParser) -> None:
 
 def _add_status(add: _AddParser) -> None:
     status = add("status", help="print how a recorder does, and how complete each series is")
-    what = "a store, the recorder.toml of one (default: recorder.toml), or a lake"
-    place: Any = {"type": _place, "nargs": "?", "default": Path("recorder.toml")}
-    status.add_argument("store", **place, help=what)
+    _add_store(status, _place, ", or a lake")
     status.add_argument("--all", **_FLAG, help="print all series, and not the worst 20 alone")
     status.add_argument("--watch", **_FLAG, help="print it again each few seconds, until Ctrl-C")
     what = "ask the running recorder only, in a tenth of a second: exit 0 if it is healthy, else 1"
@@ -339,7 +337,15 @@ def _add_copies(add: _AddParser) -> None:
 
 
 def _add_lake(add: _AddParser) -> None:
-    compact = add("compact", help="rewrite a lake's candles into few files, sorted by symbol and time")
+    publish = add("publish", help="bring all candles of a store to its lake now, and end")
+    publish.add_argument("config", type=_config_path, metavar="recorder.toml")
+    what = "publish data-simulated, to the lake's address with -simulated behind it"
+    publish.add_argument("--simulate", **_FLAG, help=what)
+    publish.add_argument("--quiet", **_FLAG, help="log warnings and errors only")
+    publish.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
+    publish.set_defaults(run=_run_with_config, seconds=None, speed=None)
+
+    compact = add("compact", help="rewrite a lake's candles into few sorted files")
     vacuum = add("vacuum", help="remove the files that no version of a lake needs any more")
     for command in (compact, vacuum):
         what = "s3://bucket/klines, a folder, or a recorder.toml with [lake]"
@@ -361,15 +367,16 @@ def _add_service(add: _AddParser) -> None:
     token.add_argument("file", type=_path, metavar="FILE")
 
 
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    what = "a store, or the recorder.toml of one (default: recorder.toml)"
-    parser.add_argument("store", type=_path, nargs="?", default="recorder.toml", help=what)
+def _add_store(parser: argparse.ArgumentParser, kind: Any = _path, more: str = "") -> None:  # noqa: ANN401
+    what = f"a store, or the recorder.toml of one (default: recorder.toml){more}"
+    parser.add_argument("store", type=kind, nargs="?", default="recorder.toml", help=what)
 
 
 def _check_exchange(options: argparse.Namespace) -> None:
     """Refuse options of the built-in exchange without --simulate, and an impossible speed."""
     for name in _EXCHANGE:
-        if getattr(options, name) is not None and not getattr(options, "simulate", True):
+        given = getattr(options, name, None) is not None
+        if given and not getattr(options, "simulate", True):
             raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
     if options.speed is not None and not 0.001 <= options.speed <= _MOST_SPEED:
         raise ConfigError([f"--speed {options.speed} is not between 0.001 and {_MOST_SPEED:,}"])
@@ -435,10 +442,9 @@ def _status(options: argparse.Namespace) -> int | None:
     from kline_trio.commands.lake_place import is_lake
 
     if is_lake(options.store):
-        for name in ("all", "watch", "live", "max_age", "min_complete"):
-            if getattr(options, name) not in (None, False):
-                option = name.replace("_", "-")
-                raise ConfigError([f"--{option} is about a store, and {options.store} is a lake"])
+        for name in ("all", "watch", "live", "max-age", "min-complete"):
+            if getattr(options, name.replace("-", "_")) not in (None, False):
+                raise ConfigError([f"--{name} is about a store, and {options.store} is a lake"])
         return _loaded("lake_status")(options)
     for name in ("max_age", "min_complete"):
         if options.live and getattr(options, name) is not None:

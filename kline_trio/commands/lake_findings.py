@@ -37,7 +37,10 @@ def _findings(report: "LakeReport") -> Iterator[Finding]:
         yield _good(url, "the first publication makes this folder")
         return
     if report.unconfigured is not None:
-        yield fault(report.unconfigured, "correct [lake] in recorder.toml, or the environment; a folder must be on a local disk")
+        yield fault(
+            report.unconfigured,
+            "correct [lake] in recorder.toml, or the environment; a folder must be on a local disk",
+        )
         return
     if report.no_credentials is not None:
         advice = "check that the bucket exists, and that these credentials may list, read and write"

@@ -111,7 +111,7 @@ def replace_rows(
 def rows_of(table: DeltaTable, recorder: str, wanted: pa.Schema) -> pa.Table:
     """Return a recorder's rows of a table, in the order in which they were written."""
     partition = [("recorder", "=", recorder)]
-    dataset = table.to_pyarrow_dataset(partitions=partition)
+    dataset = table.to_pyarrow_dataset(file_pruning_predicate=partition)
     return dataset.to_table(columns=wanted.names).cast(wanted)
 
 
@@ -154,7 +154,8 @@ def last_revision(location: Location, recorder: str) -> int:
     """
     table = made_table(location, "revisions").delta
     with lake_errors(f"{location.table_url('revisions')}: cannot be read"):
-        dataset = table.to_pyarrow_dataset(partitions=[("recorder", "=", recorder)])
+        mine = [("recorder", "=", recorder)]
+        dataset = table.to_pyarrow_dataset(file_pruning_predicate=mine)
         last = pc.max(dataset.to_table(columns=["number"])["number"]).as_py()
     return int(last or 0)
 
