@@ -17,10 +17,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
+from deltalake import DeltaTable
 
 from kline_trio.lake.errors import LakeError
 from kline_trio.lake.ledgers import Ledgers, _revision_table
 from kline_trio.lake.location import Location
+from kline_trio.lake.schema import TABLES
 from kline_trio.storage.journal.ledger import Gap, Reason
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.store import Store
@@ -169,6 +171,15 @@ def check_lake(store_path: Path, location: Location, what: str, recorder: str = 
     for name, rows in tables.items():
         there = lake_table(location, name).select(rows.schema.names).to_pylist()
         assert sorted(map(str, there)) == sorted(map(str, rows.to_pylist())), (what, name)
+    for name in TABLES:
+        newest, oldest = (opened(location, name, version) for version in (None, 0))
+        assert newest.metadata().id == oldest.metadata().id, (what, name)
+
+
+def opened(location: Location, name: str, version: int | None) -> DeltaTable:
+    """Return a table of the lake at a version; None: the newest."""
+    url, options = location.table_url(name), location.table_options()
+    return DeltaTable(url, version=version, storage_options=options)
 
 
 def differences(found: list[Row], wanted: list[Row]) -> list[str]:
