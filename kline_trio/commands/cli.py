@@ -22,7 +22,7 @@ from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
-_COMMANDS += ["token", "serve"]
+_COMMANDS += ["token", "serve", "publish"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
@@ -163,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_serve,
         _add_export,
         _add_copies,
+        _add_lake,
     ):
         add(commands.add_parser)
     _add_service(commands.add_parser)
@@ -329,6 +330,16 @@ def _add_copies(add: _AddParser) -> None:
         command.add_argument("--into", type=_path, required=True, metavar="DIR")
 
 
+def _add_lake(add: _AddParser) -> None:
+    publish = add("publish", help="bring all candles of a store to its lake now, and end")
+    publish.add_argument("config", type=_config_path, metavar="recorder.toml")
+    what = "publish data-simulated, to the lake's address with -simulated behind it"
+    publish.add_argument("--simulate", **_FLAG, help=what)
+    publish.add_argument("--quiet", **_FLAG, help="log warnings and errors only")
+    publish.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
+    publish.set_defaults(run=_run_with_config, seconds=None, speed=None)
+
+
 def _add_service(add: _AddParser) -> None:
     service = add("service", help="print a unit for systemd that records what recorder.toml names")
     service.add_argument("config", type=_config_path, metavar="recorder.toml")
@@ -348,7 +359,8 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _check_exchange(options: argparse.Namespace) -> None:
     """Refuse options of the built-in exchange without --simulate, and an impossible speed."""
     for name in _EXCHANGE:
-        if getattr(options, name) is not None and not getattr(options, "simulate", True):
+        given = getattr(options, name, None) is not None
+        if given and not getattr(options, "simulate", True):
             raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
     if options.speed is not None and not 0.001 <= options.speed <= _MOST_SPEED:
         raise ConfigError([f"--speed {options.speed} is not between 0.001 and {_MOST_SPEED:,}"])

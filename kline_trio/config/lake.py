@@ -1,7 +1,7 @@
 """The section `[lake]`: where candles are published, and which share of the work is this one's."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ _KEY = re.compile(r"[A-Za-z0-9!_.*'()/-]*", re.ASCII)
 _NAME = re.compile(r"[!-~]{1,64}", re.ASCII)
 _AGE = re.compile(r"([0-9]{1,5})d", re.ASCII)
 _LEAST_MEMORY_MB = 256
+_ADDRESS = ("endpoint", "region", "profile", "path_style", "allow_http")
 
 
 def read_url(value: object) -> str | Path:
@@ -143,9 +144,16 @@ class LakeConfig:
     """The part of the symbols that this recorder records, as "2/4"; None: all."""
     copies: int = attrs.field(default=1, validator=values.COUNT)
     """How many recorders record each shard."""
+    handover_seconds: float = attrs.field(default=7_200.0, validator=values.SECONDS)
+    """Record a symbol that moved to another shard until its owner has held it for so long."""
     address_group: str | None = attrs.field(default=None, validator=_OPTIONAL_NAME)
     """Recorders of the same group share one address, and so the exchange's budget for it; None:
     this recorder has an address of its own."""
+
+    @property
+    def presence_seconds(self) -> float:
+        """How old another recorder's presence may be: three publications, and ten minutes."""
+        return 3 * self.publish_seconds + 600
 
     @property
     def needs_tls(self) -> bool:
@@ -154,6 +162,30 @@ class LakeConfig:
             return False
         parts = urlsplit(self.endpoint)
         return parts.scheme == "http" and not values.is_loopback(parts.hostname or "")
+
+    def simulated(self) -> "LakeConfig":
+        """Return the section for made-up candles, which go to a lake of their own beside it."""
+        match self.url:
+            case None:
+                return self
+            case Path():
+                return attrs.evolve(self, url=self.url.with_name(f"{self.url.name}-simulated"))
+        bucket, slash, key = self.url.removeprefix("s3://").partition("/")
+        return attrs.evolve(self, url=f"s3://{bucket}/{key}{'-' if slash else ''}simulated")
+
+    def address(self) -> dict[str, Any]:
+        """Return what another process needs to find the lake, as values of JSON: no secrets."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in _ADDRESS}
+        values["folder" if isinstance(self.url, Path) else "url"] = str(self.url)
+        return values
+
+    @classmethod
+    def from_address(cls, address: Mapping[str, Any]) -> "LakeConfig":
+        """Return the section of an `address`; the other keys have their defaults."""
+        values = dict(address)
+        if (folder := values.pop("folder", None)) is not None:
+            values["url"] = Path(folder)
+        return cls(**values)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Give the settings that do not fit together: a key, and what to do."""

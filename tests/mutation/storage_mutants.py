@@ -482,8 +482,8 @@ STORAGE = (
     ),
     Mutant(
         "the ledger of an unknown series is empty",
-        "storage/reports.py",
-        'if "symbol" in wanted and frame.empty:',
+        "reading/reports.py",
+        'if "symbol" in wanted and not table.num_rows:',
         "if False:",
         "storage/test_reports.py::test_coverage_of_one_series_only",
     ),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kline_trio.errors import DamagedError, DiskError, StoreInUseError
+from kline_trio.reading.candles import read
 from kline_trio.storage import held
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import (
@@ -22,7 +23,6 @@ from kline_trio.storage.paths import (
     recovered_path,
     scratch,
 )
-from kline_trio.storage.reader import read
 from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.status import status
 from tests.storage.support import (
