@@ -275,8 +275,8 @@ class Config:
             trade_type: document.section(("endpoints", trade_type), hosts, default)
             for trade_type, default in _DEFAULT_ENDPOINTS.items()
         }
-        for name in ("monitor", "lake"):
-            for key, problem in sections[name].problems():
-                document.add_problem((name, key), problem)
+        for section in ("monitor", "lake"):
+            for key, problem in sections[section].problems():
+                document.add_problem((section, key), problem)
         document.raise_problems(name)
         return cls(streams=streams, patterns=patterns, **sections)

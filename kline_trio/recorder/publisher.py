@@ -19,7 +19,6 @@ import attrs
 import psutil
 import trio
 
-import kline_trio
 from kline_trio.candle import Series
 from kline_trio.config.lake import LakeConfig
 from kline_trio.counting import counted
@@ -251,7 +250,7 @@ class _Worker:
         Raises:
           PublishError: the system begins none.
         """
-        home = str(Path(kline_trio.__file__).parents[1])
+        home = str(Path(__file__).parents[2])
         paths = filter(None, [home, os.environ.get("PYTHONPATH")])
         # Each thread of malloc's keeps memory that it does not use.
         settings = {"PYTHONPATH": os.pathsep.join(paths), "MALLOC_ARENA_MAX": "2"}

@@ -43,6 +43,8 @@ RECORDER = """
 [monitor]
 token_file = "token"
 per_symbol = true
+[lake]
+url = "lake"
 """
 MAY_BE_EMPTY = {'kline_trio_reasons{job="kline_trio", instance=~"$instance"} > 0'}
 """A healthy recorder has no reasons."""

@@ -68,9 +68,9 @@ def lake_state(connection: sqlite3.Connection) -> LakeState | None:
 
 def unpublished(connection: sqlite3.Connection) -> Unpublished:
     """Return what has to be published, in one transaction of a reader."""
-    [last, published] = connection.execute(
-        "SELECT last_sequence, published_sequence FROM state"
-    ).fetchone()
+    sql = "SELECT last_sequence, published_sequence FROM state"
+    # A file without tables has no state.
+    last, published = connection.execute(sql).fetchone() or (0, 0)
     spans: dict[Series, list[Span]] = {}
     for *names, from_ms, to_ms in connection.execute(_SPANS):
         spans.setdefault(Series(*names), []).append(Span(from_ms, to_ms))
