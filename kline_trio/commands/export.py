@@ -118,7 +118,7 @@ class _Lake:
     name: str
 
     def series(self, wanted: _Wanted) -> Mapping[Series, _Candles]:
-        with lake_packages(self.name):
+        with lake_packages():
             from kline_trio.lake.reader import ReadableLake
 
             lake = ReadableLake.open(self.name)

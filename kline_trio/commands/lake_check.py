@@ -29,7 +29,7 @@ def check_lake(url: str, options: argparse.Namespace) -> int:
         raise ConfigError([f"{url}: a lake cannot be repaired: {hint}"])
     if options.manifest is not None:
         raise ConfigError([f"{url}: --manifest is for files of this machine, and not for a lake"])
-    with lake_packages(url):
+    with lake_packages():
         return _compare(url, options) if options.against else _check(url, options)
 
 

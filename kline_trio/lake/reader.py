@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.lake.errors import LakeError, lake_errors
 from kline_trio.lake.ledger_tables import (
@@ -51,8 +52,8 @@ class ReadableLake:
         """Return the lake at an address, or in a folder.
 
         Raises:
-          ConfigError: the address is none, or its endpoint cannot be used.
-          LakeError: the lake cannot be read, or there is none.
+          ConfigError: the address is none, has no lake, or its endpoint cannot be used.
+          LakeError: the lake cannot be read.
         """
         made = cls(Location.from_url(url))
         made.check()
@@ -67,10 +68,11 @@ class ReadableLake:
         """Refuse an address without a lake.
 
         Raises:
-          LakeError: there is none, or it cannot be read.
+          ConfigError: there is none.
+          LakeError: it cannot be read.
         """
         if not any(open_table(self.location, name) for name in ("candles", "accounts")):
-            raise LakeError(f"there is no lake at {self.name}: no recorder has published there")
+            raise ConfigError([f"there is no lake at {self.name}: no recorder has published there"])
 
     def series(self) -> list[Series]:
         """Return the series that the lake holds candles of, in order.

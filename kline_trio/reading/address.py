@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kline_trio.errors import KlineTrioError
+from kline_trio.errors import ConfigError
 from kline_trio.storage.names import folder_path
 
 _EXTRA = ("botocore", "deltalake", "obstore")
@@ -29,16 +29,16 @@ def lake_url(path: str | os.PathLike[str]) -> str | None:
 
 
 @contextmanager
-def lake_packages(url: str) -> Iterator[None]:
+def lake_packages() -> Iterator[None]:
     """Name the extra, if a package that lakes need is not installed.
 
     Raises:
-      KlineTrioError: the body needs such a package.
+      ConfigError: the body needs such a package.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
-        problem = f"{url} is a lake, which needs the package {error.name}"
-        raise KlineTrioError(f"{problem}: pip install 'kline-trio[lake]'") from error
+        advice = "pip install 'kline-trio[lake]'"
+        raise ConfigError([f"a lake needs the package {error.name}: {advice}"]) from error

@@ -75,7 +75,7 @@ def readable(path: str | os.PathLike[str]) -> Readable:
     url = lake_url(path)
     if url is None:
         return readable_store(store_folder(path))
-    with lake_packages(url):
+    with lake_packages():
         from kline_trio.lake.reader import ReadableLake
 
         return ReadableLake.open(url)
