@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from benchmarks.machine import conclude, verdict
+from benchmarks.machine import conclude
 from benchmarks.made_up import MINUTE_MS, START_MS, made_table, minutes, received
 from benchmarks.spent import spending
 from kline_trio.candle import Series
