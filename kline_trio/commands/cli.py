@@ -26,7 +26,7 @@ _COMMANDS += ["token", "serve", "publish", "compact", "vacuum"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
-_MODULES |= {"status_live": "live"}
+_MODULES |= {"status_live": "live", "check_lake": "lake_check"}
 _MODULES |= dict.fromkeys(("compact", "vacuum", "lake_status"), "lake")
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""
@@ -86,8 +86,8 @@ def _path(text: str) -> Path:
 
 
 def _place(text: str) -> Path | str:
-    """Return a path, or the address of a lake as it stands: a path has no `//`."""
-    return text if text.startswith("s3://") else _path(text)
+    """Return a path, or the address of a lake as it stands: a path would lose one of its `//`."""
+    return text if "://" in text else _path(text)
 
 
 def _config_path(text: str) -> Path:
@@ -250,12 +250,14 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_check(add: _AddParser) -> None:
-    check = add("check", help="check a store, a folder or a file")
-    what = "a store, a folder, a file, or the recorder.toml of a store"
-    check.add_argument("path", type=_path, help=what)
+    check = add("check", help="check a store, a folder, a file or a lake")
+    what = (
+        "a store, a folder, a file, the recorder.toml of a store, or a lake as s3://bucket/klines"
+    )
+    check.add_argument("path", type=_place, help=what)
     what = "write SHA-256 sums of the candle files, for `sha256sum -c`"
     check.add_argument("--manifest", nargs="?", const="-", **_FILE, help=what)
-    what = "compare the series of a recorder.toml with the exchange's candles of now"
+    what = "compare the series of a recorder.toml or of a lake with the exchange's candles of now"
     check.add_argument("--against", choices=("rest", "archive"), help=what)
     check.add_argument("--since", **_DATE, help="compare from this time on")
     check.add_argument("--sample", type=_count, metavar="N", help="of about N candles a series")
@@ -307,8 +309,8 @@ def _add_serve(add: _AddParser) -> None:
 
 def _add_export(add: _AddParser) -> None:
     export = add("export", help="write candles as CSV")
-    what = "a store, or the recorder.toml of one"
-    export.add_argument("store", type=_path, metavar="STORE", help=what)
+    what = "a store, the recorder.toml of one, or a lake as s3://bucket/klines"
+    export.add_argument("store", type=_place, metavar="STORE", help=what)
     export.add_argument("--csv", **_FILE, required=True, help="the file to write; - for stdout")
     several: Any = {"nargs": "+", "action": "extend", "metavar": "NAME", "default": []}
     export.add_argument("--market", **several, help="only these: spot usdt_futures coin_futures")
@@ -425,6 +427,12 @@ def _check(options: argparse.Namespace) -> int | None:
         if getattr(options, name) is not None and not options.against:
             raise ConfigError([f"--{name} is for comparing: add --against rest or archive"])
     _check_exchange(options)
+    from kline_trio.reading.address import lake_url
+
+    if (url := lake_url(options.path)) is not None:
+        check_lake = _loaded("check_lake")
+        raise_from_now_on()
+        return check_lake(url, options)
     options.config = options.path
     if options.simulate:
         _require_config(options, "--simulate", "data-simulated lies beside it")

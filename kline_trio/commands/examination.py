@@ -18,7 +18,6 @@ import trio
 from kline_trio.candle import Series
 from kline_trio.commands.finding import Finding, softened
 from kline_trio.commands.lake_findings import judge_lake, lake_fault
-from kline_trio.commands.lake_place import lake_packages
 from kline_trio.commands.network_findings import (
     judge_archive,
     judge_clock,
@@ -59,6 +58,7 @@ from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
+from kline_trio.reading.address import lake_packages
 from kline_trio.storage.inspection import StoreReport, inspect_store
 from kline_trio.symbols import select_series
 

@@ -1,17 +1,14 @@
 """Which lake a user means: an s3:// address, a folder, or the `[lake]` of a recorder.toml."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kline_trio.errors import ConfigError
+from kline_trio.reading.address import lake_packages
 
 if TYPE_CHECKING:
     from kline_trio.config.lake import LakeConfig
     from kline_trio.lake.location import Location
-
-_EXTRA = frozenset({"botocore", "deltalake", "obstore"})
 
 
 def is_lake(place: str | Path) -> bool:
@@ -46,22 +43,6 @@ def lake_of(place: str | Path) -> "tuple[LakeConfig, Path | None]":
     if not place.is_dir():
         raise ConfigError([f"there is no lake {place}"])
     return LakeConfig(url=place), None
-
-
-@contextmanager
-def lake_packages() -> Iterator[None]:
-    """Name the extra if a package that lakes need is not installed.
-
-    Raises:
-      ConfigError: the body needs such a package.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
-            raise
-        advice = "pip install 'kline-trio[lake]'"
-        raise ConfigError([f"a lake needs the package {error.name}: {advice}"]) from error
 
 
 def location_of(lake: "LakeConfig") -> "Location":

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from kline_trio.commands.lake_place import is_lake, lake_of, lake_packages
+from kline_trio.commands.lake_place import is_lake, lake_of
 from kline_trio.config.lake import LakeConfig
 from kline_trio.errors import ConfigError
+from kline_trio.reading.address import lake_packages
 
 STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -148,13 +148,14 @@ def test_credentials_are_in_no_output_error_or_traceback(
 ) -> None:
     """Also with --debug, and if the object store quotes what it was sent."""
     caplog.set_level(logging.DEBUG)
-    server = {
+    servers: dict[str, Callable[[], Server]] = {
         "refused": lambda: request.getfixturevalue("seaweed"),
         "gone": lambda: Server(f"http://127.0.0.1:{free_port()}"),
         "no name": lambda: Server("https://no-such-host.invalid"),
         "careless": lambda: request.getfixturevalue("careless"),
         "none": lambda: request.getfixturevalue("memory"),
-    }[fault]()
+    }
+    server = servers[fault]()
     for name, value in environment_of(server, PLANTED).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SESSION_TOKEN", "planted-token-of-a-test")
