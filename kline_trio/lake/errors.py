@@ -4,11 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kline_trio.errors import ConfigError, KlineTrioError
+from kline_trio.errors import LakeError as LakeError
 from kline_trio.quoting import one_line
-
-
-class LakeError(KlineTrioError):
-    """The lake cannot be used. Nothing local is lost."""
 
 
 class LakeUnreachableError(LakeError):

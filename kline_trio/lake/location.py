@@ -83,6 +83,11 @@ class Location:
         """Whether the lake is a folder of this machine."""
         return not self.url.startswith("s3://")
 
+    @property
+    def endpoint(self) -> str | None:
+        """The address of the object store; None: that of AWS, or the lake is a folder."""
+        return self._settings.get("aws_endpoint")
+
     def table_url(self, name: str) -> str:
         """Return the address of one of the tables."""
         return f"{self.url}/{name}"

@@ -64,7 +64,7 @@ def publish(
         assert state is not None, "Journal.begin_lake comes first"
         found = journal.unpublished()
         ledgers = Ledgers.of(journal, store_path, state.recorder)
-    wanted = _clipped(store_path, found)
+    wanted = unpublished_spans(store_path, found)
     left = sum(one.interval.count(span) for one, spans in wanted.items() for span in spans)
     for chunk in chunks(wanted, most_rows):
         rows = lake_rows(store_path, chunk.spans)
@@ -82,8 +82,12 @@ def publish(
     return found.sequence
 
 
-def _clipped(store_path: Path, found: Unpublished) -> dict[Series, tuple[Span, ...]]:
-    """Return the spans; of a series of which everything is unpublished, what is stored."""
+def unpublished_spans(store_path: Path, found: Unpublished) -> dict[Series, tuple[Span, ...]]:
+    """Return the spans that a look at the journal found, for the time that is stored.
+
+    Raises:
+      KlineTrioError: the store cannot be read.
+    """
     wanted = dict(found.spans)
     for series, spans in found.spans.items():
         if any(span.to_ms >= EVER.to_ms for span in spans):

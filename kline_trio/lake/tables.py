@@ -10,6 +10,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from kline_trio.lake.errors import ConflictError, ForeignLakeError, LakeError, lake_errors
 from kline_trio.lake.location import Location
+from kline_trio.lake.proof import require_conditions
 from kline_trio.lake.schema import FORMAT, TABLES
 
 _FORMAT_KEY = "kline_trio.format"
@@ -57,9 +58,11 @@ def made_table(location: Location, name: str) -> LakeTable:
     """Return one of the lake's tables; make it if the lake has none yet.
 
     Raises:
-      ForeignLakeError: as `open_table`; or the folder holds other files.
+      ForeignLakeError: as `open_table`; or the folder holds other files; or the object store ignores
+        the conditions of a write, which is tried once in the life of a process.
       LakeError: the lake cannot be read or written.
     """
+    require_conditions(location)
     table = open_table(location, name)
     if table is None:
         _refuse_other_files(location, name)
