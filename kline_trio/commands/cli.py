@@ -22,7 +22,7 @@ from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
-_COMMANDS += ["token", "serve", "publish"]
+_COMMANDS += ["token", "serve", "publish", "restore"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
@@ -82,6 +82,11 @@ def _path(text: str) -> Path:
     else:
         return path
     raise argparse.ArgumentTypeError(f"{text}: {problem}")
+
+
+def _lake(text: str) -> Path | str:
+    # An address is no path: Path would take one of its slashes.
+    return text if "://" in text else _path(text)
 
 
 def _config_path(text: str) -> Path:
@@ -304,13 +309,17 @@ def _add_export(add: _AddParser) -> None:
     what = "a store, or the recorder.toml of one"
     export.add_argument("store", type=_path, metavar="STORE", help=what)
     export.add_argument("--csv", **_FILE, required=True, help="the file to write; - for stdout")
-    several: Any = {"nargs": "+", "action": "extend", "metavar": "NAME", "default": []}
-    export.add_argument("--market", **several, help="only these: spot usdt_futures coin_futures")
-    export.add_argument("--symbol", **several, help="only these, as BTCUSDT ETHUSDT")
-    export.add_argument("--interval", **several, help="only these, as 1m 1h")
+    _add_names(export)
     export.add_argument("--start", **_DATE, help="the first open time, ISO 8601, UTC")
     export.add_argument("--end", **_DATE, help="the end of the open times, exclusive")
     export.add_argument("--force", **_FLAG, help="replace the file if it is there")
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    several: Any = {"nargs": "+", "action": "extend", "metavar": "NAME", "default": []}
+    parser.add_argument("--market", **several, help="only these: spot usdt_futures coin_futures")
+    parser.add_argument("--symbol", **several, help="only these, as BTCUSDT ETHUSDT")
+    parser.add_argument("--interval", **several, help="only these, as 1m 1h")
 
 
 def _add_copies(add: _AddParser) -> None:
@@ -338,6 +347,17 @@ def _add_lake(add: _AddParser) -> None:
     publish.add_argument("--quiet", **_FLAG, help="log warnings and errors only")
     publish.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
     publish.set_defaults(run=_run_with_config, seconds=None, speed=None)
+
+    restore = add("restore", help="make a store of a lake, as on a new machine")
+    what = "an s3:// address, a folder, or a recorder.toml with a lake"
+    restore.add_argument("lake", type=_lake, metavar="LAKE", help=what)
+    what = "the new store (default: that of the recorder.toml)"
+    restore.add_argument("--into", type=_path, metavar="DIR", help=what)
+    what = "path template of its files (default: that of the recorder.toml, or a file a series)"
+    restore.add_argument("--layout", help=what)
+    _add_names(restore)
+    restore.add_argument("--since", **_DATE, help="the first open time, ISO 8601, UTC")
+    restore.add_argument("--debug", **_FLAG, help="show whole tracebacks")
 
 
 def _add_service(add: _AddParser) -> None:

@@ -6,6 +6,7 @@ The store is built beside its place and renamed last. Each file of the lake is r
 import contextlib
 import shutil
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def restore(
         candles = open_table(location, "candles")
         if candles is None:
             raise ConfigError([f"{location.url}: there is no lake of kline_trio"])
+        _refuse_unknown(location, wanted, known)
         spool = Spool(scratch(work) / "lake")
         with disk_errors(spool.folder):
             make_folders(spool.folder)
@@ -101,6 +103,17 @@ def restore(
         store.journal.begin_lake(recorder, candles.id, every, list(known.revisions()))
         with disk_errors(spool.folder):
             shutil.rmtree(spool.folder)
+
+
+def _refuse_unknown(location: Location, wanted: Filter, known: Recorders) -> None:
+    """Refuse a symbol that no recorder has: it is misspelled, and reading the lake takes hours."""
+    names = {series.symbol for series in known.accounts}
+    if missing := sorted(wanted.symbols - names):
+        near = {one: get_close_matches(one, sorted(names), n=1) for one in missing}
+        hints = {one: f"; did you mean {near[one][0]}?" if near[one] else "" for one in missing}
+        raise ConfigError(
+            [f"{location.url}: no such candles of {one}{hints[one]}" for one in missing]
+        )
 
 
 def _fill(

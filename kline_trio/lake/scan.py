@@ -5,9 +5,7 @@ of the parts of the market and interval before it.
 """
 
 import contextlib
-import functools
 import itertools
-import operator
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -63,6 +61,7 @@ class LakeFile:
     trade_type: str
     time_interval: str
     month: str
+    path: str
     rows: int
     size_bytes: int
 
@@ -74,7 +73,7 @@ class Part:
     trade_type: str
     time_interval: str
     months: tuple[str, ...]
-    files: int
+    paths: frozenset[str]
     rows: int
     size_bytes: int
 
@@ -91,10 +90,10 @@ def files_of(delta: DeltaTable, wanted: Filter) -> list[LakeFile]:
     with lake_errors("the list of the lake's files cannot be read"):
         actions = pa.table(delta.get_add_actions(flatten=True))
     names = [f"partition.{name}" for name in PARTITIONS]
-    names += ["num_records", "size_bytes", "min.symbol", "max.symbol"]
+    names += ["path", "num_records", "size_bytes", "min.symbol", "max.symbol"]
     found = []
     columns = (actions[name].to_pylist() if name in actions.column_names else [] for name in names)
-    for trade_type, interval, month, rows, size_bytes, low, high in _rows_of(columns):
+    for trade_type, interval, month, path, rows, size_bytes, low, high in _rows_of(columns):
         may_hold = (
             (not wanted.markets or trade_type in wanted.markets)
             and (not wanted.intervals or interval in wanted.intervals)
@@ -102,7 +101,7 @@ def files_of(delta: DeltaTable, wanted: Filter) -> list[LakeFile]:
             and (not wanted.symbols or low is None or _is_between(wanted.symbols, low, high))
         )
         if may_hold:
-            found.append(LakeFile(trade_type, interval, month, rows or 0, size_bytes))
+            found.append(LakeFile(trade_type, interval, month, path, rows or 0, size_bytes))
     return sorted(found, key=lambda one: (one.trade_type, one.time_interval, one.month))
 
 
@@ -125,6 +124,7 @@ def parts_of(files: Iterable[LakeFile], most_rows: int = ROWS_AT_ONCE) -> list[P
     for (trade_type, interval, month), some in itertools.groupby(files, key=_partition):
         every = list(some)
         rows, size_bytes = sum(one.rows for one in every), sum(one.size_bytes for one in every)
+        paths = frozenset(one.path for one in every)
         last = parts[-1] if parts else None
         if (
             last is not None
@@ -134,12 +134,12 @@ def parts_of(files: Iterable[LakeFile], most_rows: int = ROWS_AT_ONCE) -> list[P
             parts[-1] = attrs.evolve(
                 last,
                 months=(*last.months, month),
-                files=last.files + len(every),
+                paths=last.paths | paths,
                 rows=last.rows + rows,
                 size_bytes=last.size_bytes + size_bytes,
             )
         else:
-            parts.append(Part(trade_type, interval, (month,), len(every), rows, size_bytes))
+            parts.append(Part(trade_type, interval, (month,), paths, rows, size_bytes))
     return parts
 
 
@@ -162,38 +162,47 @@ def scan(
     """
     place = f"{delta.table_uri}: {part}"
     with read_errors(place):
-        where: list[tuple[str, str, Any]] = [
-            ("trade_type", "=", part.trade_type),
-            ("time_interval", "=", part.time_interval),
-            ("month", "in", list(part.months)),
-        ]
-        scanner = delta.to_pyarrow_dataset(partitions=where).scanner(
+        # A condition on symbols fails in Arrow 26 if the file has its texts as string views.
+        since = pc.field(BEGIN) >= pa.scalar(wanted.since_ms * 1_000, TIME)
+        scanner = _dataset(delta, part).scanner(
             ["symbol", *COLUMNS.names],
-            filter=_condition(wanted),
+            filter=since if wanted.since_ms else None,
             batch_size=_BATCH_ROWS,
             batch_readahead=2,
             fragment_readahead=_ahead(part),
         )
         for batch in scanner.to_batches():
-            if batch.num_rows:
-                yield _split(batch)
+            yield _split(batch, wanted)
 
 
-def _condition(wanted: Filter) -> "ds.Expression | None":
-    conditions = []
-    if wanted.symbols:
-        conditions.append(pc.field("symbol").isin(sorted(wanted.symbols)))
-    if wanted.since_ms:
-        conditions.append(pc.field(BEGIN) >= pa.scalar(wanted.since_ms * 1_000, TIME))
-    return functools.reduce(operator.and_, conditions) if conditions else None
+def _dataset(delta: DeltaTable, part: Part) -> ds.Dataset:
+    """Return the files of a part, without the bounds that the log has of each."""
+    where: list[tuple[str, str, Any]] = [
+        ("trade_type", "=", part.trade_type),
+        ("time_interval", "=", part.time_interval),
+        ("month", "in", list(part.months)),
+    ]
+    found: Any = delta.to_pyarrow_dataset(partitions=where)
+    # The log has the bounds of texts as string views, by which Arrow 26 can do nothing.
+    files = [
+        found.format.make_fragment(one.path, filesystem=found.filesystem)
+        for one in found.get_fragments()
+        if one.path in part.paths
+    ]
+    return ds.FileSystemDataset(files, found.schema, found.format, found.filesystem)
 
 
 def _ahead(part: Part) -> int:
-    bytes_a_file = max(1, part.size_bytes // max(1, part.files))
+    bytes_a_file = max(1, part.size_bytes // max(1, len(part.paths)))
     return min(_MOST_AHEAD, max(1, _BYTES_AHEAD // bytes_a_file))
 
 
-def _split(batch: pa.RecordBatch) -> tuple["pa.DictionaryArray[Any, Any]", pa.Table]:
+def _split(
+    batch: pa.RecordBatch, wanted: Filter
+) -> tuple["pa.DictionaryArray[Any, Any]", pa.Table]:
+    if wanted.symbols:
+        symbols = pa.array(sorted(wanted.symbols))
+        batch = batch.filter(pc.is_in(batch.column("symbol"), value_set=symbols))
     sources = pc.index_in(batch.column("source"), value_set=pa.array(SOURCES))
     columns = [
         sources.fill_null(-1).cast(pa.int8()) if name == "source" else batch.column(name)
