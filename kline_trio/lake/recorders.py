@@ -34,6 +34,8 @@ class Recorders:
 
     accounts: Mapping[Series, Mapping[str, SeriesAccount]]
     """By series and recorder."""
+    symbols: frozenset[str]
+    """All symbols that a recorder has an account of, also those that are not wanted."""
     _gaps: pa.Table
     """By series, recorder and time; times are milliseconds."""
     _ranges: Mapping[Series, tuple[int, int]]
@@ -70,7 +72,8 @@ class Recorders:
             name: universe.filter(pc.field("recorder") == name).select(UNIVERSE.names)
             for name in sorted(names)
         }
-        return cls(accounts, gaps, ranges, revisions, universes)
+        symbols: list[str] = pc.unique(rows["symbol"]).to_pylist()  # type: ignore[assignment]
+        return cls(accounts, frozenset(symbols), gaps, ranges, revisions, universes)
 
     def ledgers_of(self, series: Series) -> list[OneLedger]:
         """Return the ledger of each recorder that has an account of the series.

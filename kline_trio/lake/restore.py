@@ -107,9 +107,8 @@ def restore(
 
 def _refuse_unknown(location: Location, wanted: Filter, known: Recorders) -> None:
     """Refuse a symbol that no recorder has: it is misspelled, and reading the lake takes hours."""
-    names = {series.symbol for series in known.accounts}
-    if missing := sorted(wanted.symbols - names):
-        near = {one: get_close_matches(one, sorted(names), n=1) for one in missing}
+    if missing := sorted(wanted.symbols - known.symbols):
+        near = {one: get_close_matches(one, sorted(known.symbols), n=1) for one in missing}
         hints = {one: f"; did you mean {near[one][0]}?" if near[one] else "" for one in missing}
         raise ConfigError(
             [f"{location.url}: no such candles of {one}{hints[one]}" for one in missing]
