@@ -22,6 +22,7 @@ from kline_trio.errors import ConfigError, DiskFullError
 from kline_trio.interval import Span
 from kline_trio.lake.errors import LakeError
 from kline_trio.lake.location import Location
+from kline_trio.lake.objects import Objects
 from kline_trio.lake.recorders import Recorders
 from kline_trio.lake.scan import SOURCES, Filter, files_of, parts_of, read_errors, scan
 from kline_trio.lake.schema import VALUES, rank
@@ -91,7 +92,7 @@ def restore(
         spool = Spool(scratch(work) / "lake")
         with disk_errors(spool.folder):
             make_folders(spool.folder)
-        _fill(spool, candles.delta, wanted, known, on_step)
+        _fill(spool, location, candles.delta, wanted, known, on_step)
         every = sorted({*spool.rows, *known.accounts})
         if not every:
             raise ConfigError([f"{location.url}: the lake has no such candles"])
@@ -116,24 +117,29 @@ def _refuse_unknown(location: Location, wanted: Filter, known: Recorders) -> Non
 
 
 def _fill(
-    spool: Spool, delta: DeltaTable, wanted: Filter, known: Recorders, on_step: OnStep
+    spool: Spool,
+    location: Location,
+    delta: DeltaTable,
+    wanted: Filter,
+    known: Recorders,
+    on_step: OnStep,
 ) -> None:
     """Read the lake's candles into the spool."""
     on_step(Step("reading the list of the lake's files"))
-    files = files_of(delta, wanted)
+    files, objects = files_of(delta, wanted), Objects.of(location)
     _refuse_small_disk(spool.folder, _most_rows(sum(one.rows for one in files), known))
     parts = parts_of(files)
     done, total = 0, sum(one.size_bytes for one in parts)
     for part in parts:
-        spool.begin_part(part.trade_type, part.time_interval)
-        rows = 0
-        for symbols, table in scan(delta, part, wanted):
-            read_bytes = part.size_bytes * min(1.0, rows / max(1, part.rows))
-            on_step(Step(f"reading {part}", done + int(read_bytes), total, "byte"))
-            with read_errors(f"{delta.table_uri}: {part}"):
+        first = part.files[0]
+        rows, place = 0, f"{location.url}: {part}"
+        with read_errors(place):
+            spool.begin_part(first.trade_type, first.time_interval)
+            for symbols, table in scan(objects, part, wanted):
+                read_bytes = int(part.size_bytes * min(1.0, rows / max(1, part.rows)))
+                on_step(Step(f"reading {part}", done + read_bytes, total, "byte"))
                 spool.add(symbols, table)
-            rows += table.num_rows
-        with read_errors(f"{delta.table_uri}: {part}"):
+                rows += table.num_rows
             spool.flush()
         done += part.size_bytes
 

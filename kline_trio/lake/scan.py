@@ -6,28 +6,34 @@ of the parts of the market and interval before it.
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import attrs
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from kline_trio.candle import Series, Source
 from kline_trio.errors import KlineTrioError
 from kline_trio.lake.errors import LakeError, lake_errors
+from kline_trio.lake.objects import Objects
 from kline_trio.lake.schema import PARTITIONS, TIME
 from kline_trio.lake.spool import COLUMNS, ROWS_AT_ONCE
-from kline_trio.quoting import one_line
+from kline_trio.quoting import one_line, shown
 from kline_trio.storage.table import BEGIN
 
-_BATCH_ROWS = 131_072
-_BYTES_AHEAD = 64 << 20
-"""Of files that are read ahead of time: small files are many at once."""
-_MOST_AHEAD = 16
+_TABLE = "candles"
+_BATCH_ROWS = 65_536
+_WHOLE_BYTES = 8 << 20
+"""A file up to this length is read by one request."""
+_BYTES_AHEAD = 32 << 20
+"""Of files that are read ahead of time. A request to S3 takes 30 ms and more."""
+_MOST_AHEAD = 8
 SOURCES = [str(one) for one in Source]
 """A number of the spool is a place in this list; -1 stands for all other sources."""
 
@@ -70,15 +76,22 @@ class LakeFile:
 class Part:
     """Months of one market and interval that are read together."""
 
-    trade_type: str
-    time_interval: str
-    months: tuple[str, ...]
-    paths: frozenset[str]
-    rows: int
-    size_bytes: int
+    files: tuple[LakeFile, ...]
+    """By month; at least one."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows the files have."""
+        return sum(one.rows for one in self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the files are."""
+        return sum(one.size_bytes for one in self.files)
 
     def __str__(self) -> str:
-        return f"{self.trade_type} {self.time_interval} {self.months[-1]}"
+        last = self.files[-1]
+        return f"{last.trade_type} {last.time_interval} {last.month}"
 
 
 def files_of(delta: DeltaTable, wanted: Filter) -> list[LakeFile]:
@@ -121,25 +134,14 @@ def _is_between(symbols: Collection[str], low: str, high: str) -> bool:
 def parts_of(files: Iterable[LakeFile], most_rows: int = ROWS_AT_ONCE) -> list[Part]:
     """Return the files in parts. A part has at most so many rows, or one month."""
     parts: list[Part] = []
-    for (trade_type, interval, month), some in itertools.groupby(files, key=_partition):
-        every = list(some)
-        rows, size_bytes = sum(one.rows for one in every), sum(one.size_bytes for one in every)
-        paths = frozenset(one.path for one in every)
-        last = parts[-1] if parts else None
-        if (
-            last is not None
-            and (last.trade_type, last.time_interval) == (trade_type, interval)
-            and last.rows + rows <= most_rows
-        ):
-            parts[-1] = attrs.evolve(
-                last,
-                months=(*last.months, month),
-                paths=last.paths | paths,
-                rows=last.rows + rows,
-                size_bytes=last.size_bytes + size_bytes,
-            )
+    for _, some in itertools.groupby(files, key=_partition):
+        new = Part(tuple(some))
+        last = parts[-1] if parts else new
+        is_alike = _partition(last.files[0])[:2] == _partition(new.files[0])[:2]
+        if parts and is_alike and last.rows + new.rows <= most_rows:
+            parts[-1] = Part((*last.files, *new.files))
         else:
-            parts.append(Part(trade_type, interval, (month,), paths, rows, size_bytes))
+            parts.append(new)
     return parts
 
 
@@ -148,53 +150,71 @@ def _partition(one: LakeFile) -> tuple[str, str, str]:
 
 
 def scan(
-    delta: DeltaTable, part: Part, wanted: Filter
+    objects: Objects, part: Part, wanted: Filter
 ) -> Iterator[tuple["pa.DictionaryArray[Any, Any]", pa.Table]]:
     """Give the rows of a part in the order of the files: their symbols, and `COLUMNS`.
 
     Args:
-      delta: the table of candles, at the version whose files were listed.
-      part: of that table.
+      objects: of the lake.
+      part: of its table of candles.
       wanted: which rows.
 
     Raises:
       LakeError: the lake cannot be read, or a file of it is missing or damaged.
     """
-    place = f"{delta.table_uri}: {part}"
-    with read_errors(place):
-        # A condition on symbols fails in Arrow 26 if the file has its texts as string views.
-        since = pc.field(BEGIN) >= pa.scalar(wanted.since_ms * 1_000, TIME)
-        scanner = _dataset(delta, part).scanner(
-            ["symbol", *COLUMNS.names],
-            filter=since if wanted.since_ms else None,
-            batch_size=_BATCH_ROWS,
-            batch_readahead=2,
-            fragment_readahead=_ahead(part),
-        )
-        for batch in scanner.to_batches():
-            yield _split(batch, wanted)
+    with contextlib.closing(_opened(objects, part.files)) as sources:
+        for one, source in zip(part.files, sources, strict=True):
+            place = f"{objects.url}/{_TABLE}/{one.path}"
+            with read_errors(place), pq.ParquetFile(source, pre_buffer=True) as file:
+                for group in range(file.num_row_groups):
+                    if _may_hold(file.metadata.row_group(group), wanted):
+                        # Group by group: pre_buffer holds all that one call asks for.
+                        batches = file.iter_batches(
+                            _BATCH_ROWS, row_groups=[group], columns=["symbol", *COLUMNS.names]
+                        )
+                        yield from (_split(batch, wanted) for batch in batches)
 
 
-def _dataset(delta: DeltaTable, part: Part) -> ds.Dataset:
-    """Return the files of a part, without the bounds that the log has of each."""
-    where: list[tuple[str, str, Any]] = [
-        ("trade_type", "=", part.trade_type),
-        ("time_interval", "=", part.time_interval),
-        ("month", "in", list(part.months)),
-    ]
-    found: Any = delta.to_pyarrow_dataset(partitions=where)
-    # The log has the bounds of texts as string views, by which Arrow 26 can do nothing.
-    files = [
-        found.format.make_fragment(one.path, filesystem=found.filesystem)
-        for one in found.get_fragments()
-        if one.path in part.paths
-    ]
-    return ds.FileSystemDataset(files, found.schema, found.format, found.filesystem)
+def _opened(objects: Objects, files: Sequence[LakeFile]) -> Iterator[pa.NativeFile]:
+    """Open the files in their order. Small ones are read as a whole, several at a time."""
+
+    def opened(one: LakeFile) -> pa.NativeFile:
+        if "://" in one.path or ".." in one.path.split("/"):
+            raise LakeError(f"{objects.url}: the log names a file elsewhere: {shown(one.path)}")
+        return objects.open(f"{_TABLE}/{one.path}", whole=one.size_bytes <= _WHOLE_BYTES)
+
+    with ThreadPoolExecutor(_MOST_AHEAD) as threads:
+        ahead: deque[tuple[int, Future[pa.NativeFile]]] = deque()
+        ahead_bytes = 0
+        try:
+            for one in files:
+                size_bytes = min(one.size_bytes, _WHOLE_BYTES)
+                while ahead and ahead_bytes + size_bytes > _BYTES_AHEAD:
+                    first_bytes, first = ahead.popleft()
+                    yield first.result()
+                    ahead_bytes -= first_bytes
+                ahead.append((size_bytes, threads.submit(opened, one)))
+                ahead_bytes += size_bytes
+            for _, first in ahead:
+                yield first.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
-def _ahead(part: Part) -> int:
-    bytes_a_file = max(1, part.size_bytes // max(1, len(part.paths)))
-    return min(_MOST_AHEAD, max(1, _BYTES_AHEAD // bytes_a_file))
+def _may_hold(group: pq.RowGroupMetaData, wanted: Filter) -> bool:
+    """Return whether a row group may have wanted rows, by the bounds in the file's footer."""
+    columns = (group.column(n) for n in range(group.num_columns))
+    bounds = {
+        one.path_in_schema: (one.statistics.min, one.statistics.max)
+        for one in columns
+        if one.path_in_schema in ("symbol", BEGIN)
+        and one.is_stats_set
+        and one.statistics.has_min_max
+    }
+    low, high = bounds.get("symbol", ("", None))
+    may_symbol = not wanted.symbols or high is None or _is_between(wanted.symbols, low, high)
+    _, last = bounds.get(BEGIN, (None, None))
+    return may_symbol and (last is None or last.timestamp() * 1_000 >= wanted.since_ms)
 
 
 def _split(
@@ -202,8 +222,12 @@ def _split(
 ) -> tuple["pa.DictionaryArray[Any, Any]", pa.Table]:
     if wanted.symbols:
         symbols = pa.array(sorted(wanted.symbols))
-        batch = batch.filter(pc.is_in(batch.column("symbol"), value_set=symbols))
-    sources = pc.index_in(batch.column("source"), value_set=pa.array(SOURCES))
+        batch = batch.filter(pc.is_in(batch.column("symbol").cast(pa.string()), value_set=symbols))
+    if wanted.since_ms:
+        since = pa.scalar(wanted.since_ms * 1_000, TIME)
+        batch = batch.filter(pc.greater_equal(batch.column(BEGIN), since))
+    # delta-rs marks texts as string views, for which few functions are made.
+    sources = pc.index_in(batch.column("source").cast(pa.string()), value_set=pa.array(SOURCES))
     columns = [
         sources.fill_null(-1).cast(pa.int8()) if name == "source" else batch.column(name)
         for name in COLUMNS.names
@@ -211,7 +235,7 @@ def _split(
     table = pa.Table.from_arrays(columns, schema=COLUMNS)
     if any(column.null_count for column in (batch.column("symbol"), *columns)):
         raise ValueError("a row with an empty value")
-    return batch.column("symbol").dictionary_encode(), table
+    return batch.column("symbol").cast(pa.string()).dictionary_encode(), table
 
 
 @contextlib.contextmanager
