@@ -76,7 +76,9 @@ def _content(report: "LakeReport") -> str:
 
 def _clock(url: str, error: float) -> Finding:
     if abs(error) <= _MOST_CLOCK_ERROR_SECONDS:
-        return _good(url, f"this machine's clock and the object store's differ by {abs(error):.0f} s")
+        return _good(
+            url, f"this machine's clock and the object store's differ by {abs(error):.0f} s"
+        )
     direction = "ahead of" if error > 0 else "behind"
     message = f"this machine's clock is {duration_text(abs(error))} {direction} the object store's"
     return Finding(_CHECK, url, Verdict.WARNING, message, "let NTP set the clock")

@@ -131,10 +131,15 @@ def _is_worth(group: Sequence[DataFile]) -> bool:
     Late candles come in small numbers. A large file is not written again for each of them.
     """
     unsorted = [one for one in group if not one.is_sorted]
+    ours = [one for one in group if one.is_sorted]
+    if len(list(_overlapping(ours))) < len(ours):
+        return True  # those of single days
     if not unsorted:
-        return len(group) > 1
+        return False
     rows = sum(one.rows for one in unsorted)
     is_cheap = sum(one.size for one in group) <= SMALL_BYTES
-    return is_cheap or len(unsorted) >= _FEW_FILES or rows >= _FEW_ROWS * sum(
-        one.rows for one in group
+    return (
+        is_cheap
+        or len(unsorted) >= _FEW_FILES
+        or rows >= _FEW_ROWS * sum(one.rows for one in group)
     )

@@ -99,6 +99,8 @@ def _require_one(
     objects: Objects, path: str, contents: Sequence[bytes], won: Sequence[bool], header: str
 ) -> str | None:
     """Require that one writer of a race has won, and that its content stays; return the etag."""
+    if not any(won):
+        raise ConflictError(f"{objects.url}/{path}: no writer of a race succeeded: try again")
     if sum(won) != 1:
         how_many = f"{sum(won)} of {len(won)} writers that began at once succeeded"
         raise _ignores(objects, header, how_many)

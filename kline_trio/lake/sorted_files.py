@@ -4,6 +4,7 @@ A file ends where the symbol changes, so that the files of a partition share no 
 has whole symbols too, if they are not too large: who reads one series for a month reads one group.
 """
 
+import itertools
 import json
 import math
 import secrets
@@ -20,13 +21,14 @@ import pyarrow.parquet as pq
 
 from kline_trio.lake.compaction_plan import SORTED, TARGET_BYTES
 from kline_trio.lake.schema import CANDLES, PARTITIONS
+from kline_trio.lake.sorting import coded
 from kline_trio.storage.table import BEGIN, END
 
 COLUMNS = pa.schema([one for one in CANDLES if one.name not in PARTITIONS])
 """Of the files; the partitions are in their paths."""
 LEAST_GROUP_ROWS = 32_768
 MOST_GROUP_ROWS = 131_072
-_TEXTS = ["symbol", "source"]
+_TEXTS: Any = ["symbol", "source"]
 _DELTA = dict.fromkeys((BEGIN, END, "trade_num", "revision"), "DELTA_BINARY_PACKED")
 _KEYS = ["symbol", BEGIN, END]
 _PAGE_ROWS = 8_192
@@ -54,7 +56,7 @@ class _Stats:
         for name in table.column_names:
             column = table[name]
             self.nulls[name] = self.nulls.get(name, 0) + column.null_count
-            ends = pc.min_max(column).as_py()
+            ends: Any = pc.min_max(column).as_py()
             low, high = ends["min"], ends["max"]
             if low is not None:
                 self.low[name] = min(self.low.get(name, low), low)
@@ -72,7 +74,7 @@ class _Stats:
 
 
 def _json(values: Mapping[str, Any]) -> dict[str, object]:
-    found = {}
+    found: dict[str, object] = {}
     for name, value in values.items():
         if isinstance(value, datetime):
             # Delta's protocol, "Per-file Statistics": ISO 8601 in UTC.
@@ -168,8 +170,8 @@ def row_groups(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _by_symbol(piece: pa.Table) -> Iterator[pa.Table]:
-    codes = pc.dictionary_encode(piece["symbol"].combine_chunks()).indices.to_numpy()
+    codes, _ = coded(piece["symbol"])
     starts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), piece.num_rows]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in itertools.pairwise(starts):
         if end > start:
             yield piece.slice(start, end - start)

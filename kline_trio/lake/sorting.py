@@ -21,7 +21,7 @@ from kline_trio.storage.table import BEGIN
 
 MOST_ROWS = 750_000
 """In memory at once: 80 MB, and as much again while they are sorted."""
-_ORDER = [("symbol", "ascending"), (BEGIN, "ascending")]
+_ORDER: Any = [("symbol", "ascending"), (BEGIN, "ascending")]
 
 Rows = Callable[[Sequence[str] | None], Iterator[pa.Table]]
 """Gives all rows in pieces, with these columns; None: with all."""
@@ -65,7 +65,7 @@ class SortedRows:
                 yield self._in_order(pa.concat_tables(pieces))
             return
         for path in self._deal():
-            with pa.OSFile(str(path)) as file:
+            with pa.OSFile(str(path), "rb") as file:
                 table = pa.ipc.open_stream(file).read_all()
             yield self._in_order(table)
             path.unlink()
@@ -82,8 +82,9 @@ class SortedRows:
         counted: Counter[str] = Counter()
         low, high = np.iinfo(np.int64).max, np.iinfo(np.int64).min
         for piece in self._rows(["symbol", BEGIN]):
-            for one in pc.value_counts(piece["symbol"]).to_pylist():
-                counted[one["values"]] += one["counts"]
+            codes, names = coded(piece["symbol"])
+            for name, count in zip(names, np.bincount(codes).tolist(), strict=True):
+                counted[name] += count
             times = _times(piece)
             low, high = min(low, int(times.min())), max(high, int(times.max()))
         buckets = cut(counted, low, high + 1, self._most_rows)
@@ -136,11 +137,9 @@ def cut(counted: Mapping[str, int], low_us: int, high_us: int, most_rows: int) -
 
 def _dealt(piece: pa.Table, buckets: Sequence[Bucket]) -> Iterable[tuple[int, pa.Table]]:
     """Give the rows of a piece by the number of their bucket."""
-    encoded = pc.dictionary_encode(piece["symbol"].combine_chunks())
+    codes, names = coded(piece["symbol"])
     first = [one.symbol for one in buckets]
-    names = encoded.dictionary.to_pylist()
     starts = np.searchsorted(np.array(first, object), np.array(names, object), "right") - 1
-    codes = encoded.indices.to_numpy()
     numbers = starts[codes]
     for code, name in enumerate(names):
         same = [n for n, one in enumerate(buckets) if one.symbol == name]
@@ -150,6 +149,12 @@ def _dealt(piece: pa.Table, buckets: Sequence[Bucket]) -> Iterable[tuple[int, pa
             numbers[mine] = same[0] + np.searchsorted(limits, _times(piece)[mine], "right") - 1
     for number in np.unique(numbers):
         yield int(number), piece.filter(pa.array(numbers == number))
+
+
+def coded(texts: "pa.ChunkedArray[Any]") -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Return a column of few different texts as numbers, and the texts by number."""
+    encoded: Any = pc.dictionary_encode(texts.combine_chunks())
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
 
 def _times(piece: pa.Table) -> npt.NDArray[np.int64]:
@@ -163,7 +168,7 @@ def single_rows(table: pa.Table) -> pa.Table:
     """
     if table.num_rows < 2:
         return table
-    codes = pc.dictionary_encode(table["symbol"].combine_chunks()).indices.to_numpy()
+    codes, _ = coded(table["symbol"])
     times = _times(table)
     is_same = (codes[1:] == codes[:-1]) & (times[1:] == times[:-1])
     if not is_same.any():
@@ -174,7 +179,7 @@ def single_rows(table: pa.Table) -> pa.Table:
         if not is_same[at - 1] or at == 0:
             best = int(at)
         other = int(at) + 1
-        better = rank(_row(table, other)) > rank(_row(table, best))  # type: ignore[operator]
+        better = rank(_row(table, other)) > rank(_row(table, best))
         loser, best = (best, other) if better else (other, best)
         keep[loser] = False
     return table.filter(pa.array(keep))

@@ -144,7 +144,8 @@ def _groups(files: pa.Table) -> tuple[GroupStatus, ...]:
     sums: Any = [([], "count_all"), ("size_bytes", "sum"), ("num_records", "sum"), (newest, "max")]
     return tuple(
         GroupStatus(
-            *(row[name] for name in keys),
+            row[keys[0]],
+            row[keys[1]],
             row["count_all"],
             row["size_bytes_sum"],
             row["num_records_sum"] or 0,

@@ -58,7 +58,7 @@ def made_table(location: Location, name: str) -> LakeTable:
     """Return one of the lake's tables; make it if the lake has none yet.
 
     Raises:
-      ForeignLakeError: as `open_table`; or the folder holds other files; or the object store ignores
+      ForeignLakeError: as `open_table`; the folder holds other files; or the object store ignores
         the conditions of a write, which is tried once in the life of a process.
       LakeError: the lake cannot be read or written.
     """

@@ -11,12 +11,10 @@ such guarantee: two of them that begin at the same version both succeed, and dou
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties
@@ -24,16 +22,19 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from kline_trio.lake.compaction_plan import TARGET_BYTES, DataFile, Job, Partition, jobs_of
 from kline_trio.lake.errors import ConflictError, ForeignLakeError, LakeError, lake_errors
-from kline_trio.lake.lease import FolderLease, Lease, boot_clock, lease
+from kline_trio.lake.lease import FolderLease, Lease, boot_clock, holder_of, lease
 from kline_trio.lake.location import Location
 from kline_trio.lake.objects import Objects
 from kline_trio.lake.proof import require_conditions
-from kline_trio.lake.schema import CANDLES, PARTITIONS, TABLES
+from kline_trio.lake.schema import CANDLES, PARTITIONS
 from kline_trio.lake.sorted_files import COLUMNS, WrittenFile, write_sorted
 from kline_trio.lake.sorting import MOST_ROWS, SortedRows
 from kline_trio.lake.tables import LakeTable, open_table
 from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _MOST_TRIES = 20
 _WHOLE_BYTES = 32 << 20
@@ -114,7 +115,7 @@ def compact(
     objects = Objects.of(location)
     with lease(objects, holder) as held:
         if held is None:
-            return Compacted(held_by="another program")
+            return Compacted(held_by=holder_of(objects) or "another program")
         now = objects.now() if now is None else now
         jobs = [
             job
@@ -160,10 +161,10 @@ def files_of(location: Location, table: LakeTable) -> dict[Partition, list[DataF
 def _data_file(url: str, row: dict[str, Any]) -> DataFile:
     path: str = row["path"]
     last: datetime | None = row.get(f"max.{BEGIN}")
-    wanted = ("num_records", "min.symbol", "max.symbol")
-    if last is None or any(row.get(name) is None for name in wanted) or "://" in path:
+    rows, first, final = map(row.get, ("num_records", "min.symbol", "max.symbol"))
+    if rows is None or first is None or final is None or last is None or "://" in path:
         raise ForeignLakeError(f"{url}: {path}: another program has written this file")
-    return DataFile(path, row["size_bytes"], *(row[name] for name in wanted), last.timestamp())
+    return DataFile(path, row["size_bytes"], rows, first, final, last.timestamp())
 
 
 @attrs.define(eq=False)
@@ -206,9 +207,7 @@ class _Run:
             with lake_errors(f"{self.location.url}/{path}: cannot be read"):
                 yield from self._read(path, file, columns)
 
-    def _read(
-        self, path: str, file: DataFile, columns: Sequence[str] | None
-    ) -> Iterator[pa.Table]:
+    def _read(self, path: str, file: DataFile, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         wanted = COLUMNS if columns is None else pa.schema([COLUMNS.field(one) for one in columns])
         source = self.objects.open(path, whole=file.size <= _WHOLE_BYTES)
         with pq.ParquetFile(source) as parquet:
