@@ -27,7 +27,10 @@ def read_url(value: object) -> str | Path:
     if "://" not in text:
         if not text or "\0" in text:
             raise ValueError('s3://bucket/name or a folder is wanted, as "s3://bucket/klines"')
-        return Path(disk_name(text)).expanduser()
+        try:
+            return Path(disk_name(text)).expanduser()
+        except RuntimeError as error:  # an unknown user
+            raise ValueError(str(error)) from None
     scheme, _, rest = text.partition("://")
     bucket, _, key = rest.rstrip("/").partition("/")
     if scheme != "s3":

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import TableNotFoundError
 
 from kline_trio.lake.errors import ConflictError, ForeignLakeError, LakeError, lake_errors
@@ -77,6 +77,9 @@ def made_table(location: Location, name: str) -> LakeTable:
                     name=f"kline_trio {name}",
                     configuration=_PROPERTIES,
                     storage_options=location.table_options(),
+                    # Otherwise deltalake commits to the table that another recorder has made
+                    # meanwhile, and that has another id and other properties from then on.
+                    commit_properties=CommitProperties(max_commit_retries=0),
                     raise_if_key_not_exists=False,
                 )
         except LakeError:
@@ -135,11 +138,16 @@ def _with_all_columns(location: Location, table: LakeTable) -> LakeTable:
     if not added.names:
         return table
     url = location.table_url(table.name)
-    from deltalake import Schema
-
-    with lake_errors(f"{url}: new columns cannot be added"):
-        table.delta.alter.add_columns(list(Schema.from_arrow(added).fields))
+    refused = None
+    try:
+        with lake_errors(f"{url}: new columns cannot be added"):
+            table.delta.alter.add_columns(list(Schema.from_arrow(added).fields))
+    except LakeError as error:
+        # Another recorder may have added them in the same moment.
+        refused = error
     again = open_table(location, table.name)
     if again is None:
         raise ConflictError(f"{url}: is gone")
+    if refused is not None and not set(added.names) <= set(_columns_of(again.delta).names):
+        raise refused
     return again
