@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
 from kline_trio.lake.location import Location
-from kline_trio.lake.scan import Filter, read_errors
-from kline_trio.lake.schema import SERIES, TABLES
-from kline_trio.lake.tables import open_table
+from kline_trio.lake.scan import Filter, read_errors, rows_of
+from kline_trio.lake.schema import SERIES
 from kline_trio.lake.union import OneLedger
 from kline_trio.storage.journal.ledger import Gap, Reason, Revision, SeriesAccount, State
 from kline_trio.storage.journal.schema import VALUE_COLUMNS
@@ -106,14 +105,10 @@ class Recorders:
 
 def _rows(location: Location, name: str) -> pa.Table:
     """Return a whole table with times in milliseconds; no rows if the lake has no such table."""
-    wanted, _ = TABLES[name]
-    in_ms = _with_times(wanted, TIME)
-    table = open_table(location, name)
-    if table is None:
-        return in_ms.empty_table()
+    rows = rows_of(location, name)
     with read_errors(location.table_url(name)):
-        rows = table.delta.to_pyarrow_dataset().to_table(columns=wanted.names).cast(in_ms)
-        if any(rows[name].null_count for name in wanted.names if name in _REQUIRED):
+        rows = rows.cast(_with_times(rows.schema, TIME))
+        if any(rows[each].null_count for each in rows.column_names if each in _REQUIRED):
             raise ValueError("a row with an empty value")
     return rows
 

@@ -1,4 +1,4 @@
-"""Read the candles of a lake in parts of bounded size, each file once.
+"""Read the files of a lake, each once: the candles in parts of bounded size.
 
 A part is one market and one interval, and one month or several. All its rows are later than those
 of the parts of the market and interval before it.
@@ -21,9 +21,11 @@ from deltalake import DeltaTable
 from kline_trio.candle import Series, Source
 from kline_trio.errors import KlineTrioError
 from kline_trio.lake.errors import LakeError, lake_errors
+from kline_trio.lake.location import Location
 from kline_trio.lake.objects import Objects
-from kline_trio.lake.schema import PARTITIONS, TIME
+from kline_trio.lake.schema import PARTITIONS, TABLES, TIME
 from kline_trio.lake.spool import COLUMNS, ROWS_AT_ONCE
+from kline_trio.lake.tables import open_table
 from kline_trio.quoting import one_line, shown
 from kline_trio.storage.table import BEGIN
 
@@ -179,9 +181,7 @@ def _opened(objects: Objects, files: Sequence[LakeFile]) -> Iterator[pa.NativeFi
     """Open the files in their order. Small ones are read as a whole, several at a time."""
 
     def opened(one: LakeFile) -> pa.NativeFile:
-        if "://" in one.path or ".." in one.path.split("/"):
-            raise LakeError(f"{objects.url}: the log names a file elsewhere: {shown(one.path)}")
-        return objects.open(f"{_TABLE}/{one.path}", whole=one.size_bytes <= _WHOLE_BYTES)
+        return _open(objects, f"{_TABLE}/{one.path}", whole=one.size_bytes <= _WHOLE_BYTES)
 
     with ThreadPoolExecutor(_MOST_AHEAD) as threads:
         ahead: deque[tuple[int, Future[pa.NativeFile]]] = deque()
@@ -220,22 +220,53 @@ def _may_hold(group: pq.RowGroupMetaData, wanted: Filter) -> bool:
 def _split(
     batch: pa.RecordBatch, wanted: Filter
 ) -> tuple["pa.DictionaryArray[Any, Any]", pa.Table]:
-    if wanted.symbols:
-        symbols = pa.array(sorted(wanted.symbols))
-        batch = batch.filter(pc.is_in(batch.column("symbol").cast(pa.string()), value_set=symbols))
-    if wanted.since_ms:
-        since = pa.scalar(wanted.since_ms * 1_000, TIME)
-        batch = batch.filter(pc.greater_equal(batch.column(BEGIN), since))
-    # delta-rs marks texts as string views, for which few functions are made.
-    sources = pc.index_in(batch.column("source").cast(pa.string()), value_set=pa.array(SOURCES))
-    columns = [
-        sources.fill_null(-1).cast(pa.int8()) if name == "source" else batch.column(name)
-        for name in COLUMNS.names
-    ]
-    table = pa.Table.from_arrays(columns, schema=COLUMNS)
-    if any(column.null_count for column in (batch.column("symbol"), *columns)):
+    # delta-rs marks texts as string views, for which Arrow has few functions.
+    symbols, sources = (batch.column(name).cast(pa.string()) for name in ("symbol", "source"))
+    codes = pc.index_in(sources, value_set=pa.array(SOURCES)).fill_null(-1).cast(pa.int8())
+    columns = [codes if name == "source" else batch.column(name) for name in COLUMNS.names]
+    if any(column.null_count for column in (symbols, *columns)):
         raise ValueError("a row with an empty value")
-    return batch.column("symbol").cast(pa.string()).dictionary_encode(), table
+    table = pa.Table.from_arrays(columns, schema=COLUMNS)
+    keep = pc.greater_equal(table[BEGIN], pa.scalar(wanted.since_ms * 1_000, TIME))
+    if wanted.symbols:
+        chosen = pc.is_in(symbols, value_set=pa.array(sorted(wanted.symbols)))
+        keep = pc.and_(keep, chosen)
+    if not pc.all(keep).as_py():
+        table, symbols = table.filter(keep), symbols.filter(keep.combine_chunks())
+    return symbols.dictionary_encode(), table
+
+
+def rows_of(location: Location, name: str) -> pa.Table:
+    """Return all rows of a small table of the lake; no rows if the lake has no such table.
+
+    Raises:
+      LakeError: the lake cannot be read, or a file of it is missing or damaged.
+    """
+    wanted, partitions = TABLES[name]
+    table = open_table(location, name)
+    if table is None:
+        return wanted.empty_table()
+    url = location.table_url(name)
+    with lake_errors(f"{url}: the list of its files cannot be read"):
+        actions = pa.table(table.delta.get_add_actions(flatten=True)).to_pylist()
+    objects = Objects.of(location)
+    pieces = [wanted.empty_table()]
+    for one in sorted(actions, key=lambda one: str(one["path"])):
+        path = str(one["path"])
+        with read_errors(f"{url}/{path}"):
+            with pq.ParquetFile(_open(objects, f"{name}/{path}", whole=True)) as file:
+                rows = file.read([each for each in wanted.names if each not in partitions])
+            for each in partitions:
+                values = pa.array([one[f"partition.{each}"]] * rows.num_rows, pa.string())
+                rows = rows.append_column(each, values)
+            pieces.append(rows.select(wanted.names).cast(wanted))
+    return pa.concat_tables(pieces)
+
+
+def _open(objects: Objects, path: str, *, whole: bool) -> pa.NativeFile:
+    if "://" in path or ".." in path.split("/"):
+        raise LakeError(f"{objects.url}: the log names a file elsewhere: {shown(path)}")
+    return objects.open(path, whole=whole)
 
 
 @contextlib.contextmanager
