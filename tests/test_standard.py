@@ -39,15 +39,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "simulator": set(),
     "config": {*VOCABULARY, "exchange", "storage"},
     "lake": {*VOCABULARY, "config", "storage"},
+    "reading": {*VOCABULARY, "lake", "storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},
     "monitor": {*VOCABULARY, "config", "exchange", "recorder", "storage"},
     "commands": {
-        *VOCABULARY, "config", "exchange", "lake", "monitor", "recorder", "simulator", "storage",
-        "symbols",
+        *VOCABULARY, "config", "exchange", "lake", "monitor", "reading", "recorder", "simulator",
+        "storage", "symbols",
     },
     "__main__": {"commands"},
-    "__init__": {*VOCABULARY, "config", "recorder", "storage"},
+    "__init__": {*VOCABULARY, "config", "reading", "recorder", "storage"},
 }  # fmt: skip
 """The rooms each room may look into, besides itself: always downwards."""
 

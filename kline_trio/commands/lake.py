@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kline_trio.commands.lake_place import lake_of, lake_packages, location_of
+from kline_trio.commands.lake_place import lake_of, location_of
 from kline_trio.commands.live import json_text
 from kline_trio.commands.output import show_problems
 from kline_trio.commands.progress import open_progress
@@ -16,6 +16,7 @@ from kline_trio.duration import duration_text
 from kline_trio.errors import ConfigError
 from kline_trio.interval import time_text
 from kline_trio.quoting import one_line
+from kline_trio.reading.address import lake_packages
 
 if TYPE_CHECKING:
     from kline_trio.lake.status import GroupStatus, LakeStatus, RecorderStatus

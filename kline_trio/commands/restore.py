@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kline_trio.commands.export import checked_names
-from kline_trio.commands.lake_place import lake_of, lake_packages, location_of
+from kline_trio.commands.lake_place import lake_of, location_of
 from kline_trio.commands.progress import open_progress
 from kline_trio.config import Config
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
+from kline_trio.reading.address import lake_packages
 from kline_trio.storage.arguments import a_market, a_symbol, an_interval
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.names import text_of

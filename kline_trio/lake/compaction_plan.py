@@ -14,7 +14,7 @@ import attrs
 SORTED = "sorted-"
 """How the names of compacted files begin."""
 TARGET_BYTES = 128 << 20
-"""Of a file. By measurement: docs/lake_files.md."""
+"""Of a file."""
 SMALL_BYTES = 32 << 20
 """A compacted file of a month that is not over is joined with new ones up to this size."""
 LATE_SECONDS = 2 * 86_400

@@ -7,7 +7,7 @@ of the parts of the market and interval before it.
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -177,7 +177,7 @@ def scan(
                         yield from (_split(batch, wanted) for batch in batches)
 
 
-def _opened(objects: Objects, files: Sequence[LakeFile]) -> Iterator[pa.NativeFile]:
+def _opened(objects: Objects, files: Sequence[LakeFile]) -> Generator[pa.NativeFile, None, None]:
     """Open the files in their order. Small ones are read as a whole, several at a time."""
 
     def opened(one: LakeFile) -> pa.NativeFile:
@@ -203,18 +203,17 @@ def _opened(objects: Objects, files: Sequence[LakeFile]) -> Iterator[pa.NativeFi
 
 def _may_hold(group: pq.RowGroupMetaData, wanted: Filter) -> bool:
     """Return whether a row group may have wanted rows, by the bounds in the file's footer."""
-    columns = (group.column(n) for n in range(group.num_columns))
-    bounds = {
-        one.path_in_schema: (one.statistics.min, one.statistics.max)
-        for one in columns
-        if one.path_in_schema in ("symbol", BEGIN)
-        and one.is_stats_set
-        and one.statistics.has_min_max
-    }
-    low, high = bounds.get("symbol", ("", None))
-    may_symbol = not wanted.symbols or high is None or _is_between(wanted.symbols, low, high)
-    _, last = bounds.get(BEGIN, (None, None))
-    return may_symbol and (last is None or last.timestamp() * 1_000 >= wanted.since_ms)
+    bounds: dict[str, Any] = {}
+    for n in range(group.num_columns):
+        column: Any = group.column(n)
+        if column.is_stats_set and column.statistics.has_min_max:
+            bounds[column.path_in_schema] = column.statistics
+    begins, symbols = bounds.get(BEGIN), bounds.get("symbol")
+    if begins is not None and begins.max.timestamp() * 1_000 < wanted.since_ms:
+        return False
+    if not wanted.symbols or symbols is None:
+        return True
+    return _is_between(wanted.symbols, symbols.min, symbols.max)
 
 
 def _split(
@@ -227,12 +226,11 @@ def _split(
     if any(column.null_count for column in (symbols, *columns)):
         raise ValueError("a row with an empty value")
     table = pa.Table.from_arrays(columns, schema=COLUMNS)
-    keep = pc.greater_equal(table[BEGIN], pa.scalar(wanted.since_ms * 1_000, TIME))
+    keep = pc.greater_equal(batch.column(BEGIN), pa.scalar(wanted.since_ms * 1_000, TIME))
     if wanted.symbols:
-        chosen = pc.is_in(symbols, value_set=pa.array(sorted(wanted.symbols)))
-        keep = pc.and_(keep, chosen)
+        keep = pc.and_(keep, pc.is_in(symbols, value_set=pa.array(sorted(wanted.symbols))))
     if not pc.all(keep).as_py():
-        table, symbols = table.filter(keep), symbols.filter(keep.combine_chunks())
+        table, symbols = table.filter(keep), symbols.filter(keep)
     return symbols.dictionary_encode(), table
 
 

@@ -126,7 +126,7 @@ def test_a_program_is_refused_too() -> None:
         {"url": "ftp://x"},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            LakeConfig(**wrong)  # type: ignore[arg-type]
+            LakeConfig(**wrong)
 
 
 @given(st.text(max_size=40))

@@ -107,7 +107,7 @@ class Campaign:
                 location = self.new_lake()
                 self.play_one(location, next(first))
             else:
-                self.change_store(played)
+                change_store(self.store, played)
                 self.play_one(location, next(later))
 
     def play_one(self, location: Location, case: Case) -> None:
@@ -132,17 +132,18 @@ class Campaign:
         self._lakes += 1
         return location_of(self.server, f"campaign-{self.seed}-{os.getpid()}-{self._lakes}")
 
-    def change_store(self, number: int) -> None:
-        """Accept a replaced value, a new candle and a gap; merge now and then."""
-        journal, minute = self.store.journal, FIRST + 40 + 3 * number
-        # Not the first candle: a repair wins over what a stream brings after it.
-        replaced = FIRST + 1 + number % 4
-        journal.accept(minutes(replaced, replaced + 1, 10.0 + number))
-        journal.accept(minutes(minute, minute + 2, 1.0 + number))
-        gap = Gap(BTC, span(minute + 2, minute + 3), at(minute + 3), Reason.NOT_RECEIVED)
-        journal.settle([gap], {})
-        if number % 3 == 0:
-            merge_all(self.store)
+
+def change_store(store: Store, number: int) -> None:
+    """Accept a replaced value, two new candles and a gap; merge now and then."""
+    journal, minute = store.journal, FIRST + 40 + 3 * number
+    # Not the first candle: a repair wins over what a stream brings after it.
+    replaced = FIRST + 1 + number % 4
+    journal.accept(minutes(replaced, replaced + 1, 10.0 + number))
+    journal.accept(minutes(minute, minute + 2, 1.0 + number))
+    gap = Gap(BTC, span(minute + 2, minute + 3), at(minute + 3), Reason.NOT_RECEIVED)
+    journal.settle([gap], {})
+    if number % 3 == 0:
+        merge_all(store)
 
 
 def check_message(error: LakeError) -> None:

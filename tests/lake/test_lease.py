@@ -102,6 +102,10 @@ def test_a_holder_that_keeps_its_lease_stays_the_holder(objects: Skewed) -> None
     assert found is not None
     assert found.meta.etag != written[0].etag
     assert LeaseState.from_content(found.content).holder == "a"
+    clock.now += SECONDS / 2
+    held.keep()
+    held.give_back()
+    assert holder_of(objects) is None
 
 
 def test_a_holder_that_was_paused_notices_that_another_one_took_over(objects: Skewed) -> None:

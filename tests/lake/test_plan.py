@@ -52,9 +52,9 @@ def test_the_chunks_are_the_plan_and_each_is_small(
     assert {one: joined(spans) for one, spans in whole.items()} == {
         one: joined(spans) for one, spans in wanted.items()
     }
-    for spans in whole.values():
+    for found_spans in whole.values():
         # Each moment is in one chunk only.
-        assert all(one.to_ms <= other.from_ms for one, other in pairwise(sorted(spans)))
+        assert all(one.to_ms <= other.from_ms for one, other in pairwise(sorted(found_spans)))
 
 
 @settings(deadline=None)

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.errors import ConfigError, DiskFullError, LakeError
 from kline_trio.interval import Span
-from kline_trio.lake import restore as restoring
 from kline_trio.lake import spool
 from kline_trio.lake.errors import ForeignLakeError
 from kline_trio.lake.location import Location
 from kline_trio.lake.restore import RestoredSeries, restore
 from kline_trio.lake.scan import Filter
+from kline_trio.lake.tables import open_table
 from kline_trio.listing import Listing
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
@@ -333,7 +333,7 @@ def test_rows_that_another_program_has_doubled_are_restored_once(
 def test_a_candle_that_the_lake_has_lost_is_asked_for_again(
     published: Path, folder_lake: Location, tmp_path: Path
 ) -> None:
-    table = restoring.open_table(folder_lake, "candles")
+    table = open_table(folder_lake, "candles")
     assert table is not None
     table.delta.delete("symbol = 'ETHUSDT'")
     done = restored(folder_lake, tmp_path / "new")
@@ -354,7 +354,11 @@ def test_a_place_that_is_taken_stays_as_it_is(
     is_file: bool, published: Path, folder_lake: Location, tmp_path: Path
 ) -> None:
     into = tmp_path / "new" if not is_file else tmp_path / "file"
-    into.write_text("mine") if is_file else (into.mkdir(), (into / "mine").touch())
+    if is_file:
+        into.write_text("mine", encoding="utf-8")
+    else:
+        into.mkdir()
+        (into / "mine").touch()
     before = everything_under(tmp_path)
     with pytest.raises(ConfigError, match="is there already"):
         restored(folder_lake, into)
@@ -520,7 +524,6 @@ _RESTORE = """
 import sys
 from pathlib import Path
 from kline_trio.commands.cli import main
-from kline_trio.lake import restore as restoring
 ready, place, into = sys.argv[1:]
 inner = restoring._restored
 count = 0

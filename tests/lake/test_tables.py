@@ -11,8 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from kline_trio.errors import ConfigError
-from kline_trio.lake import tables
-from kline_trio.lake.errors import ForeignLakeError
+from kline_trio.lake.errors import ForeignLakeError, LakeError
 from kline_trio.lake.location import Location
 from kline_trio.lake.merge import merge_rows
 from kline_trio.lake.schema import CANDLES, FORMAT, PARTITIONS, TABLES
@@ -47,7 +46,7 @@ def test_a_table_is_made_with_its_columns_partitions_and_properties(
     assert opened is not None
     assert made.id == opened.id
     columns, partitions = TABLES[name]
-    assert pa.schema(opened.delta.schema().to_arrow()).names == columns.names
+    assert names_of(opened.delta) == columns.names
     assert opened.delta.metadata().partition_columns == partitions
     assert opened.delta.metadata().configuration["kline_trio.format"] == str(FORMAT)
     # So that all readers can: no deletion vectors, no names of columns that differ from the files.
@@ -90,6 +89,10 @@ def test_a_table_whose_making_was_not_answered_is_opened(
     made = made_table(location, "candles")
     assert proxy.faults == 1
     assert made.delta.version() == 0
+
+
+def names_of(delta: DeltaTable) -> list[str]:
+    return [field.name for field in delta.schema().fields]
 
 
 def foreign(folder: Path, columns: pa.Schema = CANDLES, **settings: object) -> None:
@@ -173,13 +176,13 @@ def test_a_column_that_an_earlier_version_lacked_is_added_and_old_rows_have_null
 ) -> None:
     merge_rows(lake, table([row(0)]), no_pause)
     later = CANDLES.append(pa.field("trades_seen", pa.int64()))
-    monkeypatch.setitem(tables.TABLES, "candles", (later, PARTITIONS))
+    monkeypatch.setitem(TABLES, "candles", (later, PARTITIONS))
     for _ in range(2):
         made_table(lake, "candles")
     assert lake_table(lake).schema.names == later.names
     assert lake_table(lake)["trades_seen"].to_pylist() == [None]
     # A recorder of the earlier version goes on.
-    monkeypatch.setitem(tables.TABLES, "candles", (CANDLES, PARTITIONS))
+    monkeypatch.setitem(TABLES, "candles", (CANDLES, PARTITIONS))
     merge_rows(lake, table([row(0, trade_num=8), row(1)]), no_pause)
     assert lake_candles(lake) == by_key(table([row(0, trade_num=8), row(1)]))
 
@@ -189,13 +192,13 @@ def test_columns_that_two_recorders_add_at_once_are_there_once(
 ) -> None:
     made_table(folder_lake, "candles")
     later = CANDLES.append(pa.field("trades_seen", pa.int64()))
-    monkeypatch.setitem(tables.TABLES, "candles", (later, PARTITIONS))
+    monkeypatch.setitem(TABLES, "candles", (later, PARTITIONS))
     barrier = Barrier(4)
 
     def make() -> list[str]:
         barrier.wait()
         delta = made_table(folder_lake, "candles").delta
-        return pa.schema(delta.schema().to_arrow()).names
+        return names_of(delta)
 
     with ThreadPoolExecutor(4) as pool:
         found = [one.result() for one in [pool.submit(make) for _ in range(4)]]
@@ -214,6 +217,6 @@ def test_a_broken_log_is_an_error_of_the_lake_and_nothing_is_made(folder_lake: L
     folder = Path(folder_lake.url)
     a_broken_log(folder)
     before = everything_under(folder)
-    with pytest.raises(tables.LakeError):
+    with pytest.raises(LakeError):
         made_table(folder_lake, "candles")
     assert everything_under(folder) == before

@@ -139,8 +139,8 @@ def ledgers(draw: st.DrawFn, name: str) -> OneLedger:
     while begin < _MOST and draw(st.booleans()):
         begin = draw(st.integers(begin, _MOST - 1))
         end = draw(st.integers(begin + 1, _MOST))
-        make = draw(st.sampled_from([gap, closed, filled]))
-        gaps.append(make(begin, end))
+        kinds = {State.PENDING: gap, State.CLOSED: closed, State.FILLED: filled}
+        gaps.append(kinds[draw(st.sampled_from(State))](begin, end))
         begin = end
     return OneLedger(name, account(first, watermark), tuple(gaps))
 

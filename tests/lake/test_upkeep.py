@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from kline_trio.lake import sorted_files, upkeep
 from kline_trio.lake.errors import ForeignLakeError, LakeError
@@ -228,6 +229,56 @@ def test_a_foreign_compaction_meanwhile_doubles_nothing(
     with before_commit(monkeypatch, lambda: delta_of(lake).optimize.compact()):
         assert run(lake).given_up == 1
     assert candles(lake).equals(before)
+
+
+def test_a_foreign_compaction_in_the_moment_of_the_commit_doubles_nothing(
+    folder_lake: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the newest version and the commit: that one must be the next version."""
+    before = hourly(folder_lake)
+    uploads = list[int]()
+    acted = list[int]()
+
+    class Acting:
+        def keep(self) -> None:
+            # The last call is the one before the commit.
+            uploads.append(len(list(Path(folder_lake.url).rglob("sorted-*"))))
+            if uploads.count(1) == 2 and not acted:
+                acted.append(1)
+                delta_of(folder_lake).optimize.compact()
+
+        def give_back(self) -> None:
+            pass
+
+    monkeypatch.setattr("kline_trio.lake.lease.take", lambda *_: Acting())
+    assert run(folder_lake).given_up == 1
+    assert acted
+    assert candles(folder_lake).equals(before)
+
+
+def test_a_foreign_compaction_that_began_before_ours_fails(lake: Location) -> None:
+    before = hourly(lake)
+    stale = delta_of(lake)
+    assert run(lake).jobs == 1
+    with pytest.raises(CommitFailedError, match="deleted"):
+        stale.optimize.compact()
+    assert candles(lake).equals(before)
+
+
+def test_a_commit_whose_answer_was_lost_counts_as_done(
+    folder_lake: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = hourly(folder_lake)
+    commit = DeltaTable.create_write_transaction
+
+    def lose(self: DeltaTable, *arguments: object, **more: object) -> None:
+        commit(self, *arguments, **more)  # type: ignore[arg-type]
+        raise CommitFailedError("version already exists")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lose)
+    done = run(folder_lake)
+    assert (done.jobs, done.given_up) == (1, 0)
+    assert candles(folder_lake).equals(before)
 
 
 def test_a_publisher_that_began_before_a_compaction_inserts_nothing_twice(lake: Location) -> None:

@@ -23,6 +23,7 @@ from kline_trio.errors import (
     KlineTrioError,
     StoreInUseError,
 )
+from kline_trio.reading.candles import read
 from kline_trio.storage.check import check
 from kline_trio.storage.copy_stores import Snapshot, UnitedSeries, common_layout, snapshot, unite
 from kline_trio.storage.held import lock_folder
@@ -30,7 +31,6 @@ from kline_trio.storage.journal.ledger import Reason, SeriesAccount
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.paths import universe_path
-from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.step import Step
 from kline_trio.storage.table import table_of

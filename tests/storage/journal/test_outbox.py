@@ -166,9 +166,9 @@ class OutboxMachine(RuleBasedStateMachine):
             for one in spans:
                 middle = at(MOST // 2)
                 if one.from_ms < middle < one.to_ms:
-                    pieces = (Span(one.from_ms, middle), Span(middle, one.to_ms))
+                    pieces = [Span(one.from_ms, middle), Span(middle, one.to_ms)]
                 else:
-                    pieces = (one,)
+                    pieces = [one]
                 parts += [(series, piece) for piece in pieces]
         self.look = Look(found.sequence, tuple(parts))
 
@@ -250,7 +250,7 @@ def merge(journal: Journal, series: Series = BTC) -> None:
 
 def test_at_first_everything_is_unpublished_also_series_without_a_row(journal: Journal) -> None:
     journal.accept(minutes(0, 3))
-    assert journal.lake is None
+    assert JournalView(journal._connection).lake() is None
     journal.begin_lake("me", "lake", [COIN])
     assert view(journal).spans == {BTC: (EVER,), COIN: (EVER,)}
     assert journal.lake is not None
