@@ -150,8 +150,8 @@ def run(folder: Path, days: float, seconds: float, seed: int, engines: Mapping[s
             for shard in range(1, _SHARDS + 1)
             for copy in range(1, _COPIES + 1)
         ]
-        stack.callback(lambda: [one.end(signal.SIGKILL) for one in machines])
         for one in machines:
+            stack.callback(one.end, signal.SIGKILL)
             one.start()
         began, is_lost = time.monotonic(), False
         while (passed := time.monotonic() - began) < seconds:
