@@ -47,17 +47,20 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
 
 _minutes = st.integers(0, MOST - 1)
 _values = st.sampled_from([1.0, 2.0, 3.0])
+# Mostly one series, so that much happens to it.
+_series = st.sampled_from([BTC, BTC, BTC, BTC, MONTHLY, CHINESE])
 _steps = st.lists(
     st.one_of(
         st.tuples(
             st.just("accept"),
-            st.sampled_from(SERIES),
+            _series,
             st.lists(st.tuples(_minutes, _values), min_size=1, max_size=4),
             st.sampled_from([Source.STREAM, Source.STREAM, Source.REPAIR]),
         ),
-        st.tuples(st.just("gap"), st.sampled_from(SERIES), _minutes, st.integers(1, 3)),
-        st.tuples(st.just("rest"), st.sampled_from(SERIES), _minutes, st.integers(1, 3), _values),
-        st.tuples(st.just("archive"), st.sampled_from(SERIES), _minutes, _values),
+        st.tuples(st.just("gap"), _series, _minutes, st.integers(1, 3)),
+        st.tuples(st.just("outage"), _series, _minutes, st.integers(1, 3), _values),
+        st.tuples(st.just("rest"), _series, _minutes, st.integers(1, 3), _values),
+        st.tuples(st.just("archive"), _series, _minutes, _values),
         st.tuples(st.just("merge")),
     ),
     max_size=12,
@@ -79,6 +82,9 @@ def play(store: Store, step: tuple[object, ...]) -> None:
         case ("gap", Series() as one, int() as first, int() as count):
             gap = place(one, first, count)
             journal.settle([Gap(one, gap, gap.to_ms, Reason.NOT_RECEIVED)], {})
+        case ("outage", Series() as one, int() as first, int() as count, float() as value):
+            play(store, ("gap", one, first, count))
+            play(store, ("rest", one, first, count, value))
         case ("rest", Series() as one, int() as first, int() as count, float() as value):
             asked = place(one, first, count)
             found = tuple(make_candle(ms, value) for ms in one.interval.open_times_ms(asked))

@@ -54,6 +54,8 @@ class Look:
 
     sequence: int
     parts: tuple[tuple[Series, Span], ...]
+    lake: dict[Key, int]
+    """The lake that it publishes to, which need not be that of the journal any more."""
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -151,8 +153,8 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(lake=st.sampled_from(["one", "two"]))
     def begin(self, lake: str) -> None:
         if self.lake_id != lake:
-            # A publication that is under way is to the other lake.
-            self.lake, self.look = {}, None
+            # A publication that is under way goes on, and is reported to the journal.
+            self.lake = {}
         self.lake_id = lake
         self.journal.begin_lake(f"recorder of {lake}", lake, SERIES)
 
@@ -170,7 +172,7 @@ class OutboxMachine(RuleBasedStateMachine):
                 else:
                     pieces = [one]
                 parts += [(series, piece) for piece in pieces]
-        self.look = Look(found.sequence, tuple(parts))
+        self.look = Look(found.sequence, tuple(parts), self.lake)
 
     @precondition(lambda self: self.look is not None and self.look.parts)
     @rule(is_kept=st.booleans())
@@ -180,10 +182,10 @@ class OutboxMachine(RuleBasedStateMachine):
         (series, piece), *rest = self.look.parts
         for (one, begin_ms), version in self.stored.items():
             if one == series and begin_ms in piece:
-                self.lake[one, begin_ms] = version
+                self.look.lake[one, begin_ms] = version
         if is_kept:
             self.journal.published({series: [piece]}, self.look.sequence)
-        self.look = Look(self.look.sequence, tuple(rest))
+        self.look = attrs.evolve(self.look, parts=tuple(rest))
 
     @precondition(lambda self: self.look is not None and not self.look.parts)
     @rule()
