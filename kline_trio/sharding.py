@@ -7,6 +7,7 @@ Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998.)
 
 import hashlib
 import re
+from collections.abc import Collection, Mapping
 
 import attrs
 
@@ -43,6 +44,19 @@ class Shard:
     def owns(self, trade_type: str, symbol: str) -> bool:
         """Return whether this shard records a symbol of a market, at all intervals."""
         return owner(trade_type, symbol, self.count) == self.number
+
+
+@attrs.frozen(kw_only=True)
+class Neighbours:
+    """The recorders of a lake, as one of them sees them."""
+
+    copies: int
+    """How many recorders of its shard were there lately, itself included."""
+    sharers: int
+    """How many recorders share its address, itself included."""
+    handed_over: Mapping[str, Collection[str]] = attrs.field(factory=dict)
+    """By market, the symbols of other shards that it holds and need not hold any more: their owner
+    has held them long enough."""
 
 
 def owner(trade_type: str, symbol: str, count: int) -> int:

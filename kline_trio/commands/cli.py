@@ -22,11 +22,12 @@ from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
-_COMMANDS += ["token", "serve", "publish"]
+_COMMANDS += ["token", "serve", "publish", "compact", "vacuum"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
 _MODULES |= {"status_live": "live", "check_lake": "lake_check"}
+_MODULES |= dict.fromkeys(("compact", "vacuum", "lake_status"), "lake")
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""
 _AddParser = Callable[..., argparse.ArgumentParser]
@@ -85,7 +86,7 @@ def _path(text: str) -> Path:
 
 
 def _place(text: str) -> Path | str:
-    # A path has no two slashes in a row, and an address would lose one.
+    """Return a path, or the address of a lake as it stands: a path would lose one of its `//`."""
     return text if "://" in text else _path(text)
 
 
@@ -268,7 +269,7 @@ def _add_check(add: _AddParser) -> None:
 
 def _add_status(add: _AddParser) -> None:
     status = add("status", help="print how a recorder does, and how complete each series is")
-    _add_store(status)
+    _add_store(status, _place, ", or a lake")
     status.add_argument("--all", **_FLAG, help="print all series, and not the worst 20 alone")
     status.add_argument("--watch", **_FLAG, help="print it again each few seconds, until Ctrl-C")
     what = "ask the running recorder only, in a tenth of a second: exit 0 if it is healthy, else 1"
@@ -346,6 +347,16 @@ def _add_lake(add: _AddParser) -> None:
     publish.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
     publish.set_defaults(run=_run_with_config, seconds=None, speed=None)
 
+    compact = add("compact", help="rewrite a lake's candles into few sorted files")
+    vacuum = add("vacuum", help="remove the files that no version of a lake needs any more")
+    for command in (compact, vacuum):
+        what = "s3://bucket/klines, a folder, or a recorder.toml with [lake]"
+        command.add_argument("lake", type=_place, metavar="LAKE", help=what)
+        command.add_argument("--debug", **_FLAG, help="show whole tracebacks")
+    what = "keep what was replaced for this time, of 24h at least (default: 7d)"
+    vacuum.add_argument("--retention", type=_duration, metavar="7d", help=what)
+    vacuum.add_argument("--dry-run", **_FLAG, help="only print what would be removed")
+
 
 def _add_service(add: _AddParser) -> None:
     service = add("service", help="print a unit for systemd that records what recorder.toml names")
@@ -358,9 +369,9 @@ def _add_service(add: _AddParser) -> None:
     token.add_argument("file", type=_path, metavar="FILE")
 
 
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    what = "a store, or the recorder.toml of one (default: recorder.toml)"
-    parser.add_argument("store", type=_path, nargs="?", default="recorder.toml", help=what)
+def _add_store(parser: argparse.ArgumentParser, kind: Any = _path, more: str = "") -> None:  # noqa: ANN401
+    what = f"a store, or the recorder.toml of one (default: recorder.toml){more}"
+    parser.add_argument("store", type=kind, nargs="?", default="recorder.toml", help=what)
 
 
 def _check_exchange(options: argparse.Namespace) -> None:
@@ -436,6 +447,13 @@ def _check(options: argparse.Namespace) -> int | None:
 
 
 def _status(options: argparse.Namespace) -> int | None:
+    from kline_trio.commands.lake_place import is_lake
+
+    if is_lake(options.store):
+        for name in ("all", "watch", "live", "max-age", "min-complete"):
+            if getattr(options, name.replace("-", "_")) not in (None, False):
+                raise ConfigError([f"--{name} is about a store, and {options.store} is a lake"])
+        return _loaded("lake_status")(options)
     for name in ("max_age", "min_complete"):
         if options.live and getattr(options, name) is not None:
             option = name.replace("_", "-")

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kline_trio.config import Config
-from kline_trio.config.lake import LakeConfig, read_url
 from kline_trio.errors import ConfigError
 from kline_trio.reading.address import lake_packages
 
 if TYPE_CHECKING:
+    from kline_trio.config.lake import LakeConfig
     from kline_trio.lake.location import Location
 
 
@@ -19,12 +18,16 @@ def is_lake(place: str | Path) -> bool:
     return (place / "candles" / "_delta_log").is_dir()
 
 
-def lake_of(place: str | Path) -> tuple[LakeConfig, Path | None]:
+def lake_of(place: str | Path) -> "tuple[LakeConfig, Path | None]":
     """Return the lake that a user means, and the store of its recorder.toml if one was given.
 
     Raises:
       ConfigError: the address is none, the file cannot be used, or has no lake.
     """
+    # Imported here: `status --live` reads no configuration, and is fast.
+    from kline_trio.config import Config
+    from kline_trio.config.lake import LakeConfig, read_url
+
     if isinstance(place, str):
         try:
             return LakeConfig(url=read_url(place)), None
@@ -42,7 +45,7 @@ def lake_of(place: str | Path) -> tuple[LakeConfig, Path | None]:
     return LakeConfig(url=place), None
 
 
-def location_of(lake: LakeConfig) -> "Location":
+def location_of(lake: "LakeConfig") -> "Location":
     """Return the location of a lake.
 
     Raises:

@@ -27,7 +27,10 @@ def read_url(value: object) -> str | Path:
     if "://" not in text:
         if not text or "\0" in text:
             raise ValueError('s3://bucket/name or a folder is wanted, as "s3://bucket/klines"')
-        return Path(disk_name(text)).expanduser()
+        try:
+            return Path(disk_name(text)).expanduser()
+        except RuntimeError as error:  # an unknown user
+            raise ValueError(str(error)) from None
     scheme, _, rest = text.partition("://")
     bucket, _, key = rest.rstrip("/").partition("/")
     if scheme != "s3":
@@ -141,9 +144,16 @@ class LakeConfig:
     """The part of the symbols that this recorder records, as "2/4"; None: all."""
     copies: int = attrs.field(default=1, validator=values.COUNT)
     """How many recorders record each shard."""
+    handover_seconds: float = attrs.field(default=7_200.0, validator=values.SECONDS)
+    """Record a symbol that moved to another shard until its owner has held it for so long."""
     address_group: str | None = attrs.field(default=None, validator=_OPTIONAL_NAME)
     """Recorders of the same group share one address, and so the exchange's budget for it; None:
     this recorder has an address of its own."""
+
+    @property
+    def presence_seconds(self) -> float:
+        """How old another recorder's presence may be: three publications, and ten minutes."""
+        return 3 * self.publish_seconds + 600
 
     @property
     def needs_tls(self) -> bool:

@@ -32,6 +32,7 @@ _ACCOUNT = pa.schema(
     [(one.name, STORED_TIME if one.name in ("first", "watermark", "retired") else one.type)
      for one in ACCOUNTS][1:]
 )  # fmt: skip
+_NUMBER = pa.schema([REVISIONS.field("number")])
 
 
 @attrs.frozen
@@ -110,9 +111,10 @@ def replace_rows(
 
 def rows_of(table: DeltaTable, recorder: str, wanted: pa.Schema) -> pa.Table:
     """Return a recorder's rows of a table, in the order in which they were written."""
-    partition = [("recorder", "=", recorder)]
-    dataset = table.to_pyarrow_dataset(file_pruning_predicate=partition)
-    return dataset.to_table(columns=wanted.names).cast(wanted)
+    found = table.to_pyarrow_dataset().to_table(
+        columns=wanted.names, filter=pc.field("recorder") == recorder
+    )
+    return found.cast(wanted)
 
 
 def publish_revisions(
@@ -154,9 +156,8 @@ def last_revision(location: Location, recorder: str) -> int:
     """
     table = made_table(location, "revisions").delta
     with lake_errors(f"{location.table_url('revisions')}: cannot be read"):
-        mine = [("recorder", "=", recorder)]
-        dataset = table.to_pyarrow_dataset(file_pruning_predicate=mine)
-        last = pc.max(dataset.to_table(columns=["number"])["number"]).as_py()
+        numbers = rows_of(table, recorder, _NUMBER)
+        last = pc.max(numbers["number"]).as_py()
     return int(last or 0)
 
 

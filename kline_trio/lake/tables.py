@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import TableNotFoundError
 
 from kline_trio.lake.errors import ConflictError, ForeignLakeError, LakeError, lake_errors
@@ -58,14 +58,17 @@ def made_table(location: Location, name: str) -> LakeTable:
     """Return one of the lake's tables; make it if the lake has none yet.
 
     Raises:
-      ForeignLakeError: as `open_table`; or the folder holds other files; or the object store ignores
-        the conditions of a write, which is tried once in the life of a process.
+      ForeignLakeError: as `open_table`; or the folder holds other files; or the object store
+        ignores the conditions of a write, which is tried once in the life of a process.
       LakeError: the lake cannot be read or written.
     """
-    require_conditions(location)
     table = open_table(location, name)
     if table is None:
         _refuse_other_files(location, name)
+    # Not before: the proof writes, and that must be to no place of somebody else, nor make a
+    # bucket, as some servers do at the first write.
+    require_conditions(location)
+    if table is None:
         columns, partitions = TABLES[name]
         url = location.table_url(name)
         try:
@@ -77,6 +80,9 @@ def made_table(location: Location, name: str) -> LakeTable:
                     name=f"kline_trio {name}",
                     configuration=_PROPERTIES,
                     storage_options=location.table_options(),
+                    # Otherwise deltalake commits to the table that another recorder has made
+                    # meanwhile, and that has another id and other properties from then on.
+                    commit_properties=CommitProperties(max_commit_retries=0),
                     raise_if_key_not_exists=False,
                 )
         except LakeError:
@@ -135,11 +141,16 @@ def _with_all_columns(location: Location, table: LakeTable) -> LakeTable:
     if not added.names:
         return table
     url = location.table_url(table.name)
-    from deltalake import Schema
-
-    with lake_errors(f"{url}: new columns cannot be added"):
-        table.delta.alter.add_columns(list(Schema.from_arrow(added).fields))
+    refused = None
+    try:
+        with lake_errors(f"{url}: new columns cannot be added"):
+            table.delta.alter.add_columns(list(Schema.from_arrow(added).fields))
+    except LakeError as error:
+        # Another recorder may have added them in the same moment.
+        refused = error
     again = open_table(location, table.name)
     if again is None:
         raise ConflictError(f"{url}: is gone")
+    if refused is not None and not set(added.names) <= set(_columns_of(again.delta).names):
+        raise refused
     return again

@@ -5,6 +5,7 @@ writes to it. It sends, in this order:
 
 - `{"lake": ID}`, and waits for a line: the recorder has called `Journal.begin_lake`;
 - `{"part": {...}}` for each part that is in the lake, for `Journal.published`;
+- `{"neighbours": {...}}`, after it has renewed this recorder's presence in the lake;
 - `{"done": SEQUENCE}`, or `{"failed": KIND, "text": TEXT}`. A KIND is a word of `Failure`.
 """
 
@@ -87,6 +88,7 @@ def main(requests: IO[bytes], answers: IO[bytes]) -> int:
 def _publish(request: Mapping[str, Any], requests: IO[bytes], send: Any) -> int:  # noqa: ANN401
     # Here, so that a missing package is an answer.
     from kline_trio.lake.location import Location
+    from kline_trio.lake.own_presence import Said, renew_presence
     from kline_trio.lake.publish import Published, publish
     from kline_trio.lake.tables import made_table
 
@@ -104,7 +106,11 @@ def _publish(request: Mapping[str, Any], requests: IO[bytes], send: Any) -> int:
         ]
         send(part={"spans": spans, "sequence": part.sequence, **counts})
 
-    return publish(location, Path(request["store"]), on_part, _pause, request["most_rows"])
+    store_path = Path(request["store"])
+    sequence = publish(location, store_path, on_part, _pause, request["most_rows"])
+    said = Said.from_request(request["presence"])
+    send(neighbours=attrs.asdict(renew_presence(location, store_path, said)))
+    return sequence
 
 
 def _pause(tried: int) -> None:

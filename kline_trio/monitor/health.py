@@ -59,6 +59,7 @@ class Code(enum.StrEnum):
     ABSENT = "absent"
     DISK_SPACE = "disk_space"
     LAKE = "lake"
+    COPIES = "copies"
     SLOW = "slow"
 
 
@@ -203,6 +204,10 @@ def _of_lake(lake: LakeStatistics) -> Iterator[Reason]:
         why = f": {lake.problem}" if lake.problem is not None else ""
         text = f"lake: not published for {duration_text(lake.behind_seconds)}{why}"
         yield _reason(Code.LAKE, Verdict.DEGRADED, "lake", text)
+    if lake.copies is not None and lake.copies < lake.copies_expected:
+        found = f"{lake.copies} of {counted(lake.copies_expected, 'copy', 'copies')}"
+        text = f"lake: {found} of this shard were there lately"
+        yield _reason(Code.COPIES, Verdict.DEGRADED, "lake", text)
 
 
 def _reason(code: Code, verdict: Verdict, subject: str, text: str) -> Reason:

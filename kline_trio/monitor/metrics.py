@@ -47,7 +47,7 @@ _CODES_OF_MARKETS = (
 )
 _CODES_OF_POOLS = (Code.REST_BLOCKED,)
 _CODES_OF_STORE = (Code.DISK_FULL, Code.DISK_SPACE, Code.STUCK)
-_CODES_OF_LAKE = (Code.LAKE,)
+_CODES_OF_LAKE = (Code.LAKE, Code.COPIES)
 _CODES_OF_PROCESS = (Code.SLOW, Code.UNOBSERVED)
 _SOURCES = (Source.REST, Source.ARCHIVE)
 
@@ -345,6 +345,8 @@ def _lake(lake: LakeStatistics) -> Iterator[Metric]:
     yield _counter("lake_candles_inserted", text, lake.inserted)
     text = "Candles that were sent and that replaced a row of the lake."
     yield _counter("lake_candles_updated", text, lake.updated)
+    text = "Recorders of this shard that were there lately, this one included."
+    yield _gauge("lake_copies", text, lake.copies)
     text = "1 if the last publication failed, else 0."
     yield _gauge("lake_failing", text, float(lake.problem is not None))
 

@@ -29,6 +29,7 @@ from kline_trio.quoting import one_line
 from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import RecurringEvent, Storage
 from kline_trio.recorder.statistics import LakeStatistics
+from kline_trio.sharding import Neighbours
 from kline_trio.storage.catalog import last_end_ms
 
 logger = logging.getLogger(__name__)
@@ -66,8 +67,14 @@ class Publisher:
     storage: Storage
     lake: LakeConfig
     """With a url."""
+    series: Callable[[], Sequence[Series]] = tuple
+    """Returns the series that are recorded now."""
+    on_neighbours: Callable[[Neighbours], None] = lambda _: None
+    """Called with the recorders of the lake, after each publication."""
     command: Sequence[str] = WORKER
 
+    neighbours: Neighbours | None = attrs.field(init=False, default=None)
+    """The recorders of the lake, as the last publication found them; None: not known yet."""
     rows: int = attrs.field(init=False, default=0)
     """How many candles were sent."""
     inserted: int = attrs.field(init=False, default=0)
@@ -162,6 +169,8 @@ class Publisher:
             rows=self.rows,
             inserted=self.inserted,
             updated=self.updated,
+            copies=None if self.neighbours is None else self.neighbours.copies,
+            copies_expected=self.lake.copies,
             problem=self.problem,
         )
 
@@ -183,8 +192,24 @@ class Publisher:
             "store": str(self.storage.store.path),
             "most_rows": self._most_rows,
             "lake": self.lake.address(),
+            "presence": self._presence(),
         }
         return json.dumps(request).encode() + b"\n"
+
+    def _presence(self) -> dict[str, object]:
+        series, lake = self.series(), self.lake
+        symbols: dict[str, set[str]] = {}
+        for one in series:
+            symbols.setdefault(one.trade_type, set()).add(one.symbol)
+        return {
+            "shard": None if lake.shard is None else str(lake.shard),
+            "copies": lake.copies,
+            "address_group": lake.address_group,
+            "series": len(series),
+            "symbols": {market: sorted(some) for market, some in symbols.items()},
+            "limit_seconds": lake.presence_seconds,
+            "handover_seconds": lake.handover_seconds,
+        }
 
     async def _take(self, worker: "_Worker", on_part: Callable[[], None]) -> int | None:
         """Take one answer. Return the last sequence number if it is the end, else None."""
@@ -200,6 +225,9 @@ class Publisher:
             self.left = part["left"]
             self.news.ring()
             on_part()
+        elif neighbours := answer.get("neighbours"):
+            self.neighbours = Neighbours(**neighbours)
+            self.on_neighbours(self.neighbours)
         elif "done" in answer:
             return int(answer["done"])
         else:

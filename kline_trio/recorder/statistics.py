@@ -233,6 +233,9 @@ class LakeStatistics:
     """Candles of these that the lake did not have."""
     updated: int
     """Candles of these that replaced a row of lower rank."""
+    copies: int | None
+    """Recorders of this shard that were there lately, this one included; None: not known yet."""
+    copies_expected: int
     problem: str | None
     """Why the last publication failed; None if it did not."""
 

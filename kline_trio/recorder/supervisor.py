@@ -29,10 +29,12 @@ from kline_trio.recorder.publisher import Publisher, PublishError
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.resources import Http, Pipeline, open_http, open_store, unwrap_lone_error
 from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.recorder.sharing import Budgets, Share, expected_sharers
 from kline_trio.recorder.statistics import Statistics
 from kline_trio.recorder.tally import Tally
 from kline_trio.recorder.universe import Universe
 from kline_trio.recorder.writer import Writer
+from kline_trio.sharding import Neighbours
 from kline_trio.storage.memory import trim_heap
 from kline_trio.storage.universe import UniverseFile
 from kline_trio.symbols import series_of
@@ -284,10 +286,10 @@ class _Parts:
             config.universe.refresh_seconds,
             hints,
         )
-        recording = Recording(config, listeners, series, universe)
+        recording = Recording(config, listeners, series, universe, Share(config.lake.shard))
+        publisher = _publisher(config, environment, storage, http, recording)
         recording.resume(await storage.commit_door.run(storage.store.journal.accounts))
         heartbeat = Heartbeat(storage, clocks, environment.wall_clock)
-        publisher = None if config.lake.url is None else Publisher(storage, config.lake)
         observer = Observer(
             storage,
             environment,
@@ -376,6 +378,27 @@ class _Parts:
             f"{waiting:,}",
             counted(totals.files, "file"),
         )
+
+
+def _publisher(
+    config: Config,
+    environment: Environment,
+    storage: Storage,
+    http: Http,
+    recording: Recording,
+) -> Publisher | None:
+    """Return what publishes to the lake, and divides this recorder's work with its neighbours."""
+    if config.lake.url is None:
+        return None
+    limiters = {id(one.pool): one.pool for one in http.markets.values()}.values()
+    budgets = Budgets(list(limiters), environment.dials, config.rest.weight_share)
+    budgets.divide(expected_sharers(config.lake))
+
+    def divide(found: Neighbours) -> None:
+        budgets.divide(found.sharers)
+        recording.hand_over(found.handed_over)
+
+    return Publisher(storage, config.lake, lambda: recording.series, divide)
 
 
 async def _repeat(seconds: float, door: SerialExecutor, job: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import kline_trio
+from kline_trio.sharding import owner
 from kline_trio.storage.table import BEGIN
 from tests.end_to_end.harness import ROOT, Program
 
@@ -35,8 +36,8 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def recorder(folder: Path) -> Program:
-    words = ["-m", "kline_trio", "recorder.toml", "--simulate", "--speed", "600"]
+def recorder(folder: Path, file: str = "recorder.toml") -> Program:
+    words = ["-m", "kline_trio", file, "--simulate", "--speed", "600"]
     return Program(words, folder, measured=True)
 
 
@@ -113,6 +114,34 @@ def test_a_recorder_without_credentials_for_its_lake_records(
         program.wait_for("Recorded spot ETHUSDT-1m", times=10)
     finally:
         program.close()
+
+
+def test_a_symbol_that_moves_is_recorded_by_both_until_its_owner_holds_it(folder: Path) -> None:
+    for number in (1, 2):
+        text = RECORDER.replace("publish_seconds = 2", "publish_seconds = 1")
+        text += f'shard = "{number}/2"\nhandover_seconds = 1\naddress_group = "here"\n'
+        (folder / f"part{number}.toml").write_text(text, encoding="utf-8")
+    [moved] = [one for one in ("BTCUSDT", "ETHUSDT") if owner("spot", one, 2) == 2]
+    first = recorder(folder)
+    try:
+        first.wait_for("Recorded spot ETHUSDT-1m", times=60)
+    finally:
+        first.close()
+    # The store of the first is that of part 1 now.
+    (folder / "data-simulated").rename(folder / "data-simulated-part1")
+    old = recorder(folder, "part1.toml")
+    try:
+        old.wait_for(f"Recorded spot {moved}-1m", times=5)
+        new = recorder(folder, "part2.toml")
+        try:
+            new.wait_for(f"Recorded spot {moved}-1m")
+            old.wait_for(f"handed over to the recorder of their shard: spot {moved}-1m")
+            new.wait_for(PUBLISHED, times=2)
+        finally:
+            new.close()
+    finally:
+        old.close()
+    assert new.count("Recorded spot") == new.count(f"Recorded spot {moved}-1m")
 
 
 def test_the_lake_asked_for_without_a_url_is_named(folder: Path) -> None:

@@ -135,6 +135,8 @@ def lake(**changes: Any) -> LakeStatistics:  # noqa: ANN401
         rows=3_000,
         inserted=3_000,
         updated=0,
+        copies=1,
+        copies_expected=1,
         problem=None,
     )
     return attrs.evolve(whole, **changes)

@@ -58,6 +58,12 @@ def test_nothing_is_wrong_with_a_recorder_that_records() -> None:
     ("found", "code", "verdict", "text"),
     [
         (
+            statistics(lake=lake(copies=1, copies_expected=2)),
+            Code.COPIES,
+            Verdict.DEGRADED,
+            "lake: 1 of 2 copies of this shard were there lately",
+        ),
+        (
             statistics(lake=lake(behind_seconds=10_800.0, problem="HTTP 503")),
             Code.LAKE,
             Verdict.DEGRADED,

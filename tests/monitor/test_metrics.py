@@ -147,6 +147,8 @@ lakes = st.builds(
     rows=counts,
     inserted=counts,
     updated=counts,
+    copies=st.none() | counts,
+    copies_expected=counts,
     problem=st.none() | texts,
 )
 
@@ -312,6 +314,8 @@ def small(*, series: int = 0, late: int = 0) -> Observation:
             rows=34,
             inserted=35,
             updated=36,
+            copies=1,
+            copies_expected=2,
             problem="the object store gives no answer",
         ),
         late=tuple(of_series[:late]),

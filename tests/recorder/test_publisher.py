@@ -48,7 +48,9 @@ class Lab:
     lake: LakeConfig
 
     def publisher(self, command: Sequence[str], memory_mb: int = 512) -> Publisher:
-        return Publisher(self.storage, attrs.evolve(self.lake, memory_mb=memory_mb), command)
+        return Publisher(
+            self.storage, attrs.evolve(self.lake, memory_mb=memory_mb), command=command
+        )
 
     def unpublished(self) -> dict[Series, tuple[Span, ...]]:
         with journal_view(self.storage.store.path) as journal:
