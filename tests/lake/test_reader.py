@@ -366,8 +366,15 @@ def test_a_lake_on_an_object_store_is_read_by_its_address(
         kline_trio.series(url)
     for name, value in environment_of(seaweed).items():
         monkeypatch.setenv(name, value)
+    for function in (kline_trio.series, kline_trio.coverage, kline_trio.revisions):
+        with pytest.raises(ConfigError, match="no recorder has published there"):
+            function(url)
     with pytest.raises(ConfigError, match="no recorder has published there"):
-        kline_trio.series(url)
+        kline_trio.universe(url)
+    with pytest.raises(ConfigError, match="no recorder has published there"):
+        kline_trio.read(url, "spot", "BTCUSDT", missing="raise")
+    assert cli.main(["check", url]) == 2
+    assert "no recorder has published there" in capsys.readouterr().err
     store = open_store(tmp_path / "data")
     store.journal.accept(gappy_minutes())
     settle_gaps(store)
