@@ -46,9 +46,9 @@ class _Wanted:
           ConfigError: there is no such market or interval, or no such symbol can be.
         """
         return cls(
-            frozenset(_checked("--market", a_market, options.market)),
-            frozenset(_checked("--symbol", a_symbol, options.symbol)),
-            frozenset(_checked("--interval", an_interval, options.interval)),
+            frozenset(checked_names("--market", a_market, options.market)),
+            frozenset(checked_names("--symbol", a_symbol, options.symbol)),
+            frozenset(checked_names("--interval", an_interval, options.interval)),
         )
 
     def __contains__(self, series: Series) -> bool:
@@ -59,7 +59,14 @@ class _Wanted:
         )
 
 
-def _checked(option: str, check: Callable[[object], str], texts: list[str]) -> Iterator[str]:
+def checked_names(
+    option: str, check: Callable[[object], str], texts: Iterable[str]
+) -> Iterator[str]:
+    """Give the names of an option as the exchange spells them.
+
+    Raises:
+      ConfigError: a name cannot be one.
+    """
     for text in texts:
         try:
             yield check(text)

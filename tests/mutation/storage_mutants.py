@@ -268,7 +268,7 @@ STORAGE = (
     ),
     Mutant(
         "a snapshot that fails leaves its folder behind",
-        "storage/copy_stores.py",
+        "storage/new_store.py",
         "_sweep(work)\nwork.rmdir()",
         "pass",
         f"{_COPIES}::test_one_that_fails_leaves_nothing_behind",
@@ -412,7 +412,7 @@ STORAGE = (
     ),
     Mutant(
         "a folder with something in it is replaced",
-        "storage/copy_stores.py",
+        "storage/new_store.py",
         "if into.exists() and (not into.is_dir() or any(into.iterdir())):",
         "if into.exists() and not into.is_dir():",
         f"{_COPIES}::test_what_is_there_is_not_written_over",
