@@ -1,21 +1,20 @@
 """What `status --live` prints of a running recorder's lake; tests/end_to_end has the rest."""
 
-from collections.abc import Mapping
-from typing import Any
-
+import attrs
 import pytest
 
 from kline_trio.commands.live import live_lines
-from kline_trio.monitor.as_json import observation_values
+from kline_trio.monitor.as_json import as_values
 from kline_trio.recorder.statistics import LakeStatistics
-from tests.monitor.observations import lake, observation
+from tests.monitor.observations import lake, statistics
+
+SENT = "3,000 candles sent since the start"
 
 
 def lake_line(found: LakeStatistics | None) -> str | None:
-    seen = observation(lake=found)
-    values = observation_values(seen.statistics, seen.verdict(), None)
-    answer: Mapping[str, Any] = values
-    return next((one for one in live_lines(answer) if one.startswith("lake")), None)
+    values = {"verdict": "ok", "since_seconds": 5.0, "reasons": [], "pid": 7}
+    values["statistics"] = as_values(attrs.evolve(statistics(), lake=found))
+    return next((one for one in live_lines(values) if one.startswith("lake")), None)
 
 
 def test_a_recorder_without_a_lake_has_no_line() -> None:
@@ -25,20 +24,19 @@ def test_a_recorder_without_a_lake_has_no_line() -> None:
 @pytest.mark.parametrize(
     ("found", "line"),
     [
-        (lake(), "lake: published 30 min ago, 3,000 candles sent since the start"),
+        (lake(), f"lake: published 30 min ago, {SENT}"),
+        (lake(publications=0), f"lake: nothing published for 30 min, {SENT}"),
         (
-            lake(publications=0, rows=0),
-            "lake: nothing published for 30 min, 0 candles sent since the start",
+            lake(is_publishing=True, left=1),
+            f"lake: published 30 min ago, {SENT}, publishing now, 1 candle to go",
         ),
         (
-            lake(is_publishing=True, left=1, copies=1, copies_expected=2),
-            "lake: published 30 min ago, 3,000 candles sent since the start, publishing now,"
-            " 1 candle to go, 1 of 2 recorders of this shard",
+            lake(copies=1, copies_expected=2),
+            f"lake: published 30 min ago, {SENT}, 1 of 2 recorders of this shard",
         ),
         (
             lake(problem="HTTP 403"),
-            "lake: published 30 min ago, 3,000 candles sent since the start;"
-            " the last attempt failed: HTTP 403",
+            f"lake: published 30 min ago, {SENT}; the last attempt failed: HTTP 403",
         ),
     ],
 )
