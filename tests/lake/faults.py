@@ -105,9 +105,10 @@ def cases(seed: int, requests: int, *, are_commits: bool = False) -> Iterator[Ca
 
 @attrs.define(eq=False)
 class Campaign:
-    """A store, and a lake behind a proxy, that cases are played on one after the other."""
+    """Stores, and lakes behind a proxy, that cases are played on one after the other."""
 
-    store: Store
+    folder: Path
+    """For the stores: each lake has a new one, since a check takes longer the more there is."""
     proxy: LossyProxy
     server: Server
     """At the endpoint of the proxy."""
@@ -117,6 +118,7 @@ class Campaign:
     slowest: tuple[float, str] = attrs.field(init=False, default=(0.0, ""))
     played: int = attrs.field(init=False, default=0)
     _lakes: int = attrs.field(init=False, default=0)
+    _store: Store = attrs.field(init=False)
     _location: Location = attrs.field(init=False)
     _first: Iterator[Case] = attrs.field(init=False)
     _later: Iterator[Case] = attrs.field(init=False)
@@ -124,7 +126,6 @@ class Campaign:
     def __attrs_post_init__(self) -> None:
         self._first = all_cases(self.seed, _FIRST_REQUESTS, _FIRST_COMMITS)
         self._later = all_cases(self.seed + 1, _NEXT_REQUESTS, _NEXT_COMMITS)
-        self._location = self.new_lake()
 
     def play(self, count: int) -> None:
         """Play so many cases.
@@ -134,19 +135,24 @@ class Campaign:
         """
         for _ in range(count):
             if self.played % _CASES_A_LAKE == 0:
-                self._location = self.new_lake()
-                self.play_one(self._location, next(self._first))
+                self._begin_anew()
+                self._play_one(next(self._first))
             else:
-                change_store(self.store, self.played)
-                self.play_one(self._location, next(self._later))
+                change_store(self._store, self.played % _CASES_A_LAKE)
+                self._play_one(next(self._later))
             self.played += 1
 
-    def play_one(self, location: Location, case: Case) -> None:
+    def close(self) -> None:
+        """Close the store."""
+        if self._lakes:
+            self._store.close()
+
+    def _play_one(self, case: Case) -> None:
         """Publish with a fault, then without one; compare the lake with the store."""
         began = time.monotonic()
         self.proxy.start_anew(case.plan())
         try:
-            begin_and_publish(self.store, location, RECORDER, _ROWS)
+            begin_and_publish(self._store, self._location, RECORDER, _ROWS)
         except LakeError as error:
             check_message(error)
             self.outcomes[type(error).__name__] += 1
@@ -155,13 +161,15 @@ class Campaign:
         seconds = time.monotonic() - began
         self.slowest = max(self.slowest, (seconds, str(case)))
         self.proxy.start_anew()
-        begin_and_publish(self.store, location, RECORDER, _ROWS)
-        check_lake(self.store.path, location, str(case))
+        begin_and_publish(self._store, self._location, RECORDER, _ROWS)
+        check_lake(self._store.path, self._location, str(case))
 
-    def new_lake(self) -> Location:
-        """Return an empty lake."""
+    def _begin_anew(self) -> None:
+        self.close()
         self._lakes += 1
-        return location_of(self.server, f"campaign-{self.seed}-{os.getpid()}-{self._lakes}")
+        name = f"campaign-{self.seed}-{os.getpid()}-{self._lakes}"
+        self._store = make_store(self.folder / name)
+        self._location = location_of(self.server, name)
 
 
 def change_store(store: Store, number: int) -> None:
@@ -243,9 +251,8 @@ def main() -> None:
             server = stack.enter_context(seaweed_server(folder))
         proxy = LossyProxy(server.endpoint)
         endpoint = stack.enter_context(proxy.running())
-        store = make_store(folder / "store")
-        stack.callback(store.close)
-        campaign = Campaign(store, proxy, server.behind(endpoint), options.seed)
+        campaign = Campaign(folder / "stores", proxy, server.behind(endpoint), options.seed)
+        stack.callback(campaign.close)
         began = time.monotonic()
         while campaign.played < options.count:
             campaign.play(min(_CASES_A_LINE, options.count - campaign.played))
