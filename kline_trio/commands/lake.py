@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kline_trio.commands.lake_place import lake_of, lake_packages, location_of
+from kline_trio.commands.lake_place import lake_of, location_of
 from kline_trio.commands.live import json_text
 from kline_trio.commands.output import show_problems
 from kline_trio.commands.progress import open_progress
+from kline_trio.commands.store import store_of
 from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 from kline_trio.errors import ConfigError
 from kline_trio.interval import time_text
 from kline_trio.quoting import one_line
+from kline_trio.reading.address import lake_packages
 
 if TYPE_CHECKING:
     from kline_trio.lake.status import GroupStatus, LakeStatus, RecorderStatus
@@ -74,8 +76,9 @@ def vacuum(options: argparse.Namespace) -> int:
 
 def lake_status(options: argparse.Namespace) -> int:
     """Print what a lake holds, and which recorders publish to it."""
-    lake, store = lake_of(options.store)
+    lake, _ = lake_of(options.store)
     location = location_of(lake)
+    store = None if options.local is None else store_of(options.local)[0]
     with lake_packages():
         from kline_trio.lake.status import as_values
         from kline_trio.lake.status import lake_status as look

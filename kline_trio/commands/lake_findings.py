@@ -33,8 +33,14 @@ def _findings(report: "LakeReport") -> Iterator[Finding]:
     def fault(problem: str, advice: str) -> Finding:
         return lake_fault(url, problem.removeprefix(f"{url}: "), advice)
 
+    if report.is_new_folder:
+        yield _good(url, "the first publication makes this folder")
+        return
     if report.unconfigured is not None:
-        yield fault(report.unconfigured, "correct [lake] in recorder.toml, or the environment")
+        yield fault(
+            report.unconfigured,
+            "correct [lake] in recorder.toml, or the environment; a folder must be on a local disk",
+        )
         return
     if report.no_credentials is not None:
         advice = "check that the bucket exists, and that these credentials may list, read and write"
@@ -59,7 +65,7 @@ def _findings(report: "LakeReport") -> Iterator[Finding]:
     if (error := report.clock_error_seconds) is not None:
         yield _clock(url, error)
     if report.unsafe is not None:
-        yield fault(report.unsafe, "use another object store, or a folder on a local disk")
+        yield fault(report.unsafe, "use another object store")
     else:
         yield _good(url, "writable, and a write is refused if its condition does not hold")
 

@@ -1,33 +1,26 @@
 """Which lake a user means: an s3:// address, a folder, or the `[lake]` of a recorder.toml."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kline_trio.config import Config
-from kline_trio.config.lake import LakeConfig, read_url
 from kline_trio.errors import ConfigError
+from kline_trio.reading.address import lake_packages
 
 if TYPE_CHECKING:
+    from kline_trio.config.lake import LakeConfig
     from kline_trio.lake.location import Location
 
-_EXTRA = frozenset({"botocore", "deltalake", "obstore"})
 
-
-def is_lake(place: str | Path) -> bool:
-    """Return whether a place is an address of an object store, or a folder with a lake's tables."""
-    if isinstance(place, str):
-        return True
-    return (place / "candles" / "_delta_log").is_dir()
-
-
-def lake_of(place: str | Path) -> tuple[LakeConfig, Path | None]:
+def lake_of(place: str | Path) -> "tuple[LakeConfig, Path | None]":
     """Return the lake that a user means, and the store of its recorder.toml if one was given.
 
     Raises:
       ConfigError: the address is none, the file cannot be used, or has no lake.
     """
+    # Imported here: `status --live` reads no configuration, and is fast.
+    from kline_trio.config import Config
+    from kline_trio.config.lake import LakeConfig, read_url
+
     if isinstance(place, str):
         try:
             return LakeConfig(url=read_url(place)), None
@@ -45,23 +38,7 @@ def lake_of(place: str | Path) -> tuple[LakeConfig, Path | None]:
     return LakeConfig(url=place), None
 
 
-@contextmanager
-def lake_packages() -> Iterator[None]:
-    """Name the extra if a package that lakes need is not installed.
-
-    Raises:
-      ConfigError: the body needs such a package.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
-            raise
-        advice = "pip install 'kline-trio[lake]'"
-        raise ConfigError([f"a lake needs the package {error.name}: {advice}"]) from error
-
-
-def location_of(lake: LakeConfig) -> "Location":
+def location_of(lake: "LakeConfig") -> "Location":
     """Return the location of a lake.
 
     Raises:

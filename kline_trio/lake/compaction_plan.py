@@ -14,7 +14,7 @@ import attrs
 SORTED = "sorted-"
 """How the names of compacted files begin."""
 TARGET_BYTES = 128 << 20
-"""Of a file. By measurement: docs/lake_files.md."""
+"""Of a file."""
 SMALL_BYTES = 32 << 20
 """A compacted file of a month that is not over is joined with new ones up to this size."""
 LATE_SECONDS = 2 * 86_400
@@ -131,8 +131,11 @@ def _is_worth(group: Sequence[DataFile]) -> bool:
     Late candles come in small numbers. A large file is not written again for each of them.
     """
     unsorted = [one for one in group if not one.is_sorted]
+    ours = [one for one in group if one.is_sorted]
+    if len(list(_overlapping(ours))) < len(ours):
+        return True  # those of single days
     if not unsorted:
-        return len(group) > 1
+        return False
     rows = sum(one.rows for one in unsorted)
     is_cheap = sum(one.size for one in group) <= SMALL_BYTES
     return (

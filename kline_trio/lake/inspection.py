@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import obstore
@@ -15,6 +16,7 @@ from kline_trio.lake.proof import prove
 from kline_trio.lake.schema import TABLES
 from kline_trio.lake.tables import open_table
 from kline_trio.lake.vacuum import clock_error_seconds
+from kline_trio.storage.disk import refuse_network_disk
 
 
 @attrs.frozen(kw_only=True)
@@ -22,15 +24,17 @@ class LakeReport:
     """What was found out about a lake. The first problem ends the examination."""
 
     url: str
+    is_new_folder: bool = False
+    """Whether the lake is a folder that is not there yet; nothing else is found out then."""
     unconfigured: str | None = None
-    """Why the settings cannot be used."""
+    """Why the settings, or the folder's disk, cannot be used."""
     no_credentials: str | None = None
     """Why there are none, or why they are refused."""
     unreachable: str | None = None
     unwritable: str | None = None
     """Why nothing can be written."""
     unsafe: str | None = None
-    """Why conditional writes cannot be trusted, or the folder."""
+    """Why conditional writes cannot be trusted."""
     clock_error_seconds: float | None = None
     """How far this machine's clock is ahead of the object store's; None: not known."""
     tables: tuple[str, ...] = ()
@@ -44,7 +48,8 @@ class LakeReport:
 def inspect_lake(lake: LakeConfig, clock: Callable[[], float] = time.time) -> LakeReport:
     """Return what can be found out about the lake of a configuration.
 
-    Scratch objects are written and removed. It takes as long as the object store does.
+    Scratch objects are written and removed, unless the lake is a folder that is not there yet. It
+    takes as long as the object store does.
 
     Args:
       lake: the section; it has a url.
@@ -53,26 +58,24 @@ def inspect_lake(lake: LakeConfig, clock: Callable[[], float] = time.time) -> La
     report = LakeReport(url=str(lake.url))
     try:
         location = Location.from_config(lake)
+        if location.is_folder and not (folder := Path(location.url)).exists():
+            refuse_network_disk(folder)
+            return attrs.evolve(report, url=location.url, is_new_folder=True)
         objects = Objects.of(location)
         report = _with_content(attrs.evolve(report, url=location.url), location)
-    except ForeignLakeError as error:
-        return attrs.evolve(report, unreachable=str(error))
-    except ConfigError as error:
+    except (ConfigError, DiskError) as error:
         return attrs.evolve(report, unconfigured=str(error))
-    except DiskError as error:
-        return attrs.evolve(report, unsafe=str(error))
     except LakeDeniedError as error:
         return attrs.evolve(report, no_credentials=str(error))
     except (LakeError, OSError) as error:
         return attrs.evolve(report, unreachable=str(error))
     try:
         report = attrs.evolve(report, clock_error_seconds=clock_error_seconds(objects, clock))
+        prove(objects)
+    except ForeignLakeError as error:
+        return attrs.evolve(report, unsafe=str(error))
     except LakeError as error:
         return attrs.evolve(report, unwritable=str(error))
-    try:
-        prove(objects)
-    except LakeError as error:
-        return attrs.evolve(report, unsafe=str(error))
     return report
 
 

@@ -27,6 +27,19 @@ def month_of(open_time_ms: int) -> str:
     return f"{datetime.fromtimestamp(open_time_ms / 1_000, UTC):%Y-%m}"
 
 
+def month_span(month: str) -> Span:
+    """Return the time of a month, as `2026-11`, in UTC.
+
+    Raises:
+      ValueError: there is no such month.
+    """
+    begin = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    from_ms = int(begin.timestamp() * 1_000)
+    if month_of(from_ms) != month:
+        raise ValueError(f"{month!r} is no month, as 2026-11")
+    return next(months_of(Span(from_ms, from_ms + 31 * 86_400_000)))
+
+
 def months_of(span: Span) -> Iterator[Span]:
     """Give the parts of a span that each lie in one month of UTC, by time."""
     from_ms = span.from_ms

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import attrs
+from attrs.validators import deep_mapping, instance_of, optional
 
 from kline_trio.lake.errors import ForeignLakeError
 from kline_trio.lake.location import INTERNAL
@@ -19,6 +20,9 @@ from kline_trio.sharding import Shard
 _FOLDER = f"{INTERNAL}/presence"
 _FORMAT = 1
 
+_TEXT, _WHOLE = instance_of(str), instance_of(int)
+_NUMBER = instance_of((int, float))
+
 Held = Mapping[str, Mapping[str, float]]
 """By market and symbol, since when: seconds since 1970 by the object store's clock."""
 
@@ -27,25 +31,27 @@ Held = Mapping[str, Mapping[str, float]]
 class Presence:
     """What a recorder says of itself."""
 
-    recorder: str
+    recorder: str = attrs.field(validator=_TEXT)
     """Its name in the lake."""
-    host: str
-    version: str
+    host: str = attrs.field(validator=_TEXT)
+    version: str = attrs.field(validator=_TEXT)
     """Of kline_trio."""
     shard: Shard | None = None
     """None: it records all symbols."""
-    copies: int = 1
+    copies: int = attrs.field(default=1, validator=_WHOLE)
     """How many recorders of its shard it expects, itself included."""
-    address_group: str | None = None
+    address_group: str | None = attrs.field(default=None, validator=optional(_TEXT))
     """Recorders of the same group share one address. None: it has an address of its own."""
-    published: float | None = None
+    published: float | None = attrs.field(default=None, validator=optional(_NUMBER))
     """When its last publication ended, in seconds since 1970 by the object store's clock."""
-    unpublished: int = 0
+    unpublished: int = attrs.field(default=0, validator=_WHOLE)
     """How many candles were unpublished then."""
-    series: int = 0
+    series: int = attrs.field(default=0, validator=_WHOLE)
     """How many series it holds."""
-    held: Held = attrs.field(factory=dict)
-    clock_error_seconds: float | None = None
+    held: Held = attrs.field(
+        factory=dict, validator=deep_mapping(_TEXT, deep_mapping(_TEXT, _NUMBER))
+    )
+    clock_error_seconds: float | None = attrs.field(default=None, validator=optional(_NUMBER))
     """How far its clock was ahead of the object store's."""
 
     def content(self) -> bytes:
@@ -70,7 +76,7 @@ class Presence:
         try:
             return cls(**known)
         except TypeError as error:
-            raise ValueError(f"is no presence of a recorder: {error}") from None
+            raise ValueError(f"is no presence of a recorder: {error.args[0]}") from None
 
     def since(self, trade_type: str, symbol: str) -> float | None:
         """Return since when the recorder holds a symbol; None: it does not."""

@@ -64,23 +64,38 @@ def selected(
     order: Sequence[str] = (),
     *,
     is_distinct: bool = False,
+    newest: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Give rows of a table in batches, as `select`; optionally each combination of values once.
+    """Give rows of a table in batches, as `select`.
+
+    Args:
+      location: as for `select`.
+      table: as for `select`.
+      columns: as for `select`.
+      conditions: as for `select`.
+      order: as for `select`.
+      is_distinct: give each combination of values once.
+      newest: one of the columns, of which each combination of the others comes with the greatest
+        value.
 
     Raises:
       LakeError: the lake cannot be read.
     """
-    names = ", ".join(_named(field) for field in columns)
+    names = ", ".join(_named(field, is_newest=field.name == newest) for field in columns)
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     by = f" ORDER BY {', '.join(map(_quoted, order))}" if order else ""
-    sql = f"SELECT {'DISTINCT ' if is_distinct else ''}{names} FROM rows{where}{by}"  # noqa: S608
+    others = ", ".join(_quoted(name) for name in columns.names if name != newest)
+    group = f" GROUP BY {others}" if is_distinct or newest else ""
+    sql = f"SELECT {names} FROM rows{where}{group}{by}"  # noqa: S608 - all texts are quoted
     with lake_errors(f"{location.table_url(table.name)}: cannot be read"):
         for batch in QueryBuilder().register("rows", table.delta).execute(sql):
             yield pa.record_batch(batch).cast(columns)
 
 
-def _named(field: "pa.Field[pa.DataType]") -> str:
+def _named(field: "pa.Field[pa.DataType]", *, is_newest: bool) -> str:
     name = _quoted(field.name)
+    if is_newest:
+        return f"max({name}) AS {name}"
     return f"arrow_cast({name}, 'Utf8') AS {name}" if field.type == pa.string() else name
 
 

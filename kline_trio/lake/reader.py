@@ -4,52 +4,58 @@ A statement about what is absent needs the accounts to be read first: each due c
 is in the lake, or in that recorder's coverage, by the time that the account is there.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import attrs
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kline_trio.candle import MAX_TIME_MS, Candle, Series, Source
+from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
-from kline_trio.lake.errors import LakeError
+from kline_trio.lake.errors import LakeError, lake_errors
+from kline_trio.lake.ledger_tables import (
+    RECORDER,
+    accounts,
+    ledger_rows,
+    published_revisions,
+    unfilled_gaps,
+    values,
+)
 from kline_trio.lake.location import Location
 from kline_trio.lake.merge import literal
-from kline_trio.lake.plan import month_of
+from kline_trio.lake.plan import month_of, month_span
 from kline_trio.lake.query import between, equal, one_of, select, selected
-from kline_trio.lake.schema import SERIES, TABLES, VALUES
+from kline_trio.lake.schema import SERIES
 from kline_trio.lake.tables import LakeTable, open_table
-from kline_trio.storage.journal.ledger import Revision, SeriesAccount, State
+from kline_trio.storage.journal.ledger import Gap, SeriesAccount
 from kline_trio.storage.reports import COVERAGE, REVISIONS, differences
 from kline_trio.storage.sidecar import TIME as MILLISECONDS
 from kline_trio.storage.sidecar import as_table
 from kline_trio.storage.table import BEGIN, schema, values_of
 from kline_trio.storage.universe import UNIVERSE, united, universe_table
 
-_RECORDER = pa.field("recorder", pa.string())
+_NAMES = [pa.field(name, pa.string()) for name in SERIES]
 _LATE = "not published yet"
 _UNKNOWN = "not in the ledger"
 
 
 @attrs.frozen
-class LakeSource:
+class ReadableLake:
     """A lake as the readers of `kline_trio` see it."""
 
     location: Location
 
     @classmethod
-    def open(cls, url: str) -> "LakeSource":
-        """Return the lake at an address, or in a folder.
+    def open(cls, url: str) -> "ReadableLake":
+        """Return the lake at an address, or in a folder. Whether there is one, a look at it says.
 
         Raises:
           ConfigError: the address is none, or its endpoint cannot be used.
-          LakeError: the lake cannot be read, or there is none.
+          LakeError: there are no credentials.
         """
-        made = cls(Location.from_url(url))
-        made.check()
-        return made
+        return cls(Location.from_url(url))
 
     @property
     def name(self) -> str:
@@ -60,19 +66,50 @@ class LakeSource:
         """Refuse an address without a lake.
 
         Raises:
-          LakeError: there is none, or it cannot be read.
+          ConfigError: there is none.
+          LakeError: it cannot be read.
         """
         if not any(open_table(self.location, name) for name in ("candles", "accounts")):
-            raise LakeError(f"there is no lake at {self.name}: no recorder has published there")
+            raise ConfigError([f"there is no lake at {self.name}: no recorder has published there"])
+
+    def _candles(self) -> LakeTable | None:
+        table = open_table(self.location, "candles")
+        if table is None:
+            # Only now: a second look at an object store takes as long as the first.
+            self.check()
+        return table
+
+    def _ledger(
+        self,
+        name: str,
+        columns: pa.Schema,
+        order: Sequence[str],
+        wanted: Mapping[str, str] | None = None,
+    ) -> pa.Table:
+        rows = ledger_rows(self.location, name, columns, order, wanted)
+        if not rows.num_rows:
+            self.check()
+        return rows
 
     def series(self) -> list[Series]:
         """Return the series that the lake holds candles of, in order.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
-        table = open_table(self.location, "candles")
+        table = self._candles()
         return [] if table is None else sorted(candle_series(table, self.location))
+
+    def last_end_ms(self) -> dict[Series, int]:
+        """Return the end of each series' newest candle.
+
+        Raises:
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
+        """
+        table = self._candles()
+        return {} if table is None else newest_end_ms(table, self.location)
 
     def tables(
         self, wanted: Collection[Series], from_ms: int, to_ms: int
@@ -84,7 +121,7 @@ class LakeSource:
         Raises:
           LakeError: the lake cannot be read, or holds a candle twice.
         """
-        table = open_table(self.location, "candles")
+        table = self._candles()
         found: dict[Series, pa.Table | None] = dict.fromkeys(wanted)
         if table is None:
             return found
@@ -95,11 +132,30 @@ class LakeSource:
             found.update(candles(table, self.location, several, from_ms, to_ms))
         return found
 
+    def monthly(self, wanted: Collection[Series]) -> dict[Series, "LakeSeries"]:
+        """Return some series, each to be read a month at a time, so that it fits into memory.
+
+        Raises:
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
+        """
+        table = self._candles()
+        months: dict[tuple[str, str], list[Span]] = {}
+        with lake_errors(f"{self.location.table_url('candles')}: cannot be read"):
+            for one in table.delta.partitions() if table else ():
+                names = one["trade_type"], one["time_interval"]
+                months.setdefault(names, []).append(month_span(one["month"]))
+        return {
+            one: LakeSeries(self, one, sorted(months.get((one.trade_type, one.time_interval), ())))
+            for one in wanted
+        }
+
     def absences(self, wanted: Collection[Series]) -> "LakeAbsences":
         """Return why candles of some series are missing. To be called before `tables`.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         return LakeAbsences(self.location, accounts(self.location, wanted))
 
@@ -109,16 +165,18 @@ class LakeSource:
         The last column is the recorder.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         order = (*SERIES, "from", "recorder")
-        return _rows(self.location, "coverage", COVERAGE.append(_RECORDER), order, wanted)
+        return self._ledger("coverage", COVERAGE.append(RECORDER), order, wanted)
 
     def accounted(self) -> set[Series]:
         """Return the series that a recorder accounts for, or that have candles.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         return {*(series for _, series in accounts(self.location)), *self.series()}
 
@@ -128,14 +186,18 @@ class LakeSource:
         The last column is the recorder that saw both values.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         rows = (
             (*row, recorder)
             for recorder, _, one in published_revisions(self.location)
             for row in differences(one)
         )
-        return as_table(rows, REVISIONS.append(_RECORDER))
+        table = as_table(rows, REVISIONS.append(RECORDER))
+        if not table.num_rows:
+            self.check()
+        return table
 
     def universe(self) -> pa.Table:
         """Return what all recorders saw of the markets' lists, as one history.
@@ -143,8 +205,31 @@ class LakeSource:
         Raises:
           KlineTrioError: the lake cannot be read, or holds what can be no symbol.
         """
-        rows = _rows(self.location, "universe", UNIVERSE, ("time",))
+        rows = self._ledger("universe", UNIVERSE, ("time",))
         return universe_table(united({self.location.table_url("universe"): rows}))
+
+
+@attrs.frozen
+class LakeSeries:
+    """The candles of a series in a lake, a month at a time."""
+
+    lake: ReadableLake
+    series: Series
+    months: Sequence[Span]
+    """Those that the lake has, by time."""
+
+    def tables(self, span: Span) -> Iterator[pa.Table]:
+        """Give the candles with open times in a span, by time, a month in each table.
+
+        Raises:
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
+        """
+        for month in self.months:
+            for part in month.common_with(span):
+                found = self.lake.tables([self.series], part.from_ms, part.to_ms)[self.series]
+                if found is not None:
+                    yield found
 
 
 @attrs.define
@@ -154,17 +239,19 @@ class LakeAbsences:
     location: Location
     accounts: Mapping[tuple[str, Series], SeriesAccount]
     """By recorder and series; read before the candles."""
-    _unfilled: dict[Series, list[tuple[Span, str]]] = attrs.field(init=False, factory=dict)
+    _unfilled: dict[Series, list[Gap]] = attrs.field(init=False, factory=dict)
 
     def reasons(self, wanted: Series, gap: Span) -> list[str]:
         """Return the reasons in the coverage of all recorders, in order.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         if wanted not in self._unfilled:
-            self._unfilled[wanted] = unfilled(self.location, wanted)
-        found = {reason for span, reason in self._unfilled[wanted] if span.common_with(gap)}
+            several = unfilled_gaps(self.location, wanted).values()
+            self._unfilled[wanted] = [one for gaps in several for one in gaps]
+        found = {str(one.reason) for one in self._unfilled[wanted] if one.span.common_with(gap)}
         if found:
             return sorted(found)
         is_due = any(
@@ -178,7 +265,7 @@ class LakeAbsences:
 def candles(
     table: LakeTable, location: Location, several: Sequence[Series], from_ms: int, to_ms: int
 ) -> dict[Series, pa.Table | None]:
-    """Return the rows of some series of one market and interval, as `LakeSource.tables`.
+    """Return the rows of some series of one market and interval, as `ReadableLake.tables`.
 
     Raises:
       LakeError: the lake cannot be read, or holds a candle twice.
@@ -233,114 +320,20 @@ def candle_series(table: LakeTable, location: Location) -> set[Series]:
     Raises:
       LakeError: the lake cannot be read.
     """
-    columns = pa.schema([(name, pa.string()) for name in SERIES])
-    return {
-        Series(*names)
-        for batch in selected(location, table, columns, is_distinct=True)
-        for names in zip(*(column.to_pylist() for column in batch.columns), strict=True)
-    }
+    batches = selected(location, table, pa.schema(_NAMES), is_distinct=True)
+    return {Series(*names) for batch in batches for names in values(batch)}
 
 
-def accounts(
-    location: Location, wanted: Collection[Series] | None = None
-) -> dict[tuple[str, Series], SeriesAccount]:
-    """Return up to where each recorder accounts for each series, by recorder and series.
-
-    Args:
-      location: the lake.
-      wanted: of these series only; None: of all.
+def newest_end_ms(table: LakeTable, location: Location) -> dict[Series, int]:
+    """Return the end of each series' newest candle. This reads two columns of all files.
 
     Raises:
       LakeError: the lake cannot be read.
     """
-    names = ("recorder", *SERIES, "first", "watermark", "retired")
-    rows = _rows(location, "accounts", _milliseconds("accounts", names), names[:4])
+    columns = pa.schema(_NAMES).append(pa.field(BEGIN, MILLISECONDS))
     found = {}
-    for recorder, trade_type, symbol, time_interval, *times in _values(rows):
-        series = Series(trade_type, symbol, time_interval)
-        if wanted is None or series in wanted:
-            found[recorder, series] = SeriesAccount(*times)
+    for batch in selected(location, table, columns, newest=BEGIN):
+        for *names, begin_ms in values(batch):
+            series = Series(*names)
+            found[series] = series.interval.end_time_ms(begin_ms)
     return found
-
-
-def unfilled(location: Location, series: Series) -> list[tuple[Span, str]]:
-    """Return the ranges of a series that a recorder found missing and not filled, with reasons.
-
-    Raises:
-      LakeError: the lake cannot be read.
-    """
-    wanted = dict(zip(SERIES, attrs.astuple(series), strict=True))
-    order = ("from", "recorder")
-    rows = _rows(location, "coverage", COVERAGE, order, wanted)
-    values = _values(rows.select(["from", "to", "reason", "state"]))
-    return [
-        (Span(from_ms, to_ms), reason)
-        for from_ms, to_ms, reason, state in values
-        if state != State.FILLED
-    ]
-
-
-def published_revisions(location: Location) -> Iterable[tuple[str, int, Revision]]:
-    """Give the revisions of all recorders by series and time, each with recorder and number.
-
-    Raises:
-      LakeError: the lake cannot be read.
-    """
-    columns = TABLES["revisions"][0].names
-    wanted = _milliseconds("revisions", columns)
-    rows = _rows(location, "revisions", wanted, (*SERIES, BEGIN, "recorder", "number"))
-    split = len(columns) - len(VALUES)
-    for row in _values(rows):
-        recorder, number, *names, begin_ms, origin, is_newer_kept = row[: split - len(VALUES)]
-        older, newer = row[split - len(VALUES) : split], row[split:]
-        yield (
-            recorder,
-            number,
-            Revision(
-                Series(*names),
-                Candle(begin_ms, *older),
-                Candle(begin_ms, *newer),
-                Source(origin),
-                is_newer_kept,
-            ),
-        )
-
-
-def _milliseconds(name: str, columns: Iterable[str]) -> pa.Schema:
-    """Return columns of a lake's table, with times in milliseconds."""
-    kinds = TABLES[name][0]
-    fields = [kinds.field(one) for one in columns]
-    return pa.schema(
-        [one.with_type(MILLISECONDS) if pa.types.is_timestamp(one.type) else one for one in fields]
-    )
-
-
-def _rows(
-    location: Location,
-    name: str,
-    columns: pa.Schema,
-    order: Sequence[str],
-    wanted: Mapping[str, str] | None = None,
-) -> pa.Table:
-    """Return rows of a table in an order; none if the lake does not have the table yet.
-
-    Args:
-      location: the lake.
-      name: of the table.
-      columns: to return; times are cast to their types.
-      order: the columns to sort by.
-      wanted: by column, the text that rows have there; None: all rows.
-    """
-    table = open_table(location, name)
-    if table is None:
-        return pa.Table.from_batches([], columns)
-    return select(location, table, columns, equal(wanted or {}), order)
-
-
-def _values(table: pa.Table) -> Iterable[tuple[Any, ...]]:
-    """Give the rows as values; times are milliseconds."""
-    columns = (
-        (one.cast(pa.int64()) if one.type == MILLISECONDS else one).to_pylist()
-        for one in table.columns
-    )
-    return zip(*columns, strict=True)

@@ -9,6 +9,7 @@ import attrs
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kline_trio.interval import time_text
 from kline_trio.lake.errors import LakeDeniedError, lake_errors
 from kline_trio.lake.lease import holder_of
 from kline_trio.lake.location import Location
@@ -119,6 +120,8 @@ def lake_status(location: Location, store_path: Path | None = None) -> LakeStatu
 
 def _now(objects: Objects) -> tuple[float, bool]:
     """Return the object store's time if this user may write there, else that of this machine."""
+    if objects.is_folder:
+        return time.time(), True
     try:
         return objects.now(), True
     except LakeDeniedError:
@@ -173,14 +176,18 @@ def as_values(status: LakeStatus) -> Mapping[str, object]:
     """Return a status for programs. The keys stay the same in later versions."""
     return {
         "lake": status.url,
-        "now": status.now,
+        "now": _text(status.now),
         "clock": "the object store" if status.is_store_time else "this machine",
         "tables": [attrs.asdict(one) for one in status.tables],
-        "candles": [attrs.asdict(one) for one in status.groups],
+        "candles": [attrs.asdict(one) | {"newest": _text(one.newest)} for one in status.groups],
         "recorders": [_recorder_values(one) for one in status.recorders],
         "compacting": status.compacting,
         "store": None if status.store is None else _store_values(status.store),
     }
+
+
+def _text(seconds: float) -> str:
+    return time_text(round(seconds * 1_000))
 
 
 def _recorder_values(one: RecorderStatus) -> Mapping[str, object]:
@@ -193,7 +200,7 @@ def _recorder_values(one: RecorderStatus) -> Mapping[str, object]:
         "copies": presence.copies,
         "address_group": presence.address_group,
         "age_seconds": one.age_seconds,
-        "published": presence.published,
+        "published": None if presence.published is None else _text(presence.published),
         "unpublished": presence.unpublished,
         "series": presence.series,
         "clock_error_seconds": presence.clock_error_seconds,

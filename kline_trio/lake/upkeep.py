@@ -22,7 +22,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from kline_trio.lake.compaction_plan import TARGET_BYTES, DataFile, Job, Partition, jobs_of
 from kline_trio.lake.errors import ConflictError, ForeignLakeError, LakeError, lake_errors
-from kline_trio.lake.lease import FolderLease, Lease, boot_clock, lease
+from kline_trio.lake.lease import FolderLease, Lease, boot_clock, holder_of, lease
 from kline_trio.lake.location import Location
 from kline_trio.lake.objects import Objects
 from kline_trio.lake.proof import require_conditions
@@ -115,7 +115,7 @@ def compact(
     objects = Objects.of(location)
     with lease(objects, holder) as held:
         if held is None:
-            return Compacted(held_by="another program")
+            return Compacted(held_by=holder_of(objects) or "another program")
         now = objects.now() if now is None else now
         jobs = [
             job

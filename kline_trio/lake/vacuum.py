@@ -7,7 +7,7 @@ by the clocks of this machine and the object store: so the two must agree.
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 import attrs
@@ -34,11 +34,11 @@ _OURS = re.compile(r"(part|sorted)-[0-9A-Za-z.-]+\.parquet", re.ASCII)
 class Vacuumed:
     """What was removed, or would be."""
 
-    files: Sequence[str] = ()
+    files: tuple[str, ...] = ()
     """Of all tables, relative to the lake."""
     scratch: int = 0
     """How many scratch objects that a killed program has left."""
-    foreign: Sequence[str] = ()
+    foreign: tuple[str, ...] = ()
     """Old files in the tables' folders that no program of ours has made. They stay."""
 
 
@@ -85,7 +85,7 @@ def vacuum(
         files += some
         foreign += others
     swept = 0 if dry_run else objects.sweep(now - LEAST_RETENTION_SECONDS, on_step)
-    return Vacuumed(files, swept, foreign)
+    return Vacuumed(tuple(files), swept, tuple(foreign))
 
 
 def clock_error_seconds(objects: Objects, clock: Callable[[], float] = time.time) -> float:
@@ -138,8 +138,10 @@ def _vacuum(
                 hours, dry_run=dry_run, enforce_retention_duration=False, full=full
             )
 
-    replaced = run(full=False, dry_run=True)
-    others = sorted(set(run(full=True, dry_run=True)) - set(replaced))
+    replaced, every = (set(run(full=full, dry_run=True)) for full in (False, True))
+    others = sorted(every - replaced)
+    # The log knows the files for a while after they were removed. Nothing to do is no commit.
+    replaced &= {one.path.removeprefix(f"{table.name}/") for one in objects.list(table.name)}
     left = [one for one in others if _OURS.fullmatch(PurePosixPath(one).name)]
     foreign = [one for one in others if one not in set(left)]
     if not dry_run:
@@ -147,6 +149,6 @@ def _vacuum(
             run(full=False, dry_run=False)
         objects.delete(f"{table.name}/{one}" for one in left)
     return (
-        [f"{table.name}/{one}" for one in (*replaced, *left)],
+        [f"{table.name}/{one}" for one in (*sorted(replaced), *left)],
         [f"{table.name}/{one}" for one in foreign],
     )

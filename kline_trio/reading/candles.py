@@ -12,7 +12,7 @@ from kline_trio.candle import Series
 from kline_trio.counting import counted, noun
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span, time_text
-from kline_trio.reading.source import Absences, Source, source_of
+from kline_trio.reading.readable import Absences, Readable, readable
 from kline_trio.storage.arguments import (
     a_market,
     a_symbol,
@@ -128,10 +128,10 @@ def read(
     market, interval = a_market(trade_type), an_interval(time_interval)
     wanted = dict.fromkeys(Series(market, a_symbol(name), interval) for name in names)
     chosen = None if columns is None else texts("columns", columns)
-    source = source_of(path)
-    absences = source.absences(wanted) if missing == "raise" else None
+    place = readable(path)
+    absences = place.absences(wanted) if missing == "raise" else None
     tables = {}
-    for one, table in _tables(source, wanted, start_ms, end_ms).items():
+    for one, table in _tables(place, wanted, start_ms, end_ms).items():
         if missing != "keep" and (gaps := _gaps(one, table, start_ms, end_ms)):
             if absences is not None:
                 raise _missing_candles(absences, one, gaps)
@@ -146,15 +146,15 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def _tables(
-    source: Source, wanted: Collection[Series], start_ms: int | None, end_ms: int | None
+    place: Readable, wanted: Collection[Series], start_ms: int | None, end_ms: int | None
 ) -> dict[Series, pa.Table]:
-    """Return the rows of each series; refuse a series that the source does not have."""
+    """Return the rows of each series; refuse a series that is not there."""
     from_ms = EARLIEST_MS if start_ms is None else start_ms
     to_ms = LATEST_MS if end_ms is None else end_ms
-    found = source.tables(wanted, from_ms, to_ms)
+    found = place.tables(wanted, from_ms, to_ms)
     for one, table in found.items():
-        if table is None and one not in (known := source.series()):
-            raise unknown_series(source.name, str(one), list(map(str, known)))
+        if table is None and one not in (known := place.series()):
+            raise unknown_series(place.name, str(one), list(map(str, known)))
     return {one: empty_table(one) if table is None else table for one, table in found.items()}
 
 

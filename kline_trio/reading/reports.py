@@ -8,7 +8,7 @@ import pandas as pd
 
 from kline_trio.candle import Series
 from kline_trio.listing import TRADING
-from kline_trio.reading.source import Source, source_of
+from kline_trio.reading.readable import Readable, readable
 from kline_trio.storage.arguments import a_market, a_symbol, an_interval, moment_ms, unknown_series
 
 
@@ -24,7 +24,7 @@ def series(path: str | os.PathLike[str]) -> list[Series]:
       KlineTrioError: there is no such folder or lake; a file of ours is damaged, and the text names
         it; or the lake cannot be read.
     """
-    return source_of(path).series()
+    return readable(path).series()
 
 
 def coverage(
@@ -64,18 +64,18 @@ def coverage(
         ("time_interval", an_interval, time_interval),
     )
     wanted = {column: check(value) for column, check, value in checks if value is not None}
-    source = source_of(path)
-    table = source.coverage(wanted)
+    place = readable(path)
+    table = place.coverage(wanted)
     if "symbol" in wanted and not table.num_rows:
-        _check_known(source, wanted)
+        _check_known(place, wanted)
     return table.to_pandas()
 
 
-def _check_known(source: Source, wanted: Mapping[str, str]) -> None:
+def _check_known(place: Readable, wanted: Mapping[str, str]) -> None:
     """Refuse names that no series has: no rows would mean that all candles are stored."""
-    known = source.accounted()
+    known = place.accounted()
     if not any(all(getattr(one, name) == wanted[name] for name in wanted) for one in known):
-        raise unknown_series(source.name, " ".join(wanted.values()), sorted(map(str, known)))
+        raise unknown_series(place.name, " ".join(wanted.values()), sorted(map(str, known)))
 
 
 def revisions(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def revisions(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
       KlineTrioError: there is no such folder or lake, or it cannot be read.
     """
-    return source_of(path).revisions().to_pandas()
+    return readable(path).revisions().to_pandas()
 
 
 def universe(
@@ -129,7 +129,7 @@ def universe(
     """
     at_ms = None if at is None else moment_ms("at", at)
     market = None if trade_type is None else a_market(trade_type)
-    frame = source_of(path).universe().to_pandas()
+    frame = readable(path).universe().to_pandas()
     if market is not None:
         frame = frame[frame["trade_type"] == market]
     if at_ms is not None:

@@ -124,7 +124,7 @@ def test_a_symbol_that_moves_is_recorded_by_both_until_its_owner_holds_it(folder
     [moved] = [one for one in ("BTCUSDT", "ETHUSDT") if owner("spot", one, 2) == 2]
     first = recorder(folder)
     try:
-        first.wait_for("Recorded spot ETHUSDT-1m", times=2)
+        first.wait_for("Recorded spot ETHUSDT-1m", times=60)
     finally:
         first.close()
     # The store of the first is that of part 1 now.

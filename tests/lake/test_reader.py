@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import kline_trio
 from kline_trio.candle import ReceivedCandle, Series, Source
+from kline_trio.commands import cli
 from kline_trio.errors import ConfigError, KlineTrioError
 from kline_trio.lake.errors import ForeignLakeError, LakeError
 from kline_trio.listing import Listing
@@ -25,6 +26,7 @@ from kline_trio.storage.store import Store
 from kline_trio.storage.table import open_times_ms
 from kline_trio.storage.universe import Sighting, UniverseFile
 from tests.lake.filling import lake_in, publish_candles, publish_store
+from tests.lake.servers import Server, environment_of, location_of
 from tests.storage.journal.test_ledger import candles, refill
 from tests.storage.support import (
     BTC,
@@ -111,7 +113,9 @@ def test_read_gives_the_same_frame(
 
 
 @pytest.mark.parametrize("result", ["arrow", "polars"])
-@pytest.mark.parametrize("symbols", [["ETHUSDT", "BTCUSDT"], ["btcusdt"], "ETHUSDT"])
+@pytest.mark.parametrize(
+    "symbols", [["ETHUSDT", "BTCUSDT"], ["BTCUSDT", "ETHUSDT"], ["btcusdt"], "ETHUSDT"]
+)
 def test_read_of_several_symbols_gives_the_same_table(
     gappy: tuple[Path, Path], result: str, symbols: list[str] | str
 ) -> None:
@@ -195,13 +199,17 @@ def test_candles_that_no_recorder_has_accounted_for_yet_are_not_published_yet(
 
 
 def test_a_candle_that_is_neither_there_nor_in_the_coverage_is_named_so(tmp_path: Path) -> None:
-    """Somebody deleted it."""
+    """Somebody deleted it. That it was absent once, and was filled, is no reason."""
     lake = tmp_path / "lake"
 
     def settle(store: Store) -> None:
         store.journal.settle([], {BTC: SeriesAccount(at(0), at(9))})
+        store.journal.settle([absent(4, 5, reason=Reason.RECORDER_DOWN)], {})
+        store.journal.refill([refill(4, 5, *candles(4, 5))])
 
-    publish_candles(tmp_path / "data", lake, minutes(0, 9), settle=settle)
+    others = [*minutes(0, 4), *minutes(5, 9)]
+    publish_candles(tmp_path / "data", lake, others, settle=settle)
+    assert list(kline_trio.coverage(lake)["state"]) == ["filled"]
     DeltaTable(str(lake / "candles")).delete(
         "candle_begin_time = arrow_cast('2024-01-31T00:04:00', "
         "'Timestamp(Microsecond, Some(\"UTC\"))')"
@@ -343,3 +351,49 @@ def test_any_part_of_any_candles_is_read_as_from_the_store(
     table = kline_trio.read(folder / "lake", "spot", "BTCUSDT", "1d", *bounds, result="arrow")
     wanted = sorted(begin_ms + day * day_ms for day in days if first <= day < end)
     assert open_times_ms(table) == wanted
+
+
+def test_a_lake_on_an_object_store_is_read_by_its_address(
+    seaweed: Server,
+    prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Endpoint and credentials are those of the environment."""
+    url = f"s3://{seaweed.bucket}/{prefix}"
+    with pytest.raises(KlineTrioError, match="no credentials"):
+        kline_trio.series(url)
+    for name, value in environment_of(seaweed).items():
+        monkeypatch.setenv(name, value)
+    for function in (kline_trio.series, kline_trio.coverage, kline_trio.revisions):
+        with pytest.raises(ConfigError, match="no recorder has published there"):
+            function(url)
+    with pytest.raises(ConfigError, match="no recorder has published there"):
+        kline_trio.universe(url)
+    with pytest.raises(ConfigError, match="no recorder has published there"):
+        kline_trio.read(url, "spot", "BTCUSDT", missing="raise")
+    assert cli.main(["check", url]) == 2
+    assert "no recorder has published there" in capsys.readouterr().err
+    store = open_store(tmp_path / "data")
+    store.journal.accept(gappy_minutes())
+    settle_gaps(store)
+    publish_store(store, location_of(seaweed, prefix))
+    store.close()
+    assert kline_trio.series(url) == [BTC]
+    pd.testing.assert_frame_equal(
+        kline_trio.read(url, "spot", "BTCUSDT", missing="null"),
+        kline_trio.read(store.path, "spot", "BTCUSDT", missing="null"),
+    )
+    assert len(kline_trio.coverage(url)) == 3
+    assert len(kline_trio.revisions(url)) == len(kline_trio.universe(url)) == 0
+    # ETH is accounted for, and has no candles.
+    assert cli.main(["check", url]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("spot ETHUSDT-1m: ")
+    assert said.endswith(": 1 fault\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    with pytest.raises(KlineTrioError) as caught:
+        kline_trio.read(url, "spot", "BTCUSDT")
+    assert str(caught.value).startswith(f"{url}/candles: cannot be opened: ")
+    assert "another" not in str(caught.value)

@@ -393,3 +393,17 @@ def test_a_pipe_takes_no_journal_s_place(tmp_path: Path) -> None:
 
 def _btc() -> tuple[str, str, str]:
     return BTC.trade_type, BTC.symbol, BTC.time_interval
+
+
+def test_a_reader_that_holds_back_a_checkpoint_is_no_other_program(tmp_path: Path) -> None:
+    # A checkpoint then writes the header of a longer file, and leaves pages at its end in the WAL.
+    store = write_minutes(tmp_path, 0, 1)
+    connection = store.journal._connection
+    for first in range(1, 40):
+        store.journal.accept(minutes(20 * first, 20 * first + 10))
+        with journal_view(tmp_path):
+            store.journal.accept(minutes(20 * first + 10, 20 * first + 20))
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            store.journal.file.note()
+            store.journal.accept(minutes(0, 1))
+    store.close()

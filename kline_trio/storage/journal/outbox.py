@@ -93,10 +93,18 @@ class Outbox:
     def __attrs_post_init__(self) -> None:
         self.state = lake_state(self._connection)
 
-    def begin(self, recorder: str, lake: str, stored: Iterable[Series]) -> None:
+    def begin(
+        self, recorder: str, lake: str, stored: Iterable[Series], *, is_published: bool = False
+    ) -> None:
         """Publish to a lake from now on. If the journal knows another one, everything is due.
 
         Call `reload` after the transaction.
+
+        Args:
+          recorder: the name of this recorder in the lake.
+          lake: the id of the lake.
+          stored: the series of the store.
+          is_published: whether the lake has everything already.
         """
         if self.state is not None and self.state.lake == lake:
             return
@@ -106,6 +114,8 @@ class Outbox:
         one.execute("DELETE FROM unpublished")
         sequence = self._next_sequence()
         one.execute("UPDATE state SET published_sequence = ?", [sequence])
+        if is_published:
+            return
         ids = {*self._ids.by_id(), *map(self._ids.make, stored)}
         rows = [(series_id, EVER.from_ms, EVER.to_ms, sequence) for series_id in ids]
         one.executemany(_INSERT, rows)

@@ -295,19 +295,26 @@ class Journal:
         """What the journal knows of its lake; None: it never had one."""
         return self._outbox.state
 
-    def begin_lake(self, recorder: str, lake: str, stored: Iterable[Series]) -> None:
-        """Publish to a lake from now on. All candles of the store are unpublished at first.
+    def begin_lake(
+        self,
+        recorder: str,
+        lake: str,
+        stored: Iterable[Series],
+        restored: Sequence[Revision] | None = None,
+    ) -> None:
+        """Publish to a lake from now on. All candles are unpublished at first, if not `restored`.
 
-        If the journal knows this lake already, change nothing. If it knows another lake, all is
-        unpublished again.
+        If the journal knows this lake, change nothing. If it knows another, all is unpublished.
 
         Args:
           recorder: a name for this recorder in the lake; one that the journal has stays.
           lake: the id of the lake.
           stored: the series of the store.
+          restored: the revisions of a lake that the store was made of. They get numbers up to 0.
         """
         with self._transaction():
-            self._outbox.begin(recorder, lake, stored)
+            self._ledger.add_restored(restored or ())
+            self._outbox.begin(recorder, lake, stored, is_published=restored is not None)
         self._outbox.reload()
 
     def published(

@@ -1,8 +1,7 @@
 """Where readers read: the folder of a store, or a lake."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -10,20 +9,15 @@ import attrs
 import pyarrow as pa
 
 from kline_trio.candle import Series
-from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span
+from kline_trio.reading.address import lake_packages, lake_url
 from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.catalog import last_end_ms, series, stored
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.journal.reader import journal_view
-from kline_trio.storage.names import folder_path
 from kline_trio.storage.paths import universe_path
 from kline_trio.storage.reports import ledger, revision_table
 from kline_trio.storage.universe import read_universe
-
-_EXTRA = ("botocore", "deltalake", "obstore")
-_TABLES = ("candles", "accounts")
-"""A lake has at least one of these tables."""
 
 
 class Absences(Protocol):
@@ -33,7 +27,7 @@ class Absences(Protocol):
         """Return the reasons in the ledger, in order. There is at least one text."""
 
 
-class Source(Protocol):
+class Readable(Protocol):
     """A store or a lake. All its tables have times in milliseconds."""
 
     @property
@@ -42,6 +36,9 @@ class Source(Protocol):
 
     def series(self) -> list[Series]:
         """Return the series that have candles, in order."""
+
+    def last_end_ms(self) -> dict[Series, int]:
+        """Return the end of each series' newest candle."""
 
     def tables(
         self, wanted: Collection[Series], from_ms: int, to_ms: int
@@ -68,7 +65,7 @@ class Source(Protocol):
         """Return each change of the markets' symbols, in the order in which they were seen."""
 
 
-def source_of(path: str | os.PathLike[str]) -> Source:
+def readable(path: str | os.PathLike[str]) -> Readable:
     """Return the store or the lake that a caller's path means.
 
     Raises:
@@ -77,47 +74,20 @@ def source_of(path: str | os.PathLike[str]) -> Source:
     """
     url = lake_url(path)
     if url is None:
-        return _Store(store_folder(path))
-    with lake_packages(url):
-        from kline_trio.lake.reader import LakeSource
+        return readable_store(store_folder(path))
+    with lake_packages():
+        from kline_trio.lake.reader import ReadableLake
 
-        return LakeSource.open(url)
-
-
-def lake_url(path: str | os.PathLike[str]) -> str | None:
-    """Return the address of the lake that a path means; None: it means no lake.
-
-    A text with `://` is the address of a lake. A folder is one if it has a lake's tables.
-    """
-    if isinstance(path, str) and "://" in path:
-        return path
-    try:
-        folder = folder_path(path).absolute()
-        is_lake = any((folder / name / "_delta_log").is_dir() for name in _TABLES)
-    except (OSError, ValueError):
-        # Whoever opens it as a store says what is wrong with it.
-        return None
-    return str(folder) if is_lake else None
+        return ReadableLake.open(url)
 
 
-@contextmanager
-def lake_packages(url: str) -> Iterator[None]:
-    """Name the extra, if a package that lakes need is not installed.
-
-    Raises:
-      KlineTrioError: the body needs such a package.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
-            raise
-        problem = f"{url} is a lake, which needs the package {error.name}"
-        raise KlineTrioError(f"{problem}: pip install 'kline-trio[lake]'") from error
+def readable_store(path: Path) -> Readable:
+    """Return the store in a folder, whether there is one or not."""
+    return _ReadableStore(path)
 
 
 @attrs.frozen
-class _Store:
+class _ReadableStore:
     """A store in a folder: its files, its journal and the ledger in it."""
 
     path: Path
@@ -128,6 +98,9 @@ class _Store:
 
     def series(self) -> list[Series]:
         return series(self.path)
+
+    def last_end_ms(self) -> dict[Series, int]:
+        return last_end_ms(self.path)
 
     def tables(
         self, wanted: Collection[Series], from_ms: int, to_ms: int
