@@ -81,3 +81,5 @@ def _report(into: Path, every: "Sequence[RestoredSeries]") -> None:
     if doubled := sum(one.doubled for one in every):
         twice = counted(doubled, "row was", "rows were")
         print(f"{twice} in the lake twice, and not by kline_trio: compact the lake")
+    if impossible := sum(one.impossible for one in every):
+        print(f"{counted(impossible, 'row')} of the lake can be no candles, and were left out")

@@ -20,7 +20,6 @@ from kline_trio.candle import Series
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, DiskFullError
 from kline_trio.interval import Span
-from kline_trio.lake.errors import LakeError
 from kline_trio.lake.location import Location
 from kline_trio.lake.objects import Objects
 from kline_trio.lake.recorders import Recorders
@@ -35,7 +34,7 @@ from kline_trio.storage.journal.ledger import State
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.new_store import new_store
 from kline_trio.storage.paths import scratch
-from kline_trio.storage.row_faults import end_times_ms, row_faults
+from kline_trio.storage.row_faults import broken_rules, end_times_ms, is_on_grid
 from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import BEGIN, END, runs_of, schema, values_of
@@ -55,6 +54,8 @@ class RestoredSeries:
     """How many due candles the lake lacks, which a recorder will ask the exchange for."""
     doubled: int
     """How many rows the lake had in vain, since it had another one of the same candle."""
+    impossible: int
+    """How many rows of the lake can be no candles, and were left out."""
 
 
 def restore(
@@ -98,7 +99,7 @@ def restore(
             raise ConfigError([f"{location.url}: the lake has no such candles"])
         for done, series in enumerate(every):
             on_step(Step(str(series), done, len(every), "series"))
-            yield _restored(series, spool, known, store, f"{location.url}: {series}")
+            yield _restored(series, spool, known, store)
         on_step(Step("finishing the new store"))
         UniverseFile.open(work).append(united(known.universes))
         store.journal.begin_lake(recorder, candles.id, every, list(known.revisions()))
@@ -164,11 +165,9 @@ def _refuse_small_disk(folder: Path, rows: int) -> None:
         )
 
 
-def _restored(
-    series: Series, spool: Spool, known: Recorders, store: Store, place: str
-) -> RestoredSeries:
+def _restored(series: Series, spool: Spool, known: Recorders, store: Store) -> RestoredSeries:
     """Write the files and the ledger of a series."""
-    writing = _Writing(series, place)
+    writing = _Writing(series)
     entries = store.write_new(series, map(writing.take, spool.take(series)))
     store.journal.keep_filled(series, entries, [], [])
     spans = joined(writing.spans)
@@ -180,7 +179,7 @@ def _restored(
         store.journal.settle(gaps, {series: account})
         absent = [gap.span for gap in gaps if gap.state is State.PENDING]
         pending = sum(map(series.interval.count, absent))
-    return RestoredSeries(series, writing.rows, pending, writing.doubled)
+    return RestoredSeries(series, writing.rows, pending, writing.doubled, writing.impossible)
 
 
 @attrs.define(eq=False)
@@ -188,37 +187,32 @@ class _Writing:
     """Makes rows of files of rows of the lake, and counts them."""
 
     series: Series
-    place: str
     rows: int = 0
     doubled: int = 0
+    impossible: int = 0
     spans: list[Span] = attrs.field(factory=list)
-    _last_ms: int | None = None
 
     def take(self, rows: pa.Table) -> pa.Table:
         """Return the rows of a part as rows of files, by begin and each once.
 
-        Raises:
-          LakeError: a row is none that kline_trio writes.
+        Rows that can be no candles are left out, so that their candles are asked for again.
         """
-        begins = _milliseconds(rows, self.place)
+        begins_us = values_of(rows[BEGIN])
+        begins = begins_us // 1_000
+        columns = {name: values_of(rows[name]) for name in VALUES}
+        possible = is_on_grid(begins, self.series.interval) & (begins_us % 1_000 == 0)
+        for _, broken in broken_rules(columns):
+            possible &= ~broken
+        if not possible.all():
+            self.impossible += rows.num_rows - int(possible.sum())
+            rows, begins = rows.filter(pa.array(possible)), begins[possible]
         if (np.diff(begins) <= 0).any():
             keep = _each_once(rows, begins)
             self.doubled += rows.num_rows - len(keep)
             rows, begins = rows.take(keep), begins[keep]
-        table = _of_files(rows, begins, self.series)
-        if faults := row_faults(table, self.series, self.rows, self._last_ms):
-            raise LakeError(f"{self.place}: a row of the lake {faults[0].what}")
-        self.rows += table.num_rows
-        self._last_ms = int(begins[-1])
+        self.rows += rows.num_rows
         self.spans += runs_of(self.series, begins)
-        return table
-
-
-def _milliseconds(rows: pa.Table, place: str) -> npt.NDArray[np.int64]:
-    begins = values_of(rows[BEGIN])
-    if (begins % 1_000).any():
-        raise LakeError(f"{place}: a row of the lake begins at no whole millisecond")
-    return begins // 1_000
+        return _of_files(rows, begins, self.series)
 
 
 def _each_once(rows: pa.Table, begins: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

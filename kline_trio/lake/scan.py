@@ -102,7 +102,7 @@ def files_of(delta: DeltaTable, wanted: Filter) -> list[LakeFile]:
     Raises:
       LakeError: the log cannot be read.
     """
-    with lake_errors("the list of the lake's files cannot be read"):
+    with lake_errors(f"{delta.table_uri}: the list of its files cannot be read"):
         actions = pa.table(delta.get_add_actions(flatten=True))
     names = [f"partition.{name}" for name in PARTITIONS]
     names += ["path", "num_records", "size_bytes", "min.symbol", "max.symbol"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Series, Source
 from kline_trio.interval import Span
-from kline_trio.lake.rows import lake_rows
+from kline_trio.lake.rows import _MOST_READ, _by_hull, lake_rows
 from kline_trio.lake.schema import CANDLES
 from kline_trio.storage.catalog import series
 from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason
@@ -181,3 +181,41 @@ def test_nothing_stored_is_an_empty_table_with_all_columns(store: Store) -> None
         assert found.num_rows == 0
         assert found.schema.equals(CANDLES)
     store.close()
+
+
+SYMBOLS = [Series("spot", f"S{n}USDT", "1m") for n in range(8)]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(SYMBOLS),
+        st.tuples(st.integers(0, 1_000), st.integers(1, 100)),
+        max_size=len(SYMBOLS),
+    )
+)
+def test_each_series_is_in_one_group_which_reads_at_most_twice_what_is_wanted(
+    places: dict[Series, tuple[int, int]],
+) -> None:
+    wanted = {one: [Span(first, first + length)] for one, (first, length) in places.items()}
+    groups = _by_hull(wanted)
+    assert sorted(one for _, members in groups for one in members) == sorted(wanted)
+    for hull, members in groups:
+        for one in members:
+            assert hull.from_ms <= wanted[one][0].from_ms
+            assert wanted[one][-1].to_ms <= hull.to_ms
+        length = hull.to_ms - hull.from_ms
+        needed = sum(places[one][1] for one in members)
+        assert length * len(members) <= _MOST_READ * needed
+
+
+def test_series_whose_first_month_begins_on_other_days_are_read_together() -> None:
+    """Otherwise all files of the store are listed for each of them."""
+    end = 30 * 1_440
+    wanted = {one: [span(1_440 * n, end)] for n, one in enumerate(SYMBOLS)}
+    assert len(_by_hull(wanted)) == 1
+
+
+def test_a_late_candle_of_one_series_is_read_alone() -> None:
+    wanted = {one: [span(40_000, 40_060)] for one in SYMBOLS[1:]}
+    wanted[SYMBOLS[0]] = [span(3, 4)]
+    assert [members for _, members in _by_hull(wanted)] == [SYMBOLS[:1], SYMBOLS[1:]]

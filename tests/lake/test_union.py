@@ -139,8 +139,8 @@ def ledgers(draw: st.DrawFn, name: str) -> OneLedger:
     while begin < _MOST and draw(st.booleans()):
         begin = draw(st.integers(begin, _MOST - 1))
         end = draw(st.integers(begin + 1, _MOST))
-        kinds = {State.PENDING: gap, State.CLOSED: closed, State.FILLED: filled}
-        gaps.append(kinds[draw(st.sampled_from(State))](begin, end))
+        state = draw(st.sampled_from(State))
+        gaps.append(filled(begin, end) if state is State.FILLED else gap(begin, end, state))
         begin = end
     return OneLedger(name, account(first, watermark), tuple(gaps))
 
