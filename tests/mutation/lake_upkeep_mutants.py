@@ -36,8 +36,8 @@ LAKE_UPKEEP = (
     Mutant(
         "a foreign compaction does not see ours",
         "lake/upkeep.py",
-        "RemoveAction(one.path, True,",
-        "RemoveAction(one.path, False,",
+        "RemoveAction(one.path, True, _now_ms(), one.size, partition)  # noqa: FBT003",
+        "RemoveAction(one.path, False, _now_ms(), one.size, partition)  # noqa: FBT003",
         f"{_UPKEEP}::test_a_foreign_compaction_that_began_before_ours_fails[folder]",
     ),
     Mutant(
@@ -57,15 +57,15 @@ LAKE_UPKEEP = (
     Mutant(
         "of two rows of a key, the lower rank stays",
         "lake/sorting.py",
-        "rank(_row(table, other)) > rank(_row(table, best))",
-        "rank(_row(table, other)) < rank(_row(table, best))",
+        "better = rank(_row(table, other)) > rank(_row(table, best))",
+        "better = rank(_row(table, other)) < rank(_row(table, best))",
         f"{_SORTING}::test_of_three_rows_of_a_key_the_highest_rank_stays",
     ),
     Mutant(
         "a renewed lease cannot be renewed again",
         "lake/lease.py",
-        "self._etag = self._objects.replace(",
-        "self._objects.replace(",
+        "self._etag = self._objects.replace(_PATH, content, self._etag)",
+        "self._objects.replace(_PATH, content, self._etag)",
         f"{_LEASE}::test_a_holder_that_keeps_its_lease_stays_the_holder",
     ),
     Mutant(
@@ -92,8 +92,8 @@ LAKE_UPKEEP = (
     Mutant(
         "vacuum removes files that kline_trio did not make",
         "lake/vacuum.py",
-        "if _OURS.fullmatch(PurePosixPath(one).name)",
-        "if True",
+        "left = [one for one in others if _OURS.fullmatch(PurePosixPath(one).name)]",
+        "left = [one for one in others if True]",
         f"{_VACUUM}::test_files_of_a_program_that_was_killed_are_removed_and_foreign_ones_are_left",
     ),
 )
