@@ -204,16 +204,18 @@ STORAGE = (
     Mutant(
         "the folder of a renamed file is not synced",
         "storage/parquet.py",
+        "merged = attrs.evolve(merged, held=held_spans(temporary, changes.series))\n"
         "replace_durably(temporary, target)",
+        "merged = attrs.evolve(merged, held=held_spans(temporary, changes.series))\n"
         "temporary.replace(target)",
         _SYNCS,
     ),
     Mutant(
         "what was written is not read back",
         "storage/parquet.py",
-        "crc32, newest_ms = _verified(self.temporary, series, rows, copied, begin_crc32)",
-        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(self.temporary)\n"
-        "newest_ms = self.changes.first_ms",
+        "crc32, newest_ms = _verified(temporary, series, rows, copied, begin_crc32)",
+        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(temporary)\n"
+        "newest_ms = 0",
         f"{_PARQUET}::test_a_write_that_went_wrong_is_noticed_before_the_rename",
     ),
     Mutant(
@@ -226,8 +228,8 @@ STORAGE = (
     Mutant(
         "a temporary file is left behind",
         "storage/parquet.py",
-        "temporary.unlink(missing_ok=True)",
-        "pass",
+        "with contextlib.suppress(OSError):\ntemporary.unlink(missing_ok=True)\nsync_folder(scratch)\nreturn merged",
+        "sync_folder(scratch)\nreturn merged",
         f"{_PARQUET}::test_a_failing_disk_leaves_the_old_file_or_the_new",
     ),
     Mutant(
