@@ -41,7 +41,7 @@ def compact(options: argparse.Namespace) -> int:
         print(f"{location.url}: is compact already")
         return 0
     before, after = (counted(one, "file") for one in (done.files_before, done.files_after))
-    sizes = f"{done.bytes_before:,} to {done.bytes_after:,} bytes"
+    sizes = f"{done.bytes_before:,} to {counted(done.bytes_after, 'byte')}"
     rows = counted(done.rows, "row")
     print(f"{location.url}: {before} became {after}, {sizes}, {rows}")
     if done.doubled:
