@@ -132,7 +132,7 @@ def _recorder_line(one: "RecorderStatus", now: float) -> str:
     else:
         words.append(f"published {duration_text(max(0.0, now - presence.published))} ago")
     if presence.unpublished:
-        words.append(f"{presence.unpublished:,} candles behind")
+        words.append(f"{counted(presence.unpublished, 'candle')} behind")
     words.append(counted(presence.series, "series", "series"))
     if presence.address_group is not None:
         words.append(f"address group {presence.address_group}")

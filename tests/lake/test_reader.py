@@ -277,7 +277,7 @@ def test_a_candle_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
     publish_candles(tmp_path / "data", lake, minutes(0, 3))
     table = DeltaTable(str(lake / "candles"))
     write_deltalake(table, table.to_pyarrow_table().slice(0, 1), mode="append")
-    with pytest.raises(LakeError, match="1 candles of spot BTCUSDT-1m are there twice"):
+    with pytest.raises(LakeError, match="has 1 candle of spot BTCUSDT-1m twice"):
         kline_trio.read(lake, "spot", "BTCUSDT", "1m")
 
 
