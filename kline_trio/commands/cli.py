@@ -201,6 +201,8 @@ def _add_check(add: _AddParser) -> None:
 def _add_status(add: _AddParser) -> None:
     status = add("status", help="print how a recorder does, and how complete each series is")
     _add_store(status, types.place, ", or a lake")
+    what = "of a lake: count what this store, or that of a recorder.toml, has not published yet"
+    status.add_argument("--local", type=types.path, metavar="STORE", help=what)
     status.add_argument("--all", **_FLAG, help="print all series, and not the worst 20 alone")
     status.add_argument("--watch", **_FLAG, help="print it again each few seconds, until Ctrl-C")
     what = "ask the running recorder only, in a tenth of a second: exit 0 if it is healthy, else 1"
@@ -391,9 +393,9 @@ def _check(options: argparse.Namespace) -> int | None:
 
 
 def _status(options: argparse.Namespace) -> int | None:
-    from kline_trio.commands.lake_place import is_lake
+    from kline_trio.reading.address import lake_url
 
-    if is_lake(options.store):
+    if lake_url(options.store) is not None:
         for name in ("all", "watch", "live", "max-age", "min-complete"):
             if getattr(options, name.replace("-", "_")) not in (None, False):
                 raise ConfigError([f"--{name} is about a store, and {options.store} is a lake"])

@@ -11,6 +11,7 @@ from kline_trio.commands.lake_place import lake_of, location_of
 from kline_trio.commands.live import json_text
 from kline_trio.commands.output import show_problems
 from kline_trio.commands.progress import open_progress
+from kline_trio.commands.store import store_of
 from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 from kline_trio.errors import ConfigError
@@ -40,7 +41,7 @@ def compact(options: argparse.Namespace) -> int:
         print(f"{location.url}: is compact already")
         return 0
     before, after = (counted(one, "file") for one in (done.files_before, done.files_after))
-    sizes = f"{done.bytes_before:,} to {done.bytes_after:,} bytes"
+    sizes = f"{done.bytes_before:,} to {counted(done.bytes_after, 'byte')}"
     rows = counted(done.rows, "row")
     print(f"{location.url}: {before} became {after}, {sizes}, {rows}")
     if done.doubled:
@@ -75,8 +76,9 @@ def vacuum(options: argparse.Namespace) -> int:
 
 def lake_status(options: argparse.Namespace) -> int:
     """Print what a lake holds, and which recorders publish to it."""
-    lake, store = lake_of(options.store)
+    lake, _ = lake_of(options.store)
     location = location_of(lake)
+    store = None if options.local is None else store_of(options.local)[0]
     with lake_packages():
         from kline_trio.lake.status import as_values
         from kline_trio.lake.status import lake_status as look
@@ -130,7 +132,7 @@ def _recorder_line(one: "RecorderStatus", now: float) -> str:
     else:
         words.append(f"published {duration_text(max(0.0, now - presence.published))} ago")
     if presence.unpublished:
-        words.append(f"{presence.unpublished:,} candles behind")
+        words.append(f"{counted(presence.unpublished, 'candle')} behind")
     words.append(counted(presence.series, "series", "series"))
     if presence.address_group is not None:
         words.append(f"address group {presence.address_group}")

@@ -42,6 +42,7 @@ def _check(url: str, options: argparse.Namespace) -> int:
     total: Counter[str] = Counter()
     with open_progress() as progress:
         lake = ReadableLake.open(url)
+        lake.check()
         for file in check(lake.location, progress.show):
             if file.faults:
                 with progress.hidden():

@@ -58,6 +58,8 @@ def _findings(report: "LakeReport") -> Iterator[Finding]:
         message = f"holds other things too: {shown}{more}; they are left alone"
         advice = "give the lake a place of its own, as s3://bucket/klines"
         yield Finding(_CHECK, url, Verdict.WARNING, message, advice)
+    if report.wrong_tables:
+        return  # nothing was written there
     if report.unwritable is not None:
         advice = "allow these credentials to write and delete there, or make room"
         yield fault(report.unwritable, advice)

@@ -11,13 +11,6 @@ if TYPE_CHECKING:
     from kline_trio.lake.location import Location
 
 
-def is_lake(place: str | Path) -> bool:
-    """Return whether a place is an address of an object store, or a folder with a lake's tables."""
-    if isinstance(place, str):
-        return True
-    return (place / "candles" / "_delta_log").is_dir()
-
-
 def lake_of(place: str | Path) -> "tuple[LakeConfig, Path | None]":
     """Return the lake that a user means, and the store of its recorder.toml if one was given.
 

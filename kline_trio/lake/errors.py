@@ -52,8 +52,11 @@ _REQUEST = re.compile(
     r"Error performing (?:list request: )?(?:Error performing )?([A-Z]+) \S+ in [^ ,]+"
     r"(?:, after [0-9]+ retries, max_retries: [0-9]+, retry_timeout: \S+)?\s+- "
 )
+_GONE = re.compile(r"Object at location (.{1,300}?) not found")
+_STRUCT = re.compile(r":? \w+ \{")
+"""Where Rust begins to show its values."""
 _NOISE = re.compile(
-    r"Kernel error -> |Generic \w+ error: |Failed to parse parquet: |External: "
+    r"Kernel error(?: ->|:) |Generic [\w ]+ error: |Failed to parse parquet: |External: "
     r"|Error performing list request: |Error getting list response body: "
 )
 
@@ -132,6 +135,8 @@ def _lake_error(what: str, error: BaseException) -> LakeError:
         return ConflictError(f"{what}: another program wrote there meanwhile")
     if name == "DeltaError" and any(word in text for word in _CONFLICT_WORDS):
         return ConflictError(f"{what}: another program wrote there meanwhile")
+    if (gone := _first(_GONE, text)) is not None:
+        return LakeUnreachableError(f"{what}: another program has deleted {shown(gone)}")
     if status is not None:
         return _of_status(what, status, code, _first(_MESSAGE, text))
     number = int(_first(_SYSTEM, text) or 0) or (isinstance(error, OSError) and error.errno) or 0
@@ -169,5 +174,5 @@ def _of_status(what: str, status: int, code: str | None, message: str | None) ->
 
 def _short(text: str) -> str:
     """Return the text of a library without its details of the request, as one line."""
-    head = _REQUEST.sub(r"\1: ", text.partition(_DEBUG)[0])
+    head = _REQUEST.sub(r"\1: ", _STRUCT.split(text.partition(_DEBUG)[0])[0])
     return one_line(" ".join(_NOISE.sub("", head).split()))[:300]

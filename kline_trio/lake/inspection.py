@@ -48,8 +48,8 @@ class LakeReport:
 def inspect_lake(lake: LakeConfig, clock: Callable[[], float] = time.time) -> LakeReport:
     """Return what can be found out about the lake of a configuration.
 
-    Scratch objects are written and removed, unless the lake is a folder that is not there yet. It
-    takes as long as the object store does.
+    Scratch objects are written and removed, unless the lake is a folder that is not there yet, or
+    holds tables of others. It takes as long as the object store does.
 
     Args:
       lake: the section; it has a url.
@@ -69,6 +69,8 @@ def inspect_lake(lake: LakeConfig, clock: Callable[[], float] = time.time) -> La
         return attrs.evolve(report, no_credentials=str(error))
     except (LakeError, OSError) as error:
         return attrs.evolve(report, unreachable=str(error))
+    if report.wrong_tables:
+        return report  # what is there is somebody else's: nothing is written
     try:
         report = attrs.evolve(report, clock_error_seconds=clock_error_seconds(objects, clock))
         prove(objects)

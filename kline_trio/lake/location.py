@@ -5,6 +5,7 @@ and the role of the machine or container. They are never shown.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 INTERNAL = "_kline_trio"
 """The folder in the lake for all that is no table: presence, lease and probes."""
+_UNUSABLE = re.compile(r"[\[\]\\]|%[0-9A-Fa-f]{2}")
+"""deltalake decodes such parts of a path, or panics; also in an address that begins with file://."""
 _CONNECT_SECONDS = 10
 _REQUEST_SECONDS = 60
 _RETRIES = 3
@@ -57,7 +60,12 @@ class Location:
         """
         assert lake.url is not None
         if isinstance(lake.url, Path):
-            return cls(str(lake.url.absolute()))
+            folder = str(lake.url.absolute())
+            if _UNUSABLE.search(folder):
+                raise ConfigError(
+                    [f"{folder}: deltalake reaches no folder with [, ], \\ or %20 in its path"]
+                )
+            return cls(folder)
         return cls(lake.url, _settings(lake, os.environ if environ is None else environ))
 
     @classmethod

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.lake.errors import LakeError, lake_errors
@@ -49,15 +50,13 @@ class ReadableLake:
 
     @classmethod
     def open(cls, url: str) -> "ReadableLake":
-        """Return the lake at an address, or in a folder.
+        """Return the lake at an address, or in a folder. Whether there is one, a look at it says.
 
         Raises:
-          ConfigError: the address is none, has no lake, or its endpoint cannot be used.
-          LakeError: the lake cannot be read.
+          ConfigError: the address is none, or its endpoint cannot be used.
+          LakeError: there are no credentials.
         """
-        made = cls(Location.from_url(url))
-        made.check()
-        return made
+        return cls(Location.from_url(url))
 
     @property
     def name(self) -> str:
@@ -74,22 +73,43 @@ class ReadableLake:
         if not any(open_table(self.location, name) for name in ("candles", "accounts")):
             raise ConfigError([f"there is no lake at {self.name}: no recorder has published there"])
 
+    def _candles(self) -> LakeTable | None:
+        table = open_table(self.location, "candles")
+        if table is None:
+            # Only now: a second look at an object store takes as long as the first.
+            self.check()
+        return table
+
+    def _ledger(
+        self,
+        name: str,
+        columns: pa.Schema,
+        order: Sequence[str],
+        wanted: Mapping[str, str] | None = None,
+    ) -> pa.Table:
+        rows = ledger_rows(self.location, name, columns, order, wanted)
+        if not rows.num_rows:
+            self.check()
+        return rows
+
     def series(self) -> list[Series]:
         """Return the series that the lake holds candles of, in order.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
-        table = open_table(self.location, "candles")
+        table = self._candles()
         return [] if table is None else sorted(candle_series(table, self.location))
 
     def last_end_ms(self) -> dict[Series, int]:
         """Return the end of each series' newest candle.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
-        table = open_table(self.location, "candles")
+        table = self._candles()
         return {} if table is None else newest_end_ms(table, self.location)
 
     def tables(
@@ -102,7 +122,7 @@ class ReadableLake:
         Raises:
           LakeError: the lake cannot be read, or holds a candle twice.
         """
-        table = open_table(self.location, "candles")
+        table = self._candles()
         found: dict[Series, pa.Table | None] = dict.fromkeys(wanted)
         if table is None:
             return found
@@ -117,9 +137,10 @@ class ReadableLake:
         """Return some series, each to be read a month at a time, so that it fits into memory.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
-        table = open_table(self.location, "candles")
+        table = self._candles()
         months: dict[tuple[str, str], list[Span]] = {}
         with lake_errors(f"{self.location.table_url('candles')}: cannot be read"):
             for one in table.delta.partitions() if table else ():
@@ -134,7 +155,8 @@ class ReadableLake:
         """Return why candles of some series are missing. To be called before `tables`.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         return LakeAbsences(self.location, accounts(self.location, wanted))
 
@@ -144,16 +166,18 @@ class ReadableLake:
         The last column is the recorder.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         order = (*SERIES, "from", "recorder")
-        return ledger_rows(self.location, "coverage", COVERAGE.append(RECORDER), order, wanted)
+        return self._ledger("coverage", COVERAGE.append(RECORDER), order, wanted)
 
     def accounted(self) -> set[Series]:
         """Return the series that a recorder accounts for, or that have candles.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         return {*(series for _, series in accounts(self.location)), *self.series()}
 
@@ -163,14 +187,18 @@ class ReadableLake:
         The last column is the recorder that saw both values.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         rows = (
             (*row, recorder)
             for recorder, _, one in published_revisions(self.location)
             for row in differences(one)
         )
-        return as_table(rows, REVISIONS.append(RECORDER))
+        table = as_table(rows, REVISIONS.append(RECORDER))
+        if not table.num_rows:
+            self.check()
+        return table
 
     def universe(self) -> pa.Table:
         """Return what all recorders saw of the markets' lists, as one history.
@@ -178,7 +206,7 @@ class ReadableLake:
         Raises:
           KlineTrioError: the lake cannot be read, or holds what can be no symbol.
         """
-        rows = ledger_rows(self.location, "universe", UNIVERSE, ("time",))
+        rows = self._ledger("universe", UNIVERSE, ("time",))
         return universe_table(united({self.location.table_url("universe"): rows}))
 
 
@@ -195,7 +223,8 @@ class LakeSeries:
         """Give the candles with open times in a span, by time, a month in each table.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         for month in self.months:
             for part in month.common_with(span):
@@ -217,7 +246,8 @@ class LakeAbsences:
         """Return the reasons in the coverage of all recorders, in order.
 
         Raises:
-          LakeError: the lake cannot be read.
+          ConfigError: there is no lake.
+          LakeError: it cannot be read.
         """
         if wanted not in self._unfilled:
             several = unfilled_gaps(self.location, wanted).values()
@@ -278,10 +308,8 @@ def _in_order(rows: pa.Table, owner: Series, location: Location) -> pa.Table:
         rows = rows.sort_by(BEGIN)
         begins = values_of(rows[BEGIN])
         if twice := int(np.count_nonzero(np.diff(begins) == 0)):
-            raise LakeError(
-                f"{location.table_url('candles')}: {twice:,} candles of {owner} are there twice:"
-                " check the lake"
-            )
+            found = f"{counted(twice, 'candle')} of {owner} twice"
+            raise LakeError(f"{location.table_url('candles')}: has {found}: check the lake")
     return rows
 
 

@@ -1,6 +1,6 @@
 """The rows of the lake's candles, made of a store's files, journal and ledger."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.table import BEGIN, END, values_of
 
 _STREAM = str(Source.STREAM)
+_MOST_READ = 2
+"""How much of the time that a group reads must be wanted: the half."""
 
 
 @attrs.frozen
@@ -48,28 +50,50 @@ def lake_rows(store_path: Path, wanted: Mapping[Series, Sequence[Span]]) -> pa.T
     Raises:
       KlineTrioError: a file or the journal cannot be read.
     """
-    tables = []
+    tables: dict[Series, pa.Table] = {}
     for hull, group in _by_hull(wanted):
         # First what is stored, then the ledger: a revision that a merge notes in between is of a
         # candle that stays unpublished.
         found = stored(store_path, group, hull.from_ms, hull.to_ms)
         with journal_view(store_path) as journal:
             origins = {one: Origins.of(journal, one, hull) for one in group}
-        for series in sorted(group):
+        for series in group:
             one = found[series]
             if one is not None:
-                tables.append(_rows(series, one, wanted[series], origins[series]))
-    return pa.concat_tables(tables) if tables else CANDLES.empty_table()
+                tables[series] = _rows(series, one, wanted[series], origins[series])
+    rows = [tables[series] for series in sorted(tables)]
+    return pa.concat_tables(rows) if rows else CANDLES.empty_table()
 
 
 def _by_hull(
     wanted: Mapping[Series, Sequence[Span]],
-) -> list[tuple[Span, Collection[Series]]]:
-    """Group the series that have the same first and last candle."""
-    groups: dict[Span, list[Series]] = {}
-    for series, spans in wanted.items():
-        groups.setdefault(Span(spans[0].from_ms, spans[-1].to_ms), []).append(series)
-    return list(groups.items())
+) -> list[tuple[Span, list[Series]]]:
+    """Group series of about the same time, each group with a span that holds all of theirs.
+
+    Each group costs one look at the names of all files, 0.7 s with 20,000 of them. So series share
+    a group as long as they read at most twice what is wanted of them.
+    """
+    hulls = {one: Span(spans[0].from_ms, spans[-1].to_ms) for one, spans in wanted.items()}
+    groups: list[tuple[Span, list[Series]]] = []
+    needed_ms = 0
+    for series in sorted(hulls, key=lambda one: (hulls[one].from_ms, hulls[one].to_ms, one)):
+        hull = hulls[series]
+        if groups:
+            shared, members = groups[-1]
+            both = Span(shared.from_ms, max(shared.to_ms, hull.to_ms))
+            both_needed_ms = needed_ms + _length_ms(hull)
+            if _length_ms(both) * (len(members) + 1) <= _MOST_READ * both_needed_ms:
+                members.append(series)
+                groups[-1] = (both, members)
+                needed_ms = both_needed_ms
+                continue
+        groups.append((hull, [series]))
+        needed_ms = _length_ms(hull)
+    return groups
+
+
+def _length_ms(span: Span) -> int:
+    return span.to_ms - span.from_ms
 
 
 def _rows(series: Series, found: Stored, spans: Sequence[Span], origins: Origins) -> pa.Table:

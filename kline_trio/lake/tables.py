@@ -58,14 +58,17 @@ def made_table(location: Location, name: str) -> LakeTable:
     """Return one of the lake's tables; make it if the lake has none yet.
 
     Raises:
-      ForeignLakeError: as `open_table`; the folder holds other files; or the object store ignores
-        the conditions of a write, which is tried once in the life of a process.
+      ForeignLakeError: as `open_table`; or the folder holds other files; or the object store
+        ignores the conditions of a write, which is tried once in the life of a process.
       LakeError: the lake cannot be read or written.
     """
-    require_conditions(location)
     table = open_table(location, name)
     if table is None:
         _refuse_other_files(location, name)
+    # Not before: the proof writes, and that must be to no place of somebody else, nor make a
+    # bucket, as some servers do at the first write.
+    require_conditions(location)
+    if table is None:
         columns, partitions = TABLES[name]
         url = location.table_url(name)
         try:

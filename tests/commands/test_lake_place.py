@@ -4,20 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from kline_trio.commands.lake_place import is_lake, lake_of
+from kline_trio.commands.lake_place import lake_of
 from kline_trio.config.lake import LakeConfig
 from kline_trio.errors import ConfigError
 from kline_trio.reading.address import lake_packages
 
 STREAMS = '[streams.spot]\n1m = ["BTCUSDT"]\n'
-
-
-def test_an_address_and_a_folder_with_tables_are_lakes(tmp_path: Path) -> None:
-    assert is_lake("s3://bucket/klines")
-    assert not is_lake(tmp_path)
-    assert not is_lake(tmp_path / "recorder.toml")
-    (tmp_path / "candles" / "_delta_log").mkdir(parents=True)
-    assert is_lake(tmp_path)
 
 
 def test_an_address_is_checked() -> None:

@@ -14,24 +14,28 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain, cycle
 from pathlib import Path
 
 import attrs
 from deltalake import DeltaTable
 
-from kline_trio.lake.errors import LakeError
+from kline_trio.lake.errors import ForeignLakeError, LakeError
 from kline_trio.lake.ledgers import Ledgers, _revision_table
 from kline_trio.lake.location import Location
 from kline_trio.lake.schema import TABLES
 from kline_trio.storage.journal.ledger import Gap, Reason
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.store import Store
+from tests.lake.lossy_proxy import every_request
 from tests.lake.servers import (
     ADMIN,
     Fault,
     LossyProxy,
     MemoryS3,
+    Plan,
     Server,
+    is_commit,
     location_of,
     nth,
     seaweed_server,
@@ -50,10 +54,13 @@ from tests.storage.support import BTC, at, merge_all, minutes, span
 RECORDER = "rec-a"
 _ROWS = 20
 """Of a chunk: the first publication has three, so that a fault can be between two."""
-_FIRST_REQUESTS, _NEXT_REQUESTS = 185, 110
+_FIRST_REQUESTS, _NEXT_REQUESTS = 205, 120
 """About how many requests a publication makes: into an empty lake, and into one that is there."""
+_FIRST_COMMITS, _NEXT_COMMITS = 13, 4
 _TIMES = (1, 9)
 """How often a request fails: once, and more often than the libraries retry."""
+_CASES_A_LINE = 50
+"""Of the output."""
 _CASES_A_LAKE = 12
 """Then the log is longer than the distance of two checkpoints."""
 
@@ -65,26 +72,43 @@ class Case:
     number: int
     fault: Fault
     times: int
+    is_commit: bool = False
+    """Whether commits are counted, and not requests of each kind."""
 
     def __str__(self) -> str:
-        return f"request {self.number}: {self.fault.name} {self.times}x"
+        kind = "commit" if self.is_commit else "request"
+        return f"{kind} {self.number}: {self.fault.name} {self.times}x"
+
+    def plan(self) -> Plan:
+        """Return the proxy's plan."""
+        among = is_commit if self.is_commit else every_request
+        return nth(self.number, self.fault, self.times, among)
 
 
-def cases(seed: int, requests: int) -> Iterator[Case]:
+def all_cases(seed: int, requests: int, commits: int) -> Iterator[Case]:
+    """Yield the cases of all requests and those of the commits in turn, without end."""
+    while True:
+        yield from chain.from_iterable(
+            zip(cases(seed, requests), cycle(cases(seed, commits, are_commits=True)), strict=False)
+        )
+
+
+def cases(seed: int, requests: int, *, are_commits: bool = False) -> Iterator[Case]:
     """Yield all cases: first each request with one fault, then each with another one, and so on."""
     drawn = random.Random(seed)
     kinds = [(fault, times) for fault in Fault for times in _TIMES]
     orders = [drawn.sample(kinds, len(kinds)) for _ in range(requests)]
     for nth_pass in range(len(kinds)):
         for number in drawn.sample(range(requests), requests):
-            yield Case(number, *orders[number][nth_pass])
+            yield Case(number, *orders[number][nth_pass], are_commits)
 
 
 @attrs.define(eq=False)
 class Campaign:
-    """A store, and a lake behind a proxy, that cases are played on one after the other."""
+    """Stores, and lakes behind a proxy, that cases are played on one after the other."""
 
-    store: Store
+    folder: Path
+    """For the stores: each lake has a new one, since a check takes longer the more there is."""
     proxy: LossyProxy
     server: Server
     """At the endpoint of the proxy."""
@@ -92,7 +116,16 @@ class Campaign:
     outcomes: Counter[str] = attrs.field(init=False, factory=Counter)
     """How often each class of error ended a publication."""
     slowest: tuple[float, str] = attrs.field(init=False, default=(0.0, ""))
+    played: int = attrs.field(init=False, default=0)
     _lakes: int = attrs.field(init=False, default=0)
+    _store: Store = attrs.field(init=False)
+    _location: Location = attrs.field(init=False)
+    _first: Iterator[Case] = attrs.field(init=False)
+    _later: Iterator[Case] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._first = all_cases(self.seed, _FIRST_REQUESTS, _FIRST_COMMITS)
+        self._later = all_cases(self.seed + 1, _NEXT_REQUESTS, _NEXT_COMMITS)
 
     def play(self, count: int) -> None:
         """Play so many cases.
@@ -100,22 +133,26 @@ class Campaign:
         Raises:
           AssertionError: the lake differs from the store, or an error is not fit to be shown.
         """
-        first, later = cases(self.seed, _FIRST_REQUESTS), cases(self.seed + 1, _NEXT_REQUESTS)
-        location = self.new_lake()
-        for played in range(count):
-            if played % _CASES_A_LAKE == 0:
-                location = self.new_lake()
-                self.play_one(location, next(first))
+        for _ in range(count):
+            if self.played % _CASES_A_LAKE == 0:
+                self._begin_anew()
+                self._play_one(next(self._first))
             else:
-                change_store(self.store, played)
-                self.play_one(location, next(later))
+                change_store(self._store, self.played % _CASES_A_LAKE)
+                self._play_one(next(self._later))
+            self.played += 1
 
-    def play_one(self, location: Location, case: Case) -> None:
+    def close(self) -> None:
+        """Close the store."""
+        if self._lakes:
+            self._store.close()
+
+    def _play_one(self, case: Case) -> None:
         """Publish with a fault, then without one; compare the lake with the store."""
         began = time.monotonic()
-        self.proxy.start_anew(nth(case.number, case.fault, case.times))
+        self.proxy.start_anew(case.plan())
         try:
-            begin_and_publish(self.store, location, RECORDER, _ROWS)
+            begin_and_publish(self._store, self._location, RECORDER, _ROWS)
         except LakeError as error:
             check_message(error)
             self.outcomes[type(error).__name__] += 1
@@ -124,13 +161,15 @@ class Campaign:
         seconds = time.monotonic() - began
         self.slowest = max(self.slowest, (seconds, str(case)))
         self.proxy.start_anew()
-        begin_and_publish(self.store, location, RECORDER, _ROWS)
-        check_lake(self.store.path, location, str(case))
+        begin_and_publish(self._store, self._location, RECORDER, _ROWS)
+        check_lake(self._store.path, self._location, str(case))
 
-    def new_lake(self) -> Location:
-        """Return an empty lake."""
+    def _begin_anew(self) -> None:
+        self.close()
         self._lakes += 1
-        return location_of(self.server, f"campaign-{self.seed}-{os.getpid()}-{self._lakes}")
+        name = f"campaign-{self.seed}-{os.getpid()}-{self._lakes}"
+        self._store = make_store(self.folder / name)
+        self._location = location_of(self.server, name)
 
 
 def change_store(store: Store, number: int) -> None:
@@ -149,6 +188,8 @@ def change_store(store: Store, number: int) -> None:
 def check_message(error: LakeError) -> None:
     """Raise AssertionError if an error's text is not fit for a line of the log."""
     text = str(error)
+    # Not of somebody else's lake: after that nobody retries.
+    assert not isinstance(error, ForeignLakeError), text
     assert "\n" not in text, text
     assert len(text) < 500, text
     assert ADMIN.secret not in text, text
@@ -210,18 +251,17 @@ def main() -> None:
             server = stack.enter_context(seaweed_server(folder))
         proxy = LossyProxy(server.endpoint)
         endpoint = stack.enter_context(proxy.running())
-        store = make_store(folder / "store")
-        stack.callback(store.close)
-        campaign = Campaign(store, proxy, server.behind(endpoint), options.seed)
+        campaign = Campaign(folder / "stores", proxy, server.behind(endpoint), options.seed)
+        stack.callback(campaign.close)
         began = time.monotonic()
-        try:
-            campaign.play(options.count)
-        finally:
+        while campaign.played < options.count:
+            campaign.play(min(_CASES_A_LINE, options.count - campaign.played))
             sys.stdout.write(
-                f"{options.count} faults in {time.monotonic() - began:.0f} s:"
+                f"{campaign.played} faults in {time.monotonic() - began:.0f} s:"
                 f" {dict(campaign.outcomes)}; the slowest publication:"
                 f" {campaign.slowest[0]:.1f} s, {campaign.slowest[1]}\n"
             )
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

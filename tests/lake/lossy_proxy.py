@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-__all__ = ["Fault", "LossyProxy", "Plan", "Request", "nth", "seeded"]
+__all__ = ["Fault", "LossyProxy", "Plan", "Request", "is_commit", "nth", "seeded"]
 
 _DEADLINE_SECONDS = 60
 
@@ -71,21 +71,36 @@ def no_faults(request: Request) -> None:
     """Let each request pass."""
 
 
-def nth(number: int, fault: Fault, times: int = 1) -> Plan:
+def every_request(_: Request) -> bool:
+    """Count each request."""
+    return True
+
+
+def is_commit(request: Request) -> bool:
+    """Return whether a request commits to a Delta table."""
+    return request.method == "PUT" and "/_delta_log/" in request.path
+
+
+def nth(
+    number: int, fault: Fault, times: int = 1, among: Callable[[Request], bool] = every_request
+) -> Plan:
     """Return a plan: the n-th request has a fault, and so have its next retries.
 
     Args:
       number: of the request, from 0 on.
       fault: what happens to it.
       times: how often in all. More than 4 outlive the retries of the libraries.
+      among: which requests are counted.
     """
     first: list[Request] = []
-    left = times
+    left, seen = times, 0
 
     def plan(request: Request) -> Fault | None:
-        nonlocal left
-        if request.number == number:
-            first.append(request)
+        nonlocal left, seen
+        if among(request):
+            if seen == number:
+                first.append(request)
+            seen += 1
         if left and first and request.is_like(first[0]):
             left -= 1
             return fault

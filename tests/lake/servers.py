@@ -26,13 +26,13 @@ import botocore.session  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 
 from kline_trio.lake.location import Location
-from tests.lake.lossy_proxy import Fault, LossyProxy, Plan, Request, nth, seeded
+from tests.lake.lossy_proxy import Fault, LossyProxy, Plan, Request, is_commit, nth, seeded
 from tests.lake.memory_s3 import MemoryS3
 
 __all__ = [
     "ADMIN", "READER", "STRANGER", "Credentials", "Fault", "LossyProxy", "MemoryS3", "Plan",
-    "Request", "Server", "client_of", "environment_of", "free_port", "location_of", "moto_server",
-    "nth", "seaweed_server", "seeded", "why_no_moto", "why_no_seaweed",
+    "Request", "Server", "client_of", "environment_of", "free_port", "is_commit", "location_of",
+    "moto_server", "nth", "seaweed_server", "seeded", "why_no_moto", "why_no_seaweed",
 ]  # fmt: skip
 
 _START_SECONDS = 60

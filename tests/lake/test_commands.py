@@ -24,6 +24,7 @@ from tests.lake.servers import (
     free_port,
     location_of,
 )
+from tests.storage.support import BTC, write_minutes
 
 
 def no_pause(_: int) -> None:
@@ -96,6 +97,18 @@ def test_status_speaks_json_to_programs(folder: str, capsys: Captured) -> None:
     assert main(["status", folder, "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["tables"][0]["rows"] == 360
+
+
+def test_status_counts_what_a_store_has_not_published(
+    folder: str, tmp_path: Path, capsys: Captured
+) -> None:
+    path = tmp_path / "data"
+    store = write_minutes(path, 30, 5)
+    store.journal.begin_lake("rec-a", "id", [BTC])
+    store.close()
+    assert main(["status", folder, "--local", str(path)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"store {path}: recorder rec-a, 35 candles are unpublished"
 
 
 @pytest.mark.parametrize("option", [["--live"], ["--all"], ["--max-age", "5m"]])

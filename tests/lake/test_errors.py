@@ -275,6 +275,41 @@ def test_a_write_to_a_server_that_is_full_by_now(memory: Server, prefix: str) ->
         merge(location)
 
 
+def first_file(location: Location, part: str) -> str:
+    names = [one["path"] for one in obstore.list(location.objects(), "candles/").collect()]
+    return next(name for name in sorted(names) if part in name)
+
+
+@pytest.mark.parametrize("kind", ["folder_lake", "memory_lake"])
+@pytest.mark.parametrize("use", [merge, read])
+def test_a_file_that_another_program_has_deleted(
+    request: pytest.FixtureRequest, kind: str, use: Callable[[Location], None]
+) -> None:
+    location = request.getfixturevalue(kind)
+    merge_rows(location, table([row(-1), row(0), row(1)]), no_pause)
+    gone = first_file(location, "month=2026-11")
+    obstore.delete(location.objects(), gone)
+    error = failure(use, location)
+    assert isinstance(error, LakeUnreachableError)
+    assert "another program has deleted" in str(error)
+    assert gone.rpartition("/")[2] in str(error)
+
+
+@pytest.mark.parametrize("kind", ["folder_lake", "memory_lake"])
+@pytest.mark.parametrize("use", [opened, merge, read])
+def test_a_commit_that_another_program_has_deleted(
+    request: pytest.FixtureRequest, kind: str, use: Callable[[Location], None]
+) -> None:
+    location = request.getfixturevalue(kind)
+    for minute in range(3):
+        merge_rows(location, table([row(minute)]), no_pause)
+    obstore.delete(location.objects(), first_file(location, "00002.json"))
+    error = failure(use, location)
+    assert isinstance(error, LakeUnreachableError)
+    assert "found gap" in str(error)
+    assert "{" not in str(error)
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a tmpfs")
 
 

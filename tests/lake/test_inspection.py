@@ -82,8 +82,11 @@ def test_a_table_of_others_is_named(folder_lake: Location) -> None:
 
     Path(folder_lake.url).mkdir()
     write_deltalake(folder_lake.table_url("candles"), pa.table({"a": [1]}))
-    [wrong] = inspect_lake(LakeConfig(url=Path(folder_lake.url))).wrong_tables
+    report = inspect_lake(LakeConfig(url=Path(folder_lake.url)))
+    [wrong] = report.wrong_tables
     assert "kline_trio did not make" in wrong
+    assert set(only(report)) == {"wrong_tables"}
+    assert [one.name for one in Path(folder_lake.url).iterdir()] == ["candles"]
 
 
 def test_a_server_that_ignores_conditions_is_named(

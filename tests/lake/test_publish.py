@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -203,13 +204,14 @@ def test_a_server_whose_clock_is_wrong(
 
 @pytest.mark.parametrize(("kind", "count", "seed"), [("memory", 12, 5), ("seaweed", 4, 7)])
 def test_a_sample_of_faults_at_each_request(
-    store: Store, kind: str, count: int, seed: int, request: pytest.FixtureRequest
+    tmp_path: Path, kind: str, count: int, seed: int, request: pytest.FixtureRequest
 ) -> None:
     server = request.getfixturevalue(kind)
     proxy = LossyProxy(server.endpoint)
     with proxy.running() as endpoint:
-        campaign = Campaign(store, proxy, server.behind(endpoint), seed)
-        campaign.play(count)
+        campaign = Campaign(tmp_path / "stores", proxy, server.behind(endpoint), seed)
+        with closing(campaign):
+            campaign.play(count)
     assert campaign.outcomes["LakeUnreachableError"] > 0
 
 

@@ -113,7 +113,9 @@ def test_read_gives_the_same_frame(
 
 
 @pytest.mark.parametrize("result", ["arrow", "polars"])
-@pytest.mark.parametrize("symbols", [["ETHUSDT", "BTCUSDT"], ["btcusdt"], "ETHUSDT"])
+@pytest.mark.parametrize(
+    "symbols", [["ETHUSDT", "BTCUSDT"], ["BTCUSDT", "ETHUSDT"], ["btcusdt"], "ETHUSDT"]
+)
 def test_read_of_several_symbols_gives_the_same_table(
     gappy: tuple[Path, Path], result: str, symbols: list[str] | str
 ) -> None:
@@ -197,13 +199,17 @@ def test_candles_that_no_recorder_has_accounted_for_yet_are_not_published_yet(
 
 
 def test_a_candle_that_is_neither_there_nor_in_the_coverage_is_named_so(tmp_path: Path) -> None:
-    """Somebody deleted it."""
+    """Somebody deleted it. That it was absent once, and was filled, is no reason."""
     lake = tmp_path / "lake"
 
     def settle(store: Store) -> None:
         store.journal.settle([], {BTC: SeriesAccount(at(0), at(9))})
+        store.journal.settle([absent(4, 5, reason=Reason.RECORDER_DOWN)], {})
+        store.journal.refill([refill(4, 5, *candles(4, 5))])
 
-    publish_candles(tmp_path / "data", lake, minutes(0, 9), settle=settle)
+    others = [*minutes(0, 4), *minutes(5, 9)]
+    publish_candles(tmp_path / "data", lake, others, settle=settle)
+    assert list(kline_trio.coverage(lake)["state"]) == ["filled"]
     DeltaTable(str(lake / "candles")).delete(
         "candle_begin_time = arrow_cast('2024-01-31T00:04:00', "
         "'Timestamp(Microsecond, Some(\"UTC\"))')"
@@ -271,7 +277,7 @@ def test_a_candle_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
     publish_candles(tmp_path / "data", lake, minutes(0, 3))
     table = DeltaTable(str(lake / "candles"))
     write_deltalake(table, table.to_pyarrow_table().slice(0, 1), mode="append")
-    with pytest.raises(LakeError, match="1 candles of spot BTCUSDT-1m are there twice"):
+    with pytest.raises(LakeError, match="has 1 candle of spot BTCUSDT-1m twice"):
         kline_trio.read(lake, "spot", "BTCUSDT", "1m")
 
 
@@ -360,8 +366,15 @@ def test_a_lake_on_an_object_store_is_read_by_its_address(
         kline_trio.series(url)
     for name, value in environment_of(seaweed).items():
         monkeypatch.setenv(name, value)
+    for function in (kline_trio.series, kline_trio.coverage, kline_trio.revisions):
+        with pytest.raises(ConfigError, match="no recorder has published there"):
+            function(url)
     with pytest.raises(ConfigError, match="no recorder has published there"):
-        kline_trio.series(url)
+        kline_trio.universe(url)
+    with pytest.raises(ConfigError, match="no recorder has published there"):
+        kline_trio.read(url, "spot", "BTCUSDT", missing="raise")
+    assert cli.main(["check", url]) == 2
+    assert "no recorder has published there" in capsys.readouterr().err
     store = open_store(tmp_path / "data")
     store.journal.accept(gappy_minutes())
     settle_gaps(store)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Series, Source
 from kline_trio.interval import Span
-from kline_trio.lake.rows import lake_rows
+from kline_trio.lake.rows import _MOST_READ, _by_hull, lake_rows
 from kline_trio.lake.schema import CANDLES
 from kline_trio.storage.catalog import series
 from kline_trio.storage.journal.ledger import FetchResult, Gap, Reason
@@ -47,17 +47,20 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
 
 _minutes = st.integers(0, MOST - 1)
 _values = st.sampled_from([1.0, 2.0, 3.0])
+# Mostly one series, so that much happens to it.
+_series = st.sampled_from([BTC, BTC, BTC, BTC, MONTHLY, CHINESE])
 _steps = st.lists(
     st.one_of(
         st.tuples(
             st.just("accept"),
-            st.sampled_from(SERIES),
+            _series,
             st.lists(st.tuples(_minutes, _values), min_size=1, max_size=4),
             st.sampled_from([Source.STREAM, Source.STREAM, Source.REPAIR]),
         ),
-        st.tuples(st.just("gap"), st.sampled_from(SERIES), _minutes, st.integers(1, 3)),
-        st.tuples(st.just("rest"), st.sampled_from(SERIES), _minutes, st.integers(1, 3), _values),
-        st.tuples(st.just("archive"), st.sampled_from(SERIES), _minutes, _values),
+        st.tuples(st.just("gap"), _series, _minutes, st.integers(1, 3)),
+        st.tuples(st.just("outage"), _series, _minutes, st.integers(1, 3), _values),
+        st.tuples(st.just("rest"), _series, _minutes, st.integers(1, 3), _values),
+        st.tuples(st.just("archive"), _series, _minutes, _values),
         st.tuples(st.just("merge")),
     ),
     max_size=12,
@@ -79,6 +82,9 @@ def play(store: Store, step: tuple[object, ...]) -> None:
         case ("gap", Series() as one, int() as first, int() as count):
             gap = place(one, first, count)
             journal.settle([Gap(one, gap, gap.to_ms, Reason.NOT_RECEIVED)], {})
+        case ("outage", Series() as one, int() as first, int() as count, float() as value):
+            play(store, ("gap", one, first, count))
+            play(store, ("rest", one, first, count, value))
         case ("rest", Series() as one, int() as first, int() as count, float() as value):
             asked = place(one, first, count)
             found = tuple(make_candle(ms, value) for ms in one.interval.open_times_ms(asked))
@@ -175,3 +181,41 @@ def test_nothing_stored_is_an_empty_table_with_all_columns(store: Store) -> None
         assert found.num_rows == 0
         assert found.schema.equals(CANDLES)
     store.close()
+
+
+SYMBOLS = [Series("spot", f"S{n}USDT", "1m") for n in range(8)]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(SYMBOLS),
+        st.tuples(st.integers(0, 1_000), st.integers(1, 100)),
+        max_size=len(SYMBOLS),
+    )
+)
+def test_each_series_is_in_one_group_which_reads_at_most_twice_what_is_wanted(
+    places: dict[Series, tuple[int, int]],
+) -> None:
+    wanted = {one: [Span(first, first + length)] for one, (first, length) in places.items()}
+    groups = _by_hull(wanted)
+    assert sorted(one for _, members in groups for one in members) == sorted(wanted)
+    for hull, members in groups:
+        for one in members:
+            assert hull.from_ms <= wanted[one][0].from_ms
+            assert wanted[one][-1].to_ms <= hull.to_ms
+        length = hull.to_ms - hull.from_ms
+        needed = sum(places[one][1] for one in members)
+        assert length * len(members) <= _MOST_READ * needed
+
+
+def test_series_whose_first_month_begins_on_other_days_are_read_together() -> None:
+    """Otherwise all files of the store are listed for each of them."""
+    end = 30 * 1_440
+    wanted = {one: [span(1_440 * n, end)] for n, one in enumerate(SYMBOLS)}
+    assert len(_by_hull(wanted)) == 1
+
+
+def test_a_late_candle_of_one_series_is_read_alone() -> None:
+    wanted = {one: [span(40_000, 40_060)] for one in SYMBOLS[1:]}
+    wanted[SYMBOLS[0]] = [span(3, 4)]
+    assert [members for _, members in _by_hull(wanted)] == [SYMBOLS[:1], SYMBOLS[1:]]

@@ -91,6 +91,12 @@ def test_files_become_one_that_all_readers_read_equally(lake: Location) -> None:
     assert found == (pc.sum(mine["close"]).as_py(), mine.num_rows)
 
 
+def test_moto_is_compacted_too(moto_lake: Location) -> None:
+    before = hourly(moto_lake)
+    assert run(moto_lake).files_after == 1
+    assert candles(moto_lake).equals(before)
+
+
 def test_what_is_compact_gets_no_commit(lake: Location) -> None:
     hourly(lake)
     run(lake)
