@@ -41,7 +41,7 @@ def compact(options: argparse.Namespace) -> int:
         print(f"{location.url}: is compact already")
         return 0
     before, after = (counted(one, "file") for one in (done.files_before, done.files_after))
-    sizes = f"{done.bytes_before:,} to {done.bytes_after:,} bytes"
+    sizes = f"{done.bytes_before:,} to {counted(done.bytes_after, 'byte')}"
     rows = counted(done.rows, "row")
     print(f"{location.url}: {before} became {after}, {sizes}, {rows}")
     if done.doubled:
@@ -132,7 +132,7 @@ def _recorder_line(one: "RecorderStatus", now: float) -> str:
     else:
         words.append(f"published {duration_text(max(0.0, now - presence.published))} ago")
     if presence.unpublished:
-        words.append(f"{presence.unpublished:,} candles behind")
+        words.append(f"{counted(presence.unpublished, 'candle')} behind")
     words.append(counted(presence.series, "series", "series"))
     if presence.address_group is not None:
         words.append(f"address group {presence.address_group}")

@@ -203,13 +203,15 @@ async def verify(
       the result of each series.
     """
     environment = environment or Environment()
+    # A lake has the series of all shards.
+    shard = config.lake.shard if place is None else None
     place = place or readable_store(config.store.path)
     found: list[Checked] = []
     async with open_http(config, environment) as http:
         archive = Archive(http.client, config.archive) if against == "archive" else None
         comparison = _Comparer(place, environment, http, archive, extent, on_step)
         stored: Iterable[Series] = ()
-        if config.patterns:
+        if config.patterns or shard is not None:
             on_step(Step("looking for the series of the store"))
             try:
                 stored = sorted(await environment.on_disk(last_end_ms, config.store.path))
@@ -218,6 +220,11 @@ async def verify(
                 report(NotCompared(place.name, None, problem))
             on_step(Step("waiting for the exchange's lists of symbols"))
         meant, unlisted = await resolve(config.streams, config.patterns, http.markets, stored)
+        if shard is not None:
+            held = set(stored)
+            meant = tuple(
+                one for one in meant if one in held or shard.owns(one.trade_type, one.symbol)
+            )
         for trade_type, why in unlisted.items():
             report(NotCompared(trade_type, None, why))
         for done, series in enumerate(meant):

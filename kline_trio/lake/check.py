@@ -147,7 +147,7 @@ def _checked_file(file: _File, fragment: Any, partition: "_Partition") -> Checke
         faults.add_file(str(error))
         return CheckedFile(path, faults.all(), rows, file.size_bytes)
     if file.rows is not None and rows != file.rows:
-        faults.add_file(f"it has {rows:,} rows, and {file.rows:,} by the table's log")
+        faults.add_file(f"it has {counted(rows, 'row')}, and {file.rows:,} by the table's log")
     return CheckedFile(path, faults.all(), rows, file.size_bytes)
 
 

@@ -88,8 +88,11 @@ def selected(
     group = f" GROUP BY {others}" if is_distinct or newest else ""
     sql = f"SELECT {names} FROM rows{where}{group}{by}"  # noqa: S608 - all texts are quoted
     with lake_errors(f"{location.table_url(table.name)}: cannot be read"):
-        for batch in QueryBuilder().register("rows", table.delta).execute(sql):
-            yield pa.record_batch(batch).cast(columns)
+        found = QueryBuilder().register("rows", table.delta).execute(sql)
+        # Through Arrow's C interface: the library's own reader holds Python's lock while it waits
+        # for the object store, so all threads of the program would wait.
+        for batch in pa.RecordBatchReader.from_stream(found):
+            yield batch.cast(columns)
 
 
 def _named(field: "pa.Field[pa.DataType]", *, is_newest: bool) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
 from kline_trio.lake.errors import LakeError, lake_errors
@@ -307,10 +308,8 @@ def _in_order(rows: pa.Table, owner: Series, location: Location) -> pa.Table:
         rows = rows.sort_by(BEGIN)
         begins = values_of(rows[BEGIN])
         if twice := int(np.count_nonzero(np.diff(begins) == 0)):
-            raise LakeError(
-                f"{location.table_url('candles')}: {twice:,} candles of {owner} are there twice:"
-                " check the lake"
-            )
+            found = f"{counted(twice, 'candle')} of {owner} twice"
+            raise LakeError(f"{location.table_url('candles')}: has {found}: check the lake")
     return rows
 
 

@@ -160,8 +160,9 @@ def _refuse_small_disk(folder: Path, rows: int) -> None:
     needed, free = rows * BYTES_A_ROW + _SPARE_BYTES, shutil.disk_usage(folder).free
     if needed > free:
         raise DiskFullError(
-            f"{folder.parents[3]}: {counted(rows, 'candle')} need up to {needed:,} bytes while they"
-            f" are restored, and the disk has {free:,}: make room, or restore fewer series"
+            f"{folder.parents[3]}: {counted(rows, 'candle')} may take {counted(needed, 'byte')}"
+            f" while they are restored, and the disk has {free:,}: make room, or restore fewer"
+            " series"
         )
 
 

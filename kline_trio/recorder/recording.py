@@ -78,7 +78,7 @@ class Recording:
 
     def resume(self, accounts: Mapping[Series, SeriesAccount]) -> None:
         """Begin with the accounts of the series that were recorded before."""
-        self.share.resume([one for one, known in accounts.items() if known.retired_ms is None])
+        self.share.resume(accounts)
         # A pattern does not mean a series that ended before the start and was not sealed then.
         self.series = tuple(
             sorted(

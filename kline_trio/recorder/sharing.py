@@ -9,6 +9,7 @@ from kline_trio.config.lake import LakeConfig
 from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.recorder.connection_pool import Dials
 from kline_trio.sharding import Shard
+from kline_trio.storage.journal.ledger import SeriesAccount
 
 
 def expected_sharers(lake: LakeConfig) -> int:
@@ -49,9 +50,17 @@ class Share:
     _held: set[Series] = attrs.field(init=False, factory=set)
     """Series of other shards that this recorder held before, and has not handed over."""
 
-    def resume(self, before: Collection[Series]) -> None:
-        """Keep series that were recorded before this start until they are handed over."""
-        self._held = {one for one in before if not self._owns(one)}
+    def resume(self, accounts: Mapping[Series, SeriesAccount]) -> None:
+        """Keep the series that a store still records until they are handed over.
+
+        Args:
+          accounts: those of the store.
+        """
+        self._held = {
+            one
+            for one, known in accounts.items()
+            if known.retired_ms is None and not self._owns(one)
+        }
 
     def hand_over(self, symbols: Mapping[str, Collection[str]]) -> tuple[Series, ...]:
         """Give up the series of symbols, by market; return those that were held."""

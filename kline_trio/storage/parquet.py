@@ -158,14 +158,14 @@ def write_file(
       DiskError: it reads back wrong; there is no file then.
       OSError: the disk refused.
     """
-    target, temporary = store_path / path, _temporary(path, scratch)
+    target, made = store_path / path, _temporary(path, scratch)
     try:
         make_folders(target.parent)
-        written = _written(temporary, path, series, _in_groups(pieces), _Source(target))
-        replace_durably(temporary, target)
+        written = _written(made, path, series, _in_groups(pieces), _Source(target))
+        replace_durably(made, target)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
     sync_folder(scratch)
     return written
 

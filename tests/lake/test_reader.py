@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,7 @@ def test_a_candle_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
     publish_candles(tmp_path / "data", lake, minutes(0, 3))
     table = DeltaTable(str(lake / "candles"))
     write_deltalake(table, table.to_pyarrow_table().slice(0, 1), mode="append")
-    with pytest.raises(LakeError, match="1 candles of spot BTCUSDT-1m are there twice"):
+    with pytest.raises(LakeError, match="has 1 candle of spot BTCUSDT-1m twice"):
         kline_trio.read(lake, "spot", "BTCUSDT", "1m")
 
 
@@ -397,3 +398,18 @@ def test_a_lake_on_an_object_store_is_read_by_its_address(
         kline_trio.read(url, "spot", "BTCUSDT")
     assert str(caught.value).startswith(f"{url}/candles: cannot be opened: ")
     assert "another" not in str(caught.value)
+
+
+def test_other_threads_run_while_a_reader_waits_for_the_object_store(
+    memory: Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object store is such a thread, so a reader that holds Python's lock has no answer."""
+    for name, value in environment_of(memory).items():
+        monkeypatch.setenv(name, value)
+    store = open_store(tmp_path / "data")
+    store.journal.accept(minutes(0, 5))
+    publish_store(store, location_of(memory, prefix))
+    store.close()
+    begun = time.monotonic()
+    assert len(kline_trio.read(f"s3://{memory.bucket}/{prefix}", "spot", "BTCUSDT")) == 5
+    assert time.monotonic() - begun < 30

@@ -209,6 +209,16 @@ def test_a_store_is_restored_from_a_restored_one(
     assert Content.of(tmp_path / "third") == Content.of(published)
 
 
+def test_what_two_recorders_saw_alike_is_restored_once(
+    published: Path, folder_lake: Location, tmp_path: Path
+) -> None:
+    with whole_store(tmp_path / "copy") as store:
+        begin_and_publish(store, folder_lake, "rec-b", most_rows=1_000)
+    assert {*lake_table(folder_lake, "revisions")["recorder"].to_pylist()} == {"rec-a", "rec-b"}
+    restored(folder_lake, tmp_path / "new")
+    assert Content.of(tmp_path / "new") == Content.of(published)
+
+
 def test_a_lake_is_restored_from_object_storage(lake: Location, tmp_path: Path) -> None:
     with whole_store(tmp_path / "data") as store:
         begin_and_publish(store, lake)

@@ -211,9 +211,9 @@ STORAGE = (
     Mutant(
         "what was written is not read back",
         "storage/parquet.py",
-        "crc32, newest_ms = _verified(self.temporary, series, rows, copied, begin_crc32)",
-        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(self.temporary)\n"
-        "newest_ms = self.changes.first_ms",
+        "crc32, newest_ms = _verified(temporary, series, rows, copied, begin_crc32)",
+        "crc32 = __import__('kline_trio.storage.files').storage.files.crc32_of(temporary)\n"
+        "newest_ms = 0",
         f"{_PARQUET}::test_a_write_that_went_wrong_is_noticed_before_the_rename",
     ),
     Mutant(

@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kline_trio.candle import Series
@@ -11,8 +11,9 @@ from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.recorder.connection_pool import Dials
 from kline_trio.recorder.sharing import Budgets, Share, expected_sharers
 from kline_trio.sharding import Shard
+from kline_trio.storage.journal.ledger import SeriesAccount
 
-SERIES = [Series("spot", f"S{number}USDT", "1m") for number in range(200)]
+SERIES = [Series("spot", f"S{number}USDT", "1m") for number in range(40)]
 shards = st.integers(1, 8).flatmap(
     lambda count: st.integers(1, count).map(lambda number: Shard(number, count))
 )
@@ -22,6 +23,7 @@ def test_without_a_shard_everything_is_recorded() -> None:
     assert all(map(Share(None).holds, SERIES))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8))
 def test_each_symbol_is_recorded_by_one_shard(count: int) -> None:
     shares = [Share(Shard(number, count)) for number in range(1, count + 1)]
@@ -29,23 +31,31 @@ def test_each_symbol_is_recorded_by_one_shard(count: int) -> None:
         assert sum(share.holds(series) for share in shares) == 1
 
 
+@settings(deadline=None)
 @given(shards, st.sets(st.sampled_from(SERIES)))
 def test_what_was_recorded_before_is_recorded_until_it_is_handed_over(
     shard: Shard, before: set[Series]
 ) -> None:
     share = Share(shard)
     own = {one for one in SERIES if share.holds(one)}
-    share.resume(before)
+    share.resume({one: SeriesAccount(0, 60_000) for one in before})
     assert {one for one in SERIES if share.holds(one)} == own | before
     moved = share.hand_over({"spot": [one.symbol for one in SERIES]})
     assert set(moved) == before - own
     assert {one for one in SERIES if share.holds(one)} == own
 
 
+def test_what_was_retired_before_is_not_recorded_again() -> None:
+    share = Share(Shard(1, 2))
+    [other] = [one for one in SERIES if not share.holds(one)][:1]
+    share.resume({other: SeriesAccount(0, 60_000, retired_ms=60_000)})
+    assert not share.holds(other)
+
+
 def test_a_symbol_of_another_market_is_not_handed_over() -> None:
     share = Share(Shard(1, 2))
     [other] = [one for one in SERIES if not share.holds(one)][:1]
-    share.resume([other])
+    share.resume({other: SeriesAccount(0, 60_000)})
     assert share.hand_over({"usdt_futures": [other.symbol]}) == ()
     assert share.holds(other)
 
