@@ -54,9 +54,9 @@ from tests.storage.support import BTC, at, merge_all, minutes, span
 RECORDER = "rec-a"
 _ROWS = 20
 """Of a chunk: the first publication has three, so that a fault can be between two."""
-_FIRST_REQUESTS, _NEXT_REQUESTS = 205, 120
+_FIRST_REQUESTS, _NEXT_REQUESTS = 205, 85
 """About how many requests a publication makes: into an empty lake, and into one that is there."""
-_FIRST_COMMITS, _NEXT_COMMITS = 13, 4
+_FIRST_COMMITS, _NEXT_COMMITS = 13, 3
 _TIMES = (1, 9)
 """How often a request fails: once, and more often than the libraries retry."""
 _CASES_A_LINE = 50
