@@ -32,11 +32,6 @@ _RETRIES = 3
 _RETRY_SECONDS = 60
 
 
-def is_lake(path: object) -> bool:
-    """Return whether a path that a user gave to a reader is the address of a lake."""
-    return isinstance(path, str) and path.startswith("s3://")
-
-
 @attrs.frozen
 class Location:
     """A lake on an object store, or in a folder of this machine."""
