@@ -112,14 +112,15 @@ _RANK += ("taker_buy_quote_asset_volume", "close", "high", "low", "open")
 def rank(row: dict[str, object]) -> tuple[object, ...]:
     """Return a value that is greater for the row of a candle that wins.
 
-    A repair wins over everything else. Then the row that was replaced more often wins; then the
-    source, stream before REST before archive. Rows that are equal so far differ only if two
-    recorders received different values: then the greater number of trades wins, which is the later
-    state of the candle, and last the greater values, so that every recorder decides alike.
+    The row that was replaced more often wins: so the present value of a store wins over all that
+    it published before. Then the source decides, a repair before the stream before REST before an
+    archive. Rows that are equal so far differ only if two recorders received different values: then
+    the greater number of trades wins, which is the later state of the candle, and last the greater
+    values, so that every recorder decides alike.
     """
     source = str(row["source"])
     level = _SOURCES.index(source) if source in _SOURCES else 0
-    return (source == "repair", row["revision"], level, *(row[name] for name in _RANK))
+    return (row["revision"], level, *(row[name] for name in _RANK))
 
 
 def wins(new: str, old: str) -> str:
@@ -129,11 +130,7 @@ def wins(new: str, old: str) -> str:
         cases = " ".join(f"WHEN '{name}' THEN {n}" for n, name in enumerate(_SOURCES))
         return f"(CASE {row}.source {cases} ELSE 0 END)"
 
-    def is_repair(row: str) -> str:
-        return f"(CASE {row}.source WHEN 'repair' THEN 1 ELSE 0 END)"
-
-    pairs = [(is_repair(new), is_repair(old)), (f"{new}.revision", f"{old}.revision")]
-    pairs += [(level(new), level(old))]
+    pairs = [(f"{new}.revision", f"{old}.revision"), (level(new), level(old))]
     pairs += [(f"{new}.{name}", f"{old}.{name}") for name in _RANK]
     condition = "FALSE"
     for mine, theirs in reversed(pairs):

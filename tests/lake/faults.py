@@ -175,8 +175,7 @@ class Campaign:
 def change_store(store: Store, number: int) -> None:
     """Accept a replaced value, two new candles and a gap; merge now and then."""
     journal, minute = store.journal, FIRST + 40 + 3 * number
-    # Not the first candle: a repair wins over what a stream brings after it.
-    replaced = FIRST + 1 + number % 4
+    replaced = FIRST + number % 5
     journal.accept(minutes(replaced, replaced + 1, 10.0 + number))
     journal.accept(minutes(minute, minute + 2, 1.0 + number))
     gap = Gap(BTC, span(minute + 2, minute + 3), at(minute + 3), Reason.NOT_RECEIVED)

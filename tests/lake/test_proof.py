@@ -127,7 +127,7 @@ def test_a_failed_answer_is_no_reason_to_refuse_a_store(
     with proxy.running() as endpoint:
         objects = Objects.of(location_of(memory.behind(endpoint), prefix, ADMIN))
         while is_there:
-            proxy.plan = nth(len(proxy.requests) + number, fault)
+            proxy.plan = nth(number, fault)
             before = len(proxy.requests)
             try:
                 prove(objects)

@@ -76,7 +76,8 @@ def test_of_two_rows_that_differ_just_one_wins(pair: tuple[Row, Row]) -> None:
 @pytest.mark.parametrize(
     ("winner", "loser"),
     [
-        ({"source": "repair"}, {"source": "stream", "revision": 9}),
+        ({"source": "stream", "revision": 2}, {"source": "repair", "revision": 1}),
+        ({"source": "repair"}, {"source": "stream", "trade_num": 99}),
         ({"source": "archive", "revision": 1}, {"source": "stream", "revision": 0}),
         ({"source": "stream"}, {"source": "rest"}),
         ({"source": "rest"}, {"source": "archive"}),

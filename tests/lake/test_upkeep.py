@@ -478,7 +478,7 @@ def test_a_failed_answer_at_any_request_loses_and_doubles_nothing(
             late = row("BTCUSDT", START + timedelta(days=3, minutes=number))
             merge_rows(direct, table_of([late]), no_pause)
             before = candles(direct)
-            proxy.plan = nth(len(proxy.requests) + number, fault)
+            proxy.plan = nth(number, fault)
             seen = len(proxy.requests)
             with suppress(LakeError):
                 run(behind)
