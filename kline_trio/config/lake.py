@@ -16,7 +16,6 @@ from kline_trio.storage.names import disk_name
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _KEY = re.compile(r"[A-Za-z0-9!_.*'()/-]*", re.ASCII)
 _NAME = re.compile(r"[!-~]{1,64}", re.ASCII)
-_AGE = re.compile(r"([0-9]{1,5})d", re.ASCII)
 _LEAST_MEMORY_MB = 256
 _ADDRESS = ("endpoint", "region", "profile", "path_style", "allow_http")
 
@@ -60,13 +59,6 @@ def _read_name(value: object) -> str:
     return text
 
 
-def _read_age(value: object) -> int:
-    match = _AGE.fullmatch(value) if isinstance(value, str) else None
-    if match is None or int(match[1]) < 1:
-        raise ValueError(f'a number of days is wanted, as "90d", not {value!r}')
-    return int(match[1])
-
-
 def _read_shard(value: object) -> Shard:
     return Shard.from_text(read_text(value))
 
@@ -101,7 +93,6 @@ _OPTIONAL_NAME = attrs.evolve(
     _optional(str, "a name", _read_name), check=lambda value: _read_name(value)
 )
 _SHARD = _optional(Shard, "a Shard", _read_shard)
-_AGE_DAYS = _optional(int, "a number of days", _read_age)
 _SWITCH = attrs.evolve(instance_of(bool), from_toml=_read_switch)
 
 
@@ -137,9 +128,6 @@ class LakeConfig:
     """Health is degraded if nothing could be published for so long."""
     memory_mb: int = attrs.field(default=512, validator=_MEMORY)
     """How much memory the process that publishes may use. It is ended and begun anew above that."""
-    prune_after: int | None = attrs.field(default=None, validator=_AGE_DAYS)
-    """Remove local months that ended so many days ago, as "90d", once the lake was read back equal;
-    None: never."""
     shard: Shard | None = attrs.field(default=None, validator=_SHARD)
     """The part of the symbols that this recorder records, as "2/4"; None: all."""
     copies: int = attrs.field(default=1, validator=values.COUNT)

@@ -38,7 +38,7 @@ def test_all_that_can_be_set_is_set() -> None:
         'url = "s3://bucket/a/klines/"\nendpoint = "https://s3.example.org/"\n'
         'region = "eu-central-1"\nprofile = "lake"\npath_style = false\nallow_http = true\n'
         "publish_seconds = 60\npublish_at_stop = true\nlate_seconds = 120.5\nmemory_mb = 1024\n"
-        'prune_after = "90d"\nshard = "2/4"\ncopies = 2\naddress_group = "office"\n'
+        'shard = "2/4"\ncopies = 2\naddress_group = "office"\nhandover_seconds = 60\n'
     )
     assert found == LakeConfig(
         url="s3://bucket/a/klines",
@@ -51,10 +51,10 @@ def test_all_that_can_be_set_is_set() -> None:
         publish_at_stop=True,
         late_seconds=120.5,
         memory_mb=1_024,
-        prune_after=90,
         shard=Shard(2, 4),
         copies=2,
         address_group="office",
+        handover_seconds=60,
     )
     changed = [
         one.name for one in attrs.fields(LakeConfig) if one.default != getattr(found, one.name)
@@ -89,8 +89,6 @@ def test_a_folder_of_the_file_stands_beside_it() -> None:
         (f"{URL}late_seconds = -1", "late_seconds"),
         (f"{URL}memory_mb = 255", "256"),
         (f"{URL}memory_mb = true", "256"),
-        (f'{URL}prune_after = "0d"', '"90d"'),
-        (f"{URL}prune_after = 90", '"90d"'),
         (f'{URL}shard = "5/4"', "shard"),
         (f"{URL}copies = 0", "copies"),
         ('region = "eu"', 'url = "s3://bucket/klines"'),

@@ -45,6 +45,7 @@ token_file = "token"
 per_symbol = true
 [lake]
 url = "lake"
+publish_seconds = 2
 """
 MAY_BE_EMPTY = {'kline_trio_reasons{job="kline_trio", instance=~"$instance"} > 0'}
 """A healthy recorder has no reasons."""
