@@ -27,6 +27,7 @@ NAMES = (
     "memory",
     "monitor",
     "calendar",
+    "publish",
     "page",
 )
 

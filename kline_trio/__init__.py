@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from kline_trio.errors import DiskError as DiskError
     from kline_trio.errors import KlineTrioError as KlineTrioError
     from kline_trio.errors import StoreInUseError as StoreInUseError
+    from kline_trio.reading.candles import read as read
+    from kline_trio.reading.reports import coverage as coverage
+    from kline_trio.reading.reports import revisions as revisions
+    from kline_trio.reading.reports import series as series
+    from kline_trio.reading.reports import universe as universe
     from kline_trio.recorder.broadcast import Filled as Filled
     from kline_trio.recorder.supervisor import open_recorder as open_recorder
-    from kline_trio.storage.catalog import series as series
-    from kline_trio.storage.reader import read as read
-    from kline_trio.storage.reports import coverage as coverage
-    from kline_trio.storage.reports import revisions as revisions
-    from kline_trio.storage.reports import universe as universe
 
 __version__ = "0.2.0"
 
@@ -33,11 +33,10 @@ _HOMES = {
         "candle": ["Candle", "ReceivedCandle", "Series", "Source"],
         "config": ["Config"],
         "errors": ["ConfigError", "DiskError", "KlineTrioError", "StoreInUseError"],
+        "reading.candles": ["read"],
+        "reading.reports": ["coverage", "revisions", "series", "universe"],
         "recorder.broadcast": ["Filled"],
         "recorder.supervisor": ["open_recorder"],
-        "storage.catalog": ["series"],
-        "storage.reader": ["read"],
-        "storage.reports": ["coverage", "revisions", "universe"],
     }.items()
     for name in names
 }

@@ -63,6 +63,10 @@ class DamagedError(DiskError):
     """A file does not hold what was written to it."""
 
 
+class LakeError(KlineTrioError):
+    """The lake cannot be used. Nothing local is lost."""
+
+
 class UnavailableError(KlineTrioError):
     """The exchange gave no answer, or an answer that cannot be used. A retry may help."""
 

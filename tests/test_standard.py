@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 VOCABULARY = {
     "candle", "counting", "duration", "errors", "interval", "listing", "program", "quoting",
-    "selection", "spans",
+    "selection", "sharding", "spans",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "candle": {"errors", "interval"},
@@ -32,19 +32,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "program": set(),
     "quoting": set(),
     "selection": {"candle", "interval", "listing"},
+    "sharding": set(),
     "spans": {"interval"},
     "exchange": VOCABULARY,
     "storage": VOCABULARY,
     "simulator": set(),
     "config": {*VOCABULARY, "exchange", "storage"},
+    "lake": {*VOCABULARY, "config", "storage"},
+    "reading": {*VOCABULARY, "lake", "storage"},
     "symbols": {*VOCABULARY, "exchange"},
     "recorder": {*VOCABULARY, "exchange", "storage", "config", "symbols"},
     "monitor": {*VOCABULARY, "config", "exchange", "recorder", "storage"},
     "commands": {
-        *VOCABULARY, "config", "exchange", "monitor", "recorder", "simulator", "storage", "symbols",
+        *VOCABULARY, "config", "exchange", "lake", "monitor", "reading", "recorder", "simulator",
+        "storage", "symbols",
     },
     "__main__": {"commands"},
-    "__init__": {*VOCABULARY, "config", "recorder", "storage"},
+    "__init__": {*VOCABULARY, "config", "reading", "recorder", "storage"},
 }  # fmt: skip
 """The rooms each room may look into, besides itself: always downwards."""
 
@@ -107,7 +111,7 @@ def test_nurseries_have_three_homes() -> None:
         if room(module) != "simulator" and "open_nursery(" in module.read_text(encoding="utf-8")
     }
     # In the place of the supervisor.
-    names = ("backfill", "doctor", "record", "serve")
+    names = ("backfill", "doctor", "publish", "record", "serve")
     commands = {f"commands/{name}.py" for name in names}
     recorder = {"recorder/supervisor.py", "recorder/listener.py", "exchange/connection.py"}
     # The monitor's jobs are beside the recorder's: none of them can end it. And a command's pipes,

@@ -28,6 +28,7 @@ from kline_trio.recorder.resources import (
     open_store,
     unwrap_lone_error,
 )
+from kline_trio.recorder.sharing import Share
 from kline_trio.storage.simulated import simulated_store
 from kline_trio.storage.step import OnStep, Step
 from kline_trio.symbols import resolve
@@ -142,6 +143,9 @@ async def fill(
                 no_list = "; ".join(map(": ".join, unlisted.items()))
                 if no_list and not series:
                     raise UnavailableError(no_list)
+                share = Share(config.lake.shard)
+                share.resume(await storage.commit_door.run(storage.store.journal.accounts))
+                series = tuple(filter(share.holds, series))
                 pipeline.series.set_series(series, {})
                 outer.start_soon(pipeline.merger.run)
                 markets = {one.trade_type: http.markets[one.trade_type] for one in series}

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import shlex
 import signal
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kline_trio import __version__
+from kline_trio.commands import argument_types as types
 from kline_trio.commands.interrupts import raise_from_now_on
 from kline_trio.commands.parser import Parser
 from kline_trio.commands.process import exit_status, make_streams_safe
@@ -22,21 +22,20 @@ from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
-_COMMANDS += ["token", "serve"]
+_COMMANDS += ["token", "serve", "publish", "restore", "compact", "vacuum"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
-_MODULES |= {"status_live": "live"}
+_MODULES |= {"status_live": "live", "check_lake": "lake_check"}
+_MODULES |= dict.fromkeys(("compact", "vacuum", "lake_status"), "lake")
 _MODULES |= dict.fromkeys(("check", "snapshot", "merge", "relayout"), "store")
 """The module of each function whose module has another name."""
 _AddParser = Callable[..., argparse.ArgumentParser]
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
 _MOST_SPEED = 1_000_000_000
 _MONITOR = "127.0.0.1:8787"
 _SERVE = "127.0.0.1:8788"
 """Another port than the monitor's: a recorder may run here."""
-_UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,83 +64,17 @@ def _first_words() -> str:
     return f"{first}; {name} --help lists all"
 
 
-def _path(text: str) -> Path:
-    # No shell expands the `~` of `--into=~/x`, or of a service's command.
-    try:
-        path = Path(text).expanduser()
-        os.fsencode(path)
-        path.absolute()  # fails if the path is relative and the working folder was deleted
-    except OSError as error:
-        problem = f"the working folder: {error.strerror}; change to one that exists"
-    except RuntimeError as error:  # an unknown user
-        problem = str(error)
-    except UnicodeEncodeError:
-        # Python decodes arguments with the C library, and encodes paths with its own tables.
-        encoding = sys.getfilesystemencoding()
-        problem = f"Python cannot spell this path in {encoding}: set PYTHONUTF8=1"
-    else:
-        return path
-    raise argparse.ArgumentTypeError(f"{text}: {problem}")
-
-
 def _config_path(text: str) -> Path:
-    path = _path(text)
+    path = types.path(text)
     near = get_close_matches(text, _COMMANDS, n=1)
     if near and not path.exists() and path.suffix != ".toml":
         raise argparse.ArgumentTypeError(f"no file {text!r}; did you mean the command {near[0]}?")
     return path
 
 
-def _duration(text: str) -> float:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration, as 20s, 5m or 2h")
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
-
-
-def _percent(text: str) -> float:
-    try:
-        percent = float(text)
-    except ValueError:
-        percent = -1.0
-    if not 0 <= percent <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage, as 99.9")
-    return percent
-
-
-def _minutes(text: str) -> float:
-    return _duration(f"{text}m") / 60
-
-
-def _moment_ms(text: str) -> int:
-    from kline_trio.config.values import read_moment
-
-    try:
-        return round(read_moment(text).timestamp() * 1_000)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _address(text: str) -> str:
-    from kline_trio.config.monitor import split_address
-
-    try:
-        split_address(text)
-    except ValueError as error:
-        hint = f"; write the file first: {text} --monitor" if text.endswith(".toml") else ""
-        raise argparse.ArgumentTypeError(f"{error}{hint}") from None
-    return text
-
-
 _FLAG: Any = {"action": "store_true"}
-_DATE: Any = {"type": _moment_ms, "metavar": "DATE"}
-_TIME: Any = {"dest": "seconds", "type": _duration, "metavar": "20s"}
+_DATE: Any = {"type": types.moment_ms, "metavar": "DATE"}
+_TIME: Any = {"dest": "seconds", "type": types.duration, "metavar": "20s"}
 _FILE: Any = {"type": os.path.expanduser, "metavar": "FILE"}
 
 
@@ -163,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_serve,
         _add_export,
         _add_copies,
+        _add_lake,
     ):
         add(commands.add_parser)
     _add_service(commands.add_parser)
@@ -179,14 +113,14 @@ def _add_recording(add: _AddParser) -> None:
         command.set_defaults(run=_run_with_config)
     record.add_argument("--check", **_FLAG, help="check the file, and stop")
     what = "serve the page, metrics and health (default address: 127.0.0.1:8787)"
-    address: Any = {"nargs": "?", "const": _MONITOR, "metavar": "ADDRESS", "type": _address}
+    address: Any = {"nargs": "?", "const": _MONITOR, "metavar": "ADDRESS", "type": types.address}
     record.add_argument("--monitor", **address, help=what)
     backfill.add_argument("--since", **_DATE, help="fetch from this time on, ISO 8601, UTC")
     backfill.add_argument("--until", **_DATE, help="fetch up to this time, ISO 8601, UTC")
     what = "go on, also after ten minutes without any answer"
     backfill.add_argument("--wait", **_FLAG, help=what)
     backfill.set_defaults(seconds=None)
-    init.add_argument("config", type=_path, nargs="?", default="recorder.toml")
+    init.add_argument("config", type=types.path, nargs="?", default="recorder.toml")
     init.set_defaults(run=_init)
     what = "which candles have log lines of their own (default: all, if few close in a minute)"
     modes = ("always", "summary", "never")
@@ -222,7 +156,9 @@ def _add_simulations(add: _AddParser) -> None:
     simulate.set_defaults(run=_simulate)
     what = "record from a faulty built-in exchange for a minute, and check the store"
     selftest = add("selftest", help=what)
-    selftest.add_argument("--minutes", type=_minutes, default=1.0, help="how long (default: 1)")
+    selftest.add_argument(
+        "--minutes", type=types.minutes, default=1.0, help="how long (default: 1)"
+    )
     selftest.add_argument("--seed", type=int, default=1, help="of the faults and their times")
 
 
@@ -243,15 +179,19 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_check(add: _AddParser) -> None:
-    check = add("check", help="check a store, a folder or a file")
-    what = "a store, a folder, a file, or the recorder.toml of a store"
-    check.add_argument("path", type=_path, help=what)
+    check = add("check", help="check a store, a folder, a file or a lake")
+    what = (
+        "a store, a folder, a file, the recorder.toml of a store, or a lake as s3://bucket/klines"
+    )
+    check.add_argument("path", type=types.place, help=what)
     what = "write SHA-256 sums of the candle files, for `sha256sum -c`"
     check.add_argument("--manifest", nargs="?", const="-", **_FILE, help=what)
-    what = "compare the series of a recorder.toml with the exchange's candles of now"
+    what = "compare the series of a recorder.toml or of a lake with the exchange's candles of now"
     check.add_argument("--against", choices=("rest", "archive"), help=what)
     check.add_argument("--since", **_DATE, help="compare from this time on")
-    check.add_argument("--sample", type=_count, metavar="N", help="of about N candles a series")
+    check.add_argument(
+        "--sample", type=types.count, metavar="N", help="of about N candles a series"
+    )
     what = "add missing gaps to the ledger; with --against, take the exchange's values"
     check.add_argument("--repair", **_FLAG, help=what)
     _add_simulate(check, "check data-simulated, and compare it with the built-in exchange")
@@ -260,7 +200,9 @@ def _add_check(add: _AddParser) -> None:
 
 def _add_status(add: _AddParser) -> None:
     status = add("status", help="print how a recorder does, and how complete each series is")
-    _add_store(status)
+    _add_store(status, types.place, ", or a lake")
+    what = "of a lake: count what this store, or that of a recorder.toml, has not published yet"
+    status.add_argument("--local", type=types.path, metavar="STORE", help=what)
     status.add_argument("--all", **_FLAG, help="print all series, and not the worst 20 alone")
     status.add_argument("--watch", **_FLAG, help="print it again each few seconds, until Ctrl-C")
     what = "ask the running recorder only, in a tenth of a second: exit 0 if it is healthy, else 1"
@@ -268,9 +210,9 @@ def _add_status(add: _AddParser) -> None:
     status.add_argument("--quiet", **_FLAG, help="print problems only")
     status.add_argument("--json", **_FLAG, help="for programs")
     what = "exit 1 if a last candle is further behind than this and its interval"
-    status.add_argument("--max-age", type=_duration, metavar="5m", help=what)
+    status.add_argument("--max-age", type=types.duration, metavar="5m", help=what)
     what = "exit 1 if a series, or all together, have less than this percentage"
-    status.add_argument("--min-complete", type=_percent, metavar="99.9", help=what)
+    status.add_argument("--min-complete", type=types.percent, metavar="99.9", help=what)
     status.set_defaults(run=_status)
 
     what = "list the candles that are or were absent, with reason, state and what filled them"
@@ -290,9 +232,11 @@ def _add_serve(add: _AddParser) -> None:
     serve = add("serve", help="show a store on a web page, read only; no recorder has to run")
     _add_store(serve)
     what = f"where (default: {_SERVE})"
-    serve.add_argument("--address", type=_address, default=_SERVE, metavar="ADDRESS", help=what)
+    serve.add_argument(
+        "--address", type=types.address, default=_SERVE, metavar="ADDRESS", help=what
+    )
     what = "a file with the token that readers must show; other machines than this one need it"
-    serve.add_argument("--token-file", type=_path, metavar="FILE", help=what)
+    serve.add_argument("--token-file", type=types.path, metavar="FILE", help=what)
     serve.add_argument("--for", **_TIME, help="stop after this time")
     serve.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
     serve.set_defaults(run=_serve)
@@ -300,33 +244,64 @@ def _add_serve(add: _AddParser) -> None:
 
 def _add_export(add: _AddParser) -> None:
     export = add("export", help="write candles as CSV")
-    what = "a store, or the recorder.toml of one"
-    export.add_argument("store", type=_path, metavar="STORE", help=what)
+    what = "a store, the recorder.toml of one, or a lake as s3://bucket/klines"
+    export.add_argument("store", type=types.place, metavar="STORE", help=what)
     export.add_argument("--csv", **_FILE, required=True, help="the file to write; - for stdout")
-    several: Any = {"nargs": "+", "action": "extend", "metavar": "NAME", "default": []}
-    export.add_argument("--market", **several, help="only these: spot usdt_futures coin_futures")
-    export.add_argument("--symbol", **several, help="only these, as BTCUSDT ETHUSDT")
-    export.add_argument("--interval", **several, help="only these, as 1m 1h")
+    _add_names(export)
     export.add_argument("--start", **_DATE, help="the first open time, ISO 8601, UTC")
     export.add_argument("--end", **_DATE, help="the end of the open times, exclusive")
     export.add_argument("--force", **_FLAG, help="replace the file if it is there")
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    several: Any = {"nargs": "+", "action": "extend", "metavar": "NAME", "default": []}
+    parser.add_argument("--market", **several, help="only these: spot usdt_futures coin_futures")
+    parser.add_argument("--symbol", **several, help="only these, as BTCUSDT ETHUSDT")
+    parser.add_argument("--interval", **several, help="only these, as 1m 1h")
 
 
 def _add_copies(add: _AddParser) -> None:
     what = "copy a store as it is now, by hard links if the disk has them"
     snapshot = add("snapshot", help=what)
     _add_store(snapshot)
-    snapshot.add_argument("into", type=_path, metavar="DIR")
+    snapshot.add_argument("into", type=types.path, metavar="DIR")
 
     merge = add("merge", help="merge two stores into a new one")
-    merge.add_argument("stores", type=_path, nargs=2, metavar="STORE")
+    merge.add_argument("stores", type=types.path, nargs=2, metavar="STORE")
     merge.add_argument("--layout", help="path template of its files (default: as theirs)")
 
     relayout = add("relayout", help="write a copy of a store in another layout")
-    relayout.add_argument("stores", type=_path, nargs=1, metavar="STORE")
+    relayout.add_argument("stores", type=types.path, nargs=1, metavar="STORE")
     relayout.add_argument("--layout", required=True)
     for command in (merge, relayout):
-        command.add_argument("--into", type=_path, required=True, metavar="DIR")
+        command.add_argument("--into", type=types.path, required=True, metavar="DIR")
+
+
+def _add_lake(add: _AddParser) -> None:
+    publish = add("publish", help="bring all candles of a store to its lake now, and end")
+    publish.add_argument("config", type=_config_path, metavar="recorder.toml")
+    what = "publish data-simulated, to the lake's address with -simulated behind it"
+    publish.add_argument("--simulate", **_FLAG, help=what)
+    publish.add_argument("--quiet", **_FLAG, help="log warnings and errors only")
+    publish.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
+    publish.set_defaults(run=_run_with_config, seconds=None, speed=None)
+
+    compact = add("compact", help="rewrite a lake's candles into few sorted files")
+    vacuum = add("vacuum", help="remove the files that no version of a lake needs any more")
+    restore = add("restore", help="make a store of a lake, as on a new machine")
+    for command in (compact, vacuum, restore):
+        what = "s3://bucket/klines, a folder, or a recorder.toml with [lake]"
+        command.add_argument("lake", type=types.place, metavar="LAKE", help=what)
+        command.add_argument("--debug", **_FLAG, help="show whole tracebacks")
+    what = "keep what was replaced for this time, of 24h at least (default: 7d)"
+    vacuum.add_argument("--retention", type=types.duration, metavar="7d", help=what)
+    vacuum.add_argument("--dry-run", **_FLAG, help="only print what would be removed")
+    what = "the new store (default: that of the recorder.toml)"
+    restore.add_argument("--into", type=types.path, metavar="DIR", help=what)
+    what = "path template of its files (default: as the recorder.toml says)"
+    restore.add_argument("--layout", help=what)
+    _add_names(restore)
+    restore.add_argument("--since", **_DATE, help="the first open time, ISO 8601, UTC")
 
 
 def _add_service(add: _AddParser) -> None:
@@ -337,18 +312,19 @@ def _add_service(add: _AddParser) -> None:
     service.add_argument("--user", metavar="NAME", help=what)
 
     token = add("token", help="write a random token for readers of the monitor into a new file")
-    token.add_argument("file", type=_path, metavar="FILE")
+    token.add_argument("file", type=types.path, metavar="FILE")
 
 
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    what = "a store, or the recorder.toml of one (default: recorder.toml)"
-    parser.add_argument("store", type=_path, nargs="?", default="recorder.toml", help=what)
+def _add_store(parser: argparse.ArgumentParser, kind: Any = types.path, more: str = "") -> None:  # noqa: ANN401
+    what = f"a store, or the recorder.toml of one (default: recorder.toml){more}"
+    parser.add_argument("store", type=kind, nargs="?", default="recorder.toml", help=what)
 
 
 def _check_exchange(options: argparse.Namespace) -> None:
     """Refuse options of the built-in exchange without --simulate, and an impossible speed."""
     for name in _EXCHANGE:
-        if getattr(options, name) is not None and not getattr(options, "simulate", True):
+        given = getattr(options, name, None) is not None
+        if given and not getattr(options, "simulate", True):
             raise ConfigError([f"--{name} is for the built-in exchange: add --simulate"])
     if options.speed is not None and not 0.001 <= options.speed <= _MOST_SPEED:
         raise ConfigError([f"--speed {options.speed} is not between 0.001 and {_MOST_SPEED:,}"])
@@ -397,6 +373,12 @@ def _check(options: argparse.Namespace) -> int | None:
         if getattr(options, name) is not None and not options.against:
             raise ConfigError([f"--{name} is for comparing: add --against rest or archive"])
     _check_exchange(options)
+    from kline_trio.reading.address import lake_url
+
+    if (url := lake_url(options.path)) is not None:
+        check_lake = _loaded("check_lake")
+        raise_from_now_on()
+        return check_lake(url, options)
     options.config = options.path
     if options.simulate:
         _require_config(options, "--simulate", "data-simulated lies beside it")
@@ -411,6 +393,13 @@ def _check(options: argparse.Namespace) -> int | None:
 
 
 def _status(options: argparse.Namespace) -> int | None:
+    from kline_trio.reading.address import lake_url
+
+    if lake_url(options.store) is not None:
+        for name in ("all", "watch", "live", "max-age", "min-complete"):
+            if getattr(options, name.replace("-", "_")) not in (None, False):
+                raise ConfigError([f"--{name} is about a store, and {options.store} is a lake"])
+        return _loaded("lake_status")(options)
     for name in ("max_age", "min_complete"):
         if options.live and getattr(options, name) is not None:
             option = name.replace("_", "-")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 import httpx2
@@ -17,6 +17,7 @@ import trio
 
 from kline_trio.candle import Series
 from kline_trio.commands.finding import Finding, softened
+from kline_trio.commands.lake_findings import judge_lake, lake_fault
 from kline_trio.commands.network_findings import (
     judge_archive,
     judge_clock,
@@ -57,8 +58,12 @@ from kline_trio.exchange.rate_limiter import RateLimiter
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
 from kline_trio.listing import Listing
+from kline_trio.reading.address import lake_packages
 from kline_trio.storage.inspection import StoreReport, inspect_store
 from kline_trio.symbols import select_series
+
+if TYPE_CHECKING:
+    from kline_trio.lake.inspection import LakeReport
 
 _REACH_SECONDS = 8.0
 _FRAME_SECONDS = 15.0
@@ -67,6 +72,8 @@ _REST_SECONDS = 8.0
 _LIST_SECONDS = 20.0
 """Spot's list of symbols has 15 MB."""
 _DISK_SECONDS = 10.0
+_LAKE_SECONDS = 30.0
+"""A dozen requests to an object store that may be far away, and retries."""
 _DAY_MS = 86_400_000
 _ARCHIVED_DAYS = 8
 """A file of a day can come a week late (binance-public-data#181, #480)."""
@@ -166,6 +173,8 @@ class Examination:
     """The list of symbols, or why there is none."""
     _archive: _Fact[HttpProbe | None] = attrs.field(init=False, factory=_Fact)
     """None: the host is not reached."""
+    _lake: "_Fact[LakeReport | Finding]" = attrs.field(init=False, factory=_Fact)
+    """The report, or why there is none."""
     _store: _Fact[StoreReport | str] = attrs.field(init=False, factory=_Fact)
     """The report, or why the disk gives none."""
 
@@ -190,6 +199,8 @@ class Examination:
     def tasks(self) -> Iterator[Callable[[], Awaitable[None]]]:
         """Give the tasks; each ends by itself within its time limits."""
         yield self._inspect_store
+        if self.config.lake.url is not None:
+            yield self._inspect_lake
         for target in self._reached:
             yield partial(self._reach, target)
         for market, url in self._routes:
@@ -209,6 +220,21 @@ class Examination:
             except DiskError as error:
                 found = str(error)
         self._store.settle(found)
+
+    async def _inspect_lake(self) -> None:
+        url = str(self.config.lake.url)
+        message = f"no answer within {_LAKE_SECONDS:g} s"
+        found: LakeReport | Finding = lake_fault(url, message, "check endpoint and network")
+        with trio.move_on_after(_LAKE_SECONDS):
+            try:
+                with lake_packages():
+                    from kline_trio.lake.inspection import inspect_lake
+
+                    job = partial(inspect_lake, self.config.lake, self.surroundings.wall_clock)
+                found = await self.surroundings.in_thread(job)
+            except ConfigError as error:
+                found = lake_fault(url, str(error), "install it in the recorder's environment")
+        self._lake.settle(found)
 
     async def _reach(self, target: Target) -> None:
         if self.surroundings.reach is not None:
@@ -300,6 +326,8 @@ class Examination:
         yield Check("files", "open files", self._check_files)
         yield Check("space", store, self._check_space)
         yield Check("layout", store, self._check_layout)
+        if self.config.lake.url is not None:
+            yield Check("lake", str(self.config.lake.url), self._check_lake)
 
     async def _check_config(self) -> Sequence[Finding]:
         return judge_config(self.path, self.config, self.problems)
@@ -370,6 +398,10 @@ class Examination:
         report, series = await self._store.get(), await self._series()
         layout = self.config.store.layout
         return () if isinstance(report, str) else [judge_layout(report, layout, series)]
+
+    async def _check_lake(self) -> Sequence[Finding]:
+        found = await self._lake.get()
+        return (found,) if isinstance(found, Finding) else judge_lake(found)
 
     # What several checks need
 

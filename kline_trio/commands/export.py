@@ -3,11 +3,11 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import attrs
 
@@ -17,11 +17,15 @@ from kline_trio.commands.store import store_of
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
+from kline_trio.reading.address import lake_packages, lake_url
 from kline_trio.storage.arguments import a_market, a_symbol, an_interval
 from kline_trio.storage.disk import link, replace, sync_file, sync_folder
-from kline_trio.storage.export import StoredSeries, csv_of, header, stored_series
+from kline_trio.storage.export import csv_of, header, stored_series
 from kline_trio.storage.simulated import simulated_hint, simulated_store
 from kline_trio.storage.step import Step
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _STDOUT = "-"
 
@@ -30,9 +34,9 @@ _STDOUT = "-"
 class _Wanted:
     """Which series to write. An empty set means all."""
 
-    markets: frozenset[str]
-    symbols: frozenset[str]
-    intervals: frozenset[str]
+    markets: frozenset[str] = frozenset()
+    symbols: frozenset[str] = frozenset()
+    intervals: frozenset[str] = frozenset()
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> "_Wanted":
@@ -42,9 +46,9 @@ class _Wanted:
           ConfigError: there is no such market or interval, or no such symbol can be.
         """
         return cls(
-            frozenset(_checked("--market", a_market, options.market)),
-            frozenset(_checked("--symbol", a_symbol, options.symbol)),
-            frozenset(_checked("--interval", an_interval, options.interval)),
+            frozenset(checked_names("--market", a_market, options.market)),
+            frozenset(checked_names("--symbol", a_symbol, options.symbol)),
+            frozenset(checked_names("--interval", an_interval, options.interval)),
         )
 
     def __contains__(self, series: Series) -> bool:
@@ -55,7 +59,14 @@ class _Wanted:
         )
 
 
-def _checked(option: str, check: Callable[[object], str], texts: list[str]) -> Iterator[str]:
+def checked_names(
+    option: str, check: Callable[[object], str], texts: Iterable[str]
+) -> Iterator[str]:
+    """Give the names of an option as the exchange spells them.
+
+    Raises:
+      ConfigError: a name cannot be one.
+    """
     for text in texts:
         try:
             yield check(text)
@@ -63,19 +74,74 @@ def _checked(option: str, check: Callable[[object], str], texts: list[str]) -> I
             raise ConfigError([f"{option} {text}: {error}"]) from None
 
 
+class _Candles(Protocol):
+    """The candles of a series, of which a part is in memory at a time."""
+
+    def tables(self, span: Span) -> Iterator["pa.Table"]:
+        """Give the candles with open times in a span, by time."""
+
+
+class _Place(Protocol):
+    """A store or a lake."""
+
+    @property
+    def name(self) -> str:
+        """As errors name it."""
+
+    def series(self, wanted: _Wanted) -> Mapping[Series, _Candles]:
+        """Return those of its series that are wanted, in order."""
+
+
+@attrs.frozen
+class _Store:
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> "_Store":
+        """Return the store at a path, or of a recorder.toml.
+
+        Raises:
+          ConfigError: there is none.
+        """
+        store, config = store_of(path)
+        if not store.is_dir():
+            made_up = simulated_store(path)
+            is_simulated = config is not None and made_up.is_dir()
+            hint = f"; made-up candles are in {made_up}" if is_simulated else simulated_hint(store)
+            raise ConfigError([f"there is no store {store}{hint}"])
+        return cls(store)
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def series(self, wanted: _Wanted) -> Mapping[Series, _Candles]:
+        parts = tuple(sorted(wanted.symbols))
+        return stored_series(self.path, lambda series: series in wanted, parts)
+
+
+@attrs.frozen
+class _Lake:
+    name: str
+
+    def series(self, wanted: _Wanted) -> Mapping[Series, _Candles]:
+        with lake_packages():
+            from kline_trio.lake.reader import ReadableLake
+
+            lake = ReadableLake.open(self.name)
+            return lake.monthly([series for series in lake.series() if series in wanted])
+
+
 def export(options: argparse.Namespace) -> None:
-    """Write the stored candles of the chosen series as CSV, series by series and by time.
+    """Write the candles of the chosen series as CSV, series by series and by time.
 
     Raises:
       ConfigError: no stored series is chosen, or the file cannot be made.
       DiskError: a file of the store cannot be read. Nothing is at the file's path then.
+      LakeError: the lake cannot be read. Nothing is at the file's path then.
     """
-    store, config = store_of(options.store)
-    if not store.is_dir():
-        made_up = simulated_store(options.store)
-        is_simulated = config is not None and made_up.is_dir()
-        hint = f"; made-up candles are in {made_up}" if is_simulated else simulated_hint(store)
-        raise ConfigError([f"there is no store {store}{hint}"])
+    url = lake_url(options.store)
+    place: _Place = _Store.of(options.store) if url is None else _Lake(url)
     wanted = _Wanted.from_options(options)
     span = Span(0 if options.start is None else options.start, options.end or MAX_TIME_MS)
     if span.from_ms >= span.to_ms:
@@ -83,28 +149,29 @@ def export(options: argparse.Namespace) -> None:
     if options.csv == _STDOUT:
         # Candles and a bar in the same terminal would be unreadable.
         with open_progress(may_draw=not sys.stdout.isatty()) as progress:
-            _write(_found(store, wanted, progress), span, sys.stdout.buffer, progress)
+            _write(_found(place, wanted, progress), span, sys.stdout.buffer, progress)
             sys.stdout.buffer.flush()
         return
     path = Path(options.csv)
     _check_target(path, is_forced=options.force)
     with open_progress() as progress:
-        chosen = _found(store, wanted, progress)
+        chosen = _found(place, wanted, progress)
         with _new_file(path, is_forced=options.force) as file:
             rows = _write(chosen, span, file, progress)
     print(f"{path}: {len(chosen):,} series, {counted(rows, 'candle')}")
 
 
-def _found(store: Path, wanted: _Wanted, progress: Progress) -> dict[Series, StoredSeries]:
-    progress.show(Step(f"{store}: looking for its series"))
-    found = stored_series(store, lambda series: series in wanted, tuple(sorted(wanted.symbols)))
+def _found(place: _Place, wanted: _Wanted, progress: Progress) -> dict[Series, _Candles]:
+    progress.show(Step(f"{place.name}: looking for its series"))
+    found = place.series(wanted)
     missing = sorted(wanted.symbols - {series.symbol for series in found})
-    hints = _nearest(missing, stored_series(store)) if missing else {}
     if missing:
-        raise ConfigError([f"no such candles of {one} in {store}{hints[one]}" for one in missing])
+        hints = _nearest(missing, place.series(_Wanted()))
+        texts = [f"no such candles of {one} in {place.name}{hints[one]}" for one in missing]
+        raise ConfigError(texts)
     if not found:
-        raise ConfigError([f"no such candles in {store}"])
-    return found
+        raise ConfigError([f"no such candles in {place.name}"])
+    return dict(found)
 
 
 def _nearest(missing: list[str], stored: Iterable[Series]) -> dict[str, str]:
@@ -116,9 +183,7 @@ def _nearest(missing: list[str], stored: Iterable[Series]) -> dict[str, str]:
     return {one: f"; did you mean {names[0]}?" if names else "" for one, names in near.items()}
 
 
-def _write(
-    chosen: dict[Series, StoredSeries], span: Span, out: BinaryIO, progress: Progress
-) -> int:
+def _write(chosen: Mapping[Series, _Candles], span: Span, out: BinaryIO, progress: Progress) -> int:
     """Write the CSV and return the number of candles."""
     rows = 0
     out.write(header())

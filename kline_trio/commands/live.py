@@ -157,6 +157,8 @@ def live_lines(answer: Answer) -> Iterator[str]:
     for market in statistics["markets"]:
         yield _market(market)
     yield _store(statistics["store"])
+    if statistics.get("lake") is not None:
+        yield _lake(statistics["lake"])
 
 
 def reason_lines(answer: Answer) -> Iterator[str]:
@@ -191,6 +193,21 @@ def _store(store: Answer) -> str:
     waiting, files = counted(store["journal_rows"], "candle"), counted(store["files"], "file")
     free = f"{store['free_bytes'] / 1e9:,.1f} GB free{left}"
     return f"store: {waiting} in the journal, {files}, {free}"
+
+
+def _lake(lake: Answer) -> str:
+    behind = duration_text(lake["behind_seconds"])
+    words = [
+        f"published {behind} ago" if lake["publications"] else f"nothing published for {behind}"
+    ]
+    words.append(f"{counted(lake['rows'], 'candle')} sent since the start")
+    if lake["is_publishing"]:
+        left = "" if lake["left"] is None else f", {counted(lake['left'], 'candle')} to go"
+        words.append(f"publishing now{left}")
+    if lake["copies"] is not None and lake["copies_expected"] > 1:
+        words.append(f"{lake['copies']} of {lake['copies_expected']} recorders of this shard")
+    problem = "" if lake["problem"] is None else f"; the last attempt failed: {lake['problem']}"
+    return one_line(f"lake: {', '.join(words)}{problem}")
 
 
 def series_lines(answer: Answer, *, has_all: bool) -> Iterator[str]:

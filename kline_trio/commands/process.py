@@ -10,6 +10,7 @@ from pathlib import Path
 from kline_trio.errors import (
     ConfigError,
     DiskError,
+    LakeError,
     NoAnswerError,
     StoreInUseError,
     UnavailableError,
@@ -29,6 +30,7 @@ _STATUSES: tuple[tuple[type[BaseException], int], ...] = (
     (DiskError, 74),
     (UnavailableError, 69),
     (NoAnswerError, 69),
+    (LakeError, 69),
     (KeyboardInterrupt, 130),
 )
 

@@ -77,6 +77,7 @@ async def built_in_exchange(
             store=attrs.evolve(config.store, path=path),
             archive=endpoints.archive,
             endpoints=hosts,
+            lake=config.lake.simulated(),
         )
 
 

@@ -70,7 +70,7 @@ def check(options: argparse.Namespace) -> int:
         for file in check_files(path, progress.show):
             if file.faults:
                 with progress.hidden():
-                    _print_faults(file, out)
+                    print_faults(file, out)
             total.update(faults=len(file.faults), rows=file.rows, bytes=file.size_bytes)
             if file.is_foreign:
                 total["foreign"] += 1
@@ -151,7 +151,8 @@ def _write_manifest(place: str, content: bytes) -> None:
         raise ConfigError([f"{place}: cannot be written: {error.strerror}"]) from None
 
 
-def _print_faults(file: CheckedFile, out: TextIO) -> None:
+def print_faults(file: CheckedFile, out: TextIO) -> None:
+    """Print the faults of a file, or the holes of a series."""
     if file.series is not None:
         # All holes of a series are printed, however many there are.
         for fault in file.faults:

@@ -4,7 +4,6 @@ import argparse
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from kline_trio.errors import (
     ConfigError,
     DamagedArchiveError,
     DiskError,
+    KlineTrioError,
     RefusedError,
     UnavailableError,
 )
@@ -29,13 +29,14 @@ from kline_trio.exchange.archive import Archive, ArchiveFile, archive_files, unp
 from kline_trio.exchange.klines import Page, newest_page
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.interval import Span
+from kline_trio.reading.readable import Readable, readable_store
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.resources import Http, open_http, open_store
 from kline_trio.recorder.rest_source import APART_SECONDS
 from kline_trio.spans import joined
 from kline_trio.storage.archive_rows import read_csv, sifted
-from kline_trio.storage.catalog import last_end_ms, stored_table
-from kline_trio.storage.comparison import compare
+from kline_trio.storage.catalog import LATEST_MS, last_end_ms
+from kline_trio.storage.comparison import compare as compare_candles
 from kline_trio.storage.simulated import simulated_hint, simulated_store
 from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import candles_of
@@ -121,10 +122,21 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
     if not config.store.path.is_dir():
         hint = "" if options.simulate else simulated_hint(config.store.path)
         raise ConfigError([f"there is no store {config.store.path}{hint}"])
+    return compare(config, options, readable_store(config.store.path))
+
+
+def compare(config: Config, options: argparse.Namespace, place: Readable) -> int:
+    """Compare the configured series of a store or a lake, as `check_against`.
+
+    Args:
+      config: names the series and the exchange's hosts.
+      options: those of `check --against`. A lake cannot be repaired.
+      place: has the candles.
+    """
     with log_lines(debug=options.debug) as screen:
         progress = Progress(screen)
-        report = Report(config.store.path, progress)
-        found = trio.run(_verify, config, options, report, progress.show)
+        report = Report(place, progress)
+        found = trio.run(_verify, config, options, place, report, progress.show)
     # A nursery swallowed a `Cancelled` that was not its own: see `signals.run`.
     if found is None:
         raise RuntimeError("it ended without having been asked to")
@@ -142,13 +154,15 @@ def check_against(config: Config, options: argparse.Namespace) -> int:
 
 
 async def _verify(
-    config: Config, options: argparse.Namespace, report: Report, on_step: OnStep
+    config: Config, options: argparse.Namespace, place: Readable, report: Report, on_step: OnStep
 ) -> list[Checked] | None:
     extent = Extent(options.since, options.sample)
     # It begins at the latest end: each stored candle has closed by then.
     async with exchange_of(config, options, max) as redirect:
         config = redirect(config)
-        return await verify(config, options.against, report.add, extent, on_step=on_step)
+        return await verify(
+            config, options.against, report.add, extent, on_step=on_step, place=place
+        )
 
 
 @attrs.frozen
@@ -168,6 +182,7 @@ async def verify(
     extent: Extent = Extent(),
     environment: Environment | None = None,
     on_step: OnStep = ignore_step,
+    place: Readable | None = None,
 ) -> list[Checked]:
     """Compare the stored candles of the configured series with the exchange's.
 
@@ -182,26 +197,34 @@ async def verify(
       extent: how much of each series to compare.
       environment: network, disk and clocks.
       on_step: called with each series, and with what is waited for.
+      place: has the candles; None: the store of the configuration.
 
     Returns:
       the result of each series.
     """
     environment = environment or Environment()
-    path = config.store.path
+    # A lake has the series of all shards.
+    shard = config.lake.shard if place is None else None
+    place = place or readable_store(config.store.path)
     found: list[Checked] = []
     async with open_http(config, environment) as http:
         archive = Archive(http.client, config.archive) if against == "archive" else None
-        comparison = _StoreComparison(path, environment, http, archive, extent, on_step)
+        comparison = _Comparer(place, environment, http, archive, extent, on_step)
         stored: Iterable[Series] = ()
-        if config.patterns:
+        if config.patterns or shard is not None:
             on_step(Step("looking for the series of the store"))
             try:
-                stored = sorted(await environment.on_disk(last_end_ms, path))
+                stored = sorted(await environment.on_disk(last_end_ms, config.store.path))
             except DiskError as error:
                 problem = f"stored series whose symbols trade no more are left out: {error}"
-                report(NotCompared(str(path), None, problem))
+                report(NotCompared(place.name, None, problem))
             on_step(Step("waiting for the exchange's lists of symbols"))
         meant, unlisted = await resolve(config.streams, config.patterns, http.markets, stored)
+        if shard is not None:
+            held = set(stored)
+            meant = tuple(
+                one for one in meant if one in held or shard.owns(one.trade_type, one.symbol)
+            )
         for trade_type, why in unlisted.items():
             report(NotCompared(trade_type, None, why))
         for done, series in enumerate(meant):
@@ -215,10 +238,10 @@ async def verify(
 
 
 @attrs.frozen(eq=False)
-class _StoreComparison:
-    """Compares the series of a store with the exchange, one by one."""
+class _Comparer:
+    """Compares the series of a store or a lake with the exchange, one by one."""
 
-    store_path: Path
+    place: Readable
     environment: Environment
     http: Http
     archive: Archive | None
@@ -242,10 +265,12 @@ class _StoreComparison:
         since_ms = self.extent.since_ms or 0
         try:
             now_ms = await retries.ask(rest.confirm_time)
-            table = await self.environment.on_disk(stored_table, self.store_path, series, since_ms)
-        except (UnavailableError, DiskError) as error:
+            found = await self.environment.on_disk(self.place.tables, [series], since_ms, LATEST_MS)
+        except KlineTrioError as error:
             failure = NotCompared(str(series), None, str(error))
-            return Checked(series, (), (failure,), is_unread=isinstance(error, DiskError))
+            is_unread = not isinstance(error, UnavailableError)
+            return Checked(series, (), (failure,), is_unread=is_unread)
+        table = found[series]
         if table is None or not table.num_rows:
             return Checked(series, (), ())
         ours = candles_of(table)
@@ -297,7 +322,7 @@ async def _compare_stretches(
             [one for one in candles if one.open_time_ms not in unsure]
             for candles in (here, theirs.candles)
         ]
-        found.append(compare(*sure))
+        found.append(compare_candles(*sure))
     return Checked(series, tuple(found), tuple(failures))
 
 

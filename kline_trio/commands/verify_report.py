@@ -1,17 +1,17 @@
 """The results of `check --against`, and the lines that it prints."""
 
 from collections import defaultdict
-from pathlib import Path
 
 import attrs
 
 from kline_trio.candle import Candle, Series
 from kline_trio.commands.progress import Progress
 from kline_trio.counting import counted
-from kline_trio.errors import DiskError
+from kline_trio.errors import KlineTrioError
 from kline_trio.interval import INTERVALS, Span, time_text
 from kline_trio.quoting import one_line
-from kline_trio.storage.catalog import stored_table
+from kline_trio.reading.readable import Readable
+from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS
 from kline_trio.storage.comparison import Comparison, summed_mismatches
 from kline_trio.storage.step import Step
 
@@ -46,7 +46,7 @@ class Checked:
 class Report:
     """Prints each result at once, so that it is shown even if the comparison is interrupted."""
 
-    store_path: Path
+    place: Readable
     progress: Progress
     """Hidden while a result is printed."""
     series: list[Series] = attrs.field(factory=list)
@@ -77,13 +77,14 @@ class Report:
                 self.progress.show(Step(f"comparing {series} with {shortest.time_interval}"))
                 try:
                     self.differing += self._add_sums_of(series, shortest)
-                except DiskError as error:
+                except KlineTrioError as error:
                     self.add(NotCompared(str(series), None, str(error)))
 
     def _add_sums_of(self, series: Series, shortest: Series) -> int:
         """Print where candles of a series disagree with shorter ones. Return how many do."""
-        short = stored_table(self.store_path, shortest)
-        table = stored_table(self.store_path, series)
+        short, table = (
+            self.place.tables([one], EARLIEST_MS, LATEST_MS)[one] for one in (shortest, series)
+        )
         if short is None or table is None:
             return 0
         wrong = list(summed_mismatches(short, shortest.interval, table, series))

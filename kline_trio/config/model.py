@@ -12,6 +12,7 @@ import attrs
 
 from kline_trio.candle import Series
 from kline_trio.config import values
+from kline_trio.config.lake import LakeConfig
 from kline_trio.config.monitor import MonitorConfig
 from kline_trio.config.streams import read_streams
 from kline_trio.config.toml import FORMER_KEY, Document, text_of_file
@@ -155,7 +156,7 @@ _DEFAULT_ENDPOINTS = {
     market.trade_type: EndpointConfig(websocket=(market.websocket,), rest=(market.rest,))
     for market in MARKETS.values()
 }
-_SECTIONS = ("connection", "universe", "completeness", "rest", "history", "monitor")
+_SECTIONS = ("connection", "universe", "completeness", "rest", "history", "monitor", "lake")
 _OF_ALL_MARKETS = Setting(
     f"one EndpointConfig for each of {' '.join(MARKETS)}",
     lambda value: (
@@ -207,13 +208,16 @@ class Config:
     monitor: MonitorConfig = attrs.field(
         default=MonitorConfig(), validator=instance_of(MonitorConfig)
     )
+    lake: LakeConfig = attrs.field(default=LakeConfig(), validator=instance_of(LakeConfig))
     archive: str = attrs.field(default=_ARCHIVE, converter=_without_slashes, validator=values.HOST)
     """Scheme and host of the published archives."""
 
     def __attrs_post_init__(self) -> None:
         if not self.streams and not self.patterns:
             raise ConfigError(["Config.streams: nothing to record: name a series, or a pattern"])
-        if problems := [f"monitor.{key}: {text}" for key, text in self.monitor.problems()]:
+        problems = [f"monitor.{key}: {text}" for key, text in self.monitor.problems()]
+        problems += [f"lake.{key}: {text}" for key, text in self.lake.problems()]
+        if problems:
             raise ConfigError(problems)
 
     def with_monitor(self, address: str | None) -> "Config":
@@ -271,7 +275,8 @@ class Config:
             trade_type: document.section(("endpoints", trade_type), hosts, default)
             for trade_type, default in _DEFAULT_ENDPOINTS.items()
         }
-        for key, problem in sections["monitor"].problems():
-            document.add_problem(("monitor", key), problem)
+        for section in ("monitor", "lake"):
+            for key, problem in sections[section].problems():
+                document.add_problem((section, key), problem)
         document.raise_problems(name)
         return cls(streams=streams, patterns=patterns, **sections)

@@ -85,6 +85,11 @@ class RateLimiter:
             self.weight_per_minute = weight_per_minute
             self._change()
 
+    def set_share(self, share: float) -> None:
+        """Use another part of the budget from now on."""
+        self.share = share
+        self._change()
+
     def block(self, seconds: float, why: str = "") -> None:
         """Let no request pass for so long: the exchange asked for a pause."""
         until = trio.current_time() + min(seconds, _LONGEST_BLOCK_SECONDS)

@@ -21,11 +21,14 @@ from kline_trio.monitor.control_socket import MOST_REQUEST_BYTES, line_of, may_a
 from kline_trio.monitor.watch import Observation
 from kline_trio.quoting import shown
 from kline_trio.recorder.backfill import Backfill, Filling
+from kline_trio.recorder.publisher import Publisher
 from kline_trio.recorder.statistics import SeriesStatistics, Statistics
 
 logger = logging.getLogger(__name__)
 
 _MOST_CONNECTIONS = 16
+_PUBLISH_LOOK_SECONDS = 5.0
+"""Between two lines of progress, if nothing happens."""
 _MOST_FETCHES = 4
 """Connections that wait for a backfill, which may take days."""
 _REQUEST_SECONDS = 5.0
@@ -60,6 +63,8 @@ class ControlServer:
     """Returns the gaps up to now, and from a moment on if there is one."""
     reload: Reload | None = None
     """None: the program that embeds the recorder has no file to read again."""
+    publisher: Publisher | None = None
+    """None: the recorder publishes nothing."""
     is_allowed: Callable[[int | None], bool] = may_ask
     """Whether a user may ask."""
 
@@ -151,6 +156,8 @@ class ControlServer:
                     await self._fetch(stream, _moment(request, "since_ms"))
                 finally:
                     self._fetches -= 1
+            case "publish":
+                await self._publish(stream)
             case other:
                 raise _RefusedError(f"there is no request {shown(repr(other), 50)}")
 
@@ -181,6 +188,21 @@ class ControlServer:
             # A client that has gone is noticed here.
             await _send(stream, line_of({"progress": _values_of(found)}))
         await _send(stream, line_of({"answer": _values_of(found)}))
+
+    async def _publish(self, stream: trio.abc.Stream) -> None:
+        """Let the recorder publish, and send the progress until it has."""
+        if self.publisher is None:
+            raise _RefusedError("this recorder publishes nothing: [lake] has no url")
+        last = self.publisher.ask()
+        while self.publisher.ended < last:
+            # A client that has gone is noticed here.
+            found = self.publisher.statistics()
+            await _send(stream, line_of({"progress": {"left": found.left, "rows": found.rows}}))
+            with trio.move_on_after(_PUBLISH_LOOK_SECONDS):
+                await self.publisher.news.event.wait()
+        if self.publisher.problem is not None:
+            raise _RefusedError(self.publisher.problem)
+        await _send(stream, line_of({"answer": attrs.asdict(self.publisher.statistics())}))
 
 
 def _values_of(found: Filling) -> dict[str, object]:

@@ -12,6 +12,7 @@ import attrs
 from kline_trio.counting import counted
 from kline_trio.duration import duration_text
 from kline_trio.recorder.statistics import (
+    LakeStatistics,
     MarketStatistics,
     SeriesStatistics,
     Statistics,
@@ -57,6 +58,8 @@ class Code(enum.StrEnum):
     CLOCK_LOST = "clock_lost"
     ABSENT = "absent"
     DISK_SPACE = "disk_space"
+    LAKE = "lake"
+    COPIES = "copies"
     SLOW = "slow"
 
 
@@ -102,6 +105,8 @@ def reasons(found: Statistics, limits: Thresholds) -> Iterator[Reason]:
             text = f"{rest.pool}: REST is blocked for {seconds} more: {rest.usage.blocked_why}"
             yield _reason(Code.REST_BLOCKED, Verdict.DEGRADED, rest.pool, text)
     yield from _of_store(found.store, limits)
+    if found.lake is not None:
+        yield from _of_lake(found.lake)
     lag = found.process.loop_lag_seconds
     if lag >= _SLOW_LOOP_SECONDS:
         text = f"process: the event loop was held up for {lag:.1f} s in the last minute"
@@ -192,6 +197,17 @@ def _of_store(store: StoreStatistics, limits: Thresholds) -> Iterator[Reason]:
         if job_seconds >= most_seconds:
             text = f"store: {job} takes {duration_text(job_seconds)} already"
             yield _reason(Code.STUCK, Verdict.BAD, "store", text)
+
+
+def _of_lake(lake: LakeStatistics) -> Iterator[Reason]:
+    if lake.behind_seconds >= lake.late_seconds:
+        why = f": {lake.problem}" if lake.problem is not None else ""
+        text = f"lake: not published for {duration_text(lake.behind_seconds)}{why}"
+        yield _reason(Code.LAKE, Verdict.DEGRADED, "lake", text)
+    if lake.copies is not None and lake.copies < lake.copies_expected:
+        found = f"{lake.copies} of {counted(lake.copies_expected, 'copy', 'copies')}"
+        text = f"lake: {found} of this shard were there lately"
+        yield _reason(Code.COPIES, Verdict.DEGRADED, "lake", text)
 
 
 def _reason(code: Code, verdict: Verdict, subject: str, text: str) -> Reason:

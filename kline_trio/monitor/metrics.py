@@ -23,6 +23,7 @@ from kline_trio.monitor.watch import Observation
 from kline_trio.recorder.statistics import (
     LAG_BOUNDS_SECONDS,
     Lags,
+    LakeStatistics,
     MarketStatistics,
     SeriesStatistics,
     Statistics,
@@ -46,6 +47,7 @@ _CODES_OF_MARKETS = (
 )
 _CODES_OF_POOLS = (Code.REST_BLOCKED,)
 _CODES_OF_STORE = (Code.DISK_FULL, Code.DISK_SPACE, Code.STUCK)
+_CODES_OF_LAKE = (Code.LAKE, Code.COPIES)
 _CODES_OF_PROCESS = (Code.SLOW, Code.UNOBSERVED)
 _SOURCES = (Source.REST, Source.ARCHIVE)
 
@@ -73,6 +75,8 @@ class _Families(Collector):
         yield from _lags(found.markets)
         yield from _rest(found)
         yield from _store(found)
+        if found.lake is not None:
+            yield from _lake(found.lake)
         yield from _process(found)
         yield from _series(found.series)
 
@@ -109,6 +113,7 @@ def _known_reasons(found: Statistics) -> Iterator[tuple[str, str]]:
         (_CODES_OF_MARKETS, [one.trade_type for one in found.markets]),
         (_CODES_OF_POOLS, [one.pool for one in found.rest]),
         (_CODES_OF_STORE, ["store"]),
+        (_CODES_OF_LAKE, ["lake"] if found.lake is not None else []),
         (_CODES_OF_PROCESS, ["process"]),
     ):
         yield from ((str(code), part) for code in codes for part in parts)
@@ -326,6 +331,24 @@ def _counted(store: StoreStatistics, late: int) -> Iterator[Metric]:
         ("free_bytes", "Free space on the disk of the store.", store.free_bytes),
     ):
         yield _gauge(name, text, count if store.counted_seconds is not None else None)
+
+
+def _lake(lake: LakeStatistics) -> Iterator[Metric]:
+    text = "Publications that have brought everything to the lake."
+    yield _counter("lake_publications", text, lake.publications)
+    text = "Seconds since the last of these began, or since the start."
+    yield _gauge("lake_behind_seconds", text, lake.behind_seconds)
+    text = "Duration of the last of these."
+    yield _gauge("lake_last_publication_seconds", text, lake.took_seconds)
+    yield _counter("lake_candles", "Candles that were sent to the lake.", lake.rows)
+    text = "Candles that were sent and that the lake did not have."
+    yield _counter("lake_candles_inserted", text, lake.inserted)
+    text = "Candles that were sent and that replaced a row of the lake."
+    yield _counter("lake_candles_updated", text, lake.updated)
+    text = "Recorders of this shard that were there lately, this one included."
+    yield _gauge("lake_copies", text, lake.copies)
+    text = "1 if the last publication failed, else 0."
+    yield _gauge("lake_failing", text, float(lake.problem is not None))
 
 
 def _process(found: Statistics) -> Iterator[Metric]:

@@ -80,6 +80,7 @@ class Monitor:
             partial(recorder.statistics, series=True),
             recorder.backfill,
             self.reload,
+            recorder.publisher,
         )
         async with trio.open_nursery() as always:
             # Outside of the scope: the answer to a reload outlives the old `[monitor]`.

@@ -116,6 +116,8 @@ class Dials:
     documented whether those of the futures count too.
     """
 
+    sharers: int = 1
+    """How many recorders share the address, and so the dials that it is allowed."""
     _moments: deque[float] = attrs.field(
         init=False, factory=lambda: deque(maxlen=_DIALS_IN_A_WINDOW)
     )
@@ -126,9 +128,10 @@ class Dials:
 
     def next_at(self) -> float:
         """Return when the next dial is allowed."""
-        if len(self._moments) < _DIALS_IN_A_WINDOW:
+        most = max(1, _DIALS_IN_A_WINDOW // self.sharers)
+        if len(self._moments) < most:
             return -math.inf
-        return self._moments[0] + _WINDOW_SECONDS
+        return self._moments[-most] + _WINDOW_SECONDS
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from kline_trio.exchange import connection_events as events
 from kline_trio.exchange.rest import RestMarket
 from kline_trio.recorder.environment import Environment, Storage
 from kline_trio.recorder.merger import Merger
+from kline_trio.recorder.publisher import Publisher
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.statistics import (
     MarketStatistics,
@@ -80,6 +81,7 @@ class Observer:
     tally: Tally
     candles_in_channel: Callable[[], int]
     """Returns how many received candles wait for the writer."""
+    publisher: Publisher | None = None
 
     _began_at: float = attrs.field(init=False, factory=trio.current_time)
     _began_wall_time: float = attrs.field(init=False)
@@ -158,6 +160,7 @@ class Observer:
             rest=tuple(self._rest(names)),
             store=self._store(),
             process=self._process(),
+            lake=None if self.publisher is None else self.publisher.statistics(),
             late=tuple(late),
             series=tuple(map(self._series, recorded)) if series else (),
         )

@@ -1,7 +1,7 @@
 """The series that are recorded now, and the parts that must know when they change."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 import trio
@@ -17,6 +17,7 @@ from kline_trio.recorder.grouped_log import first_names
 from kline_trio.recorder.listener import Listener, Route
 from kline_trio.recorder.series_set import SeriesSet
 from kline_trio.recorder.series_state import State
+from kline_trio.recorder.sharing import Share
 from kline_trio.recorder.universe import Universe
 from kline_trio.storage.journal.ledger import SeriesAccount
 from kline_trio.symbols import (
@@ -50,6 +51,8 @@ class Recording:
     """By trade type, of all markets."""
     tracked: SeriesSet
     universe: Universe
+    share: Share = attrs.field(factory=lambda: Share(None))
+    """Which of the series that the configuration means are this recorder's."""
 
     series: tuple[Series, ...] = attrs.field(init=False, default=())
     """The series that are recorded now."""
@@ -75,6 +78,7 @@ class Recording:
 
     def resume(self, accounts: Mapping[Series, SeriesAccount]) -> None:
         """Begin with the accounts of the series that were recorded before."""
+        self.share.resume(accounts)
         # A pattern does not mean a series that ended before the start and was not sealed then.
         self.series = tuple(
             sorted(
@@ -109,6 +113,7 @@ class Recording:
             one
             for one in dict.fromkeys((*chosen, *kept))
             if one not in self._removed
+            and (one in self._added or self.share.holds(one))
             and not self._is_sealed(one)
             and not ((listing := self._seen_listing(one)) and listing.is_to_come)
         )
@@ -159,6 +164,13 @@ class Recording:
         if over:
             names = first_names([str(one) for one in over])
             logger.info("%s: no longer traded; the last candle is in the ledger", names)
+            self.refresh()
+
+    def hand_over(self, symbols: Mapping[str, Collection[str]]) -> None:
+        """Stop recording symbols, by market, that another shard's recorder holds by now."""
+        if moved := self.share.hand_over(symbols):
+            names = first_names(list(map(str, moved)))
+            logger.info("handed over to the recorder of their shard: %s", names)
             self.refresh()
 
     def add(self, series: Iterable[Series]) -> None:

@@ -212,6 +212,35 @@ class StoreStatistics:
 
 
 @attrs.frozen(kw_only=True)
+class LakeStatistics:
+    """What was published to the lake."""
+
+    url: str
+    publications: int
+    """How many have brought everything to the lake, since the start."""
+    behind_seconds: float
+    """Local seconds since the last of these began, or since the start."""
+    late_seconds: float
+    """From when on that is too long, by the configuration."""
+    took_seconds: float
+    """How long that one took."""
+    is_publishing: bool
+    left: int | None
+    """Candles that the publication at hand has still to send; None: none runs, or not known yet."""
+    rows: int
+    """Candles that were sent, since the start."""
+    inserted: int
+    """Candles of these that the lake did not have."""
+    updated: int
+    """Candles of these that replaced a row of lower rank."""
+    copies: int | None
+    """Recorders of this shard that were there lately, this one included; None: not known yet."""
+    copies_expected: int
+    problem: str | None
+    """Why the last publication failed; None if it did not."""
+
+
+@attrs.frozen(kw_only=True)
 class ProcessStatistics:
     """The process."""
 
@@ -238,6 +267,8 @@ class Statistics:
     rest: tuple[RestStatistics, ...]
     store: StoreStatistics
     process: ProcessStatistics
+    lake: LakeStatistics | None
+    """None: nothing is published."""
     late: tuple[SeriesStatistics, ...]
     """The series that miss a candle of this run, the longest first."""
     series: tuple[SeriesStatistics, ...]

@@ -25,13 +25,16 @@ from kline_trio.recorder.housekeeping import Heartbeat, heal
 from kline_trio.recorder.listener import Listener, Route
 from kline_trio.recorder.observer import Observer
 from kline_trio.recorder.outage_log import OutageLog
+from kline_trio.recorder.publisher import Publisher, PublishError
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.resources import Http, Pipeline, open_http, open_store, unwrap_lone_error
 from kline_trio.recorder.series_set import SeriesSet
+from kline_trio.recorder.sharing import Budgets, Share, expected_sharers
 from kline_trio.recorder.statistics import Statistics
 from kline_trio.recorder.tally import Tally
 from kline_trio.recorder.universe import Universe
 from kline_trio.recorder.writer import Writer
+from kline_trio.sharding import Neighbours
 from kline_trio.storage.memory import trim_heap
 from kline_trio.storage.universe import UniverseFile
 from kline_trio.symbols import series_of
@@ -62,6 +65,8 @@ class Recorder:
     _observer: Observer
     _auditor: Auditor
     _gap_filler: GapFiller
+    publisher: Publisher | None = None
+    """Publishes to the lake; None: `[lake]` names none."""
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -210,7 +215,9 @@ async def open_recorder(
                         parts.observer,
                         parts.auditor,
                         parts.gap_filler,
+                        parts.publisher,
                     )
+            await parts.publish_last()
             await parts.heartbeat.end()
         await parts.log_totals()
 
@@ -228,6 +235,7 @@ class _Parts:
     heartbeat: Heartbeat
     observer: Observer
     candle_log: CandleLog
+    publisher: Publisher | None
 
     @classmethod
     async def of(
@@ -278,7 +286,8 @@ class _Parts:
             config.universe.refresh_seconds,
             hints,
         )
-        recording = Recording(config, listeners, series, universe)
+        recording = Recording(config, listeners, series, universe, Share(config.lake.shard))
+        publisher = _publisher(config, environment, storage, http, recording)
         recording.resume(await storage.commit_door.run(storage.store.journal.accounts))
         heartbeat = Heartbeat(storage, clocks, environment.wall_clock)
         observer = Observer(
@@ -289,6 +298,7 @@ class _Parts:
             pipeline.merger,
             tally,
             lambda: send.statistics().current_buffer_used,
+            publisher,
         )
         return cls(
             broadcast,
@@ -300,6 +310,7 @@ class _Parts:
             heartbeat,
             observer,
             candle_log,
+            publisher,
         )
 
     async def store(self, receive: trio.MemoryReceiveChannel[ReceivedCandle]) -> None:
@@ -325,6 +336,8 @@ class _Parts:
         yield OutageLog(recording.listeners, recording.uses).run
         yield partial(_repeat, _GUARD_SECONDS, storage.commit_door, storage.store.check_held)
         yield from self.gap_filler.jobs()
+        if self.publisher is not None:
+            yield self.publisher.run
         universe, is_accounted = recording.universe, self.pipeline.series.is_accounted
         for name, rest in universe.markets.items():
             yield partial(self._once_used, name, partial(sync_clock, rest))
@@ -340,6 +353,18 @@ class _Parts:
                 return await job()
             await trio.sleep(_LOOK_SECONDS)
 
+    async def publish_last(self) -> None:
+        """Publish at the end, if `[lake]` says so, for at most `drain_seconds`."""
+        if self.publisher is None or not self.publisher.lake.publish_at_stop:
+            return
+        with trio.move_on_after(self.pipeline.config.store.drain_seconds) as scope:
+            try:
+                await self.publisher.publish()
+            except PublishError as error:
+                logger.warning("lake: %s; the next start goes on", error)
+        if scope.cancelled_caught:
+            logger.warning("lake: the last publication took too long; the next start goes on")
+
     async def log_totals(self) -> None:
         """Log how many candles were recorded, and how many candles and files the store has."""
         storage, refilled = self.pipeline.storage, self.gap_filler.filled
@@ -353,6 +378,27 @@ class _Parts:
             f"{waiting:,}",
             counted(totals.files, "file"),
         )
+
+
+def _publisher(
+    config: Config,
+    environment: Environment,
+    storage: Storage,
+    http: Http,
+    recording: Recording,
+) -> Publisher | None:
+    """Return what publishes to the lake, and divides this recorder's work with its neighbours."""
+    if config.lake.url is None:
+        return None
+    limiters = {id(one.pool): one.pool for one in http.markets.values()}.values()
+    budgets = Budgets(list(limiters), environment.dials, config.rest.weight_share)
+    budgets.divide(expected_sharers(config.lake))
+
+    def divide(found: Neighbours) -> None:
+        budgets.divide(found.sharers)
+        recording.hand_over(found.handed_over)
+
+    return Publisher(storage, config.lake, lambda: recording.series, divide)
 
 
 async def _repeat(seconds: float, door: SerialExecutor, job: Callable[[], object]) -> None:

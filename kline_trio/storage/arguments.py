@@ -108,17 +108,17 @@ def moment_ms(name: str, moment: str | date) -> int:
     return int(stamp.as_unit("ms").to_datetime64().astype("int64"))
 
 
-def unknown_series(store_path: Path, wanted: str, known: Collection[str]) -> KlineTrioError:
-    """Return the error that the store has no such series. It names those most like it.
+def unknown_series(place: str, wanted: str, known: Collection[str]) -> KlineTrioError:
+    """Return the error that a store or lake has no such series. It names those most like it.
 
     Args:
-      store_path: the store's folder.
+      place: the store's folder, or the lake's address.
       wanted: the series, as text.
       known: the series of the store, as texts.
     """
     nearest = difflib.get_close_matches(wanted, known, n=3)
     hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
     return KlineTrioError(
-        f"no candles of {wanted} in {store_path}{hint}; kline_trio.series({str(store_path)!r})"
+        f"no candles of {wanted} in {place}{hint}; kline_trio.series({place!r})"
         f" lists all {len(known)} series"
     )

@@ -4,8 +4,6 @@ A new store is built under a temporary name and renamed last, so an existing sto
 """
 
 import contextlib
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kline_trio.candle import Series
-from kline_trio.errors import ConfigError, DamagedError, StoreInUseError
+from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.interval import Span
 from kline_trio.storage.catalog import (
     candle_files,
@@ -31,17 +29,16 @@ from kline_trio.storage.disk import (
     disk_errors,
     link,
     make_folders,
-    replace,
     sync_folder,
 )
 from kline_trio.storage.files import crc32_of
-from kline_trio.storage.held import lock_folder
 from kline_trio.storage.journal.ledger import Gap, Reason, Revision, SeriesAccount, State
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.names import text_of
+from kline_trio.storage.new_store import new_store
 from kline_trio.storage.paths import INTERNAL, journal_path, universe_path
 from kline_trio.storage.simulated import mark_copy
 from kline_trio.storage.step import OnStep, Step, ignore_step
@@ -123,7 +120,7 @@ def snapshot(store_path: Path, into: Path, on_step: OnStep = ignore_step) -> Sna
         raise ConfigError([f"there is no store in {store_path}"])
     if into.is_relative_to(store_path):
         raise ConfigError([f"{into} is inside the store: name a folder beside it"])
-    with _new_store(into) as work:
+    with new_store(into) as work:
         # The clock of the copy's disk need not be that of the store's.
         begun = min((work / INTERNAL).stat().st_mtime, time.time())
         on_step(Step("copying the journal"))
@@ -240,7 +237,7 @@ def unite(
     for path in stores:
         if not path.is_dir():
             raise ConfigError([f"there is no store {path}"])
-    with _new_store(into) as work, contextlib.closing(Store.open(work, layout)) as store:
+    with new_store(into) as work, contextlib.closing(Store.open(work, layout)) as store:
         handlers = {path: foreign_only(path, on_damage) for path in stores}
         found = {one for path in stores for one in last_end_ms(path, handlers[path], on_step)}
         for done, series in enumerate(sorted(found)):
@@ -249,77 +246,6 @@ def unite(
         on_step(Step("finishing the new store"))
         unite_universes(stores, UniverseFile.open(work))
         mark_copy(stores, work)
-
-
-@contextlib.contextmanager
-def _new_store(into: Path) -> Iterator[Path]:
-    """Give an empty, locked folder beside the place, and rename it to the place at the end.
-
-    If the body fails, the folder is removed. One that a crash has left is swept. The lock keeps
-    others from sweeping a folder that is in use.
-
-    Raises:
-      ConfigError: the place is taken.
-      StoreInUseError: another program is making a store there.
-      DiskError: the disk refused.
-    """
-    into = into.absolute()
-    with disk_errors(into):
-        with contextlib.ExitStack() as lock:
-            _refuse_taken(into)
-            make_folders(into.parent)
-            work = _locked(into, lock)
-            try:
-                # Again: whoever had the lock before may have finished.
-                _refuse_taken(into)
-                if any(work.iterdir()) and not (work / INTERNAL).is_dir():
-                    raise ConfigError([f"{work} is in the way: move it away"])
-                _sweep(work)
-                make_folders(work / INTERNAL)
-                yield work
-                replace(work, into)  # an empty folder there may go
-            except BaseException:
-                # A disk that fails must not hide why; what is left is swept the next time.
-                with contextlib.suppress(OSError):
-                    _sweep(work)
-                    work.rmdir()
-                raise
-        sync_folder(into.parent)
-
-
-def _refuse_taken(into: Path) -> None:
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise ConfigError([f"{into} is there already: name a folder that is not, or is empty"])
-    if into.is_mount():
-        raise ConfigError([f"{into} is a disk's root: name a folder on it"])
-
-
-def _locked(into: Path, lock: contextlib.ExitStack) -> Path:
-    """Make and lock the folder to work in."""
-    work = into.with_name(f"{into.name}.unfinished")
-    while True:
-        make_folders(work)
-        # Whoever had the lock renames or removes the folder at the end: then there is a new one.
-        with contextlib.suppress(FileNotFoundError):
-            folder = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            lock.callback(os.close, folder)
-            try:
-                lock_folder(folder)
-            except BlockingIOError:
-                text = f"another snapshot, merge or relayout into {into} runs: wait for its end"
-                raise StoreInUseError(text) from None
-            if os.path.samestat(os.fstat(folder), work.stat()):
-                return work
-
-
-def _sweep(work: Path) -> None:
-    # Ours are empty, or have the internal folder: it is made first, and swept last.
-    internal = work / INTERNAL
-    if internal.is_dir():
-        for path in work.iterdir():
-            if path != internal:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        shutil.rmtree(internal)
 
 
 def _unite_series(

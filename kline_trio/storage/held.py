@@ -18,7 +18,6 @@ _OPEN_HERE: set[_Inode] = set()
 closing any descriptor of such a file drops SQLite's locks (www.sqlite.org/howtocorrupt.html, 2.2),
 so no other code of this process may open one."""
 
-_HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -117,6 +116,8 @@ class JournalFile:
     """Modification time in ns and size in bytes after this process's last write."""
     _wal_bytes: int = 0
     """Size of the WAL after this process's last write."""
+    _is_shorter: bool = attrs.field(init=False, default=False)
+    """Whether the file has become shorter, which SQLite never does without a vacuum."""
     _is_closed: bool = attrs.field(init=False, default=False)
     _beside: dict[Path, _Inode] = attrs.field(init=False, factory=dict)
     """The WAL and the wal-index, which SQLite creates, and removes when it closes the file."""
@@ -187,7 +188,8 @@ class JournalFile:
         """Record the files' status after a write of this process."""
         if self._is_closed:
             return
-        self._times = _times_of(os.fstat(self._descriptor))
+        before, self._times = self._times, _times_of(os.fstat(self._descriptor))
+        self._is_shorter |= before is not None and self._times[1] < before[1]
         _, wal, shm, _ = journal_parts(self.path)
         for path in (wal, shm):
             with contextlib.suppress(FileNotFoundError):
@@ -228,8 +230,8 @@ class JournalFile:
 
     def _written_to(self) -> Path | None:
         status = os.fstat(self._descriptor)
-        header = os.pread(self._descriptor, _HEADER_BYTES, 0)
-        if self._times != _times_of(status) or not _is_whole(header, status.st_size):
+        is_changed = self._times != _times_of(status) or self._is_shorter
+        if is_changed or os.pread(self._descriptor, len(_MAGIC), 0) != _MAGIC:
             return self.path
         for path in self._beside:
             if path.name.endswith("-wal") and path.stat().st_size < self._wal_bytes:
@@ -255,15 +257,6 @@ def lock_folder(folder: int) -> None:
         raise
     except OSError:
         pass
-
-
-def _is_whole(header: bytes, size_bytes: int) -> bool:
-    """Whether a journal can begin with this header; its pages may still be in the WAL."""
-    if not size_bytes:
-        return False
-    page_bytes = int.from_bytes(header[16:18], "big")
-    pages = int.from_bytes(header[28:32], "big")
-    return header.startswith(_MAGIC) and size_bytes >= pages * page_bytes
 
 
 def _is_at(path: Path, inode: _Inode) -> bool:

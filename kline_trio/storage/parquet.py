@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -111,8 +111,7 @@ def rewrite_file(
     """
     target = store_path / path
     known = known if known is not None and known.path == path else None
-    # The name is a function of the target's, so that one left behind is overwritten by the next.
-    temporary = scratch / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.tmp"
+    temporary = _temporary(path, scratch)
     try:
         before = status_of(target)
         make_folders(target.parent)
@@ -130,6 +129,45 @@ def rewrite_file(
             temporary.unlink(missing_ok=True)
     sync_folder(scratch)
     return merged
+
+
+def _temporary(path: PurePosixPath, scratch: Path) -> Path:
+    # The name is a function of the target's, so that one left behind is overwritten by the next.
+    return scratch / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.tmp"
+
+
+def write_file(
+    series: Series,
+    path: PurePosixPath,
+    pieces: Iterable[pa.Table],
+    store_path: Path,
+    scratch: Path,
+) -> FileEntry:
+    """Write a file in a place where none is, with any number of rows in little memory.
+
+    Its bytes are those that merges of its rows would write.
+
+    Args:
+      series: of the candles.
+      path: the file, relative to the store's folder.
+      pieces: its rows in order, each once, in tables of any size; at least one row.
+      store_path: the store's folder.
+      scratch: for the temporary file; on the file system of `store_path`.
+
+    Raises:
+      DiskError: it reads back wrong; there is no file then.
+      OSError: the disk refused.
+    """
+    target, made = store_path / path, _temporary(path, scratch)
+    try:
+        make_folders(target.parent)
+        written = _written(made, path, series, _in_groups(pieces), _Source(target))
+        replace_durably(made, target)
+    finally:
+        with contextlib.suppress(OSError):
+            made.unlink(missing_ok=True)
+    sync_folder(scratch)
+    return written
 
 
 def _identity(status: os.stat_result | None) -> tuple[int, int, int] | None:
@@ -159,34 +197,10 @@ class _Rewrite:
 
     def _write(self, copied: CopiedPrefix) -> FileEntry:
         revisions: list[Revision] = []
-        series, rows, begin_crc32 = self.changes.series, copied.rows, 0
-        with self.temporary.open("w+b") as file:
-            sink = pa.PythonFile(file, "w")
-            with _writer(sink, series) as writer:
-                if copied.groups:
-                    # Past the writer, which asks the sink for the place of each thing it writes.
-                    begin_crc32 = copied.copy(self.target, sink)
-                for piece in self._pieces(len(copied.groups), revisions):
-                    writer.write_table(piece, row_group_size=_ROWS_PER_GROUP)
-                    rows += piece.num_rows
-            if copied.groups:
-                add_copied_groups(file, copied)
-            seal(file)
-            sync_file(file)
-        crc32, newest_ms = _verified(self.temporary, series, rows, copied, begin_crc32)
-        status = self.temporary.stat()
-        return FileEntry(
-            self.path,
-            series,
-            rows,
-            status.st_size,
-            crc32,
-            tuple(revisions),
-            # A rename changes neither of the two.
-            modified_ns=status.st_mtime_ns,
-            inode=status.st_ino,
-            newest_ms=newest_ms,
-        )
+        pieces = self._pieces(len(copied.groups), revisions)
+        source = _Source(self.target, copied)
+        file = _written(self.temporary, self.path, self.changes.series, pieces, source)
+        return attrs.evolve(file, revisions=tuple(revisions))
 
     def _pieces(self, skipped: int, revisions: list[Revision]) -> Iterator[pa.Table]:
         """Give the merged rows in order, but for the first row groups, which are copied.
@@ -214,6 +228,76 @@ class _Rewrite:
         held = pa.concat_tables(touched)
         revisions += changes.revisions(held)
         yield changes.over(held)
+
+
+@attrs.frozen
+class _Source:
+    """The file that a new one is made of."""
+
+    path: Path
+    copied: CopiedPrefix = NOTHING
+    """The part of it that the new file begins with."""
+
+
+def _written(
+    temporary: Path,
+    path: PurePosixPath,
+    series: Series,
+    pieces: Iterable[pa.Table],
+    source: _Source,
+) -> FileEntry:
+    """Write a temporary file, read it back, and return what it is to be listed as.
+
+    Args:
+      temporary: the file that is written.
+      path: the file that it will be, relative to the store's folder.
+      series: of the candles.
+      pieces: the rows behind the copied ones, in order; each has whole row groups, but the last.
+      source: whose row groups come first.
+    """
+    copied = source.copied
+    rows, begin_crc32 = copied.rows, 0
+    with temporary.open("w+b") as file:
+        sink = pa.PythonFile(file, "w")
+        with _writer(sink, series) as writer:
+            if copied.groups:
+                # Past the writer, which asks the sink for the place of each thing it writes.
+                begin_crc32 = copied.copy(source.path, sink)
+            for piece in pieces:
+                writer.write_table(piece, row_group_size=_ROWS_PER_GROUP)
+                rows += piece.num_rows
+        if copied.groups:
+            add_copied_groups(file, copied)
+        seal(file)
+        sync_file(file)
+    crc32, newest_ms = _verified(temporary, series, rows, copied, begin_crc32)
+    status = temporary.stat()
+    return FileEntry(
+        path,
+        series,
+        rows,
+        status.st_size,
+        crc32,
+        # A rename changes neither of the two.
+        modified_ns=status.st_mtime_ns,
+        inode=status.st_ino,
+        newest_ms=newest_ms,
+    )
+
+
+def _in_groups(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Give the rows in tables of whole row groups, the last one excepted."""
+    rest: list[pa.Table] = []
+    for piece in pieces:
+        rest.append(piece)
+        rows = sum(one.num_rows for one in rest)
+        if whole := rows - rows % _ROWS_PER_GROUP:
+            # The ends of chunks can end pages, and the bytes are to follow from the rows alone.
+            table = pa.concat_tables(rest).combine_chunks()
+            yield table.slice(0, whole)
+            rest = [table.slice(whole)]
+    if any(one.num_rows for one in rest):
+        yield pa.concat_tables(rest).combine_chunks()
 
 
 @contextlib.contextmanager

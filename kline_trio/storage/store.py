@@ -1,10 +1,12 @@
 """The store as the recorder holds it: one folder, one writer, every error of the disk named."""
 
 import contextlib
+import itertools
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from functools import partial
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -29,7 +31,7 @@ from kline_trio.storage.held import StoreLock
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
-from kline_trio.storage.parquet import FileMerge, rewrite_file, split_by_file
+from kline_trio.storage.parquet import FileMerge, rewrite_file, split_by_file, write_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
 from kline_trio.storage.quarantine import move_to_quarantine
 from kline_trio.storage.salvage import close_journal, open_journal
@@ -168,6 +170,23 @@ class Store:
             changes = Changes(series, piece.slice(0, 0), piece)
             merged.append(self._rewrite(changes, path, entries.get(path)))
         return merged
+
+    def write_new(self, series: Series, tables: Iterable[pa.Table]) -> list[FileEntry]:
+        """Write all rows of a series that has no files yet, in little memory.
+
+        Pass the result to `Journal.keep_filled`.
+
+        Args:
+          series: whose candles they are.
+          tables: the rows in order, each once, in tables of any size.
+        """
+        pieces = (piece for table in tables for piece in split_by_file(table, series, self.layout))
+        written = []
+        for path, some in itertools.groupby(pieces, key=itemgetter(0)):
+            with disk_errors(self.path / path):
+                rows = (piece for _, piece in some)
+                written.append(write_file(series, path, rows, self.path, scratch(self.path)))
+        return written
 
     def room(self) -> DiskSpace:
         """Return the space on the disk, and how much of it a row takes."""

@@ -32,7 +32,8 @@ _COLUMNS: dict[str, pa.DataType] = {
     "delivery_date": TIME,
 }
 """The columns after the first two are the fields of a Listing, in their order."""
-_SCHEMA = pa.schema(_COLUMNS)
+UNIVERSE = pa.schema(_COLUMNS)
+"""The columns of a universe as a table."""
 _FIELDS = tuple(attrs.fields_dict(Listing))
 _WEEK_MS = 7 * 86_400_000
 
@@ -103,7 +104,7 @@ class UniverseFile:
             except DamagedError as error:
                 aside = move_to_quarantine(path, store_path)
                 logger.error("%s; moved to %s, a new one begins with what is seen", error, aside)
-                return cls(store_path, {}, pa.Table.from_batches([], _SCHEMA))
+                return cls(store_path, {}, pa.Table.from_batches([], UNIVERSE))
 
     def changed_ms(self) -> dict[tuple[str, str], int]:
         """Return when the last change of each symbol was seen, by market and symbol."""
@@ -135,7 +136,7 @@ class UniverseFile:
 
     def _statuses(self) -> Iterator[tuple[int, str, str, str]]:
         """Give time, market, symbol and status of each row."""
-        return _rows(self._table.select(_SCHEMA.names[:4]))
+        return _rows(self._table.select(UNIVERSE.names[:4]))
 
     def append(self, sightings: Sequence[Sighting]) -> None:
         """Add rows. When it returns, they survive a power cut. Without rows nothing is written.
@@ -145,11 +146,10 @@ class UniverseFile:
         """
         if not sightings:
             return
-        rows = [(one.time_ms, one.trade_type, *attrs.astuple(one.listing)) for one in sightings]
-        table = pa.concat_tables([self._table, as_table(rows, _SCHEMA)]).combine_chunks()
+        table = pa.concat_tables([self._table, universe_table(sightings)]).combine_chunks()
         path = universe_path(self.store_path)
         with disk_errors(path):
-            write_sidecar(lambda: [table], _SCHEMA, path, scratch(self.store_path))
+            write_sidecar(lambda: [table], UNIVERSE, path, scratch(self.store_path))
         self._table = table
         for one in sightings:
             _note(self.latest, one.trade_type, one.listing)
@@ -165,10 +165,10 @@ def read_universe(path: Path) -> pa.Table:
     try:
         table = read_table(path)
     except FileNotFoundError:
-        return pa.Table.from_batches([], _SCHEMA)
+        return pa.Table.from_batches([], UNIVERSE)
     try:
         # A later version may have written more columns.
-        return table.select(_SCHEMA.names).cast(_SCHEMA)
+        return table.select(UNIVERSE.names).cast(UNIVERSE)
     except (KeyError, ValueError) as error:
         raise DamagedError(f"{path} has not the columns of a universe: {error}") from error
 
@@ -184,7 +184,7 @@ def status_changes(store_path: Path) -> list[StatusChange]:
     first_ms: dict[str, int] = {}
     found = []
     for time_ms, trade_type, symbol, status in _rows(
-        read_universe(universe_path(store_path)).select(_SCHEMA.names[:4])
+        read_universe(universe_path(store_path)).select(UNIVERSE.names[:4])
     ):
         was = known.get((trade_type, symbol))
         known[trade_type, symbol] = status
@@ -211,11 +211,11 @@ def _latest(table: pa.Table, path: Path) -> dict[str, dict[str, Listing]]:
     return found
 
 
-def _listing(values: Sequence[Any], path: Path) -> Listing:
+def _listing(values: Sequence[Any], place: str | Path) -> Listing:
     try:
         return Listing(**dict(zip(_FIELDS, values, strict=True)))
     except (TypeError, ValueError) as error:
-        raise DamagedError(f"{path} holds what can be no symbol: {error}") from error
+        raise DamagedError(f"{place} holds what can be no symbol: {error}") from error
 
 
 def _note(latest: dict[str, dict[str, Listing]], trade_type: str, listing: Listing) -> None:
@@ -229,18 +229,34 @@ def _note(latest: dict[str, dict[str, Listing]], trade_type: str, listing: Listi
 def unite_universes(stores: Iterable[Path], into: UniverseFile) -> None:
     """Write the rows of several stores as if one recorder had seen all changes.
 
-    Each row is true of its moment, whichever recorder saw it. So the rows are put in order of
-    time, and a row that repeats the state before is left out.
-
     Raises:
       DiskError: a file cannot be read, or the new one not be written.
     """
-    seen: set[Sighting] = set()
+    several = {}
     for store_path in stores:
         path = universe_path(store_path)
         with disk_errors(path):
-            for time_ms, trade_type, *values in _rows(read_universe(path)):
-                seen.add(Sighting(time_ms, trade_type, _listing(values, path)))
+            several[str(path)] = read_universe(path)
+    into.append(united(several))
+
+
+def united(several: Mapping[str, pa.Table]) -> list[Sighting]:
+    """Return the rows of several universes as if one recorder had seen all changes.
+
+    Each row is true of its moment, whichever recorder saw it. So the rows are put in order of
+    time, and a row that repeats the state before is left out.
+
+    Args:
+      several: tables as `read_universe` returns them, by the name of their place.
+
+    Raises:
+      DamagedError: a table holds what can be no symbol.
+    """
+    seen = {
+        Sighting(time_ms, trade_type, _listing(values, place))
+        for place, table in several.items()
+        for time_ms, trade_type, *values in _rows(table)
+    }
     state: dict[tuple[str, str], Listing] = {}
     rows = []
     for one in sorted(seen, key=_order):
@@ -248,7 +264,13 @@ def unite_universes(stores: Iterable[Path], into: UniverseFile) -> None:
         if state.get(names) != one.listing:
             state[names] = one.listing
             rows.append(one)
-    into.append(rows)
+    return rows
+
+
+def universe_table(sightings: Iterable[Sighting]) -> pa.Table:
+    """Return sightings as rows of a universe."""
+    rows = ((one.time_ms, one.trade_type, *attrs.astuple(one.listing)) for one in sightings)
+    return as_table(rows, UNIVERSE)
 
 
 def _order(one: Sighting) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kline_trio.commands import cli, record, status
+from kline_trio.commands import argument_types, cli, record, status
 from kline_trio.config import Config
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError, UnavailableError
 from kline_trio.storage.layout import Layout
@@ -107,7 +107,7 @@ def test_a_whole_traceback_cannot_steer_the_terminal_either(
     ("text", "seconds"), [("20s", 20), ("5m", 300), ("1.5h", 5_400), ("2d", 172_800), ("7", 7)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert cli._duration(text) == seconds
+    assert argument_types.duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1w", "1e3", "nan"])

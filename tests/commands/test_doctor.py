@@ -17,6 +17,7 @@ from kline_trio.commands.doctor import _show_waiting, examine
 from kline_trio.commands.examination import Check
 from kline_trio.commands.finding import Finding, Verdict, summary, text_of
 from kline_trio.commands.simulate import toml_of
+from kline_trio.config.lake import LakeConfig
 from kline_trio.exchange.markets import MARKETS
 from kline_trio.exchange.probe import Reached, Target
 from kline_trio.simulator.exchange import Exchange
@@ -28,6 +29,7 @@ from tests.commands.examined import (
     NOW_MS,
     PATH,
     World,
+    at_once,
     deliver,
     of,
 )
@@ -272,3 +274,32 @@ def test_it_loads_neither_pandas_nor_pyarrow(tmp_path: Path) -> None:
         "print([name for name in ('pandas', 'pyarrow') if name in sys.modules])"
     )
     assert run_python(code, path).stdout.splitlines()[-1] == "[]"
+
+
+# The lake
+
+
+async def test_a_lake_is_examined_if_there_is_one(
+    autojump_clock: trio.testing.MockClock, world: World, tmp_path: Path
+) -> None:
+    assert of("lake", await world.examine()) == []
+    lake = tmp_path / "lake"
+    world.change(lake=LakeConfig(url=lake))
+    [finding] = of("lake", await world.examine())
+    assert text_of(finding) == f"ok       lake     {lake}: the first publication makes this folder"
+    assert not lake.exists()
+
+
+async def test_a_lake_that_does_not_answer_is_an_error_in_time(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    async def hang_on_the_lake(job: Callable[..., object], *arguments: object) -> object:
+        if isinstance(job, partial):
+            await trio.sleep_forever()
+        return await at_once(job, *arguments)
+
+    world.change(lake=LakeConfig(url="s3://bucket/klines"))
+    world.replace(in_thread=hang_on_the_lake)
+    [finding] = of("lake", await world.examine())
+    assert finding.verdict is Verdict.ERROR
+    assert finding.message.startswith("no answer within 30 s; the recorder goes on")

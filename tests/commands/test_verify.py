@@ -23,6 +23,7 @@ from kline_trio.commands.verify_report import Checked, NotCompared, Report
 from kline_trio.config import Config, EndpointConfig, StoreConfig
 from kline_trio.errors import ConfigError
 from kline_trio.interval import Span
+from kline_trio.reading.readable import readable_store
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import QuietStretch, RestFault, WrongRows
 from kline_trio.storage.catalog import stored_table
@@ -481,11 +482,11 @@ def test_stored_candles_that_cannot_be_read_are_named_once(
     longer = Series("spot", "BTCUSDT", "5m")
     recorded(tmp_path, Exchange(start_ms=START_MS), SPOT, longer)
     (tmp_path / "data" / "spot_BTCUSDT_5m.pqt").write_bytes(b"PAR1, and nothing else")
-    report = Report(tmp_path / "data", NOWHERE, [SPOT])
+    report = Report(readable_store(tmp_path / "data"), NOWHERE, [SPOT])
     report.add_sums()
     assert (report.differing, report.not_compared) == (0, 0)
     assert capsys.readouterr().out == ""
-    report = Report(tmp_path / "data", NOWHERE, [SPOT, longer])
+    report = Report(readable_store(tmp_path / "data"), NOWHERE, [SPOT, longer])
     report.add_sums()
     assert (report.differing, report.not_compared) == (0, 1)
     assert "spot BTCUSDT-5m: not compared: " in capsys.readouterr().out

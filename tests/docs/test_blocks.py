@@ -35,7 +35,8 @@ PAGES_THAT_RUN = sorted({block.page for block in RUN})
 OPTIONS_OF_OTHERS = {
     # pytest, promtool, docker, podman, and the project's own tools.
     "--build-arg", "--cov-branch", "--days", "--format", "--health-cmd", "--quick", "--seeds",
-    "--cov", "--log-opt", "--archive", "--only", "--streams", "--count", "--every", "--inputs",
+    "--python", "--cov", "--log-opt", "--archive", "--only", "--streams", "--count", "--every",
+    "--inputs",
 }  # fmt: skip
 
 

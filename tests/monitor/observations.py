@@ -13,6 +13,7 @@ from kline_trio.recorder.statistics import (
     LAG_BOUNDS_SECONDS,
     ConnectionStatistics,
     Lags,
+    LakeStatistics,
     ListenerStatistics,
     MarketStatistics,
     ProcessStatistics,
@@ -122,6 +123,25 @@ def store(**changes: Any) -> StoreStatistics:  # noqa: ANN401
     return attrs.evolve(whole, **changes)
 
 
+def lake(**changes: Any) -> LakeStatistics:  # noqa: ANN401
+    whole = LakeStatistics(
+        url="s3://bucket/klines",
+        publications=3,
+        behind_seconds=1_800.0,
+        late_seconds=10_800.0,
+        took_seconds=4.0,
+        is_publishing=False,
+        left=None,
+        rows=3_000,
+        inserted=3_000,
+        updated=0,
+        copies=1,
+        copies_expected=1,
+        problem=None,
+    )
+    return attrs.evolve(whole, **changes)
+
+
 def process(**changes: Any) -> ProcessStatistics:  # noqa: ANN401
     whole = ProcessStatistics(
         pid=7,
@@ -142,6 +162,7 @@ def statistics(**changes: Any) -> Statistics:  # noqa: ANN401
         rest=(RestStatistics(pool="spot", usage=usage()),),
         store=store(),
         process=process(),
+        lake=None,
         late=(),
         series=(),
     )

@@ -22,6 +22,7 @@ from tests.monitor.observations import (
     LOST,
     REFUSED,
     connection,
+    lake,
     late,
     listener,
     market,
@@ -43,6 +44,11 @@ def of_market(**changes: Any) -> Statistics:  # noqa: ANN401
     return statistics(markets=(market(**changes),))
 
 
+def test_a_lake_that_gets_candles_is_no_reason() -> None:
+    recent = lake(behind_seconds=10_799.0, problem="HTTP 503")
+    assert not list(reasons(statistics(lake=recent), LIMITS))
+
+
 def test_nothing_is_wrong_with_a_recorder_that_records() -> None:
     assert not list(reasons(statistics(), LIMITS))
     assert Health().after(statistics(), LIMITS, 5.0).verdict is Verdict.OK
@@ -51,6 +57,18 @@ def test_nothing_is_wrong_with_a_recorder_that_records() -> None:
 @pytest.mark.parametrize(
     ("found", "code", "verdict", "text"),
     [
+        (
+            statistics(lake=lake(copies=1, copies_expected=2)),
+            Code.COPIES,
+            Verdict.DEGRADED,
+            "lake: 1 of 2 copies of this shard were there lately",
+        ),
+        (
+            statistics(lake=lake(behind_seconds=10_800.0, problem="HTTP 503")),
+            Code.LAKE,
+            Verdict.DEGRADED,
+            "lake: not published for 3 h: HTTP 503",
+        ),
         (
             of_market(silent_seconds=45.0),
             Code.NO_DATA,

@@ -22,6 +22,7 @@ from kline_trio.recorder.statistics import (
     LAG_BOUNDS_SECONDS,
     ConnectionStatistics,
     Lags,
+    LakeStatistics,
     ListenerStatistics,
     MarketStatistics,
     ProcessStatistics,
@@ -134,6 +135,24 @@ processes = st.builds(
 )
 
 
+lakes = st.builds(
+    LakeStatistics,
+    url=texts,
+    publications=counts,
+    behind_seconds=seconds,
+    late_seconds=seconds,
+    took_seconds=seconds,
+    is_publishing=st.booleans(),
+    left=st.none() | counts,
+    rows=counts,
+    inserted=counts,
+    updated=counts,
+    copies=st.none() | counts,
+    copies_expected=counts,
+    problem=st.none() | texts,
+)
+
+
 def series_statistics(trade_type: str) -> st.SearchStrategy[SeriesStatistics]:
     return st.builds(
         SeriesStatistics,
@@ -157,7 +176,7 @@ all_series = st.lists(
 ).map(tuple)
 subjects = st.sampled_from(MARKETS).flatmap(
     lambda name: st.sampled_from([name, f"{name}/a", f"{name}/12b"]) | series_of(name).map(str)
-) | st.sampled_from(["futures", "store", "process"])
+) | st.sampled_from(["futures", "store", "process", "lake"])
 healths = st.builds(
     Health,
     verdict=st.sampled_from(Verdict),
@@ -187,6 +206,7 @@ def observations(
         rest=tuple(RestStatistics(pool=pool, usage=draw(usages)) for pool in pools),
         store=draw(stores),
         process=draw(processes),
+        lake=draw(st.none() | lakes),
         late=draw(series),
         series=draw(series),
     )
@@ -283,6 +303,21 @@ def small(*, series: int = 0, late: int = 0) -> Observation:
         rest=tuple(RestStatistics(pool=pool, usage=usage) for pool in POOLS),
         store=store,
         process=process,
+        lake=LakeStatistics(
+            url="s3://bucket/klines",
+            publications=30,
+            behind_seconds=31.0,
+            late_seconds=32.0,
+            took_seconds=33.0,
+            is_publishing=False,
+            left=None,
+            rows=34,
+            inserted=35,
+            updated=36,
+            copies=1,
+            copies_expected=2,
+            problem="the object store gives no answer",
+        ),
         late=tuple(of_series[:late]),
         series=tuple(of_series[:series]),
     )
@@ -367,7 +402,7 @@ def test_labels_are_bounded_unless_series_are_asked_for(
     allowed = {
         "simulated": {"true", "false"},
         "code": {str(one) for one in Code},
-        "part": {*MARKETS, *POOLS, "store", "process"},
+        "part": {*MARKETS, *POOLS, "store", "process", "lake"},
         "market": {*MARKETS},
         "interval": {*INTERVALS},
         "pool": {*POOLS},

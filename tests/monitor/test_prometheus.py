@@ -43,6 +43,9 @@ RECORDER = """
 [monitor]
 token_file = "token"
 per_symbol = true
+[lake]
+url = "lake"
+publish_seconds = 2
 """
 MAY_BE_EMPTY = {'kline_trio_reasons{job="kline_trio", instance=~"$instance"} > 0'}
 """A healthy recorder has no reasons."""

@@ -46,6 +46,7 @@ class FakeRecorder:
     found: Statistics = attrs.field(factory=statistics)
     bug: Exception | None = None
     series: tuple[Series, ...] = ()
+    publisher: None = None
 
     def statistics(self, *, series: bool = False) -> Statistics:
         if self.bug is not None:

@@ -4,6 +4,8 @@ from tests.mutation.calendar_mutants import CALENDAR
 from tests.mutation.completeness_mutants import COMPLETENESS
 from tests.mutation.doctor_mutants import DOCTOR
 from tests.mutation.exchange_mutants import EXCHANGE
+from tests.mutation.lake_reader_mutants import LAKE_READERS
+from tests.mutation.lake_upkeep_mutants import LAKE_UPKEEP
 from tests.mutation.monitor_mutants import MONITOR
 from tests.mutation.mutant import Mutant
 from tests.mutation.page_mutants import PAGE
@@ -25,4 +27,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *CALENDAR,
     *WEB,
     *PAGE,
+    *LAKE_READERS,
+    *LAKE_UPKEEP,
 )

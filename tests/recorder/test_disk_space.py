@@ -18,12 +18,12 @@ import trio.testing
 from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig
 from kline_trio.errors import DiskError, DiskFullError
+from kline_trio.reading.candles import read
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage import store as storage
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.journal.writer import Journal
-from kline_trio.storage.reader import read
 from tests.virtual import joined
 
 SPOT = Series("spot", "BTCUSDT", "1m")

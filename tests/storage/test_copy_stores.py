@@ -23,6 +23,7 @@ from kline_trio.errors import (
     KlineTrioError,
     StoreInUseError,
 )
+from kline_trio.reading.candles import read
 from kline_trio.storage.check import check
 from kline_trio.storage.copy_stores import Snapshot, UnitedSeries, common_layout, snapshot, unite
 from kline_trio.storage.held import lock_folder
@@ -30,7 +31,6 @@ from kline_trio.storage.journal.ledger import Reason, SeriesAccount
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.paths import universe_path
-from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.step import Step
 from kline_trio.storage.table import table_of
@@ -434,7 +434,7 @@ def test_two_into_one_place_at_once_do_not_touch_each_other(tmp_path: Path) -> N
     told = []
 
     def second(*_: object) -> None:
-        with pytest.raises(StoreInUseError, match="another snapshot, merge or relayout into") as no:
+        with pytest.raises(StoreInUseError, match="another program is making a store in") as no:
             snapshot(tmp_path / "data", tmp_path / "copy")
         told.append(no.value)
 
@@ -459,7 +459,7 @@ def test_one_that_gets_the_lock_after_another_looks_again(
             work.rename(end)
         lock_folder(folder)
 
-    monkeypatch.setattr("kline_trio.storage.copy_stores.lock_folder", late)
+    monkeypatch.setattr("kline_trio.storage.new_store.lock_folder", late)
     if at_end == "finished":
         with pytest.raises(ConfigError, match="is there already"):
             snapshot(tmp_path / "data", into)

@@ -12,11 +12,11 @@ import pytest
 
 from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.listing import Listing
+from kline_trio.reading.candles import read
 from kline_trio.storage.check import check
 from kline_trio.storage.disk import disk_errors, make_folders, move_durably
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import journal_path, scratch, universe_path
-from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.store import Store
 from kline_trio.storage.universe import UniverseFile, changes

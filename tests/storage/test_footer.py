@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kline_trio.errors import DamagedError, KlineTrioError
+from kline_trio.reading.candles import read
 from kline_trio.storage.files import crc32_of, open_parquet
 from kline_trio.storage.footer import SEAL, Footer, footer_of, is_sealed
-from kline_trio.storage.reader import read
 from tests.storage.support import write_minutes
 
 _FLIPS = 20_000

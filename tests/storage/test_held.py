@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kline_trio.errors import DamagedError, DiskError, StoreInUseError
+from kline_trio.reading.candles import read
 from kline_trio.storage import held
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import (
@@ -22,7 +23,6 @@ from kline_trio.storage.paths import (
     recovered_path,
     scratch,
 )
-from kline_trio.storage.reader import read
 from kline_trio.storage.reports import write_coverage
 from kline_trio.storage.status import status
 from tests.storage.support import (
@@ -393,3 +393,17 @@ def test_a_pipe_takes_no_journal_s_place(tmp_path: Path) -> None:
 
 def _btc() -> tuple[str, str, str]:
     return BTC.trade_type, BTC.symbol, BTC.time_interval
+
+
+def test_a_reader_that_holds_back_a_checkpoint_is_no_other_program(tmp_path: Path) -> None:
+    # A checkpoint then writes the header of a longer file, and leaves pages at its end in the WAL.
+    store = write_minutes(tmp_path, 0, 1)
+    connection = store.journal._connection
+    for first in range(1, 40):
+        store.journal.accept(minutes(20 * first, 20 * first + 10))
+        with journal_view(tmp_path):
+            store.journal.accept(minutes(20 * first + 10, 20 * first + 20))
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            store.journal.file.note()
+            store.journal.accept(minutes(0, 1))
+    store.close()

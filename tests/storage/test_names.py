@@ -11,10 +11,10 @@ import pytest
 import kline_trio
 from kline_trio.config import Config, ConnectionConfig, StoreConfig
 from kline_trio.errors import ConfigError, KlineTrioError
+from kline_trio.reading.candles import read
 from kline_trio.storage.check import check
 from kline_trio.storage.layout import DEFAULT_LAYOUT
 from kline_trio.storage.names import disk_name, folder_path, text_of
-from kline_trio.storage.reader import read
 from tests.locales import LOCALES, environment_of
 from tests.storage.support import (
     CHINESE,
@@ -31,7 +31,8 @@ DATED = "蜡烛/{symbol}/{trade_type}_{time_interval}_{month}.parquet"
 WRITE_AND_READ = """
 import sys
 from kline_trio.storage.check import check
-from kline_trio.storage.reader import read, series
+from kline_trio.reading.candles import read
+from kline_trio.reading.reports import series
 from tests.storage.support import *
 folder, layout = Path(sys.argv[1]), ascii_layout(sys.argv[2])
 store = open_store(folder, layout)

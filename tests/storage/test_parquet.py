@@ -7,6 +7,7 @@ import random
 import stat
 import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from kline_trio.candle import Candle, Series
 from kline_trio.errors import DamagedError, DiskError
 from kline_trio.storage import parquet
+from kline_trio.storage.changes import Changes
 from kline_trio.storage.files import open_parquet, read_groups
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.pending import PendingCandle
@@ -347,3 +349,39 @@ def test_a_file_is_never_seen_half_written(tmp_path: Path, target: Path, scratch
         watcher.join()
     assert not broken
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("piece_rows", [1, 1_000, 32_768, 50_000, 200_000])
+def test_a_new_file_in_pieces_has_the_bytes_that_merges_write(
+    piece_rows: int, tmp_path: Path
+) -> None:
+    count = 100_000 if piece_rows > 1 else 500
+    table = table_of(BTC, [make_candle(nth_ms(n), n % 97) for n in range(count)])
+    pieces = (table.slice(n, piece_rows) for n in range(0, count, piece_rows))
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    path = Layout().path(BTC, START_MS)
+    written = parquet.write_file(BTC, path, pieces, tmp_path, scratch)
+    merged = parquet.rewrite_file(
+        Changes(BTC, table, table.slice(0, 0)), Layout().path(BTC, 0), tmp_path / "other", scratch
+    )
+    assert (tmp_path / path).read_bytes() == (tmp_path / "other" / path).read_bytes()
+    assert written == merged
+    assert list(scratch.iterdir()) == []
+
+
+def nth_ms(n: int) -> int:
+    return START_MS + n * 60_000
+
+
+def test_a_new_file_that_fails_in_the_middle_is_not_there(tmp_path: Path) -> None:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+
+    def pieces() -> Iterator[pa.Table]:
+        yield table_of(BTC, [make_candle(START_MS)])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        parquet.write_file(BTC, Layout().path(BTC, 0), pieces(), tmp_path, scratch)
+    assert [path.name for path in tmp_path.rglob("*")] == ["tmp"]

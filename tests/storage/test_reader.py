@@ -330,7 +330,7 @@ def test_another_user_reads_along_and_reads_a_copy_it_may_not_write() -> None:
     code = (
         "import os, sys\n"
         "import kline_trio\n"
-        "import kline_trio.storage.reader\n"
+        "import kline_trio.reading.candles\n"
         "os.setuid(65534)\n"
         "for path in sys.argv[1:]:\n"
         "    print(len(kline_trio.read(path, 'spot', 'BTCUSDT', '1m')))\n"

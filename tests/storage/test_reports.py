@@ -61,7 +61,7 @@ def test_a_long_ledger_is_written_out_in_pieces(
     store.close()
     written = pq.ParquetFile(coverage_path(tmp_path))
     assert written.num_row_groups == -(-count // 6)
-    assert written.read().equals(reports._ledger(tmp_path))
+    assert written.read().equals(reports.ledger(tmp_path))
     assert written.metadata.num_rows == count
 
 

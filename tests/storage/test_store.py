@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from kline_trio.candle import Series, Source
 from kline_trio.errors import ConfigError, DiskError, StoreInUseError
 from kline_trio.interval import Span
+from kline_trio.reading.candles import read
 from kline_trio.storage import disk, quarantine
 from kline_trio.storage.catalog import last_end_ms
 from kline_trio.storage.journal.ledger import FetchResult
 from kline_trio.storage.journal.manifest import FileEntry, Totals
 from kline_trio.storage.parquet import FileMerge, plan_merges
-from kline_trio.storage.reader import read
 from kline_trio.storage.space import DiskSpace
 from kline_trio.storage.table import table_of
 from tests.storage.support import (

@@ -136,7 +136,11 @@ SELECT id, (SELECT to_ms FROM absence WHERE series_id = id ORDER BY from_ms DESC
 FROM series
 """
 _INSERT = f"INSERT INTO absence (series_id, {GAP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-_REVISE = f"INSERT INTO revision VALUES (?, ?, ?, ?{', ?' * len(REVISION_COLUMNS)})"  # noqa: S608 - ours
+_REVISE = f"""
+INSERT INTO revision
+  (rowid, series_id, open_time_ms, origin, is_newer_kept, {", ".join(REVISION_COLUMNS)})
+VALUES (?, ?, ?, ?, ?{", ?" * len(REVISION_COLUMNS)})
+"""  # noqa: S608 - ours
 
 
 def accounts(connection: sqlite3.Connection) -> dict[Series, SeriesAccount]:
@@ -272,11 +276,22 @@ class Ledger:
         return reopened
 
     def add_revision(self, revision: Revision) -> None:
-        """Insert a revision."""
+        """Insert a revision; its number is the one after the greatest."""
+        self._insert_revision(None, revision)
+
+    def add_restored(self, revisions: Sequence[Revision]) -> None:
+        """Insert the revisions of a lake, in the order of arrival, with numbers that end at 0.
+
+        So the revisions to come, from 1 on, are the first that this store's recorder publishes.
+        """
+        for number, revision in enumerate(revisions, 1 - len(revisions)):
+            self._insert_revision(number, revision)
+
+    def _insert_revision(self, number: int | None, revision: Revision) -> None:
         (open_time_ms, *older), (_, *newer) = map(attrs.astuple, (revision.older, revision.newer))
         origin, series_id = str(revision.origin), self._ids.make(revision.series)
         values = [series_id, open_time_ms, origin, revision.is_newer_kept, *older, *newer]
-        self._connection.execute(_REVISE, values)
+        self._connection.execute(_REVISE, [number, *values])
 
     def _gaps(self, series: Series, condition: str, *values: int) -> list[Gap]:
         """Return the gaps of a series that meet a condition, by time; its values begin at `?2`."""

@@ -14,6 +14,7 @@ import attrs
 
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.errors import DiskError
+from kline_trio.interval import Span
 from kline_trio.storage import held
 from kline_trio.storage.disk import check_descriptors, disk_errors
 from kline_trio.storage.journal.ledger import (
@@ -27,6 +28,7 @@ from kline_trio.storage.journal.ledger import (
     gap_of,
 )
 from kline_trio.storage.journal.manifest import FileEntry, Totals, listed_files, totals
+from kline_trio.storage.journal.outbox import LakeState, Unpublished, lake_state, unpublished
 from kline_trio.storage.journal.pending import CANDLE_COLUMNS
 from kline_trio.storage.journal.schema import (
     JOURNAL_VERSION,
@@ -149,6 +151,14 @@ class JournalView:
         """Return the series of a market with a pending gap that begins at a time or later."""
         return [Series(*names) for names in self._rows(_LATE, trade_type, since_ms)]
 
+    def lake(self) -> LakeState | None:
+        """Return what the journal knows of its lake; None: it never had one."""
+        return lake_state(self._connection)
+
+    def unpublished(self) -> Unpublished:
+        """Return what has to be published to the lake."""
+        return unpublished(self._connection)
+
     def rows(self) -> int:
         """Return how many candles wait for their merge."""
         return int(self._rows("SELECT count(*) FROM candle")[0][0])
@@ -231,6 +241,20 @@ class JournalView:
         """
         sql = f"{_REVISIONS} WHERE series_id = {_ID_OF_SERIES} ORDER BY revision.rowid DESC LIMIT ?"
         return [_revision_of(row) for row in self._rows(sql, *attrs.astuple(series), limit)]
+
+    def revisions_between(self, series: Series, within: Span) -> list[Revision]:
+        """Return the revisions of candles that open in a span, in the order of arrival."""
+        sql = f"{_REVISIONS} WHERE series_id = {_ID_OF_SERIES} AND open_time_ms >= ?"
+        sql += " AND open_time_ms < ? ORDER BY revision.rowid"
+        names = attrs.astuple(series)
+        return [_revision_of(row) for row in self._rows(sql, *names, within.from_ms, within.to_ms)]
+
+    def revisions_after(self, number: int) -> Iterator[tuple[int, Revision]]:
+        """Yield the revisions with a greater number, in the order of arrival, with the numbers."""
+        sql = _REVISIONS.replace("SELECT", "SELECT revision.rowid,", 1)
+        rows = self._connection.execute(f"{sql} WHERE revision.rowid > ? ORDER BY 1", [number])
+        for rowid, *row in rows:
+            yield rowid, _revision_of(tuple(row))
 
     def newest_revisions(self, limit: int) -> list[Revision]:
         """Return the candles of all series with two values, the last that came first."""

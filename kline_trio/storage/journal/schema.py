@@ -14,7 +14,7 @@ from kline_trio.candle import MAX_TIME_MS, Candle, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.storage.held import JournalFile
 
-JOURNAL_VERSION = 4
+JOURNAL_VERSION = 5
 """The file's `user_version` after all `_STEPS`; 0: a file without tables."""
 
 VALUE_COLUMNS = tuple(field.name for field in attrs.fields(Candle))[1:]
@@ -103,7 +103,23 @@ CREATE TABLE exchange_time (
 """Version 4: an index of pending gaps, newest first; the status of each listed file; which series
 were compared with the ledger; and the recorder's last heartbeat."""
 
-_STEPS = (_FIRST_TABLES, _FILES_AND_LAYOUT, _GAPS_AND_REVISIONS, _QUEUE_AND_HEARTBEAT)
+_OUTBOX = """
+ALTER TABLE state ADD COLUMN recorder TEXT;
+ALTER TABLE state ADD COLUMN lake TEXT;
+ALTER TABLE state ADD COLUMN published_sequence INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE unpublished (
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  from_ms INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  to_ms INTEGER NOT NULL,
+  PRIMARY KEY (series_id, from_ms, sequence)
+) WITHOUT ROWID;
+CREATE INDEX revision_of_series ON revision (series_id, open_time_ms);
+"""
+"""Version 5: which candles are not in the lake yet; `outbox.py` describes it. The columns of the
+key come first: otherwise quick_check of SQLite 3.40 finds a NULL in `to_ms`, where none is."""
+
+_STEPS = (_FIRST_TABLES, _FILES_AND_LAYOUT, _GAPS_AND_REVISIONS, _QUEUE_AND_HEARTBEAT, _OUTBOX)
 """Step n leads from version n to version n + 1. A released step never changes."""
 
 _NONSENSE = (

@@ -39,6 +39,7 @@ from kline_trio.storage.journal.manifest import (
     remove_file,
     totals,
 )
+from kline_trio.storage.journal.outbox import LakeState, Outbox
 from kline_trio.storage.journal.pending import (
     PendingCandle,
     add_rows,
@@ -74,6 +75,7 @@ class Journal:
     _connection: sqlite3.Connection
     _ids: SeriesIds
     _ledger: Ledger
+    _outbox: Outbox
     written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
     """Files that are not listed yet. Another thread, which writes the files, may use it."""
     _reached_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
@@ -90,7 +92,7 @@ class Journal:
         """
         with disk_errors(path):
             file, connection, ids = open_tables(path)
-            return cls(file, connection, ids, Ledger(connection, ids))
+            return cls(file, connection, ids, Ledger(connection, ids), Outbox(connection, ids))
 
     def accept(self, received: Sequence[ReceivedCandle], origin: Source = Source.STREAM) -> None:
         """Commit candles in one transaction; the last of equal series and open time wins.
@@ -136,6 +138,7 @@ class Journal:
                 self._ledger.add(gap)
             for revision in revisions:
                 self._ledger.add_revision(revision)
+                self._outbox.revised(revision)
             self._put_accounts(accounts)
 
     def reopen(self, series: Iterable[Series]) -> tuple[Gap, ...]:
@@ -218,8 +221,9 @@ class Journal:
         standing = self.written.standing(merged)
         with self._transaction():
             # If the file vanished before the next one was made, the journal has the only copy.
-            there = () if standing is Standing.VOID else taken
+            there = () if standing is Standing.VOID else tuple(taken)
             remove_rows(self._connection, self._ids.make(merged.series), there)
+            self._outbox.left_journal(merged.series, there)
             lost = self._list_file(merged, is_newest=standing is Standing.NEWEST)
         self.written.kept(merged)
         return log_lost(lost)
@@ -248,8 +252,10 @@ class Journal:
             for one, standing in zip(merged, standings, strict=True):
                 lost += self._list_file(one, is_newest=standing is Standing.NEWEST)
             # If a file vanished before the next one was made, nothing is filled.
-            for span in () if Standing.VOID in standings else filled:
+            there = () if Standing.VOID in standings else tuple(filled)
+            for span in there:
                 self._ledger.fill(series, span, Source.ARCHIVE)
+            self._outbox.changed(series, there)
             for span, reason in lacking:
                 self._ledger.change_pending(series, span, reason=reason)
         for one in merged:
@@ -281,7 +287,51 @@ class Journal:
                     lost += self._add_lost(listed.series, listed.path, ())
                 else:
                     lost += self._list_file(now, is_newest=True)
+                    self._outbox.changed(now.series, now.held or ())
         return log_lost(lost)
+
+    @property
+    def lake(self) -> LakeState | None:
+        """What the journal knows of its lake; None: it never had one."""
+        return self._outbox.state
+
+    def begin_lake(
+        self,
+        recorder: str,
+        lake: str,
+        stored: Iterable[Series],
+        restored: Sequence[Revision] | None = None,
+    ) -> None:
+        """Publish to a lake from now on. All candles are unpublished at first, if not `restored`.
+
+        If the journal knows this lake, change nothing. If it knows another, all is unpublished.
+
+        Args:
+          recorder: a name for this recorder in the lake; one that the journal has stays.
+          lake: the id of the lake.
+          stored: the series of the store.
+          restored: the revisions of a lake that the store was made of. They get numbers up to 0.
+        """
+        with self._transaction():
+            self._ledger.add_restored(restored or ())
+            self._outbox.begin(recorder, lake, stored, is_published=restored is not None)
+        self._outbox.reload()
+
+    def published(
+        self, spans: Mapping[Series, Iterable[Span]], sequence: int, *, is_all: bool = False
+    ) -> None:
+        """Keep that candles are in the lake, but for what changed after a sequence number.
+
+        Args:
+          spans: the candles, by series.
+          sequence: the last one that the look at the journal saw.
+          is_all: whether everything up to the sequence number is in the lake now.
+        """
+        with self._transaction():
+            self._outbox.published(spans, sequence)
+            if is_all:
+                self._outbox.all_published(sequence)
+        self._outbox.reload()
 
     def remember_layout(self, template: str) -> None:
         """Write the template of the store's file names."""
@@ -411,6 +461,7 @@ class Journal:
     def _list_file(self, merged: FileEntry, *, is_newest: bool) -> tuple[LostCandles, ...]:
         for revision in merged.revisions:
             self._ledger.add_revision(revision)
+            self._outbox.revised(revision)
         lost: tuple[LostCandles, ...] = ()
         if is_newest:
             put_file(self._connection, self._ids.make(merged.series), merged)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import kline_trio
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
+from kline_trio.reading.candles import read
 from kline_trio.storage.journal.ledger import (
     FetchResult,
     Gap,
@@ -23,7 +24,6 @@ from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.parquet import plan_merges
-from kline_trio.storage.reader import read
 from kline_trio.storage.status import status
 from kline_trio.storage.store import Store
 from tests.storage.support import (

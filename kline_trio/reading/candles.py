@@ -3,7 +3,6 @@
 import os
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 import pandas as pd
@@ -13,18 +12,16 @@ from kline_trio.candle import Series
 from kline_trio.counting import counted, noun
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span, time_text
+from kline_trio.reading.readable import Absences, Readable, readable
 from kline_trio.storage.arguments import (
     a_market,
     a_symbol,
     an_interval,
     moment_ms,
-    store_folder,
     texts,
     unknown_series,
 )
-from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS, series, stored
-from kline_trio.storage.disk import disk_errors
-from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS
 from kline_trio.storage.table import BEGIN, END, empty_table, open_times_ms, overlay
 
 if TYPE_CHECKING:
@@ -93,10 +90,11 @@ def read(
 ) -> "pd.DataFrame | pa.Table | pl.DataFrame":
     """Return the stored candles with `start <= begin < end`, each once and in order of time.
 
-    Candles that a recorder has accepted and not yet merged into a file are among them.
+    Of a store, candles that a recorder has accepted and not yet merged into a file are among them;
+    of a lake, what recorders have published.
 
     Args:
-      path: the store's folder; `~` is expanded.
+      path: the store's folder; `~` is expanded. Or a lake: `s3://bucket/name`, or its folder.
       trade_type: `spot`, `usdt_futures` or `coin_futures`.
       symbol: in any case of its ASCII letters.
       time_interval: as the exchange spells it; `1mo` is another name of `1M`.
@@ -112,9 +110,9 @@ def read(
       result: a pandas frame, or an Arrow table or a Polars frame, in which both times are columns.
 
     Raises:
-      KlineTrioError: there is no such folder; it holds no candle of a series; a file or the
-        journal cannot be read; or candles are missing and `missing` is `raise`. The text names
-        the folder, series, file or candles.
+      KlineTrioError: there is no such folder or lake; it holds no candle of a series; a file, the
+        journal or the lake cannot be read; or candles are missing and `missing` is `raise`. The
+        text names the folder, series, file or candles.
       ValueError: an argument is none of the above.
     """
     _check_choice("index", index, ("begin", "end"))
@@ -130,12 +128,13 @@ def read(
     market, interval = a_market(trade_type), an_interval(time_interval)
     wanted = dict.fromkeys(Series(market, a_symbol(name), interval) for name in names)
     chosen = None if columns is None else texts("columns", columns)
-    store_path = store_folder(path)
+    place = readable(path)
+    absences = place.absences(wanted) if missing == "raise" else None
     tables = {}
-    for one, table in _tables(store_path, wanted, start_ms, end_ms).items():
+    for one, table in _tables(place, wanted, start_ms, end_ms).items():
         if missing != "keep" and (gaps := _gaps(one, table, start_ms, end_ms)):
-            if missing == "raise":
-                raise _missing_candles(store_path, one, gaps)
+            if absences is not None:
+                raise _missing_candles(absences, one, gaps)
             table = _with_null_rows(one, table, gaps)
         tables[one.symbol] = table if chosen is None else _with_columns(table, chosen)
     return _as_result(tables.popitem()[1] if symbols is None else _long(tables), index, result)
@@ -147,17 +146,16 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def _tables(
-    store_path: Path, wanted: Collection[Series], start_ms: int | None, end_ms: int | None
+    place: Readable, wanted: Collection[Series], start_ms: int | None, end_ms: int | None
 ) -> dict[Series, pa.Table]:
-    """Return the stored rows of each series; refuse a series that the store does not have."""
+    """Return the rows of each series; refuse a series that is not there."""
     from_ms = EARLIEST_MS if start_ms is None else start_ms
     to_ms = LATEST_MS if end_ms is None else end_ms
-    with disk_errors(store_path):
-        found = stored(store_path, wanted, from_ms, to_ms)
-    for one, look in found.items():
-        if look is None and one not in (known := series(store_path)):
-            raise unknown_series(store_path, str(one), list(map(str, known)))
-    return {one: look.table() if look else empty_table(one) for one, look in found.items()}
+    found = place.tables(wanted, from_ms, to_ms)
+    for one, table in found.items():
+        if table is None and one not in (known := place.series()):
+            raise unknown_series(place.name, str(one), list(map(str, known)))
+    return {one: empty_table(one) if table is None else table for one, table in found.items()}
 
 
 def _gaps(wanted: Series, table: pa.Table, start_ms: int | None, end_ms: int | None) -> list[Span]:
@@ -194,14 +192,11 @@ def _with_null_rows(wanted: Series, table: pa.Table, gaps: Sequence[Span]) -> pa
     return overlay(table, pa.Table.from_arrays(columns, schema=table.schema))
 
 
-def _missing_candles(store_path: Path, wanted: Series, gaps: Sequence[Span]) -> KlineTrioError:
+def _missing_candles(absences: Absences, wanted: Series, gaps: Sequence[Span]) -> KlineTrioError:
     """Return the error that names the missing candles, with the reasons in the ledger."""
-    with journal_view(store_path) as journal:
-        ledger = list(journal.unfilled([wanted]))
     lines = []
     for gap in gaps[:_MOST_GAPS_SHOWN]:
-        reasons = sorted({str(one.reason) for one in ledger if one.span.common_with(gap)})
-        why = ", ".join(reasons) or "not in the ledger"
+        why = ", ".join(absences.reasons(wanted, gap))
         lines.append(f"{time_text(gap.from_ms)} to {time_text(gap.to_ms)} ({why})")
     count = sum(wanted.interval.count(gap) for gap in gaps)
     more = len(gaps) - _MOST_GAPS_SHOWN

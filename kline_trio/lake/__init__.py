@@ -1,0 +1,1 @@
+"""Delta tables on object storage, which recorders publish to and engines query."""

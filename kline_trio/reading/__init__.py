@@ -1,0 +1,1 @@
+"""Read candles, ledger, revisions and universe, of a store or of a lake alike."""

@@ -1,0 +1,1 @@
+"""Tests of the lake, and the object stores that they start."""
