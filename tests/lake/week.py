@@ -229,6 +229,8 @@ def _restore_elsewhere(machine: Machine, server: Server) -> None:
 def _candles(location: Location) -> pl.DataFrame:
     """Read the whole table, by series and time; begins are milliseconds."""
     url, settings = location.table_url("candles"), location.table_options()
+    # Polars has other types for the limits of time and retries.
+    settings = {name: text for name, text in settings.items() if name.startswith("aws_")}
     whole = pl.scan_delta(url, storage_options=settings).collect()
     begins = pl.col(BEGIN).dt.timestamp("ms")
     return whole.with_columns(begins).sort("trade_type", "symbol", "time_interval", BEGIN)
