@@ -124,7 +124,7 @@ def differences(name: str, lake: Location, truth: pa.Table, python: str) -> list
         if done.returncode:
             return [done.stderr.strip().splitlines()[-1]]
         found = [feather.read_table(f"{out}.{n}") for n in range(2)]
-    lines = []
+    lines, truth = [], _in_order(truth.select(CANDLES.names).cast(CANDLES))
     for what, rows, wanted in zip(("all", "query"), found, (truth, _query(truth)), strict=True):
         mine = _in_order(rows.select(CANDLES.names).cast(CANDLES))
         if not mine.equals(wanted):
