@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from kline_trio.config import values
-from kline_trio.config.values import Setting, instance_of, read_text
+from kline_trio.config.values import Setting, read_text
 from kline_trio.sharding import Shard
 from kline_trio.storage.names import disk_name
 
@@ -63,12 +63,6 @@ def _read_shard(value: object) -> Shard:
     return Shard.from_text(read_text(value))
 
 
-def _read_switch(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"true or false is wanted, not {value!r}")
-    return value
-
-
 def _optional(kind: type | tuple[type, ...], expected: str, read: Any) -> Setting:  # noqa: ANN401
     return Setting(
         f"{expected}, or None,",
@@ -93,7 +87,6 @@ _OPTIONAL_NAME = attrs.evolve(
     _optional(str, "a name", _read_name), check=lambda value: _read_name(value)
 )
 _SHARD = _optional(Shard, "a Shard", _read_shard)
-_SWITCH = attrs.evolve(instance_of(bool), from_toml=_read_switch)
 
 
 def _read_memory(value: object) -> int:
@@ -116,13 +109,13 @@ class LakeConfig:
     """The region; None: as the environment or the profile says."""
     profile: str | None = attrs.field(default=None, validator=_OPTIONAL_NAME)
     """The profile of `~/.aws` with the credentials; None: as the environment says."""
-    path_style: bool = attrs.field(default=True, validator=_SWITCH)
+    path_style: bool = attrs.field(default=True, validator=values.SWITCH)
     """Name the bucket in the path, and not in the host."""
-    allow_http: bool = attrs.field(default=False, validator=_SWITCH)
+    allow_http: bool = attrs.field(default=False, validator=values.SWITCH)
     """Speak to other machines without TLS. Readers of the network then see all candles."""
     publish_seconds: float = attrs.field(default=3_600.0, validator=values.POSITIVE_SECONDS)
     """The time between two publications."""
-    publish_at_stop: bool = attrs.field(default=False, validator=_SWITCH)
+    publish_at_stop: bool = attrs.field(default=False, validator=values.SWITCH)
     """Publish once more when the recorder stops, for at most `drain_seconds` of `[store]`."""
     late_seconds: float = attrs.field(default=10_800.0, validator=values.POSITIVE_SECONDS)
     """Health is degraded if nothing could be published for so long."""

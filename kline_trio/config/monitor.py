@@ -121,12 +121,6 @@ def _or_none(setting: Setting) -> Setting:
     )
 
 
-def _read_switch(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"true or false is wanted, not {value!r}")
-    return value
-
-
 def _read_variable(value: object) -> str:
     # Not shown: somebody may have put the token itself here.
     if not isinstance(value, str) or _VARIABLE_SHAPE.fullmatch(value) is None:
@@ -134,7 +128,6 @@ def _read_variable(value: object) -> str:
     return value
 
 
-_SWITCH = attrs.evolve(instance_of(bool), from_toml=_read_switch)
 _ROOT_PATH_SHAPE = re.compile(r"(/[!-.0->@-~]+)+", re.ASCII)
 """Printable ASCII, without `?` and empty parts."""
 _VARIABLE_SHAPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -179,9 +172,9 @@ class MonitorConfig:
     """The certificate of this server, in PEM, with its chain. It needs `tls_key`."""
     tls_key: Path | None = attrs.field(default=None, validator=values.OPTIONAL_PATH)
     """The key of `tls_cert`, in PEM, without a password."""
-    insecure_http: bool = attrs.field(default=False, validator=_SWITCH)
+    insecure_http: bool = attrs.field(default=False, validator=values.SWITCH)
     """Serve other machines without TLS, as in a network of containers."""
-    per_symbol: bool = attrs.field(default=False, validator=_SWITCH)
+    per_symbol: bool = attrs.field(default=False, validator=values.SWITCH)
     """Give three metrics for each series. A thousand series are 270 kB a scrape."""
     silent_seconds: float = attrs.field(default=45.0, validator=values.POSITIVE_SECONDS)
     """Health is bad if a market brings no candle, closed or forming, for so long."""
@@ -195,7 +188,7 @@ class MonitorConfig:
     """Health improves once a reason has been away for so long."""
     on_change: tuple[str, ...] = attrs.field(default=(), repr=False, validator=_COMMAND)
     """A command, without a shell, that gets the verdict as JSON when it changes."""
-    reload_on_save: bool = attrs.field(default=False, validator=_SWITCH)
+    reload_on_save: bool = attrs.field(default=False, validator=values.SWITCH)
     """Read the file anew when it was saved, not only at SIGHUP."""
     heartbeat_url: str | None = attrs.field(default=None, repr=False, validator=_HEARTBEAT)
     """Requested each minute while health is not bad. When health turns bad, it is requested once

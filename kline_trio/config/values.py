@@ -122,6 +122,15 @@ def read_text(value: object) -> str:
     return value
 
 
+def _read_switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"true or false is wanted, not {value!r}")
+    return value
+
+
+SWITCH = attrs.evolve(instance_of(bool), from_toml=_read_switch)
+
+
 def read_moment(value: object) -> datetime:
     """Return a date or a time in UTC. Without a time zone, it is UTC.
 
