@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 
 from kline_trio.candle import Series
-from kline_trio.lake.errors import ConflictError, lake_errors
+from kline_trio.lake.errors import lake_errors
 from kline_trio.lake.location import Location
 from kline_trio.lake.merge import literal
 from kline_trio.lake.schema import ACCOUNTS, GAPS, REVISIONS, UNIVERSE
-from kline_trio.lake.tables import made_table
+from kline_trio.lake.tables import committed, made_table
 from kline_trio.storage.journal.ledger import Revision, SeriesAccount
 from kline_trio.storage.journal.reader import JournalView
 from kline_trio.storage.paths import universe_path
@@ -27,7 +27,6 @@ from kline_trio.storage.sidecar import TIME as STORED_TIME
 from kline_trio.storage.sidecar import as_table
 from kline_trio.storage.universe import read_universe
 
-_MOST_TRIES = 20
 _ACCOUNT = pa.schema(
     [(one.name, STORED_TIME if one.name in ("first", "watermark", "retired") else one.type)
      for one in ACCOUNTS][1:]
@@ -94,19 +93,13 @@ def replace_rows(
     Raises:
       LakeError: the lake cannot be read or written; or other commits came in between too often.
     """
-    url = location.table_url(name)
-    for tried in range(1, _MOST_TRIES + 1):
-        table = made_table(location, name).delta
-        try:
-            with lake_errors(f"{url}: cannot be written"):
-                if not rows_of(table, recorder, rows.schema).equals(rows):
-                    predicate = f"recorder = {literal(recorder)}"
-                    write_deltalake(table, rows, mode="overwrite", predicate=predicate)
-                return
-        except ConflictError:
-            if tried == _MOST_TRIES:
-                raise
-            pause(tried)
+
+    def replace(table: DeltaTable) -> None:
+        if not rows_of(table, recorder, rows.schema).equals(rows):
+            predicate = f"recorder = {literal(recorder)}"
+            write_deltalake(table, rows, mode="overwrite", predicate=predicate)
+
+    committed(location, name, pause, replace)
 
 
 def rows_of(table: DeltaTable, recorder: str, wanted: pa.Schema) -> pa.Table:
@@ -131,21 +124,15 @@ def publish_revisions(
     rows = _revision_table(recorder, found)
     if not rows.num_rows:
         return 0
-    url = location.table_url("revisions")
     condition = f"old.recorder = {literal(recorder)} AND old.recorder = new.recorder"
     condition += " AND old.number = new.number"
-    for tried in range(1, _MOST_TRIES + 1):
-        table = made_table(location, "revisions").delta
-        try:
-            with lake_errors(f"{url}: cannot be written"):
-                merger = table.merge(rows, condition, source_alias="new", target_alias="old")
-                done = merger.when_not_matched_insert_all().execute()
-                return int(done["num_target_rows_inserted"])
-        except ConflictError:
-            if tried == _MOST_TRIES:
-                raise
-            pause(tried)
-    raise AssertionError("unreachable")
+
+    def insert(table: DeltaTable) -> int:
+        merger = table.merge(rows, condition, source_alias="new", target_alias="old")
+        done = merger.when_not_matched_insert_all().execute()
+        return int(done["num_target_rows_inserted"])
+
+    return committed(location, "revisions", pause, insert)
 
 
 def last_revision(location: Location, recorder: str) -> int:

@@ -6,13 +6,10 @@ from datetime import datetime
 import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties
 
-from kline_trio.lake.errors import ConflictError, lake_errors
 from kline_trio.lake.location import Location
 from kline_trio.lake.schema import CANDLES, KEY, PARTITIONS, wins
-from kline_trio.lake.tables import made_table
+from kline_trio.lake.tables import committed
 from kline_trio.storage.table import BEGIN
-
-_MOST_TRIES = 20
 
 
 def merge_rows(location: Location, rows: pa.Table, pause: Callable[[int], None]) -> tuple[int, int]:
@@ -34,17 +31,8 @@ def merge_rows(location: Location, rows: pa.Table, pause: Callable[[int], None])
     """
     if not rows.num_rows:
         return 0, 0
-    url, condition = location.table_url("candles"), match(rows)
-    for tried in range(1, _MOST_TRIES + 1):
-        table = made_table(location, "candles")
-        try:
-            with lake_errors(f"{url}: cannot be written"):
-                return _merged(table.delta, rows, condition)
-        except ConflictError:
-            if tried == _MOST_TRIES:
-                raise
-            pause(tried)
-    raise AssertionError("unreachable")
+    condition = match(rows)
+    return committed(location, "candles", pause, lambda delta: _merged(delta, rows, condition))
 
 
 def _merged(delta: DeltaTable, rows: pa.Table, condition: str) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Open the lake's tables, make them, and refuse what is not ours."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import attrs
 import pyarrow as pa
@@ -13,6 +14,9 @@ from kline_trio.lake.location import Location
 from kline_trio.lake.proof import require_conditions
 from kline_trio.lake.schema import FORMAT, TABLES
 
+MOST_TRIES = 20
+"""Of one commit."""
+_Result = TypeVar("_Result")
 _FORMAT_KEY = "kline_trio.format"
 _PROPERTIES = {
     _FORMAT_KEY: str(FORMAT),
@@ -94,6 +98,38 @@ def made_table(location: Location, name: str) -> LakeTable:
     if table is None:
         raise ConflictError(f"{location.table_url(name)}: was made, and is gone again")
     return _with_all_columns(location, table)
+
+
+def committed(
+    location: Location,
+    name: str,
+    pause: Callable[[int], None],
+    commit: Callable[[DeltaTable], _Result],
+) -> _Result:
+    """Commit to one of the lake's tables, which is made if it is not there; return the result.
+
+    If another program commits in between, load the table again and repeat the job.
+
+    Args:
+      location: the lake.
+      name: of the table.
+      pause: waits before the n-th retry.
+      commit: reads the table and commits to it; it may be run several times.
+
+    Raises:
+      LakeError: the lake cannot be read or written; or other commits came in between too often.
+    """
+    url = location.table_url(name)
+    for tried in range(1, MOST_TRIES + 1):
+        table = made_table(location, name)
+        try:
+            with lake_errors(f"{url}: cannot be written"):
+                return commit(table.delta)
+        except ConflictError:
+            if tried == MOST_TRIES:
+                raise
+            pause(tried)
+    raise AssertionError("unreachable")
 
 
 def _refuse_other_files(location: Location, name: str) -> None:

@@ -12,7 +12,6 @@ import kline_trio
 from kline_trio.candle import Source
 from kline_trio.lake.errors import ConflictError
 from kline_trio.lake.ledgers import (
-    _MOST_TRIES,
     Ledgers,
     last_revision,
     publish_revisions,
@@ -20,6 +19,7 @@ from kline_trio.lake.ledgers import (
 )
 from kline_trio.lake.location import Location
 from kline_trio.lake.schema import TABLES
+from kline_trio.lake.tables import MOST_TRIES
 from kline_trio.storage.journal.ledger import Revision, SeriesAccount
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.store import Store
@@ -169,7 +169,7 @@ def test_a_conflict_is_retried_and_given_up_after_a_time(
         pauses: list[int] = []
         with pytest.raises(ConflictError):
             attempt(pauses.append)
-        assert pauses == list(range(1, _MOST_TRIES))
+        assert pauses == list(range(1, MOST_TRIES))
     proxy.start_anew()
     replace_rows(location, "coverage", "rec-a", rows, no_pause)
     found = lake_table(location, "coverage").select(rows.schema.names)

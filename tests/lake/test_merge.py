@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from kline_trio.candle import Source
 from kline_trio.lake.errors import ConflictError
 from kline_trio.lake.location import Location
-from kline_trio.lake.merge import _MOST_TRIES, _merged, literal, match, merge_rows, moment
+from kline_trio.lake.merge import _merged, literal, match, merge_rows, moment
 from kline_trio.lake.schema import CANDLES, KEY, VALUES, rank
+from kline_trio.lake.tables import MOST_TRIES
 from kline_trio.storage.table import BEGIN, END
 from tests.lake.servers import Fault, LossyProxy, Request, Server, location_of
 from tests.lake.support import Row, by_key, lake_candles, no_pause
@@ -220,6 +221,6 @@ def test_a_commit_that_always_conflicts_is_given_up_with_a_conflict(
     pauses: list[int] = []
     with pytest.raises(ConflictError):
         merge_rows(location, table([row(1)]), pauses.append)
-    assert pauses == list(range(1, _MOST_TRIES))
+    assert pauses == list(range(1, MOST_TRIES))
     proxy.start_anew()
     assert lake_candles(location) == by_key(table([row(0)]))
