@@ -5,13 +5,15 @@ Each due candle of a series up to its watermark is stored or part of a gap. Gaps
 
 import enum
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
+from kline_trio.spans import joined
+from kline_trio.storage.journal.pruned import PrunedMonths
 from kline_trio.storage.journal.schema import REVISION_COLUMNS, SeriesIds
 
 
@@ -37,6 +39,8 @@ class Reason(enum.StrEnum):
     """Their file was damaged, deleted or replaced."""
     FOUND_MISSING = "found missing"
     """They were due, and neither stored nor in the ledger, until a comparison found them."""
+    PRUNED = "pruned"
+    """They were removed here, after they were read back from the lake."""
 
 
 class State(enum.StrEnum):
@@ -47,6 +51,8 @@ class State(enum.StrEnum):
     FILLED = "filled"
     CLOSED = "closed"
     """Nothing asks for it any more."""
+    IN_LAKE = "in lake"
+    """A month that was pruned. It is no row of the table of gaps: `pruned.py` keeps it."""
 
 
 @attrs.frozen
@@ -152,6 +158,16 @@ def accounts(connection: sqlite3.Connection) -> dict[Series, SeriesAccount]:
     return {Series(*row[:3]): SeriesAccount(*row[3:]) for row in rows}
 
 
+def put_accounts(
+    connection: sqlite3.Connection, ids: SeriesIds, accounts: Mapping[Series, SeriesAccount]
+) -> None:
+    """Write accounts, each in the place of the one before."""
+    connection.executemany(
+        "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
+        [(*attrs.astuple(one), ids.make(series)) for series, one in accounts.items()],
+    )
+
+
 def gap_of(series: Series, row: Sequence[Any]) -> Gap:
     """Return the gap of a row of `GAP_COLUMNS`."""
     from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by = row
@@ -172,6 +188,7 @@ class Ledger:
 
     _connection: sqlite3.Connection
     _ids: SeriesIds
+    _pruned: PrunedMonths
     changes: int = attrs.field(init=False)
     """A number that differs after each change of a gap; 0: there never was one."""
     _last_ms: dict[Series, int] = attrs.field(init=False)
@@ -211,7 +228,7 @@ class Ledger:
         return open_time_ms < self._last_ms.get(series, 0)
 
     def add(self, gap: Gap) -> tuple[Span, ...]:
-        """Insert a gap. Pending and closed gaps inside its span stay as they are.
+        """Insert a gap. Pruned months, and pending and closed gaps inside its span, stay.
 
         Returns:
           the parts of the span that are a gap only now.
@@ -221,11 +238,12 @@ class Ledger:
         self._last_ms[series] = max(self._last_ms.get(series, 0), gap.span.to_ms)
         touched = self.touching(series, gap.span)
         # The candles that filled these are gone again, as with a file that was damaged.
+        pruned = self._pruned.within(series, gap.span)
         filled = [old for old in touched if old.state is State.FILLED]
         pieces = [(old, span) for old in filled for span in old.span.without([gap.span])]
         self._replace(filled, (attrs.evolve(old, span=span) for old, span in pieces))
         taken = [old.span for old in touched if old.state is not State.FILLED]
-        added = tuple(gap.span.without(taken))
+        added = tuple(gap.span.without(joined([*taken, *pruned])))
         self._replace((), (attrs.evolve(gap, span=span) for span in added))
         return added
 

@@ -10,6 +10,7 @@ import attrs
 
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
+from kline_trio.storage.journal.schema import SeriesIds
 
 _FIELDS = tuple(field.name for field in attrs.fields(Candle))
 _values_of = operator.attrgetter(*_FIELDS)
@@ -54,9 +55,20 @@ class PendingCandle:
     """If the origin does not replace, the candle replaces no row of a file."""
 
 
-def row_of(series_id: int, sequence: int, source: Source, candle: Candle) -> tuple[object, ...]:
-    """Return the row of a candle."""
-    return (series_id, sequence, str(source), *_values_of(candle))
+def numbered_rows(
+    connection: sqlite3.Connection,
+    ids: SeriesIds,
+    candles: Iterable[tuple[Series, Candle]],
+    origin: Source,
+) -> list[tuple[object, ...]]:
+    """Return the rows of candles, with the next sequence numbers."""
+    [last] = connection.execute("SELECT last_sequence FROM state").fetchone()
+    rows = [
+        (ids.make(series), sequence, str(origin), *_values_of(candle))
+        for sequence, (series, candle) in enumerate(candles, last + 1)
+    ]
+    connection.execute("UPDATE state SET last_sequence = ?", [last + len(rows)])
+    return rows
 
 
 def add_rows(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> Iterator[int]:

@@ -30,6 +30,7 @@ from kline_trio.storage.journal.ledger import (
 from kline_trio.storage.journal.manifest import FileEntry, Totals, listed_files, totals
 from kline_trio.storage.journal.outbox import LakeState, Unpublished, lake_state, unpublished
 from kline_trio.storage.journal.pending import CANDLE_COLUMNS
+from kline_trio.storage.journal.pruned import Pruned, lake_addresses, pruned_months
 from kline_trio.storage.journal.schema import (
     JOURNAL_VERSION,
     REVISION_COLUMNS,
@@ -158,6 +159,14 @@ class JournalView:
     def unpublished(self) -> Unpublished:
         """Return what has to be published to the lake."""
         return unpublished(self._connection)
+
+    def pruned(self) -> list[Pruned]:
+        """Return the months that the lake alone has, by series and time."""
+        return list(pruned_months(self._connection))
+
+    def lake_addresses(self) -> dict[str, str]:
+        """Return by the id of each lake with pruned months its address, as JSON."""
+        return lake_addresses(self._connection)
 
     def rows(self) -> int:
         """Return how many candles wait for their merge."""

@@ -14,7 +14,7 @@ from kline_trio.candle import MAX_TIME_MS, Candle, Series
 from kline_trio.errors import ConfigError, DamagedError, DiskError
 from kline_trio.storage.held import JournalFile
 
-JOURNAL_VERSION = 5
+JOURNAL_VERSION = 6
 """The file's `user_version` after all `_STEPS`; 0: a file without tables."""
 
 VALUE_COLUMNS = tuple(field.name for field in attrs.fields(Candle))[1:]
@@ -119,7 +119,30 @@ CREATE INDEX revision_of_series ON revision (series_id, open_time_ms);
 """Version 5: which candles are not in the lake yet; `outbox.py` describes it. The columns of the
 key come first: otherwise quick_check of SQLite 3.40 finds a NULL in `to_ms`, where none is."""
 
-_STEPS = (_FIRST_TABLES, _FILES_AND_LAYOUT, _GAPS_AND_REVISIONS, _QUEUE_AND_HEARTBEAT, _OUTBOX)
+_PRUNED = """
+CREATE TABLE pruned (
+  series_id INTEGER NOT NULL REFERENCES series (id),
+  from_ms INTEGER NOT NULL,
+  to_ms INTEGER NOT NULL,
+  lake TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  rows INTEGER NOT NULL,
+  checksum TEXT NOT NULL,
+  pruned_ms INTEGER NOT NULL,
+  PRIMARY KEY (series_id, from_ms)
+) WITHOUT ROWID;
+CREATE TABLE lake_address (lake TEXT PRIMARY KEY, address TEXT NOT NULL) WITHOUT ROWID;
+"""
+"""Version 6: months that the lake alone has; `pruned.py` describes them."""
+
+_STEPS = (
+    _FIRST_TABLES,
+    _FILES_AND_LAYOUT,
+    _GAPS_AND_REVISIONS,
+    _QUEUE_AND_HEARTBEAT,
+    _OUTBOX,
+    _PRUNED,
+)
 """Step n leads from version n to version n + 1. A released step never changes."""
 
 _NONSENSE = (

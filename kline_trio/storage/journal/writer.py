@@ -17,6 +17,7 @@ from kline_trio.storage.damage import ChangedFile, LostCandles, due_span, log_lo
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.held import JournalFile
 from kline_trio.storage.holdings import Holdings
+from kline_trio.storage.journal import manifest
 from kline_trio.storage.journal.ledger import (
     FetchResult,
     Gap,
@@ -26,31 +27,22 @@ from kline_trio.storage.journal.ledger import (
     SeriesAccount,
     State,
     accounts,
+    put_accounts,
 )
-from kline_trio.storage.journal.manifest import (
-    FileEntry,
-    Standing,
-    Totals,
-    WrittenFiles,
-    listed_file,
-    listed_files,
-    newest_files,
-    put_file,
-    remove_file,
-    totals,
-)
+from kline_trio.storage.journal.manifest import FileEntry, Standing, Totals, WrittenFiles
 from kline_trio.storage.journal.outbox import LakeState, Outbox
 from kline_trio.storage.journal.pending import (
     PendingCandle,
     add_rows,
     differing_row,
+    numbered_rows,
     pending_candles,
     pending_counts,
     remove_rows,
     replace_row,
-    row_of,
     waiting_times_ms,
 )
+from kline_trio.storage.journal.pruned import Pruned, PrunedMonths
 from kline_trio.storage.journal.schema import SeriesIds, open_tables
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 
@@ -76,6 +68,7 @@ class Journal:
     _ids: SeriesIds
     _ledger: Ledger
     _outbox: Outbox
+    _pruned: PrunedMonths
     written: WrittenFiles = attrs.field(init=False, factory=WrittenFiles)
     """Files that are not listed yet. Another thread, which writes the files, may use it."""
     _reached_ms: dict[Series, int] = attrs.field(init=False, factory=dict)
@@ -92,7 +85,9 @@ class Journal:
         """
         with disk_errors(path):
             file, connection, ids = open_tables(path)
-            return cls(file, connection, ids, Ledger(connection, ids), Outbox(connection, ids))
+            pruned = PrunedMonths(connection, ids)
+            ledger, outbox = Ledger(connection, ids, pruned), Outbox(connection, ids)
+            return cls(file, connection, ids, ledger, outbox, pruned)
 
     def accept(self, received: Sequence[ReceivedCandle], origin: Source = Source.STREAM) -> None:
         """Commit candles in one transaction; the last of equal series and open time wins.
@@ -101,7 +96,8 @@ class Journal:
         gap fills it. When the method returns, the candles survive a power cut.
         """
         with self._transaction():
-            rows = self._rows_of(((item.series, item.candle) for item in received), origin)
+            candles = ((item.series, item.candle) for item in received)
+            rows = numbered_rows(self._connection, self._ids, candles, origin)
             for nth in add_rows(self._connection, rows):
                 item = received[nth]
                 self._add_revision(item.series, item.candle, origin, is_newer_kept=True)
@@ -139,7 +135,7 @@ class Journal:
             for revision in revisions:
                 self._ledger.add_revision(revision)
                 self._outbox.revised(revision)
-            self._put_accounts(accounts)
+            put_accounts(self._connection, self._ids, accounts)
 
     def reopen(self, series: Iterable[Series]) -> tuple[Gap, ...]:
         """Set the gaps of these series that were closed as delisted to pending; return them."""
@@ -157,7 +153,7 @@ class Journal:
         with self._transaction():
             for series, account in accounts.items():
                 self._ledger.rewind(series, account.watermark_ms, now_ms)
-            self._put_accounts(accounts)
+            put_accounts(self._connection, self._ids, accounts)
 
     def compare(self, look: Holdings) -> int | None:
         """Write in one transaction the result of a comparison of a series with its ledger.
@@ -172,7 +168,7 @@ class Journal:
         series, missing, stored = look.series, look.missing(), look.stored_pending()
         with self._transaction():
             one = self._connection
-            if any(listed_file(one, file.path) != file for file in look.listed):
+            if any(manifest.listed_file(one, file.path) != file for file in look.listed):
                 return None
             series_id, count = self._ids.make(series), 0
             [seen_ms] = one.execute(_SEEN, [series.trade_type, series_id]).fetchone()
@@ -279,11 +275,11 @@ class Journal:
         with self._transaction():
             for one in changed:
                 listed, now = one.listed, one.now
-                entry = listed_file(self._connection, listed.path)
+                entry = manifest.listed_file(self._connection, listed.path)
                 if entry != listed or entry.status != listed.status:
                     continue
                 if now is None:
-                    remove_file(self._connection, listed.path)
+                    manifest.remove_file(self._connection, listed.path)
                     lost += self._add_lost(listed.series, listed.path, ())
                 else:
                     lost += self._list_file(now, is_newest=True)
@@ -332,6 +328,27 @@ class Journal:
             if is_all:
                 self._outbox.all_published(sequence)
         self._outbox.reload()
+
+    def prune(self, months: Sequence[Pruned], address: str) -> list[Pruned]:
+        """Keep that the lake alone has months from now on; then their files may be removed.
+
+        Pass over what may have changed since; see `PrunedMonths.prune`.
+        """
+        with self._transaction():
+            return self._pruned.prune(months, address)
+
+    def keep_pruned(self, months: Sequence[Pruned], addresses: Mapping[str, str]) -> None:
+        """Keep the pruned months of another journal, and the addresses of their lakes."""
+        with self._transaction():
+            self._pruned.put(months, addresses)
+
+    def list_pruned(self, written: Iterable[FileEntry], removed: Iterable[PurePosixPath]) -> None:
+        """List files as they are without their pruned months, and no longer list removed ones."""
+        with self._transaction():
+            for file in written:
+                manifest.put_file(self._connection, self._ids.make(file.series), file)
+            for path in removed:
+                manifest.remove_file(self._connection, path)
 
     def remember_layout(self, template: str) -> None:
         """Write the template of the store's file names."""
@@ -387,23 +404,23 @@ class Journal:
     def files(self, among: Collection[Series] | None = None) -> tuple[FileEntry, ...]:
         """Return the manifest's entries of all series, or of some, by path."""
         with disk_errors(self.file.path):
-            return listed_files(self._connection, among)
+            return manifest.listed_files(self._connection, among)
 
     def listed(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, FileEntry]:
         """Return the manifest's entries of those of the paths that have one."""
         with disk_errors(self.file.path):
-            entries = [listed_file(self._connection, path) for path in paths]
+            entries = [manifest.listed_file(self._connection, path) for path in paths]
         return {entry.path: entry for entry in entries if entry is not None}
 
     def newest_files(self) -> dict[Series, FileEntry]:
         """Return each series' file with the newest candles."""
         with disk_errors(self.file.path):
-            return newest_files(self._connection)
+            return manifest.newest_files(self._connection)
 
     def totals(self) -> Totals:
         """Return the sums over all files."""
         with disk_errors(self.file.path):
-            return totals(self._connection)
+            return manifest.totals(self._connection)
 
     def layout(self) -> str | None:
         """Return the template of the store's file names; None: not known."""
@@ -424,7 +441,8 @@ class Journal:
 
     def _refill(self, refill: FetchResult) -> None:
         series, candles = refill.series, refill.candles
-        rows = self._rows_of(((series, candle) for candle in candles), refill.origin)
+        named = ((series, candle) for candle in candles)
+        rows = numbered_rows(self._connection, self._ids, named, refill.origin)
         for nth in add_rows(self._connection, rows):
             self._add_revision(series, candles[nth], refill.origin, is_newer_kept=False)
         times = [candle.open_time_ms for candle in candles]
@@ -433,18 +451,6 @@ class Journal:
         for span in series.interval.gaps(refill.span, times):
             self._ledger.change(series, span, refill.after_asking)
 
-    def _rows_of(
-        self, candles: Iterable[tuple[Series, Candle]], origin: Source
-    ) -> list[tuple[object, ...]]:
-        """Return rows with the next sequence numbers."""
-        [last] = self._connection.execute("SELECT last_sequence FROM state").fetchone()
-        rows = [
-            row_of(self._ids.make(series), sequence, origin, candle)
-            for sequence, (series, candle) in enumerate(candles, last + 1)
-        ]
-        self._connection.execute("UPDATE state SET last_sequence = ?", [last + len(rows)])
-        return rows
-
     def _add_revision(
         self, series: Series, newer: Candle, origin: Source, *, is_newer_kept: bool
     ) -> None:
@@ -452,19 +458,13 @@ class Journal:
         if older is not None:
             self._ledger.add_revision(Revision(series, older, newer, origin, is_newer_kept))
 
-    def _put_accounts(self, accounts: Mapping[Series, SeriesAccount]) -> None:
-        self._connection.executemany(
-            "UPDATE series SET first_ms = ?, watermark_ms = ?, retired_ms = ? WHERE id = ?",
-            [(*attrs.astuple(one), self._ids.make(series)) for series, one in accounts.items()],
-        )
-
     def _list_file(self, merged: FileEntry, *, is_newest: bool) -> tuple[LostCandles, ...]:
         for revision in merged.revisions:
             self._ledger.add_revision(revision)
             self._outbox.revised(revision)
         lost: tuple[LostCandles, ...] = ()
         if is_newest:
-            put_file(self._connection, self._ids.make(merged.series), merged)
+            manifest.put_file(self._connection, self._ids.make(merged.series), merged)
             if merged.held is not None:
                 lost = self._add_lost(merged.series, merged.path, merged.held)
         if merged.newest_ms is not None:
