@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,7 @@ from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import FileMerge, rewrite_file, split_by_file, write_file
 from kline_trio.storage.paths import journal_path, lock_path, scratch
+from kline_trio.storage.pruning import PrunedFiles, Pruning, ReadBack
 from kline_trio.storage.quarantine import move_to_quarantine
 from kline_trio.storage.salvage import close_journal, open_journal
 from kline_trio.storage.space import DiskSpace
@@ -44,9 +45,9 @@ logger = logging.getLogger(__name__)
 class Store:
     """A folder of candles, held by this process alone until `close`.
 
-    `write`, `fill_in`, `changed_files` and `look_through` do not use the journal: run one of them
-    at a time, in any thread. All other methods, and those of `journal`, share the journal's
-    connection: run one of them at a time, also in another thread beside the first four.
+    `write`, `fill_in`, `remove_months`, `changed_files` and `look_through` do not use the journal:
+    run one of them at a time, in any thread. All other methods, and those of `journal`, share the
+    journal's connection: run one of them at a time, also in another thread beside the first five.
     Each method raises DiskError if the disk refuses.
     """
 
@@ -187,6 +188,23 @@ class Store:
                 rows = (piece for _, piece in some)
                 written.append(write_file(series, path, rows, self.path, scratch(self.path)))
         return written
+
+    def remove_months(
+        self, series: Series, months: Sequence[ReadBack], listed: Iterable[FileEntry]
+    ) -> PrunedFiles:
+        """Remove months that the lake has from the files. Pass the result to `Journal.list_pruned`.
+
+        What is not as it was read back stays.
+
+        Args:
+          series: whose months they are.
+          months: what was read back; the journal has them as pruned.
+          listed: the manifest's entries of the series.
+        """
+        with disk_errors(self.path):
+            entries = {entry.path: entry for entry in listed}
+            job = Pruning(self.path, self.layout, series, months, entries)
+            return job.remove(self.journal.written)
 
     def room(self) -> DiskSpace:
         """Return the space on the disk, and how much of it a row takes."""

@@ -17,6 +17,7 @@ from kline_trio.errors import DiskError
 from kline_trio.interval import Span
 from kline_trio.storage import held
 from kline_trio.storage.disk import check_descriptors, disk_errors
+from kline_trio.storage.journal.heartbeat import exchange_times, heartbeat_pid
 from kline_trio.storage.journal.ledger import (
     GAP_COLUMNS,
     Gap,
@@ -286,15 +287,14 @@ class JournalView:
 
     def pid(self) -> int | None:
         """Return the pid of the running recorder; None: it ended in an orderly way."""
-        return next((pid for (pid,) in self._rows("SELECT pid FROM state")), None)
+        return heartbeat_pid(self._connection)
 
     def exchange_times(self) -> dict[str, tuple[int, int]]:
         """Return each market's last exchange time, and the local time when it was new.
 
         The market `""` is the recorder itself: its local time is that of the last heartbeat.
         """
-        rows = self._rows("SELECT trade_type, exchange_ms, local_ms FROM exchange_time")
-        return {trade_type: (exchange_ms, local_ms) for trade_type, exchange_ms, local_ms in rows}
+        return exchange_times(self._connection)
 
     def faults(self) -> list[str]:
         """Return what SQLite finds wrong with the journal."""

@@ -18,6 +18,7 @@ from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.held import JournalFile
 from kline_trio.storage.holdings import Holdings
 from kline_trio.storage.journal import manifest
+from kline_trio.storage.journal.heartbeat import put_heartbeat
 from kline_trio.storage.journal.ledger import (
     FetchResult,
     Gap,
@@ -184,21 +185,9 @@ class Journal:
             return count
 
     def beat(self, pid: int | None, exchange_ms: Mapping[str, int], local_ms: int) -> None:
-        """Write the heartbeat: the recorder's pid, None at its end, and the times in ms.
-
-        A market's local time stays as it is while its exchange time does: so a reader can see since
-        when an exchange is silent.
-        """
+        """Write the heartbeat: the recorder's pid, None at its end, and the times in ms."""
         with self._transaction():
-            one = self._connection
-            one.execute("UPDATE state SET pid = ?", [pid])
-            for trade_type, now_ms in {**exchange_ms, "": local_ms}.items():
-                sql = "SELECT exchange_ms FROM exchange_time WHERE trade_type = ?"
-                if one.execute(sql, [trade_type]).fetchone() != (now_ms,):
-                    one.execute(
-                        "INSERT OR REPLACE INTO exchange_time VALUES (?, ?, ?)",
-                        [trade_type, now_ms, local_ms],
-                    )
+            put_heartbeat(self._connection, pid, exchange_ms, local_ms)
 
     def forget(self, merged: FileEntry, taken: Iterable[PendingCandle]) -> int:
         """Remove exactly these candles of the file's series, and list the file.
@@ -342,13 +331,20 @@ class Journal:
         with self._transaction():
             self._pruned.put(months, addresses)
 
-    def list_pruned(self, written: Iterable[FileEntry], removed: Iterable[PurePosixPath]) -> None:
-        """List files as they are without their pruned months, and no longer list removed ones."""
+    def list_pruned(self, written: Iterable[FileEntry], removed: Iterable[FileEntry]) -> None:
+        """List files as they are without their pruned months, and no longer list removed ones.
+
+        A file that was written anew since stays as it is listed, or its `forget` lists it.
+        """
+        files = [one for one in written if self.written.standing(one) is Standing.NEWEST]
         with self._transaction():
-            for file in written:
+            for file in files:
                 manifest.put_file(self._connection, self._ids.make(file.series), file)
-            for path in removed:
-                manifest.remove_file(self._connection, path)
+            for gone in removed:
+                if manifest.listed_file(self._connection, gone.path) == gone:
+                    manifest.remove_file(self._connection, gone.path)
+        for file in files:
+            self.written.kept(file)
 
     def remember_layout(self, template: str) -> None:
         """Write the template of the store's file names."""
