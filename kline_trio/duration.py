@@ -1,4 +1,21 @@
-"""Durations in words."""
+"""Durations in words, and as short texts."""
+
+import re
+
+_SHORT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h|d)?", re.ASCII)
+_UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def duration_seconds(text: str) -> float:
+    """Return the seconds of a duration, as `20s`, `5m`, `2h` or `90d`; seconds without a unit.
+
+    Raises:
+      ValueError: the text is none.
+    """
+    match = _SHORT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no duration, as 20s, 5m or 2h")
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def duration_text(seconds: float) -> str:

@@ -2,12 +2,10 @@
 
 import argparse
 import os
-import re
 import sys
 from pathlib import Path
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
-_UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+from kline_trio.duration import duration_seconds
 
 
 def path(text: str) -> Path:
@@ -37,10 +35,10 @@ def place(text: str) -> Path | str:
 
 def duration(text: str) -> float:
     """Return a duration in seconds."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration, as 20s, 5m or 2h")
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
+    try:
+        return duration_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def count(text: str) -> int:

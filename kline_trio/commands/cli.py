@@ -22,7 +22,7 @@ from kline_trio.program import program_name
 
 _COMMANDS = ["record", "backfill", "init", "tail", "simulate", "selftest", "check", "status"]
 _COMMANDS += ["export", "snapshot", "merge", "relayout", "gaps", "doctor", "reload", "service"]
-_COMMANDS += ["token", "serve", "publish", "restore", "compact", "vacuum"]
+_COMMANDS += ["token", "serve", "publish", "prune", "restore", "compact", "vacuum"]
 _EXCHANGE = ("speed", "seed", "start", "replay")
 """The options of the built-in exchange."""
 _MODULES = {"tail": "record", "check_against": "verify"}
@@ -282,9 +282,16 @@ def _add_lake(add: _AddParser) -> None:
     publish.add_argument("config", type=_config_path, metavar="recorder.toml")
     what = "publish data-simulated, to the lake's address with -simulated behind it"
     publish.add_argument("--simulate", **_FLAG, help=what)
-    publish.add_argument("--quiet", **_FLAG, help="log warnings and errors only")
-    publish.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
-    publish.set_defaults(run=_run_with_config, seconds=None, speed=None)
+    what = "remove old months from a store, once they were read back from its lake"
+    prune = add("prune", help=what)
+    prune.add_argument("config", type=_config_path, metavar="recorder.toml")
+    what = "read everything back, print what would be removed, and change nothing"
+    prune.add_argument("--dry-run", **_FLAG, help=what)
+    prune.add_argument("--simulate", **_FLAG, help="prune data-simulated")
+    for command in (publish, prune):
+        command.set_defaults(run=_run_with_config, seconds=None, speed=None)
+        command.add_argument("--quiet", **_FLAG, help="log warnings and errors only")
+        command.add_argument("--debug", **_FLAG, help="log more, and show whole tracebacks")
 
     compact = add("compact", help="rewrite a lake's candles into few sorted files")
     vacuum = add("vacuum", help="remove the files that no version of a lake needs any more")

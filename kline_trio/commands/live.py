@@ -206,6 +206,8 @@ def _lake(lake: Answer) -> str:
         words.append(f"publishing now{left}")
     if lake["copies"] is not None and lake["copies_expected"] > 1:
         words.append(f"{lake['copies']} of {lake['copies_expected']} recorders of this shard")
+    if lake["pruned"]:
+        words.append(f"{counted(lake['pruned'], 'candle')} removed here since the start")
     problem = "" if lake["problem"] is None else f"; the last attempt failed: {lake['problem']}"
     return one_line(f"lake: {', '.join(words)}{problem}")
 

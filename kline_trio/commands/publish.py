@@ -37,16 +37,7 @@ def publish(config: Config, options: argparse.Namespace) -> None:
       PublishError: the lake failed; what was published stays.
       DiskError: the store cannot be read or written.
     """
-    if options.simulate:
-        path = simulated_store(options.config)
-        config = attrs.evolve(
-            config, store=attrs.evolve(config.store, path=path), lake=config.lake.simulated()
-        )
-    if config.lake.url is None:
-        problem = 'publishes nothing: name a lake, as url = "s3://bucket/klines" under [lake]'
-        raise ConfigError([f"{options.config}: {problem}"])
-    if not config.store.path.is_dir():
-        raise ConfigError([f"there is no store {config.store.path} to publish"])
+    config = publishing(config, options)
     if _publish_beside_recorder(config.store.path, options):
         return
 
@@ -71,6 +62,25 @@ def publish(config: Config, options: argparse.Namespace) -> None:
             nursery.cancel_scope.cancel()
 
     run(main, options)
+
+
+def publishing(config: Config, options: argparse.Namespace) -> Config:
+    """Return the configuration of a store that is published, or of the simulated one beside it.
+
+    Raises:
+      ConfigError: `[lake]` has no url, or there is no store.
+    """
+    if options.simulate:
+        path = simulated_store(options.config)
+        config = attrs.evolve(
+            config, store=attrs.evolve(config.store, path=path), lake=config.lake.simulated()
+        )
+    if config.lake.url is None:
+        problem = 'publishes nothing: name a lake, as url = "s3://bucket/klines" under [lake]'
+        raise ConfigError([f"{options.config}: {problem}"])
+    if not config.store.path.is_dir():
+        raise ConfigError([f"there is no store {config.store.path} to publish"])
+    return config
 
 
 def _step(rows: int, left: int | None) -> Step:

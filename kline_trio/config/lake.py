@@ -1,5 +1,6 @@
 """The section `[lake]`: where candles are published, and which share of the work is this one's."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import attrs
 
 from kline_trio.config import values
 from kline_trio.config.values import Setting, read_text
+from kline_trio.duration import duration_seconds
 from kline_trio.sharding import Shard
 from kline_trio.storage.names import disk_name
 
@@ -59,6 +61,12 @@ def _read_name(value: object) -> str:
     return text
 
 
+def _read_prune_after(value: object) -> float:
+    seconds = duration_seconds(read_text(value))
+    _PRUNE_AFTER.require(seconds)
+    return seconds
+
+
 def _read_shard(value: object) -> Shard:
     return Shard.from_text(read_text(value))
 
@@ -85,6 +93,19 @@ _ENDPOINT = attrs.evolve(
 )
 _OPTIONAL_NAME = attrs.evolve(
     _optional(str, "a name", _read_name), check=lambda value: _read_name(value)
+)
+_LEAST_PRUNE_SECONDS = 86_400.0
+_PRUNE_AFTER = Setting(
+    "a duration of a day or more, as 90d,",
+    lambda value: (
+        value is None
+        or (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and _LEAST_PRUNE_SECONDS <= value < math.inf
+        )
+    ),
+    _read_prune_after,
 )
 _SHARD = _optional(Shard, "a Shard", _read_shard)
 
@@ -121,6 +142,13 @@ class LakeConfig:
     """Health is degraded if nothing could be published for so long."""
     memory_mb: int = attrs.field(default=512, validator=_MEMORY)
     """How much memory the process that publishes may use. It is ended and begun anew above that."""
+    upkeep_seconds: float = attrs.field(default=86_400.0, validator=values.POSITIVE_SECONDS)
+    """The time between two compactions of the lake, and two prunings here, by this recorder."""
+    compact: bool = attrs.field(default=True, validator=values.SWITCH)
+    """Compact the lake now and then, if no other recorder does."""
+    prune_after: float | None = attrs.field(default=None, validator=_PRUNE_AFTER)
+    """Remove months from the store that ended so long ago, in seconds, once they were read back
+    from the lake; as "90d" in recorder.toml. None: never."""
     shard: Shard | None = attrs.field(default=None, validator=_SHARD)
     """The part of the symbols that this recorder records, as "2/4"; None: all."""
     copies: int = attrs.field(default=1, validator=values.COUNT)

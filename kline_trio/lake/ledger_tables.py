@@ -65,6 +65,21 @@ def unfilled_gaps(
     return found
 
 
+def gaps_of_recorder(location: Location, recorder: str) -> dict[Series, list[Gap]]:
+    """Return the gaps of every state that a recorder has published, by series, and then by time.
+
+    Raises:
+      LakeError: the lake cannot be read.
+    """
+    rows = ledger_rows(location, "coverage", COVERAGE, (*SERIES, "from"), {"recorder": recorder})
+    found: dict[Series, list[Gap]] = {}
+    for *names, from_ms, to_ms, seen_ms, reason, state, asked, by in values(rows):
+        one = Series(*names)
+        gap = gap_of(one, (from_ms, to_ms, seen_ms, reason, state, asked, by))
+        found.setdefault(one, []).append(gap)
+    return found
+
+
 def published_revisions(location: Location) -> Iterable[tuple[str, int, Revision]]:
     """Give the revisions of all recorders by series and time, each with recorder and number.
 

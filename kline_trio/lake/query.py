@@ -87,12 +87,31 @@ def selected(
     others = ", ".join(_quoted(name) for name in columns.names if name != newest)
     group = f" GROUP BY {others}" if is_distinct or newest else ""
     sql = f"SELECT {names} FROM rows{where}{group}{by}"  # noqa: S608 - all texts are quoted
+    for batch in _answer(location, table, sql):
+        yield batch.cast(columns)
+
+
+def counts(
+    location: Location, table: LakeTable, name: str, conditions: Sequence[str]
+) -> dict[str, int]:
+    """Return how many rows that meet some conditions have each text of a column.
+
+    Raises:
+      LakeError: the lake cannot be read.
+    """
+    column = _named(pa.field(name, pa.string()), is_newest=False)
+    where = " AND ".join(conditions)
+    sql = f"SELECT {column}, count(*) AS rows FROM rows WHERE {where} GROUP BY {_quoted(name)}"  # noqa: S608
+    batches = _answer(location, table, sql)
+    return {str(row[name]): int(row["rows"]) for batch in batches for row in batch.to_pylist()}
+
+
+def _answer(location: Location, table: LakeTable, sql: str) -> Iterator[pa.RecordBatch]:
     with lake_errors(f"{location.table_url(table.name)}: cannot be read"):
         found = QueryBuilder().register("rows", table.delta).execute(sql)
         # Through Arrow's C interface: the library's own reader holds Python's lock while it waits
         # for the object store, so all threads of the program would wait.
-        for batch in pa.RecordBatchReader.from_stream(found):
-            yield batch.cast(columns)
+        yield from pa.RecordBatchReader.from_stream(found)
 
 
 def _named(field: "pa.Field[pa.DataType]", *, is_newest: bool) -> str:

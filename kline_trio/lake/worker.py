@@ -1,12 +1,22 @@
-"""One publication in a process of its own, so that its memory and its end are not the recorder's.
+"""The process of a lake, so that its memory and its end are not the recorder's.
 
-Requests and answers are lines of JSON on stdin and stdout. The process reads the store, and never
-writes to it. It sends, in this order:
+A request and its answers are lines of JSON on stdin and stdout. The process reads the store, and
+never writes to it. It has one of two jobs.
+
+`"job": "publish"`. It sends, in this order:
 
 - `{"lake": ID}`, and waits for a line: the recorder has called `Journal.begin_lake`;
 - `{"part": {...}}` for each part that is in the lake, for `Journal.published`;
-- `{"neighbours": {...}}`, after it has renewed this recorder's presence in the lake;
-- `{"done": SEQUENCE}`, or `{"failed": KIND, "text": TEXT}`. A KIND is a word of `Failure`.
+- `{"neighbours": {...}}`, after it has renewed this recorder's presence in the lake.
+
+`"job": "upkeep"`. It sends, in this order:
+
+- `{"step": {...}}` now and then, with what it does;
+- `{"compacted": {...}}`, if the request asks for a compaction;
+- `{"lacking": [TEXT, ...]}`: what the lake lacks of months that were removed here;
+- `{"read_back": {...}}` for each group of months that may be removed here, or must stay.
+
+Last comes `{"done": SEQUENCE}`, or `{"failed": KIND, "text": TEXT}`; KIND is a word of `Failure`.
 """
 
 import enum
@@ -14,12 +24,13 @@ import json
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 
+from kline_trio.candle import Series
 from kline_trio.config.lake import LakeConfig
 from kline_trio.errors import ConfigError, KlineTrioError
 from kline_trio.lake.errors import (
@@ -28,6 +39,10 @@ from kline_trio.lake.errors import (
     LakeDeniedError,
     LakeUnreachableError,
 )
+from kline_trio.storage.step import Step
+
+if TYPE_CHECKING:
+    from kline_trio.lake.read_back import Found
 
 _NICENESS = 10
 _PAUSE_SECONDS = 0.2
@@ -70,7 +85,10 @@ def main(requests: IO[bytes], answers: IO[bytes]) -> int:
 
     try:
         request = json.loads(requests.readline())
-        sequence = _publish(request, requests, send)
+        if request["job"] == "publish":
+            sequence = _publish(request, requests, send)
+        else:
+            sequence = _keep_up(request, send)
     except BrokenPipeError:
         return 1  # the recorder has gone
     except Exception as error:  # noqa: BLE001 - all of it goes to the recorder
@@ -111,6 +129,44 @@ def _publish(request: Mapping[str, Any], requests: IO[bytes], send: Any) -> int:
     said = Said.from_request(request["presence"])
     send(neighbours=attrs.asdict(renew_presence(location, store_path, said)))
     return sequence
+
+
+def _keep_up(request: Mapping[str, Any], send: Any) -> int:  # noqa: ANN401
+    from kline_trio.lake.lacking import lacking
+    from kline_trio.lake.location import Location
+    from kline_trio.lake.read_back import Found, Kept, read_back
+    from kline_trio.lake.upkeep import compact
+
+    location = Location.from_config(LakeConfig.from_address(request["lake"]))
+    store_path = Path(request["store"])
+
+    def on_step(step: Step) -> None:
+        send(step=attrs.asdict(step))
+
+    def on_group(found: Sequence[Found], kept: Sequence[Kept]) -> None:
+        months = [[*_names(one.pruned.series), *_values(one)] for one in found]
+        stay = [[*_names(one.month.series), one.month.span.from_ms, one.why] for one in kept]
+        send(read_back={"months": months, "kept": stay})
+
+    if request["compact"]:
+        done = compact(location, request["holder"], _pause, on_step)
+        send(compacted=attrs.asdict(done))
+    send(lacking=lacking(location, store_path))
+    if request["keep_seconds"] is not None:
+        read_back(location, store_path, request["keep_seconds"], on_group, request["most_rows"])
+    return 0
+
+
+def _names(series: Series) -> tuple[str, ...]:
+    return series.trade_type, series.symbol, series.time_interval
+
+
+def _values(found: "Found") -> list[object]:
+    """Return the values of `Pruned`, and what of them the store has, for `recorder/pruner.py`."""
+    one, here = found.pruned, found.here
+    span = one.span.from_ms, one.span.to_ms
+    pruned = one.lake, one.version, one.rows, one.checksum, one.pruned_ms
+    return [*span, *pruned, here.rows, here.checksum]
 
 
 def _pause(tried: int) -> None:

@@ -158,6 +158,8 @@ class ControlServer:
                     self._fetches -= 1
             case "publish":
                 await self._publish(stream)
+            case "prune":
+                await self._prune(stream)
             case other:
                 raise _RefusedError(f"there is no request {shown(repr(other), 50)}")
 
@@ -203,6 +205,25 @@ class ControlServer:
         if self.publisher.problem is not None:
             raise _RefusedError(self.publisher.problem)
         await _send(stream, line_of({"answer": attrs.asdict(self.publisher.statistics())}))
+
+    async def _prune(self, stream: trio.abc.Stream) -> None:
+        """Let the recorder prune its store, and send the steps until it has."""
+        if self.publisher is None or self.publisher.lake.prune_after is None:
+            raise _RefusedError("this recorder removes nothing: [lake] has no prune_after")
+        publisher, before = self.publisher, self.publisher.upkeeps
+        last = publisher.ask_upkeep()
+        while publisher.upkeeps == before:
+            if publisher.ended >= last and publisher.problem is not None:
+                raise _RefusedError(publisher.problem)
+            # A client that has gone is noticed here.
+            step = publisher.step
+            await _send(stream, line_of({"progress": None if step is None else attrs.asdict(step)}))
+            with trio.move_on_after(_PUBLISH_LOOK_SECONDS):
+                await publisher.news.event.wait()
+        if publisher.upkeep_problem is not None:
+            raise _RefusedError(publisher.upkeep_problem)
+        found = {"pruned": publisher.upkeep.pruned, "kept": dict(publisher.upkeep.kept)}
+        await _send(stream, line_of({"answer": found}))
 
 
 def _values_of(found: Filling) -> dict[str, object]:

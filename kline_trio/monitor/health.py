@@ -58,6 +58,7 @@ class Code(enum.StrEnum):
     CLOCK_LOST = "clock_lost"
     ABSENT = "absent"
     DISK_SPACE = "disk_space"
+    PRUNED = "pruned"
     LAKE = "lake"
     COPIES = "copies"
     SLOW = "slow"
@@ -204,6 +205,9 @@ def _of_lake(lake: LakeStatistics) -> Iterator[Reason]:
         why = f": {lake.problem}" if lake.problem is not None else ""
         text = f"lake: not published for {duration_text(lake.behind_seconds)}{why}"
         yield _reason(Code.LAKE, Verdict.DEGRADED, "lake", text)
+    if lake.lacking:
+        more = f", and {len(lake.lacking) - 1} more" if len(lake.lacking) > 1 else ""
+        yield _reason(Code.PRUNED, Verdict.BAD, "lake", f"lake: {lake.lacking[0]}{more}")
     if lake.copies is not None and lake.copies < lake.copies_expected:
         found = f"{lake.copies} of {counted(lake.copies_expected, 'copy', 'copies')}"
         text = f"lake: {found} of this shard were there lately"

@@ -47,7 +47,7 @@ _CODES_OF_MARKETS = (
 )
 _CODES_OF_POOLS = (Code.REST_BLOCKED,)
 _CODES_OF_STORE = (Code.DISK_FULL, Code.DISK_SPACE, Code.STUCK)
-_CODES_OF_LAKE = (Code.LAKE, Code.COPIES)
+_CODES_OF_LAKE = (Code.PRUNED, Code.LAKE, Code.COPIES)
 _CODES_OF_PROCESS = (Code.SLOW, Code.UNOBSERVED)
 _SOURCES = (Source.REST, Source.ARCHIVE)
 
@@ -349,6 +349,10 @@ def _lake(lake: LakeStatistics) -> Iterator[Metric]:
     yield _gauge("lake_copies", text, lake.copies)
     text = "1 if the last publication failed, else 0."
     yield _gauge("lake_failing", text, float(lake.problem is not None))
+    text = "1 if the lake could not be looked after the last time, else 0."
+    yield _gauge("lake_upkeep_failing", text, float(lake.upkeep_problem is not None))
+    text = "Candles that were removed from the store, since the lake has them."
+    yield _counter("lake_candles_pruned", text, lake.pruned)
 
 
 def _process(found: Statistics) -> Iterator[Metric]:

@@ -7,35 +7,31 @@ store, and recording goes on.
 
 import json
 import logging
-import os
+import math
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
-import psutil
 import trio
 
 from kline_trio.candle import Series
 from kline_trio.config.lake import LakeConfig
 from kline_trio.counting import counted
 from kline_trio.duration import duration_text
-from kline_trio.errors import UnavailableError
 from kline_trio.interval import Span
 from kline_trio.quoting import one_line
 from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import RecurringEvent, Storage
+from kline_trio.recorder.lake_process import WORKER, LakeProcess, PublishError, TooLargeError
 from kline_trio.recorder.statistics import LakeStatistics
+from kline_trio.recorder.upkeep import Upkeep
 from kline_trio.sharding import Neighbours
 from kline_trio.storage.catalog import last_end_ms
+from kline_trio.storage.step import OnStep, Step, ignore_step
 
 logger = logging.getLogger(__name__)
 
-WORKER = (sys.executable, "-P", "-m", "kline_trio.lake")
-"""The command of the child process."""
 MOST_ROWS = 250_000
 """Candles of one commit. A process that needs too much memory is begun anew with half of it."""
 _LEAST_ROWS = 10_000
@@ -43,21 +39,6 @@ _FIRST_SECONDS = 60.0
 """The first publication begins so long after the start, when the store has been looked through."""
 _RETRY_SECONDS = 60.0
 """Before the first retry; each further wait is twice as long, up to the usual pause."""
-_SILENT_SECONDS = 900.0
-"""A process that says nothing for so long hangs."""
-_LOOK_SECONDS = 1.0
-_END_SECONDS = 5.0
-_READ_BYTES = 1 << 16
-_LAST_WORDS = 500
-_MB = 1_000_000
-
-
-class PublishError(UnavailableError):
-    """The lake, or the process that publishes, failed. The store still has everything."""
-
-
-class _TooLargeError(PublishError):
-    """The process used more memory than it may."""
 
 
 @attrs.define(eq=False)
@@ -73,6 +54,7 @@ class Publisher:
     """Called with the recorders of the lake, after each publication."""
     command: Sequence[str] = WORKER
 
+    upkeep: Upkeep = attrs.field(init=False)
     neighbours: Neighbours | None = attrs.field(init=False, default=None)
     """The recorders of the lake, as the last publication found them; None: not known yet."""
     rows: int = attrs.field(init=False, default=0)
@@ -85,21 +67,35 @@ class Publisher:
     """How many candles of the publication at hand are still to come; None: not known yet."""
     problem: str | None = attrs.field(init=False, default=None)
     """Why the last publication failed; None if it did not."""
+    upkeep_problem: str | None = attrs.field(init=False, default=None)
+    """Why the lake could not be looked after the last time; None if it could."""
+    upkeeps: int = attrs.field(init=False, default=0)
+    """How often the lake was looked after, well or not."""
+    step: Step | None = attrs.field(init=False, default=None)
+    """What the upkeep does now; None: none runs."""
     begun: int = attrs.field(init=False, default=0)
     """How many publications have begun."""
     ended: int = attrs.field(init=False, default=0)
     """How many have ended, well or not."""
     news: RecurringEvent = attrs.field(init=False, factory=RecurringEvent)
-    """Rings when a part was published, and when a publication has ended."""
+    """Rings when a part was published, and when a publication or an upkeep has ended."""
     _asked: RecurringEvent = attrs.field(init=False, factory=RecurringEvent)
     _good_at: float = attrs.field(init=False, factory=trio.current_time)
     """When the last whole publication began, or this recorder, by Trio's clock."""
     _took_seconds: float = attrs.field(init=False, default=0.0)
     _most_rows: int = attrs.field(init=False, default=MOST_ROWS)
+    _upkeep_at: float = attrs.field(init=False, default=-math.inf)
+    """When the lake was last looked after, by Trio's clock."""
     _one_at_a_time: trio.Lock = attrs.field(init=False, factory=trio.Lock)
 
+    def __attrs_post_init__(self) -> None:
+        self.upkeep = Upkeep(self.storage, self.lake, self.command)
+
     async def run(self) -> None:
-        """Publish again and again, until cancelled. A failure is logged once, until it is over."""
+        """Publish again and again, until cancelled; look after the lake now and then.
+
+        A failure is logged once, until it is over.
+        """
         pause_seconds, failures = min(_FIRST_SECONDS, self.lake.publish_seconds), 0
         while True:
             with trio.move_on_after(pause_seconds):
@@ -117,6 +113,48 @@ class Publisher:
                 if failures:
                     logger.info("lake: publishing goes on")
                 pause_seconds, failures = self.lake.publish_seconds, 0
+                await self._keep_up()
+
+    async def _keep_up(self) -> None:
+        """Look after the lake if it is time. A failure is logged, and the next time tries again."""
+        if trio.current_time() < self._upkeep_at + self.lake.upkeep_seconds:
+            return
+        was = self.upkeep_problem
+        try:
+            await self.look_after(compact=self.lake.compact)
+        except PublishError as error:
+            if str(error) != was:
+                logger.warning("lake: upkeep: %s", error)
+
+    async def look_after(self, *, compact: bool, on_step: OnStep = ignore_step) -> None:
+        """Compact the lake if asked, and prune the store, as `Upkeep.run` does.
+
+        Raises:
+          PublishError: as of `publish`.
+          DiskError: as of `publish`.
+        """
+
+        def show(step: Step) -> None:
+            self.step = step
+            self.news.ring()
+            on_step(step)
+
+        async with self._one_at_a_time:
+            try:
+                await self.upkeep.run(compact=compact, on_step=show)
+            except PublishError as error:
+                self.upkeep_problem = str(error)
+                raise
+            finally:
+                self.step = None
+                self.upkeeps += 1
+                self.news.ring()
+        self.upkeep_problem, self._upkeep_at = None, trio.current_time()
+
+    def ask_upkeep(self) -> int:
+        """Let `run` publish now, and then look after the lake. Return as `ask`."""
+        self._upkeep_at = -math.inf
+        return self.ask()
 
     def ask(self) -> int:
         """Let `run` publish now. Return how many publications have ended when that one has."""
@@ -172,15 +210,18 @@ class Publisher:
             copies=None if self.neighbours is None else self.neighbours.copies,
             copies_expected=self.lake.copies,
             problem=self.problem,
+            upkeep_problem=self.upkeep_problem,
+            pruned=self.upkeep.pruned,
+            lacking=self.upkeep.lacking,
         )
 
     async def _publish(self, on_part: Callable[[], None]) -> None:
-        worker = await _Worker.begin(self.command, self.lake.memory_mb * _MB)
+        worker = await LakeProcess.begin(self.command, self.lake.memory_mb)
         try:
             await worker.send(self._request())
             while (sequence := await self._take(worker, on_part)) is None:
                 pass
-        except _TooLargeError:
+        except TooLargeError:
             self._most_rows = max(_LEAST_ROWS, self._most_rows // 2)
             raise
         finally:
@@ -189,6 +230,7 @@ class Publisher:
 
     def _request(self) -> bytes:
         request = {
+            "job": "publish",
             "store": str(self.storage.store.path),
             "most_rows": self._most_rows,
             "lake": self.lake.address(),
@@ -211,7 +253,7 @@ class Publisher:
             "handover_seconds": lake.handover_seconds,
         }
 
-    async def _take(self, worker: "_Worker", on_part: Callable[[], None]) -> int | None:
+    async def _take(self, worker: LakeProcess, on_part: Callable[[], None]) -> int | None:
         """Take one answer. Return the last sequence number if it is the end, else None."""
         answer = await worker.answer()
         if lake := answer.get("lake"):
@@ -258,120 +300,3 @@ def _spans_of(rows: Sequence[Sequence[Any]]) -> dict[Series, list[Span]]:
     for *names, from_ms, to_ms in rows:
         spans.setdefault(Series(*names), []).append(Span(from_ms, to_ms))
     return spans
-
-
-@attrs.define(eq=False)
-class _Worker:
-    """The child process: lines of JSON go in and out."""
-
-    _process: trio.Process
-    _most_bytes: int
-    _watched: psutil.Process
-    _received: bytearray = attrs.field(init=False, factory=bytearray)
-    _said: str = attrs.field(init=False, default="")
-    """The last lines that are no JSON, such as those of a crash."""
-
-    @classmethod
-    async def begin(cls, command: Sequence[str], most_bytes: int) -> "_Worker":
-        """Begin the process.
-
-        Raises:
-          PublishError: the system begins none.
-        """
-        home = str(Path(__file__).parents[2])
-        paths = filter(None, [home, os.environ.get("PYTHONPATH")])
-        # Each thread of malloc's keeps memory that it does not use.
-        settings = {"PYTHONPATH": os.pathsep.join(paths), "MALLOC_ARENA_MAX": "2"}
-        try:
-            process = await trio.lowlevel.open_process(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **settings},
-                # A Ctrl-C in the terminal is the recorder's.
-                start_new_session=True,
-            )
-            watched = psutil.Process(process.pid)
-        except (OSError, psutil.Error) as error:
-            raise PublishError(f"no process can be begun: {error}") from None
-        return cls(process, most_bytes, watched)
-
-    async def send(self, line: bytes) -> None:
-        """Send a line; the end of a process that reads no more shows in its answer."""
-        assert self._process.stdin is not None
-        try:
-            await self._process.stdin.send_all(line)
-        except (trio.BrokenResourceError, OSError):
-            return
-
-    async def answer(self) -> dict[str, Any]:
-        """Return the next line that is an object of JSON.
-
-        Raises:
-          PublishError: the process has ended, hangs, or used more memory than it may.
-        """
-        deadline = trio.current_time() + _SILENT_SECONDS
-        while True:
-            line, newline, rest = self._received.partition(b"\n")
-            if newline:
-                self._received = rest
-                if (answer := _object(line)) is not None:
-                    return answer
-                self._said = (self._said + line.decode(errors="replace") + " ")[-_LAST_WORDS:]
-            elif not await self._receive(deadline):
-                raise PublishError(await self._last_words())
-
-    async def _receive(self, deadline: float) -> bool:
-        """Wait for more output. Return False at its end."""
-        assert self._process.stdout is not None
-        while trio.current_time() < deadline:
-            self._check_memory()
-            with trio.move_on_after(_LOOK_SECONDS):
-                chunk = await self._process.stdout.receive_some(_READ_BYTES)
-                self._received += chunk
-                return bool(chunk)
-        raise PublishError(
-            f"the process that publishes said nothing for {duration_text(_SILENT_SECONDS)}"
-        )
-
-    def _check_memory(self) -> None:
-        try:
-            used_bytes = self._watched.memory_info().rss
-        except psutil.Error:
-            return  # it has ended, which its output shows
-        if used_bytes > self._most_bytes:
-            used, most = (f"{size / _MB:,.0f} MB" for size in (used_bytes, self._most_bytes))
-            raise _TooLargeError(
-                f"the process that publishes used {used} of memory, where {most} are allowed"
-                " (memory_mb); it is begun anew with smaller commits"
-            )
-
-    async def _last_words(self) -> str:
-        with trio.move_on_after(_END_SECONDS):
-            await self._process.wait()
-        status = self._process.returncode
-        how = "ended" if status is None else f"ended with status {status}"
-        if status is not None and status < 0:
-            how = f"was killed by signal {-status}"
-        said = f": {one_line(self._said.strip())}" if self._said.strip() else ""
-        return f"the process that publishes {how}{said}"
-
-    async def end(self) -> None:
-        """Kill the process if it still runs, and close its pipes."""
-        try:
-            self._process.kill()
-        finally:
-            with trio.move_on_after(_END_SECONDS, shield=True):
-                await self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    await trio.aclose_forcefully(pipe)
-
-
-def _object(line: bytes | bytearray) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

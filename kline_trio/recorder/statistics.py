@@ -238,6 +238,12 @@ class LakeStatistics:
     copies_expected: int
     problem: str | None
     """Why the last publication failed; None if it did not."""
+    upkeep_problem: str | None
+    """Why the lake could not be looked after the last time; None if it could."""
+    pruned: int
+    """Candles that were removed here, since the lake has them; since the start."""
+    lacking: tuple[str, ...]
+    """What the lake lacks of what was removed here."""
 
 
 @attrs.frozen(kw_only=True)

@@ -22,10 +22,11 @@ from kline_trio.recorder.environment import Environment, RecurringEvent, SerialE
 from kline_trio.recorder.event_sink import EventSink
 from kline_trio.recorder.gap_filler import GapFiller
 from kline_trio.recorder.housekeeping import Heartbeat, heal
+from kline_trio.recorder.lake_process import PublishError
 from kline_trio.recorder.listener import Listener, Route
 from kline_trio.recorder.observer import Observer
 from kline_trio.recorder.outage_log import OutageLog
-from kline_trio.recorder.publisher import Publisher, PublishError
+from kline_trio.recorder.publisher import Publisher
 from kline_trio.recorder.recording import Recording
 from kline_trio.recorder.resources import Http, Pipeline, open_http, open_store, unwrap_lone_error
 from kline_trio.recorder.series_set import SeriesSet

@@ -138,6 +138,9 @@ def lake(**changes: Any) -> LakeStatistics:  # noqa: ANN401
         copies=1,
         copies_expected=1,
         problem=None,
+        upkeep_problem=None,
+        pruned=0,
+        lacking=(),
     )
     return attrs.evolve(whole, **changes)
 

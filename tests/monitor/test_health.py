@@ -64,6 +64,12 @@ def test_nothing_is_wrong_with_a_recorder_that_records() -> None:
             "lake: 1 of 2 copies of this shard were there lately",
         ),
         (
+            statistics(lake=lake(lacking=("spot BTCUSDT of 2026-05: gone", "another"))),
+            Code.PRUNED,
+            Verdict.BAD,
+            "lake: spot BTCUSDT of 2026-05: gone, and 1 more",
+        ),
+        (
             statistics(lake=lake(behind_seconds=10_800.0, problem="HTTP 503")),
             Code.LAKE,
             Verdict.DEGRADED,

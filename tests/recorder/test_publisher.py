@@ -16,7 +16,8 @@ from kline_trio.candle import Candle, ReceivedCandle, Series
 from kline_trio.config.lake import LakeConfig
 from kline_trio.interval import Span
 from kline_trio.recorder.environment import SerialExecutor, Storage
-from kline_trio.recorder.publisher import Publisher, PublishError
+from kline_trio.recorder.lake_process import PublishError
+from kline_trio.recorder.publisher import Publisher
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.store import Store
 from tests.builders import SPOT, START_MS, minute

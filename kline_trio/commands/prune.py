@@ -1,0 +1,147 @@
+"""The command `prune`: remove old months from a store, once they were read back from its lake."""
+
+import argparse
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from kline_trio.commands.control import answers
+from kline_trio.commands.interrupts import raise_from_now_on
+from kline_trio.commands.log import log_lines
+from kline_trio.commands.progress import Progress, open_progress
+from kline_trio.commands.publish import publishing
+from kline_trio.commands.signals import Requests, run
+from kline_trio.config import Config
+from kline_trio.counting import counted
+from kline_trio.errors import ConfigError, NoAnswerError, NotRunningError
+from kline_trio.quoting import one_line
+from kline_trio.recorder.environment import Environment
+from kline_trio.recorder.publisher import Publisher
+from kline_trio.recorder.resources import open_store
+from kline_trio.recorder.upkeep import LakeJob, months_of
+from kline_trio.storage.journal.pruned import Pruned
+from kline_trio.storage.step import Step
+
+logger = logging.getLogger(__name__)
+
+_LINE_SECONDS = 30.0
+_WAITING = "waiting for the running recorder to prune"
+
+
+def prune(config: Config, options: argparse.Namespace) -> None:
+    """Prune, and end. If a recorder runs, let that one prune.
+
+    Raises:
+      ConfigError: `[lake]` has no url or no prune_after, or there is no store.
+      PublishError: the lake failed; what was removed is in the lake.
+      DiskError: the store cannot be read or written.
+    """
+    config = publishing(config, options)
+    if config.lake.prune_after is None:
+        problem = 'removes nothing: say when, as prune_after = "90d" under [lake]'
+        raise ConfigError([f"{options.config}: {problem}"])
+    if options.dry_run:
+        run(lambda requests: _look(config, requests), options)
+    elif not _prune_beside_recorder(config, options):
+        run(lambda requests: _prune(config, requests), options)
+
+
+async def _prune(config: Config, requests: Requests) -> None:
+    async with open_store(config, Environment()) as storage, trio.open_nursery() as nursery:
+        publisher = Publisher(storage, config.lake)
+
+        async def stop() -> None:
+            await requests.wait_for_stop()
+            logger.info("stopped early: prune again for the rest")
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(stop)
+        progress = Progress(requests.screen)
+        progress.show(Step(f"reading back from {config.lake.url}"))
+        await publisher.look_after(compact=False, on_step=progress.show)
+        if not publisher.upkeep.pruned:
+            logger.info("done: nothing was removed")
+        requests.finish()
+        nursery.cancel_scope.cancel()
+
+
+async def _look(config: Config, requests: Requests) -> None:
+    """Read back what could be removed, and print it; change nothing. A recorder may run."""
+    months, candles, kept = Counter[str](), Counter[str](), Counter[str]()
+    job = LakeJob(config.store.path, config.lake)
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            await requests.wait_for_stop()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(stop)
+        progress = Progress(requests.screen)
+        progress.show(Step(f"reading back from {config.lake.url}"))
+        async with aclosing(job.run(compact=False)) as found:
+            async for answer in found:
+                if "read_back" in answer:
+                    for one, here in months_of(answer["read_back"]):
+                        months[_place(one)] += 1
+                        candles[_place(one)] += here.rows
+                    kept.update(why for *_, why in answer["read_back"]["kept"])
+        requests.finish()
+        nursery.cancel_scope.cancel()
+    with progress.hidden():
+        for line in _lines(months, candles, kept):
+            print(one_line(line))
+
+
+def _place(month: Pruned) -> str:
+    name = f"{datetime.fromtimestamp(month.span.from_ms / 1_000, UTC):%Y-%m}"
+    return f"{name} {month.series.trade_type} {month.series.time_interval}"
+
+
+def _lines(
+    months: Mapping[str, int], candles: Mapping[str, int], kept: Mapping[str, int]
+) -> Iterator[str]:
+    for place in sorted(months):
+        series = counted(months[place], "series", "series")
+        yield f"would remove {place}: {series}, {counted(candles[place], 'candle')}"
+    for why, count in sorted(kept.items()):
+        yield f"would stay: {counted(count, 'month')} of a series: {why}"
+    if not months and not kept:
+        yield "no month here is old enough"
+
+
+def _prune_beside_recorder(config: Config, options: argparse.Namespace) -> bool:
+    """Let the store's running recorder prune. Return False if none runs.
+
+    Raises:
+      NoAnswerError: the recorder does not answer, or could not prune.
+    """
+    lines = answers(config.store.path, _LINE_SECONDS, request="prune")
+    try:
+        with open_progress(may_draw=not options.quiet) as progress:
+            progress.show(Step(_WAITING))
+            first = next(lines, {})
+    except NotRunningError:
+        return False
+    raise_from_now_on()
+    with log_lines(debug=options.debug, quiet=options.quiet, log_format="text") as screen:
+        _follow(first, lines, Progress(screen))
+    return True
+
+
+def _follow(
+    line: Mapping[str, Any], lines: Iterator[Mapping[str, Any]], progress: Progress
+) -> None:
+    while "progress" in line:
+        found = line["progress"]
+        progress.show(Step(_WAITING) if found is None else Step(**found))
+        line = next(lines, {})
+    if "answer" not in line:
+        raise NoAnswerError("the recorder ended; what it removed is in the lake. Prune again")
+    for why, count in sorted(line["answer"]["kept"].items()):
+        logger.info("%s: %s", counted(count, "old month stays", "old months stay"), why)
+    logger.info("done: the recorder has pruned the store")

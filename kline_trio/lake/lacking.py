@@ -1,0 +1,91 @@
+"""Look whether the lake still has the months that were removed from a store."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kline_trio.config.lake import LakeConfig
+from kline_trio.counting import counted
+from kline_trio.lake.errors import LakeDeniedError, LakeError, LakeUnreachableError
+from kline_trio.lake.location import Location
+from kline_trio.lake.plan import month_of
+from kline_trio.lake.query import between, counts, equal
+from kline_trio.lake.tables import LakeTable, open_table
+from kline_trio.storage.journal.pruned import Pruned
+from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.table import BEGIN
+
+_MOST = 20
+"""How many months are named."""
+
+
+def lacking(location: Location, store_path: Path) -> list[str]:
+    """Return what is gone of the months that were removed from a store, by numbers of candles.
+
+    This reads one column of the months' files, so a file that is gone shows, too. Months that were
+    published to another lake before are looked for there.
+
+    Args:
+      location: the lake to which the store is published.
+      store_path: the store's folder.
+
+    Returns:
+      a text for each month, and for each partition that cannot be read; not more than some.
+
+    Raises:
+      LakeUnreachableError: the object store gives no answer, so that nothing is known.
+      LakeDeniedError: it refuses these credentials.
+      KlineTrioError: the journal cannot be read.
+    """
+    with journal_view(store_path) as journal:
+        pruned, addresses, state = journal.pruned(), journal.lake_addresses(), journal.lake()
+    by_lake: dict[str, list[Pruned]] = defaultdict(list)
+    for one in pruned:
+        by_lake[one.lake].append(one)
+    found: list[str] = []
+    for lake, months in by_lake.items():
+        place = location
+        if state is None or state.lake != lake:
+            place = Location.from_config(LakeConfig.from_address(json.loads(addresses[lake])))
+        found += _lacking_in(place, lake, months)
+    if len(found) > _MOST:
+        return [*found[:_MOST], f"and {counted(len(found) - _MOST, 'month')} more"]
+    return found
+
+
+def _lacking_in(location: Location, lake: str, months: Sequence[Pruned]) -> Iterator[str]:
+    table = open_table(location, "candles")
+    if table is None or table.id != lake:
+        what = "there is no lake any more" if table is None else "is another lake now"
+        yield f"{location.url}: {what}, and {counted(len(months), 'month')} were removed here"
+        return
+    groups: dict[tuple[str, str, str], list[Pruned]] = defaultdict(list)
+    for one in months:
+        series = one.series
+        place = (series.trade_type, series.time_interval, month_of(one.span.from_ms))
+        groups[place].append(one)
+    for place, some in sorted(groups.items()):
+        yield from _lacking(location, table, place, some)
+
+
+def _lacking(
+    location: Location, table: LakeTable, place: tuple[str, str, str], months: Sequence[Pruned]
+) -> list[str]:
+    trade_type, time_interval, month = place
+    name = f"{trade_type} {time_interval} of {month}"
+    spans = [one.span for one in months]
+    within = (min(one.from_ms for one in spans), max(one.to_ms for one in spans))
+    partition = {"trade_type": trade_type, "time_interval": time_interval, "month": month}
+    try:
+        rows = counts(location, table, "symbol", [*equal(partition), *between(BEGIN, *within)])
+    except (LakeUnreachableError, LakeDeniedError):
+        raise
+    except LakeError as error:
+        return [f"{name}: {error}"]
+    return [
+        f"{location.url}: {one.series} of {month}: {counted(one.rows - there, 'candle')} of"
+        f" {one.rows:,} are gone, and were removed here"
+        for one in months
+        if (there := rows.get(one.series.symbol, 0)) < one.rows
+    ]
