@@ -19,6 +19,10 @@ class LakeUnreachableError(LakeError):
     """The object store gave no answer, or one that a retry may change."""
 
 
+class LakeFileGoneError(LakeUnreachableError):
+    """A file that a version of a table names is gone. A later version may not need it."""
+
+
 class LakeDeniedError(LakeError):
     """The object store refuses these credentials, or has no such bucket."""
 
@@ -136,7 +140,7 @@ def _lake_error(what: str, error: BaseException) -> LakeError:
     if name == "DeltaError" and any(word in text for word in _CONFLICT_WORDS):
         return ConflictError(f"{what}: another program wrote there meanwhile")
     if (gone := _first(_GONE, text)) is not None:
-        return LakeUnreachableError(f"{what}: another program has deleted {shown(gone)}")
+        return LakeFileGoneError(f"{what}: another program has deleted {shown(gone)}")
     if status is not None:
         return _of_status(what, status, code, _first(_MESSAGE, text))
     number = int(_first(_SYSTEM, text) or 0) or (isinstance(error, OSError) and error.errno) or 0

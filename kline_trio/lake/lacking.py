@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kline_trio.config.lake import LakeConfig
-from kline_trio.counting import counted
-from kline_trio.lake.errors import LakeDeniedError, LakeError, LakeUnreachableError
+from kline_trio.counting import counted, noun
+from kline_trio.lake.errors import LakeFileGoneError
 from kline_trio.lake.location import Location
 from kline_trio.lake.plan import month_of
 from kline_trio.lake.query import between, counts, equal
@@ -79,13 +79,15 @@ def _lacking(
     partition = {"trade_type": trade_type, "time_interval": time_interval, "month": month}
     try:
         rows = counts(location, table, "symbol", [*equal(partition), *between(BEGIN, *within)])
-    except (LakeUnreachableError, LakeDeniedError):
-        raise
-    except LakeError as error:
+    except LakeFileGoneError as error:
         return [f"{name}: {error}"]
     return [
-        f"{location.url}: {one.series} of {month}: {counted(one.rows - there, 'candle')} of"
-        f" {one.rows:,} are gone, and were removed here"
+        f"{location.url}: {one.series} of {month}: {_gone(one.rows - there)} removed here"
         for one in months
         if (there := rows.get(one.series.symbol, 0)) < one.rows
     ]
+
+
+def _gone(count: int) -> str:
+    gone = counted(count, "candle is", "candles are")
+    return f"{gone} gone, which {noun(count, 'was', 'were')}"
