@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-import trio
-
-from kline_trio.commands.control import answers
+from kline_trio.commands.control import answers as answers_of
 from kline_trio.commands.interrupts import raise_from_now_on
 from kline_trio.commands.log import log_lines
 from kline_trio.commands.progress import Progress, open_progress
-from kline_trio.commands.publish import publishing
+from kline_trio.commands.publish import finished, publishing
 from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config
 from kline_trio.counting import counted
@@ -52,49 +51,36 @@ def prune(config: Config, options: argparse.Namespace) -> None:
 
 
 async def _prune(config: Config, requests: Requests) -> None:
-    async with open_store(config, Environment()) as storage, trio.open_nursery() as nursery:
+    async with open_store(config, Environment()) as storage:
         publisher = Publisher(storage, config.lake)
-
-        async def stop() -> None:
-            await requests.wait_for_stop()
-            logger.info("stopped early: prune again for the rest")
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(stop)
         progress = Progress(requests.screen)
         progress.show(Step(f"reading back from {config.lake.url}"))
-        await publisher.look_after(compact=False, on_step=progress.show)
-        if not publisher.upkeep.pruned:
+        job = partial(publisher.look_after, compact=False, on_step=progress.show)
+        if not await finished(requests, job):
+            logger.info("stopped early: prune again for the rest")
+        elif not publisher.upkeep.pruned:
             logger.info("done: nothing was removed")
-        requests.finish()
-        nursery.cancel_scope.cancel()
 
 
 async def _look(config: Config, requests: Requests) -> None:
     """Read back what could be removed, and print it; change nothing. A recorder may run."""
     months, candles, kept = Counter[str](), Counter[str](), Counter[str]()
-    job = LakeJob(config.store.path, config.lake)
-    async with trio.open_nursery() as nursery:
+    progress = Progress(requests.screen)
 
-        async def stop() -> None:
-            await requests.wait_for_stop()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(stop)
-        progress = Progress(requests.screen)
-        progress.show(Step(f"reading back from {config.lake.url}"))
-        async with aclosing(job.run(compact=False)) as found:
-            async for answer in found:
+    async def look() -> None:
+        async with aclosing(LakeJob(config.store.path, config.lake).run(compact=False)) as answers:
+            async for answer in answers:
                 if "read_back" in answer:
                     for one, here in months_of(answer["read_back"]):
                         months[_place(one)] += 1
                         candles[_place(one)] += here.rows
                     kept.update(why for *_, why in answer["read_back"]["kept"])
-        requests.finish()
-        nursery.cancel_scope.cancel()
-    with progress.hidden():
-        for line in _lines(months, candles, kept):
-            print(one_line(line))
+
+    progress.show(Step(f"reading back from {config.lake.url}"))
+    if await finished(requests, look):
+        with progress.hidden():
+            for line in _lines(months, candles, kept):
+                print(one_line(line))
 
 
 def _place(month: Pruned) -> str:
@@ -120,7 +106,7 @@ def _prune_beside_recorder(config: Config, options: argparse.Namespace) -> bool:
     Raises:
       NoAnswerError: the recorder does not answer, or could not prune.
     """
-    lines = answers(config.store.path, _LINE_SECONDS, request="prune")
+    lines = answers_of(config.store.path, _LINE_SECONDS, request="prune")
     try:
         with open_progress(may_draw=not options.quiet) as progress:
             progress.show(Step(_WAITING))

@@ -2,7 +2,8 @@
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +43,36 @@ def publish(config: Config, options: argparse.Namespace) -> None:
         return
 
     async def main(requests: Requests) -> None:
-        async with open_store(config, Environment()) as storage, trio.open_nursery() as nursery:
+        async with open_store(config, Environment()) as storage:
             publisher = Publisher(storage, config.lake)
             progress = Progress(requests.screen)
 
             def show() -> None:
                 progress.show(_step(publisher.rows, publisher.left))
 
-            async def stop() -> None:
-                await requests.wait_for_stop()
+            progress.show(Step(f"publishing to {config.lake.url}"))
+            if not await finished(requests, partial(publisher.publish, show)):
                 sent = counted(publisher.rows, "candle")
                 logger.info("stopped early: %s published; publish again for the rest", sent)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(stop)
-            progress.show(Step(f"publishing to {config.lake.url}"))
-            await publisher.publish(show)
-            requests.finish()
-            nursery.cancel_scope.cancel()
 
     run(main, options)
+
+
+async def finished(requests: Requests, job: Callable[[], Awaitable[object]]) -> bool:
+    """Run a job until it ends or a stop is asked for. Return whether it has ended."""
+    has_ended = False
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            await requests.wait_for_stop()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(stop)
+        await job()
+        has_ended = True
+        requests.finish()
+        nursery.cancel_scope.cancel()
+    return has_ended
 
 
 def publishing(config: Config, options: argparse.Namespace) -> Config:

@@ -39,6 +39,14 @@ _FIRST_SECONDS = 60.0
 """The first publication begins so long after the start, when the store has been looked through."""
 _RETRY_SECONDS = 60.0
 """Before the first retry; each further wait is twice as long, up to the usual pause."""
+_MOST_DOUBLINGS = 20
+"""A wait of two years: `publish_seconds` is less."""
+
+
+def retry_seconds(failures: int, most_seconds: float) -> float:
+    """Return how long to wait after so many failures in a row."""
+    # After weeks without a lake, 2 ** failures is no float any more.
+    return min(most_seconds, _RETRY_SECONDS * 2 ** min(failures - 1, _MOST_DOUBLINGS))
 
 
 @attrs.define(eq=False)
@@ -107,8 +115,7 @@ class Publisher:
                 failures += 1
                 if str(error) != was:
                     logger.warning("lake: %s; candles wait in the store", error)
-                wait_seconds = _RETRY_SECONDS * 2 ** (failures - 1)
-                pause_seconds = min(wait_seconds, self.lake.publish_seconds)
+                pause_seconds = retry_seconds(failures, self.lake.publish_seconds)
             else:
                 if failures:
                     logger.info("lake: publishing goes on")

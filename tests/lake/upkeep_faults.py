@@ -37,14 +37,13 @@ from tests.lake.faults import (
     RECORDER,
     Case,
     all_cases,
-    begin_and_publish,
     cases,
     change_store,
     check_lake,
     check_message,
 )
 from tests.lake.servers import LossyProxy, MemoryS3, Server, location_of, seaweed_server
-from tests.lake.support import FIRST, lake_table, make_store, no_pause
+from tests.lake.support import FIRST, begin_and_publish, lake_table, make_store, no_pause
 from tests.storage.support import BTC, at, merge_all, minutes, open_store, span
 
 _COMPACT_REQUESTS, _COMPACT_COMMITS = 110, 2

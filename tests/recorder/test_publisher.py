@@ -17,7 +17,7 @@ from kline_trio.config.lake import LakeConfig
 from kline_trio.interval import Span
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.lake_process import PublishError
-from kline_trio.recorder.publisher import Publisher
+from kline_trio.recorder.publisher import Publisher, retry_seconds
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.store import Store
 from tests.builders import SPOT, START_MS, minute
@@ -96,7 +96,7 @@ async def test_a_crash_in_the_middle_keeps_what_was_published(lab: Lab) -> None:
     publisher = lab.publisher(program(script))
     with pytest.raises(PublishError, match=r"killed by signal 9"):
         await publisher.publish()
-    assert publisher.statistics().problem == "the process that publishes was killed by signal 9"
+    assert publisher.statistics().problem == "the process of the lake was killed by signal 9"
     [span] = [one for one in lab.unpublished()[SPOT] if one.from_ms >= minute(0)]
     assert span.from_ms == minute(4)
     assert publisher.statistics().left is None
@@ -135,6 +135,11 @@ async def test_a_process_that_needs_too_much_memory_is_ended_and_gets_smaller_co
     publisher.command = program(small, begin)
     with pytest.raises(PublishError, match=r"^125000$"):
         await publisher.publish()
+
+
+def test_each_retry_waits_twice_as_long_also_after_weeks() -> None:
+    waits = [retry_seconds(failures, 3_600.0) for failures in (1, 2, 3, 6, 7, 100_000)]
+    assert waits == [60.0, 120.0, 240.0, 1_920.0, 3_600.0, 3_600.0]
 
 
 async def test_no_process_is_left_after_a_cancel(lab: Lab, tmp_path: Path) -> None:
