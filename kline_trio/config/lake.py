@@ -141,7 +141,7 @@ class LakeConfig:
     late_seconds: float = attrs.field(default=10_800.0, validator=values.POSITIVE_SECONDS)
     """Health is degraded if nothing could be published for so long."""
     memory_mb: int = attrs.field(default=512, validator=_MEMORY)
-    """How much memory the process that publishes may use. It is ended and begun anew above that."""
+    """How much memory the process of the lake may use. It is ended and begun anew above that."""
     upkeep_seconds: float = attrs.field(default=86_400.0, validator=values.POSITIVE_SECONDS)
     """The time between two compactions of the lake, and two prunings here, by this recorder."""
     compact: bool = attrs.field(default=True, validator=values.SWITCH)

@@ -1,4 +1,4 @@
-"""The process that publishes: `python -m kline_trio.lake`, begun by `recorder/publisher.py`."""
+"""The process of the lake: `python -m kline_trio.lake`, begun by `recorder/lake_process.py`."""
 
 import sys
 

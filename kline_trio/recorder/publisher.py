@@ -46,7 +46,7 @@ _MOST_DOUBLINGS = 20
 def retry_seconds(failures: int, most_seconds: float) -> float:
     """Return how long to wait after so many failures in a row."""
     # After weeks without a lake, 2 ** failures is no float any more.
-    return min(most_seconds, _RETRY_SECONDS * 2 ** min(failures - 1, _MOST_DOUBLINGS))
+    return min(most_seconds, _RETRY_SECONDS * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
 
 
 @attrs.define(eq=False)

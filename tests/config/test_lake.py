@@ -39,6 +39,7 @@ def test_all_that_can_be_set_is_set() -> None:
         'region = "eu-central-1"\nprofile = "lake"\npath_style = false\nallow_http = true\n'
         "publish_seconds = 60\npublish_at_stop = true\nlate_seconds = 120.5\nmemory_mb = 1024\n"
         'shard = "2/4"\ncopies = 2\naddress_group = "office"\nhandover_seconds = 60\n'
+        'upkeep_seconds = 600\ncompact = false\nprune_after = "90d"\n'
     )
     assert found == LakeConfig(
         url="s3://bucket/a/klines",
@@ -55,6 +56,9 @@ def test_all_that_can_be_set_is_set() -> None:
         copies=2,
         address_group="office",
         handover_seconds=60,
+        upkeep_seconds=600,
+        compact=False,
+        prune_after=90 * 86_400.0,
     )
     changed = [
         one.name for one in attrs.fields(LakeConfig) if one.default != getattr(found, one.name)

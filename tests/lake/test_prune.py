@@ -46,7 +46,7 @@ class Lab:
     def location(self) -> Location:
         return Location.from_config(self.lake)
 
-    def publisher(self, **changes: Any) -> Publisher:
+    def publisher(self, **changes: Any) -> Publisher:  # noqa: ANN401
         commits, merges = (SerialExecutor(trio.to_thread.run_sync) for _ in range(2))
         lake = attrs.evolve(self.lake, **changes)
         return Publisher(Storage(self.store, commits, merges), lake)

@@ -150,6 +150,9 @@ lakes = st.builds(
     copies=st.none() | counts,
     copies_expected=counts,
     problem=st.none() | texts,
+    upkeep_problem=st.none() | texts,
+    pruned=counts,
+    lacking=st.tuples() | st.tuples(texts),
 )
 
 
