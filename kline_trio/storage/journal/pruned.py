@@ -6,7 +6,7 @@ touched: after a kill in between, the candles are here and in the lake.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -15,9 +15,11 @@ from kline_trio.interval import Span
 from kline_trio.storage.journal.schema import SeriesIds
 
 _COLUMNS = "from_ms, to_ms, lake, version, rows, checksum, pruned_ms"
-_ALL = f"""
-SELECT trade_type, symbol, time_interval, {_COLUMNS} FROM pruned JOIN series ON id = series_id
-ORDER BY trade_type, symbol, time_interval, from_ms
+_SERIES = "trade_type, symbol, time_interval"
+_OF_SERIES = "trade_type = ? AND symbol = ? AND time_interval = ?"
+_MONTHS = f"""
+SELECT {_SERIES}, {_COLUMNS} FROM pruned JOIN series ON id = series_id
+WHERE {{}} ORDER BY {_SERIES}, from_ms
 """  # noqa: S608 - ours
 _TOUCHED = """
 SELECT from_ms, to_ms FROM pruned WHERE series_id = ? AND from_ms < ? AND to_ms > ? ORDER BY from_ms
@@ -57,11 +59,15 @@ class Pruned:
     """When, in the exchange's time."""
 
 
-def pruned_months(connection: sqlite3.Connection) -> Iterator[Pruned]:
-    """Give the pruned months by series and time."""
-    for *names, from_ms, to_ms, lake, version, rows, checksum, at_ms in connection.execute(_ALL):
-        span = Span(from_ms, to_ms)
-        yield Pruned(Series(*names), span, lake, version, rows, checksum, at_ms)
+def pruned_months(
+    connection: sqlite3.Connection, among: Collection[Series] | None = None
+) -> Iterator[Pruned]:
+    """Give the pruned months of all series, or of some, by series and time."""
+    for wanted in [()] if among is None else map(attrs.astuple, sorted(among)):
+        found = connection.execute(_MONTHS.format(_OF_SERIES if wanted else "1"), wanted)
+        for *names, from_ms, to_ms, lake, version, rows, checksum, at_ms in found:
+            span = Span(from_ms, to_ms)
+            yield Pruned(Series(*names), span, lake, version, rows, checksum, at_ms)
 
 
 def lake_addresses(connection: sqlite3.Connection) -> dict[str, str]:
