@@ -5,7 +5,7 @@ for the months after it has read the rows sees each month of which it can have m
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -65,6 +65,10 @@ class InLake:
         months = tuple(one for one in self.months if one.span.common_with(span))
         return attrs.evolve(self, months=months)
 
+    def only(self, is_wanted: Callable[[Series], bool]) -> "InLake":
+        """Return the months of some series."""
+        return attrs.evolve(self, months=tuple(one for one in self.months if is_wanted(one.series)))
+
     def of_series(self, series: Series) -> list[Span]:
         """Return the pruned candles of a series as spans, in order; none touch."""
         return joined(one.span for one in self.months if one.series == series)
@@ -88,6 +92,10 @@ class InLake:
         if more := len(by_series) - len(named):
             named.append(f"months of {more:,} more series")
         return f"{'; '.join(named)}: in the lake alone, {' and '.join(self.urls())}"
+
+    def months_text(self, series: Series) -> str:
+        """Return a series and its months in words."""
+        return f"{series} {_months(one for one in self.months if one.series == series)}"
 
     def after_ms(self) -> int:
         """Return the end of the last month."""

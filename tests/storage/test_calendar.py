@@ -93,9 +93,10 @@ def plain_counts(
     reasons = set()
     moment_ms = interval.next_open_time_ms(cell.from_ms)
     while moment_ms < cell.to_ms:
-        if moment_ms >= first_ms and interval.end_time_ms(moment_ms) <= end_ms:
+        here = next((one for one in gaps if moment_ms in one.span), None)
+        is_pruned = here is not None and here.state is State.IN_LAKE
+        if moment_ms >= first_ms and interval.end_time_ms(moment_ms) <= end_ms and not is_pruned:
             found["due"] += 1
-            here = next((one for one in gaps if moment_ms in one.span), None)
             if here is None:
                 found["unaccounted"] += interval.end_time_ms(moment_ms) > dark_ms
             elif here.state is not State.FILLED or here.filled_by is not Source.STREAM:

@@ -14,17 +14,19 @@ from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.storage.journal.schema import SeriesIds
 
-_COLUMNS = "from_ms, to_ms, lake, version, rows, checksum, pruned_ms"
+PRUNED_COLUMNS = "from_ms, to_ms, lake, version, rows, checksum, pruned_ms"
 _SERIES = "trade_type, symbol, time_interval"
 _OF_SERIES = "trade_type = ? AND symbol = ? AND time_interval = ?"
 _MONTHS = f"""
-SELECT {_SERIES}, {_COLUMNS} FROM pruned JOIN series ON id = series_id
+SELECT {_SERIES}, {PRUNED_COLUMNS} FROM pruned JOIN series ON id = series_id
 WHERE {{}} ORDER BY {_SERIES}, from_ms
 """  # noqa: S608 - ours
 _TOUCHED = """
 SELECT from_ms, to_ms FROM pruned WHERE series_id = ? AND from_ms < ? AND to_ms > ? ORDER BY from_ms
 """
-_PUT = f"INSERT OR REPLACE INTO pruned (series_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_PUT = (
+    f"INSERT OR REPLACE INTO pruned (series_id, {PRUNED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+)
 _PUT_ADDRESS = "INSERT OR REPLACE INTO lake_address VALUES (?, ?)"
 _IS_SETTLED = """
 SELECT lake IS ?4
