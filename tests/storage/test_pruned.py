@@ -16,7 +16,7 @@ from kline_trio.commands.cli import main
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span
 from kline_trio.monitor.page.candles import CandleQuery, candles_answer
-from kline_trio.storage import copy_stores
+from kline_trio.storage import catalog, copy_stores
 from kline_trio.storage import holdings as holdings_module
 from kline_trio.storage.calendar import Calendar, CellState, ledger_version
 from kline_trio.storage.catalog import stored_table
@@ -116,7 +116,7 @@ def test_a_month_in_the_middle_makes_two_spans() -> None:
 def test_a_month_that_is_pruned_during_the_look_is_no_hole(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = holdings_module.open_files
+    opened = catalog.open_files
 
     def prune_and_open(*values: object) -> object:
         prune(store, MONTH)
@@ -237,8 +237,6 @@ def test_other_series_are_read_as_ever(store: Store) -> None:
 def test_a_month_that_is_pruned_while_it_is_read_is_not_lost_in_silence(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kline_trio.storage import catalog
-
     opened = catalog.open_files
 
     def prune_and_open(*values: object) -> object:
