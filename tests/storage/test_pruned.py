@@ -312,7 +312,7 @@ def unlink_january(store: Store) -> None:
     (store.path / store.layout.path(BTC, at(FIRST))).unlink()
 
 
-@pytest.mark.parametrize("template", [MONTHS, DEFAULT_LAYOUT])
+@pytest.mark.parametrize("template", [MONTHS, DEFAULT_LAYOUT], ids=["months", "one file"])
 def test_a_kill_while_files_are_removed_makes_no_gaps(tmp_path: Path, template: str) -> None:
     store = open_store(tmp_path / "data", template)
     fill(store)
