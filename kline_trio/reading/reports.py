@@ -54,8 +54,9 @@ def coverage(
       a row for each range. `from` is the begin of its first candle, `to` the end of its last,
       exclusive; `first_seen` is when it was found, by the exchange's clock; `reason` is why the
       candles are absent, or, where they were `filled`, why they had been; `state` is `pending`,
-      `filled`, `closed` or, of a pruned month, `in lake`; `asked` is how often the exchange was asked and had none; `filled_by`
-      is `stream`, `rest` or `archive`. Of a lake, the last column is `recorder`: whose range it is.
+      `filled`, `closed` or, of a pruned month, `in lake`; `asked` is how often the exchange was
+      asked and had none; `filled_by` is `stream`, `rest` or `archive`. Of a lake, the last column
+      is `recorder`: whose range it is.
 
     Raises:
       KlineTrioError: there is no such folder or lake, it has no series of this symbol, or the
