@@ -187,6 +187,21 @@ def test_a_gap_over_the_end_of_a_month_counts_outside(store: Store) -> None:
     assert (total.due, total.absent) == (8, 3)
 
 
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_a_gap_over_the_begin_of_a_month_counts_outside(tmp_path: Path, is_copy: bool) -> None:
+    store = open_store(tmp_path)
+    store.journal.accept([*minutes(0, 3), *minutes(10, 20)])
+    merge_all(store)
+    store.journal.settle([absent(3, 8, State.CLOSED)], {BTC: SeriesAccount(at(0), at(20))})
+    prune(store, attrs.evolve(MONTH, span=span(5, 10)))
+    write_coverage(store.path)
+    store.close()
+    if is_copy:
+        journal_path(store.path).unlink()
+    total = Calendar.read(store.path).totals([0], {})
+    assert (total.due, total.absent, total.unaccounted) == (15, 2, 0)
+
+
 def test_the_coverage_has_a_row_for_each_pruned_month(store: Store) -> None:
     prune(store, MONTH)
     frame = kline_trio.coverage(store.path)
