@@ -225,6 +225,17 @@ def test_the_coverage_has_a_row_for_each_pruned_month(store: Store) -> None:
     assert {one.state for one in every} == {State.FILLED, State.CLOSED}
 
 
+def test_the_coverage_is_written_when_a_month_was_pruned(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    assert store.journal.ledger_changes() == 0
+    prune(store, MONTH)
+    assert store.journal.ledger_changes() == 1
+    prune(store, month_of(ETH))
+    assert store.journal.ledger_changes() == 2
+    store.close()
+    assert open_store(tmp_path).journal.ledger_changes() == 2
+
+
 def test_reading_a_pruned_month_names_the_lake(store: Store) -> None:
     prune(store, MONTH)
     problem = (

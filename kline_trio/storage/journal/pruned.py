@@ -83,6 +83,11 @@ class PrunedMonths:
 
     _connection: sqlite3.Connection
     _ids: SeriesIds
+    changes: int = attrs.field(init=False)
+    """A number that differs after each change; 0: there never was one."""
+
+    def __attrs_post_init__(self) -> None:
+        [self.changes] = self._connection.execute("SELECT count(*) FROM pruned").fetchone()
 
     def within(self, series: Series, span: Span) -> list[Span]:
         """Return the pruned months of a series that share a candle with a span, by time."""
@@ -112,6 +117,7 @@ class PrunedMonths:
             series, span, *values = attrs.astuple(one, recurse=False)
             row = [self._ids.make(series), *attrs.astuple(span), *values]
             self._connection.execute(_PUT, row)
+            self.changes += 1
         self._connection.executemany(_PUT_ADDRESS, addresses.items())
 
     def _is_settled(self, month: Pruned) -> bool:

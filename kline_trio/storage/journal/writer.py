@@ -384,8 +384,8 @@ class Journal:
             return tuple(gap for one in series for gap in self._ledger.pending(one))
 
     def ledger_changes(self) -> int:
-        """Return a number that differs after each change of a gap; 0: there never was one."""
-        return self._ledger.changes
+        """Return a number that differs after a gap changes or a month is pruned; 0: none ever was."""
+        return self._ledger.changes + self._pruned.changes
 
     def pending(self) -> dict[Series, int]:
         """Return how many candles of each series wait for a merge."""
