@@ -384,7 +384,7 @@ class Journal:
             return tuple(gap for one in series for gap in self._ledger.pending(one))
 
     def ledger_changes(self) -> int:
-        """Return a number that differs after a gap changes or a month is pruned; 0: none ever was."""
+        """Return a number that differs after each change of a gap, and after a month was pruned."""
         return self._ledger.changes + self._pruned.changes
 
     def pending(self) -> dict[Series, int]:
