@@ -16,11 +16,12 @@ from kline_trio.commands.progress import Progress, open_progress
 from kline_trio.commands.store import store_of
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError
-from kline_trio.interval import Span
+from kline_trio.interval import Span, time_text
 from kline_trio.reading.address import lake_packages, lake_url
 from kline_trio.storage.arguments import a_market, a_symbol, an_interval
 from kline_trio.storage.disk import link, replace, sync_file, sync_folder
-from kline_trio.storage.export import csv_of, header, stored_series
+from kline_trio.storage.export import StoredSeries, csv_of, header, stored_series
+from kline_trio.storage.in_lake import InLake
 from kline_trio.storage.simulated import simulated_hint, simulated_store
 from kline_trio.storage.step import Step
 
@@ -91,6 +92,9 @@ class _Place(Protocol):
     def series(self, wanted: _Wanted) -> Mapping[Series, _Candles]:
         """Return those of its series that are wanted, in order."""
 
+    def check_whole(self, wanted: _Wanted, span: Span) -> None:
+        """Refuse a time of which wanted candles are in a lake alone."""
+
 
 @attrs.frozen
 class _Store:
@@ -117,7 +121,18 @@ class _Store:
 
     def series(self, wanted: _Wanted) -> Mapping[Series, _Candles]:
         parts = tuple(sorted(wanted.symbols))
-        return stored_series(self.path, lambda series: series in wanted, parts)
+        found = stored_series(self.path, lambda series: series in wanted, parts)
+        for one in InLake.read(self.path).months:
+            if one.series in wanted:
+                found.setdefault(one.series, StoredSeries(self.path, one.series))
+        return dict(sorted(found.items()))
+
+    def check_whole(self, wanted: _Wanted, span: Span) -> None:
+        pruned = InLake.read(self.path).touching(span).only(lambda series: series in wanted)
+        if pruned.months:
+            after = time_text(pruned.after_ms()).removesuffix("+00:00")
+            advice = f"export from there, or name a later time, --start '{after}'"
+            raise ConfigError([f"{self.path}: {pruned}: {advice}"])
 
 
 @attrs.frozen
@@ -131,12 +146,16 @@ class _Lake:
             lake = ReadableLake.open(self.name)
             return lake.monthly([series for series in lake.series() if series in wanted])
 
+    def check_whole(self, wanted: _Wanted, span: Span) -> None:
+        pass
+
 
 def export(options: argparse.Namespace) -> None:
     """Write the candles of the chosen series as CSV, series by series and by time.
 
     Raises:
-      ConfigError: no stored series is chosen, or the file cannot be made.
+      ConfigError: no stored series is chosen, or a month of one is in a lake alone; or the file
+        cannot be made.
       DiskError: a file of the store cannot be read. Nothing is at the file's path then.
       LakeError: the lake cannot be read. Nothing is at the file's path then.
     """
@@ -149,15 +168,21 @@ def export(options: argparse.Namespace) -> None:
     if options.csv == _STDOUT:
         # Candles and a bar in the same terminal would be unreadable.
         with open_progress(may_draw=not sys.stdout.isatty()) as progress:
-            _write(_found(place, wanted, progress), span, sys.stdout.buffer, progress)
+            chosen = _found(place, wanted, progress)
+            place.check_whole(wanted, span)
+            _write(chosen, span, sys.stdout.buffer, progress)
             sys.stdout.buffer.flush()
+            # A month that was pruned since may have been left out.
+            place.check_whole(wanted, span)
         return
     path = Path(options.csv)
     _check_target(path, is_forced=options.force)
     with open_progress() as progress:
         chosen = _found(place, wanted, progress)
+        place.check_whole(wanted, span)
         with _new_file(path, is_forced=options.force) as file:
             rows = _write(chosen, span, file, progress)
+            place.check_whole(wanted, span)
     print(f"{path}: {len(chosen):,} series, {counted(rows, 'candle')}")
 
 

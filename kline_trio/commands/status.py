@@ -28,11 +28,13 @@ from kline_trio.commands.live import (
     show,
 )
 from kline_trio.commands.store import store_of
-from kline_trio.counting import noun
+from kline_trio.counting import counted, noun
 from kline_trio.duration import duration_text
 from kline_trio.errors import DamagedError, KlineTrioError, NotAllowedError, NotRunningError
 from kline_trio.interval import time_text
 from kline_trio.program import program_name
+from kline_trio.storage.in_lake import InLake
+from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.simulated import is_simulated
 from kline_trio.storage.status import DEFAULT_GRACE_MS, SeriesStatus, StoreStatus
 from kline_trio.storage.status import status as store_status
@@ -132,6 +134,8 @@ def _lines(
         yield f"{name} is measured at {_short(clock.now_ms)}: {clock.source}"
     for name in sorted({one.series.trade_type for one in found.series} - found.clocks.keys()):
         yield f"{name} is measured at each series' watermark: no exchange time is known"
+    if found.in_lake.months:
+        yield _in_lake_line(found.in_lake)
     shown = found.series if has_all else found.series[:MOST_SERIES]
     width = max(len(str(one.series)) for one in shown)
     for one in shown:
@@ -143,6 +147,14 @@ def _lines(
         yield f"{one.series!s:<{width}}  {line}"
     if more := len(found.series) - len(shown):
         yield f"and {more:,} more series, none of them worse (--all shows them)"
+
+
+def _in_lake_line(in_lake: InLake) -> str:
+    months = in_lake.months
+    series = len({one.series for one in months})
+    candles = counted(sum(one.rows for one in months), "candle")
+    what = f"{counted(len(months), 'month')} of {series:,} series, {candles}"
+    return f"in the lake alone: {what}, {' and '.join(in_lake.urls())}"
 
 
 def _summary(found: StoreStatus, asked: _Asked) -> str:
@@ -222,6 +234,23 @@ def _json(store: Path, asked: _Asked, found: StoreStatus, unlisted: _Unlisted) -
         "damaged": list(found.damaged),
         "statistics": answer.get("statistics"),
         "series": [_series_json(one, unlisted, found) for one in found.series],
+        "in_lake": [_month_json(one, found.in_lake) for one in found.in_lake.months],
+    }
+
+
+def _month_json(one: Pruned, in_lake: InLake) -> dict[str, object]:
+    """Return a month that the lake alone has for programs."""
+    return {
+        "trade_type": one.series.trade_type,
+        "symbol": one.series.symbol,
+        "time_interval": one.series.time_interval,
+        "from": time_text(one.span.from_ms),
+        "to": time_text(one.span.to_ms),
+        "lake": in_lake.url(one.lake),
+        "version": one.version,
+        "rows": one.rows,
+        "checksum": one.checksum,
+        "pruned": time_text(one.pruned_ms),
     }
 
 

@@ -33,7 +33,7 @@ from kline_trio.reading.readable import Readable, readable_store
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.resources import Http, open_http, open_store
 from kline_trio.recorder.rest_source import APART_SECONDS
-from kline_trio.spans import joined
+from kline_trio.spans import SpanSet, common, joined
 from kline_trio.storage.archive_rows import read_csv, sifted
 from kline_trio.storage.catalog import LATEST_MS, last_end_ms
 from kline_trio.storage.comparison import compare as compare_candles
@@ -266,32 +266,39 @@ class _Comparer:
         try:
             now_ms = await retries.ask(rest.confirm_time)
             found = await self.environment.on_disk(self.place.tables, [series], since_ms, LATEST_MS)
+            in_lake = await self.environment.on_disk(self.place.in_lake, [series])
         except KlineTrioError as error:
             failure = NotCompared(str(series), None, str(error))
             is_unread = not isinstance(error, UnavailableError)
             return Checked(series, (), (failure,), is_unread=is_unread)
-        table = found[series]
-        if table is None or not table.num_rows:
-            return Checked(series, (), ())
-        ours = candles_of(table)
+        table, pruned = found[series], SpanSet(in_lake.of_series(series))
+        elsewhere = sum(map(series.interval.count, common([Span(since_ms, LATEST_MS)], [*pruned])))
+        ours = [] if table is None else candles_of(table)
+        # What came late is stored; the lake has the whole month.
+        ours = [one for one in ours if not pruned.holds(one.open_time_ms)]
+        if not ours:
+            return Checked(series, (), (), in_lake=elsewhere)
         whole = Span(ours[0].open_time_ms, series.interval.end_time_ms(ours[-1].open_time_ms))
         if self.archive is None:
             stretches = list(_rest_stretches(rest, series, whole))
         else:
             retries = self._retries["archive"]
             stretches = _archive_stretches(self.archive, series, whole, now_ms)
+        stretches = [one for one in stretches if any(one[0].without(pruned))]
         chosen = _sampled(stretches, series, self.extent.sample, self.environment.random)
 
         def on_stretch(number: int) -> None:
             what = f"{step.what}: request {number:,} of {len(chosen):,}"
             self.on_step(attrs.evolve(step, what=what))
 
-        return await _compare_stretches(series, ours, chosen, retries, on_stretch)
+        checked = await _compare_stretches(series, ours, pruned, chosen, retries, on_stretch)
+        return attrs.evolve(checked, in_lake=elsewhere)
 
 
 async def _compare_stretches(
     series: Series,
     ours: Sequence[Candle],
+    pruned: SpanSet,
     stretches: Sequence[_Stretch],
     retries: _Retries,
     on_stretch: Callable[[int], None],
@@ -319,7 +326,11 @@ async def _compare_stretches(
             for one in series.interval.runs(sorted(unsure))
         ]
         sure = [
-            [one for one in candles if one.open_time_ms not in unsure]
+            [
+                one
+                for one in candles
+                if one.open_time_ms not in unsure and not pruned.holds(one.open_time_ms)
+            ]
             for candles in (here, theirs.candles)
         ]
         found.append(compare_candles(*sure))

@@ -40,6 +40,8 @@ class Checked:
     failures: tuple[NotCompared, ...]
     is_unread: bool = False
     """Whether the stored candles cannot be read."""
+    in_lake: int = 0
+    """How many candles are passed over, since they are in months that a lake alone has."""
 
 
 @attrs.define
@@ -113,6 +115,7 @@ def _print_checked(checked: Checked) -> int:
         _print_not_compared(failure)
     found = checked.compared
     failed = f", {counted(len(checked.failures), 'failure')}" if checked.failures else ""
+    failed += f", {checked.in_lake:,} in the lake alone" if checked.in_lake else ""
     print(
         f"{series}: {sum(one.compared for one in found):,} compared,"
         f" {sum(one.equal for one in found):,} equal,"

@@ -30,6 +30,7 @@ from kline_trio.lake.plan import month_of, month_span
 from kline_trio.lake.query import between, equal, one_of, select, selected
 from kline_trio.lake.schema import SERIES
 from kline_trio.lake.tables import LakeTable, open_table
+from kline_trio.storage.in_lake import InLake
 from kline_trio.storage.journal.ledger import Gap, SeriesAccount
 from kline_trio.storage.reports import COVERAGE, REVISIONS, differences
 from kline_trio.storage.sidecar import TIME as MILLISECONDS
@@ -150,6 +151,10 @@ class ReadableLake:
             one: LakeSeries(self, one, sorted(months.get((one.trade_type, one.time_interval), ())))
             for one in wanted
         }
+
+    def in_lake(self, _: Collection[Series]) -> InLake:
+        """Return no month: a store alone has some that are elsewhere."""
+        return InLake()
 
     def absences(self, wanted: Collection[Series]) -> "LakeAbsences":
         """Return why candles of some series are missing. To be called before `tables`.

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Literal, overload
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from kline_trio.candle import Series
 from kline_trio.counting import counted, noun
 from kline_trio.errors import KlineTrioError
 from kline_trio.interval import Span, time_text
+from kline_trio.reading.address import lake_packages
 from kline_trio.reading.readable import Absences, Readable, readable
 from kline_trio.storage.arguments import (
     a_market,
@@ -22,7 +24,8 @@ from kline_trio.storage.arguments import (
     unknown_series,
 )
 from kline_trio.storage.catalog import EARLIEST_MS, LATEST_MS
-from kline_trio.storage.table import BEGIN, END, empty_table, open_times_ms, overlay
+from kline_trio.storage.in_lake import InLake
+from kline_trio.storage.table import BEGIN, END, empty_table, open_times_ms, overlay, values_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,6 +47,7 @@ def read(
     symbols: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     missing: Literal["keep", "raise", "null"] = "keep",
+    lake: bool = False,
     result: Literal["pandas"] = "pandas",
 ) -> pd.DataFrame: ...
 @overload
@@ -58,6 +62,7 @@ def read(
     symbols: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     missing: Literal["keep", "raise", "null"] = "keep",
+    lake: bool = False,
     result: Literal["arrow"],
 ) -> pa.Table: ...
 @overload
@@ -72,6 +77,7 @@ def read(
     symbols: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     missing: Literal["keep", "raise", "null"] = "keep",
+    lake: bool = False,
     result: Literal["polars"],
 ) -> "pl.DataFrame": ...
 def read(
@@ -86,6 +92,7 @@ def read(
     symbols: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     missing: Literal["keep", "raise", "null"] = "keep",
+    lake: bool = False,
     result: Literal["pandas", "arrow", "polars"] = "pandas",
 ) -> "pd.DataFrame | pa.Table | pl.DataFrame":
     """Return the stored candles with `start <= begin < end`, each once and in order of time.
@@ -107,12 +114,15 @@ def read(
       columns: which columns to return besides the times; a text is one column. None: all.
       missing: what to do about missing candles between the first and the last asked for: `keep`
         leaves them out, `null` gives each a row without values, `raise` raises an error.
+      lake: also read months that were pruned from the store, from the lake that has them; the
+        environment gives the credentials. Candles that the store has are the store's.
       result: a pandas frame, or an Arrow table or a Polars frame, in which both times are columns.
 
     Raises:
       KlineTrioError: there is no such folder or lake; it holds no candle of a series; a file, the
-        journal or the lake cannot be read; or candles are missing and `missing` is `raise`. The
-        text names the folder, series, file or candles.
+        journal or the lake cannot be read; a month of the range was pruned, and `lake` is False, or
+        the lake has fewer candles of it than it had; or candles are missing and `missing` is
+        `raise`. The text names the folder, series, file, lake, months or candles.
       ValueError: an argument is none of the above.
     """
     _check_choice("index", index, ("begin", "end"))
@@ -131,7 +141,7 @@ def read(
     place = readable(path)
     absences = place.absences(wanted) if missing == "raise" else None
     tables = {}
-    for one, table in _tables(place, wanted, start_ms, end_ms).items():
+    for one, table in _tables(place, wanted, start_ms, end_ms, has_lake=lake).items():
         if missing != "keep" and (gaps := _gaps(one, table, start_ms, end_ms)):
             if absences is not None:
                 raise _missing_candles(absences, one, gaps)
@@ -146,16 +156,51 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def _tables(
-    place: Readable, wanted: Collection[Series], start_ms: int | None, end_ms: int | None
+    place: Readable,
+    wanted: Collection[Series],
+    start_ms: int | None,
+    end_ms: int | None,
+    *,
+    has_lake: bool,
 ) -> dict[Series, pa.Table]:
-    """Return the rows of each series; refuse a series that is not there."""
+    """Return the rows of each series; refuse a series that is not there.
+
+    Args:
+      place: has the series.
+      wanted: the series.
+      start_ms: the first open time.
+      end_ms: exclusive.
+      has_lake: whether pruned months are read from their lake; if not, they are refused.
+    """
     from_ms = EARLIEST_MS if start_ms is None else start_ms
     to_ms = LATEST_MS if end_ms is None else end_ms
     found = place.tables(wanted, from_ms, to_ms)
+    pruned = place.in_lake(wanted).touching(Span(from_ms, to_ms))
+    if pruned.months and not has_lake:
+        after = time_text(pruned.after_ms()).removesuffix("+00:00")
+        advice = f"read them there with lake=True, or begin after them, start='{after}'"
+        raise KlineTrioError(f"{place.name}: {pruned}: {advice}")
+    if pruned.months:
+        found = _with_pruned(found, pruned, from_ms, to_ms)
     for one, table in found.items():
         if table is None and one not in (known := place.series()):
             raise unknown_series(place.name, str(one), list(map(str, known)))
     return {one: empty_table(one) if table is None else table for one, table in found.items()}
+
+
+def _with_pruned(
+    found: Mapping[Series, pa.Table | None], pruned: InLake, from_ms: int, to_ms: int
+) -> dict[Series, pa.Table | None]:
+    """Return the rows with those of pruned months; of a candle in both, the store's."""
+    with lake_packages():
+        from kline_trio.lake.month_reader import pruned_candles
+
+        tables = dict(found)
+        for one, months in pruned_candles(pruned).items():
+            first, end = np.searchsorted(values_of(months[BEGIN]), [from_ms, to_ms]).tolist()
+            there, here = months.slice(first, end - first), tables[one]
+            tables[one] = there if here is None else overlay(there, here)
+    return tables
 
 
 def _gaps(wanted: Series, table: pa.Table, start_ms: int | None, end_ms: int | None) -> list[Span]:

@@ -14,6 +14,7 @@ from kline_trio.reading.address import lake_packages, lake_url
 from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.catalog import last_end_ms, series, stored
 from kline_trio.storage.disk import disk_errors
+from kline_trio.storage.in_lake import InLake
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import universe_path
 from kline_trio.storage.reports import ledger, revision_table
@@ -35,7 +36,7 @@ class Readable(Protocol):
         """The folder or the address, as errors name it."""
 
     def series(self) -> list[Series]:
-        """Return the series that have candles, in order."""
+        """Return the series that have candles, in order. A store's may have pruned months alone."""
 
     def last_end_ms(self) -> dict[Series, int]:
         """Return the end of each series' newest candle."""
@@ -47,6 +48,12 @@ class Readable(Protocol):
 
         A table has the columns of the series' files. None: there are no such rows, and perhaps no
         such series.
+        """
+
+    def in_lake(self, wanted: Collection[Series]) -> InLake:
+        """Return the months of some series that are in a lake alone. To be called after `tables`.
+
+        A month can be pruned while it is read: then it is among these. A lake has no such months.
         """
 
     def absences(self, wanted: Collection[Series]) -> Absences:
@@ -97,7 +104,8 @@ class _ReadableStore:
         return str(self.path)
 
     def series(self) -> list[Series]:
-        return series(self.path)
+        pruned = (one.series for one in InLake.read(self.path).months)
+        return sorted({*series(self.path), *pruned})
 
     def last_end_ms(self) -> dict[Series, int]:
         return last_end_ms(self.path)
@@ -108,6 +116,9 @@ class _ReadableStore:
         with disk_errors(self.path):
             found = stored(self.path, wanted, from_ms, to_ms)
         return {one: look.table() if look else None for one, look in found.items()}
+
+    def in_lake(self, wanted: Collection[Series]) -> InLake:
+        return InLake.read(self.path, wanted)
 
     def absences(self, _: Collection[Series]) -> Absences:
         return _StoreAbsences(self.path)

@@ -15,6 +15,9 @@ from kline_trio.storage.arguments import a_market, a_symbol, an_interval, moment
 def series(path: str | os.PathLike[str]) -> list[Series]:
     """Return the series that a store or a lake holds candles of, in order.
 
+    Of a store, a series is among them whose months were all pruned: `read(..., lake=True)` reads
+    them from the lake that has them.
+
     A damaged file that the journal does not list is named in the log and left out.
 
     Args:
@@ -35,7 +38,8 @@ def coverage(
 ) -> pd.DataFrame:
     """Return the ledger: each range of candles that the stream did not bring, by series and time.
 
-    Candles of a series that are in no range are stored, up to a few seconds ago.
+    Candles of a series that are in no range are stored, up to a few seconds ago. A month that was
+    pruned has a range, too: a lake alone has its candles. Ranges of gaps may lie in it.
 
     A lake has the ranges of all recorders that publish there. A candle is absent from the lake only
     if each recorder that accounts for its series by then has it in a range that is not `filled`.
@@ -50,8 +54,9 @@ def coverage(
       a row for each range. `from` is the begin of its first candle, `to` the end of its last,
       exclusive; `first_seen` is when it was found, by the exchange's clock; `reason` is why the
       candles are absent, or, where they were `filled`, why they had been; `state` is `pending`,
-      `filled` or `closed`; `asked` is how often the exchange was asked and had none; `filled_by`
-      is `stream`, `rest` or `archive`. Of a lake, the last column is `recorder`: whose range it is.
+      `filled`, `closed` or, of a pruned month, `in lake`; `asked` is how often the exchange was
+      asked and had none; `filled_by` is `stream`, `rest` or `archive`. Of a lake, the last column
+      is `recorder`: whose range it is.
 
     Raises:
       KlineTrioError: there is no such folder or lake, it has no series of this symbol, or the

@@ -14,6 +14,7 @@ from kline_trio.interval import Interval, Span
 from kline_trio.storage.journal.ledger import Reason
 from kline_trio.storage.ledger_index import (
     ABSENT,
+    IN_LAKE,
     INTERVALS,
     PENDING,
     REASONS,
@@ -22,8 +23,6 @@ from kline_trio.storage.ledger_index import (
 )
 from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until, open_times_ms
 
-_KINDS = 4
-"""Of gaps, in `ledger_index`."""
 _SCAN_MS = 60_000
 """More than how far behind the exchange's time the watermark of a series is after its scan."""
 _KEPT_MS = 900_000
@@ -201,10 +200,13 @@ def _add(found: Numbers, index: LedgerIndex, members: _Members, edges: Numbers) 
     due, refilled, pending, absent, unaccounted, reasons = found
     groups, gaps = len(due), _pieces(index, members, edges)
     due += _spread(members.first, members.end, members.group, groups, edges)
-    by_kind = _spread(gaps.begin, gaps.end, gaps.kind * groups + gaps.group, _KINDS * groups, edges)
+    kinds = int(gaps.kind.max(initial=ABSENT)) + 1
+    by_kind = _spread(gaps.begin, gaps.end, gaps.kind * groups + gaps.group, kinds * groups, edges)
     refilled += by_kind[REFILLED * groups :][:groups]
     pending += by_kind[PENDING * groups :][:groups]
     absent += by_kind[ABSENT * groups :][:groups]
+    if kinds > IN_LAKE:
+        due -= by_kind[IN_LAKE * groups :][:groups]
     if np.any(members.mark < members.end):
         unaccounted += _spread(members.mark, members.end, members.group, groups, edges)
         begin, end = np.maximum(gaps.begin, gaps.mark), np.maximum(gaps.end, gaps.mark)
@@ -236,9 +238,10 @@ def _reasons(gaps: _Pieces, rows: int, edges: Numbers) -> Numbers:
     found = np.zeros((rows, len(edges) - 1), np.int64)
     first = gaps.group * len(edges) + np.searchsorted(edges, gaps.begin, "right") - 1
     after = gaps.group * len(edges) + np.searchsorted(edges, gaps.end)
-    # The stream filled those of the first kind.
-    for code in np.unique(gaps.reason[gaps.kind > 0]).tolist():
-        chosen = (gaps.reason == code) & (gaps.kind > 0)
+    # The stream filled those of the first kind, and those of the last are not due.
+    is_told = (gaps.kind > 0) & (gaps.kind < IN_LAKE)
+    for code in np.unique(gaps.reason[is_told]).tolist():
+        chosen = (gaps.reason == code) & is_told
         begun, ended = (np.bincount(one[chosen], minlength=size) for one in (first, after))
         is_in = np.cumsum((begun - ended).reshape(shape), axis=1)[:, :-1] > 0
         # A cell in which no candle opens has no gap, though one may reach over it.

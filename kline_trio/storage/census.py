@@ -24,7 +24,8 @@ class Absences:
     pending: int = 0
     """How many candles are still asked for."""
     closed: Mapping[str, int] = attrs.field(factory=dict)
-    """How many candles nothing asks for any more, by reason."""
+    """How many candles nothing asks for any more, by reason. Pruned months count as before: the
+    exchange had none of these, and a number that sinks would tell of a repair."""
     is_late: bool = False
     """Whether a candle is pending that opened since the recorder's start."""
 

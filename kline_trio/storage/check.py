@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -73,7 +73,7 @@ class _Known:
     waiting: dict[PurePosixPath, set[int]] = attrs.field(factory=dict)
     """The open times of the candles in the journal, by the file that they belong to."""
     absent: dict[Series, int] = attrs.field(factory=dict)
-    """How many candles are pending or closed in the ledger."""
+    """How many candles are pending or closed in the ledger, or in a month that was pruned."""
 
 
 @attrs.frozen
@@ -158,6 +158,8 @@ def _known(store_path: Path) -> _Known:
         absent: Counter[Series] = Counter()
         for one in journal.unfilled():
             absent[one.series] += one.series.interval.count(one.span)
+        for month in journal.pruned():
+            absent[month.series] += month.series.interval.count(month.span)
         layout = Layout(template)
         waiting: dict[PurePosixPath, set[int]] = {}
         for series in journal.newest_ms():
@@ -176,8 +178,11 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
             faults = [Fault(text) for text in journal.faults()]
             known = journal.files()
             template = journal.layout()
-            if template is not None:
-                Layout(template)
+            layout = None if template is None else Layout(template)
+            pruned: dict[Series, list[Span]] = {}
+            for month in journal.pruned():
+                month.series.interval.count(month.span)
+                pruned.setdefault(month.series, []).append(month.span)
             for series in journal.newest_ms():
                 faults += _waiting_faults(series, journal)
             for series, account in journal.accounts().items():
@@ -192,9 +197,20 @@ def _checked_journal(store_path: Path, files: set[Path]) -> CheckedFile:
     faults += [
         Fault(f"it knows {text_of(one.path)}, which is gone")
         for one in known
-        if (file := store_path / one.path) not in files and not file.is_file()
+        if (file := store_path / one.path) not in files
+        and not file.is_file()
+        and not _may_be_pruned(one, pruned.get(one.series, ()), layout)
     ]
     return CheckedFile(path, tuple(faults))
+
+
+def _may_be_pruned(entry: FileEntry, pruned: Iterable[Span], layout: Layout | None) -> bool:
+    """Return whether a file may be gone because its months were pruned, and not yet unlisted.
+
+    If it held candles of other months as well, those are holes in the ledger's check.
+    """
+    place = None if layout is None else layout.place(entry.series, entry.path)
+    return any(place is None or place.common_with(month) for month in pruned)
 
 
 def _checked_ledger(store_path: Path, on_step: OnStep) -> Iterator[CheckedFile]:

@@ -5,6 +5,7 @@ A new store is built under a temporary name and renamed last, so an existing sto
 
 import contextlib
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from kline_trio.candle import Series
 from kline_trio.errors import ConfigError, DamagedError
 from kline_trio.interval import Span
+from kline_trio.spans import joined
 from kline_trio.storage.catalog import (
     candle_files,
     foreign_only,
@@ -32,8 +34,10 @@ from kline_trio.storage.disk import (
     sync_folder,
 )
 from kline_trio.storage.files import crc32_of
+from kline_trio.storage.in_lake import InLake
 from kline_trio.storage.journal.ledger import Gap, Reason, Revision, SeriesAccount, State
 from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
@@ -132,6 +136,9 @@ def snapshot(store_path: Path, into: Path, on_step: OnStep = ignore_step) -> Sna
         mark_copy([store_path], work)
         on_step(Step("listing the files that were replaced meanwhile"))
         with contextlib.closing(Journal.open(journal_path(work))) as made:
+            # Files of months that were pruned since may be gone.
+            pruned = _in_lake(store_path)
+            made.keep_pruned(pruned.months, pruned.addresses)
             damaged = _list_young_files(made, work, begun - _MERGE_SECONDS)
             waiting = made.rows()
         on_step(Step("writing the names of the files to the disk"))
@@ -140,6 +147,11 @@ def snapshot(store_path: Path, into: Path, on_step: OnStep = ignore_step) -> Sna
             sync_folder(folder)
     problems = tuple(text.replace(str(work), str(store_path)) for text in damaged)
     return Snapshot(len(files), waiting, copied, problems)
+
+
+def _in_lake(store_path: Path) -> InLake:
+    with journal_view(store_path) as journal:
+        return InLake.of(journal)
 
 
 def _link_files(store_path: Path, work: Path, on_step: OnStep) -> int:
@@ -240,6 +252,7 @@ def unite(
     with new_store(into) as work, contextlib.closing(Store.open(work, layout)) as store:
         handlers = {path: foreign_only(path, on_damage) for path in stores}
         found = {one for path in stores for one in last_end_ms(path, handlers[path], on_step)}
+        found |= {one.series for path in stores for one in _in_lake(path).months}
         for done, series in enumerate(sorted(found)):
             on_step(Step(str(series), done, len(found), "series"))
             yield _unite_series(series, handlers, store)
@@ -279,29 +292,64 @@ def _unite_ledgers(
     accounts: list[SeriesAccount] = []
     ledger: list[Gap] = []
     revisions: list[Revision] = []
+    lakes: list[InLake] = []
     for path in stores:
         with journal_view(path) as journal:
+            lakes.append(InLake.of(journal, [series]))
             accounts += filter(None, [journal.accounts().get(series)])
             ledger += journal.gaps([series])
             revisions += [one for one in journal.revisions() if one.series == series]
     revisions += waiting
+    months = _still_pruned(lakes, begins)
+    pruned = joined(one.span for one in months)
     if not accounts:
         store.journal.settle([], {}, revisions)
+        _keep_pruned(months, lakes, store)
         return
     whole = Span(min(one.first_ms for one in accounts), max(one.watermark_ms for one in accounts))
     spans = list(series.interval.gaps(whole, begins)) if whole.from_ms < whole.to_ms else []
-    unfilled = [one for one in ledger if one.state is not State.FILLED]
-    unfilled.sort(key=lambda one: one.state is State.PENDING)
-    filled = [one for one in ledger if one.state is State.FILLED]
+    due = [piece for one in spans for piece in one.without(pruned)]
+    filled, closed, pending = (
+        [one for one in ledger if one.state is state]
+        for state in (State.FILLED, State.CLOSED, State.PENDING)
+    )
     gaps = [
         *_cut(filled, list(series.interval.runs(begins))),
-        *_cut(unfilled, spans),
-        *(Gap(series, span, whole.to_ms, Reason.NOT_RECEIVED) for span in spans),
+        *_cut(closed, spans),
+        # In a pruned month nothing is asked for any more.
+        *_cut(pending, due),
+        *(Gap(series, span, whole.to_ms, Reason.NOT_RECEIVED) for span in due),
     ]
     retired = [one.retired_ms for one in accounts]
     retired_ms = None if None in retired else max(ms for ms in retired if ms is not None)
     account = SeriesAccount(whole.from_ms, whole.to_ms, retired_ms)
     store.journal.settle(gaps, {series: account}, revisions)
+    # After the gaps: none is added to a pruned month.
+    _keep_pruned(months, lakes, store)
+
+
+def _still_pruned(lakes: Iterable[InLake], begins: Sequence[int]) -> list[Pruned]:
+    """Return the months that one of the stores has pruned, and of which the new one lacks candles.
+
+    If another store has as many candles of a month as the lake had, it is stored again, and due:
+    readers need not ask the lake for it.
+    """
+    found: dict[Span, Pruned] = {}
+    for one in (one for some in lakes for one in some.months):
+        known = found.get(one.span)
+        if known is None or (known.rows, known.version) < (one.rows, one.version):
+            found[one.span] = one
+    return [
+        one
+        for one in found.values()
+        if bisect_left(begins, one.span.to_ms) - bisect_left(begins, one.span.from_ms) < one.rows
+    ]
+
+
+def _keep_pruned(months: Sequence[Pruned], lakes: Iterable[InLake], store: Store) -> None:
+    known = {lake: address for one in lakes for lake, address in one.addresses.items()}
+    addresses = {one.lake: known[one.lake] for one in months if one.lake in known}
+    store.journal.keep_pruned(months, addresses)
 
 
 def _cut(gaps: Iterable[Gap], spans: Sequence[Span]) -> list[Gap]:

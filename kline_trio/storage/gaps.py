@@ -100,7 +100,9 @@ def _gaps_of_copy(store_path: Path) -> Iterator[Gap]:
     columns = coverage_columns(store_path, _COLUMNS)
     try:
         for *names, begin, end, seen, reason, state, asked, by in zip(*columns, strict=True):
-            yield gap_of(Series(*names), (begin, end, seen, reason, state, asked, by))
+            # A pruned month is no gap, and a journal keeps it elsewhere.
+            if state != State.IN_LAKE:
+                yield gap_of(Series(*names), (begin, end, seen, reason, state, asked, by))
     except (ValueError, TypeError) as error:
         problem = f"it holds what kline_trio never writes: {error}"
         raise DamagedError(f"{coverage_path(store_path)} is damaged: {problem}") from error

@@ -4,6 +4,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -19,6 +21,7 @@ from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import begins_ms, bounds_ms, must_be_sealed
 from kline_trio.storage.journal.ledger import Gap, SeriesAccount, State
 from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.row_faults import is_on_grid
@@ -44,9 +47,11 @@ class Holdings:
     """The pending and the closed rows of the ledger, by time. A filled row explains no gap."""
     listed: tuple[FileEntry, ...] = ()
     """The manifest's entries of the series."""
+    pruned: tuple[Span, ...] = ()
+    """The candles that the lake alone has; in order, and no two touch. None of them is due."""
 
     def due(self, until_ms: int | None = None) -> tuple[Span, ...]:
-        """Return the candles that are due, as one span or none.
+        """Return the candles that are due, as spans: in order, and no two touch.
 
         Args:
           until_ms: count candles that end by this moment; None: up to the watermark.
@@ -56,7 +61,7 @@ class Holdings:
         interval = self.series.interval
         to_ms = self.account.watermark_ms if until_ms is None else until_ms
         from_ms, to_ms = self.account.first_ms, interval.open_time_ms(to_ms)
-        return (Span(from_ms, to_ms),) if from_ms < to_ms else ()
+        return tuple(Span(from_ms, to_ms).without(self.pruned)) if from_ms < to_ms else ()
 
     def missing(self, until_ms: int | None = None) -> tuple[Span, ...]:
         """Return the due candles that are no rows, and neither pending nor closed in the ledger.
@@ -120,8 +125,13 @@ def holdings(
         if among is None or owner in found:
             rows[owner] += _rows_of(file, owner, path, on_damage)
     every = sorted({*found, *rows})
-    looks = (found.get(one, Holdings(one, None, ())) for one in every)
-    return [attrs.evolve(one, rows=tuple(joined([*one.rows, *rows[one.series]]))) for one in looks]
+    looks = [found.get(one, Holdings(one, None, ())) for one in every]
+    looks = [attrs.evolve(one, rows=tuple(joined([*one.rows, *rows[one.series]]))) for one in looks]
+    if not any(one.missing() for one in looks):
+        return looks
+    # A month that was pruned since the journal was read has lost its rows meanwhile.
+    pruned = _pruned(store_path, every)
+    return [attrs.evolve(one, pruned=pruned.get(one.series, ())) for one in looks]
 
 
 def unlisted_files(
@@ -148,7 +158,8 @@ def _from_journal(journal: JournalView, among: Collection[Series] | None) -> dic
     for file in journal.files(among):
         listed[file.series].append(file)
     waiting = {one: journal.waiting_ms(one) for one in among or journal.newest_ms()}
-    every = {*accounts, *absences, *listed, *waiting} if among is None else set(among)
+    pruned = _pruned_spans(journal.pruned(among))
+    every = {*accounts, *absences, *listed, *waiting, *pruned} if among is None else set(among)
     return {
         one: Holdings(
             one,
@@ -157,9 +168,20 @@ def _from_journal(journal: JournalView, among: Collection[Series] | None) -> dic
             tuple(one.interval.runs(filter(one.interval.is_open_time, waiting.get(one, ())))),
             tuple(absences.get(one, ())),
             tuple(listed.get(one, ())),
+            pruned.get(one, ()),
         )
         for one in every
     }
+
+
+def _pruned(store_path: Path, among: Collection[Series]) -> dict[Series, tuple[Span, ...]]:
+    with journal_view(store_path) as journal:
+        return _pruned_spans(journal.pruned(among))
+
+
+def _pruned_spans(months: Iterable[Pruned]) -> dict[Series, tuple[Span, ...]]:
+    by_series = groupby(months, attrgetter("series"))
+    return {one: tuple(joined(month.span for month in some)) for one, some in by_series}
 
 
 def _may_hold(path: PurePosixPath, known: Holdings, near_pending: Layout | None) -> bool:

@@ -4,7 +4,7 @@ import array
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kline_trio.candle import MAX_TIME_MS, TRADE_TYPES, Series, Source
 from kline_trio.errors import DamagedError
 from kline_trio.interval import INTERVALS as _BY_NAME
 from kline_trio.interval import Span
+from kline_trio.spans import joined
 from kline_trio.storage.arguments import store_folder
 from kline_trio.storage.catalog import candle_files, log_damage, open_files
 from kline_trio.storage.disk import disk_errors
@@ -27,12 +28,13 @@ from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.numbering import Numbers, numbers_from, numbers_until
 from kline_trio.storage.paths import coverage_path, journal_path
 
-STORED, REFILLED, PENDING, ABSENT = range(4)
-"""What became of a gap. A gap that the stream filled late is stored like any candle."""
+STORED, REFILLED, PENDING, ABSENT, IN_LAKE = range(5)
+"""What became of a gap. A gap that the stream filled late is stored like any candle. Pruned months
+are kept as gaps, too: they are IN_LAKE, and not due."""
 REASONS = tuple(Reason)
 _REASONS = {reason: code for code, reason in enumerate(REASONS)}
 _KINDS = {
-    (state, source): {State.PENDING: PENDING, State.CLOSED: ABSENT}.get(
+    (state, source): {State.PENDING: PENDING, State.CLOSED: ABSENT, State.IN_LAKE: IN_LAKE}.get(
         state, STORED if source is Source.STREAM else REFILLED
     )
     for state in State
@@ -79,7 +81,7 @@ class Gaps:
     end: Numbers
     """The number of the last candle, and one."""
     kind: npt.NDArray[np.int8]
-    """`STORED`, `REFILLED`, `PENDING` or `ABSENT`."""
+    """`STORED`, `REFILLED`, `PENDING`, `ABSENT` or `IN_LAKE`."""
     reason: npt.NDArray[np.int8]
     """Index into `REASONS`."""
 
@@ -174,7 +176,29 @@ def ledger_stamp(store_path: Path) -> Hashable:
 
 def _of_journal(journal: JournalView) -> LedgerIndex:
     version, ids = journal.ledger_version(), journal.series_by_id()
-    return LedgerIndex.of(version, journal.accounts(), journal.gap_columns(), ids.__getitem__)
+    gaps: Iterable[GapRow] = journal.gap_columns()
+    if pruned := journal.pruned():
+        keys = {series: key for key, series in ids.items()}
+        why = (Reason.PRUNED, State.IN_LAKE, None)
+        months = [(keys[one.series], one.span.from_ms, one.span.to_ms, *why) for one in pruned]
+        gaps = _beside(months, gaps)
+    return LedgerIndex.of(version, journal.accounts(), gaps, ids.__getitem__)
+
+
+def _beside(months: Iterable[GapRow], gaps: Iterable[GapRow]) -> Iterator[GapRow]:
+    """Give pruned months, and the parts of gaps outside them."""
+    taken: dict[Any, list[Span]] = defaultdict(list)
+    for one in months:
+        yield one
+        taken[one[0]].append(Span(*one[1:3]))
+    pruned = {key: joined(spans) for key, spans in taken.items()}
+    for one in gaps:
+        key, from_ms, to_ms, *rest = one
+        if key not in pruned:
+            yield one
+            continue
+        for part in Span(from_ms, to_ms).without(pruned[key]):
+            yield (key, part.from_ms, part.to_ms, *rest)
 
 
 def _of_copy(store_path: Path) -> LedgerIndex:
@@ -208,11 +232,11 @@ def _sure_rows(files: list[tuple[Span, int]]) -> int:
 def _proven(index: LedgerIndex, held: Mapping[Series, int]) -> Accounts:
     """Return the accounts of a copy, by the number of stored rows of each series.
 
-    If rows and gaps are fewer than the due candles, it is not known which candles lack: then none
-    of the series is accounted for.
+    If rows, gaps and pruned months are fewer than the due candles, it is not known which candles
+    lack: then none of the series is accounted for.
     """
     gaps, accounts = index.gaps, index.accounts
-    lacks = np.where((gaps.kind == PENDING) | (gaps.kind == ABSENT), gaps.end - gaps.begin, 0)
+    lacks = np.where(np.isin(gaps.kind, (PENDING, ABSENT, IN_LAKE)), gaps.end - gaps.begin, 0)
     sums = np.concatenate([[0], np.cumsum(lacks)])[gaps.offset]
     rows = np.array([held.get(one, 0) for one in index.series], np.int64)
     is_proven = rows + np.diff(sums) >= accounts.end - accounts.first
@@ -223,7 +247,10 @@ def _coverage_rows(store_path: Path) -> list[GapRow]:
     names = ["trade_type", "symbol", "time_interval", "from", "to", "reason", "state", "filled_by"]
     columns = coverage_columns(store_path, names)
     keys = zip(*columns[:3], strict=True)
-    return list(zip(keys, *columns[3:], strict=True))
+    rows: list[GapRow] = list(zip(keys, *columns[3:], strict=True))
+    if months := [one for one in rows if one[4] == State.IN_LAKE]:
+        return list(_beside(months, (one for one in rows if one[4] != State.IN_LAKE)))
+    return rows
 
 
 def _version_of_copy(store_path: Path) -> str:

@@ -3,8 +3,11 @@
 `write_coverage` keeps the ledger as a file beside the candles, too.
 """
 
+import heapq
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pyarrow as pa
@@ -12,8 +15,9 @@ import pyarrow as pa
 from kline_trio.candle import Candle
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.files import read_table
-from kline_trio.storage.journal.ledger import Revision
-from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.journal.ledger import Reason, Revision, State
+from kline_trio.storage.journal.pruned import Pruned
+from kline_trio.storage.journal.reader import JournalView, journal_view
 from kline_trio.storage.paths import coverage_path, journal_path, scratch
 from kline_trio.storage.quarantine import move_to_quarantine
 from kline_trio.storage.sidecar import TIME, as_table, as_tables, write_sidecar
@@ -27,7 +31,7 @@ _GAP_COLUMNS: dict[str, pa.DataType] = {
     "filled_by": pa.string(),
 }
 COVERAGE = pa.schema(_GAP_COLUMNS)
-"""The columns of the ledger as a table, of which `JournalView.gap_rows` has the rows."""
+"""The columns of the ledger as a table, of which `ledger_rows` gives the rows."""
 _REVISION_COLUMNS: dict[str, pa.DataType] = {
     **_SERIES,
     "candle_begin_time": TIME,
@@ -49,7 +53,24 @@ def ledger(store_path: Path) -> pa.Table:
         if not journal_path(store_path).exists() and coverage_path(store_path).exists():
             return read_table(coverage_path(store_path))
         with journal_view(store_path) as journal:
-            return as_table(journal.gap_rows(), COVERAGE)
+            return as_table(ledger_rows(journal), COVERAGE)
+
+
+def ledger_rows(journal: JournalView) -> Iterator[tuple[Any, ...]]:
+    """Give the gaps and the pruned months, by series and begin, with the columns of `COVERAGE`.
+
+    Gaps of a pruned month stay, so that its rows overlap with theirs.
+    """
+    gaps, months = journal.gap_rows(), journal.pruned()
+    # To merge rows of which there are none would cost as much as to read the others.
+    return (
+        heapq.merge(gaps, map(_month_row, months), key=itemgetter(0, 1, 2, 3)) if months else gaps
+    )
+
+
+def _month_row(one: Pruned) -> tuple[Any, ...]:
+    times = (one.span.from_ms, one.span.to_ms, one.pruned_ms)
+    return (*attrs.astuple(one.series), *times, str(Reason.PRUNED), str(State.IN_LAKE), 0, None)
 
 
 def write_coverage(store_path: Path) -> int:
@@ -68,7 +89,7 @@ def write_coverage(store_path: Path) -> int:
             move_to_quarantine(target, store_path)
         with journal_view(store_path) as journal:
             return write_sidecar(
-                lambda: as_tables(journal.gap_rows(), COVERAGE),
+                lambda: as_tables(ledger_rows(journal), COVERAGE),
                 COVERAGE,
                 target,
                 scratch(store_path),

@@ -5,6 +5,7 @@ under a name of its own before the damaged one is moved, and takes its name last
 """
 
 import contextlib
+import json
 import logging
 import shutil
 import sqlite3
@@ -22,6 +23,7 @@ from kline_trio.storage.held import journal_parts
 from kline_trio.storage.journal.ledger import FetchResult, Gap, gap_of
 from kline_trio.storage.journal.manifest import FileEntry
 from kline_trio.storage.journal.pending import CANDLE_COLUMNS
+from kline_trio.storage.journal.pruned import PRUNED_COLUMNS, Pruned
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.layout import Layout
 from kline_trio.storage.names import disk_name
@@ -122,6 +124,8 @@ def _salvage(store_path: Path) -> tuple[int, Path]:
                 merged = FileEntry(PurePosixPath(disk_name(path)), series[series_id], *numbers)
                 journal.list_file(merged)
         journal.settle(_absences(damaged, series), {})
+        # After the gaps: none is added to a pruned month.
+        journal.keep_pruned(list(_pruned(damaged, series)), dict(_addresses(damaged)))
         for (layout,) in _readable(damaged, "SELECT layout FROM state"):
             with contextlib.suppress(ValueError, TypeError):
                 journal.remember_layout(Layout(layout).template)
@@ -220,6 +224,31 @@ def _absences(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iter
                 and all(map(gap.series.interval.is_open_time, ends_ms))
             ):
                 yield gap
+
+
+def _pruned(damaged: sqlite3.Connection, series: Mapping[int, Series]) -> Iterator[Pruned]:
+    """Give the readable months that a lake alone has."""
+    sql = f"SELECT series_id, {PRUNED_COLUMNS} FROM pruned"  # noqa: S608 - ours
+    for series_id, from_ms, to_ms, lake, version, rows, checksum, at_ms in _readable(damaged, sql):
+        numbers, texts = (from_ms, to_ms, version, rows, at_ms), (lake, checksum)
+        if (
+            series_id in series
+            and all(isinstance(one, int) and one >= 0 for one in numbers)
+            and all(isinstance(one, str) for one in texts)
+            and from_ms < to_ms < MAX_TIME_MS
+            and all(map(series[series_id].interval.is_open_time, (from_ms, to_ms)))
+        ):
+            span = Span(from_ms, to_ms)
+            yield Pruned(series[series_id], span, lake, version, rows, checksum, at_ms)
+
+
+def _addresses(damaged: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Give the readable addresses of lakes."""
+    for lake, address in _readable(damaged, "SELECT lake, address FROM lake_address"):
+        if isinstance(lake, str) and isinstance(address, str):
+            with contextlib.suppress(ValueError):
+                json.loads(address)
+                yield lake, address
 
 
 def _readable(damaged: sqlite3.Connection, sql: str, *values: int) -> Iterator[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from kline_trio.interval import Span
 from kline_trio.spans import common
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.holdings import Holdings, holdings
+from kline_trio.storage.in_lake import InLake
 from kline_trio.storage.journal.ledger import SeriesAccount, State
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.paths import lock_path
@@ -43,7 +44,7 @@ class SeriesStatus:
     held: tuple[Span, ...]
     """The stored candles, each once; in order, and no two spans touch."""
     due: int
-    """How many candles there should be by now, from the first that counts."""
+    """How many candles there should be by now, from the first that counts; not in pruned months."""
     stored: int
     """How many due candles are stored."""
     absent: dict[str, int]
@@ -114,6 +115,8 @@ class StoreStatus:
     series: tuple[SeriesStatus, ...]
     damaged: tuple[str, ...] = ()
     """What is wrong with each file that cannot be read; its rows do not count."""
+    in_lake: InLake = attrs.field(factory=InLake)
+    """The months that a lake alone has. They are neither due nor stored nor absent."""
 
     @property
     def complete_percent(self) -> float | None:
@@ -177,12 +180,15 @@ def status(
                 for name, time in heard.times.items()
             }
         found = holdings(store_path, lambda _, error: damaged.append(str(error)))
+        with journal_view(store_path) as journal:
+            in_lake = InLake.of(journal)
     return StoreStatus(
         heard.pid,
         heard.heard_ms,
         dict(clocks),
         tuple(_status_of(one, clocks.get(one.series.trade_type)) for one in found),
         tuple(damaged),
+        in_lake,
     )
 
 

@@ -28,10 +28,11 @@ from kline_trio.simulator.exchange import Exchange
 from kline_trio.simulator.faults import QuietStretch, RestFault, WrongRows
 from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.comparison import summed_mismatches
+from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.step import Step
 from kline_trio.storage.table import candles_of
 from tests.builders import COIN, DAY_MS, ETH, MINUTE_MS, SPOT, START_MS, patterns, truth
-from tests.storage.support import merge_all, open_store, receive
+from tests.storage.support import ADDRESS, merge_all, open_store, receive
 from tests.virtual import Transport, joined
 
 NOWHERE = Progress(Screen(may_draw=False))
@@ -119,6 +120,36 @@ async def test_an_answer_whose_rows_are_of_another_time_is_asked_for_again(
     mine = checked.compared
     assert sum(one.equal for one in mine) == 2_880
     assert not any(one.differing or one.absent_here or one.absent_there for one in mine)
+
+
+@pytest.mark.parametrize("against", ["rest", "archive"])
+async def test_pruned_months_are_passed_over(
+    against: str,
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Here the month is a day without its first hour. Late candles of it are passed over, too."""
+    exchange = Exchange(start_ms=START_MS)
+    candles = truth(exchange, SPOT, BEGIN_MS, BEGIN_MS + 2 * DAY_MS)
+    late = attrs.evolve(candles[100], trade_num=1_000_000)
+    store = open_store(tmp_path / "data")
+    store.journal.accept(receive(SPOT, *candles[:60], late, *candles[1_440:]))
+    span = Span(BEGIN_MS + 60 * MINUTE_MS, BEGIN_MS + DAY_MS)
+    month = Pruned(SPOT, span, "lake-1", 1, 1_380, "c0ffee", START_MS)
+    store.journal.keep_pruned([month], {"lake-1": ADDRESS})
+    store.close()
+    config = Config(streams=(SPOT,), store=StoreConfig(path=tmp_path / "data"))
+    report = Report(readable_store(config.store.path), NOWHERE)
+    [one] = await found(exchange, config, against)
+    report.add(one)
+    assert (one.in_lake, report.differing, report.not_compared) == (1_380, 0, 0)
+    assert capsys.readouterr().out == (
+        "spot BTCUSDT-1m: 1,500 compared, 1,500 equal, 0 differing, 0 absent here, 0 absent there,"
+        " 1,380 in the lake alone\n"
+    )
+    async with joined(exchange) as environment:
+        assert await repair(config, [one], environment) == 0
 
 
 async def test_what_is_absent_on_one_side_is_named(

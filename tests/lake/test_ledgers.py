@@ -26,7 +26,16 @@ from kline_trio.storage.store import Store
 from tests.lake.faults import check_lake
 from tests.lake.servers import Fault, LossyProxy, Request, Server, location_of
 from tests.lake.support import begin_and_publish, lake_table, make_store, no_pause
-from tests.storage.support import BTC, COIN, absent, at, make_candle, open_store
+from tests.storage.support import (
+    ADDRESS,
+    BTC,
+    COIN,
+    absent,
+    at,
+    make_candle,
+    month_of,
+    open_store,
+)
 
 LEDGERS = ("coverage", "accounts", "universe", "revisions")
 
@@ -72,6 +81,16 @@ def test_the_coverage_reads_as_that_of_the_store(store: Store, folder_lake: Loca
         for frame in (found, wanted)
     )
     assert one.replace("None", "nan").equals(other.replace("None", "nan"))
+
+
+def test_pruned_months_are_no_rows_of_the_coverage(store: Store, folder_lake: Location) -> None:
+    """The lake has their candles. Their gaps stay, since the lake lacks what they lacked."""
+    begin_and_publish(store, folder_lake)
+    before = lake_table(folder_lake, "coverage").to_pylist()
+    store.journal.keep_pruned([month_of(), month_of(COIN)], {"lake-1": ADDRESS})
+    assert "in lake" in set(kline_trio.coverage(store.path)["state"])
+    begin_and_publish(store, folder_lake)
+    assert lake_table(folder_lake, "coverage").to_pylist() == before
 
 
 def test_what_has_not_changed_is_not_written_again(store: Store, lake: Location) -> None:

@@ -35,7 +35,7 @@ CALENDAR = (
     Mutant(
         "what the stream filled late has a reason",
         "storage/cells.py",
-        "chosen = (gaps.reason == code) & (gaps.kind > 0)",
+        "chosen = (gaps.reason == code) & is_told",
         "chosen = gaps.reason == code",
         f"{_INDEX}::test_what_the_stream_filled_late_has_no_reason_beside_a_gap_that_has_the_same",
     ),

@@ -9,6 +9,7 @@ from tests.mutation.lake_upkeep_mutants import LAKE_UPKEEP
 from tests.mutation.monitor_mutants import MONITOR
 from tests.mutation.mutant import Mutant
 from tests.mutation.page_mutants import PAGE
+from tests.mutation.pruned_mutants import PRUNED
 from tests.mutation.recorder_mutants import RECORDER
 from tests.mutation.row_mutants import ROWS
 from tests.mutation.storage_mutants import STORAGE
@@ -29,4 +30,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *PAGE,
     *LAKE_READERS,
     *LAKE_UPKEEP,
+    *PRUNED,
 )

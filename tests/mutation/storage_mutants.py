@@ -406,8 +406,8 @@ STORAGE = (
     Mutant(
         "what is pending hides what another store has closed",
         "storage/copy_stores.py",
-        "unfilled.sort(key=lambda one: one.state is State.PENDING)",
-        "unfilled.sort(key=lambda one: one.state is not State.PENDING)",
+        "*_cut(closed, spans),",
+        "*_cut(pending, due), *_cut(closed, spans),",
         f"{_COPIES}::test_the_ledger_goes_along",
     ),
     Mutant(

@@ -1,5 +1,6 @@
 """Each due candle is stored or in the ledger, against the built-in exchange in virtual time."""
 
+import re
 import zipfile
 from collections import Counter
 from datetime import UTC, datetime
@@ -18,9 +19,13 @@ from kline_trio.exchange.protocol import stream_name
 from kline_trio.interval import Span
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
+from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.journal.ledger import Gap, Reason, State
+from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.layout import Layout
 from kline_trio.storage.step import Step
+from kline_trio.storage.table import candles_of
 from tests.builders import COIN, MINUTE_MS, SPOT, START_MS, USDT, minute, truth
 from tests.faulty_exchange import (
     ArchiveHole,
@@ -37,6 +42,7 @@ from tests.faulty_exchange import (
     Stall,
 )
 from tests.recorder.test_supervisor import stored
+from tests.storage.support import ADDRESS, open_store
 from tests.virtual import Transport, joined
 
 ALL = (SPOT, USDT, COIN)
@@ -255,6 +261,47 @@ async def test_a_file_that_is_damaged_while_recording_comes_back_too(
         file.write_bytes(file.read_bytes()[:-100])
         await trio.sleep(100)
     assert_complete(tmp_path, exchange, SPOT, START_MS, minute(140))
+
+
+async def test_a_pruned_month_is_never_asked_for_again(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """Here the month is a day. The kill came after its file was removed, and still listed."""
+    since = minute(-60 * 20)
+    history = HistoryConfig(since=datetime.fromtimestamp(since / 1_000, UTC))
+    config = attrs.evolve(config_in(tmp_path, SPOT), history=history)
+    layout = "{trade_type}_{symbol}_{time_interval}/{date}.parquet"
+    config = attrs.evolve(config, store=attrs.evolve(config.store, layout=Layout(layout)))
+    exchange = Exchange(start_ms=START_MS)
+    await record_for(exchange, config, 30.5)
+    day = Span(minute(-60 * 39), minute(-60 * 15))
+    pruned = Pruned(SPOT, day, "lake-1", 1, 300, "c0ffee", START_MS)
+    store = open_store(tmp_path / "data", layout)
+    store.journal.keep_pruned([pruned], {"lake-1": ADDRESS})
+    store.close()
+    (tmp_path / "data" / "spot_BTCUSDT_1m" / "2024-06-29.parquet").unlink()
+    before = [one for one in ledger(tmp_path, SPOT) if one.span.common_with(day)]
+    assert before
+    requests: list[str] = []
+
+    @attrs.define
+    class Watched(Transport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            requests.append(str(request.url))
+            return await super().handle_async_request(request)
+
+    exchange = Exchange(start_ms=minute(31))
+    async with joined(exchange) as environment:
+        environment = attrs.evolve(environment, http_transport=Watched(exchange))
+        async with open_recorder(config, environment):
+            await trio.sleep(60)
+    assert requests
+    times = re.findall(r"(?:start|end)Time=(\d+)", " ".join(requests))
+    assert min(map(int, times)) >= day.to_ms
+    assert [one for one in ledger(tmp_path, SPOT) if one.span.common_with(day)] == before
+    table = stored_table(tmp_path / "data", SPOT, end_ms=minute(80))
+    assert table is not None
+    assert candles_of(table) == truth(exchange, SPOT, day.to_ms, minute(80))
 
 
 async def test_the_long_past_comes_from_the_archive_and_what_it_lacks_from_rest(

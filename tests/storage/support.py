@@ -1,10 +1,11 @@
 """Candles, series and stores for the storage tests."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from kline_trio.storage.check import CheckedFile, check
 from kline_trio.storage.disk import sync_file
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.journal.manifest import FileEntry
+from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.parquet import FileMerge, plan_merges, rewrite_file
 from kline_trio.storage.store import Store
@@ -71,6 +73,33 @@ def absent(
 ) -> Gap:
     """A gap of the series' candles from the n-th to another, exclusive."""
     return Gap(series, span(first, end, series), at(end, series), reason, state)
+
+
+GAP_STATES = [one for one in State if one is not State.IN_LAKE]
+"""Those of a row of the ledger."""
+ADDRESS = json.dumps({"url": "s3://bucket/klines", "endpoint": None})
+"""Of the lake `lake-1`."""
+
+
+def month_of(series: Series = BTC, month: str = "2024-01", rows: int = 5) -> Pruned:
+    """A month of the series that the lake `lake-1` alone has."""
+    begin = datetime.strptime(f"{month} +0000", "%Y-%m %z")
+    end = (begin + timedelta(days=31)).replace(day=1)
+    ends = (series.interval.next_open_time_ms(int(one.timestamp() * 1_000)) for one in (begin, end))
+    return Pruned(series, Span(*ends), "lake-1", 7, rows, "c0ffee", START_MS + 90 * 86_400_000)
+
+
+def prune(store: Store, *months: Pruned, address: str = ADDRESS) -> None:
+    """Let a lake alone have months. Files that hold nothing else are removed, and unlisted."""
+    store.journal.keep_pruned(months, {one.lake: address for one in months})
+    removed = []
+    for entry in store.journal.files():
+        place = store.layout.place(entry.series, entry.path)
+        spans = [one.span for one in months if one.series == entry.series]
+        if place is not None and not list(place.without(spans)):
+            (store.path / entry.path).unlink()
+            removed.append(entry)
+    store.journal.list_pruned([], removed)
 
 
 def make_candle(open_time_ms: int, value: float = 1.0, trade_num: int = 7) -> Candle:

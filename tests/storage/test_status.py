@@ -302,6 +302,7 @@ def test_the_command_for_programs(
         "complete_percent": 100.0,
         "damaged": [],
         "statistics": None,
+        "in_lake": [],
     }
     assert series == {
         "trade_type": "spot",

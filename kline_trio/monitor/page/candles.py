@@ -5,11 +5,13 @@ from pathlib import Path
 import attrs
 
 from kline_trio.candle import MAX_TIME_MS, Series
+from kline_trio.interval import Span
 from kline_trio.monitor.http_message import Response
 from kline_trio.monitor.page.answers import csv_answer, json_answer
 from kline_trio.monitor.page.parameters import BadRequestError, key_of
 from kline_trio.storage.catalog import stored_span
 from kline_trio.storage.coarse import coarse_candles
+from kline_trio.storage.in_lake import InLake
 from kline_trio.storage.numbering import numbers_from, open_times_ms
 
 MOST_POINTS = 5_000
@@ -55,7 +57,7 @@ class CandleQuery:
 
 
 def candles_answer(store_path: Path, query: CandleQuery, *, is_csv: bool) -> Response:
-    """Return the candles that are asked for.
+    """Return the candles that are asked for, and which months of them a lake alone has.
 
     Raises:
       BadRequestError: the range ends before it begins.
@@ -63,6 +65,7 @@ def candles_answer(store_path: Path, query: CandleQuery, *, is_csv: bool) -> Res
     """
     from_ms, to_ms = query.span(store_path)
     found = coarse_candles(store_path, query.series, from_ms, to_ms, query.points)
+    in_lake = InLake.read(store_path, [query.series]).touching(Span(from_ms, to_ms))
     columns = {name: getattr(found, name).tolist() for name in CANDLE_COLUMNS}
     if is_csv:
         return csv_answer("candles", CANDLE_COLUMNS, zip(*columns.values(), strict=True))
@@ -75,6 +78,7 @@ def candles_answer(store_path: Path, query: CandleQuery, *, is_csv: bool) -> Res
             "step": found.width.name,
             "step_ms": found.step_ms,
             "is_coarse": found.is_coarse,
+            "in_lake": [[one.from_ms, one.to_ms] for one in in_lake.of_series(query.series)],
             **columns,
         }
     )

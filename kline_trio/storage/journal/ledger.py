@@ -12,7 +12,6 @@ import attrs
 
 from kline_trio.candle import Candle, Series, Source
 from kline_trio.interval import Span
-from kline_trio.spans import joined
 from kline_trio.storage.journal.pruned import PrunedMonths
 from kline_trio.storage.journal.schema import REVISION_COLUMNS, SeriesIds
 
@@ -169,8 +168,14 @@ def put_accounts(
 
 
 def gap_of(series: Series, row: Sequence[Any]) -> Gap:
-    """Return the gap of a row of `GAP_COLUMNS`."""
+    """Return the gap of a row of `GAP_COLUMNS`.
+
+    Raises:
+      ValueError: it has a word that no gap has.
+    """
     from_ms, to_ms, first_seen_ms, reason, state, asked, filled_by = row
+    if state == State.IN_LAKE:
+        raise ValueError("a month that was pruned is no gap")
     return Gap(
         series,
         Span(from_ms, to_ms),
@@ -230,20 +235,24 @@ class Ledger:
     def add(self, gap: Gap) -> tuple[Span, ...]:
         """Insert a gap. Pruned months, and pending and closed gaps inside its span, stay.
 
+        In a pruned month the filled gaps stay, too: the lake has the candles that filled them.
+
         Returns:
           the parts of the span that are a gap only now.
         """
         series = gap.series
         # Also if the transaction fails: too late a moment only costs a look into the table.
         self._last_ms[series] = max(self._last_ms.get(series, 0), gap.span.to_ms)
-        touched = self.touching(series, gap.span)
+        due = tuple(gap.span.without(self._pruned.within(series, gap.span)))
+        return tuple(new for span in due for new in self._add(attrs.evolve(gap, span=span)))
+
+    def _add(self, gap: Gap) -> tuple[Span, ...]:
+        touched = self.touching(gap.series, gap.span)
         # The candles that filled these are gone again, as with a file that was damaged.
-        pruned = self._pruned.within(series, gap.span)
         filled = [old for old in touched if old.state is State.FILLED]
         pieces = [(old, span) for old in filled for span in old.span.without([gap.span])]
         self._replace(filled, (attrs.evolve(old, span=span) for old, span in pieces))
-        taken = [old.span for old in touched if old.state is not State.FILLED]
-        added = tuple(gap.span.without(joined([*taken, *pruned])))
+        added = tuple(gap.span.without(old.span for old in touched if old not in filled))
         self._replace((), (attrs.evolve(gap, span=span) for span in added))
         return added
 
@@ -273,7 +282,10 @@ class Ledger:
         self.change(series, span, changed)
 
     def reopen(self, series: Series) -> list[Gap]:
-        """Set the gaps that were closed as delisted to pending; return them."""
+        """Set the gaps that were closed as delisted to pending; return them.
+
+        Pruned months stay as they are.
+        """
         return self._reopen(series, Reason.NOT_CONFIGURED, "reason = 'delisted'")
 
     def rewind(self, series: Series, from_ms: int, now_ms: int) -> None:
@@ -287,10 +299,19 @@ class Ledger:
     def _reopen(self, series: Series, reason: Reason, condition: str, *values: int) -> list[Gap]:
         """Set the closed gaps of a series that meet a condition to pending; return them."""
         closed = self._gaps(series, f"state = 'closed' AND {condition}", *values)
+        pruned = self._pruned.within(series, Span(0, _EVER_MS))
         reopened = [
-            attrs.evolve(one, reason=reason, state=State.PENDING, asked=0) for one in closed
+            attrs.evolve(one, span=span, reason=reason, state=State.PENDING, asked=0)
+            for one in closed
+            for span in one.span.without(pruned)
         ]
-        self._replace(closed, reopened)
+        kept = [
+            attrs.evolve(one, span=span)
+            for one in closed
+            for month in pruned
+            for span in one.span.common_with(month)
+        ]
+        self._replace(closed, [*reopened, *kept])
         return reopened
 
     def add_revision(self, revision: Revision) -> None:

@@ -6,7 +6,7 @@ touched: after a kill in between, the candles are here and in the lake.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -14,15 +14,19 @@ from kline_trio.candle import Series
 from kline_trio.interval import Span
 from kline_trio.storage.journal.schema import SeriesIds
 
-_COLUMNS = "from_ms, to_ms, lake, version, rows, checksum, pruned_ms"
-_ALL = f"""
-SELECT trade_type, symbol, time_interval, {_COLUMNS} FROM pruned JOIN series ON id = series_id
-ORDER BY trade_type, symbol, time_interval, from_ms
+PRUNED_COLUMNS = "from_ms, to_ms, lake, version, rows, checksum, pruned_ms"
+_SERIES = "trade_type, symbol, time_interval"
+_OF_SERIES = "trade_type = ? AND symbol = ? AND time_interval = ?"
+_MONTHS = f"""
+SELECT {_SERIES}, {PRUNED_COLUMNS} FROM pruned JOIN series ON id = series_id
+WHERE {{}} ORDER BY {_SERIES}, from_ms
 """  # noqa: S608 - ours
 _TOUCHED = """
 SELECT from_ms, to_ms FROM pruned WHERE series_id = ? AND from_ms < ? AND to_ms > ? ORDER BY from_ms
 """
-_PUT = f"INSERT OR REPLACE INTO pruned (series_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_PUT = (
+    f"INSERT OR REPLACE INTO pruned (series_id, {PRUNED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+)
 _PUT_ADDRESS = "INSERT OR REPLACE INTO lake_address VALUES (?, ?)"
 _IS_SETTLED = """
 SELECT lake IS ?4
@@ -57,11 +61,15 @@ class Pruned:
     """When, in the exchange's time."""
 
 
-def pruned_months(connection: sqlite3.Connection) -> Iterator[Pruned]:
-    """Give the pruned months by series and time."""
-    for *names, from_ms, to_ms, lake, version, rows, checksum, at_ms in connection.execute(_ALL):
-        span = Span(from_ms, to_ms)
-        yield Pruned(Series(*names), span, lake, version, rows, checksum, at_ms)
+def pruned_months(
+    connection: sqlite3.Connection, among: Collection[Series] | None = None
+) -> Iterator[Pruned]:
+    """Give the pruned months of all series, or of some, by series and time."""
+    for wanted in [()] if among is None else map(attrs.astuple, sorted(among)):
+        found = connection.execute(_MONTHS.format(_OF_SERIES if wanted else "1"), wanted)
+        for *names, from_ms, to_ms, lake, version, rows, checksum, at_ms in found:
+            span = Span(from_ms, to_ms)
+            yield Pruned(Series(*names), span, lake, version, rows, checksum, at_ms)
 
 
 def lake_addresses(connection: sqlite3.Connection) -> dict[str, str]:
@@ -75,6 +83,11 @@ class PrunedMonths:
 
     _connection: sqlite3.Connection
     _ids: SeriesIds
+    changes: int = attrs.field(init=False)
+    """A number that differs after each change; 0: there never was one."""
+
+    def __attrs_post_init__(self) -> None:
+        [self.changes] = self._connection.execute("SELECT count(*) FROM pruned").fetchone()
 
     def within(self, series: Series, span: Span) -> list[Span]:
         """Return the pruned months of a series that share a candle with a span, by time."""
@@ -104,6 +117,7 @@ class PrunedMonths:
             series, span, *values = attrs.astuple(one, recurse=False)
             row = [self._ids.make(series), *attrs.astuple(span), *values]
             self._connection.execute(_PUT, row)
+            self.changes += 1
         self._connection.executemany(_PUT_ADDRESS, addresses.items())
 
     def _is_settled(self, month: Pruned) -> bool:

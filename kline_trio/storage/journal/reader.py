@@ -95,6 +95,9 @@ _LEDGER_SUMS = """
 SELECT state, reason, filled_by, count(*), sum(series_id), sum(from_ms / 1000), sum(to_ms / 1000)
 FROM absence GROUP BY state, reason, filled_by ORDER BY state, reason, filled_by
 """
+_PRUNED_SUMS = """
+SELECT count(*), sum(series_id), sum(from_ms / 1000), sum(to_ms / 1000) FROM pruned
+"""
 _NO_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
 _COPY_ATTEMPTS = 20
 _WAL_HEADER_BYTES = 32
@@ -161,9 +164,9 @@ class JournalView:
         """Return what has to be published to the lake."""
         return unpublished(self._connection)
 
-    def pruned(self) -> list[Pruned]:
-        """Return the months that the lake alone has, by series and time."""
-        return list(pruned_months(self._connection))
+    def pruned(self, among: Collection[Series] | None = None) -> list[Pruned]:
+        """Return the months that the lake alone has, of all series or of some, in order."""
+        return list(pruned_months(self._connection, among))
 
     def lake_addresses(self) -> dict[str, str]:
         """Return by the id of each lake with pruned months its address, as JSON."""
@@ -195,10 +198,11 @@ class JournalView:
     def ledger_version(self) -> str:
         """Return a short text that differs after each change of an account or of a gap.
 
+        It differs after a month was pruned, too.
         How often a gap was asked for makes no difference. The cost is one pass over the gaps.
         """
         accounts = self._rows(_ACCOUNTS)
-        sums = repr((accounts, self._rows(_LEDGER_SUMS)))
+        sums = repr((accounts, self._rows(_LEDGER_SUMS), self._rows(_PRUNED_SUMS)))
         return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
 
     def gaps_between(

@@ -380,8 +380,8 @@ class Journal:
             return tuple(gap for one in series for gap in self._ledger.pending(one))
 
     def ledger_changes(self) -> int:
-        """Return a number that differs after each change of a gap; 0: there never was one."""
-        return self._ledger.changes
+        """Return a number that differs after each change of a gap, and after a month was pruned."""
+        return self._ledger.changes + self._pruned.changes
 
     def pending(self) -> dict[Series, int]:
         """Return how many candles of each series wait for a merge."""

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from kline_trio.candle import Series, Source
 from kline_trio.interval import Span
-from kline_trio.storage.journal.ledger import Gap, Reason, Revision, State
+from kline_trio.storage.journal.ledger import Gap, Reason, Revision
 from kline_trio.storage.journal.reader import journal_view
 from tests.storage.support import (
     BTC,
     COIN,
+    GAP_STATES,
     START_MS,
     absent,
     at,
@@ -22,7 +23,7 @@ from tests.storage.support import (
     open_store,
 )
 
-STATES = st.sets(st.sampled_from(State))
+STATES = st.sets(st.sampled_from(GAP_STATES))
 
 
 @st.composite
@@ -34,7 +35,9 @@ def ledgers(draw: st.DrawFn) -> list[Gap]:
         for first, end in list(itertools.pairwise(bounds))[::2]:
             span = Span(nth_open_time_ms(series, first), nth_open_time_ms(series, end))
             seen_ms = START_MS + draw(st.integers(0, 5))
-            found.append(Gap(series, span, seen_ms, Reason.REFUSED, draw(st.sampled_from(State))))
+            found.append(
+                Gap(series, span, seen_ms, Reason.REFUSED, draw(st.sampled_from(GAP_STATES)))
+            )
     return found
 
 
