@@ -196,8 +196,8 @@ class LakeConfig:
             values["url"] = Path(folder)
         return cls(**values)
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Give the settings that do not fit together: a key, and what to do."""
+    def problems(self, store: Path) -> Iterator[tuple[str, str]]:
+        """Give the settings that do not fit together, or to a store's folder: a key, and why."""
         others = {one.name for one in attrs.fields(LakeConfig)} - {"url", "shard"}
         if self.url is None:
             changed = [name for name in sorted(others) if getattr(self, name) != _DEFAULTS[name]]
@@ -205,11 +205,23 @@ class LakeConfig:
                 yield changed[0], 'name the lake too: url = "s3://bucket/klines", or a folder'
             return
         if isinstance(self.url, Path):
+            if problem := _overlap(self.url, store):
+                yield "url", problem
             for name in ("endpoint", "region", "profile"):
                 if getattr(self, name) is not None:
                     yield name, f"{self.url} is a folder, which has none"
         if self.needs_tls and not self.allow_http:
             yield "endpoint", f"{self.endpoint}: unencrypted http; use https, or allow_http = true"
+
+
+def _overlap(lake: Path, store: Path) -> str | None:
+    """Return what is wrong if one of the folders is in the other; None: nothing."""
+    lake, store = lake.absolute(), store.absolute()
+    if lake.is_relative_to(store):
+        return f"{lake} is in the folder of the store, {store}: name another one"
+    if store.is_relative_to(lake):
+        return f"{lake} holds the folder of the store, {store}: name another one"
+    return None
 
 
 _DEFAULTS = {one.name: one.default for one in attrs.fields(LakeConfig)}

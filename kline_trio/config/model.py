@@ -216,7 +216,7 @@ class Config:
         if not self.streams and not self.patterns:
             raise ConfigError(["Config.streams: nothing to record: name a series, or a pattern"])
         problems = [f"monitor.{key}: {text}" for key, text in self.monitor.problems()]
-        problems += [f"lake.{key}: {text}" for key, text in self.lake.problems()]
+        problems += [f"lake.{key}: {text}" for key, text in self.lake.problems(self.store.path)]
         if problems:
             raise ConfigError(problems)
 
@@ -275,8 +275,9 @@ class Config:
             trade_type: document.section(("endpoints", trade_type), hosts, default)
             for trade_type, default in _DEFAULT_ENDPOINTS.items()
         }
-        for section in ("monitor", "lake"):
-            for key, problem in sections[section].problems():
-                document.add_problem((section, key), problem)
+        for key, problem in sections["monitor"].problems():
+            document.add_problem(("monitor", key), problem)
+        for key, problem in sections["lake"].problems(sections["store"].path):
+            document.add_problem(("lake", key), problem)
         document.raise_problems(name)
         return cls(streams=streams, patterns=patterns, **sections)

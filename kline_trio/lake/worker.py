@@ -149,7 +149,8 @@ def _keep_up(request: Mapping[str, Any], send: Any) -> int:  # noqa: ANN401
         send(read_back={"months": months, "kept": stay})
 
     if request["compact"]:
-        done = compact(location, request["holder"], _pause, on_step)
+        most_rows = request["most_rows"]
+        done = compact(location, request["holder"], _pause, on_step, most_rows=most_rows)
         send(compacted=attrs.asdict(done))
     send(lacking=lacking(location, store_path))
     if request["keep_seconds"] is not None:

@@ -72,6 +72,21 @@ def test_a_folder_of_the_file_stands_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("data", "is in the folder of the store"),
+        ("data/lake", "is in the folder of the store"),
+        (".", "holds the folder of the store"),
+        ("/", "holds the folder of the store"),
+    ],
+)
+def test_a_lake_and_a_store_are_not_in_each_other(folder: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        lake(f'url = "{folder}"\n')
+    assert lake('url = "data-lake"\n').url == Path("/there/data-lake")
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ('url = "https://bucket/x"', "only s3:// addresses and folders"),

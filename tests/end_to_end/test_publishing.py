@@ -31,7 +31,8 @@ PUBLISHED = "lake: published"
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder with a short path, for the control socket."""
-    with TemporaryDirectory(prefix="k-") as name:
+    # The process of the lake may outlive a recorder that was killed by a moment.
+    with TemporaryDirectory(prefix="k-", ignore_cleanup_errors=True) as name:
         Path(name, "recorder.toml").write_text(RECORDER, encoding="utf-8")
         yield Path(name)
 

@@ -571,9 +571,10 @@ def test_an_object_store_that_fails_at_a_request_is_named_and_nothing_is_left(
 # Interrupts
 
 _RESTORE = """
-import sys
+import signal, sys
 from pathlib import Path
-from typing import Any
+# Whoever runs the tests in the background lets them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from kline_trio.commands.cli import main
 from kline_trio.lake import restore as restoring
 ready, place, into = sys.argv[1:]
