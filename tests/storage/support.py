@@ -92,14 +92,12 @@ def month_of(series: Series = BTC, month: str = "2024-01", rows: int = 5) -> Pru
 def prune(store: Store, *months: Pruned, address: str = ADDRESS) -> None:
     """Let a lake alone have months. Files that hold nothing else are removed, and unlisted."""
     store.journal.keep_pruned(months, {one.lake: address for one in months})
-    removed = []
     for entry in store.journal.files():
         place = store.layout.place(entry.series, entry.path)
         spans = [one.span for one in months if one.series == entry.series]
         if place is not None and not list(place.without(spans)):
             (store.path / entry.path).unlink()
-            removed.append(entry)
-    store.journal.list_pruned([], removed)
+    assert store.journal.adopt(store.changed_files(store.journal.files())) == 0
 
 
 def make_candle(open_time_ms: int, value: float = 1.0, trade_num: int = 7) -> Candle:
