@@ -1,5 +1,6 @@
 """The command `restore`: its words, its places and its exit status."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from kline_trio.lake.location import Location
 from kline_trio.reading.candles import read
 from kline_trio.storage.journal.reader import journal_view
 from tests.lake.support import FIRST, begin_and_publish, make_store
-from tests.storage.support import BTC, at, write_minutes
+from tests.storage.support import BTC, at, child_environment, write_minutes
 
 
 @pytest.fixture
@@ -104,17 +105,19 @@ def test_a_lake_that_fails_has_the_status_of_a_lake_and_no_traceback(
     assert not (tmp_path / "new").exists()
 
 
-def test_the_missing_extra_is_named(
-    lake: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for name in [name for name in sys.modules if name.startswith("kline_trio.lake")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "deltalake", None)
-    assert main(["restore", str(lake), "--into", str(tmp_path / "new")]) == 2
-    assert "pip install 'kline-trio[lake]'" in capsys.readouterr().err
+def test_the_missing_extra_is_named(lake: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['deltalake'] = None\n"
+        "from kline_trio.commands.cli import main\n"
+        "sys.exit(main(['restore', sys.argv[1], '--into', sys.argv[2]]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(lake), str(tmp_path / "new")],
+        env=child_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "pip install 'kline-trio[lake]'" in done.stderr
 
 
 def test_a_store_is_not_taken_for_a_lake(
