@@ -10,7 +10,7 @@ from kline_trio.interval import Span
 from kline_trio.lake.union import OneLedger, united_account, united_gaps
 from kline_trio.spans import joined
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
-from tests.storage.support import BTC, at, span
+from tests.storage.support import BTC, GAP_STATES, at, span
 
 _MOST = 12
 """The last candle of the tests' ledgers, exclusive."""
@@ -139,7 +139,7 @@ def ledgers(draw: st.DrawFn, name: str) -> OneLedger:
     while begin < _MOST and draw(st.booleans()):
         begin = draw(st.integers(begin, _MOST - 1))
         end = draw(st.integers(begin + 1, _MOST))
-        state = draw(st.sampled_from(State))
+        state = draw(st.sampled_from(GAP_STATES))
         gaps.append(filled(begin, end) if state is State.FILLED else gap(begin, end, state))
         begin = end
     return OneLedger(name, account(first, watermark), tuple(gaps))

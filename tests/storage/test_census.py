@@ -13,11 +13,14 @@ from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
 from tests.storage.support import (
     BTC,
     COIN,
+    GAP_STATES,
     MONTHLY,
     START_MS,
     minutes,
+    month_of,
     nth_open_time_ms,
     open_store,
+    prune,
 )
 
 
@@ -46,6 +49,15 @@ def test_absent_candles_are_counted_by_state_and_reason_and_filled_ones_are_not(
     )
     found = census(tmp_path, {}).absences
     assert found == {BTC: Absences(4, {"the exchange had none": 12}, is_late=False)}
+
+
+def test_closed_gaps_count_in_a_pruned_month_as_before(tmp_path: Path) -> None:
+    settle(tmp_path, gap(10, 20, State.CLOSED))
+    before = census(tmp_path, {}).absences
+    store = open_store(tmp_path)
+    prune(store, month_of())
+    store.close()
+    assert census(tmp_path, {}).absences == before
 
 
 @pytest.mark.parametrize(("began", "is_late"), [(0, True), (3, True), (4, False)])
@@ -96,7 +108,9 @@ def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=30)  # each opens a store
 @given(
-    st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5), st.sampled_from(State)), max_size=8)
+    st.lists(
+        st.tuples(st.integers(1, 5), st.integers(1, 5), st.sampled_from(GAP_STATES)), max_size=8
+    )
 )
 def test_the_counts_are_those_of_the_ledger(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[int, int, State]]
