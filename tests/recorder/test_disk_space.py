@@ -1,5 +1,6 @@
 """A disk without room: the recorder goes on, acknowledges nothing, and says so."""
 
+import contextlib
 import errno
 import itertools
 import logging
@@ -7,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +21,15 @@ from kline_trio.candle import Series
 from kline_trio.config import Config, StoreConfig
 from kline_trio.errors import DiskError, DiskFullError
 from kline_trio.reading.candles import read
+from kline_trio.recorder.disk_space import watch_disk_space
+from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.supervisor import open_recorder
 from kline_trio.simulator.exchange import Exchange
 from kline_trio.storage import store as storage
 from kline_trio.storage.disk import disk_errors
 from kline_trio.storage.journal.writer import Journal
-from tests.virtual import joined
+from kline_trio.storage.store import Store
+from tests.virtual import joined, slow_disk
 
 SPOT = Series("spot", "BTCUSDT", "1m")
 START_MS = 1_719_759_600_000
@@ -175,11 +180,14 @@ async def test_the_room_is_told_daily_and_warned_of_when_it_is_little(
     caplog.set_level(logging.INFO, "kline_trio")
     free_bytes = 10**9
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_bytes))
-    exchange = Exchange(start_ms=START_MS, speed=0.01)
-    async with joined(exchange) as environment, open_recorder(config_in(tmp_path), environment):
-        await trio.sleep(60)
-        free_bytes = 10**6
-        await trio.sleep(86_400)
+    commits, merges = (SerialExecutor(slow_disk(Random(1))) for _ in range(2))
+    with contextlib.closing(Store.open(tmp_path / "data", None)) as store:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_disk_space, Storage(store, commits, merges), lambda: [SPOT])
+            await trio.sleep(60)
+            free_bytes = 10**6
+            await trio.sleep(86_400)
+            nursery.cancel_scope.cancel()
     told = [record for record in caplog.records if record.message.startswith("disk space: ")]
     assert [record.levelno for record in told] == [logging.INFO, logging.WARNING]
     assert told[0].message == "disk space: 1.0 GB free, enough for 14,468 days"

@@ -17,7 +17,7 @@ from kline_trio.storage.files import crc32_of, open_parquet
 from kline_trio.storage.footer import SEAL, Footer, footer_of, is_sealed
 from tests.storage.support import write_minutes
 
-_FLIPS = 20_000
+_FLIPS = 5_000
 
 
 def footer(groups: int, columns: int = 2, rows: int = 3, *, note: str = "note") -> bytes:
@@ -92,7 +92,7 @@ def test_a_file_without_a_seal_is_passed_by(tmp_path: Path) -> None:
 
 
 def test_no_flipped_bit_is_read_in_silence(target: Path) -> None:
-    """Each of 20,000 raises, or reads back the same rows and columns; and `check` finds them all,
+    """Each of 5,000 raises, or reads back the same rows and columns; and `check` finds them all,
     since each changes the CRC of the whole file.
     """
     content = target.read_bytes()
