@@ -145,6 +145,8 @@ class _StoreLedger:
     """Of every state, by time."""
     revisions: Mapping[Series, Sequence[Revision]]
     unpublished: Mapping[Series, Sequence[Span]]
+    pruned: Mapping[Series, Mapping[Span, int]]
+    """The months that were removed before, and how many candles of each their lake had."""
 
     @classmethod
     def read(cls, store_path: Path, keep_seconds: float) -> "_StoreLedger":
@@ -157,10 +159,14 @@ class _StoreLedger:
             revisions: dict[Series, list[Revision]] = defaultdict(list)
             for revision in journal.revisions():
                 revisions[revision.series].append(revision)
+            pruned: dict[Series, dict[Span, int]] = defaultdict(dict)
+            for month in journal.pruned():
+                pruned[month.series][month.span] = month.rows
             times = journal.exchange_times()
             limits = {name: (now_ms - keep_ms, now_ms) for name, (now_ms, _) in times.items()}
             state, due = journal.lake(), journal.accounts()
-        return cls(state, due, limits, gaps, revisions, unpublished_spans(store_path, found))
+        unpublished = unpublished_spans(store_path, found)
+        return cls(state, due, limits, gaps, revisions, unpublished, pruned)
 
     def months(self, files: Mapping[Series, Sequence[_File]]) -> Iterator[Month]:
         """Give the months that are old enough and of which candles may be here, in order."""
@@ -206,12 +212,22 @@ class _StoreLedger:
         return None
 
     def unexplained(self, month: Month, held: Sequence[Span]) -> int:
-        """Return how many due candles of a month are neither stored nor a gap."""
+        """Return how many due candles of a month are neither stored, nor a gap, nor pruned."""
         account, interval = self.accounts[month.series], month.series.interval
-        known = joined([*held, *(gap.span for gap in self.gaps_in(month))])
+        pruned = self.pruned.get(month.series, ())
+        known = joined([*held, *(gap.span for gap in self.gaps_in(month)), *pruned])
         due = Span(account.first_ms, max(account.first_ms + 1, account.watermark_ms))
         holes = (hole for span in month.span.common_with(due) for hole in span.without(known))
         return sum(map(interval.count, holes))
+
+    def shrunk(self, month: Month, rows: int) -> str | None:
+        """Return what is wrong if a lake has less of a month than when it was removed before.
+
+        To keep it as pruned again, with fewer rows, would forget the others.
+        """
+        before = self.pruned.get(month.series, {}).get(month.span, 0)
+        had = f"was removed here when its lake had {counted(before, 'candle')}"
+        return f"{had}; now it has {rows:,}" if rows < before else None
 
 
 @attrs.frozen
@@ -327,6 +343,7 @@ class _Reading:
             why = one.why_not()
             if why is None and (count := store.unexplained(month, one.held)):
                 why = f"has {counted(count, 'candle')} that nothing explains: check the store"
+            why = why or store.shrunk(month, one.there.rows)
             if why is not None:
                 yield Kept(month, why)
                 continue
