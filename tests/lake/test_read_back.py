@@ -275,7 +275,9 @@ def test_a_lake_with_less_of_a_removed_month_does_not_pass_for_it(
     found, kept = other.look()
     assert found == []
     there = 1 if is_elsewhere else 7
-    assert reasons(kept) == {BTC: f"was removed here when its lake had 8 candles; now it has {there}"}
+    assert reasons(kept) == {
+        BTC: f"was removed here when its lake had 8 candles; now it has {there}"
+    }
     assert _pruned(lab) == before
 
 
