@@ -32,8 +32,10 @@ from kline_trio.storage.journal.outbox import LakeState
 from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.pruning import CandleChecksum, ReadBack, slices
+from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN, runs_of, values_of
 
+_FILES_A_STEP = 1_000
 _ABSENT = "there is no lake yet: publish first"
 
 
@@ -74,6 +76,7 @@ def read_back(
     keep_seconds: float,
     on_group: OnGroup,
     most_rows: int = MOST_ROWS,
+    on_step: OnStep = ignore_step,
 ) -> None:
     """Read back all months that ended so long ago. Nothing is changed.
 
@@ -84,6 +87,7 @@ def read_back(
       keep_seconds: how long a month stays after its end, in the exchange's time.
       on_group: called with the months of some series, oldest months first.
       most_rows: how many candles are in memory at once, from the store and from the lake.
+      on_step: called at the begin of each step.
 
     Raises:
       ForeignLakeError: there is no lake, or not that to which the store is published.
@@ -98,12 +102,16 @@ def read_back(
         raise ForeignLakeError(
             f"{location.url}: is not the lake to which {store_path} is published"
         )
-    files = _files(store_path)
+    files = _files(store_path, on_step)
     months = list(store.months(files))
     if not months:
         return
+    on_step(Step("reading gaps, revisions and accounts in the lake"))
     there = _LakeLedger.read(location, store.lake.recorder, months)
+    done = 0
     for group in _groups(months, most_rows):
+        on_step(Step(f"reading back {month_of(group[0].span.from_ms)}", done, len(months), "month"))
+        done += len(group)
         settled, kept = list[Month](), list[Kept]()
         for month in group:
             why = store.unsettled(month) or store.differs(month, there)
@@ -124,10 +132,13 @@ def read_back(
 _File = tuple[Path, Span]
 
 
-def _files(store_path: Path) -> dict[Series, list[_File]]:
+def _files(store_path: Path, on_step: OnStep) -> dict[Series, list[_File]]:
     """Return the files of each series, each with the time of its candles."""
     found: dict[Series, list[_File]] = defaultdict(list)
-    for path, owner, file in open_files(candle_files(store_path), log_damage):
+    paths = candle_files(store_path)
+    for done, (path, owner, file) in enumerate(open_files(paths, log_damage)):
+        if not done % _FILES_A_STEP:
+            on_step(Step("looking for old months", done, len(paths), "file"))
         if (span := span_of(file)) is not None:
             found[owner].append((path, span))
     return found

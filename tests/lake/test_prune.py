@@ -29,6 +29,7 @@ from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.paths import journal_path
+from kline_trio.storage.step import Step
 from kline_trio.storage.store import Store
 from tests.lake.filling import lake_in, publish_store
 from tests.storage.support import BTC, at, merge_all, minutes, open_store
@@ -163,8 +164,13 @@ async def test_a_candle_that_comes_during_the_reading_keeps_the_month_here(
 
 async def test_a_kill_after_the_journal_loses_nothing(lab: Lab) -> None:
     publisher = lab.publisher()
+
+    def on_step(step: Step) -> None:
+        if step.what.startswith("removing"):
+            scope.cancel()
+
     with trio.CancelScope() as scope:
-        await publisher.look_after(compact=False, on_step=lambda _: scope.cancel())
+        await publisher.look_after(compact=False, on_step=on_step)
     assert scope.cancelled_caught
     assert (len(lab.held()), len(lab.pruned())) == (30, 1)
     await lab.publisher().look_after(compact=False)
