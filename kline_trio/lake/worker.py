@@ -30,7 +30,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 
-from kline_trio.candle import Series
 from kline_trio.config.lake import LakeConfig
 from kline_trio.errors import ConfigError, KlineTrioError
 from kline_trio.lake.errors import (
@@ -144,8 +143,8 @@ def _keep_up(request: Mapping[str, Any], send: Any) -> int:  # noqa: ANN401
         send(step=attrs.asdict(step))
 
     def on_group(found: Sequence[Found], kept: Sequence[Kept]) -> None:
-        months = [[*_names(one.pruned.series), *_values(one)] for one in found]
-        stay = [[*_names(one.month.series), one.month.span.from_ms, one.why] for one in kept]
+        months = [[*attrs.astuple(one.pruned.series), *_values(one)] for one in found]
+        stay = [[*attrs.astuple(one.month.series), one.month.span.from_ms, one.why] for one in kept]
         send(read_back={"months": months, "kept": stay})
 
     if request["compact"]:
@@ -155,10 +154,6 @@ def _keep_up(request: Mapping[str, Any], send: Any) -> int:  # noqa: ANN401
     if (keep_seconds := request["keep_seconds"]) is not None:
         read_back(location, store_path, keep_seconds, on_group, most_rows, on_step)
     return 0
-
-
-def _names(series: Series) -> tuple[str, ...]:
-    return series.trade_type, series.symbol, series.time_interval
 
 
 def _values(found: "Found") -> list[object]:

@@ -216,7 +216,7 @@ class Publisher:
             behind_seconds=trio.current_time() - self._good_at,
             late_seconds=self.lake.late_seconds,
             took_seconds=self._took_seconds,
-            is_publishing=self._one_at_a_time.locked(),
+            is_publishing=self.begun > self.ended,
             left=self.left,
             rows=self.rows,
             inserted=self.inserted,

@@ -233,6 +233,13 @@ def test_a_dry_run_names_what_would_stay(folder: Path, capsys: Captured) -> None
     assert "would stay: 1 month of a series: is not accounted for in the lake\n" in out
 
 
+def test_a_dry_run_names_what_the_lake_lacks_by_now(folder: Path, capsys: Captured) -> None:
+    assert main(["prune", "recorder.toml"]) == 0
+    DeltaTable(str(folder / "lake" / "candles")).delete("month = '2024-01'")
+    assert main(["prune", "recorder.toml", "--dry-run"]) == 0
+    assert "10 candles are gone, which were removed here" in capsys.readouterr().out
+
+
 def test_the_command_prunes_a_store(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert main(["prune", "recorder.toml"]) == 0
     assert "removed 10 candles here that the lake has" in caplog.text

@@ -193,6 +193,7 @@ say(lake"""
         with trio.fail_after(30):
             while publisher.step is None:
                 await publisher.news.event.wait()
+        assert not publisher.statistics().is_publishing
         await _until(publisher, publisher.ask())
         nursery.cancel_scope.cancel()
     assert publisher.upkeeps == 1
