@@ -16,6 +16,7 @@ from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.parquet import plan_merges
+from kline_trio.storage.paths import scratch
 from kline_trio.storage.pruning import CandleChecksum, PrunedFiles, ReadBack, slices
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import open_times_ms
@@ -239,6 +240,16 @@ def test_what_was_removed_before_the_disk_was_full_is_told(
     assert [store.path / one.path for one in done.removed] == [first]
     assert done.rows == 1_440
     assert done.problem == f"{others[0]}: No space left on device"
+    store.close()
+
+
+def test_a_scratch_folder_that_somebody_deleted_is_made_again(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data")
+    store.journal.accept(minutes(1_430, 1_450))
+    merge_all(store)
+    everything_is_published(store)
+    scratch(store.path).rmdir()
+    assert remove(store, [read(store, JANUARY)]).rows == 10
     store.close()
 
 
