@@ -209,6 +209,8 @@ def _lake(lake: Answer) -> str:
     if lake["pruned"]:
         words.append(f"{counted(lake['pruned'], 'candle')} removed here since the start")
     problem = "" if lake["problem"] is None else f"; the last attempt failed: {lake['problem']}"
+    if lake["upkeep_problem"] is not None:
+        problem += f"; it could not be looked after: {lake['upkeep_problem']}"
     return one_line(f"lake: {', '.join(words)}{problem}")
 
 

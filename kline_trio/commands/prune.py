@@ -5,7 +5,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config
 from kline_trio.counting import counted
 from kline_trio.errors import ConfigError, NoAnswerError, NotRunningError
+from kline_trio.interval import time_text
 from kline_trio.quoting import one_line
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.publisher import Publisher
@@ -65,26 +65,31 @@ async def _prune(config: Config, requests: Requests) -> None:
 async def _look(config: Config, requests: Requests) -> None:
     """Read back what could be removed, and print it; change nothing. A recorder may run."""
     months, candles, kept = Counter[str](), Counter[str](), Counter[str]()
-    progress = Progress(requests.screen)
+    lacking, progress = list[str](), Progress(requests.screen)
 
     async def look() -> None:
         async with aclosing(LakeJob(config.store.path, config.lake).run(compact=False)) as answers:
             async for answer in answers:
-                if "read_back" in answer:
-                    for one, here in months_of(answer["read_back"]):
-                        months[_place(one)] += 1
-                        candles[_place(one)] += here.rows
-                    kept.update(why for *_, why in answer["read_back"]["kept"])
+                match answer:
+                    case {"step": step}:
+                        progress.show(Step(**step))
+                    case {"lacking": texts}:
+                        lacking.extend(texts)
+                    case {"read_back": found}:
+                        for one, here in months_of(found):
+                            months[_place(one)] += 1
+                            candles[_place(one)] += here.rows
+                        kept.update(why for *_, why in found["kept"])
 
     progress.show(Step(f"reading back from {config.lake.url}"))
     if await finished(requests, look):
         with progress.hidden():
-            for line in _lines(months, candles, kept):
+            for line in [*lacking, *_lines(months, candles, kept)]:
                 print(one_line(line))
 
 
 def _place(month: Pruned) -> str:
-    name = f"{datetime.fromtimestamp(month.span.from_ms / 1_000, UTC):%Y-%m}"
+    name = time_text(month.span.from_ms)[:7]
     return f"{name} {month.series.trade_type} {month.series.time_interval}"
 
 

@@ -7,20 +7,21 @@ from pathlib import Path
 
 from kline_trio.config.lake import LakeConfig
 from kline_trio.counting import counted, noun
-from kline_trio.lake.errors import LakeFileGoneError
+from kline_trio.lake.errors import LakeDeniedError, LakeFileGoneError
 from kline_trio.lake.location import Location
 from kline_trio.lake.plan import month_of
 from kline_trio.lake.query import between, counts, equal
 from kline_trio.lake.tables import LakeTable, open_table
 from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN
 
 _MOST = 20
 """How many months are named."""
 
 
-def lacking(location: Location, store_path: Path) -> list[str]:
+def lacking(location: Location, store_path: Path, on_step: OnStep = ignore_step) -> list[str]:
     """Return what is gone of the months that were removed from a store, by numbers of candles.
 
     This reads one column of the months' files, so a file that is gone shows, too. Months that were
@@ -29,13 +30,15 @@ def lacking(location: Location, store_path: Path) -> list[str]:
     Args:
       location: the lake to which the store is published.
       store_path: the store's folder.
+      on_step: called with each partition: there may be thousands.
 
     Returns:
-      a text for each month, and for each partition that cannot be read; not more than some.
+      a text for each month, and for each partition or earlier lake that cannot be read; not more
+      than some.
 
     Raises:
       LakeUnreachableError: the object store gives no answer, so that nothing is known.
-      LakeDeniedError: it refuses these credentials.
+      LakeDeniedError: it refuses these credentials for the lake.
       KlineTrioError: the journal cannot be read.
     """
     with journal_view(store_path) as journal:
@@ -45,27 +48,38 @@ def lacking(location: Location, store_path: Path) -> list[str]:
         by_lake[one.lake].append(one)
     found: list[str] = []
     for lake, months in by_lake.items():
-        place = location
-        if state is None or state.lake != lake:
+        if state is not None and state.lake == lake:
+            found += _lacking_in(location, lake, months, on_step)
+            continue
+        if lake not in addresses:
+            found.append(f"the address of an earlier lake is not known, and {_removed(months)}")
+            continue
+        try:
             place = Location.from_config(LakeConfig.from_address(json.loads(addresses[lake])))
-        found += _lacking_in(place, lake, months)
+            found += _lacking_in(place, lake, months, on_step)
+        except LakeDeniedError as error:
+            # Its bucket may be gone. The lake of today is looked at all the same.
+            found.append(f"{error}, and {_removed(months)}")
     if len(found) > _MOST:
         return [*found[:_MOST], f"and {counted(len(found) - _MOST, 'month')} more"]
     return found
 
 
-def _lacking_in(location: Location, lake: str, months: Sequence[Pruned]) -> Iterator[str]:
+def _lacking_in(
+    location: Location, lake: str, months: Sequence[Pruned], on_step: OnStep
+) -> Iterator[str]:
     table = open_table(location, "candles")
     if table is None or table.id != lake:
         what = "there is no lake any more" if table is None else "is another lake now"
-        yield f"{location.url}: {what}, and {counted(len(months), 'month')} were removed here"
+        yield f"{location.url}: {what}, and {_removed(months)}"
         return
     groups: dict[tuple[str, str, str], list[Pruned]] = defaultdict(list)
     for one in months:
         series = one.series
         place = (series.trade_type, series.time_interval, month_of(one.span.from_ms))
         groups[place].append(one)
-    for place, some in sorted(groups.items()):
+    for done, (place, some) in enumerate(sorted(groups.items())):
+        on_step(Step(f"counting {_name(place)} in the lake", done, len(groups), "partition"))
         yield from _lacking(location, table, place, some)
 
 
@@ -73,19 +87,28 @@ def _lacking(
     location: Location, table: LakeTable, place: tuple[str, str, str], months: Sequence[Pruned]
 ) -> list[str]:
     trade_type, time_interval, month = place
-    name = f"{trade_type} {time_interval} of {month}"
     spans = [one.span for one in months]
     within = (min(one.from_ms for one in spans), max(one.to_ms for one in spans))
     partition = {"trade_type": trade_type, "time_interval": time_interval, "month": month}
     try:
         rows = counts(location, table, "symbol", [*equal(partition), *between(BEGIN, *within)])
     except LakeFileGoneError as error:
-        return [f"{name}: {error}"]
+        return [f"{_name(place)}: {error}"]
     return [
         f"{location.url}: {one.series} of {month}: {_gone(one.rows - there)} removed here"
         for one in months
         if (there := rows.get(one.series.symbol, 0)) < one.rows
     ]
+
+
+def _name(place: tuple[str, str, str]) -> str:
+    trade_type, time_interval, month = place
+    return f"{trade_type} {time_interval} of {month}"
+
+
+def _removed(months: Sequence[Pruned]) -> str:
+    count = len(months)
+    return f"{counted(count, 'month')} {noun(count, 'was', 'were')} removed here"
 
 
 def _gone(count: int) -> str:

@@ -32,8 +32,10 @@ from kline_trio.storage.journal.outbox import LakeState
 from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.pruning import CandleChecksum, ReadBack, slices
+from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN, runs_of, values_of
 
+_FILES_A_STEP = 1_000
 _ABSENT = "there is no lake yet: publish first"
 
 
@@ -74,6 +76,7 @@ def read_back(
     keep_seconds: float,
     on_group: OnGroup,
     most_rows: int = MOST_ROWS,
+    on_step: OnStep = ignore_step,
 ) -> None:
     """Read back all months that ended so long ago. Nothing is changed.
 
@@ -84,6 +87,7 @@ def read_back(
       keep_seconds: how long a month stays after its end, in the exchange's time.
       on_group: called with the months of some series, oldest months first.
       most_rows: how many candles are in memory at once, from the store and from the lake.
+      on_step: called at the begin of each step.
 
     Raises:
       ForeignLakeError: there is no lake, or not that to which the store is published.
@@ -98,12 +102,16 @@ def read_back(
         raise ForeignLakeError(
             f"{location.url}: is not the lake to which {store_path} is published"
         )
-    files = _files(store_path)
+    files = _files(store_path, on_step)
     months = list(store.months(files))
     if not months:
         return
+    on_step(Step("reading gaps, revisions and accounts in the lake"))
     there = _LakeLedger.read(location, store.lake.recorder, months)
+    done = 0
     for group in _groups(months, most_rows):
+        on_step(Step(f"reading back {month_of(group[0].span.from_ms)}", done, len(months), "month"))
+        done += len(group)
         settled, kept = list[Month](), list[Kept]()
         for month in group:
             why = store.unsettled(month) or store.differs(month, there)
@@ -124,10 +132,13 @@ def read_back(
 _File = tuple[Path, Span]
 
 
-def _files(store_path: Path) -> dict[Series, list[_File]]:
+def _files(store_path: Path, on_step: OnStep) -> dict[Series, list[_File]]:
     """Return the files of each series, each with the time of its candles."""
     found: dict[Series, list[_File]] = defaultdict(list)
-    for path, owner, file in open_files(candle_files(store_path), log_damage):
+    paths = candle_files(store_path)
+    for done, (path, owner, file) in enumerate(open_files(paths, log_damage)):
+        if not done % _FILES_A_STEP:
+            on_step(Step("looking for old months", done, len(paths), "file"))
         if (span := span_of(file)) is not None:
             found[owner].append((path, span))
     return found
@@ -145,6 +156,8 @@ class _StoreLedger:
     """Of every state, by time."""
     revisions: Mapping[Series, Sequence[Revision]]
     unpublished: Mapping[Series, Sequence[Span]]
+    pruned: Mapping[Series, Mapping[Span, int]]
+    """The months that were removed before, and how many candles of each their lake had."""
 
     @classmethod
     def read(cls, store_path: Path, keep_seconds: float) -> "_StoreLedger":
@@ -157,10 +170,14 @@ class _StoreLedger:
             revisions: dict[Series, list[Revision]] = defaultdict(list)
             for revision in journal.revisions():
                 revisions[revision.series].append(revision)
+            pruned: dict[Series, dict[Span, int]] = defaultdict(dict)
+            for month in journal.pruned():
+                pruned[month.series][month.span] = month.rows
             times = journal.exchange_times()
             limits = {name: (now_ms - keep_ms, now_ms) for name, (now_ms, _) in times.items()}
             state, due = journal.lake(), journal.accounts()
-        return cls(state, due, limits, gaps, revisions, unpublished_spans(store_path, found))
+        unpublished = unpublished_spans(store_path, found)
+        return cls(state, due, limits, gaps, revisions, unpublished, pruned)
 
     def months(self, files: Mapping[Series, Sequence[_File]]) -> Iterator[Month]:
         """Give the months that are old enough and of which candles may be here, in order."""
@@ -206,12 +223,22 @@ class _StoreLedger:
         return None
 
     def unexplained(self, month: Month, held: Sequence[Span]) -> int:
-        """Return how many due candles of a month are neither stored nor a gap."""
+        """Return how many due candles of a month are neither stored, nor a gap, nor pruned."""
         account, interval = self.accounts[month.series], month.series.interval
-        known = joined([*held, *(gap.span for gap in self.gaps_in(month))])
+        pruned = self.pruned.get(month.series, ())
+        known = joined([*held, *(gap.span for gap in self.gaps_in(month)), *pruned])
         due = Span(account.first_ms, max(account.first_ms + 1, account.watermark_ms))
         holes = (hole for span in month.span.common_with(due) for hole in span.without(known))
         return sum(map(interval.count, holes))
+
+    def shrunk(self, month: Month, rows: int) -> str | None:
+        """Return what is wrong if a lake has less of a month than when it was removed before.
+
+        To keep it as pruned again, with fewer rows, would forget the others.
+        """
+        before = self.pruned.get(month.series, {}).get(month.span, 0)
+        had = f"was removed here when its lake had {counted(before, 'candle')}"
+        return f"{had}; now it has {rows:,}" if rows < before else None
 
 
 @attrs.frozen
@@ -327,6 +354,7 @@ class _Reading:
             why = one.why_not()
             if why is None and (count := store.unexplained(month, one.held)):
                 why = f"has {counted(count, 'candle')} that nothing explains: check the store"
+            why = why or store.shrunk(month, one.there.rows)
             if why is not None:
                 yield Kept(month, why)
                 continue

@@ -11,6 +11,7 @@ such guarantee: two of them that begin at the same version both succeed, and dou
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +125,11 @@ def compact(
         ]
         total, done, size = Compacted(), 0, sum(job.size for job in jobs)
         for job in jobs:
-            on_step(Step(str(job.partition), done, size, "byte"))
+            tell = partial(on_step, Step(str(job.partition), done, size, "byte"))
+            tell()
             held.keep()
             with tempfile.TemporaryDirectory(prefix="kline_trio-", dir=scratch) as folder:
-                run = _Run(location, objects, job, held, pause, Path(folder))
+                run = _Run(location, objects, job, held, pause, Path(folder), tell)
                 total = total.plus(run.replaced(most_rows, target_bytes))
             done += job.size
         return total
@@ -178,6 +180,8 @@ class _Run:
     pause: Pause
     folder: Path
     """For temporary files; empty."""
+    tell: Callable[[], None]
+    """Tells the step again, after each file: a process that says nothing for long is ended."""
 
     def replaced(self, most_rows: int, target_bytes: int) -> Compacted:
         """Replace the files of the job; return what was done."""
@@ -188,6 +192,7 @@ class _Run:
             added.append(self._uploaded(one))
             written += one.rows
             self.lease.keep()
+            self.tell()
         if rows.read != job.rows or written != rows.read - rows.doubled:
             self._discard(added)
             raise LakeError(
@@ -203,6 +208,7 @@ class _Run:
 
     def _pieces(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         for file in self.job.files:
+            self.tell()
             path = f"{_TABLE}/{file.path}"
             with lake_errors(f"{self.location.url}/{path}: cannot be read"):
                 yield from self._read(path, file, columns)

@@ -11,7 +11,7 @@ never writes to it. It has one of two jobs.
 
 `"job": "upkeep"`. It sends, in this order:
 
-- `{"step": {...}}` now and then, with what it does;
+- `{"step": {...}}` at each step, with what it does: a process that says nothing is ended;
 - `{"compacted": {...}}`, if the request asks for a compaction;
 - `{"lacking": [TEXT, ...]}`: what the lake lacks of months that were removed here;
 - `{"read_back": {...}}` for each group of months that may be removed here, or must stay.
@@ -30,7 +30,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 
-from kline_trio.candle import Series
 from kline_trio.config.lake import LakeConfig
 from kline_trio.errors import ConfigError, KlineTrioError
 from kline_trio.lake.errors import (
@@ -138,32 +137,27 @@ def _keep_up(request: Mapping[str, Any], send: Any) -> int:  # noqa: ANN401
     from kline_trio.lake.upkeep import compact
 
     location = Location.from_config(LakeConfig.from_address(request["lake"]))
-    store_path = Path(request["store"])
+    store_path, most_rows = Path(request["store"]), request["most_rows"]
 
     def on_step(step: Step) -> None:
         send(step=attrs.asdict(step))
 
     def on_group(found: Sequence[Found], kept: Sequence[Kept]) -> None:
-        months = [[*_names(one.pruned.series), *_values(one)] for one in found]
-        stay = [[*_names(one.month.series), one.month.span.from_ms, one.why] for one in kept]
+        months = [[*attrs.astuple(one.pruned.series), *_values(one)] for one in found]
+        stay = [[*attrs.astuple(one.month.series), one.month.span.from_ms, one.why] for one in kept]
         send(read_back={"months": months, "kept": stay})
 
     if request["compact"]:
-        most_rows = request["most_rows"]
         done = compact(location, request["holder"], _pause, on_step, most_rows=most_rows)
         send(compacted=attrs.asdict(done))
-    send(lacking=lacking(location, store_path))
-    if request["keep_seconds"] is not None:
-        read_back(location, store_path, request["keep_seconds"], on_group, request["most_rows"])
+    send(lacking=lacking(location, store_path, on_step))
+    if (keep_seconds := request["keep_seconds"]) is not None:
+        read_back(location, store_path, keep_seconds, on_group, most_rows, on_step)
     return 0
 
 
-def _names(series: Series) -> tuple[str, ...]:
-    return series.trade_type, series.symbol, series.time_interval
-
-
 def _values(found: "Found") -> list[object]:
-    """Return the values of `Pruned`, and what of them the store has, for `recorder/pruner.py`."""
+    """Return the values of `Pruned`, and what of them the store has, for `recorder/upkeep.py`."""
     one, here = found.pruned, found.here
     span = one.span.from_ms, one.span.to_ms
     pruned = one.lake, one.version, one.rows, one.checksum, one.pruned_ms

@@ -88,6 +88,8 @@ class Publisher:
     news: RecurringEvent = attrs.field(init=False, factory=RecurringEvent)
     """Rings when a part was published, and when a publication or an upkeep has ended."""
     _asked: RecurringEvent = attrs.field(init=False, factory=RecurringEvent)
+    _wanted: int = attrs.field(init=False, default=0)
+    """How many publications have to begin, since they were asked for."""
     _good_at: float = attrs.field(init=False, factory=trio.current_time)
     """When the last whole publication began, or this recorder, by Trio's clock."""
     _took_seconds: float = attrs.field(init=False, default=0.0)
@@ -107,7 +109,8 @@ class Publisher:
         pause_seconds, failures = min(_FIRST_SECONDS, self.lake.publish_seconds), 0
         while True:
             with trio.move_on_after(pause_seconds):
-                await self._asked.event.wait()
+                while self.begun >= self._wanted:
+                    await self._asked.event.wait()
             was = self.problem
             try:
                 await self.publish()
@@ -164,9 +167,13 @@ class Publisher:
         return self.ask()
 
     def ask(self) -> int:
-        """Let `run` publish now. Return how many publications have ended when that one has."""
+        """Let `run` publish now, or after what it does now.
+
+        Return how many publications have ended when that one has.
+        """
+        self._wanted = self.begun + 1
         self._asked.ring()
-        return self.begun + 1
+        return self._wanted
 
     async def publish(self, on_part: Callable[[], None] = lambda: None) -> None:
         """Publish everything that is unpublished now.
@@ -209,7 +216,7 @@ class Publisher:
             behind_seconds=trio.current_time() - self._good_at,
             late_seconds=self.lake.late_seconds,
             took_seconds=self._took_seconds,
-            is_publishing=self._one_at_a_time.locked(),
+            is_publishing=self.begun > self.ended,
             left=self.left,
             rows=self.rows,
             inserted=self.inserted,

@@ -22,6 +22,7 @@ from kline_trio.counting import counted
 from kline_trio.errors import DamagedError, DiskFullError
 from kline_trio.interval import Span
 from kline_trio.quoting import one_line
+from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.lake_process import WORKER, LakeProcess, PublishError, TooLargeError
 from kline_trio.storage.journal.pruned import Pruned
@@ -34,6 +35,8 @@ _MOST_ROWS = 200_000
 """In memory at once. A process that needs too much memory is begun anew with half of it."""
 _LEAST_ROWS = 10_000
 _MB = 1_000_000
+_EFFECTS = ("months stay here", "; pruning goes on")
+"""Of a full disk, and of its end, for the log."""
 
 Months = Sequence[tuple[Pruned, ReadBack]]
 
@@ -161,7 +164,11 @@ class Upkeep:
         address = json.dumps(self.lake.address(), sort_keys=True)
         journal = self.storage.store.journal
         every = [one for one, _ in months]
-        kept = await self.storage.commit_door.run(journal.prune, every, address)
+        kept = set(
+            await retry_while_full(
+                self.storage.commit_door.run, journal.prune, every, address, effects=_EFFECTS
+            )
+        )
         return [(one, here) for one, here in months if one in kept]
 
     async def _remove(self, removable: Mapping[Series, list[ReadBack]], on_step: OnStep) -> None:
@@ -176,9 +183,16 @@ class Upkeep:
                     store.remove_months, series, months, listed
                 )
             except (DamagedError, DiskFullError) as error:
-                logger.warning("lake: %s: its months stay here: %s", series, error)
-                continue
-            await doors.commit_door.run(store.journal.list_pruned, files.written, files.removed)
+                files = PrunedFiles(problem=str(error))
+            if files.problem is not None:
+                logger.warning("lake: %s: its months stay here: %s", series, files.problem)
+            await retry_while_full(
+                doors.commit_door.run,
+                store.journal.list_pruned,
+                files.written,
+                files.removed,
+                effects=_EFFECTS,
+            )
             self.pruned += files.rows
             self.freed_bytes += files.freed_bytes
         if self.pruned > rows:

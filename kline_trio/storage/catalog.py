@@ -211,7 +211,7 @@ def _may_hold(file: FileEntry, layout: Layout, from_ms: int) -> bool:
 def first_stored_ms(store_path: Path, series: Series, within: Span) -> int | None:
     """Return the open time of the first stored candle of a series in a span; None if none is.
 
-    A file that cannot be read does not count.
+    A file that cannot be read does not count. A month that was pruned counts by its begin.
 
     Raises:
       KlineTrioError: the journal or the disk refuses.
@@ -219,6 +219,8 @@ def first_stored_ms(store_path: Path, series: Series, within: Span) -> int | Non
     with disk_errors(store_path):
         with journal_view(store_path) as journal:
             found = [ms for ms in journal.waiting_ms(series) if ms in within][:1]
+            months = [one.span.from_ms for one in journal.pruned([series])]
+            found += [ms for ms in months if ms in within][:1]
             listed = journal.files([series])
         # Files of a series sort by time.
         for entry in listed:

@@ -143,7 +143,7 @@ def write_file(
     store_path: Path,
     scratch: Path,
 ) -> FileEntry:
-    """Write a file in a place where none is, with any number of rows in little memory.
+    """Write a file from these rows alone, of any number, in little memory.
 
     Its bytes are those that merges of its rows would write.
 
@@ -155,12 +155,14 @@ def write_file(
       scratch: for the temporary file; on the file system of `store_path`.
 
     Raises:
-      DiskError: it reads back wrong; there is no file then.
+      DiskError: it reads back wrong. What is at its path stays.
       OSError: the disk refused.
     """
     target, made = store_path / path, _temporary(path, scratch)
     try:
         make_folders(target.parent)
+        # Somebody may have taken it for rubbish.
+        scratch.mkdir(exist_ok=True)
         written = _written(made, path, series, _in_groups(pieces), _Source(target))
         replace_durably(made, target)
     finally:

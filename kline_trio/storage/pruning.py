@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kline_trio.candle import Series
+from kline_trio.errors import DamagedError, DiskFullError
 from kline_trio.interval import Span
 from kline_trio.spans import joined
 from kline_trio.storage.catalog import files_named_after, open_files, stored
-from kline_trio.storage.disk import sync_folder
+from kline_trio.storage.disk import disk_errors, sync_folder
 from kline_trio.storage.files import begins_ms, open_parquet, read_groups, span_of, status_of
 from kline_trio.storage.journal.manifest import FileEntry, WrittenFiles
 from kline_trio.storage.layout import Layout
@@ -51,6 +52,8 @@ class PrunedFiles:
     rows: int = 0
     """How many candles were removed."""
     freed_bytes: int = 0
+    problem: str | None = None
+    """Why the other files stay as they were; None: nothing went wrong."""
 
 
 @attrs.define(eq=False)
@@ -106,8 +109,8 @@ class Pruning:
           written: of the journal; a file that is written anew is added.
 
         Raises:
-          DamagedError: a file cannot be read. Files before it are pruned.
-          OSError: the disk refused.
+          DamagedError: a file cannot be read. Nothing was removed.
+          DiskError: the disk refused.
         """
         spans = self._spans()
         for path in spans:
@@ -117,7 +120,12 @@ class Pruning:
         done = PrunedFiles()
         for path, span in spans.items():
             if self._is_ours(path) and any(span.common_with(one) for one in gone):
-                done = _sum(done, self._without(path, gone, written))
+                try:
+                    with disk_errors(path):
+                        done = _sum(done, self._without(path, gone, written))
+                except (DamagedError, DiskFullError) as error:
+                    # The journal has to list the files before this one as they are now.
+                    return attrs.evolve(done, problem=str(error))
         return done
 
     def _spans(self) -> dict[Path, Span]:

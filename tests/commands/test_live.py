@@ -38,6 +38,10 @@ def test_a_recorder_without_a_lake_has_no_line() -> None:
             lake(problem="HTTP 403"),
             f"lake: published 30 min ago, {SENT}; the last attempt failed: HTTP 403",
         ),
+        (
+            lake(upkeep_problem="no answer"),
+            f"lake: published 30 min ago, {SENT}; it could not be looked after: no answer",
+        ),
     ],
 )
 def test_the_line_of_a_lake(found: LakeStatistics, line: str) -> None:

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 
 from kline_trio.commands.cli import main
 from kline_trio.config.lake import LakeConfig
+from kline_trio.errors import DiskFullError
 from kline_trio.interval import DAY_MS
 from kline_trio.lake.location import Location
 from kline_trio.lake.merge import moment
@@ -26,7 +27,9 @@ from kline_trio.storage.catalog import stored_table
 from kline_trio.storage.journal.ledger import SeriesAccount
 from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.journal.writer import Journal
 from kline_trio.storage.paths import journal_path
+from kline_trio.storage.step import Step
 from kline_trio.storage.store import Store
 from tests.lake.filling import lake_in, publish_store
 from tests.storage.support import BTC, at, merge_all, minutes, open_store
@@ -161,12 +164,37 @@ async def test_a_candle_that_comes_during_the_reading_keeps_the_month_here(
 
 async def test_a_kill_after_the_journal_loses_nothing(lab: Lab) -> None:
     publisher = lab.publisher()
+
+    def on_step(step: Step) -> None:
+        if step.what.startswith("removing"):
+            scope.cancel()
+
     with trio.CancelScope() as scope:
-        await publisher.look_after(compact=False, on_step=lambda _: scope.cancel())
+        await publisher.look_after(compact=False, on_step=on_step)
     assert scope.cancelled_caught
     assert (len(lab.held()), len(lab.pruned())) == (30, 1)
     await lab.publisher().look_after(compact=False)
     assert (lab.held(), len(lab.pruned())) == (FEBRUARY, 1)
+
+
+@pytest.mark.parametrize("method", ["prune", "list_pruned"])
+async def test_a_full_disk_is_waited_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr("kline_trio.recorder.disk_space.RETRY_SECONDS", 0.01)
+    real, tried = getattr(Journal, method), 0
+
+    def full_at_first(journal: Journal, *arguments: Any) -> Any:  # noqa: ANN401
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise DiskFullError("no space left")
+        return real(journal, *arguments)
+
+    monkeypatch.setattr(Journal, method, full_at_first)
+    await lab.publisher().look_after(compact=False)
+    assert (lab.held(), len(lab.pruned()), tried) == (FEBRUARY, 1, 2)
+    assert not lab.store.changed_files(lab.store.journal.files())
 
 
 async def test_a_lake_that_is_gone_removes_nothing(lab: Lab, tmp_path: Path) -> None:
@@ -203,6 +231,13 @@ def test_a_dry_run_names_what_would_stay(folder: Path, capsys: Captured) -> None
     assert main(["prune", "recorder.toml", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "would stay: 1 month of a series: is not accounted for in the lake\n" in out
+
+
+def test_a_dry_run_names_what_the_lake_lacks_by_now(folder: Path, capsys: Captured) -> None:
+    assert main(["prune", "recorder.toml"]) == 0
+    DeltaTable(str(folder / "lake" / "candles")).delete("month = '2024-01'")
+    assert main(["prune", "recorder.toml", "--dry-run"]) == 0
+    assert "10 candles are gone, which were removed here" in capsys.readouterr().out
 
 
 def test_the_command_prunes_a_store(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

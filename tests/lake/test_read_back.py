@@ -11,13 +11,16 @@ from deltalake import DeltaTable
 
 from kline_trio.candle import Series
 from kline_trio.interval import DAY_MS, Span
-from kline_trio.lake.errors import ForeignLakeError
+from kline_trio.lake.errors import ForeignLakeError, LakeDeniedError
 from kline_trio.lake.lacking import lacking
 from kline_trio.lake.location import Location
 from kline_trio.lake.merge import moment
 from kline_trio.lake.read_back import Found, Kept, read_back
+from kline_trio.lake.tables import LakeTable, open_table
 from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
-from kline_trio.storage.journal.reader import journal_view
+from kline_trio.storage.journal.pruned import Pruned
+from kline_trio.storage.journal.reader import JournalView, journal_view
+from kline_trio.storage.step import Step
 from kline_trio.storage.store import Store
 from tests.lake.filling import lake_in, publish_store
 from tests.lake.support import ETH, FIRST, fill_from_archive, make_store
@@ -237,5 +240,92 @@ def test_months_of_an_earlier_lake_are_looked_for_there(lab: Lab, tmp_path: Path
         assert {one.lake for one in journal.pruned()} != {journal.lake().lake}  # type: ignore[union-attr]
 
 
+def test_each_step_is_told_since_a_silent_process_is_ended(lab: Lab) -> None:
+    lab.publish()
+    steps = list[str]()
+
+    def on_step(step: Step) -> None:
+        steps.append(step.what)
+
+    read_back(lab.location, lab.store.path, DAY, lambda *_: None, on_step=on_step)
+    remove(lab)
+    lacking(lab.location, lab.store.path, on_step)
+    assert steps == [
+        "looking for old months",
+        "reading gaps, revisions and accounts in the lake",
+        "reading back 2024-01",
+        "counting spot 1m of 2024-01 in the lake",
+    ]
+
+
+def test_months_of_an_earlier_lake_that_cannot_be_found_are_named(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lab.publish()
+    remove(lab)
+    earlier, later = lab.location, lake_in(tmp_path / "later")
+    publish_store(lab.store, later)
+
+    def refuse(location: Location, name: str) -> LakeTable | None:
+        if location.url == earlier.url:
+            raise LakeDeniedError(f"{earlier.url}: HTTP 403")
+        return open_table(location, name)
+
+    monkeypatch.setattr("kline_trio.lake.lacking.open_table", refuse)
+    gone = "2 months were removed here"
+    assert lacking(later, lab.store.path) == [f"{earlier.url}: HTTP 403, and {gone}"]
+    monkeypatch.setattr(JournalView, "lake_addresses", lambda _: {})
+    text = "the address of an earlier lake is not known"
+    assert lacking(later, lab.store.path) == [f"{text}, and {gone}"]
+
+
+def remove(lab: Lab) -> None:
+    """What a recorder does with the months that it may remove."""
+    found, journal = lab.look()[0], lab.store.journal
+    assert len(journal.prune([one.pruned for one in found], lab.address)) == len(found)
+    for one in found:
+        series = one.pruned.series
+        done = lab.store.remove_months(series, [one.here], journal.files([series]))
+        journal.list_pruned(done.written, done.removed)
+
+
+def test_a_candle_that_comes_after_its_month_was_removed_goes_too(lab: Lab) -> None:
+    lab.publish()
+    remove(lab)
+    lab.store.journal.accept(minutes(FIRST + 2, FIRST + 3, 77.0))
+    lab.publish()
+    [btc], kept = lab.look()
+    assert kept == []
+    assert (btc.pruned.rows, btc.here.rows) == (8, 1)
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_a_lake_with_less_of_a_removed_month_does_not_pass_for_it(
+    lab: Lab, tmp_path: Path, *, is_elsewhere: bool
+) -> None:
+    lab.publish()
+    remove(lab)
+    before = _pruned(lab)
+    lab.store.journal.accept(minutes(FIRST + 2, FIRST + 3, 77.0))
+    lab.publish()
+    other = attrs.evolve(lab, location=lake_in(tmp_path / "later")) if is_elsewhere else lab
+    other.publish()
+    if not is_elsewhere:
+        delta = DeltaTable(lab.location.table_url("candles"))
+        delta.delete(f"symbol = 'BTCUSDT' AND candle_begin_time = {_time(FIRST)}")
+    found, kept = other.look()
+    assert found == []
+    there = 1 if is_elsewhere else 7
+    assert reasons(kept) == {
+        BTC: f"was removed here when its lake had 8 candles; now it has {there}"
+    }
+    assert _pruned(lab) == before
+
+
 def _time(minute: int) -> str:
     return moment(datetime.fromtimestamp(at(minute) / 1_000, UTC))
+
+
+def _pruned(lab: Lab) -> list[Pruned]:
+    with journal_view(lab.store.path) as journal:
+        return journal.pruned()

@@ -136,12 +136,22 @@ def test_each_partition_is_a_job_of_its_own_and_shown(folder_lake: Location) -> 
     steps = list[Step]()
     done = compact(folder_lake, "test", no_pause, steps.append, now=AFTER + 40 * 86_400)
     assert done.jobs == 3
-    assert [one.what for one in steps[1:]] == [
+    assert list(dict.fromkeys(one.what for one in steps[1:])) == [
         "spot 1h 2026-10",
         "spot 1m 2026-10",
         "spot 1m 2026-11",
     ]
     assert {one.total for one in steps[1:]} == {done.bytes_before}
+
+
+def test_a_long_job_is_shown_at_each_file_since_a_silent_process_is_ended(
+    folder_lake: Location,
+) -> None:
+    hourly(folder_lake, hours=4)
+    steps = list[Step]()
+    assert run(folder_lake, on_step=steps.append).jobs == 1
+    # Four files are read, at least once, and one is written.
+    assert len([one for one in steps if one.total]) >= 1 + 4 + 1
 
 
 def test_the_object_stores_time_decides_what_is_past(

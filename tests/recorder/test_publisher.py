@@ -177,6 +177,28 @@ async def test_run_publishes_when_asked_and_tries_again_after_a_failure(
     ]
 
 
+async def test_what_is_asked_for_during_an_upkeep_comes_after_it(lab: Lab) -> None:
+    upkeep = """
+if request["job"] == "upkeep":
+    import time
+    say(step={"what": "compacting"})
+    time.sleep(0.5)
+    say(done=0)
+    sys.exit()
+say(lake"""
+    publisher = lab.publisher(program("say(done=11)", BEGIN.replace("\nsay(lake", upkeep)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publisher.run)
+        publisher.ask()
+        with trio.fail_after(30):
+            while publisher.step is None:
+                await publisher.news.event.wait()
+        assert not publisher.statistics().is_publishing
+        await _until(publisher, publisher.ask())
+        nursery.cancel_scope.cancel()
+    assert publisher.upkeeps == 1
+
+
 async def _until(publisher: Publisher, last: int) -> None:
     with trio.fail_after(30):
         while publisher.ended < last:

@@ -19,7 +19,7 @@ from kline_trio.monitor.page.candles import CandleQuery, candles_answer
 from kline_trio.storage import catalog, copy_stores
 from kline_trio.storage import holdings as holdings_module
 from kline_trio.storage.calendar import Calendar, CellState, ledger_version
-from kline_trio.storage.catalog import stored_table
+from kline_trio.storage.catalog import first_stored_ms, stored_table
 from kline_trio.storage.copy_stores import snapshot, unite
 from kline_trio.storage.gaps import gaps_found_last, stored_gaps
 from kline_trio.storage.holdings import Holdings, holdings, ledger_comparisons
@@ -507,3 +507,13 @@ def test_a_late_candle_of_a_pruned_month_does_no_harm(store: Store) -> None:
     assert (one.due, one.stored, one.rows) == (20, 19, 20)
     store.close()
     assert not faults(store.path)
+
+
+def test_a_pruned_month_is_a_proof_that_the_exchange_had_candles_then(tmp_path: Path) -> None:
+    """REST that has no candle so old any more does not make the series younger."""
+    store = open_store(tmp_path, MONTHS)
+    fill(store)
+    prune(store, MONTH)
+    assert first_stored_ms(tmp_path, BTC, Span(0, at(END))) == MONTH.span.from_ms
+    assert first_stored_ms(tmp_path, BTC, Span(at(FIRST), at(END))) == at(NEXT)
+    store.close()

@@ -1,5 +1,6 @@
 """Months that the lake has are removed from a store's files, and nothing else is."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kline_trio.storage.journal.ledger import Gap, Reason, SeriesAccount, State
 from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.parquet import plan_merges
+from kline_trio.storage.paths import scratch
 from kline_trio.storage.pruning import CandleChecksum, PrunedFiles, ReadBack, slices
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import open_times_ms
@@ -214,6 +216,41 @@ def test_a_damaged_file_is_named_and_left(store: Store) -> None:
     with pytest.raises(DamagedError):
         store.remove_months(BTC, [before], store.journal.files([BTC]))
     assert file.exists()
+
+
+def test_what_was_removed_before_the_disk_was_full_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path / "data", "{trade_type}_{symbol}_{time_interval}_{date}.pqt")
+    store.journal.accept(minutes(-1_440, 1_450))
+    merge_all(store)
+    everything_is_published(store)
+    first, *others = candle_files(store.path)
+    unlink = Path.unlink
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        if path in others:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    before = read(store, JANUARY)
+    store.journal.prune([pruned(JANUARY)], ADDRESS)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    done = store.remove_months(BTC, [before], store.journal.files([BTC]))
+    assert [store.path / one.path for one in done.removed] == [first]
+    assert done.rows == 1_440
+    assert done.problem == f"{others[0]}: No space left on device"
+    store.close()
+
+
+def test_a_scratch_folder_that_somebody_deleted_is_made_again(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data")
+    store.journal.accept(minutes(1_430, 1_450))
+    merge_all(store)
+    everything_is_published(store)
+    scratch(store.path).rmdir()
+    assert remove(store, [read(store, JANUARY)]).rows == 10
+    store.close()
 
 
 def test_what_stays_is_whole(store: Store) -> None:
