@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kline_trio.config.lake import LakeConfig
 from kline_trio.counting import counted, noun
+from kline_trio.interval import Span
 from kline_trio.lake.errors import LakeFileGoneError
 from kline_trio.lake.location import Location
 from kline_trio.lake.plan import month_of
@@ -47,6 +48,13 @@ def lacking(location: Location, store_path: Path) -> list[str]:
     for lake, months in by_lake.items():
         place = location
         if state is None or state.lake != lake:
+            if lake not in addresses:
+                # A damaged journal may have lost it.
+                what = counted(len(months), "month")
+                found.append(
+                    f"{what} were removed here, and the address of their lake is not known"
+                )
+                continue
             place = Location.from_config(LakeConfig.from_address(json.loads(addresses[lake])))
         found += _lacking_in(place, lake, months)
     if len(found) > _MOST:
@@ -58,24 +66,26 @@ def _lacking_in(location: Location, lake: str, months: Sequence[Pruned]) -> Iter
     table = open_table(location, "candles")
     if table is None or table.id != lake:
         what = "there is no lake any more" if table is None else "is another lake now"
-        yield f"{location.url}: {what}, and {counted(len(months), 'month')} were removed here"
+        yield f"{location.url}: {what}, and {_removed(months)}"
         return
-    groups: dict[tuple[str, str, str], list[Pruned]] = defaultdict(list)
+    version, known = table.delta.version(), max(one.version for one in months)
+    if version < known:
+        # An older copy may have older values. Reading refuses it, too.
+        yield f"{location.url}: is at version {version:,}, and was at {known:,} when it was read"
+    groups: dict[tuple[str, str, Span], list[Pruned]] = defaultdict(list)
     for one in months:
-        series = one.series
-        place = (series.trade_type, series.time_interval, month_of(one.span.from_ms))
-        groups[place].append(one)
+        groups[one.series.trade_type, one.series.time_interval, one.span].append(one)
     for place, some in sorted(groups.items()):
         yield from _lacking(location, table, place, some)
 
 
 def _lacking(
-    location: Location, table: LakeTable, place: tuple[str, str, str], months: Sequence[Pruned]
+    location: Location, table: LakeTable, place: tuple[str, str, Span], months: Sequence[Pruned]
 ) -> list[str]:
-    trade_type, time_interval, month = place
+    trade_type, time_interval, span = place
+    month = month_of(span.from_ms)
     name = f"{trade_type} {time_interval} of {month}"
-    spans = [one.span for one in months]
-    within = (min(one.from_ms for one in spans), max(one.to_ms for one in spans))
+    within = (span.from_ms, span.to_ms)
     partition = {"trade_type": trade_type, "time_interval": time_interval, "month": month}
     try:
         rows = counts(location, table, "symbol", [*equal(partition), *between(BEGIN, *within)])
@@ -86,6 +96,10 @@ def _lacking(
         for one in months
         if (there := rows.get(one.series.symbol, 0)) < one.rows
     ]
+
+
+def _removed(months: Sequence[Pruned]) -> str:
+    return f"{counted(len(months), 'month was', 'months were')} removed here"
 
 
 def _gone(count: int) -> str:
