@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kline_trio.config.lake import LakeConfig
 from kline_trio.counting import counted, noun
+from kline_trio.interval import Span
 from kline_trio.lake.errors import LakeDeniedError, LakeFileGoneError
 from kline_trio.lake.location import Location
 from kline_trio.lake.plan import month_of
@@ -73,22 +74,24 @@ def _lacking_in(
         what = "there is no lake any more" if table is None else "is another lake now"
         yield f"{location.url}: {what}, and {_removed(months)}"
         return
-    groups: dict[tuple[str, str, str], list[Pruned]] = defaultdict(list)
+    version, known = table.delta.version(), max(one.version for one in months)
+    if version < known:
+        # An older copy may have older values. Reading refuses it, too.
+        yield f"{location.url}: is at version {version:,}, and was at {known:,} when it was read"
+    groups: dict[tuple[str, str, Span], list[Pruned]] = defaultdict(list)
     for one in months:
-        series = one.series
-        place = (series.trade_type, series.time_interval, month_of(one.span.from_ms))
-        groups[place].append(one)
+        groups[one.series.trade_type, one.series.time_interval, one.span].append(one)
     for done, (place, some) in enumerate(sorted(groups.items())):
         on_step(Step(f"counting {_name(place)} in the lake", done, len(groups), "partition"))
         yield from _lacking(location, table, place, some)
 
 
 def _lacking(
-    location: Location, table: LakeTable, place: tuple[str, str, str], months: Sequence[Pruned]
+    location: Location, table: LakeTable, place: tuple[str, str, Span], months: Sequence[Pruned]
 ) -> list[str]:
-    trade_type, time_interval, month = place
-    spans = [one.span for one in months]
-    within = (min(one.from_ms for one in spans), max(one.to_ms for one in spans))
+    trade_type, time_interval, span = place
+    month = month_of(span.from_ms)
+    within = (span.from_ms, span.to_ms)
     partition = {"trade_type": trade_type, "time_interval": time_interval, "month": month}
     try:
         rows = counts(location, table, "symbol", [*equal(partition), *between(BEGIN, *within)])
@@ -101,14 +104,13 @@ def _lacking(
     ]
 
 
-def _name(place: tuple[str, str, str]) -> str:
-    trade_type, time_interval, month = place
-    return f"{trade_type} {time_interval} of {month}"
+def _name(place: tuple[str, str, Span]) -> str:
+    trade_type, time_interval, span = place
+    return f"{trade_type} {time_interval} of {month_of(span.from_ms)}"
 
 
 def _removed(months: Sequence[Pruned]) -> str:
-    count = len(months)
-    return f"{counted(count, 'month')} {noun(count, 'was', 'were')} removed here"
+    return f"{counted(len(months), 'month was', 'months were')} removed here"
 
 
 def _gone(count: int) -> str:

@@ -45,6 +45,7 @@ class Month:
 
     series: Series
     span: Span
+    """Its due candles. What is not due may be asked for one day, and would be missing then."""
     exchange_ms: int
     """The time of its market."""
 
@@ -156,8 +157,8 @@ class _StoreLedger:
     """Of every state, by time."""
     revisions: Mapping[Series, Sequence[Revision]]
     unpublished: Mapping[Series, Sequence[Span]]
-    pruned: Mapping[Series, Mapping[Span, int]]
-    """The months that were removed before, and how many candles of each their lake had."""
+    pruned: Mapping[Series, Sequence[Pruned]]
+    """What was removed here before, to this lake or to another one."""
 
     @classmethod
     def read(cls, store_path: Path, keep_seconds: float) -> "_StoreLedger":
@@ -170,14 +171,14 @@ class _StoreLedger:
             revisions: dict[Series, list[Revision]] = defaultdict(list)
             for revision in journal.revisions():
                 revisions[revision.series].append(revision)
-            pruned: dict[Series, dict[Span, int]] = defaultdict(dict)
-            for month in journal.pruned():
-                pruned[month.series][month.span] = month.rows
+            pruned: dict[Series, list[Pruned]] = defaultdict(list)
+            for one in journal.pruned():
+                pruned[one.series].append(one)
             times = journal.exchange_times()
             limits = {name: (now_ms - keep_ms, now_ms) for name, (now_ms, _) in times.items()}
             state, due = journal.lake(), journal.accounts()
-        unpublished = unpublished_spans(store_path, found)
-        return cls(state, due, limits, gaps, revisions, unpublished, pruned)
+        waiting = unpublished_spans(store_path, found)
+        return cls(state, due, limits, gaps, revisions, waiting, pruned)
 
     def months(self, files: Mapping[Series, Sequence[_File]]) -> Iterator[Month]:
         """Give the months that are old enough and of which candles may be here, in order."""
@@ -192,7 +193,8 @@ class _StoreLedger:
             for part in months_of(Span(from_ms, max(from_ms + 1, to_ms))):
                 span = _candles_of_month(series, part)
                 if span is not None and span.to_ms <= limit_ms:
-                    yield Month(series, span, now_ms)
+                    for due in span.common_with(_due(account)):
+                        yield Month(series, due, now_ms)
 
     def unsettled(self, month: Month) -> str | None:
         """Return why the journal does not let a month go; None: it does."""
@@ -225,20 +227,27 @@ class _StoreLedger:
     def unexplained(self, month: Month, held: Sequence[Span]) -> int:
         """Return how many due candles of a month are neither stored, nor a gap, nor pruned."""
         account, interval = self.accounts[month.series], month.series.interval
-        pruned = self.pruned.get(month.series, ())
+        pruned = (one.span for one in self.pruned_in(month))
         known = joined([*held, *(gap.span for gap in self.gaps_in(month)), *pruned])
-        due = Span(account.first_ms, max(account.first_ms + 1, account.watermark_ms))
-        holes = (hole for span in month.span.common_with(due) for hole in span.without(known))
+        due = month.span.common_with(_due(account))
+        holes = (hole for span in due for hole in span.without(known))
         return sum(map(interval.count, holes))
 
-    def shrunk(self, month: Month, rows: int) -> str | None:
-        """Return what is wrong if a lake has less of a month than when it was removed before.
+    def pruned_in(self, month: Month) -> list[Pruned]:
+        """Return what was removed of a month before: some candles came, or were left, since."""
+        every = self.pruned.get(month.series, ())
+        return [one for one in every if one.span.common_with(month.span)]
+
+    def gone(self, month: Month, there: Sequence[Span]) -> int:
+        """Return how many candles of a month were removed before that the lake lacks now.
 
         To keep it as pruned again, with fewer rows, would forget the others.
         """
-        before = self.pruned.get(month.series, {}).get(month.span, 0)
-        had = f"was removed here when its lake had {counted(before, 'candle')}"
-        return f"{had}; now it has {rows:,}" if rows < before else None
+        count, lost = month.series.interval.count, 0
+        for one in self.pruned_in(month):
+            found = sum(count(part) for span in there for part in span.common_with(one.span))
+            lost += max(0, one.rows - found)
+        return lost
 
 
 @attrs.frozen
@@ -261,6 +270,10 @@ class _LakeLedger:
         return cls(gaps_of_recorder(location, recorder), revisions, mine)
 
 
+def _due(account: SeriesAccount) -> Span:
+    return Span(account.first_ms, max(account.first_ms + 1, account.watermark_ms))
+
+
 def _candles_of_month(series: Series, part: Span) -> Span | None:
     """Return the candles that open in the month of a span; None: none does."""
     month, interval = month_span(month_of(part.from_ms)), series.interval
@@ -270,13 +283,14 @@ def _candles_of_month(series: Series, part: Span) -> Span | None:
 
 
 def _groups(months: Sequence[Month], most_rows: int) -> Iterator[list[Month]]:
-    """Give months that are read together: of a market, an interval and a month; oldest first.
+    """Give months that are read together: of a market, an interval and a time; oldest first.
 
     A month of a series that is too large for memory is a group of its own, read in slices.
     """
 
-    def place(month: Month) -> tuple[int, str, str]:
-        return (month.span.from_ms, month.series.trade_type, month.series.time_interval)
+    def place(month: Month) -> tuple[int, int, str, str]:
+        series, span = month.series, month.span
+        return (span.from_ms, span.to_ms, series.trade_type, series.time_interval)
 
     for _, some in itertools.groupby(
         sorted(months, key=lambda one: (*place(one), one.series)), place
@@ -301,10 +315,12 @@ class _Compared:
     lacking: int = 0
     differing: int = 0
     held: list[Span] = attrs.field(factory=list)
+    held_there: list[Span] = attrs.field(factory=list)
 
     def add(self, series: Series, mine: pa.Table | None, theirs: pa.Table | None) -> None:
         if theirs is not None:
             self.there.add(theirs)
+            self.held_there += runs_of(series, values_of(theirs[BEGIN]))
         if mine is None or not mine.num_rows:
             return
         self.here.add(mine)
@@ -352,9 +368,10 @@ class _Reading:
             if not one.here.rows:
                 continue
             why = one.why_not()
+            if why is None and (count := store.gone(month, one.held_there)):
+                why = f"was removed here before, and the lake lacks {counted(count, 'candle')}"
             if why is None and (count := store.unexplained(month, one.held)):
                 why = f"has {counted(count, 'candle')} that nothing explains: check the store"
-            why = why or store.shrunk(month, one.there.rows)
             if why is not None:
                 yield Kept(month, why)
                 continue

@@ -294,6 +294,7 @@ class Publisher:
         """Let the journal keep from now on what is unpublished."""
         journal = self.storage.store.journal
         if journal.lake is not None and journal.lake.lake == lake:
+            await self.upkeep.note_address(lake)
             return
         stored = await self.storage.merge_door.run(last_end_ms, self.storage.store.path)
         await retry_while_full(

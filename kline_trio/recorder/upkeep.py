@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from kline_trio.quoting import one_line
 from kline_trio.recorder.disk_space import retry_while_full
 from kline_trio.recorder.environment import Storage
 from kline_trio.recorder.lake_process import WORKER, LakeProcess, PublishError, TooLargeError
+from kline_trio.storage.in_lake import InLake
 from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.pruning import PrunedFiles, ReadBack
 from kline_trio.storage.step import OnStep, Step, ignore_step
@@ -101,6 +102,8 @@ class Upkeep:
     kept: Counter[str] = attrs.field(init=False, factory=Counter)
     """How many months the last pruning left here, by the reason."""
     _most_rows: int = attrs.field(init=False, default=_MOST_ROWS)
+    _noted: str | None = attrs.field(init=False, default=None)
+    """The lake's address, which the journal has."""
 
     async def run(self, *, compact: bool, on_step: OnStep = ignore_step) -> None:
         """Compact the lake if asked; look after pruned months; prune, if `prune_after` says so.
@@ -113,7 +116,7 @@ class Upkeep:
 
         Raises:
           PublishError: the lake or the process failed. It may be tried again.
-          DiskError: the journal cannot be written.
+          DiskError: the journal cannot be written, for another reason than want of space.
         """
         removable: dict[Series, list[ReadBack]] = defaultdict(list)
         job = LakeJob(self.storage.store.path, self.lake, self.command)
@@ -159,16 +162,36 @@ class Upkeep:
                 logger.info("lake: has all months again that were removed here")
         self.lacking = texts
 
+    async def note_address(self, lake: str) -> None:
+        """Keep where a lake is now that has pruned months: it may have moved.
+
+        Raises:
+          DiskError: the journal cannot be read or written; a full disk is waited for.
+        """
+        address = self._address()
+        if address == self._noted:
+            return
+
+        def note() -> None:
+            journal, path = self.storage.store.journal, self.storage.store.path
+            if InLake.read(path).addresses.get(lake, address) != address:
+                journal.keep_pruned([], {lake: address})
+
+        await self._commit(note)
+        self._noted = address
+
+    def _address(self) -> str:
+        return json.dumps(self.lake.address(), sort_keys=True)
+
+    async def _commit(self, job: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+        run = self.storage.commit_door.run
+        return await retry_while_full(run, job, *arguments, effects=_EFFECTS)
+
     async def _into_journal(self, months: Months) -> Months:
         """Keep in the journal what the lake alone has from now on. Return what may be removed."""
-        address = json.dumps(self.lake.address(), sort_keys=True)
         journal = self.storage.store.journal
         every = [one for one, _ in months]
-        kept = set(
-            await retry_while_full(
-                self.storage.commit_door.run, journal.prune, every, address, effects=_EFFECTS
-            )
-        )
+        kept = set(await self._commit(journal.prune, every, self._address()))
         return [(one, here) for one, here in months if one in kept]
 
     async def _remove(self, removable: Mapping[Series, list[ReadBack]], on_step: OnStep) -> None:
@@ -186,13 +209,7 @@ class Upkeep:
                 files = PrunedFiles(problem=str(error))
             if files.problem is not None:
                 logger.warning("lake: %s: its months stay here: %s", series, files.problem)
-            await retry_while_full(
-                doors.commit_door.run,
-                store.journal.list_pruned,
-                files.written,
-                files.removed,
-                effects=_EFFECTS,
-            )
+            await self._commit(store.journal.list_pruned, files.written, files.removed)
             self.pruned += files.rows
             self.freed_bytes += files.freed_bytes
         if self.pruned > rows:

@@ -332,18 +332,20 @@ def _still_pruned(lakes: Iterable[InLake], begins: Sequence[int]) -> list[Pruned
     """Return the months that one of the stores has pruned, and of which the new one lacks candles.
 
     If another store has as many candles of a month as the lake had, it is stored again, and due:
-    readers need not ask the lake for it.
+    readers need not ask the lake for it. Of two months that overlap, the larger one counts, and
+    what only the other one has is due.
     """
     found: dict[Span, Pruned] = {}
     for one in (one for some in lakes for one in some.months):
         known = found.get(one.span)
         if known is None or (known.rows, known.version) < (one.rows, one.version):
             found[one.span] = one
-    return [
-        one
-        for one in found.values()
-        if bisect_left(begins, one.span.to_ms) - bisect_left(begins, one.span.from_ms) < one.rows
-    ]
+    pruned: list[Pruned] = []
+    for one in sorted(found.values(), key=lambda one: one.span.from_ms - one.span.to_ms):
+        held = bisect_left(begins, one.span.to_ms) - bisect_left(begins, one.span.from_ms)
+        if held < one.rows and not any(other.span.common_with(one.span) for other in pruned):
+            pruned.append(one)
+    return pruned
 
 
 def _keep_pruned(months: Sequence[Pruned], lakes: Iterable[InLake], store: Store) -> None:

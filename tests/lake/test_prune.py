@@ -13,6 +13,7 @@ import pytest
 import trio
 from deltalake import DeltaTable
 
+import kline_trio
 from kline_trio.commands.cli import main
 from kline_trio.config.lake import LakeConfig
 from kline_trio.errors import DiskFullError
@@ -24,7 +25,7 @@ from kline_trio.recorder.lake_process import PublishError
 from kline_trio.recorder.publisher import Publisher
 from kline_trio.recorder.upkeep import Months, Upkeep
 from kline_trio.storage.catalog import stored_table
-from kline_trio.storage.journal.ledger import SeriesAccount
+from kline_trio.storage.journal.ledger import Reason, SeriesAccount
 from kline_trio.storage.journal.pruned import Pruned
 from kline_trio.storage.journal.reader import journal_view
 from kline_trio.storage.journal.writer import Journal
@@ -32,7 +33,7 @@ from kline_trio.storage.paths import journal_path
 from kline_trio.storage.step import Step
 from kline_trio.storage.store import Store
 from tests.lake.filling import lake_in, publish_store
-from tests.storage.support import BTC, at, merge_all, minutes, open_store
+from tests.storage.support import BTC, absent, at, merge_all, minutes, open_store, span
 
 Captured = pytest.CaptureFixture[str]
 FIRST, MONTH_ENDS, LAST = 1_430, 1_440, 1_460
@@ -100,6 +101,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+JANUARY = span(FIRST, MONTH_ENDS)
 FEBRUARY: Sequence[int] = [at(n) for n in range(MONTH_ENDS, LAST)]
 
 
@@ -195,6 +197,69 @@ async def test_a_full_disk_is_waited_for(
     await lab.publisher().look_after(compact=False)
     assert (lab.held(), len(lab.pruned()), tried) == (FEBRUARY, 1, 2)
     assert not lab.store.changed_files(lab.store.journal.files())
+
+
+async def test_candles_that_were_not_due_can_be_asked_for_after_the_pruning(lab: Lab) -> None:
+    """`since` went back, or `backfill` asked for them."""
+    await lab.publisher().look_after(compact=False)
+    assert [one.span for one in lab.pruned()] == [JANUARY]
+    journal, past = lab.store.journal, absent(0, FIRST, reason=Reason.NOT_CONFIGURED)
+    journal.settle([past], {BTC: SeriesAccount(at(0), at(LAST))})
+    assert journal.pending_gaps([BTC]) == (past,)
+    journal.accept(minutes(0, FIRST))
+    merge_all(lab.store)
+    publish_store(lab.store, lab.location)
+    await lab.publisher().look_after(compact=False)
+    [month] = lab.pruned()
+    assert (month.span, month.rows) == (span(0, MONTH_ENDS), MONTH_ENDS)
+    assert lab.held() == FEBRUARY
+    assert len(kline_trio.read(lab.store.path, "spot", "BTCUSDT", "1m", lake=True)) == LAST
+
+
+async def test_a_retired_series_can_be_recorded_again(lab: Lab) -> None:
+    ends = MONTH_ENDS - 4
+    lab.store.journal.settle([], {BTC: SeriesAccount(at(FIRST), at(ends), at(ends))})
+    publish_store(lab.store, lab.location)
+    await lab.publisher().look_after(compact=False)
+    assert [one.span for one in lab.pruned()] == [span(FIRST, ends)]
+    since = absent(ends, LAST, reason=Reason.NOT_CONFIGURED)
+    lab.store.journal.settle([since], {BTC: SeriesAccount(at(FIRST), at(LAST))})
+    assert lab.store.journal.pending_gaps([BTC]) == (since,)
+
+
+async def test_a_late_candle_of_a_pruned_month_goes_too(lab: Lab) -> None:
+    await lab.publisher().look_after(compact=False)
+    lab.store.journal.accept(minutes(FIRST + 3, FIRST + 4, 9.0))
+    merge_all(lab.store)
+    publish_store(lab.store, lab.location)
+    publisher = lab.publisher()
+    await publisher.look_after(compact=False)
+    assert (dict(publisher.upkeep.kept), lab.held()) == ({}, FEBRUARY)
+    assert [one.rows for one in lab.pruned()] == [10]
+
+
+async def test_a_late_candle_does_not_make_a_loss_forgotten(lab: Lab) -> None:
+    await lab.publisher().look_after(compact=False)
+    lab.delete_candles("month = '2024-01'")
+    lab.store.journal.accept(minutes(FIRST + 3, FIRST + 4, 9.0))
+    merge_all(lab.store)
+    publish_store(lab.store, lab.location)
+    publisher = lab.publisher()
+    await publisher.look_after(compact=False)
+    why = "was removed here before, and the lake lacks 9 candles"
+    assert dict(publisher.upkeep.kept) == {why: 1}
+    assert [one.rows for one in lab.pruned()] == [10]
+    assert len(lab.held()) == 21
+
+
+async def test_a_lake_that_has_moved_is_read_where_it_is(lab: Lab, tmp_path: Path) -> None:
+    await lab.publisher().look_after(compact=False)
+    (tmp_path / "lake").rename(tmp_path / "elsewhere")
+    publisher = lab.publisher(url=tmp_path / "elsewhere")
+    await publisher.publish()
+    await publisher.look_after(compact=False)
+    assert publisher.statistics().lacking == ()
+    assert len(kline_trio.read(lab.store.path, "spot", "BTCUSDT", "1m", lake=True)) == 30
 
 
 async def test_a_lake_that_is_gone_removes_nothing(lab: Lab, tmp_path: Path) -> None:

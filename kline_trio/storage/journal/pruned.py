@@ -27,6 +27,8 @@ SELECT from_ms, to_ms FROM pruned WHERE series_id = ? AND from_ms < ? AND to_ms 
 _PUT = (
     f"INSERT OR REPLACE INTO pruned (series_id, {PRUNED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 )
+# A month has more due candles if its series is recorded again, or wanted from an earlier time on.
+_REMOVE_PARTS = "DELETE FROM pruned WHERE series_id = ? AND from_ms >= ? AND to_ms <= ?"
 _PUT_ADDRESS = "INSERT OR REPLACE INTO lake_address VALUES (?, ?)"
 _IS_SETTLED = """
 SELECT lake IS ?4
@@ -48,7 +50,7 @@ class Pruned:
 
     series: Series
     span: Span
-    """The candles that open in the month, in UTC."""
+    """The due candles that open in the month, in UTC."""
     lake: str
     """The id of the lake."""
     version: int
@@ -116,6 +118,7 @@ class PrunedMonths:
         for one in months:
             series, span, *values = attrs.astuple(one, recurse=False)
             row = [self._ids.make(series), *attrs.astuple(span), *values]
+            self._connection.execute(_REMOVE_PARTS, row[:3])
             self._connection.execute(_PUT, row)
             self.changes += 1
         self._connection.executemany(_PUT_ADDRESS, addresses.items())
