@@ -23,7 +23,7 @@ import attrs
 from deltalake import DeltaTable
 
 from kline_trio.candle import Candle, Source
-from kline_trio.interval import DAY_MS, Span
+from kline_trio.interval import DAY_MS
 from kline_trio.lake.errors import LakeError
 from kline_trio.lake.location import Location
 from kline_trio.lake.read_back import Found, Kept, read_back
@@ -52,7 +52,7 @@ _PRUNE_REQUESTS = 44
 _CASES_A_LAKE = 8
 _LATER = at(0) / 1_000 + 100 * 86_400
 """All months of the stores are over by then."""
-_JANUARY = Span(at(0) - 30 * DAY_MS, at(1_440))
+_JANUARY = span(FIRST, 1_440)
 
 
 def _delete_row(location: Location) -> None:
