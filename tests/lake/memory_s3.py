@@ -88,6 +88,10 @@ class MemoryS3:
             server.server_close()
             thread.join()
 
+    def add(self, key: str, content: bytes) -> None:
+        """Hold an object, as `bucket/key`."""
+        self.objects[key] = _Object.of(content)
+
     def refuses(self, key: str, if_none_match: str | None, if_match: str | None) -> bool:
         """Return whether the conditions of a put are not met. Call it with the lock."""
         if not self.honours_conditions:
