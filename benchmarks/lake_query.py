@@ -161,8 +161,13 @@ def _repeated(hour: pa.Table, symbols: list[str]) -> pa.Table:
         "revision": np.zeros(count, np.int32),
     }
     for name in (BEGIN, END, *VALUES):
-        column = times.get(name, hour[name])
-        columns[name] = pa.chunked_array(column.chunks * len(symbols))
+        if name in times or name == "trade_num":
+            column = times.get(name, hour[name])
+            columns[name] = pa.chunked_array(column.chunks * len(symbols))
+        else:
+            # No two symbols have the same values, which would compress to nothing.
+            factors = np.repeat(1 + np.arange(len(symbols)) / 1_000, hour.num_rows)
+            columns[name] = np.round(np.tile(hour[name].to_numpy(), len(symbols)) * factors, 5)
     return pa.table([columns[name] for name in CANDLES.names], schema=CANDLES)
 
 

@@ -22,6 +22,7 @@ from kline_trio.config.lake import LakeConfig
 from kline_trio.interval import Span
 from kline_trio.recorder.environment import SerialExecutor, Storage
 from kline_trio.recorder.publisher import Publisher
+from kline_trio.storage.journal.ledger import SeriesAccount
 from kline_trio.storage.layout import DEFAULT_LAYOUT, Layout
 from kline_trio.storage.store import Store
 from kline_trio.storage.table import schema
@@ -80,8 +81,12 @@ async def _measure(folder: Path, many: int, hourly: int) -> list[Cost]:
         merged = store.fill_in(made_table(0, _MONTH, series).cast(schema(series)), series)
         store.journal.keep_filled(series, merged, [month_span], ())
     month = await _published(publisher, f"a month of {many:,} series")
+    accounts = {}
     for series in _series(hourly):
         store.journal.accept(received(series, minutes(_MONTH, _HOUR)))
+        until_ms = START_MS + (_MONTH + _HOUR) * MINUTE_MS
+        accounts[series] = SeriesAccount(month_span.to_ms, until_ms)
+    store.journal.settle([], accounts)
     hour = await _published(publisher, f"an hour of {hourly:,} series")
     store.close()
     return [month, hour]
