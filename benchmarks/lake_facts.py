@@ -43,7 +43,7 @@ from kline_trio.storage.table import BEGIN, END, values_of
 from tests.lake.memory_s3 import Answered, MemoryS3
 from tests.lake.servers import Server, environment_of, location_of
 
-__all__ = ["Sizes", "counted_facts", "requests_of"]
+__all__ = ["Sizes", "counted_facts", "environment", "requests_of"]
 
 _CYCLE = 20
 """Publications between two checkpoints of the log: the mean of a cycle counts."""
@@ -162,22 +162,31 @@ class _Bench:
 
 
 @contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the body; other programs inherit them."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
 def _bench(folder: Path, some: Sequence[Month]) -> Iterator[_Bench]:
     memory = MemoryS3()
     with memory.running() as endpoint:
         server = Server(endpoint)
-        before = dict(os.environ)
-        os.environ.update(environment_of(server))
         store = Store.open(folder, Layout(DEFAULT_LAYOUT))
         try:
             commits, merges = (SerialExecutor(trio.to_thread.run_sync) for _ in range(2))
             lake = LakeConfig(url=f"s3://{server.bucket}/klines", endpoint=endpoint)
             publisher = Publisher(Storage(store, commits, merges), lake)
-            yield _Bench(memory, location_of(server, "klines"), store, publisher, some)
+            with environment(environment_of(server)):
+                yield _Bench(memory, location_of(server, "klines"), store, publisher, some)
         finally:
             store.close()
-            os.environ.clear()
-            os.environ.update(before)
 
 
 async def _counts(folder: Path, some: Sequence[Month], sizes: Sizes) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.transaction import AddAction, RemoveAction
 
 from benchmarks.archives import DATA
+from benchmarks.lake_facts import environment
 from benchmarks.lake_picture import picture
 from benchmarks.lake_rows import MINUTES, Month, lake_table, months, symbol_name
 from benchmarks.machine import conclude
@@ -132,13 +132,13 @@ def main(arguments: list[str]) -> int:
         memory = MemoryS3()
         with memory.running() as endpoint:
             server = Server(endpoint)
-            os.environ.update(environment_of(server))
             counting = _Counting(memory, server.bucket)
-            table = [
-                attrs.asdict(one)
-                for case in cases
-                for one in _measured(counting, case, some, options.runs)
-            ]
+            with environment(environment_of(server)):
+                table = [
+                    attrs.asdict(one)
+                    for case in cases
+                    for one in _measured(counting, case, some, options.runs)
+                ]
     if options.picture is not None:
         options.picture.write_text(picture(table), encoding="utf-8")
     return conclude(table, options.json, goals=[])
