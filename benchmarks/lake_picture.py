@@ -11,7 +11,7 @@ _WIDTH, _HEIGHT = 860, 690
 _LEFT, _TOP, _PANEL_WIDTH, _PANEL_HEIGHT = 78, 104, 340, 150
 _GAP_X, _GAP_Y = 68, 44
 _COLOURS = ("#1f6feb", "#d1242f", "#8250df")
-_ROWS = (("requests", "requests"), ("read_mb", "MB read"), ("wall_ms", "ms, in a folder"))
+_ROWS = (("requests", "requests"), ("read_mb", "MB read"), ("cpu_ms", "ms of CPU, from a folder"))
 _READER = "Polars"
 _COLUMNS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "files": ("size of a file (partitions are months)", lambda one: f"{one['target_mib']} MiB"),
@@ -79,14 +79,39 @@ def _panel(
     yield _text(left, top - 6, unit, size=11)
     for text in labels:
         yield _text(x_of(text), bottom + 16, text, anchor="middle", size=11)
+    numbers: dict[float, list[tuple[float, str, str]]] = {}
     for query, colour in zip(_queries(some), _COLOURS, strict=False):
         points = [(x_of(label(one)), y_of(float(one[name])), float(one[name]))
                   for one in some if one["query"] == query]  # fmt: skip
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
         yield f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        for x, y, value in points:
+        for x, y, _ in points:
             yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
-            yield _text(x, y - 7, _number(value), anchor="middle", size=10, colour=colour)
+        for x, y, value in points:
+            numbers.setdefault(x, []).append((y, _number(value), colour))
+    for x, some_numbers in numbers.items():
+        yield from _numbered(x, top, bottom, sorted(some_numbers))
+
+
+def _numbered(
+    x: float, top: float, bottom: float, numbers: Sequence[tuple[float, str, str]]
+) -> Iterator[str]:
+    """Write the numbers of points above each other: above its point, or below if it has no room."""
+    before, last = -math.inf, ""
+    for y, text, colour in numbers:
+        if text == last:
+            continue
+        if y - top < 12:
+            place = (x + 8, y + 4, "start")
+        elif y - before > 24:
+            place = (x, y - 7, "middle")
+        elif y + 15 < bottom:
+            place = (x, y + 15, "middle")
+            y += 15
+        else:
+            place = (x + 8, y - 4, "start")
+        yield _text(place[0], place[1], text, anchor=place[2], size=10, colour=colour)
+        before, last = y, text
 
 
 def _decades(values: Sequence[float]) -> tuple[int, int]:

@@ -62,8 +62,8 @@ class Case:
 
 
 _CASES = (
-    Case("files", "1m", 200, 29, tuple(("month", size) for size in (4, 16, 64, 128, 256))),
-    Case("partitions", "5m", 150, 360, tuple((name, _TARGET_MIB) for name in _MONTHS)),
+    Case("files", "1m", 120, 29, tuple(("month", size) for size in (4, 16, 64, 128))),
+    Case("partitions", "5m", 60, 360, tuple((name, _TARGET_MIB) for name in _MONTHS)),
 )
 _QUICK = (
     Case("files", "1m", 10, 3, (("month", 1), ("month", 128))),
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks lake_sizes", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rows")
     parser.add_argument("--data", type=Path, default=DATA, help="the folder with klines/ in it")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--picture", type=Path, metavar="SVG", help="draw what was measured")
     parser.add_argument("--measured", type=Path, metavar="FILE", help="the JSON of an earlier run")
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -15,7 +15,7 @@ from benchmarks.lake_picture import picture
 def reading(case: str, partition: str, target: int, query: str, requests: int) -> dict[str, Any]:
     return {
         "case": case, "partition": partition, "target_mib": target, "query": query,
-        "reader": "Polars", "requests": requests, "read_mb": requests / 10, "wall_ms": 12.5,
+        "reader": "Polars", "requests": requests, "read_mb": requests / 10, "cpu_ms": 12.5,
     }  # fmt: skip
 
 
