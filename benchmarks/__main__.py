@@ -7,7 +7,7 @@ from benchmarks.all import NAMES
 
 __all__ = ["main"]
 
-_NAMES = ("all", *NAMES, "encoding", "lake_query")
+_NAMES = ("all", *NAMES, "encoding", "lake_cost", "lake_query", "lake_sizes")
 
 
 def main(arguments: list[str]) -> int:

@@ -26,6 +26,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks burst", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="2,500 candles, once, in a new store")
     parser.add_argument("--candles", type=int, action="append", help="in the second")
+    parser.add_argument(
+        "--publish", type=float, metavar="SECONDS", help="ours publishes to a lake so often"
+    )
     parser.add_argument("--only", metavar="WORD", default="", help="contestants with it in a name")
     parser.add_argument("--peers-python", type=Path, metavar="PATH", help="their interpreter")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> int:
             f"  {'':<30} {'connections':>11} {'p50':>9} {'p99':>9} {'max':>9} {'lost':>9}"
             f" {'of a core':>10} {'sent in':>8}"
         )
-        for name, measure in _work(candles, runs, python).items():
+        for name, measure in _work(candles, runs, python, options.publish).items():
             if options.only in name:
                 table.append(measure())
                 print(_line(table[-1]), flush=True)
@@ -51,13 +54,15 @@ def main(arguments: list[str]) -> int:
     return conclude([row.summary() for row in table], options.json, goals, python)
 
 
-def _work(candles: int, runs: int, python: Path | None) -> dict[str, Callable[[], Latencies]]:
+def _work(
+    candles: int, runs: int, python: Path | None, publish_seconds: float | None
+) -> dict[str, Callable[[], Latencies]]:
     work: dict[str, Callable[[], Latencies]] = {
-        f"{OURS}, new store": functools.partial(ours_at_first, candles)
+        f"{OURS}, new store": functools.partial(ours_at_first, candles, publish_seconds)
     }
     if runs > 1:
         # Until thousands of files are made, minutes go by.
-        work[OURS] = functools.partial(ours, candles, runs)
+        work[OURS] = functools.partial(ours, candles, runs, publish_seconds)
     for contestant in CONTESTANTS:
         if contestant.decodes:
             work[contestant.name] = functools.partial(theirs, contestant, python, candles, runs)

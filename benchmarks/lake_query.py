@@ -3,17 +3,20 @@
 One series for all days, all series for a day, and the last hour of one, each before and after a
 compaction. The lake has a file for each hour, as a recorder publishes them. With `--s3` it is on
 SeaweedFS on this machine, else in a folder. The least of several runs counts; CPU is that of all
-threads. Each run opens the table anew.
+threads. Each run opens the table anew. Daft excludes the project's PyArrow, so that it runs in the
+interpreter that is named. Its table is made of texts that it can read, which a recorder's own files
+have after a compaction alone.
 """
 
 import argparse
+import json
 import math
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,6 @@ __all__ = ["main"]
 
 _DAY = 1_440
 _SYMBOL = "S0007USDT"
-_HAS_DAFT = find_spec("daft") is not None
 _OF_SYMBOL = {"trade_type": "spot", "time_interval": "1m", "symbol": _SYMBOL}
 _OF_ALL = {"trade_type": "spot", "time_interval": "1m"}
 
@@ -87,6 +89,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--days", type=int, default=29)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--s3", action="store_true")
+    parser.add_argument("--daft-python", type=Path, metavar="PATH", help="with Daft and deltalake")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
@@ -107,11 +110,13 @@ def _states(location: Location, store: Path, options: argparse.Namespace) -> Ite
     queries = _queries(options.days)
     yield from _measured("local files", queries, _of_store(store, options.series), options.runs)
     yield from _measured("hourly files", queries, _of_lake(location, options), options.runs)
+    yield from _by_daft("hourly files", queries, location, options)
     with spending() as spent:
         done = compact(location, "benchmark", lambda _: None)
     files = f"{done.files_before:,} files"
     print(f"compacted {files}: {spent.cpu_seconds:.1f} s of CPU, {spent.wall_seconds:.1f} s")
     yield from _measured("compacted", queries, _of_lake(location, options), options.runs)
+    yield from _by_daft("compacted", queries, location, options)
 
 
 def _queries(days: int) -> list[Query]:
@@ -156,8 +161,13 @@ def _repeated(hour: pa.Table, symbols: list[str]) -> pa.Table:
         "revision": np.zeros(count, np.int32),
     }
     for name in (BEGIN, END, *VALUES):
-        column = times.get(name, hour[name])
-        columns[name] = pa.chunked_array(column.chunks * len(symbols))
+        if name in times or name == "trade_num":
+            column = times.get(name, hour[name])
+            columns[name] = pa.chunked_array(column.chunks * len(symbols))
+        else:
+            # No two symbols have the same values, which would compress to nothing.
+            factors = np.repeat(1 + np.arange(len(symbols)) / 1_000, hour.num_rows)
+            columns[name] = np.round(np.tile(hour[name].to_numpy(), len(symbols)) * factors, 5)
     return pa.table([columns[name] for name in CANDLES.names], schema=CANDLES)
 
 
@@ -228,8 +238,6 @@ def _of_lake(location: Location, options: argparse.Namespace) -> _Readers:
     }
     if not options.s3:
         readers |= {"DuckDB, the files": by_duckdb_alone, "Dask": by_dask}
-    if _HAS_DAFT and not options.s3:
-        readers["Daft"] = _by_daft(url)
     return readers
 
 
@@ -238,19 +246,35 @@ def _filter(query: Query) -> list[tuple[str, str, Any]]:
     return [*names, (BEGIN, ">=", query.since), (BEGIN, "<", query.until)]
 
 
-def _by_daft(url: str) -> Callable[[Query], Any]:
-    import daft
+@attrs.frozen
+class _Daft:
+    """Daft in its own interpreter."""
 
-    def read(query: Query) -> Any:  # noqa: ANN401
-        begin, kind = daft.col(BEGIN), daft.DataType.timestamp("us", "UTC")
-        is_wanted = (begin >= daft.lit(query.since).cast(kind)) & (
-            begin < daft.lit(query.until).cast(kind)
-        )
-        for name, text in query.names.items():
-            is_wanted &= daft.col(name) == text
-        return daft.read_deltalake(url).where(is_wanted).to_arrow()
+    process: subprocess.Popen[str]
+    url: str
 
-    return read
+    def cost(self, query: Query, runs: int) -> tuple[int, float, float]:
+        """Return rows, seconds on the wall and of CPU."""
+        times = {"since": query.since.isoformat(), "until": query.until.isoformat()}
+        asked = {"url": self.url, "names": dict(query.names), "runs": runs, **times}
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        rows, wall, cpu = json.loads(self.process.stdout.readline())
+        return rows, wall, cpu
+
+
+@contextmanager
+def _daft(python: Path, url: str) -> Iterator[_Daft]:
+    with subprocess.Popen(  # noqa: S603 - the interpreter that the user named
+        [python, "-m", "benchmarks.peers.daft_queries"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[1], env={**os.environ, "DAFT_PROGRESS_BAR": "0"},
+    ) as process:  # fmt: skip
+        yield _Daft(process, url)
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def _measured(state: str, queries: list[Query], readers: _Readers, runs: int) -> Iterator[Reading]:
@@ -262,10 +286,24 @@ def _measured(state: str, queries: list[Query], readers: _Readers, runs: int) ->
                 with spending() as spent:
                     rows = len(read(query))
                 wall, cpu = min(wall, spent.wall_seconds), min(cpu, spent.cpu_seconds)
-            reading = Reading(state, query.case, name, rows, wall * 1e3, cpu * 1e3)
-            print(
-                f"{state:<13} {query.case:<26} {name:<27} {rows:>10,} rows"
-                f" {reading.wall_ms:>9.1f} ms {reading.cpu_ms:>9.1f} ms of CPU",
-                flush=True,
-            )
-            yield reading
+            yield _told(Reading(state, query.case, name, rows, wall * 1e3, cpu * 1e3))
+
+
+def _by_daft(
+    state: str, queries: list[Query], location: Location, options: argparse.Namespace
+) -> Iterator[Reading]:
+    if options.daft_python is None or options.s3:
+        return
+    with _daft(options.daft_python, location.table_url("candles")) as daft:
+        for query in queries:
+            rows, wall, cpu = daft.cost(query, options.runs)
+            yield _told(Reading(state, query.case, "Daft", rows, wall * 1e3, cpu * 1e3))
+
+
+def _told(one: Reading) -> Reading:
+    print(
+        f"{one.state:<13} {one.case:<26} {one.reader:<27} {one.rows:>10,} rows"
+        f" {one.wall_ms:>9.1f} ms {one.cpu_ms:>9.1f} ms of CPU",
+        flush=True,
+    )
+    return one

@@ -96,23 +96,30 @@ def theirs(contestant: Contestant, python: Path | None, candles: int, runs: int)
     return result
 
 
-def ours_at_first(candles: int) -> Latencies:
+def ours_at_first(candles: int, publish_seconds: float | None = None) -> Latencies:
     """The first burst in a new store: the recorder makes a file for each series meanwhile."""
-    return _ours(f"{OURS}, new store", candles, warm=0, runs=1)
+    return _ours(f"{OURS}, new store", candles, 0, 1, publish_seconds)
 
 
-def ours(candles: int, runs: int) -> Latencies:
+def ours(candles: int, runs: int, publish_seconds: float | None = None) -> Latencies:
     """Bursts at the recorder; the first one warms it up, and makes the files."""
-    return _ours(OURS, candles, warm=1, runs=runs)
+    return _ours(OURS, candles, 1, runs, publish_seconds)
 
 
-def _ours(name: str, candles: int, *, warm: int, runs: int) -> Latencies:
+def _ours(
+    name: str, candles: int, warm: int, runs: int, publish_seconds: float | None
+) -> Latencies:
     result = Latencies(name, candles)
 
     async def run(folder: Path) -> None:
         with open_load(folder, streams=candles, secure=True) as load:
             async with open_recording(
-                folder, load, markets=1, streams=candles, rest_seconds=_REST_SECONDS
+                folder,
+                load,
+                markets=1,
+                streams=candles,
+                rest_seconds=_REST_SECONDS,
+                publish_seconds=publish_seconds,
             ) as recording:
                 for _ in range(warm):
                     await _burst(recording, Latencies(name, candles))

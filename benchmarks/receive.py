@@ -31,6 +31,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks receive", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer frames, fewer runs")
     parser.add_argument("--rest", type=float, default=0.02, help="read_pause_seconds")
+    parser.add_argument(
+        "--publish", type=float, metavar="SECONDS", help="ours publishes to a lake so often"
+    )
     parser.add_argument("--only", metavar="WORD", help="contestants with this in their name")
     parser.add_argument("--peers-python", type=Path, metavar="PATH", help="their interpreter")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -40,7 +43,7 @@ def main(arguments: list[str]) -> int:
     table = []
     for sockets in _MOST_US:
         for ticks in (60,) if options.quick else (60, 240):
-            way = Way(sockets, ticks, runs, minutes, options.rest)
+            way = Way(sockets, ticks, runs, minutes, options.rest, options.publish)
             print(f"{sockets}, one frame in {ticks} closed:", flush=True)
             table += _rows(way, python, options.only or "")
     if python is None:

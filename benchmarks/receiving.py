@@ -16,6 +16,7 @@ from benchmarks.made_up import START_MS
 from benchmarks.peers.counting import symbols
 from kline_trio.candle import Series
 from kline_trio.config import Config, ConnectionConfig, EndpointConfig, StoreConfig
+from kline_trio.config.lake import LakeConfig
 from kline_trio.recorder.environment import Environment
 from kline_trio.recorder.supervisor import Recorder, open_recorder
 from kline_trio.storage.memory import use_system_memory
@@ -82,9 +83,18 @@ class Recording:
 
 @asynccontextmanager
 async def open_recording(
-    folder: Path, load: Load, *, markets: int, streams: int, rest_seconds: float
+    folder: Path,
+    load: Load,
+    *,
+    markets: int,
+    streams: int,
+    rest_seconds: float,
+    publish_seconds: float | None = None,
 ) -> AsyncIterator[Recording]:
-    """Record from the sender into the folder: so many markets with so many series each."""
+    """Record from the sender into the folder: so many markets with so many series each.
+
+    With `publish_seconds`, also publish to a lake in the folder, each so many seconds.
+    """
     use_system_memory()  # as the program does
     series = tuple(
         Series(trade_type, symbol, "1m")
@@ -92,8 +102,12 @@ async def open_recording(
         for symbol in symbols(streams)
     )
     host = EndpointConfig(websocket=(load.url + "/stream",), rest=("https://rest.invalid",))
+    lake = LakeConfig()
+    if publish_seconds is not None:
+        lake = LakeConfig(url=folder / "lake", publish_seconds=publish_seconds)
     config = Config(
         streams=series,
+        lake=lake,
         endpoints=dict.fromkeys(_TRADE_TYPES, host),
         # Merges come after acceptance; only those of first candles are made, before measuring.
         store=StoreConfig(path=folder / "data", merge_seconds=3_600, drain_seconds=0),

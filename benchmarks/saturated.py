@@ -59,6 +59,8 @@ class Way:
     """Of a run at 60 ticks."""
     rest: float
     """Our `read_pause_seconds`."""
+    publish_seconds: float | None = None
+    """Ours publishes to a lake so often; None: not at all."""
 
     @property
     def ours(self) -> str:
@@ -80,7 +82,12 @@ def ours(way: Way) -> Row:
         secure = way.sockets == "TLS"
         with open_load(folder, streams=_STREAMS, secure=secure) as load:
             async with open_recording(
-                folder, load, markets=1, streams=_STREAMS, rest_seconds=way.rest
+                folder,
+                load,
+                markets=1,
+                streams=_STREAMS,
+                rest_seconds=way.rest,
+                publish_seconds=way.publish_seconds,
             ) as recording:
                 await recording.cost_of("burst 1 60")
                 costs = [await recording.cost_of(way.ours) for _ in range(way.runs)]

@@ -186,6 +186,24 @@ def test_a_recorder_never_loads_pandas(tmp_path: Path) -> None:
     assert (tmp_path / "data-simulated" / ".kline_trio" / "journal.sqlite").exists()
 
 
+@pytest.mark.parametrize("lake", ["", '[lake]\nurl = "lake"\npublish_seconds = 1\n'])
+def test_a_recorder_never_loads_the_packages_of_lakes(tmp_path: Path, lake: str) -> None:
+    """With a lake, the process that publishes loads them: 100 MB, and their threads."""
+    project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = [re.split(r"[><=]", one)[0] for one in project["optional-dependencies"]["lake"]]
+    assert "deltalake" in extra
+    (tmp_path / "recorder.toml").write_text('[streams.spot]\n1m = ["BTCUSDT"]\n' + lake)
+    code = (
+        "import sys\n"
+        "from kline_trio.commands.cli import main\n"
+        "assert main(['recorder.toml', '--simulate', '--for', '8s']) == 0\n"
+        f"names = {(*extra, 'arro3', 'boto3', 'kline_trio.lake')!r}\n"
+        "print([name for name in sys.modules if name.startswith(names)])"
+    )
+    assert printed_last(code, tmp_path) == "[]"
+    assert (tmp_path / "lake-simulated" / "candles").exists() is bool(lake)
+
+
 def test_rows_of_archives_never_load_pandas() -> None:
     """Nor does an archive without any: a recorder fetches the past too."""
     code = (

@@ -93,8 +93,14 @@ def _lacking(
     month = month_of(span.from_ms)
     within = (span.from_ms, span.to_ms)
     partition = {"trade_type": trade_type, "time_interval": time_interval, "month": month}
+    conditions = [*equal(partition), *between(BEGIN, *within)]
     try:
-        rows = counts(location, table, "symbol", [*equal(partition), *between(BEGIN, *within)])
+        try:
+            rows = counts(location, table, "symbol", conditions)
+        except LakeFileGoneError:
+            # A later version may not need the file.
+            newest = open_table(location, "candles") or table
+            rows = counts(location, newest, "symbol", conditions)
     except LakeFileGoneError as error:
         return [f"{_name(place)}: {error}"]
     return [

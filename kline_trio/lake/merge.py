@@ -4,12 +4,25 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pyarrow as pa
-from deltalake import DeltaTable, WriterProperties
+from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
 from kline_trio.lake.location import Location
-from kline_trio.lake.schema import CANDLES, KEY, PARTITIONS, wins
+from kline_trio.lake.schema import CANDLES, KEY, PARTITIONS, VALUES, wins
 from kline_trio.lake.tables import committed
-from kline_trio.storage.table import BEGIN
+from kline_trio.storage.table import BEGIN, END
+
+_PLAIN = ColumnProperties(dictionary_enabled=False)
+_DELTA = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
+_WRITER = WriterProperties(
+    compression="ZSTD",
+    compression_level=3,
+    # As compaction writes them. Dictionaries of prices, the default, take a third more CPU for a
+    # third more bytes.
+    column_properties={
+        **dict.fromkeys(VALUES, _PLAIN),
+        **dict.fromkeys((BEGIN, END, "trade_num", "revision"), _DELTA),
+    },
+)
 
 
 def merge_rows(location: Location, rows: pa.Table, pause: Callable[[int], None]) -> tuple[int, int]:
@@ -43,7 +56,7 @@ def _merged(delta: DeltaTable, rows: pa.Table, condition: str) -> tuple[int, int
             condition,
             source_alias="new",
             target_alias="old",
-            writer_properties=WriterProperties(compression="ZSTD", compression_level=3),
+            writer_properties=_WRITER,
         )
         .when_matched_update(values, predicate=wins("new", "old"))
         .when_not_matched_insert(values)

@@ -153,13 +153,18 @@ def _sources(
 
 
 def _texts(months: npt.NDArray[Any]) -> "pa.Array[Any]":
+    """Return the names of months, which are in order."""
+    if len(months) and months[0] == months[-1]:
+        return _repeated(str(months[0]), len(months))
     names, codes = np.unique(months, return_inverse=True)
     return _decoded(codes.astype(np.int32), [str(name) for name in names])
 
 
 def _repeated(text: str, rows: int) -> "pa.Array[Any]":
-    return _decoded(np.zeros(rows, np.int32), [text])
+    return pa.repeat(pa.scalar(text), rows)
 
 
 def _decoded(codes: npt.NDArray[np.int32], names: Sequence[str]) -> "pa.Array[Any]":
+    if len(codes) and not codes.any():
+        return _repeated(names[0], len(codes))
     return pa.DictionaryArray.from_arrays(codes, pa.array(names)).cast(pa.string())

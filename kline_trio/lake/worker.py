@@ -12,8 +12,8 @@ never writes to it. It has one of two jobs.
 `"job": "upkeep"`. It sends, in this order:
 
 - `{"step": {...}}` at each step, with what it does: a process that says nothing is ended;
-- `{"compacted": {...}}`, if the request asks for a compaction;
 - `{"lacking": [TEXT, ...]}`: what the lake lacks of months that were removed here;
+- `{"compacted": {...}}`, if the request asks for a compaction;
 - `{"read_back": {...}}` for each group of months that may be removed here, or must stay.
 
 Last comes `{"done": SEQUENCE}`, or `{"failed": KIND, "text": TEXT}`; KIND is a word of `Failure`.
@@ -36,6 +36,7 @@ from kline_trio.lake.errors import (
     ConflictError,
     ForeignLakeError,
     LakeDeniedError,
+    LakeError,
     LakeUnreachableError,
 )
 from kline_trio.storage.step import Step
@@ -147,12 +148,18 @@ def _keep_up(request: Mapping[str, Any], send: Any) -> int:  # noqa: ANN401
         stay = [[*attrs.astuple(one.month.series), one.month.span.from_ms, one.why] for one in kept]
         send(read_back={"months": months, "kept": stay})
 
-    if request["compact"]:
-        done = compact(location, request["holder"], _pause, on_step, most_rows=most_rows)
-        send(compacted=attrs.asdict(done))
     send(lacking=lacking(location, store_path, on_step))
+    problem = None
+    if request["compact"]:
+        try:
+            done = compact(location, request["holder"], _pause, on_step, most_rows=most_rows)
+            send(compacted=attrs.asdict(done))
+        except (LakeError, OSError) as error:
+            problem = error  # Pruning does not need it.
     if (keep_seconds := request["keep_seconds"]) is not None:
         read_back(location, store_path, keep_seconds, on_group, most_rows, on_step)
+    if problem is not None:
+        raise problem
     return 0
 
 

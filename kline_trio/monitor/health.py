@@ -201,6 +201,9 @@ def _of_store(store: StoreStatistics, limits: Thresholds) -> Iterator[Reason]:
 
 
 def _of_lake(lake: LakeStatistics) -> Iterator[Reason]:
+    if lake.upkeep_fails_seconds >= lake.late_seconds:
+        text = f"lake: not looked after for {duration_text(lake.upkeep_fails_seconds)}"
+        yield _reason(Code.LAKE, Verdict.DEGRADED, "lake", f"{text}: {lake.upkeep_problem}")
     if lake.behind_seconds >= lake.late_seconds:
         why = f": {lake.problem}" if lake.problem is not None else ""
         text = f"lake: not published for {duration_text(lake.behind_seconds)}{why}"

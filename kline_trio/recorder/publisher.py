@@ -75,6 +75,8 @@ class Publisher:
     """How many candles of the publication at hand are still to come; None: not known yet."""
     problem: str | None = attrs.field(init=False, default=None)
     """Why the last publication failed; None if it did not."""
+    _upkeep_fails_since: float | None = attrs.field(init=False, default=None)
+    """By Trio's clock; None: the last one was good."""
     upkeep_problem: str | None = attrs.field(init=False, default=None)
     """Why the lake could not be looked after the last time; None if it could."""
     upkeeps: int = attrs.field(init=False, default=0)
@@ -154,12 +156,15 @@ class Publisher:
                 await self.upkeep.run(compact=compact, on_step=show)
             except PublishError as error:
                 self.upkeep_problem = str(error)
+                if self._upkeep_fails_since is None:
+                    self._upkeep_fails_since = trio.current_time()
                 raise
             finally:
                 self.step = None
                 self.upkeeps += 1
                 self.news.ring()
-        self.upkeep_problem, self._upkeep_at = None, trio.current_time()
+        self.upkeep_problem = self._upkeep_fails_since = None
+        self._upkeep_at = trio.current_time()
 
     def ask_upkeep(self) -> int:
         """Let `run` publish now, and then look after the lake. Return as `ask`."""
@@ -225,9 +230,14 @@ class Publisher:
             copies_expected=self.lake.copies,
             problem=self.problem,
             upkeep_problem=self.upkeep_problem,
+            upkeep_fails_seconds=self._upkeep_fails_seconds(),
             pruned=self.upkeep.pruned,
             lacking=self.upkeep.lacking,
         )
+
+    def _upkeep_fails_seconds(self) -> float:
+        since = self._upkeep_fails_since
+        return 0.0 if since is None else trio.current_time() - since
 
     async def _publish(self, on_part: Callable[[], None]) -> None:
         worker = await LakeProcess.begin(self.command, self.lake.memory_mb)

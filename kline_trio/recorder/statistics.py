@@ -240,6 +240,8 @@ class LakeStatistics:
     """Why the last publication failed; None if it did not."""
     upkeep_problem: str | None
     """Why the lake could not be looked after the last time; None if it could."""
+    upkeep_fails_seconds: float
+    """Since when; 0 if it could."""
     pruned: int
     """Candles that were removed here, since the lake has them; since the start."""
     lacking: tuple[str, ...]

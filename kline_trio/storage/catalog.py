@@ -41,6 +41,8 @@ from kline_trio.storage.step import OnStep, Step, ignore_step
 from kline_trio.storage.table import BEGIN, END, empty_table, overlay, runs_of, schema, values_of
 
 EARLIEST_MS, LATEST_MS = -(2**63), 2**63 - 1
+_FEW_SERIES = 64
+"""Up to as many, files are chosen by the names of symbols."""
 
 logger = logging.getLogger(__name__)
 
@@ -366,10 +368,12 @@ def _stored(
 def files_named_after(store_path: Path, wanted: Collection[Series]) -> list[Path]:
     """Return the files that may hold the series: each name of a series is in its files' paths."""
     kinds = {(one.trade_type, one.interval.file_name) for one in wanted}
-    [symbol] = [one.symbol for one in wanted] if len(wanted) == 1 else [""]
+    # To open a file that holds another symbol takes 0.4 ms, to look for a symbol in a path 50 ns.
+    symbols = {one.symbol for one in wanted} if len(wanted) <= _FEW_SERIES else {""}
 
     def may_hold(name: str) -> bool:
-        return symbol in name and any(market in name and time in name for market, time in kinds)
+        is_kind = any(market in name and time in name for market, time in kinds)
+        return is_kind and any(symbol in name for symbol in symbols)
 
     files = candle_files(store_path)
     return [path for path in files if may_hold(text_of(path.relative_to(store_path)))]

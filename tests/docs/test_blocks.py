@@ -123,7 +123,7 @@ def test_a_tool_of_the_repository_that_is_named_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"python -m ((?:tests|benchmarks)[\w.]*)", text):
         assert find_spec(name), name
-    for name in re.findall(r"python -m benchmarks ([a-z]+)", text):
+    for name in re.findall(r"python -m benchmarks ([a-z_]+)", text):
         assert find_spec(f"benchmarks.{name}"), name
 
 

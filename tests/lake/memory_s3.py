@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 
 import attrs
 
-__all__ = ["MemoryS3"]
+__all__ = ["Answered", "MemoryS3"]
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>'
 
@@ -35,6 +35,27 @@ class _Object:
         return cls(content, f'"{hashlib.md5(content).hexdigest()}"', time())
 
 
+@attrs.frozen
+class Answered:
+    """A request that was answered."""
+
+    method: str
+    target: str
+    """The path with the query, as it came."""
+    size: int
+    """Of the answer's body, in bytes."""
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it asked for names."""
+        return "list-type=" in self.target
+
+    @property
+    def is_delete(self) -> bool:
+        """Whether it removed objects by their names."""
+        return self.method == "POST" and self.target.endswith(("?delete", "?delete="))
+
+
 @attrs.define(eq=False)
 class MemoryS3:
     """The server's content and behaviour. `running` serves it; credentials are not looked at."""
@@ -45,6 +66,8 @@ class MemoryS3:
     objects: dict[str, _Object] = attrs.field(init=False, factory=dict)
     """By bucket and key, as `bucket/key`. Each bucket is there."""
     uploads: dict[str, dict[int, bytes]] = attrs.field(init=False, factory=dict)
+    answered: list[Answered] = attrs.field(init=False, factory=list)
+    """All requests so far, for who counts them."""
     lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     @contextmanager
@@ -64,6 +87,10 @@ class MemoryS3:
             server.shutdown()
             server.server_close()
             thread.join()
+
+    def add(self, key: str, content: bytes) -> None:
+        """Hold an object, as `bucket/key`."""
+        self.objects[key] = _Object.of(content)
 
     def refuses(self, key: str, if_none_match: str | None, if_match: str | None) -> bool:
         """Return whether the conditions of a put are not met. Call it with the lock."""
@@ -261,6 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self, status: int, content: bytes = b"", headers: dict[str, str] | None = None
     ) -> None:
+        self.server_memory.answered.append(Answered(self.command, self.path, len(content)))
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)

@@ -139,6 +139,7 @@ def lake(**changes: Any) -> LakeStatistics:  # noqa: ANN401
         copies_expected=1,
         problem=None,
         upkeep_problem=None,
+        upkeep_fails_seconds=0.0,
         pruned=0,
         lacking=(),
     )

@@ -70,6 +70,12 @@ def test_nothing_is_wrong_with_a_recorder_that_records() -> None:
             "lake: spot BTCUSDT of 2026-05: gone, and 1 more",
         ),
         (
+            statistics(lake=lake(upkeep_fails_seconds=10_800.0, upkeep_problem="HTTP 403")),
+            Code.LAKE,
+            Verdict.DEGRADED,
+            "lake: not looked after for 3 h: HTTP 403",
+        ),
+        (
             statistics(lake=lake(behind_seconds=10_800.0, problem="HTTP 503")),
             Code.LAKE,
             Verdict.DEGRADED,

@@ -151,6 +151,7 @@ lakes = st.builds(
     copies_expected=counts,
     problem=st.none() | texts,
     upkeep_problem=st.none() | texts,
+    upkeep_fails_seconds=seconds,
     pruned=counts,
     lacking=st.tuples() | st.tuples(texts),
 )
@@ -321,6 +322,7 @@ def small(*, series: int = 0, late: int = 0) -> Observation:
             copies_expected=2,
             problem="the object store gives no answer",
             upkeep_problem="no answer",
+            upkeep_fails_seconds=38.0,
             pruned=37,
             lacking=(),
         ),
