@@ -8,7 +8,7 @@ from tests.cancellation import steps, stops
 from tests.cancellation.lives import LIVES
 
 SEED = int(os.environ.get("KLINE_TRIO_SEED", "1"))
-STOPS = int(os.environ.get("KLINE_TRIO_STOPS", "40"))
+STOPS = int(os.environ.get("KLINE_TRIO_STOPS", "20"))
 """How many stops each test makes."""
 
 

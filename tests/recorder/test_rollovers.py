@@ -39,7 +39,7 @@ class Counted(Transport):
         return await super().handle_async_request(request)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 async def test_a_hundred_roll_overs_across_minute_boundaries_lose_nothing_and_ask_rest_for_nothing(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, seed: int
 ) -> None:

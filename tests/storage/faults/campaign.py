@@ -2,7 +2,7 @@
 
 `python -m tests.storage.faults.campaign KIND FOLDER [STEP]`, where KIND is kill, full, short, or
 the name of an errno, prints a line of JSON: how many points there were, how many were reached, and
-what was wrong with the first few. With a STEP of 2 it tries every second point, as the tests do.
+what was wrong with the first few. With a STEP of 3 it tries every third point, as the tests do.
 """
 
 import errno

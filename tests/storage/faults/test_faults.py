@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 def campaign(library: Path, root: Path, kind: str) -> dict[str, Any]:
     # All points by hand: it takes ten minutes.
-    said = run_behind(library, root, "tests.storage.faults.campaign", kind, str(root), "2")
+    said = run_behind(library, root, "tests.storage.faults.campaign", kind, str(root), "3")
     told: dict[str, Any] = json.loads(said.splitlines()[-1])
     print(told)
     return told
@@ -41,7 +41,7 @@ def test_kill_9_at_any_call_loses_nothing(library: Path, root: Path) -> None:
     """
     told = campaign(library, root, "kill")
     assert told["first"] == []
-    assert told["points"] >= 1_000
+    assert told["points"] >= 700
     assert told["killed"] >= 0.6 * told["points"]
 
 
@@ -54,7 +54,7 @@ def test_any_failing_call_is_an_error_that_loses_nothing(
     """
     told = campaign(library, root, kind)
     assert told["first"] == []
-    assert told["points"] >= (125 if kind in ("EDQUOT", "EROFS") else 350)
+    assert told["points"] >= (80 if kind in ("EDQUOT", "EROFS") else 230)
     assert told["failed"] >= 0.3 * told["points"]
 
 
@@ -62,7 +62,7 @@ def test_a_write_that_is_cut_short_is_gone_on_with(library: Path, root: Path) ->
     """The system may write less than it was asked to, and that is no error."""
     told = campaign(library, root, "short")
     assert told["first"] == []
-    assert told["points"] >= 225
+    assert told["points"] >= 150
 
 
 def test_the_shim_sees_every_write_that_the_system_sees(library: Path, root: Path) -> None:
