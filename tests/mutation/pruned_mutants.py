@@ -4,6 +4,8 @@ from tests.mutation.mutant import Mutant
 
 _PRUNED = "storage/test_pruned.py"
 _MONTHS = "lake/test_month_reader.py"
+_FILES = "storage/test_pruning.py"
+_READ = "lake/test_read_back.py"
 _KILL = f"{_PRUNED}::test_a_kill_while_files_are_removed_makes_no_gaps[months]"
 
 PRUNED: tuple[Mutant, ...] = (
@@ -139,5 +141,83 @@ PRUNED: tuple[Mutant, ...] = (
         "if one.open_time_ms not in unsure and not pruned.holds(one.open_time_ms)",
         "if one.open_time_ms not in unsure",
         "commands/test_verify.py::test_pruned_months_are_passed_over[rest]",
+    ),
+    Mutant(
+        "a month is removed that is not as it was read back",
+        "storage/pruning.py",
+        "return found.rows > 0 and (found.rows, found.text) == (month.rows, month.checksum)",
+        "return found.rows > 0",
+        f"{_FILES}::test_a_month_that_has_changed_since_stays",
+    ),
+    Mutant(
+        "a copy beside the files is pruned, too",
+        "storage/pruning.py",
+        "return place in self.listed or self.layout.place(self.series, place) is not None",
+        "return True",
+        f"{_FILES}::test_a_copy_beside_the_files_is_left_alone",
+    ),
+    Mutant(
+        "a file that a merge has just written is pruned",
+        "storage/pruning.py",
+        "if written.newest(self._place(path), status_of(path)) is not None:",
+        "if False:",
+        f"{_FILES}::test_a_file_that_is_not_listed_yet_keeps_everything",
+    ),
+    Mutant(
+        "a month is pruned of which a candle waits",
+        "storage/journal/pruned.py",
+        "SELECT 1 FROM candle WHERE series_id = ?1 AND open_time_ms >= ?2 AND open_time_ms < ?3",
+        "SELECT 1 FROM candle WHERE 0",
+        f"{_FILES}::test_a_candle_that_waits_keeps_its_month",
+    ),
+    Mutant(
+        "a month of another lake is pruned",
+        "storage/journal/pruned.py",
+        "SELECT lake IS ?4",
+        "SELECT ?4 IS NOT NULL",
+        f"{_FILES}::test_a_month_of_another_lake_is_not_pruned",
+    ),
+    Mutant(
+        "other values in the lake do not matter",
+        "lake/read_back.py",
+        "differs |= values_of(mine[name]) != values_of(theirs[name])[at]",
+        "differs |= values_of(mine[name]) is None",
+        f"{_READ}::test_another_value_in_the_lake_keeps_its_month",
+    ),
+    Mutant(
+        "candles that the lake lacks do not matter",
+        "lake/read_back.py",
+        "self.lacking += int(np.count_nonzero(~is_there))",
+        "self.lacking += 0",
+        f"{_READ}::test_a_candle_that_the_lake_lacks_keeps_its_month",
+    ),
+    Mutant(
+        "a month is pruned before it is old enough",
+        "lake/read_back.py",
+        "if span is not None and span.to_ms <= limit_ms:",
+        "if span is not None:",
+        f"{_READ}::test_a_month_is_kept_for_the_time_that_was_asked_for",
+    ),
+    Mutant(
+        "revisions that the lake lacks do not matter",
+        "lake/read_back.py",
+        "if any(one not in there.revisions for one in mine):",
+        "if False:",
+        f"{_READ}::test_a_ledger_that_the_lake_lacks_keeps_its_month"
+        "[revisions-has revisions that the lake lacks]",
+    ),
+    Mutant(
+        "a hole that nothing explains is pruned",
+        "lake/read_back.py",
+        "if why is None and (count := store.unexplained(month, one.held)):",
+        "if why is None and (count := 0):",
+        f"{_READ}::test_a_hole_that_nothing_explains_stays",
+    ),
+    Mutant(
+        "a loss of the lake is forgotten when its month is pruned again",
+        "lake/read_back.py",
+        "lost += max(0, one.rows - found)",
+        "lost += 0",
+        "lake/test_prune.py::test_a_late_candle_does_not_make_a_loss_forgotten",
     ),
 )
