@@ -8,15 +8,12 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from kline_trio.commands.control import answers as answers_of
-from kline_trio.commands.interrupts import raise_from_now_on
-from kline_trio.commands.log import log_lines
-from kline_trio.commands.progress import Progress, open_progress
-from kline_trio.commands.publish import finished, publishing
+from kline_trio.commands.progress import Progress
+from kline_trio.commands.publish import beside_recorder, finished, publishing
 from kline_trio.commands.signals import Requests, run
 from kline_trio.config import Config
 from kline_trio.counting import counted
-from kline_trio.errors import ConfigError, NoAnswerError, NotRunningError
+from kline_trio.errors import ConfigError, NoAnswerError
 from kline_trio.interval import time_text
 from kline_trio.quoting import one_line
 from kline_trio.recorder.environment import Environment
@@ -28,7 +25,6 @@ from kline_trio.storage.step import Step
 
 logger = logging.getLogger(__name__)
 
-_LINE_SECONDS = 30.0
 _WAITING = "waiting for the running recorder to prune"
 
 
@@ -46,7 +42,7 @@ def prune(config: Config, options: argparse.Namespace) -> None:
         raise ConfigError([f"{options.config}: {problem}"])
     if options.dry_run:
         run(lambda requests: _look(config, requests), options)
-    elif not _prune_beside_recorder(config, options):
+    elif not beside_recorder(config.store.path, options, "prune", _follow):
         run(lambda requests: _prune(config, requests), options)
 
 
@@ -103,25 +99,6 @@ def _lines(
         yield f"would stay: {counted(count, 'month')} of a series: {why}"
     if not months and not kept:
         yield "no month here is old enough"
-
-
-def _prune_beside_recorder(config: Config, options: argparse.Namespace) -> bool:
-    """Let the store's running recorder prune. Return False if none runs.
-
-    Raises:
-      NoAnswerError: the recorder does not answer, or could not prune.
-    """
-    lines = answers_of(config.store.path, _LINE_SECONDS, request="prune")
-    try:
-        with open_progress(may_draw=not options.quiet) as progress:
-            progress.show(Step(_WAITING))
-            first = next(lines, {})
-    except NotRunningError:
-        return False
-    raise_from_now_on()
-    with log_lines(debug=options.debug, quiet=options.quiet, log_format="text") as screen:
-        _follow(first, lines, Progress(screen))
-    return True
 
 
 def _follow(

@@ -27,7 +27,8 @@ from kline_trio.storage.step import Step
 logger = logging.getLogger(__name__)
 
 _LINE_SECONDS = 30.0
-_WAITING = "waiting for the running recorder to publish"
+
+Follow = Callable[[Mapping[str, Any], Iterator[Mapping[str, Any]], Progress], None]
 
 
 def publish(config: Config, options: argparse.Namespace) -> None:
@@ -39,7 +40,7 @@ def publish(config: Config, options: argparse.Namespace) -> None:
       DiskError: the store cannot be read or written.
     """
     config = publishing(config, options)
-    if _publish_beside_recorder(config.store.path, options):
+    if beside_recorder(config.store.path, options, "publish", _follow):
         return
 
     async def main(requests: Requests) -> None:
@@ -98,22 +99,28 @@ def _step(rows: int, left: int | None) -> Step:
     return Step("publishing", rows, None if left is None else rows + left, "candle")
 
 
-def _publish_beside_recorder(store: Path, options: argparse.Namespace) -> bool:
-    """Let the store's running recorder publish. Return False if none runs.
+def beside_recorder(store: Path, options: argparse.Namespace, request: str, follow: Follow) -> bool:
+    """Let a store's running recorder do what is asked. Return False if none runs.
+
+    Args:
+      store: its folder.
+      options: of the command.
+      request: to the recorder, `publish` or `prune`.
+      follow: called with the first line of the answer, the lines after it, and where to show them.
 
     Raises:
-      NoAnswerError: the recorder does not answer, or could not publish.
+      NoAnswerError: the recorder does not answer, or could not do it.
     """
-    lines = answers(store, _LINE_SECONDS, request="publish")
+    lines = answers(store, _LINE_SECONDS, request=request)
     try:
         with open_progress(may_draw=not options.quiet) as progress:
-            progress.show(Step(_WAITING))
+            progress.show(Step(f"waiting for the running recorder to {request}"))
             first = next(lines, {})
     except NotRunningError:
         return False
     raise_from_now_on()
     with log_lines(debug=options.debug, quiet=options.quiet, log_format="text") as screen:
-        _follow(first, lines, Progress(screen))
+        follow(first, lines, Progress(screen))
     return True
 
 
